@@ -1,0 +1,65 @@
+# Tercet's commands. Each creates what it needs in .venv; nothing outside this folder is changed, except that
+# `make test` installs Debian's rabbitmq-server when there is none and it runs as root or in CI.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+ARGS ?=
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo    train the credit example in one process and show what it was worth"
+	@echo "make test    lint, type checks and all tests, those on a real RabbitMQ included"
+	@echo "make lint    the first two alone"
+	@echo "make bench   seconds, bytes and processor time for each step"
+	@echo "make clean   remove .venv, caches and what the demo wrote"
+	@echo ""
+	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."
+
+demo: $(VENV)/.installed
+	@$(BIN)/tercet demo $(ARGS)
+
+test: lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+
+bench: $(VENV)/.installed-test
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info tercet-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are newer than pyproject.toml while what it asks for is installed.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing Tercet into $(VENV) (once; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@echo "installing Tercet and its test tools into $(VENV) (once; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@chosen=; \
+	for python in $(if $(PYTHON),'$(PYTHON)',python3 python3.14 python3.13 python3.12 python3.11); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			chosen=$$python; break; \
+		fi; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+		echo "Tercet needs Python 3.11 or later; $(if $(PYTHON),$(PYTHON) is not,no python3 here is)." >&2; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$chosen" -m venv $(VENV); then \
+		rm -rf $(VENV); \
+		echo "$$chosen cannot make a virtual environment (on Debian: sudo apt-get install python3-venv)." >&2; \
+		exit 1; \
+	fi

@@ -1,0 +1,135 @@
+"""The command line: `tercet demo`, `simulate`, `keygen`, `agent` and `job`.
+
+It reads files, calls the rooms behind it and shows what they say. Exit codes: 0 done; 1 the job failed or was
+cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
+"""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agents import logs, show
+from agents.cli_job import jobs
+from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from schemas.job import Invalid, JobDescription, read_job
+from schemas.settings import Settings, read_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train one model over several companies' columns; nobody sees anybody else's rows.",
+    epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker or agent.",
+)
+app.add_typer(jobs, name="job")
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
+LogLevel = Annotated[str, typer.Option("--log", help="debug, info, warning or error")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    *, show_version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False
+) -> None:
+    if show_version:
+        typer.echo(f"tercet {version('tercet')}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where the model parts go")] = Path("tercet-demo"),
+    format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
+    log: LogLevel = "error",
+) -> None:
+    """Train the credit example with all parties in this process, and compare with who goes alone."""
+    from agents.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
+
+    logs.configure(log)
+    run(run_demo(out, format))
+
+
+@app.command()
+def simulate(
+    job: JobFile,
+    settings: Annotated[
+        Path | None, typer.Option(help="folder with each party's PARTY.toml; by default the job's own")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="where the model parts go; by default nowhere that stays")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+    log: LogLevel = "error",
+) -> None:
+    """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
+    from agents import simulate as simulator  # noqa: PLC0415
+
+    logs.configure(log)
+    description: JobDescription = checked(read_job, job)
+    parties: Mapping[str, Settings] = checked(_settings_of, description, settings or job.parent)
+    with tempfile.TemporaryDirectory() as nowhere, show.Bar(description.name) as bar:
+        simulation = run(simulator.simulate(description, parties, out or Path(nowhere), watch=bar.show))
+        result = simulator.summary(simulation)
+    if out is None:
+        del result["model_parts"]
+    if format is Format.JSON:
+        show.print_json(result)
+    else:
+        show.out.print(show.summary_table(result))
+    if result["state"] != "done":
+        raise typer.Exit(JOB_FAILED)
+
+
+def _settings_of(description: JobDescription, folder: Path) -> dict[str, Settings]:
+    settings = {party: read_settings(folder / f"{party}.toml") for party in description.parties}
+    for party, own in settings.items():
+        if own.party != party:
+            raise Invalid(f"{folder / f'{party}.toml'}: its party is {own.party!r}; name the file after its party")
+    return settings
+
+
+@app.command()
+def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new file for the private key")]) -> None:
+    """Make an identity: the private key goes to a new file, the public key to standard output."""
+    from broker.identity import Identity, save_identity  # noqa: PLC0415
+
+    identity = Identity.generate()
+    checked(save_identity, identity, path)
+    show.err.print(f"The private key is in {path}; it stays with you. Give partners this public key:")
+    typer.echo(str(identity.public))
+
+
+@app.command()
+def agent(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
+    log: LogLevel = "info",
+) -> None:
+    """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
+    logs.configure(log)
+    run(serve(checked(read_settings, settings)))
+
+
+async def serve(settings: Settings) -> None:
+    """A daemon's life, from its settings to SIGTERM."""
+    from agents.connect import connect  # noqa: PLC0415
+    from agents.daemon import Agent  # noqa: PLC0415
+    from broker.identity import load_identity  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    identity = load_identity(settings.identity)
+    broker = await connect(settings)
+    try:
+        await Agent(settings, identity, broker).serve(stop)
+    finally:
+        await broker.close()
+
+
+def main() -> None:
+    """The entry point."""
+    app()

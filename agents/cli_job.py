@@ -1,0 +1,123 @@
+"""`tercet job`: submit, watch, list, status and cancel, each through one party's own agent.
+
+Nothing here is needed for a job to go on: killing any of these commands changes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from agents import logs, show
+from agents.connect import connect
+from agents.console import Console
+from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from agents.states import TERMINAL, State
+from broker.identity import load_identity
+from schemas.job import Invalid, JobDescription, read_job
+from schemas.messages import JobStatus, Status
+from schemas.settings import Settings, read_settings
+
+POLL_SECONDS = 0.5
+
+T = TypeVar("T")
+
+jobs = typer.Typer(no_args_is_help=True, help="Submit, watch and cancel jobs through your own party's agent.")
+
+SettingsOption = Annotated[
+    Path, typer.Option("--settings", "-s", envvar="TERCET_SETTINGS", help="your party's settings file")
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id, as `submit` and `list` print it")]
+
+
+@jobs.command()
+def submit(
+    job: Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")],
+    settings: SettingsOption,
+    *,
+    again: Annotated[bool, typer.Option(help="a new run of a job that was run before")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Ask every party of the job to run it; a job that is known already is only looked up."""
+    description: JobDescription = checked(read_job, job)
+    if again:
+        description = description.anew()
+    status = _talk(settings, lambda console: console.submit(description))
+    _show(_accepted(status)[0], format)
+
+
+@jobs.command()
+def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
+    last = _talk(settings, lambda console: _watch(console, job))
+    _show(last, format)
+    if last.state != State.DONE:
+        raise typer.Exit(JOB_FAILED)
+
+
+@jobs.command("list")
+def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """All jobs that the agent knows, the latest first."""
+    status = _talk(settings, lambda console: console.query())
+    if format is Format.JSON:
+        show.print_json([job.model_dump(mode="json") for job in status.jobs])
+    else:
+        show.out.print(show.job_table(status.jobs))
+
+
+@jobs.command()
+def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Where a job is at every party, and what became of it."""
+    _show(_accepted(_talk(settings, lambda console: console.query(job)))[0], format)
+
+
+@jobs.command()
+def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """End a job at every party."""
+    _show(_accepted(_talk(settings, lambda console: _cancel(console, job)))[0], format)
+
+
+async def _watch(console: Console, job: str) -> JobStatus:
+    with show.Bar(job) as bar:
+        while True:
+            (found,) = _accepted(await console.query(job))
+            bar.show(found)
+            if found.state in TERMINAL:
+                return found
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _cancel(console: Console, job: str) -> Status:
+    answer = await console.query(job, cancel=True)
+    while _accepted(answer)[0].state not in TERMINAL:
+        await asyncio.sleep(POLL_SECONDS)
+        answer = await console.query(job)
+    return answer
+
+
+def _talk(settings_path: Path, talk: Callable[[Console], Awaitable[T]]) -> T:
+    logs.configure("error")
+    settings: Settings = checked(read_settings, settings_path)
+    return run(_converse(settings, talk))
+
+
+async def _converse(settings: Settings, talk: Callable[[Console], Awaitable[T]]) -> T:
+    identity = load_identity(settings.identity)
+    broker = await connect(settings, "console")
+    async with Console(settings.party, identity, broker) as console:
+        return await talk(console)
+
+
+def _accepted(status: Status) -> tuple[JobStatus, ...]:
+    if status.problem is not None:
+        raise Invalid(status.problem)
+    return status.jobs
+
+
+def _show(job: JobStatus, format: Format) -> None:  # noqa: A002
+    if format is Format.JSON:
+        show.print_json(job.model_dump(mode="json"))
+    else:
+        show.out.print(show.job_details(job))

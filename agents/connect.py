@@ -1,0 +1,70 @@
+"""From settings to a connection with RabbitMQ: credentials from a file, TLS if the URL says so.
+
+Secrets are read here and handed on; they are in no text that this module makes.
+"""
+
+import ssl
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from broker.identity import require_private
+from broker.rabbitmq import RabbitBroker
+from schemas.job import Invalid, explain, read_toml
+from schemas.settings import BrokerSettings, Settings
+from schemas.strict import Written
+
+
+class Credentials(Written):
+    """What the credentials file holds."""
+
+    username: str
+    password: str
+
+
+async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
+    """Connect as the settings say.
+
+    Raises:
+        Invalid, KeyProblem: a file that the settings name cannot be used.
+        BrokerError: the broker is not there or refuses.
+    """
+    broker = settings.broker
+    credentials = None if broker.credentials is None else read_credentials(broker.credentials)
+    return await RabbitBroker.connect(
+        broker.url,
+        credentials=None if credentials is None else (credentials.username, credentials.password),
+        tls=tls_context(broker),
+        name=f"tercet {settings.party} {purpose}",
+    )
+
+
+def read_credentials(path: Path) -> Credentials:
+    """Read username and password.
+
+    Raises:
+        Invalid, KeyProblem: the file is missing, others may read it, or it holds something else.
+    """
+    require_private(path, "write username and password into it")
+    try:
+        return Credentials.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise Invalid(explain(path, error)) from None
+
+
+def tls_context(broker: BrokerSettings) -> ssl.SSLContext | None:
+    """The TLS settings for an amqps URL, with the client's certificate if there is one.
+
+    Raises:
+        Invalid: a certificate or key file cannot be used.
+    """
+    if not broker.url.startswith("amqps:"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=None if broker.ca is None else str(broker.ca))
+        if broker.certificate is not None and broker.key is not None:
+            require_private(broker.key, "give the key that belongs to the certificate")
+            context.load_cert_chain(broker.certificate, broker.key)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(f"[broker] ca, certificate or key cannot be used: {error.strerror or error}") from None
+    return context

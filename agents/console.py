@@ -1,0 +1,75 @@
+"""The other end of an agent's standing queue: what `tercet job` says to its own agent, and hears from it.
+
+It holds the party's key, as the agent does, and speaks to nobody else.
+"""
+
+import asyncio
+import secrets
+from types import TracebackType
+from typing import Self
+
+from agents.control import control_parcel, open_control
+from broker import topology
+from broker.base import Broker, Delivery, Unroutable
+from broker.identity import Identity
+from schemas.address import Address, Round
+from schemas.job import JobDescription
+from schemas.messages import Query, Status, Submit
+
+ANSWER_SECONDS = 10.0
+
+
+class NoAgent(Exception):
+    """The party's agent does not answer; the text says what to do."""
+
+
+class Console:
+    """One conversation. Use as an async context manager."""
+
+    def __init__(self, party: str, identity: Identity, broker: Broker) -> None:
+        self._party, self._identity, self._broker = party, identity, broker
+        self._token = f"console-{secrets.token_hex(4)}"
+        self._answers: asyncio.Queue[Status] = asyncio.Queue()
+        self._asked = 0
+
+    async def __aenter__(self) -> Self:
+        queue = topology.console_queue(self._party, self._token)
+        await self._broker.declare(queue)
+        await self._broker.consume(queue.name, self._take, topology.lane(Round.CONTROL))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._broker.close()
+
+    async def _take(self, delivery: Delivery) -> None:
+        message = open_control(delivery.parcel, self._identity, self._identity.public)
+        await delivery.ack()
+        if isinstance(message, Status):
+            self._answers.put_nowait(message)
+
+    async def submit(self, description: JobDescription) -> Status:
+        """Run a job, or learn its state."""
+        return await self._ask(Submit(description=description))
+
+    async def query(self, job: str | None = None, *, cancel: bool = False) -> Status:
+        """The state of a job, or of all; with `cancel`, after asking to end it."""
+        return await self._ask(Query(job=job, cancel=cancel))
+
+    async def _ask(self, request: Submit | Query) -> Status:
+        address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)
+        self._asked += 1
+        key = topology.announce_key(self._token, self._party)
+        parcel = control_parcel(
+            request, address, self._identity, self._identity.public, routing_key=key, expires=ANSWER_SECONDS
+        )
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._broker.publish(parcel, topology.lane(Round.CONTROL))
+                return await self._answers.get()
+        except (TimeoutError, Unroutable):
+            raise NoAgent(
+                f"{self._party}'s agent does not answer; start it with `tercet agent` and the same settings file, "
+                f"or look at its log"
+            ) from None

@@ -1,0 +1,125 @@
+"""What one job at one party has at hand: its description, its letters, its deadlines and a place for the maths to run.
+
+The roles and the lifecycle read it; nothing here decides.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from agents.mailbox import Deadline, Mailbox
+from agents.statistics import Statistics
+from broker.handshake import SessionSecrets
+from broker.identity import Identity
+from mpc.masks import PairMasks
+from mpc.plan import Plan
+from schemas.job import JobDescription, canonical_digest
+from schemas.messages import Job, Start
+from schemas.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPT = 1  # a later version starts a new attempt after a fault
+
+
+def system_randomness() -> bytes:
+    """A contribution to the order key. Tests that compare two runs pass another source; a daemon never does."""
+    return secrets.token_bytes(32)
+
+
+@dataclass(slots=True)
+class JobContext:
+    """One job at one party."""
+
+    job: Job
+    settings: Settings
+    identity: Identity
+    mailbox: Mailbox
+    executor: Executor
+    log: Any
+    contribute: Callable[[], bytes] = system_randomness
+    statistics: Statistics = field(default_factory=Statistics)
+    plan: Plan | None = None
+    start: Start | None = None
+    secrets: SessionSecrets | None = None
+
+    @property
+    def me(self) -> str:
+        """This party."""
+        return self.settings.party
+
+    @property
+    def description(self) -> JobDescription:
+        """What the job is to do."""
+        return self.job.description
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Every other party, the helper included."""
+        return tuple(party for party in self.description.parties if party != self.me)
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """The other data parties."""
+        return tuple(party for party in self.description.data_parties if party != self.me)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the label party."""
+        return self.description.label == self.me
+
+    @property
+    def ready_plan(self) -> Plan:
+        """The plan, once `start` has come."""
+        assert self.plan is not None
+        return self.plan
+
+    def number(self, party: str) -> int:
+        """A data party's number in the protocol."""
+        return self.description.data_parties.index(party)
+
+    def deadline(self, name: str) -> Deadline:
+        """A named deadline. The helper's step is half a data party's, so that it can tell whom it lacks first."""
+        seconds: float = getattr(self.settings.deadlines, name)
+        if name == "step" and self.settings.role == "helper":
+            seconds /= 2
+        return Deadline(name, seconds)
+
+    @property
+    def shape_digest(self) -> bytes:
+        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it."""
+        assert self.start is not None
+        assert self.plan is not None
+        parts = [self.description.model_dump(), self.start.rows, self.start.columns, self.plan.canonical()]
+        return canonical_digest("tercet job shape", parts)
+
+    @property
+    def job_digest(self) -> bytes:
+        """Of this run of the job: its shape, its random run id and the keys of its parties."""
+        members = [member.model_dump() for member in self.job.members]
+        return canonical_digest("tercet job", [self.job.id, self.job.run, members, self.shape_digest])
+
+    def masks(self, partner: str, purpose: str = "training") -> PairMasks:
+        """The masks shared with another party in this attempt; each purpose has its own."""
+        assert self.secrets is not None
+        parties = self.description.parties  # in order, the helper last: the same at both ends
+        sender, receiver = sorted((self.me, partner), key=parties.index)
+        return PairMasks(
+            self.secrets.pairs[partner],
+            transcript=self.secrets.transcript,
+            job=self.job_digest,
+            attempt=ATTEMPT,
+            sender=sender,
+            receiver=receiver,
+            purpose=purpose,
+        )
+
+    async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""
+        call = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.executor, call)

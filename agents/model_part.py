@@ -1,0 +1,221 @@
+"""One party's part of a trained model on its own disk: weights as safetensors beside a manifest in JSON.
+
+A part is self-contained: with its manifest it scores a table without the job, the settings or another party. It holds
+no key, no row and nothing of another party's columns, and nothing in it can run.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as from_safetensors
+from safetensors.numpy import save as to_safetensors
+
+from schemas.strict import Name, Strict
+from tables.encoding import Encoding, LabelScaling
+from tables.source import Table
+
+FORMAT: Final = 1
+MANIFEST = "manifest.json"
+SHARE = "shares/"
+WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
+
+Arrays = Mapping[str, NDArray[Any]]
+Release = Literal["owners", "shared"]
+
+
+class ModelPartProblem(ValueError):
+    """A folder that holds no usable model part; the text says what is wrong and how to mend it."""
+
+
+class ModelPart(Strict):
+    """The manifest of one party's part.
+
+    The arrays that belong to it, by release:
+
+    - `owners`: "weights" float64 (d, 1) and "weight_words" uint64 (d, 1), the same weights as the ring's words;
+      where this party holds the intercept also "intercept" float64 (1, 1) and "intercept_words" uint64 (1, 1).
+    - `shared`: "shares/<block>" uint64 (rows, outputs), this party's share of each data party's block, and
+      "shares/intercept"; worthless without all other data parties' shares.
+
+    Attributes:
+        plan: the fixed-point plan as its canonical form has it.
+        steps: how many were taken.
+        intercept_holder: the party whose part adds the intercept to its scores.
+        label_scaling: only in the label party's part, and only where the label was standardised.
+        weights_sha256: of the weights file; `save` fills it in.
+    """
+
+    format: Literal[1] = FORMAT
+    job: str
+    run: str
+    model: str
+    party: Name
+    role: Literal["data"] = "data"
+    label_party: Name
+    release: Release
+    encoding: Encoding
+    columns: tuple[str, ...]
+    plan: dict[str, JsonValue]
+    steps: int = Field(ge=0)
+    intercept_holder: Name
+    label_scaling: LabelScaling | None = None
+    created: AwareDatetime
+    tercet: str
+    weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+    @property
+    def weights_file(self) -> str:
+        """The name of the weights file: of its content, so that a manifest never meets another run's weights."""
+        return f"weights-{self.weights_sha256[:16]}.safetensors"
+
+
+def save(folder: Path, part: ModelPart, arrays: Arrays) -> ModelPart:
+    """Write a part; its folder is made if need be, readable for its owner only.
+
+    The manifest comes last and in one step: whenever the machine stops, the folder holds the part that was there
+    before or the new one, whole. Weights that no manifest names any more are removed.
+
+    Returns:
+        The part with its hash.
+
+    Raises:
+        ModelPartProblem: the arrays are not those of the part.
+        OSError: the disk does not take it.
+    """
+    _check(part, arrays)
+    content = to_safetensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    part = part.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    _write(folder / part.weights_file, content)
+    _write(folder / MANIFEST, part.model_dump_json(indent=2).encode() + b"\n")
+    for other in folder.glob("weights-*.safetensors"):
+        if other.name != part.weights_file:
+            other.unlink()
+    return part
+
+
+def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
+    """Read a part and check that it is whole.
+
+    Raises:
+        ModelPartProblem: there is none, it is of another format, or it was damaged or altered.
+    """
+    part = _manifest(folder / MANIFEST)
+    path = folder / part.weights_file
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != part.weights_sha256:
+        raise ModelPartProblem(f"{path}: not the weights that {MANIFEST} names; restore the folder from a copy")
+    try:
+        arrays = from_safetensors(content)
+    except SafetensorError:
+        raise ModelPartProblem(f"{path}: not a safetensors file; restore the folder from a copy") from None
+    _check(part, arrays)
+    return part, arrays
+
+
+def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:
+    """What this party's columns add to the score of each row: float64 (rows,), the intercept included by its holder.
+
+    Raises:
+        ModelPartProblem: the weights stayed shared, so that no party can score by itself.
+        TableProblem: the table's columns are not those of the training.
+    """
+    if part.release != "owners":
+        raise ModelPartProblem(
+            f"the weights of {part.job} stayed shared; predict with all its parties, or train with release = owners"
+        )
+    scores = part.encoding.apply(table) @ arrays["weights"][:, 0]
+    if part.party == part.intercept_holder:
+        scores = scores + arrays["intercept"][0, 0]
+    return np.asarray(scores, dtype=np.float64)
+
+
+def _check(part: ModelPart, arrays: Arrays) -> None:
+    """The arrays are those that the manifest promises."""
+    if part.columns != tuple(part.encoding.names):
+        raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
+    if part.release == "owners":
+        _check_owned(part, arrays)
+        return
+    for name, array in arrays.items():
+        if not name.startswith(SHARE) or array.dtype != np.uint64 or array.ndim != 2:
+            raise ModelPartProblem(f"array {name!r} is not a share: expected {SHARE}<block>, uint64 (rows, outputs)")
+    _check_names(arrays, {SHARE + part.party, SHARE + part.label_party, SHARE + "intercept"}, others=True)
+
+
+def _check_owned(part: ModelPart, arrays: Arrays) -> None:
+    shapes = {"weights": (len(part.columns), 1)}
+    if part.party == part.intercept_holder:
+        shapes["intercept"] = (1, 1)
+    words = {WORDS[name]: shape for name, shape in shapes.items()}
+    _check_names(arrays, shapes.keys() | words.keys())
+    for expected, dtype in ((shapes, np.float64), (words, np.uint64)):
+        for name, shape in expected.items():
+            array = arrays[name]
+            if array.shape != shape or array.dtype != dtype:
+                raise ModelPartProblem(f"array {name!r} is not {np.dtype(dtype).name} {shape}")
+            if not np.isfinite(array).all():
+                raise ModelPartProblem(f"array {name!r} is not finite")
+
+
+def _check_names(arrays: Arrays, expected: set[str], *, others: bool = False) -> None:
+    missing, extra = expected - arrays.keys(), arrays.keys() - expected
+    if missing or (extra and not others):
+        raise ModelPartProblem(f"the part has the wrong arrays: missing {sorted(missing)}, extra {sorted(extra)}")
+
+
+def _manifest(path: Path) -> ModelPart:
+    content = _read(path)
+    try:
+        found = json.loads(content)
+    except ValueError:  # UnicodeDecodeError included
+        raise ModelPartProblem(f"{path}: not JSON; restore the folder from a copy") from None
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != FORMAT:
+        raise ModelPartProblem(
+            f"{path}: format {version!r}, and this version reads {FORMAT}; use the tercet that wrote it, or a newer one"
+        )
+    try:
+        return ModelPart.model_validate_json(content)
+    except ValidationError as error:
+        fields = {".".join(map(str, item["loc"])) for item in error.errors(include_input=False)}
+        raise ModelPartProblem(
+            f"{path}: wrong or missing: {', '.join(sorted(fields))}; restore the folder from a copy"
+        ) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelPartProblem(
+            f"{path}: {error.strerror}; give the folder that a finished job named for this party"
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file in one step; when this returns, it is on the disk under its name."""
+    beside = path.with_name(".unfinished")
+    beside.unlink(missing_ok=True)  # of a save that the machine did not survive
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,78 @@
+"""Whether this party takes part in a job: what its settings say against what the job asks.
+
+It decides from settings and description alone, before anything of the table is read or sent.
+"""
+
+from agents.problems import JobProblem
+from broker.identity import Identity
+from schemas.messages import Job, Member
+from schemas.settings import Settings
+
+
+def check_policy(job: Job, settings: Settings, identity: Identity) -> None:
+    """Return if this party may and can take part.
+
+    Raises:
+        JobProblem: it does not; whoever can mend it is named.
+    """
+    for check in (_check_submitter, _check_members, _check_keys, _check_role):
+        check(job, settings, identity)
+
+
+def _check_submitter(job: Job, settings: Settings, _: Identity) -> None:
+    me, submitter = settings.party, job.submitter
+    partner = settings.partners.get(submitter)
+    if submitter != me and not (partner is not None and partner.may_submit):
+        raise JobProblem(
+            "policy.submitter", submitter, f"{me} does not take jobs from {submitter} (may_submit in {me}'s settings)"
+        )
+
+
+def _check_members(job: Job, settings: Settings, _: Identity) -> None:
+    description = job.description
+    expected = dict.fromkeys(description.data_parties, "data") | {description.helper: "helper"}
+    if {member.name: member.role for member in job.members} != expected or len(job.members) != len(expected):
+        raise JobProblem(
+            "job.members", job.submitter, f"{job.submitter}'s agent announced other parties than the job's"
+        )
+    for name in expected.keys() - settings.partners.keys() - {settings.party}:
+        raise JobProblem(
+            "policy.partner",
+            settings.party,
+            f"{settings.party} does not know {name}: add [partners.{name}] with its key to {settings.party}'s settings",
+        )
+
+
+def _check_keys(job: Job, settings: Settings, identity: Identity) -> None:
+    for member in job.members:
+        if member.key != _pinned(member, settings, identity):
+            raise JobProblem(
+                "policy.key",
+                job.submitter,
+                f"{job.submitter} and {settings.party} hold different keys of {member.name}: compare both settings with "
+                f"what `tercet keygen` printed at {member.name}",
+            )
+
+
+def _pinned(member: Member, settings: Settings, identity: Identity) -> str:
+    return str(identity.public) if member.name == settings.party else settings.partners[member.name].key
+
+
+def _check_role(job: Job, settings: Settings, _: Identity) -> None:
+    me, description = settings.party, job.description
+    if (me == description.helper) != (settings.role == "helper"):
+        raise JobProblem(
+            "policy.role", job.submitter, f'{me} is set up as role = "{settings.role}", the job has it else'
+        )
+    if me == description.helper:
+        return
+    name = description.table_of(me)
+    table = settings.tables.get(name)
+    if table is None:
+        raise JobProblem(
+            "policy.table", me, f"{me}'s settings list no table {name!r}; correct the name in the job, or list it there"
+        )
+    if me == description.label and table.label is None:
+        raise JobProblem(
+            "policy.label", me, f"{me} is the label party, but its table {name!r} names no label in {me}'s settings"
+        )

@@ -1,0 +1,37 @@
+"""What ends a job early, and whose fault it is.
+
+`reason` is for every party of the job and holds no data; `detail` is for this party's own log and console.
+"""
+
+from dataclasses import dataclass
+
+from schemas.messages import Failure
+
+BROKER = "broker"  # the culprit when nobody is: something was lost between two parties that both wait
+
+
+@dataclass
+class JobProblem(Exception):
+    """A job cannot go on."""
+
+    code: str
+    culprit: str
+    reason: str
+    detail: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.culprit}: {self.reason}"
+
+    def failure(self, stage: str, *, verdict: bool) -> Failure:
+        """The message that tells the other parties."""
+        return Failure(code=self.code, stage=stage, culprit=self.culprit, reason=self.reason, verdict=verdict)
+
+
+@dataclass
+class Overdue(Exception):
+    """A named deadline has passed while waiting for these parties."""
+
+    deadline: str
+    seconds: float
+    stage: str
+    waits_for: tuple[str, ...]

@@ -1,0 +1,140 @@
+"""What the command line shows: tables and progress for people, JSON for scripts.
+
+Data goes to standard output, everything about the way there to standard error.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from schemas.messages import JobStatus
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def complain(text: str) -> None:
+    """What went wrong, on standard error."""
+    err.print(f"[bold red]error[/]: {_escaped(text)}")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+class Bar:
+    """Live progress of one job, on standard error."""
+
+    def __init__(self, what: str) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=err,
+        )
+        self._task = self._progress.add_task(what, total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, status: JobStatus) -> None:
+        """Draw where the job is."""
+        self._progress.update(
+            self._task, completed=status.step, total=status.steps or None, note=_escaped(_note(status))
+        )
+
+
+def _note(status: JobStatus) -> str:
+    parts = [status.state]
+    if status.steps and not status.failure:
+        parts.append(f"epoch {status.epoch + 1}")
+    if status.seconds_per_step:
+        parts.append(f"{1 / status.seconds_per_step:.0f} steps/s")
+    if status.waits_for:
+        parts.append(f"waits for {' and '.join(status.waits_for)}")
+    return ", ".join(parts)
+
+
+def job_table(jobs: Iterable[JobStatus]) -> Table:
+    """One line for each job."""
+    table = Table("job", "state", "step", "steps/s", "waits for", "submitted")
+    for job in jobs:
+        pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
+        table.add_row(job.job, job.state, _steps(job), pace, " and ".join(job.waits_for), job.submitted)
+    return table
+
+
+def job_details(job: JobStatus) -> Table:
+    """All about one job."""
+    table = Table(show_header=False, title=job.job, title_justify="left")
+    rows: list[tuple[str, str]] = [
+        ("state", job.state),
+        ("model", f"{job.model}, label at {job.label}, helper {job.helper}"),
+        ("rows", f"{job.rows}, {job.columns} columns of our own" if job.rows else ""),
+        ("step", _steps(job)),
+        ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
+        ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
+        *((party.party, _party(job, party.party)) for party in job.parties),
+        *(("warning", warning) for warning in job.warnings),
+        ("model part", job.model_part or ""),
+    ]
+    if job.failure is not None:
+        rows.append(("failure", f"{job.failure.code} ({job.failure.stage}), caused by {job.failure.culprit}"))
+        rows.append(("reason", job.failure.reason))
+        rows.append(("our detail", job.detail or ""))
+    for name, value in rows:
+        if value:
+            table.add_row(name, _escaped(value))
+    return table
+
+
+def _steps(job: JobStatus) -> str:
+    return f"{job.step} of {job.steps}" if job.steps else ""
+
+
+def _party(job: JobStatus, name: str) -> str:
+    party = next(party for party in job.parties if party.party == name)
+    waits = f", waits for {' and '.join(party.waits_for)} ({party.stage})" if party.waits_for else ""
+    return f"{party.state}, step {party.step}{waits}, heard {party.heard:.0f} s ago"
+
+
+def summary_table(result: dict[str, Any]) -> Table:
+    """What a simulation came to."""
+    table = Table(show_header=False, title=result["job"], title_justify="left")
+    pace = result["seconds_per_step"]
+    failure = result["failure"]
+    rows = [
+        ("state", result["state"]),
+        ("failure", f"{failure['code']}, caused by {failure['culprit']}: {failure['reason']}" if failure else ""),
+        *((f"detail at {party}", detail) for party, detail in result["details"].items()),
+        ("rows", f"{result['rows']}, {sum(result['columns'].values())} columns" if result["rows"] else ""),
+        ("steps", f"{result['steps']}, {1000 * pace:.1f} ms each" if pace else ""),
+        ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
+        *((name, f"{value:.4f}") for name, value in result["metrics"].items()),
+        ("equals plaintext", "bit for bit" if result["bit_exact"] else "no"),
+        *(("warning", warning) for warning in result["warnings"]),
+        *((f"model part of {party}", path) for party, path in result.get("model_parts", {}).items()),
+    ]
+    for name, value in rows:
+        if value:
+            table.add_row(name, _escaped(str(value)))
+    return table

@@ -1,0 +1,205 @@
+"""All parties of a job in one process over the in-process broker, and the plaintext oracle beside them.
+
+The same agents as in production; only the keys are fresh and the broker is memory. The simulator alone may look at
+everything, which is how it can tell whether the joint model is the oracle's to the last bit.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents import model_part
+from agents.context import system_randomness
+from agents.daemon import Agent
+from agents.data_party import DataPartyRole
+from agents.evaluate import metrics
+from agents.mailbox import Tap
+from agents.run import JobRun
+from agents.states import State
+from broker.base import Broker
+from broker.identity import Identity
+from broker.memory import MemoryBroker
+from mpc import reference
+from mpc.ring import total
+from schemas.job import JobDescription
+from schemas.messages import JobStatus
+from schemas.settings import Partner, Settings
+from schemas.tensor import Words
+
+Watch = Callable[[JobStatus], None]
+WATCH_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Simulation:
+    """What came of it: each party's finished run, by name."""
+
+    description: JobDescription
+    runs: dict[str, JobRun] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def label_run(self) -> JobRun:
+        """The label party's, which speaks for the job."""
+        return self.runs[self.description.label]
+
+    @property
+    def done(self) -> bool:
+        """Whether every party says so."""
+        return all(run.state == State.DONE for run in self.runs.values())
+
+
+def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple[Settings, Identity]]:
+    """The parties with fresh keys, each other's keys pinned, and their state under `folder`."""
+    identities = {party: Identity.generate() for party in settings}
+    introduced = {}
+    for party, own in settings.items():
+        partners = {p: Partner(key=str(i.public)) for p, i in identities.items() if p != party}
+        changes = {"partners": partners, "state": folder / party}
+        introduced[party] = (own.model_copy(update=changes), identities[party])
+    return introduced
+
+
+async def simulate(
+    description: JobDescription,
+    settings: Mapping[str, Settings],
+    folder: Path,
+    *,
+    watch: Watch = lambda _: None,
+    contribute: Mapping[str, Callable[[], bytes]] | None = None,
+    tap: Tap | None = None,
+    office: MemoryBroker | None = None,
+) -> Simulation:
+    """Run a job with all its parties in this process; their state and model parts go under `folder`.
+
+    `contribute` and `tap` are for tests: sources of the order key, and a look at (or a hand on) what is sent.
+    """
+    office = office or MemoryBroker()
+    simulation, stop = Simulation(description), asyncio.Event()
+    started = asyncio.get_running_loop().time()
+
+    def finished(run: JobRun) -> None:
+        simulation.runs[run.context.me] = run
+        if len(simulation.runs) == len(description.parties):
+            simulation.seconds = asyncio.get_running_loop().time() - started
+            stop.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        agents = {}
+        for party, (own, identity) in introduce(settings, folder).items():
+            source = (contribute or {}).get(party, system_randomness)
+            broker = office.connect(party)
+            agent = Agent(own, identity, broker, contribute=source, tap=tap, finished=finished)
+            agents[party] = agent
+            tasks.create_task(_serve(agent, broker, stop))
+            await agent.ready.wait()
+        label = agents[description.label]
+        label.submit(description)
+        tasks.create_task(_watch(label, description.id, watch, stop))
+    return simulation
+
+
+async def _serve(agent: Agent, broker: Broker, stop: asyncio.Event) -> None:
+    try:
+        await agent.serve(stop)
+    finally:
+        await broker.close()
+
+
+async def _watch(agent: Agent, job: str, watch: Watch, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        watch(agent.status(job)[0])
+        with_timeout: Awaitable[Any] = asyncio.wait_for(stop.wait(), WATCH_SECONDS)
+        try:
+            await with_timeout
+        except TimeoutError:
+            continue
+    watch(agent.status(job)[0])
+
+
+# --- looking at everything
+
+
+def bit_exact(simulation: Simulation) -> bool:
+    """Whether the model parts on disk add up to the plaintext oracle's words."""
+    if not simulation.done:
+        return False
+    roles = data_roles(simulation)
+    label = simulation.label_run.role
+    assert isinstance(label, DataPartyRole)
+    assert label.data is not None and label.data.label is not None and label.order is not None  # noqa: PT018
+    xs = [role.words for role in roles.values() if role.words is not None]
+    oracle = reference.train(xs, label.data.label, label.context.ready_plan, label.order)
+    blocks, intercept = joint_words(simulation)
+    same = [np.array_equal(a, b) for a, b in zip(oracle.blocks, blocks, strict=True)]
+    return all(same) and np.array_equal(oracle.intercept, intercept)
+
+
+def data_roles(simulation: Simulation) -> dict[str, DataPartyRole]:
+    """The data parties' roles, in the job's order."""
+    roles = {party: simulation.runs[party].role for party in simulation.description.data_parties}
+    return {party: role for party, role in roles.items() if isinstance(role, DataPartyRole)}
+
+
+def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
+    """Each data party's block of weights and the intercept, in words, as the parts on disk have them."""
+    parties, label = simulation.description.data_parties, simulation.description.label
+    arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    if simulation.description.release == "owners":
+        return [arrays[party]["weight_words"] for party in parties], arrays[label]["intercept_words"]
+    blocks = [total(arrays[j][f"shares/{i}"] for j in parties) for i in parties]
+    return blocks, total(arrays[j]["shares/intercept"] for j in parties)
+
+
+def _folder(simulation: Simulation, party: str) -> Path:
+    folder = simulation.runs[party].model_part
+    assert folder is not None
+    return folder
+
+
+def summary(simulation: Simulation) -> dict[str, Any]:
+    """One JSON object that says it all."""
+    run, description = simulation.label_run, simulation.description
+    status = run.status()
+    return {
+        "job": run.job.id,
+        "state": status.state,
+        "model": description.model,
+        "parties": {"data": list(description.data_parties), "label": description.label, "helper": description.helper},
+        "rows": status.rows,
+        "columns": {p: simulation.runs[p].status().columns for p in description.data_parties},
+        "steps": status.step,
+        "seconds": round(simulation.seconds, 3),
+        "seconds_per_step": status.seconds_per_step,
+        "bytes": _added(simulation, "sent_bytes"),
+        "messages": _added(simulation, "sent_messages"),
+        "metrics": _training_metrics(simulation) if simulation.done else {},
+        "bit_exact": bit_exact(simulation),
+        "warnings": list(status.warnings),
+        "failure": None if status.failure is None else status.failure.model_dump(exclude={"verdict"}),
+        "details": {p: r.detail for p, r in simulation.runs.items() if r.detail is not None},
+        "model_parts": {p: str(r.model_part) for p, r in simulation.runs.items() if r.model_part is not None},
+    }
+
+
+def _added(simulation: Simulation, name: str) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for run in simulation.runs.values():
+        for kind, count in getattr(run.status(), name).items():
+            sums[kind] = sums.get(kind, 0) + count
+    return dict(sorted(sums.items()))
+
+
+def _training_metrics(simulation: Simulation) -> dict[str, float]:
+    roles, label = data_roles(simulation), simulation.label_run.role
+    assert isinstance(label, DataPartyRole)
+    assert label.data is not None and label.data.label is not None  # noqa: PT018
+    blocks, intercept = joint_words(simulation)
+    model = reference.release(reference.Weights(tuple(blocks), intercept), label.context.ready_plan)
+    features = [role.data.features for role in roles.values() if role.data is not None]
+    scores = sum((x @ w for x, w in zip(features, model.blocks, strict=True)), model.intercept)
+    return metrics(simulation.description.model, label.data.label[:, 0], scores[:, 0])

@@ -1,0 +1,56 @@
+"""The state table of a job, in one place: which state may follow which.
+
+No I/O and no reasons here; why a job moves is for its lifecycle to say.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final
+
+
+class State(StrEnum):
+    """Where a job is at one party."""
+
+    RECEIVED = "received"
+    ACCEPTED = "accepted"  # this party's own policy allows it
+    READY = "ready"  # the table is read, the queues are bound
+    ALIGNED = "aligned"  # keys, order and rows are agreed
+    TRAINING = "training"
+    RELEASED = "released"  # this party's model part is on its disk
+    DONE = "done"  # so is everybody's
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+_PATH: Final = (
+    State.RECEIVED,
+    State.ACCEPTED,
+    State.READY,
+    State.ALIGNED,
+    State.TRAINING,
+    State.RELEASED,
+    State.DONE,
+)
+
+NEXT: Final[Mapping[State, frozenset[State]]] = {
+    **{here: frozenset({there, State.FAILED, State.CANCELLED}) for here, there in pairwise(_PATH)},
+    **dict.fromkeys(TERMINAL, frozenset()),
+}
+
+
+class IllegalMove(RuntimeError):
+    """A bug of ours: the lifecycle tried a step that the table does not have."""
+
+
+def move(here: State, there: State) -> State:
+    """The state `there`, if it may follow `here`.
+
+    Raises:
+        IllegalMove: it may not.
+    """
+    if there not in NEXT[here]:
+        raise IllegalMove(f"a job cannot go from {here} to {there}")
+    return there

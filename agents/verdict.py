@@ -1,0 +1,69 @@
+"""Who is to blame when everybody waits: the chain of who waits for whom, followed to its end.
+
+Pure functions over what parties last reported; nothing here waits or speaks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agents.problems import BROKER, JobProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one party last said of itself."""
+
+    stage: str
+    waits_for: tuple[str, ...]
+
+
+def culprits(reports: Mapping[str, Report], start: str) -> list[str]:
+    """The parties at which the waiting that `start` complains of ends, in the order in which it reaches them.
+
+    `reports` holds the parties heard from lately. A party that is silent, or that waits for nobody, is an end;
+    silence weighs more. No end at all means that some wait for one another: a message was lost between them.
+    """
+    reached = _reachable(reports, start)
+    silent = [party for party in reached if party not in reports]
+    return silent or [party for party in reached if not reports[party].waits_for]
+
+
+def _reachable(reports: Mapping[str, Report], start: str) -> list[str]:
+    reached = [start]
+    for party in reached:  # grows while it is read
+        waits_for = reports[party].waits_for if party in reports else ()
+        reached.extend(other for other in waits_for if other not in reached)
+    return reached
+
+
+def late(reports: Mapping[str, Report], start: str, deadline: str, order: Sequence[str]) -> JobProblem:
+    """The verdict on a wait that has outlived its deadline; the same at every party that has the same reports."""
+    ends = sorted(culprits(reports, start), key=order.index)
+    chain = _chain(reports, start)
+    if not ends:
+        return JobProblem(
+            "transport.lost", BROKER, f"a message was lost on the way: {chain}, in a circle (deadline '{deadline}')"
+        )
+    name = ends[0]
+    if name in reports:
+        return JobProblem(
+            "party.busy",
+            name,
+            f"{name} is alive but has not answered within the deadline '{deadline}': {chain}. "
+            f"Look at {name}'s log, or allow more time under [deadlines]",
+        )
+    return JobProblem(
+        "party.silent",
+        name,
+        f"{name} has not been heard of within the deadline '{deadline}': {chain}. "
+        f"Is its agent running and connected to the broker?",
+    )
+
+
+def _chain(reports: Mapping[str, Report], start: str) -> str:
+    links = [
+        f"{party} waits for {' and '.join(reports[party].waits_for)}"
+        for party in _reachable(reports, start)
+        if party in reports and reports[party].waits_for
+    ]
+    return ", ".join(links) or f"{start} waits for nobody"

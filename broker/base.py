@@ -1,0 +1,188 @@
+"""What every broker promises, and the errors it may raise; tests/broker/contract.py states the promises as tests.
+
+Nothing here does I/O, and nothing here may look into a body: it is sealed before it comes here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Final, Protocol
+
+MAX_NAME_BYTES: Final = 255  # AMQP's short strings: names, routing keys and properties
+
+
+class Lane(StrEnum):
+    """Which of an agent's two connections a message takes.
+
+    On a slow line filled by bulk, an 8 KiB round trip took 440 ms on one connection and 32 ms on two.
+    """
+
+    ONLINE = "online"  # pre-activations, activations, control
+    BULK = "bulk"  # what is sent ahead: masked inputs and weights, dealt material
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What the broker carries: a sealed body, and beside it what an operator may read in the management page.
+
+    A parcel that exists can be sent: its texts fit AMQP's 255 bytes and its body is bytes.
+
+    Raises:
+        ValueError: a text is too long, or the address is empty; names the field.
+        TypeError: the body is not bytes.
+    """
+
+    exchange: str
+    routing_key: str
+    body: bytes = field(repr=False)
+    kind: str  # AMQP type
+    address: str  # AMQP message_id: the whole address as text, which the seal authenticates
+    job: str  # AMQP correlation_id
+    sender: str  # AMQP app_id
+    persistent: bool = False  # survives a restart of the broker in a queue that does
+    expires: float | None = None  # seconds in a queue, after which nobody wants it
+
+    def __post_init__(self) -> None:
+        if type(self.body) is not bytes:
+            raise TypeError(f"the body of a parcel is bytes, not {type(self.body).__name__}")
+        if not self.address:
+            raise ValueError("a parcel needs an address")
+        for name in ("exchange", "routing_key", "kind", "address", "job", "sender"):
+            text = getattr(self, name)
+            # Four bytes is the most UTF-8 needs for a character: encode only what could be too long.
+            if len(text) * 4 > MAX_NAME_BYTES and len(text.encode()) > MAX_NAME_BYTES:
+                raise ValueError(f"{name} of a parcel is longer than {MAX_NAME_BYTES} bytes: {text[:40]!r}...")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue and what flows into it. A binding is an exchange and a routing key with topic wildcards (`*`, `#`)."""
+
+    name: str
+    bindings: tuple[tuple[str, str], ...]
+    private: bool = False  # one agent's or console's own, gone with its connection
+
+
+class BrokerError(Exception):
+    """Something between this party and its partners. `transient`: the same parcel may go through a little later."""
+
+    transient: ClassVar[bool] = False
+
+
+class Unroutable(BrokerError):
+    """No queue takes messages for this routing key: the receiver has not declared it yet, or has left."""
+
+    transient: ClassVar[bool] = True
+
+
+class Disconnected(BrokerError):
+    """The connection to the broker is down or went down meanwhile; whether the parcel arrived is unknown."""
+
+    transient: ClassVar[bool] = True
+
+
+class Overloaded(BrokerError):
+    """The broker did not take the parcel: a queue is full, or the broker has trouble of its own."""
+
+    transient: ClassVar[bool] = True
+
+
+class Refused(BrokerError):
+    """The broker will not do this for this user: a right is missing, the message is too large, the login is wrong."""
+
+
+class Missing(BrokerError):
+    """There is no queue of this name to consume from: declare it first."""
+
+
+class Occupied(BrokerError):
+    """Somebody consumes from this queue already: another agent of this name is running."""
+
+
+class Delivery(Protocol):
+    """One arrival of a parcel. Settle it once, with `ack` or `reject`; until then it comes back when anything breaks.
+
+    Settling twice does nothing, nor does settling after the connection that brought it has gone: it was or will be
+    delivered again. Neither waits for the broker.
+    """
+
+    @property
+    def parcel(self) -> Parcel:
+        """As received; everything in it may be a lie until the seal is opened. `persistent` and `expires` are unset."""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether it may have been here before."""
+
+    async def ack(self) -> None:
+        """It is in the inbox: the broker may forget it."""
+
+    async def reject(self) -> None:
+        """It must not come again: the broker dead-letters it where a policy says so, else drops it."""
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class Consumer(Protocol):
+    """Somebody who takes a queue's deliveries."""
+
+    async def cancel(self) -> None:
+        """Take no more, and return when the handler that runs, if any, has ended. Idempotent.
+
+        Deliveries that are unsettled then are delivered again. A handler may cancel its own consumer; then its own
+        delivery can still be settled until it returns.
+        """
+
+
+class Broker(Protocol):
+    """One party's access to the broker: at-least-once delivery between named queues.
+
+    What one sender publishes on one lane arrives in the order of the calls to `publish`, as long as nothing has to
+    be delivered again. Lanes and queues have no order among themselves.
+    """
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """A future that ends only with an exception that a handler let out: a bug of ours, or a lost consumer."""
+
+    async def declare(self, queue: Queue) -> None:
+        """Make sure that the queue, the exchanges it names and its bindings exist. Idempotent, may run concurrently.
+
+        Raises:
+            Refused: a right is missing, or something of that name is of another type; names it.
+            Occupied: a private queue of this name belongs to another connection.
+            Disconnected: try again.
+        """
+
+    async def declare_exchange(self, name: str) -> None:
+        """Make sure that a durable topic exchange of this name exists. Idempotent; raises as `declare` does."""
+
+    async def delete(self, queue_name: str) -> None:
+        """Remove a queue and what is in it; our own consumer of it ends first. Idempotent; raises as `declare`."""
+
+    async def publish(self, parcel: Parcel, lane: Lane) -> None:
+        """Return once the broker has confirmed that every queue bound to the routing key holds the parcel.
+
+        Cancelled, the parcel may have been sent or not. Parcels of one address are sent one after another.
+
+        Raises:
+            Unroutable, Disconnected, Overloaded: it may go through later.
+            Refused: it will not.
+        """
+
+    async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> Consumer:
+        """Call the handler for each delivery, one at a time and in order of arrival.
+
+        Lost connections restore their consumers by themselves. A handler that raises ends its consumer: the delivery
+        comes back, and the exception shows in `failed`. A private queue is consumed on the online lane.
+
+        Raises:
+            Occupied: it has a consumer already.
+            Missing: there is no such queue.
+            Refused, Disconnected: as for `declare`.
+        """
+
+    async def close(self) -> None:
+        """Cancel all consumers, let handlers that run come to an end, then leave. Idempotent."""

@@ -1,0 +1,161 @@
+"""Long-lived identities: an Ed25519 key that signs, and an X25519 key derived from it that opens sealed control messages.
+
+A private key is a file that only its owner may read; nothing here prints, logs or repeats one.
+"""
+
+import base64
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hpke, serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+PUBLIC_PREFIX = "tercet-key-1:"
+SIGNATURE_BYTES = 64
+_RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+_SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+class KeyProblem(ValueError):
+    """A key that cannot be used: its file, its mode or its text. The text holds no part of it."""
+
+
+class Forged(ValueError):
+    """Bytes that the party they name did not sign or seal, or that were changed on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicIdentity:
+    """What a party's partners pin in their settings."""
+
+    signing: Ed25519PublicKey
+    sealing: X25519PublicKey
+
+    def __str__(self) -> str:
+        """The text to give to partners."""
+        raw = self.signing.public_bytes(*_RAW) + self.sealing.public_bytes(*_RAW)
+        return PUBLIC_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Raises Forged unless this identity signed the data."""
+        try:
+            self.signing.verify(signature, data)
+        except InvalidSignature:
+            raise Forged("a signature does not fit the key pinned for its party") from None
+
+
+def parse_public(text: str) -> PublicIdentity:
+    """Read a partner's key as `tercet keygen` printed it.
+
+    Raises:
+        KeyProblem: the text is not such a key.
+    """
+    encoded = text.removeprefix(PUBLIC_PREFIX)
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if not text.startswith(PUBLIC_PREFIX) or len(raw) != 64:
+        raise KeyProblem(f"a public key is {PUBLIC_PREFIX} and 86 characters, as `tercet keygen` prints it")
+    return PublicIdentity(Ed25519PublicKey.from_public_bytes(raw[:32]), X25519PublicKey.from_public_bytes(raw[32:]))
+
+
+class Identity:
+    """A party's own long-lived keys."""
+
+    def __init__(self, signing: Ed25519PrivateKey) -> None:
+        self._signing = signing
+        seed = signing.private_bytes_raw()
+        derived = HKDF(SHA256(), 32, salt=None, info=b"tercet identity: sealing key").derive(seed)
+        self._sealing = X25519PrivateKey.from_private_bytes(derived)
+        self.public = PublicIdentity(signing.public_key(), self._sealing.public_key())
+
+    @classmethod
+    def generate(cls) -> "Identity":
+        """A new identity from the system's randomness."""
+        return cls(Ed25519PrivateKey.generate())
+
+    def sign(self, data: bytes) -> bytes:
+        """An Ed25519 signature."""
+        return self._signing.sign(data)
+
+    def seal(self, plaintext: bytes, receiver: PublicIdentity, associated: bytes) -> bytes:
+        """Sign, then encrypt to the receiver (HPKE, RFC 9180); `associated` is bound to both."""
+        signature = self.sign(_signed(receiver, associated, plaintext))
+        return _SUITE.encrypt(signature + plaintext, receiver.sealing, info=associated)
+
+    def open(self, sealed: bytes, sender: PublicIdentity, associated: bytes) -> bytes:
+        """The plaintext that `sender` sealed for this identity.
+
+        Raises:
+            Forged: it did not, or a byte has changed.
+        """
+        try:
+            opened = _SUITE.decrypt(sealed, self._sealing, info=associated)
+        except (InvalidTag, ValueError):
+            raise Forged("a sealed control message does not open") from None
+        signature, plaintext = opened[:SIGNATURE_BYTES], opened[SIGNATURE_BYTES:]
+        sender.verify(signature, _signed(self.public, associated, plaintext))
+        return plaintext
+
+
+def _signed(receiver: PublicIdentity, associated: bytes, plaintext: bytes) -> bytes:
+    # The receiver's key is signed too, so that an honest receiver cannot pass the message on as meant for another.
+    head = b"tercet control message" + str(receiver).encode()
+    return head + len(associated).to_bytes(4, "big") + associated + plaintext
+
+
+def save_identity(identity: Identity, path: Path) -> None:
+    """Write a private key to a new file that only its owner may read.
+
+    Raises:
+        KeyProblem: the file exists, or its folder cannot be written.
+    """
+    pem = identity._signing.private_bytes(  # noqa: SLF001 - the one place where a private key is written
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyProblem(f"{path} exists; a key is never overwritten, choose another path") from None
+    except OSError as error:
+        raise KeyProblem(f"{path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+
+
+def load_identity(path: Path) -> Identity:
+    """Read a private key.
+
+    Raises:
+        KeyProblem: the file is missing, others may read it, or it is no Ed25519 key.
+    """
+    require_private(path, "make one with `tercet keygen`")
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        raise KeyProblem(f"{path} is no private key that `tercet keygen` wrote") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyProblem(f"{path} holds another kind of key than Ed25519; make one with `tercet keygen`")
+    return Identity(key)
+
+
+def require_private(path: Path, if_missing: str) -> None:
+    """Refuse a secret file that is missing or that others than its owner may read.
+
+    Raises:
+        KeyProblem: with what to do.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise KeyProblem(f"{path}: {error.strerror}; {if_missing}") from None
+    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        raise KeyProblem(f"others may read {path}; run: chmod 600 {path}")

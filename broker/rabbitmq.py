@@ -1,0 +1,244 @@
+"""The promises of broker/base.py on RabbitMQ 3.10 and later, through aio-pika.
+
+One agent's two connections, and what it declares; it decides no names (broker/topology.py does), sets no policies and
+never logs or raises a password or a body.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Self, TypeVar
+
+import aiormq
+import structlog
+from aio_pika.robust_connection import RobustConnection
+from pamqp.common import FieldValue
+from yarl import URL
+
+from broker.base import Disconnected, Handler, Lane, Missing, Parcel, Queue
+from broker.dispatch import check_lane
+from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
+from broker.rabbitmq_link import RPC_SECONDS, Link, RabbitConsumer
+
+HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
+RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
+CONNECT_SECONDS: Final = 30.0  # how long the first connection is tried for
+ATTEMPT_SECONDS: Final = 10.0
+PREFETCH: Final = 64  # deliveries; they are acknowledged from the inbox, so this only hides the round trip
+_ARGUMENTS: Final[dict[str, FieldValue]] = {"x-queue-type": "classic"}  # limits, expiry and dead letters are policies
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class RabbitBroker:
+    """One party's access to a RabbitMQ broker; keeps the promises of `broker.base.Broker`. Made by `connect`."""
+
+    def __init__(self) -> None:
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._links: dict[Lane, Link] = {}
+        self._declared: dict[str, Queue] = {}
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        credentials: tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        external: bool = False,
+        prefetch: int = PREFETCH,
+        deadline: float = CONNECT_SECONDS,
+        heartbeat: int = HEARTBEAT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> Self:
+        """Open both connections, trying for `deadline` seconds while nobody answers.
+
+        Args:
+            url: amqp:// or amqps://, host, port and virtual host.
+            name: shown for the connections in the management page, with the lane.
+            credentials: user and password; they take the place of the URL's.
+            tls: for amqps://, which authorities to trust and, for mutual TLS, our certificate.
+            external: log in by that certificate (SASL EXTERNAL) and not by name and password.
+            prefetch: unsettled deliveries that one consumer may hold.
+            deadline: seconds.
+            heartbeat: seconds.
+            clock: what the deadline is measured with.
+            sleep: how to wait between attempts.
+
+        Raises:
+            Refused: the broker answers and will not have us; trying again is no use.
+            Disconnected: nobody answered until the deadline.
+            ValueError: the URL is none of the two kinds.
+        """
+        address = _address(url, credentials, external=external, heartbeat=heartbeat)
+        broker = cls()
+        until = clock() + deadline
+        try:
+            for lane in Lane:
+                properties = {"connection_name": f"tercet {name} {lane}"}
+                connection = await _connect(address, tls, properties, until=until, clock=clock, sleep=sleep)
+                broker._links[lane] = Link(connection, broker._attach, prefetch)
+                await broker._links[lane].open()
+        except BaseException:
+            await broker.close()
+            raise
+        return broker
+
+    async def declare(self, queue: Queue) -> None:
+        """See `Broker.declare`."""
+        self._check()
+        await self._declare(queue)
+        self._declared[queue.name] = queue
+
+    async def _declare(self, queue: Queue) -> int:
+        for exchange in dict.fromkeys(exchange for exchange, _ in queue.bindings):
+            await self.declare_exchange(exchange)
+        return await self._asking(f"declaring the queue {queue.name}", lambda channel: _declare_queue(channel, queue))
+
+    async def declare_exchange(self, name: str) -> None:
+        """See `Broker.declare_exchange`."""
+        self._check()
+        try:
+            await self._on_scratch(lambda channel: channel.exchange_declare(name, passive=True, timeout=RPC_SECONDS))
+        except aiormq.ChannelNotFoundEntity:
+            await self._asking(
+                f"creating the exchange {name}",
+                lambda channel: channel.exchange_declare(
+                    name, exchange_type="topic", durable=True, timeout=RPC_SECONDS
+                ),
+            )
+        except Exception as error:
+            raise as_broker_error(error, f"looking for the exchange {name}") or error from error
+
+    async def delete(self, queue_name: str) -> None:
+        """See `Broker.delete`."""
+        self._check()
+        for link in self._links.values():
+            consumer = link.consumer(queue_name)
+            if consumer is not None:
+                await consumer.cancel()
+        self._declared.pop(queue_name, None)
+        await self._asking(
+            f"deleting the queue {queue_name}", lambda channel: channel.queue_delete(queue_name, timeout=RPC_SECONDS)
+        )
+
+    async def publish(self, parcel: Parcel, lane: Lane) -> None:
+        """See `Broker.publish`."""
+        self._check()
+        await self._links[lane].publish(parcel)
+
+    async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> RabbitConsumer:
+        """See `Broker.consume`."""
+        self._check()
+        known = self._declared.get(queue_name)
+        check_lane(queue_name, lane, private=known is not None and known.private)
+        try:
+            return await self._links[lane].consume(queue_name, handler, self._report)
+        except Exception as error:
+            raise as_broker_error(error, f"consuming from {queue_name}") or error from error
+
+    async def close(self) -> None:
+        """See `Broker.close`."""
+        self._closed = True
+        for link in self._links.values():
+            await link.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Disconnected("this connection to the broker has been closed")
+
+    def _report(self, parcel: Parcel, error: BaseException) -> None:
+        log.error("handler failed", kind=parcel.kind, address=parcel.address, error=type(error).__name__)
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _attach(self, queue_name: str) -> int:
+        known = self._declared.get(queue_name)
+        if known is not None:
+            return await self._declare(known)
+        try:
+            return await self._on_scratch(lambda channel: _look_for_queue(channel, queue_name))
+        except aiormq.ChannelNotFoundEntity as error:
+            raise Missing(f"there is no queue {queue_name}; declare it first") from error
+
+    async def _asking(self, doing: str, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
+        try:
+            return await self._on_scratch(ask)
+        except Exception as error:
+            raise as_broker_error(error, doing) or error from error
+
+    async def _on_scratch(self, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
+        # Private queues belong to the connection that declares them, so all is declared on the one for control.
+        channel = await self._links[Lane.ONLINE].scratch()
+        try:
+            return await ask(channel)
+        finally:
+            await channel.close()
+
+
+async def _declare_queue(channel: aiormq.Channel, queue: Queue) -> int:
+    done = await channel.queue_declare(
+        queue.name,
+        durable=not queue.private,
+        exclusive=queue.private,
+        arguments=_ARGUMENTS,
+        timeout=RPC_SECONDS,
+    )
+    for exchange, pattern in queue.bindings:
+        await channel.queue_bind(queue.name, exchange, pattern, timeout=RPC_SECONDS)
+    return done.consumer_count or 0
+
+
+async def _look_for_queue(channel: aiormq.Channel, queue_name: str) -> int:
+    done = await channel.queue_declare(queue_name, passive=True, timeout=RPC_SECONDS)
+    return done.consumer_count or 0
+
+
+def _address(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
+    address = URL(url)
+    if address.scheme not in ("amqp", "amqps") or not address.host:
+        raise ValueError(f"a broker's address is amqp://HOST or amqps://HOST, not {host_and_port(address)}")
+    if external and address.scheme != "amqps":
+        raise ValueError(f"login by certificate needs amqps://, not {host_and_port(address)}")
+    if credentials is not None:
+        address = address.with_user(credentials[0]).with_password(credentials[1])
+    options = {"heartbeat": str(heartbeat), "reconnect_interval": str(RECONNECT_SECONDS)}
+    return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
+
+
+async def _connect(
+    address: URL,
+    tls: ssl.SSLContext | None,
+    properties: dict[str, str],
+    *,
+    until: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> RobustConnection:
+    # aio-pika retries only a connection that has once stood.
+    while True:
+        connection = RobustConnection(address, ssl_context=tls, client_properties=properties)
+        try:
+            await connection.connect(timeout=ATTEMPT_SECONDS)
+        except BaseException as error:
+            await connection.close()
+            no_use = refusal(error, address)
+            if no_use is not None:
+                raise no_use from error
+            if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
+                raise
+            if clock() + RECONNECT_SECONDS > until:
+                raise Disconnected(
+                    f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__}); "
+                    "is it running, and is the address right?"
+                ) from error
+            await sleep(RECONNECT_SECONDS)
+        else:
+            return connection

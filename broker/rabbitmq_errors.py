@@ -1,0 +1,97 @@
+"""What an exception of aio-pika, or a sentence of RabbitMQ's, means to a party: one of the errors of broker/base.py.
+
+It adds names of exchanges, queues and addresses, never a password or a body.
+"""
+
+import asyncio
+import re
+import ssl
+from typing import Final
+
+import aiormq
+from yarl import URL
+
+from broker.base import BrokerError, Disconnected, Occupied, Overloaded, Refused, Unroutable
+
+DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671}
+
+_EXCHANGE: Final = re.compile(r"exchange '([^']*)'")
+_TOPIC: Final = re.compile(r"topic '([^']*)'")
+_SIZE: Final = re.compile(r"message size (\d+)")
+
+# First match counts: the general ones come last.
+_MEANINGS: Final[tuple[tuple[tuple[type[BaseException], ...], type[BrokerError], str], ...]] = (
+    ((aiormq.PublishError,), Unroutable, "no queue takes it"),
+    ((aiormq.DeliveryError,), Overloaded, "the broker did not take it"),
+    ((aiormq.ChannelLockedResource,), Occupied, "{error}"),
+    ((aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused, aiormq.ChannelPreconditionFailed), Refused, "{error}"),
+    (
+        (aiormq.AMQPError, aiormq.ChannelInvalidStateError, OSError, TimeoutError),
+        Disconnected,
+        "the connection to the broker is down ({name})",
+    ),
+)
+
+
+def as_broker_error(error: BaseException, doing: str) -> BrokerError | None:
+    """What an exception means to a party that was `doing` something; None when it is not the broker's."""
+    if isinstance(error, BrokerError):
+        return error
+    if isinstance(error, asyncio.CancelledError) and not _cancelled():
+        # aiormq fails what waits on a dying connection with CancelledError; nobody has cancelled us.
+        return Disconnected(f"{doing}: the connection to the broker went down")
+    for kinds, meaning, text in _MEANINGS:
+        if isinstance(error, kinds):
+            return meaning(f"{doing}: {text.format(error=error, name=type(error).__name__)}")
+    return None
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def publish_error(error: BaseException, doing: str, exchange: str, routing_key: str, size: int) -> BrokerError | None:
+    """The same for a publish, which can be hit by what RabbitMQ says about another one.
+
+    RabbitMQ closes the channel over a publish that it refuses, and with it every other that waits for its confirm; only
+    the sentence tells whose fault it was.
+    """
+    if not isinstance(error, aiormq.ChannelClosed):
+        return as_broker_error(error, doing)
+    reason = str(error)
+    about = tuple(
+        None if found is None else found[1] for found in (p.search(reason) for p in (_EXCHANGE, _TOPIC, _SIZE))
+    )
+    ours = (exchange, routing_key, str(size))
+    if about == (None, None, None) or any(a not in (None, b) for a, b in zip(about, ours, strict=True)):
+        return Disconnected(f"{doing}: the broker closed the channel for another reason")
+    if isinstance(error, aiormq.ChannelNotFoundEntity):
+        return Unroutable(f"{doing}: there is no exchange {exchange}")
+    return Refused(f"{doing}: {reason}")
+
+
+def occupied(queue_name: str) -> Occupied:
+    """Somebody else has the queue."""
+    return Occupied(f"{queue_name} has a consumer: another agent of this name is running")
+
+
+def host_and_port(address: URL) -> str:
+    """All of a broker's address that may be shown."""
+    return f"{address.scheme}://{address.host}:{address.explicit_port or DEFAULT_PORTS[address.scheme]}"
+
+
+def refusal(error: BaseException, address: URL) -> BrokerError | None:
+    """Why no further attempt to connect is of use, or None when the broker may only be late."""
+    where = host_and_port(address)
+    if isinstance(error, aiormq.AuthenticationError):
+        return Refused(f"{where} offers no login of the kind the settings ask for (password or certificate)")
+    if isinstance(error, aiormq.ProbableAuthenticationError):
+        return Refused(f"{where} refused the login of {address.user or 'this certificate'!r}; check the credentials")
+    if isinstance(error, aiormq.ConnectionNotAllowed):
+        return Refused(f"{where} does not let {address.user or 'us'!r} into the virtual host {address.path or '/'!r}")
+    if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+        return Refused(
+            f"{where}: no agreement on TLS ({error}); check the authorities and certificates in the settings"
+        )
+    return None

@@ -1,0 +1,68 @@
+"""Every exchange, queue, routing key and binding, once; named so that the management page reads as a status page.
+
+Nothing here talks to a broker, and no name depends on a step: queues depend on jobs and parties only.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from broker.base import Lane, Queue
+from schemas.address import Round
+
+PREFIX: Final = "tercet"
+ANNOUNCE: Final = "announce"  # the last but one word of a standing queue's routing keys
+
+# A party that fills a slow line with masked inputs must not hold up an activation, nor a heartbeat.
+_BULK_ROUNDS = frozenset({Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE})
+
+ROUNDS: Final = {  # the queues that a party of each role has for a job
+    "data": tuple(set(Round) - {Round.PREACTIVATIONS, Round.METRICS}),
+    "helper": (Round.HANDSHAKE, Round.PREACTIVATIONS, Round.CONTROL),
+}
+
+
+def exchange(sender: str) -> str:
+    """The one exchange a party writes to; nobody else may."""
+    return f"{PREFIX}.from.{sender}"
+
+
+def routing_key(job: str, round_: str, receiver: str) -> str:
+    """Where a message of a job's round goes."""
+    return f"job.{job}.{round_}.to.{receiver}"
+
+
+def announce_key(job: str, receiver: str) -> str:
+    """Where a message goes whose receiver may not know the job yet."""
+    return routing_key(job, ANNOUNCE, receiver)
+
+
+def console_key(token: str, party: str) -> str:
+    """Where an agent answers its own console."""
+    return f"console.{token}.to.{party}"
+
+
+def lane(round_: str) -> Lane:
+    """The connection that a round travels on."""
+    return Lane.BULK if round_ in _BULK_ROUNDS else Lane.ONLINE
+
+
+def job_queue(party: str, job: str, round_: Round, senders: Iterable[str]) -> Queue:
+    """A party's queue for one round of one job, bound to every other party's exchange."""
+    key = routing_key(job, round_, party)
+    return Queue(job_queue_name(party, job, round_), tuple((exchange(sender), key) for sender in senders))
+
+
+def job_queue_name(party: str, job: str, round_: Round) -> str:
+    """Which party waits, for which job and round."""
+    return f"{PREFIX}.{party}.{job}.{round_}"
+
+
+def standing_queue(party: str, partners: Iterable[str]) -> Queue:
+    """A party's queue for jobs it does not know yet and for its own console."""
+    bindings = tuple((exchange(sender), announce_key("*", party)) for sender in (party, *partners))
+    return Queue(f"{PREFIX}.{party}.jobs", bindings)
+
+
+def console_queue(party: str, token: str) -> Queue:
+    """A console's queue for answers; gone with its connection."""
+    return Queue(f"{PREFIX}.{party}.console.{token}", ((exchange(party), console_key(token, party)),), private=True)

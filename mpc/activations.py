@@ -1,0 +1,139 @@
+"""The one place where an activation is defined: function, symmetry, loss, range and label check.
+
+It sees plain numbers only; which of them the helper may see, and in which order, is decided elsewhere.
+
+Everything that shapes a model is made of IEEE + - * /, rint, ldexp and copysign, so that it is the same to the last
+bit on every machine; numpy's own exp may differ by one unit between processors.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from mpc.fixed import CLIP, Floats
+
+# ln 2 in two parts: the first has 32 fractional bits, so that a whole number of up to 20 bits times it is exact.
+LN2_HIGH = float.fromhex("0x1.62e42ff000000p-1")
+LN2_LOW = float.fromhex("-0x1.718432a1b0e26p-35")
+PER_LN2 = float.fromhex("0x1.71547652b82fep+0")
+# r coth(r/2) - 2 as a series in r^2: 2 B_2n / (2n)! with Bernoulli's numbers; the next term is below 2^-56 here.
+COTH = (1 / 6, -1 / 360, 1 / 15120, -1 / 604800, 1 / 23950080, -691 / 653837184000)
+LEAST_EXPONENT = -746.0  # exp of anything below is zero
+
+
+class LabelProblem(ValueError):
+    """Labels that the model cannot be trained on: the label party's input. The text counts, it does not quote."""
+
+
+def exp(x: Floats) -> Floats:
+    """e^x for x <= 700, within one unit in the last place down to 2^-1022; nan stays nan.
+
+    With x = k ln 2 + r, |r| <= ln 2 / 2: e^r = 1 + 2r / (r coth(r/2) - r), rearranged so that only a small term is
+    rounded.
+    """
+    x = np.maximum(x, LEAST_EXPONENT)
+    k = np.rint(x * PER_LN2)
+    high, low = x - k * LN2_HIGH, k * LN2_LOW
+    r = high - low
+    square = r * r
+    series = np.full_like(square, COTH[-1])
+    for coefficient in reversed(COTH[:-1]):
+        series *= square
+        series += coefficient
+    c = r - square * series
+    return np.ldexp(1.0 - ((low - r * c / (2.0 - c)) - high), k.astype(np.int64))
+
+
+def centred_sigmoid(z: Floats) -> Floats:
+    """sigmoid(z) - 1/2, odd to the last bit: the helper sees z under a secret sign."""
+    return np.copysign(1.0 / (1.0 + exp(-np.abs(z))) - 0.5, z)
+
+
+def identity(z: Floats) -> Floats:
+    """The score itself."""
+    return z
+
+
+def log_loss(z: Floats, y: Floats) -> float:
+    """Summed -log p(y) for scores z and centred labels y of -1/2 and 1/2."""
+    size = np.abs(z)
+    return float((size / 2 + np.log1p(np.exp(-size)) - y * z).sum())
+
+
+def half_squares(z: Floats, y: Floats) -> float:
+    """Summed half squared errors."""
+    return float(np.square(z - y).sum() / 2)
+
+
+def check_binary(y: Floats) -> None:
+    """Labels of 0 and 1, both of them present."""
+    wrong = int((~np.isin(y, (0.0, 1.0))).sum())
+    if wrong:
+        raise LabelProblem(f"{wrong} of {y.size} labels are neither 0 nor 1; encode the two classes as 0 and 1")
+    if y.size and (y == y.flat[0]).all():
+        raise LabelProblem("all labels are the same; there is nothing to learn")
+
+
+def check_standardised(y: Floats) -> None:
+    """Finite labels within CLIP, as `standardised` makes them."""
+    wrong = int((~np.isfinite(y)).sum())
+    if wrong:
+        raise LabelProblem(f"{wrong} of {y.size} labels are not finite numbers; remove or impute them")
+    outside = int((np.abs(y) > CLIP).sum())
+    if outside:
+        raise LabelProblem(f"{outside} of {y.size} labels are beyond {CLIP:g}; standardise and clip them first")
+
+
+class Standardised(NamedTuple):
+    """Labels with mean 0 and deviation 1, clipped at CLIP, and what leads back: label = mean + deviation * value."""
+
+    values: Floats
+    mean: float
+    deviation: float
+
+
+def standardised(y: Floats) -> Standardised:
+    """What the label party of a linear regression trains on.
+
+    Raises:
+        LabelProblem: for labels that are not finite, or all the same.
+    """
+    wrong = int((~np.isfinite(y)).sum())
+    if wrong:
+        raise LabelProblem(f"{wrong} of {y.size} labels are not finite numbers; remove or impute them")
+    mean, deviation = float(y.mean()), float(y.std())
+    if not deviation > 0:
+        raise LabelProblem("all labels are the same; there is nothing to learn")
+    return Standardised(np.clip((y - mean) / deviation, -CLIP, CLIP), mean, deviation)
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A link between score and label. Score, label and result have shape (rows, outputs)."""
+
+    name: str
+    phi: Callable[[Floats], Floats]  # what the helper applies to the score
+    odd: bool  # phi(-z) == -phi(z) to the last bit: then secret signs apply
+    loss: Callable[[Floats, Floats], float]  # of scores and centred labels, summed over rows
+    error_bound: float | None  # largest |phi(z) - y|; None where it grows with the score
+    check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels as the label party holds them
+    centre: Callable[[Floats], Floats]  # from such labels to those that phi is compared with
+
+
+def centred_binary(y: Floats) -> Floats:
+    """0 and 1 as -1/2 and 1/2."""
+    return y - 0.5
+
+
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {
+        activation.name: activation
+        for activation in (
+            Activation("logistic", centred_sigmoid, True, log_loss, 1.0, check_binary, centred_binary),  # noqa: FBT003
+            Activation("linear", identity, True, half_squares, None, check_standardised, identity),  # noqa: FBT003
+        )
+    },
+)

@@ -1,0 +1,114 @@
+"""The helper's side: dealing gradient shares ahead of time, and computing the activation on the sum of all shares.
+
+It never sees features, labels, weights or the order of samples; it sees each batch's z, in secret order, under secret
+signs and noise, and forgets a step once it is answered.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from mpc.fixed import RangeProblem, decode, encode
+from mpc.linear import correction, gradient_share
+from mpc.masks import Masks
+from mpc.plan import Plan
+from mpc.ring import Words, expect, total
+from mpc.schedule import OutOfTurn, Step, Turns
+
+GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
+
+
+class Diverged(ArithmeticError):
+    """The scores left the range that the plan allows: the job's rate or schedule is at fault. Nothing has wrapped."""
+
+    def __init__(self, step: Step, reason: str) -> None:
+        super().__init__(f"step {step.index}: {reason}; use a smaller learning rate")
+        self.step, self.reason = step, reason
+
+
+Answer = Callable[[Plan, Step, Words], Words]
+"""From z, (rows, outputs) at f_z fractional bits, to the activation times the step's scale at F bits.
+
+This is the one place where an activation comes about; raises Diverged.
+"""
+
+
+def activation(plan: Plan, step: Step, z: Words) -> Words:
+    """encode(scale phi(alpha decode(z))), after the guards.
+
+    Raises:
+        Diverged: if z or the activation leaves the plan's range.
+    """
+    if ((z + np.uint64(1 << GUARD_BIT)) >> np.uint64(63)).any():
+        raise Diverged(step, f"a pre-activation reached 2^{GUARD_BIT - plan.fz}")
+    scores = step.alpha * decode(z, plan.fz)
+    if not (np.abs(scores) <= plan.score_limit).all():
+        raise Diverged(step, f"a score exceeded {plan.score_limit:g}")
+    try:
+        return encode(step.scale * plan.activation.phi(scores), plan.f)
+    except RangeProblem as problem:
+        raise Diverged(step, f"the activation cannot be encoded: {problem}") from problem
+
+
+class _Deal(NamedTuple):
+    """What is kept of one step between its gradient shares and its answer."""
+
+    correction: Words  # sum_i U_i sum_j v_ij
+    answers: list[Words]  # M_i
+
+
+class Helper:
+    """The helper in one attempt. Not to be shared by threads.
+
+    `gradient_shares` may run any number of steps before `masked_activations`. Each is asked for once, in the order of
+    the steps; anything else raises OutOfTurn.
+
+    Args:
+        plan: The job's agreed numbers.
+        label: The label party's index.
+        masks: Shared with each data party, by its index.
+        answer: How the activation is computed.
+        first: The first step of this attempt.
+    """
+
+    def __init__(
+        self, plan: Plan, label: int, masks: Mapping[int, Masks], answer: Answer = activation, first: int = 0
+    ) -> None:
+        self._plan, self._label, self._masks, self._answer = plan, label, masks, answer
+        self._parties = range(len(plan.request.columns))
+        self._deals: dict[int, _Deal] = {}
+        self._turns = Turns(first)
+
+    def gradient_shares(self, step: Step) -> dict[int, Words]:
+        """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i, (its columns, outputs), f_w bits."""
+        self._turns.take("gradient shares", step)
+        masks, shape = self._masks, (step.rows, self._plan.outputs)
+        label_mask = masks[self._label]("m_y", self._label, self._label, step, shape)
+        shares, answers, corrections = {}, [], []
+        for i in self._parties:
+            others, block = [j for j in self._parties if j != i], (self._plan.request.columns[i], self._plan.outputs)
+            u = masks[i]("U", i, i, step, (step.rows, block[0]))
+            dealt = total(masks[j]("M", i, j, step, shape) for j in others)
+            known = dealt if i == self._label else dealt - label_mask
+            shares[i] = gradient_share(u, known, [masks[j]("R", i, j, step, block) for j in others])
+            corrections.append(correction(u, [masks[j]("V", i, j, step, block) for j in others]))
+            answers.append(dealt)
+        self._deals[step.index] = _Deal(total(corrections), answers)
+        return shares
+
+    def masked_activations(self, step: Step, shares: Mapping[int, Words]) -> dict[int, Words]:
+        """p_i = a - M_i for each data party i, (rows of the batch, outputs), F bits, from all shares of z.
+
+        Raises:
+            Diverged: if a score leaves the plan's range; the job must stop.
+            ShapeProblem: naming the data party whose share has the wrong shape.
+        """
+        shape = (step.rows, self._plan.outputs)
+        received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
+        if step.index not in self._deals:
+            raise OutOfTurn(f"step {step.index} is not dealt, or answered already")
+        self._turns.take("masked activations", step)
+        deal = self._deals.pop(step.index)
+        a = self._answer(self._plan, step, total([*received, deal.correction]))
+        return {i: a - deal.answers[i] for i in self._parties}

@@ -1,0 +1,58 @@
+"""Section 4 of the protocol as pure functions: the linear algebra around an activation, for both sides.
+
+They hold no state and know no party; who may see which argument is said in each role's module.
+
+Symbols: X_i is party i's batch in secret order and with secret signs s, w_i = sum_j w_ij its block of weights, w_ij
+party j's share of it; E_i = X_i - U_i, y~ = y - m_y and f_ij = w_ij - v_ij are what others receive of them; m_ij are
+party j's shares of the activation a, M_i their sum over j, p_i = a - M_i; r_ij keep the gradient shares g_i apart. How
+a comes about is not said here; everything would be the same if the activation were computed otherwise.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from mpc.masks import Masks
+from mpc.ring import Words, product, total, transposed_product
+from mpc.schedule import Step
+
+
+def preactivation_share(x: Words, weights: Words, ahead: Words) -> Words:
+    """X_i (w_ii + sum_j f_ij) + what was known ahead; f_z fractional bits, before the noise and the zero share."""
+    return product(x, weights) + ahead
+
+
+def zero_share(me: int, masks: Mapping[int, Masks], step: Step, shape: tuple[int, int]) -> Words:
+    """sum_(j>i) PRF(k_ij) - sum_(j<i) PRF(k_ji): uniform, and zero in sum over all data parties."""
+    share = np.zeros(shape, np.uint64)
+    for other, words in masks.items():
+        if other > me:
+            share += words("zero", me, other, step, shape)
+        else:
+            share -= words("zero", other, me, step, shape)
+    return share
+
+
+def own_update(own: Words, x: Words, error: Words, gradient_share: Words) -> Words:
+    """w_ii - (X_i^T (p_i - y) + g_i)."""
+    return own - (transposed_product(x, error) + gradient_share)
+
+
+def partner_update(share: Words, masked_x: Words, known: Words, r: Words) -> Words:
+    """w_ij - (E_i^T (m_ij - [j = L] m_y) + r_ij)."""
+    return share - (transposed_product(masked_x, known) + r)
+
+
+def intercept_update(share: Words, back: np.uint64, signs: Words, error: Words) -> Words:
+    """w0_j - encode(alpha_(t+1), f_x) s^T (p_L - y at the label party, m_Lj elsewhere)."""
+    return share - transposed_product(signs, error) * back
+
+
+def gradient_share(u: Words, known: Words, rs: Iterable[Words]) -> Words:
+    """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij; `known` is the bracket."""
+    return transposed_product(u, known) - total(rs)
+
+
+def correction(u: Words, vs: Iterable[Words]) -> Words:
+    """U_i sum_j v_ij, what the shares of z lack."""
+    return product(u, total(vs))

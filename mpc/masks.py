@@ -1,0 +1,101 @@
+"""Keyed masks: words that two holders of one secret compute alike, each at its own address.
+
+It sees secrets and addresses, never a value that is masked; a mask is the same however often it is asked for, and
+whoever uses one must use it on one value only.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgpack
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mpc.ring import Words
+from mpc.schedule import Step
+
+VERSION = 1  # of the protocol: a change of what is derived from a secret changes it
+KEY_BYTES = 32
+MOST_BLOCKS = 2**32  # the counter block has 32 bits for them
+ZEROS = bytes(1 << 16)  # encrypted again and again: small enough to stay in the cache
+
+
+class Masks(Protocol):
+    """Where the protocol takes its masks from; the address is (mask, i, j, step).
+
+    "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "zero" (i, j), i < j,
+    of two data parties.
+    """
+
+    def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+        """The words at this address."""
+
+
+def derive_key(secret: bytes, salt: bytes, info: Sequence[str | int | bytes]) -> bytes:
+    """32 bytes from a secret: HKDF-SHA256, the info as msgpack, so that no two lists of parts are spelt alike.
+
+    Raises:
+        ValueError: for a secret of zeros only, which a hostile peer can provoke.
+    """
+    if not any(secret):
+        raise ValueError("the secret is empty or all zero")
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=msgpack.packb(list(info))).derive(secret)
+
+
+class Keystream:
+    """The AES-CTR words of one key. May be shared by threads."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = algorithms.AES(key)
+
+    def words(self, attempt: int, epoch: int, step: int, shape: tuple[int, ...]) -> Words:
+        """Uniform words of this shape; the counter block is (attempt, epoch, step, block), 32 bits each.
+
+        Raises:
+            OverflowError: for more than 2^32 blocks, or a part of the address beyond 32 bits.
+        """
+        if math.prod(shape) * 8 > MOST_BLOCKS * 16:
+            raise OverflowError("more than 2^32 blocks at one address of a mask")
+        try:
+            nonce = struct.pack(">IIII", attempt, epoch, step, 0)
+        except struct.error:
+            raise OverflowError("a part of a mask's address needs more than 32 bits") from None
+        words: Words = np.empty(shape, np.dtype("<u8"))
+        self._fill(nonce, words.data.cast("B"))
+        return words.astype(np.uint64, copy=False)
+
+    def _fill(self, nonce: bytes, out: memoryview) -> None:
+        stream = Cipher(self._cipher, modes.CTR(nonce)).encryptor()
+        for start in range(0, len(out), len(ZEROS)):
+            part = out[start : start + len(ZEROS)]
+            stream.update_into(ZEROS[: len(part)], part)
+
+
+class PairMasks:
+    """The masks that two agents share in one attempt, for one purpose (training, prediction, ...).
+
+    `sender` is the data party and `receiver` the helper, or the data parties of lower and higher index: both ends must
+    name them alike. `secret` is their X25519 result and `transcript` the hash of the handshake.
+    """
+
+    def __init__(
+        self, secret: bytes, *, transcript: bytes, job: bytes, attempt: int, sender: str, receiver: str, purpose: str
+    ) -> None:
+        self._secret, self._transcript = secret, transcript
+        self._info: tuple[str | int | bytes, ...] = (VERSION, job, attempt, sender, receiver, purpose)
+        self._attempt = attempt
+        self._streams: dict[tuple[str, int, int], Keystream] = {}
+
+    def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+        """The words of this mask at this step."""
+        return self._stream(mask, i, j).words(self._attempt, step.epoch, step.position, shape)
+
+    def _stream(self, mask: str, i: int, j: int) -> Keystream:
+        if (mask, i, j) not in self._streams:
+            key = derive_key(self._secret, self._transcript, (*self._info, mask, i, j))
+            self._streams[mask, i, j] = Keystream(key)
+        return self._streams[mask, i, j]

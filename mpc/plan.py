@@ -1,0 +1,259 @@
+"""The planner: how many fractional bits everything has, and whether the job fits into 64 of them at all.
+
+It sees the job's public numbers only, and computes with IEEE operations that every party repeats to the last bit: the
+parties compare digests of `Plan.canonical()`.
+
+No share is ever truncated, so a pre-activation carries f_z = 2 f_x + F fractional bits and has 63 - f_z left for its
+whole part. The helper stops the job when |z| reaches half of that; so no step may move a score by more than the whole,
+or it could jump over the guard. Bounds hold for u and z = X u, where w = alpha u.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+from mpc.activations import ACTIVATIONS, Activation
+from mpc.fixed import CLIP, Floats, decode
+from mpc.ring import Words
+from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates, snapped
+
+LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
+LEAST_SCORE = 32.0  # a job whose scores could not reach this would be stopped for nothing
+FEW_COLUMNS, LEAST_COLUMNS = 20, 12  # below, lattice reduction recovers narrow data from the helper's view
+FEW_BATCHES = 8  # below, |z| can be matched across epochs
+MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
+LEAST_ALPHA = 2.0**-6  # below, alpha rounded to f_x bits changes the intercept's rate by more than a hundredth
+
+
+class PlanRefused(ValueError):
+    """A job that must not start: the submitter's input. `reason` says why, `remedy` what to change."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason, self.remedy = reason, remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a job asks for, as far as the planner minds."""
+
+    model: str
+    rows: int
+    columns: tuple[int, ...]  # encoded columns of each data party, in party order
+    batch: int
+    epochs: int
+    rate: float
+    schedule: RateKind = "constant"
+    decay: float = 0.0
+    l2: float = 0.0
+    accept_narrow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The agreed numbers. Fractional bits: f_x of features, F of activation and label, f_w of weights, f_z of z."""
+
+    request: Request
+    fx: int
+    f: int
+    norms: tuple[float, ...]  # each data party clips its rows to its own
+    score_limit: float  # the helper stops the job when alpha |z| exceeds this
+    last_alpha: float  # at the end of the job: the released weights are alpha times the sum of their shares
+    steps_per_epoch: int
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def fw(self) -> int:
+        """Fractional bits of weights."""
+        return self.fx + self.f
+
+    @property
+    def fz(self) -> int:
+        """Fractional bits of pre-activations."""
+        return 2 * self.fx + self.f
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, K."""
+        return 1
+
+    @property
+    def activation(self) -> Activation:
+        """What the helper applies."""
+        return ACTIVATIONS[self.request.model]
+
+    @property
+    def steps_total(self) -> int:
+        """Steps of the whole job."""
+        return self.steps_per_epoch * self.request.epochs
+
+    def steps(self) -> Iterator[Step]:
+        """Every step of the job, in order, made as it is asked for."""
+        request, alpha, index = self.request, 1.0, itertools.count()
+        learning = rates(request.schedule, request.rate, request.decay)
+        sizes = batch_sizes(request.rows, request.batch)
+        bounds = [0, *itertools.accumulate(sizes)]
+        for epoch in range(request.epochs):
+            for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
+                rate = next(learning)
+                after = decays(rate, request.l2, alpha)
+                scale = snapped(rate / (stop - start) / after, self.f)
+                yield Step(next(index), epoch, position, start, stop, scale, alpha, after)
+                alpha = after
+
+    def weights(self, block: Words) -> Floats:
+        """One party's block of the finished model, (columns, outputs), from the sum of all shares of it."""
+        return self.last_alpha * decode(block, self.fw)
+
+    def intercept(self, words: Words) -> Floats:
+        """The intercept of the finished model, (1, outputs), from the sum of all its shares."""
+        return decode(words, self.fw)
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that shapes the model, as plain numbers, strings, lists and dicts, for hashing."""
+        plain = dataclasses.asdict(self)
+        del plain["warnings"], plain["notes"]
+        plain["norms"] = list(self.norms)
+        plain["request"]["columns"] = list(self.request.columns)
+        return plain
+
+
+def public_norm(columns: int) -> float:
+    """R_i: how long a row of this many standardised columns may be. No longer than CLIP allows anyway."""
+    return min(CLIP * math.sqrt(columns), 4.0 * math.sqrt(columns) + 16.0)
+
+
+def make_plan(request: Request) -> Plan:
+    """The plan of a job.
+
+    Raises:
+        PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
+    """
+    _check(request)
+    norms = tuple(public_norm(columns) for columns in request.columns)
+    sizes = batch_sizes(request.rows, request.batch)
+    course = _course(request, len(sizes), norms)
+    f = max(LEAST_F, 12 + _ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
+    fx, score_limit, notes = _features_bits(request, course, f)
+    warnings = _warnings(request, course, sizes, fx)
+    return Plan(request, fx, f, norms, score_limit, course.alpha, len(sizes), warnings, notes)
+
+
+class _Course(NamedTuple):
+    """A walk through the schedule. For errors |phi - y| of at most 1; both bounds grow in proportion."""
+
+    least_rate: float
+    alpha: float  # at the end
+    leap: float  # how far one step can move a raw pre-activation
+    reach: float  # how far all steps together can move one raw weight
+
+
+def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course:
+    squares = sum(norm * norm for norm in norms) + 1.0  # and the intercept's column of ones
+    alpha, reach, leap, least, walked = 1.0, 0.0, 0.0, math.inf, 0.0
+    learning = rates(request.schedule, request.rate, request.decay)
+    for rate in itertools.islice(learning, batches * request.epochs):
+        after = decays(rate, request.l2, alpha)
+        if not (rate > 0.0 and after > 0.0):
+            raise PlanRefused("the learning rate or the weights' scale falls to zero within the job",
+                              "use a slower decay, fewer epochs, or a smaller rate or l2")  # fmt: skip
+        # The intercept itself does not shrink: in raw units it grows as alpha falls.
+        leap = max(leap, rate / after * squares + walked * (1.0 / after - 1.0 / alpha))
+        reach, walked = reach + rate / after * CLIP, walked + rate
+        alpha, least = after, min(least, rate)
+    return _Course(least, alpha, leap, reach)
+
+
+def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, float, tuple[str, ...]]:
+    """f_x, the score limit and what there is to say: the formula's f_x, or one below it down to 10 that fits."""
+    formula = min(MOST_FX, (53 - f) // 2)
+    if formula < LEAST_FX:
+        raise PlanRefused(
+            f"the smallest learning rate, {course.least_rate:.3g}, is so small for the batch "
+            f"that features would have only {formula} fractional bits",
+            "use smaller batches, a larger rate or a slower decay",
+        )
+    chosen = f"features have {{}} fractional bits, the activation {f}"
+    for fx in range(formula, min(formula, GOOD_FX) - 1, -1):
+        limit = _score_limit(request, course, fx, f)
+        if limit >= LEAST_SCORE:
+            lowered = f" ({formula} would be too many for one step at this rate)" if fx < formula else ""
+            return fx, limit, (chosen.format(fx) + lowered,)
+    raise _refusal(request, course, min(formula, GOOD_FX), f)
+
+
+def _score_limit(request: Request, course: _Course, fx: int, f: int) -> float:
+    """The largest score that the helper may let pass with these bits; 0 where the job does not fit at all."""
+    raw = math.ldexp(1.0, 62 - 2 * fx - f)
+    most_error = min(2.0 * raw / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
+    bound = ACTIVATIONS[request.model].error_bound
+    if bound is None:  # the error is at most the score and a label of CLIP
+        return min(math.ceil(most_error - CLIP) - 1.0, course.alpha * raw)
+    if most_error <= bound or course.alpha * raw < LEAST_SCORE:
+        return 0.0
+    return raw
+
+
+def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
+    """Why not even these bits will do, and what would."""
+    raw = math.ldexp(1.0, 62 - 2 * fx - f)
+    error = ACTIVATIONS[request.model].error_bound or LEAST_SCORE + CLIP
+    if course.alpha * raw < LEAST_SCORE:
+        return PlanRefused(f"l2 shrinks the weights' scale to {course.alpha:.2g} by the end of the job",
+                           "use a smaller l2, a smaller rate or fewer epochs")  # fmt: skip
+    if course.leap * error >= 2.0 * raw:
+        rate = 0.95 * request.rate * 2.0 * raw / (course.leap * error)
+        return PlanRefused(
+            "one step could move a score past what 64 bits can hold",
+            f"use a learning rate of about {rate:.2g} or less, a smaller l2, or fewer columns",
+        )
+    return PlanRefused("all steps together could move a weight past what 64 bits can hold",
+                       "use fewer epochs, larger batches or a smaller rate")  # fmt: skip
+
+
+def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> tuple[str, ...]:
+    columns, few = sum(request.columns), f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
+    found = (
+        (columns < FEW_COLUMNS, f"{columns} columns in total: below {FEW_COLUMNS} the helper may recover narrow data"),
+        (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
+        (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
+        (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
+        (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
+    )
+    return tuple(text for holds, text in found if holds)
+
+
+def _check(request: Request) -> None:
+    """Refuse what makes no sense, or what exposes narrow data to the helper."""
+    steps = request.epochs * -(-request.rows // max(1, request.batch))
+    decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
+    columns = sum(request.columns)
+    for holds, reason, remedy in (
+        (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
+        (request.schedule in get_args(RateKind), "the schedule is unknown",
+         f"choose one of {', '.join(get_args(RateKind))}"),
+        (len(request.columns) >= 2, "there is only one data party", "name two or more"),
+        (min(request.columns, default=0) >= 1, "a data party has no columns", "give each at least one"),
+        (min(request.rows, request.batch, request.epochs) >= 1, "rows, batch or epochs is below 1",
+         "make each at least 1"),
+        (0.0 < request.rate < math.inf, "the learning rate is not a positive number", "use one such as 0.1"),
+        (decay_ok, "the decay is out of range", "use 0 or more for inverse-time, above 0 up to 1 for exponential"),
+        (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
+         "use a smaller l2, not below 0"),
+        (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
+        (columns >= LEAST_COLUMNS or request.accept_narrow,
+         f"only {columns} columns in total: the helper could recover them (at least {LEAST_COLUMNS} are needed)",
+         "add columns, or set accept_narrow if all parties accept that"),
+    ):  # fmt: skip
+        if not holds:
+            raise PlanRefused(reason, remedy)
+
+
+def _ceil_log2(x: float) -> int:
+    """The least e with x <= 2^e; exact, unlike a rounded logarithm."""
+    mantissa, exponent = math.frexp(x)
+    return exponent - 1 if mantissa == 0.5 else exponent

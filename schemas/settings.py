@@ -1,0 +1,129 @@
+"""What one agent's operator writes: its name, keys, broker, tables, partners, and how long it waits for whom.
+
+Read once at start; holds paths to secrets and never a secret itself.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from schemas.job import Invalid, explain, read_toml
+from schemas.strict import Name, Written
+
+MIB = 2**20
+
+
+class BrokerSettings(Written):
+    """Where RabbitMQ is and how to prove who connects."""
+
+    url: str = "amqp://localhost:5672/"
+    credentials: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret_in_the_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
+            raise ValueError("write amqp://host:port/ or amqps://host:port/")
+        if parts.password is not None:
+            raise ValueError("a password does not belong in the settings; put it into the credentials file")
+        return url
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class TableSettings(Written):
+    """One table that jobs may name. `columns`: the ones to use; by default all but the id and the label."""
+
+    path: Path
+    id: str
+    label: str | None = None
+    categorical: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
+
+
+class Partner(Written):
+    """Another party, as `tercet keygen` told its operator and its operator told us."""
+
+    key: str
+    may_submit: bool = True
+
+
+class Deadlines(Written):
+    """Seconds to wait, by the name that a report of lateness uses."""
+
+    accept: float = Field(default=30, gt=0)
+    ready: float = Field(default=600, gt=0)
+    start: float = Field(default=600, gt=0)
+    handshake: float = Field(default=60, gt=0)
+    alignment: float = Field(default=60, gt=0)
+    step: float = Field(default=60, gt=0)
+    release: float = Field(default=60, gt=0)
+    verdict: float = Field(default=5, gt=0)
+    heartbeat: float = Field(default=1, gt=0)
+    drain: float = Field(default=10, gt=0)
+
+
+class Limits(Written):
+    """How much of the machine one agent may use."""
+
+    in_flight_mib: int = Field(default=64, ge=1)
+    part_bytes: int = Field(default=MIB, ge=1024, le=8 * MIB)
+    message_mib: int = Field(default=1024, ge=1)
+    look_ahead: int = Field(default=4, ge=1, le=64)
+    parallel_jobs: int = Field(default=16, ge=1)
+
+
+class Settings(Written):
+    """One agent."""
+
+    party: Name
+    role: Literal["data", "helper"] = "data"
+    identity: Path
+    state: Path
+    broker: BrokerSettings = BrokerSettings()
+    tables: dict[Name, TableSettings] = {}
+    partners: dict[Name, Partner] = {}
+    deadlines: Deadlines = Deadlines()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _role_fits(self) -> Self:
+        if self.role == "helper" and self.tables:
+            raise ValueError('a helper holds no tables; remove [tables] or write role = "data"')
+        if self.party in self.partners:
+            raise ValueError("[partners] lists the party itself")
+        return self
+
+
+def read_settings(path: Path) -> Settings:
+    """Read SETTINGS.toml; relative paths in it are relative to its folder.
+
+    Raises:
+        Invalid: the file is missing, is not TOML or has a field that is wrong; the text names it.
+    """
+    try:
+        settings = Settings.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise Invalid(explain(path, error)) from None
+    return _anchored(settings, path.parent)
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    def anchor(model: Written, *fields: str) -> dict[str, Path]:
+        paths = {field: getattr(model, field) for field in fields}
+        return {field: folder / value.expanduser() for field, value in paths.items() if value is not None}
+
+    broker = settings.broker
+    broker = broker.model_copy(update=anchor(broker, "credentials", "ca", "certificate", "key"))
+    tables = {name: t.model_copy(update=anchor(t, "path")) for name, t in settings.tables.items()}
+    return settings.model_copy(update=anchor(settings, "identity", "state") | {"broker": broker, "tables": tables})

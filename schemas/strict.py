@@ -1,0 +1,39 @@
+"""The two base models that everything said or configured derives from.
+
+Nothing here has fields; a model chooses by its base how forgiving its reader is.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
+JOB_ID_PATTERN = r"[a-z0-9][a-z0-9-]{0,47}"
+
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+"""A party, a job or a table: part of queue names and routing keys, hence no dots, blanks or capitals."""
+
+JobId = Annotated[str, StringConstraints(pattern=f"^{JOB_ID_PATTERN}$")]
+"""A job's name and eight hexadecimal digits of its digest."""
+
+Sentence = Annotated[str, StringConstraints(max_length=2000)]
+"""A text for people, short enough to log."""
+
+
+class Strict(BaseModel):
+    """What agents say to one another: nothing is coerced, added or changed."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
+
+
+class Written(BaseModel):
+    """What a person writes in TOML: lists become tuples and texts become paths, but an unknown word is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,0 +1,30 @@
+"""Fixtures for every room's tests: above all a real RabbitMQ, which may be missing nowhere."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rabbitmq_node import Node, NodeFailedError, RabbitMQMissingError, private_node
+
+pytest.register_assert_rewrite("tests.broker.contract")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[Node]:
+    """The run's own RabbitMQ node, with the limits of RabbitMQ 4; started at first use, gone afterwards."""
+    try:
+        with private_node() as node:
+            yield node
+    except (RabbitMQMissingError, NodeFailedError) as error:
+        pytest.fail(f"these tests need a real RabbitMQ: {error}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def amqp_url(request: pytest.FixtureRequest) -> str:
+    """A real RabbitMQ that tests may use: TERCET_TEST_AMQP_URL's, else the run's own node."""
+    given = os.environ.get("TERCET_TEST_AMQP_URL")
+    if given:
+        return given
+    node: Node = request.getfixturevalue("rabbitmq")
+    return node.url

@@ -1,0 +1,1 @@
+"""Tests of the mathematics; they see what no party may."""

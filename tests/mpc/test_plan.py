@@ -1,0 +1,156 @@
+"""The schedule and the planner: every row once an epoch, every job fitted or refused with what to change."""
+
+import itertools
+from dataclasses import replace
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpc.plan import PlanRefused, Request, make_plan, public_norm
+from mpc.schedule import LEAST_ROWS, batch_sizes, rates, snapped
+
+CREDIT = Request("logistic", rows=24_000, columns=(40, 40), batch=1024, epochs=5, rate=0.2)
+
+
+@given(st.integers(1, 5000), st.integers(1, 600))
+def test_an_epoch_uses_every_row_once_in_batches_of_the_asked_size(rows, batch):
+    """But for the last, which is smaller, or larger by a rest of fewer than 32."""
+    sizes = batch_sizes(rows, batch)
+    assert sum(sizes) == rows
+    assert all(size == batch for size in sizes[:-1])
+    assert sizes[-1] == rows or min(batch, LEAST_ROWS) <= sizes[-1] < batch + LEAST_ROWS
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 100), st.integers(1, 4), st.sampled_from([0.0, 0.05]))
+def test_steps_walk_through_every_epoch_without_a_gap(rows, batch, epochs, l2):
+    """Indices count over the job, positions over the epoch; alpha of one step is what the last one left."""
+    plan = make_plan(Request("logistic", rows, (10, 10), batch, epochs, 0.1, "inverse-time", 0.01, l2))
+    steps = list(plan.steps())
+    assert [step.index for step in steps] == list(range(plan.steps_total))
+    for epoch, group in itertools.groupby(steps, key=lambda step: step.epoch):
+        part = list(group)
+        assert [step.position for step in part] == list(range(plan.steps_per_epoch))
+        assert (part[0].start, part[-1].stop) == (0, rows), epoch
+        assert all(a.stop == b.start for a, b in itertools.pairwise(part))
+    assert steps[0].alpha == 1.0
+    assert all(a.after == b.alpha for a, b in itertools.pairwise(steps))
+    assert steps[-1].after == plan.last_alpha
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4000), st.integers(20, 2000), st.floats(1e-3, 0.2), st.sampled_from([0.0, 1e-3, 0.02]))
+def test_scales_are_snapped_and_keep_eleven_bits(rows, batch, rate, l2):
+    """A label of one half is encoded without rounding, and the rate is as asked to a few parts in ten thousand."""
+    plan = make_plan(Request("logistic", rows, (10, 10), batch, 2, rate, l2=l2))
+    for step in plan.steps():
+        assert (step.scale * 2.0 ** (plan.f - 1)).is_integer()
+        assert step.scale * step.rows * step.after == pytest.approx(rate, rel=2.0**-12)
+    assert plan.f >= 26
+    assert plan.fx in range(8, 14)
+    assert plan.fz == plan.fx + plan.fw == 2 * plan.fx + plan.f
+
+
+def test_rates_are_made_of_plain_arithmetic():
+    """Every machine finds the same ones."""
+    assert list(itertools.islice(rates("constant", 0.1, 9.0), 3)) == [0.1] * 3
+    assert list(itertools.islice(rates("inverse-time", 0.1, 0.5), 3)) == [0.1, 0.1 / 1.5, 0.1 / 2.0]
+    assert list(itertools.islice(rates("exponential", 0.1, 0.9), 3)) == [0.1, 0.1 * 0.9, 0.1 * 0.9 * 0.9]
+    assert snapped(0.1, 5) == 2 / 16
+
+
+def test_an_ordinary_job_gets_the_bits_of_the_formula():
+    """13 and 26 serve rate / batch down to 2^-14; the step bound lowers f_x where the rate is large, and says so."""
+    plan = make_plan(replace(CREDIT, rate=0.08))
+    assert (plan.fx, plan.f, plan.warnings) == (13, 26, ())
+    assert plan.norms == (public_norm(40),) * 2 == (4 * 40**0.5 + 16,) * 2
+    assert plan.score_limit == 2.0 ** (62 - plan.fz)
+    lowered = make_plan(replace(CREDIT, rate=2.0))
+    assert 10 <= lowered.fx < 13
+    assert "13 would be too many" in lowered.notes[0]
+    assert make_plan(replace(CREDIT, rate=1024 * 2.0**-14)).f == 26
+    assert make_plan(replace(CREDIT, rate=1023 * 2.0**-14)).f == 27
+
+
+def test_no_step_can_jump_the_guard():
+    """Rate e_max (sum R_i^2 + 1) stays below 2^(63 - f_z), for every kind of job that is accepted."""
+    for model, rate, columns in itertools.product(["logistic", "linear"], [0.01, 0.1, 1.0], [(6, 6), (50, 50)]):
+        try:
+            plan = make_plan(replace(CREDIT, model=model, rate=rate, columns=columns))
+        except PlanRefused:
+            continue
+        most_error = 1.0 if model == "logistic" else plan.score_limit + 16
+        assert rate * most_error * (sum(norm**2 for norm in plan.norms) + 1) <= 2.0 ** (63 - plan.fz)
+        assert rate * plan.steps_total * 16 * most_error < 2.0 ** (62 - plan.fw)
+        assert 32 <= plan.score_limit <= 2.0 ** (62 - plan.fz)
+
+
+def test_plans_are_repeated_to_the_last_bit_and_can_be_hashed():
+    """Equal requests give equal canonical forms, of plain values only; every field counts."""
+    one = msgpack.packb(make_plan(CREDIT).canonical())
+    assert one == msgpack.packb(make_plan(replace(CREDIT)).canonical())
+    for change in ({"rows": 24_001}, {"l2": 1e-3}, {"epochs": 6}, {"accept_narrow": True}, {"columns": (41, 39)}):
+        assert one != msgpack.packb(make_plan(replace(CREDIT, **change)).canonical())
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"columns": (9, 10)}, "19 columns in total"),
+        ({"columns": (5, 6), "accept_narrow": True}, "11 columns in total"),
+        ({"batch": 4000}, "6 batches an epoch"),
+        ({"batch": 16}, "batches of 16 rows"),
+        ({"rate": 2e-4}, "only 9 fractional bits"),
+        ({"l2": 0.5, "epochs": 2, "batch": 512, "rate": 0.1}, "l2 scales weights"),
+    ],
+)
+def test_what_is_doubtful_is_said(change, warning):
+    """A warning, and the job goes on."""
+    plan = make_plan(replace(CREDIT, **change))
+    assert any(warning in text for text in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "remedy"),
+    [
+        ({"columns": (5, 6)}, "only 11 columns", "accept_narrow"),
+        ({"columns": (50,)}, "only one data party", "two or more"),
+        ({"columns": (50, 0)}, "no columns", "at least one"),
+        ({"model": "poisson"}, "model is unknown", "logistic, linear"),
+        ({"schedule": "cosine"}, "schedule is unknown", "inverse-time"),
+        ({"rows": 0}, "below 1", "at least 1"),
+        ({"rate": 0.0}, "not a positive number", "0.1"),
+        ({"rate": float("nan")}, "not a positive number", "0.1"),
+        ({"schedule": "inverse-time", "decay": -0.1}, "decay is out of range", "0 or more"),
+        ({"schedule": "exponential", "decay": 1.5}, "decay is out of range", "up to 1"),
+        ({"l2": -1.0}, "rate times l2", "smaller l2"),
+        ({"l2": 10.0}, "rate times l2", "smaller l2"),
+        ({"epochs": 10**9}, "more than 10000000 steps", "fewer epochs"),
+        ({"rate": 1e-5}, "only 7 fractional bits", "smaller batches"),
+        ({"schedule": "exponential", "decay": 0.5}, "fractional bits", "slower decay"),
+        ({"schedule": "exponential", "decay": 1e-300}, "falls to zero", "slower decay"),
+        ({"rate": 1e-320}, "fractional bits", "larger rate"),
+        ({"rate": 50.0}, "one step could move", "learning rate of about"),
+        ({"model": "linear", "rate": 5.0}, "one step could move", "learning rate of about"),
+        ({"l2": 0.9, "epochs": 9}, "shrinks the weights", "smaller l2"),
+        ({"model": "linear", "batch": 4, "epochs": 100, "rate": 0.3}, "all steps together", "fewer epochs"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_change(change, reason, remedy):
+    """One reason and one remedy each."""
+    with pytest.raises(PlanRefused) as caught:
+        make_plan(replace(CREDIT, **change))
+    assert reason in caught.value.reason
+    assert remedy in caught.value.remedy
+
+
+def test_following_the_advice_on_the_rate_helps():
+    """The rate that the refusal names is accepted."""
+    for model in ("logistic", "linear"):
+        wild = replace(CREDIT, model=model, rate=60.0)
+        with pytest.raises(PlanRefused) as caught:
+            make_plan(wild)
+        advised = float(caught.value.remedy.split("about ")[1].split(" ")[0])
+        make_plan(replace(wild, rate=advised))

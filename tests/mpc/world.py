@@ -1,0 +1,175 @@
+"""All roles of one job in one process, for tests: no messages, and every tensor that changes hands is written down.
+
+It may look at everything; the roles inside get only what the protocol gives them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from mpc.activations import ACTIVATIONS
+from mpc.data_party import DataParty, Shares
+from mpc.fixed import Floats, features
+from mpc.helper import Answer, Helper, activation
+from mpc.masks import Masks, PairMasks
+from mpc.order import Order, order_key
+from mpc.plan import Plan, Request, make_plan
+from mpc.reference import Weights
+from mpc.ring import Words, total
+from mpc.schedule import Step
+
+HELPER = -1
+MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER
+
+
+class Sent(NamedTuple):
+    """A tensor on its way."""
+
+    what: str
+    step: int
+    sender: int
+    receiver: int
+    words: Words
+
+
+class Job(NamedTuple):
+    """A small job with everybody's inputs."""
+
+    plan: Plan
+    label: int
+    x: list[Floats]  # as clipped
+    xs: list[Words]
+    y: Floats
+    order: Order
+
+
+def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 0.0) -> Job:
+    """Random features, some of them wild, and labels that depend on them."""
+    rng = np.random.default_rng(seed)
+    plan = make_plan(request)
+    raw = [rng.normal(size=(request.rows, columns)) for columns in request.columns]
+    for part in raw:
+        part[rng.random(part.shape) < outliers] *= 1000
+    xs = [features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
+    x = [features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
+    score = sum((part @ rng.normal(size=(part.shape[1], 1)) for part in x), np.full((1, 1), 0.3))
+    score /= max(1.0, float(score.std()))
+    y = (score > 0).astype(np.float64) if request.model == "logistic" else score
+    contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
+    order = Order(order_key(b"digest", contributions), request.rows)
+    return Job(plan, label, x, xs, ACTIVATIONS[request.model].centre(y), order)
+
+
+def keyed(attempt: int = 1) -> MaskSource:
+    """The project's own masks, from a made-up secret for each pair."""
+
+    def masks(a: int, b: int) -> Masks:
+        a, b = (b, a) if b != HELPER and b < a else (a, b)
+        return PairMasks(
+            bytes([a + 2, b + 2, attempt] * 11)[:32], transcript=b"t" * 32, job=b"digest", attempt=attempt,
+            sender=f"party {a}", receiver=f"party {b}", purpose="training",
+        )  # fmt: skip
+
+    return masks
+
+
+@dataclass
+class World:
+    """The data parties and the helper, with look-ahead under the test's control."""
+
+    job: Job
+    masks: MaskSource = field(default_factory=keyed)
+    answer: Answer = activation
+    start: list[Shares] | None = None
+
+    def __post_init__(self) -> None:
+        job, n = self.job, len(self.job.xs)
+        self.sent: list[Sent] = []
+        self.box: dict[tuple[str, int, int, int], Words] = {}
+        self.ids = range(n)
+        self.parties = [
+            DataParty(
+                i, job.label, job.plan, job.xs[i], job.y if i == job.label else None, order=job.order,
+                helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in self.ids if j != i},
+                shares=self.start[i] if self.start else None,
+            )
+            for i in self.ids
+        ]  # fmt: skip
+        first = self.start[0].step if self.start else 0
+        self.helper = Helper(job.plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, self.answer, first)
+
+    def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> None:
+        self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
+        self.box[what, step.index, sender, receiver] = words
+
+    def take(self, what: str, step: Step, receiver: int, senders: Iterable[int]) -> dict[int, Words]:
+        return {sender: self.box.pop((what, step.index, sender, receiver)) for sender in senders}
+
+    def others(self, i: int) -> list[int]:
+        return [j for j in self.ids if j != i]
+
+    def ahead(self, step: Step) -> None:
+        """All of a step that needs no activation."""
+        for i, party in enumerate(self.parties):
+            masked = party.masked_inputs(step)
+            labels = party.masked_labels(step) if i == self.job.label else None
+            for j in self.others(i):
+                self.send("E", step, i, j, masked)
+                if labels is not None:
+                    self.send("y~", step, i, j, labels)
+            for j, words in party.masked_weights(step).items():
+                self.send("f", step, i, j, words)
+        for i, party in enumerate(self.parties):
+            party.absorb(step, self.take("E", step, i, self.others(i)))
+        for i, words in self.helper.gradient_shares(step).items():
+            self.send("g", step, HELPER, i, words)
+
+    def online(self, step: Step) -> None:
+        """The two hops."""
+        for i, party in enumerate(self.parties):
+            self.send("z", step, i, HELPER, party.preactivation(step, self.take("f", step, i, self.others(i))))
+        for i, words in self.helper.masked_activations(step, self.take("z", step, HELPER, self.ids)).items():
+            self.send("p", step, HELPER, i, words)
+        for i, party in enumerate(self.parties):
+            labels = None if i == self.job.label else self.take("y~", step, i, [self.job.label])[self.job.label]
+            p, g = (self.take(what, step, i, [HELPER])[HELPER] for what in "pg")
+            party.update(step, p, g, labels)
+
+    def run(self, look_ahead: int = 0, first: int = 0, stop: int | None = None) -> "World":
+        """Steps first:stop, each prepared `look_ahead` steps before its turn."""
+        steps = list(self.job.plan.steps())[first:stop]
+        prepared = 0
+        for turn, step in enumerate(steps):
+            while prepared < min(len(steps), turn + 1 + look_ahead):
+                self.ahead(steps[prepared])
+                prepared += 1
+            self.online(step)
+        return self
+
+    def weights(self) -> Weights:
+        """What the shares add up to."""
+        return opened([party.shares() for party in self.parties])
+
+    def received(self, what: str, receiver: int | None = None) -> Mapping[tuple[int, int, int], Words]:
+        """Tensors of one kind by (step, sender, receiver)."""
+        return {
+            (sent.step, sent.sender, sent.receiver): sent.words
+            for sent in self.sent
+            if sent.what == what and receiver in (None, sent.receiver)
+        }
+
+
+def opened(shares: list[Shares]) -> Weights:
+    """The weights that all parties' shares of one step add up to."""
+    blocks = tuple(
+        total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
+        for i, mine in enumerate(shares)
+    )
+    return Weights(blocks, total(share.intercept for share in shares))
+
+
+def same(a: Weights, b: Weights) -> bool:
+    """Bit for bit."""
+    return all(np.array_equal(x, y) for x, y in zip((*a.blocks, a.intercept), (*b.blocks, b.intercept), strict=True))

@@ -1,0 +1,365 @@
+"""A private RabbitMQ node under a temporary folder, for tests, benchmarks and a look at the management page.
+
+It never touches a broker that runs on this machine already: name, ports, cookie, data and epmd are its own, it
+listens on loopback alone, and whatever it started is gone when it stops.
+
+`python -m tests.rabbitmq_node` starts one, prints its addresses and waits for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_SECONDS = 90.0  # about 4 on a quiet machine; a busy CI runner with cold disks needs patience
+STOP_SECONDS = 30.0
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # RabbitMQ 4's default, so that 3.x refuses here what 4 refuses
+USER = "tercet"
+STRANGER = "stranger"  # may connect, and may write, read or create only what is named stranger...
+SERVER = "rabbitmq-server"
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+# Where packages put the node's own script. The one on PATH may be a wrapper: Debian's changes to the user rabbitmq
+# and to the system's folders.
+SCRIPT_FOLDERS = (
+    "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
+    "/opt/homebrew/opt/rabbitmq/sbin",
+    "/usr/local/opt/rabbitmq/sbin",
+    "/home/linuxbrew/.linuxbrew/opt/rabbitmq/sbin",
+    "/opt/rabbitmq/sbin",
+    "/usr/local/lib/rabbitmq/sbin",
+)
+
+
+class RabbitMQMissingError(RuntimeError):
+    """No RabbitMQ server is installed; the text says how to install one on this system."""
+
+
+class NodeFailedError(RuntimeError):
+    """The node did not start; the text ends with the last lines it wrote."""
+
+
+Run = Callable[[Sequence[str], Mapping[str, str]], None]  # runs a command, raises when it fails
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", str(path)))
+
+
+def find_server(folders: Sequence[str] = SCRIPT_FOLDERS, path: str | None = None) -> Path | None:
+    """The node's own start script, or None. Known folders first, then PATH (the environment's, or `path`)."""
+    for pattern in folders:
+        root = Path(pattern).anchor
+        found = sorted(Path(root).glob(f"{pattern.removeprefix(root)}/{SERVER}"), key=_version)
+        if found:
+            return found[-1]
+    on_path = shutil.which(SERVER, path=path)
+    if on_path is None:
+        return None
+    script = Path(on_path).resolve()
+    return script if (script.parent / "rabbitmq-env").exists() else None  # else a wrapper
+
+
+def how_to_install(system: str | None = None, which: Callable[[str], str | None] = shutil.which) -> str:
+    """The command that installs RabbitMQ on this system."""
+    if (system or platform.system()) == "Darwin":
+        return "brew install rabbitmq"
+    for tool, command in (
+        ("apt-get", "sudo apt-get install rabbitmq-server"),
+        ("dnf", "sudo dnf install rabbitmq-server"),
+        ("zypper", "sudo zypper install rabbitmq-server"),
+        ("pacman", "sudo pacman -S rabbitmq"),
+        ("apk", "sudo apk add rabbitmq-server"),
+        ("brew", "brew install rabbitmq"),
+    ):
+        if which(tool):
+            return command
+    return "see https://www.rabbitmq.com/docs/download"
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    subprocess.run(command, check=True, env={**os.environ, **environment}, stdout=sys.stderr.fileno())
+
+
+def install_debian_package(run: Run = _run, *, root: bool | None = None, policy: Path = POLICY) -> None:
+    """Install Debian's package without leaving a system service running that was not there.
+
+    A policy-rc.d that forbids starting services stands while apt works, unless the system has one of its own; in
+    that case the service is stopped afterwards.
+    """
+    sudo = [] if (os.geteuid() == 0 if root is None else root) else ["sudo", "-n"]
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    ours = not policy.exists()
+    if ours:
+        run([*sudo, "sh", "-c", f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 755 {policy}"], quiet)
+    try:
+        run([*sudo, "apt-get", "update", "-q"], quiet)
+        run([*sudo, "apt-get", "install", "-q", "-y", "--no-install-recommends", SERVER], quiet)
+    finally:
+        if ours:
+            run([*sudo, "rm", "-f", str(policy)], quiet)
+    if not ours:
+        run([*sudo, "sh", "-c", f"invoke-rc.d {SERVER} stop || true"], quiet)
+
+
+def ensure_server(
+    find: Callable[[], Path | None] = find_server,
+    install: Callable[[], None] = install_debian_package,
+    environment: Mapping[str, str] = os.environ,
+) -> Path:
+    """The start script; installs Debian's package first when there is none and we are root or in CI.
+
+    Raises:
+        RabbitMQMissingError: there is none and it may not or cannot be installed from here.
+    """
+    script = find()
+    allowed = os.geteuid() == 0 or bool(environment.get("CI"))
+    if script is None and allowed and shutil.which("apt-get"):
+        try:
+            install()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise RabbitMQMissingError(f"installing {SERVER} failed ({error}); {_advice()}") from error
+        script = find()
+    if script is None:
+        raise RabbitMQMissingError(f"no {SERVER} is installed here; {_advice()}")
+    return script
+
+
+def _advice() -> str:
+    return f"run `{how_to_install()}`, or set TERCET_TEST_AMQP_URL to a broker that tests may use"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on. All differ; another program could still be faster."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _hashed(password: str) -> str:
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def _user(name: str, password: str, tags: str) -> dict[str, str]:
+    algorithm = "rabbit_password_hashing_sha256"
+    return {"name": name, "password_hash": _hashed(password), "hashing_algorithm": algorithm, "tags": tags}
+
+
+def _permission(name: str, pattern: str) -> dict[str, str]:
+    return {"user": name, "vhost": "/", "configure": pattern, "write": pattern, "read": pattern}
+
+
+@dataclass
+class Node:
+    """One private node. `start` and `stop` may alternate; ports, users and durable queues stay."""
+
+    script: Path
+    folder: Path
+    management: bool = False
+    settings: Sequence[str] = ()  # further lines of rabbitmq.conf
+    password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    def __post_init__(self) -> None:
+        self.port, self._distribution, self._epmd_port, self._http = free_ports(4)
+        self.name = f"tercet-{secrets.token_hex(4)}@localhost"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._write_configuration()
+
+    @property
+    def url(self) -> str:
+        """The node's AMQP address with the name and password of a user who may do everything."""
+        return f"amqp://{USER}:{self.password}@127.0.0.1:{self.port}/"
+
+    @property
+    def stranger_url(self) -> str:
+        """The address for a user who may touch nothing but what is named `stranger...`."""
+        return f"amqp://{STRANGER}:{self.password}@127.0.0.1:{self.port}/"
+
+    @property
+    def management_url(self) -> str | None:
+        """The management page's address, or None when the node runs without it."""
+        return f"http://127.0.0.1:{self._http}/" if self.management else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the node's scripts need to find this node and no other."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_", "NOTIFY_"))}
+        own = {
+            "HOME": self.folder,  # Erlang's cookie lives there
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": self.port,
+            "RABBITMQ_DIST_PORT": self._distribution,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": self._epmd_port,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_MNESIA_BASE": self.folder / "data",
+            "RABBITMQ_LOG_BASE": self.folder / "log",
+            "RABBITMQ_PID_FILE": self.folder / "pid",
+            "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq.conf",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": self.folder / "advanced.config",
+            "RABBITMQ_CONF_ENV_FILE": self.folder / "environment",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "enabled_plugins",
+            "LANG": "C.UTF-8",
+        }
+        return inherited | {key: str(value) for key, value in own.items()}
+
+    def _write_configuration(self) -> None:
+        definitions = {
+            "vhosts": [{"name": "/"}],
+            "users": [_user(USER, self.password, "administrator"), _user(STRANGER, self.password, "")],
+            "permissions": [_permission(USER, ".*"), _permission(STRANGER, f"^{STRANGER}.*")],
+        }
+        lines = [
+            f"max_message_size = {MAX_MESSAGE_BYTES}",
+            "disk_free_limit.absolute = 50MB",  # the default follows the memory and blocks small CI disks
+            f"load_definitions = {self.folder / 'definitions.json'}",
+            *self.settings,
+        ]
+        if self.management:
+            lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {self._http}"]
+        plugins = "rabbitmq_management" if self.management else ""
+        for name, text in {
+            "rabbitmq.conf": "\n".join([*lines, ""]),
+            "enabled_plugins": f"[{plugins}].\n",
+            "definitions.json": json.dumps(definitions),
+            "environment": "",
+            "advanced.config": "[].\n",
+        }.items():
+            (self.folder / name).write_text(text)
+
+    def start(self) -> None:
+        """Start the node and return when it takes connections.
+
+        Raises:
+            NodeFailedError: it ended, or took longer than START_SECONDS.
+        """
+        self._start_epmd()
+        with (self.folder / "console").open("ab") as console:
+            self._server = subprocess.Popen(
+                [str(self.script)],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,  # Ctrl-C is for us; we stop the node in order
+            )
+        self._wait_until_listening()
+
+    def _start_epmd(self) -> None:
+        # Ours, in the foreground: the one that Erlang would start by itself outlives the node.
+        program = shutil.which("epmd")
+        if program is not None:
+            self._epmd = subprocess.Popen(
+                [program], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+
+    def _wait_until_listening(self) -> None:
+        assert self._server is not None
+        deadline = time.monotonic() + START_SECONDS
+        while self._server.poll() is None and time.monotonic() < deadline:
+            if self._answers():
+                return
+            time.sleep(0.05)
+        self.stop()
+        console = (self.folder / "console").read_text(errors="replace").splitlines()[-25:]
+        raise NodeFailedError("\n".join([f"the private RabbitMQ node did not start ({self.script}):", *console]))
+
+    def _answers(self) -> bool:
+        # The listener opens before the node serves: only an answer to the protocol header counts.
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2.0) as connection:
+                connection.sendall(b"AMQP\x00\x00\x09\x01")
+                return len(connection.recv(1)) == 1
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """Stop the node in order; kill it when it takes longer than STOP_SECONDS. Idempotent."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the node at once, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        server, self._server = self._server, None
+        epmd, self._epmd = self._epmd, None
+        if server is not None:
+            _end_session(server, how)
+        if epmd is not None:
+            epmd.terminate()
+            epmd.wait()
+
+    def control(self, *arguments: str) -> str:
+        """What `rabbitmqctl` with these arguments writes (a second or two)."""
+        command = [str(self.script.parent / "rabbitmqctl"), "-q", *arguments]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
+
+
+def _end_session(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    # The script's Erlang child is in the session that we opened for it and nowhere else.
+    if server.poll() is None and how is signal.SIGTERM:
+        server.terminate()  # the script passes it on and waits
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@contextlib.contextmanager
+def private_node(*, management: bool = False, settings: Sequence[str] = ()) -> Iterator[Node]:
+    """A started node that is stopped, with its folder removed, when the block ends.
+
+    Raises:
+        RabbitMQMissingError: no server is installed.
+        NodeFailedError: it did not start.
+    """
+    script = ensure_server()
+    with tempfile.TemporaryDirectory(prefix="tercet-rabbitmq-", ignore_cleanup_errors=True) as folder:
+        node = Node(script, Path(folder), management, settings)
+        try:
+            node.start()
+            yield node
+        finally:
+            node.stop()
+
+
+def main() -> None:
+    """Start a node, print its addresses, wait for Ctrl-C or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m tests.rabbitmq_node", description=__doc__)
+    parser.add_argument("--no-management", action="store_true", help="leave the management page out")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with private_node(management=not arguments.no_management) as node:
+        print(f"amqp        {node.url}")
+        print(f"management  {node.management_url or 'off'}  (user {USER}, password {node.password})")
+        print("Ctrl-C stops it.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
