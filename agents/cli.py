@@ -7,7 +7,7 @@ cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or
 import asyncio
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ import typer
 
 from agents import logs, show
 from agents.cli_job import jobs
+from agents.context import system_randomness
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
 from schemas.job import Invalid, JobDescription, read_job
 from schemas.settings import Settings, read_settings
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train one model over several companies' columns; nobody sees anybody else's rows.",
-    epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker or agent.",
+    epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker/agent.",
 )
 app.add_typer(jobs, name="job")
 
@@ -113,8 +114,8 @@ def agent(
     run(serve(checked(read_settings, settings)))
 
 
-async def serve(settings: Settings) -> None:
-    """A daemon's life, from its settings to SIGTERM."""
+async def serve(settings: Settings, contribute: Callable[[], bytes] = system_randomness) -> None:
+    """A daemon's life, from its settings to SIGTERM. Only tests pass another `contribute`."""
     from agents.connect import connect  # noqa: PLC0415
     from agents.daemon import Agent  # noqa: PLC0415
     from broker.identity import load_identity  # noqa: PLC0415
@@ -125,7 +126,7 @@ async def serve(settings: Settings) -> None:
     identity = load_identity(settings.identity)
     broker = await connect(settings)
     try:
-        await Agent(settings, identity, broker).serve(stop)
+        await Agent(settings, identity, broker, contribute=contribute).serve(stop)
     finally:
         await broker.close()
 

@@ -35,7 +35,8 @@ async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
         broker.url,
         credentials=None if credentials is None else (credentials.username, credentials.password),
         tls=tls_context(broker),
-        name=f"tercet {settings.party} {purpose}",
+        external=broker.certificate is not None and credentials is None,
+        name=f"{settings.party} {purpose}",
     )
 
 

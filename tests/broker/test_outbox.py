@@ -164,7 +164,9 @@ async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryCo
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
     lost = place.parcel(b"the content", address="credit/1/0/3/bank/card")
     await outbox.post(lost, Lane.ONLINE, deadline=2.5, name="step")
-    with pytest.raises(Undeliverable, match=rf"credit/1/0/3/bank/card for {place.key()}.*step, 2.5 s.*no queue") as told:
+    with pytest.raises(
+        Undeliverable, match=rf"credit/1/0/3/bank/card for {place.key()}.*step, 2.5 s.*no queue"
+    ) as told:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
     assert (told.value.address, told.value.deadline_name) == (lost.address, "step")
     assert (told.value.job, told.value.routing_key) == (lost.job, place.key())

@@ -1,4 +1,4 @@
-"""RabbitMQ through aio-pika keeps the promises, and keeps them when connections break."""
+"""RabbitMQ through aio-pika keeps the promises."""
 
 from collections.abc import AsyncIterator
 

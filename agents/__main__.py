@@ -1,0 +1,5 @@
+"""`python -m agents` is `tercet`, where the command itself is not on the path."""
+
+from agents.cli import main
+
+main()

@@ -1,0 +1,212 @@
+"""`python -m benchmarks.step`: what one step of logistic regression costs.
+
+The same job over the in-process broker, over RabbitMQ with a process for each party, and as a plain numpy float64 step
+on the pooled columns, all in one run on one machine, so that the ratios mean something. Figures are medians over the
+steps of a run; processor time is that of the whole process from the first step to the last, divided by the steps.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.exits import run
+from agents.simulate import Simulation, simulate, summary
+from schemas.job import JobDescription, Training
+from schemas.settings import Settings, TableSettings
+from tests.deployment import Deployment
+from tests.rabbitmq_node import private_node
+
+PARTIES, HELPER = ("bank", "card"), "notary"
+POLL_SECONDS = 0.5
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        x, y = synthetic(arguments.rows, arguments.columns)
+        tables = write_tables(folder, x, y)
+        job = description(arguments)
+        result: dict[str, Any] = {
+            "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
+            "job": f"{arguments.rows} x {arguments.columns}, batch {arguments.batch}, {arguments.epochs} epochs",
+            "numpy_float64": {"seconds_per_step": numpy_step(x, y, arguments.batch)},
+        }
+        if "memory" in arguments.over:
+            result["in_process"] = in_process(job, tables, folder / "memory")
+        if "rabbitmq" in arguments.over:
+            result["rabbitmq"] = over_rabbitmq(job, tables, folder, arguments.url)
+        result["ratios"] = ratios(result)
+    json.dump(result, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--columns", type=int, default=100, help="of both parties together, halved between them")
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
+    parser.add_argument("--over", nargs="+", choices=("memory", "rabbitmq"), default=("memory", "rabbitmq"))
+    return parser.parse_args()
+
+
+def synthetic(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised columns and 0/1 labels that depend on them."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, columns))
+    score = x @ generator.normal(size=columns) / np.sqrt(columns)
+    return x, (generator.random(rows) < 1 / (1 + np.exp(-3 * score))).astype(np.float64)
+
+
+def write_tables(folder: Path, x: np.ndarray, y: np.ndarray) -> dict[str, TableSettings]:
+    """A CSV file for each party; the first holds the label."""
+    ids, tables = np.arange(len(y)), {}
+    for party, half in zip(PARTIES, np.array_split(x, 2, axis=1), strict=True):
+        names = [f"{party}{number}" for number in range(half.shape[1])]
+        label = [y] if party == PARTIES[0] else []
+        path = folder / f"{party}.csv"
+        header = ",".join(["id", *names, *["label" for _ in label]])
+        np.savetxt(path, np.column_stack([ids, half, *label]), "%.9g", ",", header=header, comments="")
+        tables[party] = TableSettings(path=path, id="id", label="label" if label else None)
+    return tables
+
+
+def description(arguments: argparse.Namespace) -> JobDescription:
+    """The job."""
+    training = Training(epochs=arguments.epochs, batch=arguments.batch, rate=0.1)
+    tables = tuple((party, "table") for party in PARTIES)
+    return JobDescription(
+        name="step", model="logistic", label=PARTIES[0], helper=HELPER, tables=tables, training=training
+    )
+
+
+def numpy_step(x: np.ndarray, y: np.ndarray, batch: int) -> float:
+    """Median seconds of a float64 step on the pooled columns."""
+    weights, times = np.zeros(x.shape[1]), []
+    generator = np.random.default_rng(1)
+    for _ in range(200):
+        rows = generator.permutation(len(y))[:batch]
+        start = time.perf_counter()
+        part = x[rows]
+        error = 1 / (1 + np.exp(-part @ weights)) - y[rows]
+        weights -= 0.1 / batch * (part.T @ error)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def in_process(job: JobDescription, tables: dict[str, TableSettings], folder: Path) -> dict[str, Any]:
+    """All parties in this process."""
+    settings = {p: Settings(party=p, identity=folder, state=folder, tables={"table": t}) for p, t in tables.items()}
+    settings[HELPER] = Settings(party=HELPER, role="helper", identity=folder, state=folder)
+    simulation: Simulation = run(simulate(job, settings, folder))
+    result, steps = summary(simulation), simulation.label_run.context.statistics.steps
+    return {
+        "seconds_per_step": result["seconds_per_step"],
+        "bytes_per_step": round(sum(result["bytes"].values()) / steps),
+        "processor_ms_per_step": {
+            "all": _milliseconds(simulation.label_run.context.statistics.processor_seconds, steps)
+        },
+        "bit_exact": result["bit_exact"],
+    }
+
+
+def over_rabbitmq(
+    job: JobDescription, tables: dict[str, TableSettings], folder: Path, url: str | None
+) -> dict[str, Any]:
+    """A process for each party, and the broker."""
+    with ExitStack() as stack:
+        node = None if url else stack.enter_context(private_node())
+        deployment = stack.enter_context(
+            Deployment(
+                folder, url or (node.url if node else ""), {p: _toml(t) for p, t in tables.items()}, HELPER,
+                module=("-m", "agents", "agent"),
+            )
+        )
+        deployment.start()
+        (folder / "job.toml").write_text(_job_toml(job))
+        before = _broker_seconds(node)
+        asked = json.loads(
+            _checked(deployment.tercet("job", "submit", str(folder / "job.toml"), "--format", "json", party="bank"))
+        )
+        statuses = {party: _finished(deployment, party, asked["job"]) for party in deployment.parties}
+        broker = _broker_seconds(node)
+    label = statuses[job.label]
+    steps = label["steps"]
+    cost = {party: _milliseconds(status["processor_seconds"], steps) for party, status in statuses.items()}
+    if before is not None and broker is not None:
+        cost["broker"] = _milliseconds(broker - before, steps)
+    return {
+        "state": label["state"],
+        "seconds_per_step": label["seconds_per_step"],
+        "bytes_per_step": round(sum(sum(s["sent_bytes"].values()) for s in statuses.values()) / steps),
+        "processor_ms_per_step": cost,
+    }
+
+
+def _finished(deployment: Deployment, party: str, job: str) -> dict[str, Any]:
+    while True:
+        status: dict[str, Any] = json.loads(
+            _checked(deployment.tercet("job", "status", job, "--format", "json", party=party))
+        )
+        if status["state"] in {"done", "failed", "cancelled"}:
+            return status
+        time.sleep(POLL_SECONDS)
+
+
+def _checked(done: Any) -> str:
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return str(done.stdout)
+
+
+def _broker_seconds(node: Any) -> float | None:
+    """Processor seconds of the node so far, where the system tells (Linux)."""
+    try:
+        fields = Path(f"/proc/{node.server.pid}/stat").read_text().rpartition(")")[2].split()
+    except (AttributeError, OSError):
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _milliseconds(seconds: float | None, steps: int) -> float | None:
+    return None if seconds is None else round(1000 * seconds / steps, 2)
+
+
+def _toml(table: TableSettings) -> str:
+    label = f'label = "{table.label}"\n' if table.label else ""
+    return f'[tables.table]\npath = "{table.path}"\nid = "{table.id}"\n{label}'
+
+
+def _job_toml(job: JobDescription) -> str:
+    training = "".join(f"{name} = {json.dumps(value)}\n" for name, value in job.training.model_dump().items())
+    tables = "".join(f'{party} = "{table}"\n' for party, table in job.tables)
+    return (
+        f'name = "{job.name}"\nmodel = "{job.model}"\nlabel = "{job.label}"\nhelper = "{job.helper}"\n'
+        f"[tables]\n{tables}[training]\n{training}"
+    )
+
+
+def ratios(result: dict[str, Any]) -> dict[str, float]:
+    """Each way's step in units of the numpy step."""
+    base = result["numpy_float64"]["seconds_per_step"]
+    return {
+        name: round(result[name]["seconds_per_step"] / base, 1) for name in ("in_process", "rabbitmq") if name in result
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Agents as processes of their own, as their operators would run them: for tests and benchmarks over a real broker.
+
+Everything is under one folder: keys, settings, credentials, states and logs.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from broker.identity import Identity, save_identity
+
+STOP_SECONDS = 20
+
+
+@dataclass
+class Deployment:
+    """A few parties around one RabbitMQ. Use as a context manager: leaving it ends every process it started."""
+
+    folder: Path
+    url: str
+    tables: Mapping[str, str]  # by data party, the [tables] part of its settings
+    helper: str
+    extra: str = ""  # more settings, the same for all
+    module: Sequence[str] = ("-m", "tests.fixed_agent")
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def parties(self) -> list[str]:
+        """The data parties, then the helper."""
+        return [*self.tables, self.helper]
+
+    def __enter__(self) -> "Deployment":
+        keys = {party: self._key(party) for party in self.parties}
+        credentials, bare = self._credentials()
+        for party in self.parties:
+            partners = "".join(f'[partners.{p}]\nkey = "{key}"\n' for p, key in keys.items() if p != party)
+            self.settings(party).write_text(
+                f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\n'
+                f'role = "{"helper" if party == self.helper else "data"}"\n'
+                f'[broker]\nurl = "{bare}"\ncredentials = "{credentials}"\n'
+                f"{partners}{self.tables.get(party, '')}\n{self.extra}\n"
+            )
+        return self
+
+    def _key(self, party: str) -> str:
+        identity = Identity.generate()
+        save_identity(identity, self.folder / f"{party}.key")
+        return str(identity.public)
+
+    def _credentials(self) -> tuple[Path, str]:
+        parts = urlsplit(self.url)
+        path = self.folder / "credentials.toml"
+        path.touch(0o600)
+        path.write_text(f'username = "{parts.username or "guest"}"\npassword = "{parts.password or "guest"}"\n')
+        host = parts.netloc.rpartition("@")[2]
+        return path, urlunsplit(parts._replace(netloc=host))
+
+    def settings(self, party: str) -> Path:
+        """A party's settings file."""
+        return self.folder / f"{party}.toml"
+
+    def log(self, party: str) -> list[dict[str, Any]]:
+        """What a party's agent has logged so far."""
+        lines = (self.folder / f"{party}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def start(self, *parties: str) -> None:
+        """Start the agents of these parties, or of all."""
+        for party in parties or self.parties:
+            log = (self.folder / f"{party}.log").open("ab")
+            command = [sys.executable, *self.module, str(self.settings(party))]
+            self.processes[party] = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[1])
+
+    def stop(self, party: str, how: signal.Signals = signal.SIGTERM) -> int:
+        """End one agent; its exit code."""
+        process = self.processes.pop(party)
+        process.send_signal(how)
+        return process.wait(STOP_SECONDS)
+
+    def tercet(self, *arguments: str, party: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the command line, as one party if given."""
+        environment = dict(os.environ)
+        if party is not None:
+            environment["TERCET_SETTINGS"] = str(self.settings(party))
+        return subprocess.run(
+            [sys.executable, "-m", "agents", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            cwd=Path(__file__).parents[1],
+        )
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)  # one that a test has stopped does not hear SIGTERM
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

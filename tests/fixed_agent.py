@@ -1,0 +1,25 @@
+"""`python -m tests.fixed_agent SETTINGS.toml`: a daemon whose contribution to the order key follows from its name.
+
+For tests that compare two runs; in life the contributions come from the system's randomness and nowhere else.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from agents import logs
+from agents.cli import serve
+from agents.exits import run
+from schemas.settings import read_settings
+
+
+def fixed_contribution(party: str) -> Callable[[], bytes]:
+    """The same 32 bytes at every call."""
+    return lambda: hashlib.sha256(f"fixed for tests: {party}".encode()).digest()
+
+
+if __name__ == "__main__":
+    logs.configure("info")
+    settings = read_settings(Path(sys.argv[1]))
+    run(serve(settings, fixed_contribution(settings.party)))
