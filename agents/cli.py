@@ -120,6 +120,7 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] = system_ran
     from agents.daemon import Agent  # noqa: PLC0415
     from broker.identity import load_identity  # noqa: PLC0415
 
+    _check_partner_keys(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -129,6 +130,17 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] = system_ran
         await Agent(settings, identity, broker, contribute=contribute).serve(stop)
     finally:
         await broker.close()
+
+
+def _check_partner_keys(settings: Settings) -> None:
+    """Refuse to start with a key that no `keygen` printed: found at the first job, it would end the agent then."""
+    from broker.identity import KeyProblem, parse_public  # noqa: PLC0415
+
+    for name, partner in settings.partners.items():
+        try:
+            parse_public(partner.key)
+        except KeyProblem as problem:
+            raise KeyProblem(f"[partners.{name}] key: {problem}") from None
 
 
 def main() -> None:

@@ -10,13 +10,14 @@ from typing import Self
 
 from agents.control import control_parcel, open_control
 from broker import topology
-from broker.base import Broker, Delivery, Unroutable
+from broker.base import Broker, Delivery, Parcel, Unroutable
 from broker.identity import Identity
 from schemas.address import Address, Round
 from schemas.job import JobDescription
 from schemas.messages import Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
+RETRY_SECONDS = 0.25
 
 
 class NoAgent(Exception):
@@ -66,10 +67,19 @@ class Console:
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._broker.publish(parcel, topology.lane(Round.CONTROL))
+                while not await self._taken(parcel):
+                    await asyncio.sleep(RETRY_SECONDS)
                 return await self._answers.get()
-        except (TimeoutError, Unroutable):
+        except TimeoutError:
             raise NoAgent(
                 f"{self._party}'s agent does not answer; start it with `tercet agent` and the same settings file, "
                 f"or look at its log"
             ) from None
+
+    async def _taken(self, parcel: Parcel) -> bool:
+        """Whether the agent's standing queue has it; an agent that is just starting has none yet."""
+        try:
+            await self._broker.publish(parcel, topology.lane(Round.CONTROL))
+        except Unroutable:
+            return False
+        return True

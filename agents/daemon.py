@@ -12,13 +12,14 @@ from typing import Any
 
 import structlog
 
+from agents import logs
 from agents.context import ATTEMPT, system_randomness
 from agents.control import control_parcel, open_control
 from agents.mailbox import Tap
 from agents.problems import JobProblem
 from agents.records import Record, Records
 from agents.run import JobRun, Services, clear_queues
-from agents.states import TERMINAL
+from agents.states import TERMINAL, State
 from broker import topology
 from broker.base import Broker, BrokerError, Delivery, Parcel
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
@@ -56,7 +57,7 @@ class Agent:
         self._tasks: asyncio.TaskGroup | None = None
         self._draining = False
         self.ready = asyncio.Event()
-        self._log = structlog.get_logger().bind(party=settings.party, job=None, attempt=None, step=None)
+        self._log = structlog.get_logger()
 
     @property
     def me(self) -> str:
@@ -71,11 +72,13 @@ class Agent:
         Raises:
             BrokerError: another agent of this party runs, or the broker refuses.
         """
+        logs.of_party(self.me)
         async with asyncio.TaskGroup() as self._tasks:
-            self._recall()
+            running = self._recall()
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
+            self._fail(running)  # now that no other agent of this name can be at work on them
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
             await self._stopped(stop)
@@ -93,19 +96,21 @@ class Agent:
         finally:
             waiting.cancel()
 
-    def _recall(self) -> None:
-        """Answer for the jobs of an earlier life: those that ran then have failed."""
+    def _recall(self) -> list[Record]:
+        """Answer for the jobs of an earlier life; returns those that ran when it ended."""
         records, strange = self._records.read()
         for path in strange:
             self._log.warning("a file among the job records is none", path=str(path))
+        self._known |= {record.job.id: record.status for record in records}
+        return [record for record in records if record.status.state not in TERMINAL]
+
+    def _fail(self, running: list[Record]) -> None:
         problem = JobProblem(
             "agent.restarted", self.me, f"{self.me}'s agent was restarted while the job ran; submit it with --again"
         )
-        for record in records:
-            self._known[record.job.id] = record.status
-            if record.status.state not in TERMINAL:
-                self._log.warning("job was running before the restart", job=record.job.id)
-                self._begin(record.job, record.status.submitted, problem)
+        for record in running:
+            self._log.warning("job was running before the restart", job=record.job.id)
+            self._begin(record.job, record.status.submitted, problem, State(record.status.state))
 
     async def _drain(self) -> None:
         self._draining = True
@@ -168,8 +173,10 @@ class Agent:
                 "agent.busy", self.me, f"{self.me} runs {len(self._runs)} jobs already ([limits] parallel_jobs)"
             )
 
-    def _begin(self, job: Job, submitted: str, problem: JobProblem | None = None) -> JobRun:
-        run = JobRun(job, self._services, submitted, self._write)
+    def _begin(
+        self, job: Job, submitted: str, problem: JobProblem | None = None, state: State = State.RECEIVED
+    ) -> JobRun:
+        run = JobRun(job, self._services, submitted, self._write, state)
         self._runs[job.id] = run
         self._write(run)
         self._spawn(self._execute(run, problem))
@@ -210,7 +217,7 @@ class Agent:
         )
         try:
             async with asyncio.timeout(deadline):
-                while not await self._published(parcel):
+                while job.id in self._runs and not await self._published(parcel):
                     await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
             self._log.warning("a job could not be announced", job=job.id, partner=party)

@@ -6,7 +6,6 @@ the released parts, which in life would be a joint prediction; the plaintext com
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,9 @@ async def run_demo(out: Path, output: Format) -> None:
 
 def example_folder() -> Path:
     """Where the credit example is: beside the rooms in a checkout, inside the package in a wheel."""
-    checkout = Path(__file__).parents[1] / "examples" / "credit"
-    return checkout if checkout.is_dir() else Path(str(resources.files("agents.credit")))
+    here = Path(__file__).parent  # a wheel is unpacked when it is installed, so its data are files too
+    installed = here / "credit"
+    return installed if installed.is_dir() else here.parent / "examples" / "credit"
 
 
 def introduction(description: JobDescription) -> None:

@@ -21,7 +21,7 @@ class HelperRole:
     def __init__(self, context: JobContext) -> None:
         self._context = context
         self._names = dict(enumerate(context.description.data_parties))
-        self._dealt, self._answered = Count(), Count()
+        self._begun, self._dealt, self._answered = Count(), Count(), Count()
 
     async def prepare(self) -> tuple[int, int]:
         """A helper has no table."""
@@ -46,6 +46,7 @@ class HelperRole:
     async def _deal(self, helper: Helper) -> None:
         context = self._context
         ahead = look_ahead(context.ready_plan, context.settings.limits)
+        await self._begun.reaches(1)
         for step in context.ready_plan.steps():
             await self._answered.reaches(step.index + 1 - ahead)
             shares = await context.compute(helper.gradient_shares, step)
@@ -57,6 +58,7 @@ class HelperRole:
         context = self._context
         for step in context.ready_plan.steps():
             shares = await self._receive(step)
+            self._begun.rise()  # the data parties agree on rows and order: before that nothing is dealt
             await self._dealt.reaches(step.index + 1)
             try:
                 answers = await context.compute(helper.masked_activations, step, shares)

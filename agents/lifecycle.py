@@ -92,7 +92,7 @@ async def _start(context: JobContext, rows: int, columns: int) -> None:
         start = (await context.mailbox.receive(Start, [label], context.deadline("start")))[label]
         if len(start.columns) != len(context.description.data_parties):
             raise _strange_start(context)
-        context.plan = make_plan(context, start.rows, start.columns)
+        context.plan = await context.compute(make_plan, context, start.rows, start.columns)
         _check_start(context, start, rows, columns)
     context.start = start
     context.statistics.rows, context.statistics.columns = start.rows, columns
@@ -104,6 +104,9 @@ async def _collect(context: JobContext, own: Ready) -> Start:
     """The label party's part: compare everybody's sizes, plan, and tell."""
     readies = await context.mailbox.receive(Ready, context.others, context.deadline("ready"))
     readies[context.me] = own
+    helper = context.description.helper
+    if (readies[helper].rows, readies[helper].columns) != (0, 0):
+        raise JobProblem("party.role", helper, f"{helper} announced a table of its own, and a helper holds none")
     for party in context.partners:
         if readies[party].rows != own.rows:
             raise JobProblem(
@@ -113,7 +116,7 @@ async def _collect(context: JobContext, own: Ready) -> Start:
                 f'"aligned" both must hold the same customers in the same order',
             )
     columns = tuple(readies[party].columns for party in context.description.data_parties)
-    context.plan = make_plan(context, own.rows, columns)
+    context.plan = await context.compute(make_plan, context, own.rows, columns)
     return Start(attempt=ATTEMPT, rows=own.rows, columns=columns, plan=plan_digest(context.plan))
 
 

@@ -5,8 +5,37 @@ Only names, numbers and sentences are logged; never a payload, a key or a row.
 
 import logging
 import sys
+from contextvars import ContextVar
+from typing import Protocol
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+
+class Stepping(Protocol):
+    """Something that knows how many steps are done."""
+
+    step: int
+
+
+_STEPPING: ContextVar[Stepping | None] = ContextVar("stepping", default=None)
+
+
+def of_party(party: str) -> None:
+    """What this task and its children log from here on is this party's."""
+    structlog.contextvars.bind_contextvars(party=party)
+
+
+def of_job(job: str, attempt: int, stepping: Stepping) -> None:
+    """What this task and its children log from here on belongs to this job, at whatever step it is by then."""
+    structlog.contextvars.bind_contextvars(job=job, attempt=attempt)
+    _STEPPING.set(stepping)
+
+
+def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Every line has the same four keys."""
+    stepping = _STEPPING.get()
+    return {"party": None, "job": None, "attempt": None, "step": stepping.step if stepping else None, **event}
 
 
 def configure(level: str = "info") -> None:
@@ -14,6 +43,7 @@ def configure(level: str = "info") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _complete,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -307,6 +307,11 @@ class Mailbox:
         return checked
 
     @property
+    def partners(self) -> tuple[str, ...]:
+        """The parties that this one speaks with."""
+        return tuple(self._partners)
+
+    @property
     def waits_for(self) -> tuple[str, ...]:
         """The parties that this agent is waiting for right now."""
         return tuple(sorted({key[1] for wait in self._waits for key in wait.missing}))

@@ -35,6 +35,10 @@ def _check_members(job: Job, settings: Settings, _: Identity) -> None:
         raise JobProblem(
             "job.members", job.submitter, f"{job.submitter}'s agent announced other parties than the job's"
         )
+    if settings.party not in expected:
+        raise JobProblem(
+            "job.members", job.submitter, f"{job.submitter}'s agent announced the job to {settings.party}, which has no part in it"
+        )
     for name in expected.keys() - settings.partners.keys() - {settings.party}:
         raise JobProblem(
             "policy.partner",
@@ -62,7 +66,10 @@ def _check_role(job: Job, settings: Settings, _: Identity) -> None:
     me, description = settings.party, job.description
     if (me == description.helper) != (settings.role == "helper"):
         raise JobProblem(
-            "policy.role", job.submitter, f'{me} is set up as role = "{settings.role}", the job has it else'
+            "policy.role",
+            job.submitter,
+            f'{me}\'s settings say role = "{settings.role}", but {job.submitter}\'s job names {me} as '
+            f"{'its helper' if me == description.helper else 'a data party'}: correct `helper` or [tables] in the job",
         )
     if me == description.helper:
         return

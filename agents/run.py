@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from agents import lifecycle
+from agents import lifecycle, logs
 from agents.context import ATTEMPT, JobContext, system_randomness
 from agents.data_party import DataPartyRole
 from agents.helper import HelperRole
@@ -61,39 +61,58 @@ class Told:
     failure: Failure
 
 
-Ending = Path | None | JobProblem | Late | Told | Cancel
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A person wants the job off: at this party, or at another that says so."""
+
+    here: bool
+
+
+Ending = Path | None | JobProblem | Late | Told | Cancelled
 
 
 class JobRun:
     """A job at this party."""
 
-    def __init__(self, job: Job, services: Services, submitted: str, changed: Callable[["JobRun"], None]) -> None:
-        """`changed` is called at every change of state, to be written down."""
+    def __init__(
+        self,
+        job: Job,
+        services: Services,
+        submitted: str,
+        changed: Callable[["JobRun"], None],
+        state: State = State.RECEIVED,
+    ) -> None:
+        """`changed` is called at every change of state, to be written down; `state` is other than received only for
+        a job of an earlier life, which has failed.
+        """
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
-        self.state = State.RECEIVED
+        self.state = state
         self.failure: Failure | None = None
         self.detail: str | None = None
         self.model_part: Path | None = None
         settings, loop = services.settings, asyncio.get_running_loop()
-        self._log = structlog.get_logger().bind(job=job.id, attempt=ATTEMPT, party=settings.party)
+        self._log = structlog.get_logger()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"maths {job.id}")
         self._outbox = Outbox(services.broker, max_bytes=settings.limits.in_flight_mib * 2**20)
         self._consumers: list[Consumer] = []
         self._heard: dict[str, tuple[float, Progress]] = {}
+        self._overdue: dict[str, str] = {}  # each party's deadline that has passed
         self._waits_for: tuple[str, ...] = ()  # as it was when the end began
         self._over: asyncio.Future[Ending] = loop.create_future()
         self._verdict: asyncio.Future[Failure] = loop.create_future()
         self.context = self._make_context()
-        self.role = HelperRole(self.context) if settings.role == "helper" else DataPartyRole(self.context)
+        self.role: HelperRole | DataPartyRole | None = None  # once the policy has found that the job fits it
 
     def _make_context(self) -> JobContext:
         job, services = self.job, self._services
         settings = services.settings
-        names = {member.name for member in job.members}
+        keys = {member.name: member.key for member in job.members}
+        # Nobody is spoken to of whose key this party and the job have different ideas.
+        partners = {name: p.key for name, p in settings.partners.items() if keys.get(name) == p.key}
         mailbox = Mailbox(
             Address(job.id, ATTEMPT, Round.CONTROL, "", 0, 0, settings.party, ""),
             services.identity,
-            {name: parse_public(partner.key) for name, partner in settings.partners.items() if name in names},
+            {name: parse_public(key) for name, key in partners.items()},
             self._outbox,
             settings.limits,
             self._on_control,
@@ -106,6 +125,7 @@ class JobRun:
 
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
+        logs.of_job(self.job.id, ATTEMPT, self.context.statistics)
         if ending is not None:
             self._end(ending)
         try:
@@ -124,12 +144,15 @@ class JobRun:
         try:
             await self._open_queues()
             check_policy(self.job, self._services.settings, self._services.identity)
+            helps = self._services.settings.role == "helper"
+            role = self.role = HelperRole(self.context) if helps else DataPartyRole(self.context)
             self._enter(State.ACCEPTED)
-            self._end(await lifecycle.live(self.context, self.role, self._enter))
+            self._end(await lifecycle.live(self.context, role, self._enter))
         except* JobProblem as group:
             self._end(_first(group))
         except* Overdue as group:
             overdue: Overdue = _first(group)
+            self._overdue.setdefault(self.context.me, overdue.deadline)
             self._end(Late(self.context.me, overdue.deadline), overdue.waits_for)
         except* Undeliverable as group:
             self._end(self._unreachable(_first(group)))
@@ -151,7 +174,7 @@ class JobRun:
 
     def _enter(self, state: State) -> None:
         self.state = move(self.state, state)
-        self._log.info("state", state=state, step=self.context.statistics.step)
+        self._log.info("state", state=state)
         self._changed(self)
 
     # --- queues
@@ -184,13 +207,14 @@ class JobRun:
             case Progress():
                 self._heard[sender] = (time.monotonic(), message)
                 if message.overdue is not None:
+                    self._overdue.setdefault(sender, message.overdue)
                     self._end(Late(sender, message.overdue))
             case Failure():
                 if message.verdict and sender == self.context.description.label and not self._verdict.done():
                     self._verdict.set_result(message)
                 self._end(Told(message))
             case Cancel():
-                self._end(message)
+                self._end(Cancelled(here=False))
 
     async def _heartbeat(self) -> None:
         beat = 0
@@ -207,14 +231,17 @@ class JobRun:
             steps=statistics.steps,
             stage=mailbox.stage[:64],
             waits_for=self._waits_for or mailbox.waits_for,
+            interval=self._services.settings.deadlines.heartbeat,
             overdue=overdue,
         )
 
     async def _tell(self, message: Message, *, required: bool, number: int = 0) -> None:
-        """To everybody whose key we have."""
-        known = [party for party in self.context.others if party in self._services.settings.partners]
-        deadline = self.context.deadline("verdict")
-        await self.context.mailbox.send(message, known, deadline, step=number, required=required)
+        """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
+        deadline, mailbox = self.context.deadline("verdict"), self.context.mailbox
+        try:
+            await mailbox.send(message, mailbox.partners, deadline, step=number, required=required)
+        except Undeliverable as error:
+            self._log.warning("not everybody was told", why=str(error))
 
     async def _watch_outbox(self) -> None:
         try:
@@ -242,8 +269,10 @@ class JobRun:
                 self.failure = await self._judge(ending)
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
                 self._enter(State.FAILED)
-            case Cancel():
-                await self._tell(Cancel(), required=False)
+            case Cancelled():
+                # Who was told passes it on, but whoever ended the job sees to it that it arrives.
+                await self._tell(Cancel(), required=ending.here)
+                await self._drain("verdict")
                 self._enter(State.CANCELLED)
             case part:
                 self.model_part = part
@@ -260,6 +289,8 @@ class JobRun:
             return verdict
         if isinstance(ending, JobProblem):
             await self._tell(self._judgement(ending), required=True)
+        elif isinstance(ending, Told):  # its sender may be one of those who cannot speak to the label party
+            await self._tell(ending.failure.model_copy(update={"verdict": False}), required=False)
         elif isinstance(ending, Late) and ending.reporter == self.context.me:
             await self._tell(self._progress(overdue=ending.deadline), required=False, number=OVERDUE)
         try:
@@ -280,17 +311,19 @@ class JobRun:
             case Told():
                 return ending.failure
             case Late():
-                order = [*self.context.description.parties]
-                return late(self._reports(), ending.reporter, ending.deadline, order).failure(stage, verdict=False)
+                order = self.context.description.parties
+                # Where several complain at once and no verdict comes, all begin with the same complaint.
+                reporter = next(party for party in order if party in self._overdue)
+                return late(self._reports(), reporter, self._overdue[reporter], order).failure(stage, verdict=False)
             case JobProblem():
                 return ending.failure(stage, verdict=False)
 
     def _reports(self) -> dict[str, Report]:
-        oldest = time.monotonic() - MISSED_HEARTBEATS * self._services.settings.deadlines.heartbeat
+        now = time.monotonic()
         reports = {
             party: Report(progress.stage, progress.waits_for)
             for party, (heard, progress) in self._heard.items()
-            if heard >= oldest
+            if now - heard <= MISSED_HEARTBEATS * progress.interval
         }
         return reports | {self.context.me: Report(self.context.mailbox.stage, self._waits_for)}
 
@@ -298,7 +331,7 @@ class JobRun:
 
     def cancel(self) -> None:
         """A person at this party wants it off."""
-        self._end(Cancel())
+        self._end(Cancelled(here=True))
 
     def stop(self, problem: JobProblem) -> None:
         """This agent cannot go on with it."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from schemas.messages import JobStatus
 
@@ -76,7 +76,8 @@ def _note(status: JobStatus) -> str:
 
 def job_table(jobs: Iterable[JobStatus]) -> Table:
     """One line for each job."""
-    table = Table("job", "state", "step", "steps/s", "waits for", "submitted")
+    # an id that is cut short cannot be copied into the next command
+    table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
         pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
         table.add_row(job.job, job.state, _steps(job), pace, " and ".join(job.waits_for), job.submitted)

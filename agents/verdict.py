@@ -56,8 +56,13 @@ def late(reports: Mapping[str, Report], start: str, deadline: str, order: Sequen
         "party.silent",
         name,
         f"{name} has not been heard of within the deadline '{deadline}': {chain}. "
-        f"Is its agent running and connected to the broker?",
+        f"Is its agent running and connected to the broker{_first_contact(deadline, start)}?",
     )
+
+
+def _first_contact(deadline: str, start: str) -> str:
+    # Whoever does not have the key of a job's submitter cannot read the announcement, and does not answer strangers.
+    return f", and do the settings of both, {start}'s and its own, hold the other's key" if deadline == "accept" else ""
 
 
 def _chain(reports: Mapping[str, Report], start: str) -> str:

@@ -176,7 +176,7 @@ def _checked(done: Any) -> str:
 def _broker_seconds(node: Any) -> float | None:
     """Processor seconds of the node so far, where the system tells (Linux)."""
     try:
-        fields = Path(f"/proc/{node.server.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{node._server.pid}/stat").read_text().rpartition(")")[2].split()
     except (AttributeError, OSError):
         return None
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -117,10 +117,8 @@ class MemoryBroker:
         existing = self.queues.get(queue.name)
         if existing is None:
             self.queues[queue.name] = MemoryQueue(queue.name, owner if queue.private else None)
-        elif existing.owner not in (None, owner):
-            raise Occupied(f"the private queue {queue.name} belongs to another connection")
-        elif (existing.owner is not None) != queue.private:
-            raise Refused(f"the queue {queue.name} exists and is of another type; delete it first")
+        elif existing.owner is not (owner if queue.private else None):
+            raise Occupied(f"the queue {queue.name} belongs to another connection, or is private to one")
         self.exchanges.update(exchange for exchange, _ in queue.bindings)
         self.bindings.update((exchange, pattern, queue.name) for exchange, pattern in queue.bindings)
 

@@ -204,7 +204,7 @@ async def _look_for_queue(channel: aiormq.Channel, queue_name: str) -> int:
 def _address(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
     address = URL(url)
     if address.scheme not in ("amqp", "amqps") or not address.host:
-        raise ValueError(f"a broker's address is amqp://HOST or amqps://HOST, not {host_and_port(address)}")
+        raise ValueError(f"a broker's address is amqp://HOST or amqps://HOST, not {address.scheme}://{address.host}")
     if external and address.scheme != "amqps":
         raise ValueError(f"login by certificate needs amqps://, not {host_and_port(address)}")
     if credentials is not None:

@@ -78,7 +78,7 @@ def occupied(queue_name: str) -> Occupied:
 
 def host_and_port(address: URL) -> str:
     """All of a broker's address that may be shown."""
-    return f"{address.scheme}://{address.host}:{address.explicit_port or DEFAULT_PORTS[address.scheme]}"
+    return f"{address.scheme}://{address.host}:{address.explicit_port or DEFAULT_PORTS.get(address.scheme, 0)}"
 
 
 def refusal(error: BaseException, address: URL) -> BrokerError | None:

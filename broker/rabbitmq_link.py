@@ -26,6 +26,8 @@ from broker.rabbitmq_errors import as_broker_error, occupied, publish_error
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
 RESTORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to restore consumers; the last repeats
+MAX_CHANNELS: Final = 2047  # RabbitMQ's default
+RESERVED_CHANNELS: Final = 16  # numbers at both ends of the range, left to aio-pika
 _TRANSIENT, _PERSISTENT = 1, 2  # AMQP's delivery modes
 
 T = TypeVar("T")
@@ -146,6 +148,7 @@ class Link:
         self._lost = asyncio.Event()
         self._changing = asyncio.Lock()  # one consumer is attached or detached at a time
         self._in_flight: dict[str, asyncio.Future[None]] = {}  # by address
+        self._number = RESERVED_CHANNELS  # of the channel opened last for one question
         self._retired: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -166,8 +169,18 @@ class Link:
         transport = self._connection.transport
         if transport is None or transport.connection.is_closed:
             raise Disconnected("the connection to the broker is down")
-        channel = await transport.connection.channel(publisher_confirms=False, timeout=RPC_SECONDS)
+        connection = cast(aiormq.Connection, transport.connection)
+        channel = await connection.channel(self._next_number(connection), publisher_confirms=False, timeout=RPC_SECONDS)
         return cast(aiormq.Channel, channel)
+
+    def _next_number(self, connection: aiormq.Connection) -> int:
+        # aiormq frees the number of a channel that the broker closes before it has answered, and may open the next one
+        # under it too early: "second 'channel.open' seen", and the connection is lost. So none is used again soon.
+        last = min(connection.connection_tune.channel_max or MAX_CHANNELS, MAX_CHANNELS) - RESERVED_CHANNELS
+        while True:
+            self._number = self._number + 1 if self._number < last else RESERVED_CHANNELS
+            if self._number not in connection.channels:
+                return self._number
 
     # Publishing
 
@@ -287,19 +300,22 @@ class Link:
                 await asyncio.sleep(pause)
 
     async def _restore(self) -> bool:
-        for name in tuple(self._consumers):
-            async with self._changing:
-                consumer = self._consumers.get(name)
-                if self._consuming.is_closed:
-                    return False
-                try:
-                    channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
-                    if consumer is not None and name not in channel.consumers:
-                        await self._attach_consumer(consumer)
-                except Exception as error:
-                    if as_broker_error(error, "restoring") is None:
-                        raise
-                    return False
+        done = [await self._restore_one(name) for name in tuple(self._consumers)]
+        return all(done)
+
+    async def _restore_one(self, name: str) -> bool:
+        async with self._changing:
+            consumer = self._consumers.get(name)
+            if self._consuming.is_closed:
+                return False
+            try:
+                channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
+                if consumer is not None and name not in channel.consumers:
+                    await self._attach_consumer(consumer)
+            except Exception as error:
+                if as_broker_error(error, "restoring") is None:
+                    raise
+                return False
         return True
 
     async def close(self) -> None:

@@ -90,6 +90,7 @@ class Progress(Message):
     steps: Count
     stage: str = Field(max_length=64)
     waits_for: tuple[Name, ...]
+    interval: float = Field(gt=0)  # seconds until the next heartbeat
     overdue: str | None = Field(default=None, max_length=32)  # the name of a deadline that has passed
 
 

@@ -72,6 +72,14 @@ class Deadlines(Written):
     heartbeat: float = Field(default=1, gt=0)
     drain: float = Field(default=10, gt=0)
 
+    @model_validator(mode="after")
+    def _silence_shows_first(self) -> Self:
+        # A party counts as silent after four missed heartbeats, and the helper's step deadline is half of `step`.
+        shortest = min(self.accept, self.handshake, self.alignment, self.step / 2, self.release)
+        if shortest < 5 * self.heartbeat:
+            raise ValueError("accept, handshake, alignment and release last at least 5 heartbeats, step at least 10")
+        return self
+
 
 class Limits(Written):
     """How much of the machine one agent may use."""

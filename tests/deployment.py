@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 from broker.identity import Identity, save_identity
 
 STOP_SECONDS = 20
+START_SECONDS = 60
+CHECKOUT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -74,9 +77,16 @@ class Deployment:
     def start(self, *parties: str) -> None:
         """Start the agents of these parties, or of all."""
         for party in parties or self.parties:
-            log = (self.folder / f"{party}.log").open("ab")
             command = [sys.executable, *self.module, str(self.settings(party))]
-            self.processes[party] = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[1])
+            with (self.folder / f"{party}.log").open("ab") as log:
+                self.processes[party] = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
+
+    def wait_until_up(self) -> None:
+        """Return when every agent that was started takes messages."""
+        end = time.monotonic() + START_SECONDS
+        while not all(any(line["event"] == "agent is up" for line in self.log(p)) for p in self.processes):
+            assert time.monotonic() < end, "an agent did not start"
+            time.sleep(0.1)
 
     def stop(self, party: str, how: signal.Signals = signal.SIGTERM) -> int:
         """End one agent; its exit code."""
@@ -84,19 +94,21 @@ class Deployment:
         process.send_signal(how)
         return process.wait(STOP_SECONDS)
 
-    def tercet(self, *arguments: str, party: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run the command line, as one party if given."""
-        environment = dict(os.environ)
-        if party is not None:
-            environment["TERCET_SETTINGS"] = str(self.settings(party))
-        return subprocess.run(
+    def console(self, *arguments: str, party: str = "bank") -> subprocess.Popen[bytes]:
+        """The command line as a process, as one party."""
+        return subprocess.Popen(
             [sys.executable, "-m", "agents", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            cwd=Path(__file__).parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"TERCET_SETTINGS": str(self.settings(party))},
+            cwd=CHECKOUT,
         )
+
+    def tercet(self, *arguments: str, party: str = "bank") -> subprocess.CompletedProcess[str]:
+        """What the command line said, and how it ended."""
+        process = self.console(*arguments, party=party)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, out.decode(), err.decode())
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():

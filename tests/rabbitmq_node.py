@@ -107,9 +107,9 @@ def install_debian_package(run: Run = _run, *, root: bool | None = None, policy:
     sudo = [] if (os.geteuid() == 0 if root is None else root) else ["sudo", "-n"]
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     ours = not policy.exists()
-    if ours:
-        run([*sudo, "sh", "-c", f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 755 {policy}"], quiet)
     try:
+        if ours:
+            run([*sudo, "sh", "-c", f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 755 {policy}"], quiet)
         run([*sudo, "apt-get", "update", "-q"], quiet)
         run([*sudo, "apt-get", "install", "-q", "-y", "--no-install-recommends", SERVER], quiet)
     finally:
@@ -177,6 +177,7 @@ class Node:
     folder: Path
     management: bool = False
     settings: Sequence[str] = ()  # further lines of rabbitmq.conf
+    plugins: Sequence[str] = ()  # further plugins
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def __post_init__(self) -> None:
@@ -239,7 +240,7 @@ class Node:
         ]
         if self.management:
             lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {self._http}"]
-        plugins = "rabbitmq_management" if self.management else ""
+        plugins = ",".join([*(["rabbitmq_management"] if self.management else []), *self.plugins])
         for name, text in {
             "rabbitmq.conf": "\n".join([*lines, ""]),
             "enabled_plugins": f"[{plugins}].\n",
@@ -330,7 +331,9 @@ def _end_session(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def private_node(*, management: bool = False, settings: Sequence[str] = ()) -> Iterator[Node]:
+def private_node(
+    *, management: bool = False, settings: Sequence[str] = (), plugins: Sequence[str] = ()
+) -> Iterator[Node]:
     """A started node that is stopped, with its folder removed, when the block ends.
 
     Raises:
@@ -339,7 +342,7 @@ def private_node(*, management: bool = False, settings: Sequence[str] = ()) -> I
     """
     script = ensure_server()
     with tempfile.TemporaryDirectory(prefix="tercet-rabbitmq-", ignore_cleanup_errors=True) as folder:
-        node = Node(script, Path(folder), management, settings)
+        node = Node(script, Path(folder), management, settings, plugins)
         try:
             node.start()
             yield node

@@ -310,6 +310,23 @@ class BrokerContract:
         await broker.publish(place.parcel(), Lane.ONLINE)
         await inbox.holds(1)
 
+    async def test_of_several_that_consume_at_once_one_wins(self, broker_factory: BrokerFactory, place: Place):
+        """The others are told, and whatever else they consume from goes on."""
+        brokers = [await broker_factory("card") for _ in range(4)]
+        await brokers[0].declare(place.queue)
+        inboxes = [Inbox() for _ in brokers]
+        attempts = [
+            broker.consume(place.queue.name, inbox, Lane.ONLINE) for broker, inbox in zip(brokers, inboxes, strict=True)
+        ]
+        outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+        losers = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert [type(each) for each in losers] == [Occupied] * 3
+        for broker in brokers:
+            await settled(broker)
+        await brokers[0].publish(place.parcel(), Lane.ONLINE)
+        (winner,) = (n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException))
+        await inboxes[winner].holds(1)
+
     async def test_consuming_from_nothing_says_so(self, broker_factory: BrokerFactory, place: Place):
         """And the connection goes on."""
         broker = await broker_factory("card")
@@ -357,11 +374,12 @@ class BrokerContract:
         await broker.delete(place.queue.name)
         with pytest.raises(Unroutable):
             await broker.publish(place.parcel(), Lane.ONLINE)
-        await consumer.cancel()
         again, _ = await open_queue(broker, place)
         await broker.publish(place.parcel(b"new"), Lane.ONLINE)
         await again.holds(1)
         assert again.bodies == [b"new"]
+        await consumer.cancel()
+        assert len(inbox.deliveries) == 1
 
     async def test_a_private_queue_is_its_owners_and_goes_with_it(self, broker_factory: BrokerFactory, place: Place):
         """Nobody else may declare it or consume from it; afterwards nothing is left of it."""

@@ -326,6 +326,30 @@ async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
     await outbox.close()
 
 
+async def test_nobody_passes_one_who_has_been_let_in_and_has_not_run_yet(
+    office: MemoryBroker, bank: MemoryConnection, place: Place
+):
+    """A small parcel posted in that very moment would fit, and must wait all the same."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank, max_bytes=3)
+    await post(outbox, place.parcel(b"11"))
+    hit = asyncio.create_task(post(outbox, place.parcel(b"22")))
+
+    async def in_between() -> None:
+        await gate.open.wait()
+        await asyncio.sleep(0)  # now the first parcel's room has been given to the second
+        await post(outbox, place.parcel(b"3"))
+
+    await turns()
+    passing = asyncio.create_task(in_between())
+    await turns()
+    gate.open.set()
+    await asyncio.gather(hit, passing)
+    await outbox.drain(5.0)
+    assert gate.waiting == [b"11", b"22", b"3"]
+    await outbox.close()
+
+
 async def test_cancelling_drain_leaves_everything_on_its_way(
     office: MemoryBroker, bank: MemoryConnection, place: Place
 ):

@@ -1,0 +1,313 @@
+"""Three agents around an in-process broker, and what a test may let befall them: hang, crash, restart, bad input.
+
+The agents are the real ones; a scene holds their keys and settings, so that a test can also speak in a party's name.
+"""
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents.console import Console
+from agents.context import ATTEMPT
+from agents.daemon import Agent
+from agents.exits import SWITCH_SECONDS
+from agents.mailbox import Tap
+from agents.run import JobRun
+from agents.simulate import introduce
+from agents.states import TERMINAL
+from broker import topology
+from broker.base import Broker, Parcel
+from broker.identity import Identity
+from broker.memory import MemoryBroker, MemoryConnection
+from broker.seal import associated_data
+from schemas.address import Address, Round
+from schemas.job import JobDescription, Training
+from schemas.messages import JobStatus
+from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
+
+BANK, CARD, NOTARY = "bank", "card", "notary"
+ROWS, COLUMNS = 96, 6
+
+QUICK = Deadlines(
+    accept=1.0, ready=1.2, start=1.5, handshake=0.8, alignment=0.8, step=1.0, release=0.8,
+    verdict=0.4, heartbeat=0.05, drain=0.2,
+)  # fmt: skip
+PATIENT = QUICK.model_copy(
+    update={"accept": 20, "ready": 20, "start": 20, "handshake": 20, "alignment": 20, "step": 20, "release": 20}
+)
+
+# What no party may have sent when the input of one of them turns out to be bad.
+SHARES = frozenset(
+    {
+        "masked inputs",
+        "masked labels",
+        "masked weights",
+        "gradient share",
+        "pre-activation share",
+        "masked activation",
+        "weight share",
+    }
+)
+
+
+def make_table(
+    path: Path,
+    *,
+    seed: int = 0,
+    rows: int = ROWS,
+    columns: int = COLUMNS,
+    ids: Sequence[str] | None = None,
+    label: bool = False,
+    change: Callable[[list[dict[str, str]]], None] = lambda _: None,
+) -> None:
+    """Write a small table; `change` may spoil its rows first."""
+    source = random.Random(seed)
+    named = [{"id": ids[row] if ids else f"customer {row}"} for row in range(rows)]
+    for row in named:
+        row |= {f"{path.stem}-{column}": f"{source.gauss():.6f}" for column in range(columns)}
+        if label:
+            row["default"] = str(source.randrange(2))
+    change(named)
+    lines = [",".join(named[0]), *(",".join(row.values()) for row in named)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def job(name: str = "credit", **changes: Any) -> JobDescription:
+    """A job of a dozen steps over the bank's and the card processor's tables."""
+    shaping = {"epochs": 4, "batch": 32, "rate": 0.5, "l2": 0.0}
+    training = Training.model_validate({name: changes.pop(name, usual) for name, usual in shaping.items()})
+    fields: dict[str, Any] = {
+        "name": name,
+        "model": "logistic",
+        "label": BANK,
+        "helper": NOTARY,
+        "tables": ((BANK, "customers"), (CARD, "customers")),
+        "training": training,
+    }
+    return JobDescription.model_validate(fields | changes)
+
+
+def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **changes: Any) -> Settings:
+    """A party's settings; data parties have a table `customers` in the folder, the bank's with a label."""
+    path = folder / f"{party}.csv"
+    label = "default" if party == BANK else None
+    tables = {} if party == NOTARY else {"customers": TableSettings(path=path, id="id", label=label)}
+    fields: dict[str, Any] = {
+        "party": party,
+        "role": "helper" if party == NOTARY else "data",
+        "identity": folder / f"{party}.key",
+        "state": folder / party,
+        "tables": tables,
+        "deadlines": deadlines,
+    }
+    return Settings.model_validate(fields | changes)
+
+
+def three(folder: Path, deadlines: Deadlines = QUICK) -> dict[str, Settings]:
+    """The settings of a bank, a card processor and a notary, and their tables."""
+    make_table(folder / f"{BANK}.csv", seed=1, label=True)
+    make_table(folder / f"{CARD}.csv", seed=2)
+    return {party: party_settings(folder, party, deadlines) for party in (BANK, CARD, NOTARY)}
+
+
+@dataclass
+class Scene:
+    """The parties of a test. `change` or `impersonate` one, `start` them, `submit`, and see what becomes of it."""
+
+    parties: dict[str, tuple[Settings, Identity]]
+    office: MemoryBroker
+    tasks: asyncio.TaskGroup
+    tap: Tap | None = None
+    parcels: list[Parcel] = field(default_factory=list)
+    agents: dict[str, Agent] = field(default_factory=dict)
+    runs: dict[tuple[str, str], JobRun] = field(default_factory=dict)  # those that have ended, by party and job
+    _living: dict[str, tuple[asyncio.Event, "asyncio.Task[None]", MemoryConnection]] = field(default_factory=dict)
+    _holds: ExitStack = field(default_factory=ExitStack)
+
+    # --- before the agents start
+
+    def change(self, party: str, **changes: Any) -> None:
+        """Other settings for one party."""
+        settings, identity = self.parties[party]
+        self.parties[party] = (settings.model_copy(update=changes), identity)
+
+    def pin(self, party: str, partner: str, **changes: Any) -> None:
+        """What one party's settings say of a partner."""
+        partners = self.parties[party][0].partners
+        self.change(party, partners=partners | {partner: partners[partner].model_copy(update=changes)})
+
+    def forget(self, party: str, partner: str) -> None:
+        """A party's settings do not list this partner."""
+        self.change(party, partners={p: k for p, k in self.parties[party][0].partners.items() if p != partner})
+
+    # --- agents
+
+    async def start(self, *parties: str) -> None:
+        """Start the agents of these parties, or of all."""
+        for party in parties or tuple(self.parties):
+            settings, identity = self.parties[party]
+            connection, stop = self.office.connect(party), asyncio.Event()
+            agent = Agent(settings, identity, self.broker_of(connection), tap=self.tap, finished=self._finished)
+            task = self.tasks.create_task(self._serve(agent, connection, stop))
+            self.agents[party], self._living[party] = agent, (stop, task, connection)
+            await agent.ready.wait()
+
+    def broker_of(self, connection: MemoryConnection) -> Broker:
+        """The agent's access to the broker; a test may put something in between."""
+        return connection
+
+    async def _serve(self, agent: Agent, connection: MemoryConnection, stop: asyncio.Event) -> None:
+        try:
+            await agent.serve(stop)
+        finally:
+            await connection.close()
+
+    def _finished(self, run: JobRun) -> None:
+        self.runs[run.context.me, run.job.id] = run
+
+    async def stop(self, *parties: str) -> None:
+        """What SIGTERM does; returns when the agents have left."""
+        leaving = [self._living.pop(party) for party in parties or tuple(self._living)]
+        for stop, _, _ in leaving:
+            stop.set()
+        await asyncio.gather(*(task for _, task, _ in leaving))
+
+    async def crash(self, party: str) -> None:
+        """What a power cut does: the connection is gone first, so nothing can be said or cleared any more."""
+        _, task, connection = self._living.pop(party)
+        connection.cut()
+        task.cancel()
+        await asyncio.wait([task])
+
+    def hang(self, party: str) -> None:
+        """From now on the party neither hears nor says anything."""
+        if not self.office.is_held(party):
+            self._holds.enter_context(self.office.hold(party))
+
+    def wake(self) -> None:
+        """Who hung goes on."""
+        self._holds.close()
+
+    @asynccontextmanager
+    async def console(self, party: str) -> AsyncIterator[Console]:
+        """A console of a party, on a connection of its own."""
+        async with Console(party, self.parties[party][1], self.office.connect(party)) as console:
+            yield console
+
+    # --- jobs
+
+    def submit(self, description: JobDescription, party: str = BANK) -> str:
+        """Submit a job at a party; its id."""
+        return self.agents[party].submit(description).job
+
+    async def ended(self, job_id: str, *parties: str, seconds: float = 10.0) -> dict[str, JobStatus]:
+        """The job's status at each of these parties (or all that live), once it has ended at all of them."""
+        names = parties or tuple(self._living)
+        await self.until(lambda: all((party, job_id) in self.runs for party in names), seconds)
+        return {party: self.runs[party, job_id].status() for party in names}
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Return when something holds."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+    async def run(self, description: JobDescription, party: str = BANK) -> dict[str, JobStatus]:
+        """Start everybody, submit a job, and see how it ends everywhere."""
+        await self.start()
+        return await self.ended(self.submit(description, party))
+
+    def state(self, party: str, job_id: str) -> str:
+        """Where a job is at a party; empty if it is not known there."""
+        found = self.agents[party].status(job_id)
+        return found[0].state if found else ""
+
+    # --- what can be seen and said
+
+    def said(self, *kinds: str) -> list[Parcel]:
+        """What has been handed to the broker of these kinds."""
+        return [parcel for parcel in self.parcels if parcel.kind in kinds]
+
+    def left_queues(self) -> set[str]:
+        """Queues at the broker beside the standing ones."""
+        return {name for name in self.office.queues if not name.endswith(".jobs")}
+
+    def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Parcel:
+        """A control message with any body, validly sealed in the sender's name."""
+        address = Address(job_id, ATTEMPT, Round.CONTROL, item, 0, 0, sender, receiver)
+        sealed = self.parties[sender][1].seal(
+            body, self.parties[receiver][1].public, associated_data(str(address), kind)
+        )
+        return Parcel(
+            exchange=topology.exchange(sender),
+            routing_key=topology.routing_key(job_id, Round.CONTROL, receiver),
+            body=sealed,
+            kind=kind,
+            address=str(address),
+            job=job_id,
+            sender=sender,
+        )
+
+
+@asynccontextmanager
+async def quick_switches() -> AsyncIterator[None]:
+    """What the command line sets: each party's maths thread soon hands the interpreter back."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+@asynccontextmanager
+async def scene(
+    settings: Mapping[str, Settings], folder: Path, *, make: type[Scene] = Scene, **office: Any
+) -> AsyncIterator[Scene]:
+    """Set a scene; at the end all agents leave, and no queue of a job may be left."""
+    async with quick_switches(), asyncio.TaskGroup() as tasks:
+        place = MemoryBroker(**office)
+        own_tap = place.tap
+        stage = make(introduce(settings, folder), place, tasks)
+
+        def look(parcel: Parcel) -> None:
+            stage.parcels.append(parcel)
+            own_tap(parcel)
+
+        place.tap = look
+        try:
+            yield stage
+        finally:
+            stage.wake()
+            await stage.stop()
+    assert stage.left_queues() == set()
+
+
+def stranger() -> Partner:
+    """A key that belongs to nobody in the scene."""
+    return Partner(key=str(Identity.generate().public))
+
+
+def off(statuses: Mapping[str, JobStatus], code: str, culprit: str) -> str:
+    """Check that the job failed at every party with one reason; returns the reason."""
+    told = {party: (status.state, status.failure) for party, status in statuses.items()}
+    for state, failure in told.values():
+        assert state == "failed", told
+        assert failure is not None
+        assert (failure.code, failure.culprit) == (code, culprit), told
+    reasons = {failure.reason for _, failure in told.values() if failure is not None}
+    assert len(reasons) == 1, reasons
+    return reasons.pop()
+
+
+def nothing_left(stage: Scene) -> None:
+    """Check that no share of anything has been handed to the broker."""
+    assert {parcel.kind for parcel in stage.parcels} & SHARES == set()
+
+
+__all__ = ["TERMINAL", "Limits", "Scene", "job", "scene", "three"]

@@ -1,0 +1,201 @@
+"""What a whole run of agents shows to each role, and to the broker: what is promised, and nothing else.
+
+Every check is a function over a recorded run, and each is shown a run with a planted mistake, which it must notice.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import broker.seal
+import mpc.data_party
+import mpc.helper
+from agents.simulate import bit_exact
+from broker.identity import Identity
+from broker.seal import SessionSeal
+from mpc.masks import PairMasks
+from mpc.order import Order
+from mpc.ring import Words
+from mpc.schedule import Step
+from schemas.messages import MaskedInputs
+from tests.agents.disclosure import (
+    check_amounts,
+    check_helpers_view,
+    check_keys,
+    check_ledger,
+    check_masks_once,
+    check_roles,
+    check_sealed,
+    check_uniform,
+)
+from tests.agents.world import HELPER, Heard, Sample, hear
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+CHECKS = [
+    check_roles,
+    check_amounts,
+    check_helpers_view,
+    check_ledger,
+    check_masks_once,
+    check_uniform,
+    check_sealed,
+    check_keys,
+]
+LONG = Sample((8, 7, 6), rows=330, batch=64, label=1, epochs=6, rate=0.3)
+SHORT = Sample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02)
+TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02)
+
+
+@pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
+def heard(request, tmp_path_factory) -> Heard:
+    """An honest run."""
+    return recorded(request.param, tmp_path_factory)
+
+
+def recorded(sample: Sample, factory: Any) -> Heard:
+    """A run, with `bit_exact` asked of it."""
+    run = hear(sample, factory.mktemp("run"))
+    assert bit_exact(run.simulation)
+    return run
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_an_honest_run_shows_to_everybody_what_is_promised_and_no_more(check, heard):
+    """Roles, amounts, the helper's view, the ledger, masks used once, uniform words, sealed bodies, lonely keys."""
+    check(heard)
+
+
+# --- planted mistakes
+
+
+def omitted(name: str) -> Plant:
+    """A mask that is zero wherever it is computed."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        call = PairMasks.__call__
+
+        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+            return np.zeros(shape, np.uint64) if mask == name else call(pair, mask, i, j, step, shape)
+
+        patch.setattr(PairMasks, "__call__", masks)
+
+    return plant
+
+
+def reused(name: str) -> Plant:
+    """A mask that forgets the step within an epoch: one step's address twice."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        stream = PairMasks._stream
+
+        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+            position = 0 if mask == name else step.position
+            return stream(pair, mask, i, j).words(1, step.epoch, position, shape)
+
+        patch.setattr(PairMasks, "__call__", masks)
+
+    return plant
+
+
+def borrowed(patch: pytest.MonkeyPatch) -> None:
+    """Labels under the mask of an activation: the difference of the two messages is the plain error."""
+    call = PairMasks.__call__
+
+    def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+        return call(pair, "M", 0, j, step, shape) if mask == "m_y" else call(pair, mask, i, j, step, shape)
+
+    patch.setattr(PairMasks, "__call__", masks)
+
+
+def no_zero_share(patch: pytest.MonkeyPatch) -> None:
+    """Shares of z as they are."""
+    patch.setattr(mpc.data_party, "zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64))
+
+
+def no_r(patch: pytest.MonkeyPatch) -> None:
+    """Gradient shares without the words that keep them apart; the model still comes out right."""
+    share, update = mpc.helper.gradient_share, mpc.data_party.partner_update
+    patch.setattr(mpc.helper, "gradient_share", lambda u, known, rs: share(u, known, [0 * r for r in rs]))
+    patch.setattr(mpc.data_party, "partner_update", lambda w, e, known, r: update(w, e, known, 0 * r))
+
+
+def no_signs(patch: pytest.MonkeyPatch) -> None:
+    """Every row as it is."""
+    patch.setattr(Order, "signs", lambda order, step, odd: np.ones((step.rows, 1), np.uint64))
+
+
+def no_order(patch: pytest.MonkeyPatch) -> None:
+    """Rows as in the table."""
+    patch.setattr(Order, "permutation", lambda order, epoch: np.arange(order._rows))
+
+
+def no_noise(patch: pytest.MonkeyPatch) -> None:
+    """Pre-activations to their last bit."""
+    patch.setattr(Order, "noise", lambda order, step, fz: np.zeros((step.rows, 1), np.uint64))
+
+
+def no_seal(patch: pytest.MonkeyPatch) -> None:
+    """Bodies in clear between agents that have keys."""
+    patch.setattr(SessionSeal, "seal", lambda seal, receiver, plaintext, associated: bytes(12) + bytes(plaintext))
+    patch.setattr(SessionSeal, "open", lambda seal, sender, sealed, associated: sealed[12:])
+
+
+def no_identity_seal(patch: pytest.MonkeyPatch) -> None:
+    """Control and handshake in clear."""
+    patch.setattr(Identity, "seal", lambda identity, plaintext, receiver, associated: plaintext)
+    patch.setattr(Identity, "open", lambda identity, sealed, sender, associated: sealed)
+
+
+def unbound_address(patch: pytest.MonkeyPatch) -> None:
+    """A seal that does not cover the address: the broker could swap two steps."""
+    seal, unseal = SessionSeal.seal, SessionSeal.open
+    patch.setattr(SessionSeal, "seal", lambda self, receiver, plaintext, _: seal(self, receiver, plaintext, b""))
+    patch.setattr(SessionSeal, "open", lambda self, sender, sealed, _: unseal(self, sender, sealed, b""))
+
+
+def one_nonce(patch: pytest.MonkeyPatch) -> None:
+    """A counter that does not count."""
+
+    def sealer(key: bytes) -> Callable[..., bytes]:
+        cipher = broker.seal.AESGCM(key)
+        return lambda plaintext, associated: bytes(12) + cipher.encrypt(bytes(12), plaintext, associated)
+
+    patch.setattr(broker.seal, "_sealer", sealer)
+
+
+MASKS = ("U", "V", "M", "R", "m_y", "zero")
+PLANTS = [
+    *((f"{name} omitted", omitted(name), check_masks_once) for name in MASKS),
+    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "V", "M", "m_y")),
+    *((f"{name} reused", reused(name), check_masks_once) for name in MASKS),
+    ("m_y borrowed from M", borrowed, check_masks_once),
+    ("zero share omitted", no_zero_share, check_ledger),
+    ("r omitted", no_r, check_ledger),
+    ("signs omitted", no_signs, check_helpers_view),
+    ("order omitted", no_order, check_helpers_view),
+    ("noise omitted", no_noise, check_helpers_view),
+    ("seal omitted", no_seal, check_sealed),
+    ("seal omitted", no_seal, check_keys),
+    ("identities' seal omitted", no_identity_seal, check_keys),
+    ("address not sealed", unbound_address, check_keys),
+    ("nonce repeated", one_nonce, check_keys),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "check"),
+    [pytest.param(plant, check, id=f"{name}: {check.__name__.removeprefix('check_')}") for name, plant, check in PLANTS],
+)
+def test_a_planted_mistake_is_noticed(plant, check, tmp_path):
+    """Although the run ends, and mostly with the right model."""
+    sample = LONG if check is check_uniform else SHORT
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        mistaken = hear(sample, tmp_path)
+        with pytest.raises(AssertionError):
+            check(mistaken)
+    with pytest.raises(AssertionError):
+        check(mistaken)

@@ -1,0 +1,413 @@
+"""The agents' joint model is the plaintext run's, bit for bit, whoever takes part and whatever the network does.
+
+And it is noticed when it is not: one flipped bit in any one message leaves no model that passes for the oracle's.
+"""
+
+import asyncio
+import stat
+import tempfile
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from agents import model_part
+from agents.simulate import Simulation, bit_exact, data_roles, joint_words
+from broker.base import Parcel
+from broker.memory import MemoryBroker
+from broker.memory_queue import Delay, Duplicate, Fault, Reorder
+from mpc import reference
+from schemas.address import Address
+from schemas.messages import (
+    Accept,
+    GradientShare,
+    Handshake,
+    InterceptShare,
+    MaskedActivation,
+    MaskedInputs,
+    MaskedLabels,
+    MaskedWeights,
+    Message,
+    OrderConfirmation,
+    OrderContribution,
+    PreactivationShare,
+    Ready,
+    Start,
+    Transcript,
+    WeightShare,
+)
+from schemas.settings import Limits
+from tests.agents.world import DEADLINES, HELPER, Sample, contributions, run
+
+SAMPLES = [
+    Sample(),
+    Sample(label=1, model="linear"),
+    Sample((4, 5, 6), rows=128, batch=32, label=2, l2=0.02, schedule="inverse-time", decay=0.05),
+    Sample((4, 5, 6), label=1, model="linear", release="shared", schedule="exponential", decay=0.97),
+    Sample((4, 5, 6), rows=101, batch=35, label=0, release="shared", outliers=0.03),  # the last 31 rows join
+    Sample((3, 1, 4, 1, 5), rows=150, batch=64, label=4, l2=0.3),
+    Sample((3, 2, 3, 2, 3), rows=97, batch=33, label=2, model="linear", outliers=0.02, l2=0.01),
+    Sample((2, 3, 2, 3, 2), rows=70, batch=70, label=0, epochs=3, release="shared"),
+    Sample((12, 1), rows=20, batch=64, label=1),  # one batch, smaller than the job's
+]
+
+
+@st.composite
+def samples(draw) -> Sample:
+    """Small jobs of every kind."""
+    parties = draw(st.sampled_from([2, 3, 5]))
+    schedule = draw(st.sampled_from(["constant", "inverse-time", "exponential"]))
+    return Sample(
+        columns=tuple(draw(st.lists(st.integers(1, 6), min_size=parties, max_size=parties))),
+        rows=draw(st.integers(20, 200)),
+        label=draw(st.integers(0, parties - 1)),
+        model=draw(st.sampled_from(["logistic", "linear"])),
+        batch=draw(st.integers(16, 90)),
+        epochs=draw(st.integers(1, 3)),
+        rate=draw(st.floats(0.01, 0.15)),
+        schedule=schedule,
+        decay={"constant": 0.0, "inverse-time": 0.03, "exponential": 0.96}[schedule],
+        l2=draw(st.sampled_from([0.0, 0.01, 0.2])),
+        release=draw(st.sampled_from(["owners", "shared"])),
+        outliers=draw(st.sampled_from([0.0, 0.02])),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+def exact(sample: Sample, **hooks: Any) -> tuple[Simulation, bool]:
+    """A whole run in a folder that is gone afterwards, and whether its model is the oracle's."""
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = asyncio.run(run(sample, Path(folder), **hooks))
+        return simulation, bit_exact(simulation)
+
+
+# --- equality
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_the_model_is_the_oracles_bit_for_bit(sample):
+    """Two, three and five data parties, label anywhere, both models and releases, batches that do not divide."""
+    simulation, same = exact(sample)
+    assert simulation.done, simulation.label_run.failure
+    assert same
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(samples())
+@example(Sample((6, 6), rows=63, batch=32, seed=1))  # 31 rows left over
+@example(Sample((6, 6), rows=64, batch=32, seed=1))
+def test_any_job_that_ends_has_the_oracles_model(sample):
+    """A job ends with that model or, where columns are wild and errors unbounded, with a clear refusal."""
+    simulation, same = exact(sample)
+    failure = simulation.label_run.failure
+    if failure is not None:
+        assert failure.code in {"job.plan", "training.diverged"}
+        assert failure.code == "job.plan" or sample.model == "linear"
+    assume(failure is None)
+    assert same
+
+
+def words(sample: Sample, folder: Path, seed: int, **hooks: Any) -> list[np.ndarray[Any, Any]]:
+    """The joint model of a run with fixed contributions to the order key."""
+    folder.mkdir()
+    simulation = asyncio.run(run(sample, folder, contribute=contributions(seed), **hooks))
+    assert bit_exact(simulation)
+    blocks, intercept = joint_words(simulation)
+    return [*blocks, intercept]
+
+
+def equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Word for word."""
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("sample", [Sample(), Sample((4, 5, 4), label=1, model="linear", release="shared")], ids=str)
+def test_contributions_alone_shape_a_model(sample, tmp_path):
+    """Keys and masks are new in each run: equal contributions give equal words, others others."""
+    assert sample.batch < sample.rows
+    first, again, other = (words(sample, tmp_path / name, seed) for name, seed in [("a", 1), ("b", 1), ("c", 2)])
+    assert equal(first, again)
+    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
+    """A party that contributes honestly need not trust the others' randomness."""
+    sample = Sample((4, 5, 4), label=1)
+    models = []
+    for number in range(3):
+        source = contributions(1)
+        source["telco"] = lambda number=number: bytes([number] * 32)  # type: ignore[misc]
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        simulation = asyncio.run(run(sample, folder, contribute=source))
+        models.append(joint_words(simulation)[0])
+    assert not equal(models[0], models[1])
+    assert not equal(models[1], models[2])
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(label, tmp_path):
+    """Words and float64 weights to the last bit, each party's own block, the intercept at the label party alone."""
+    sample = Sample((4, 5, 4), label=label, l2=0.05)
+    simulation = asyncio.run(run(sample, tmp_path))
+    roles = data_roles(simulation)
+    leader = roles[sample.parties[label]]
+    assert leader.data is not None
+    plan = leader.context.ready_plan
+    oracle = reference.train([role.words for role in roles.values()], leader.data.label, plan, leader.order)  # type: ignore[misc, arg-type]
+    model = reference.release(oracle, plan)
+    for number, party in enumerate(sample.parties):
+        folder = simulation.runs[party].model_part
+        assert folder is not None
+        part, arrays = model_part.load(folder)
+        assert np.array_equal(arrays["weight_words"], oracle.blocks[number])
+        assert np.array_equal(arrays["weights"], model.blocks[number])
+        assert ("intercept" in arrays) == (number == label)
+        if number == label:
+            assert np.array_equal(arrays["intercept"], model.intercept)
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert part.columns == tuple(f"{party}_quantity_{k}" for k in range(sample.columns[number]))
+    assert simulation.runs[HELPER].model_part is None
+
+
+def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
+    """Under release = shared no party holds any block; all parties' shares of it add up to the oracle's."""
+    sample = Sample((4, 5, 4), label=2, release="shared")
+    simulation = asyncio.run(run(sample, tmp_path))
+    assert bit_exact(simulation)
+    blocks, _ = joint_words(simulation)
+    for party in sample.parties:
+        folder = simulation.runs[party].model_part
+        assert folder is not None
+        _, arrays = model_part.load(folder)
+        assert set(arrays) == {f"shares/{other}" for other in sample.parties} | {"shares/intercept"}
+        assert not any(np.array_equal(arrays[f"shares/{p}"], b) for p, b in zip(sample.parties, blocks, strict=True))
+
+
+# --- a network that misbehaves
+
+
+class Mischief:
+    """Faults by the address alone, so that a run can be repeated: about one parcel in `rarity` for each kind."""
+
+    def __init__(self, seed: int, *kinds: Fault, rarity: int = 6) -> None:
+        self.seed, self.kinds, self.rarity, self.count = seed, kinds, rarity, 0
+
+    def __call__(self, parcel: Parcel, queue: str) -> Sequence[Fault]:
+        number = zlib.crc32(f"{self.seed} {parcel.address}".encode())
+        found = [kind for place, kind in enumerate(self.kinds) if number // self.rarity**place % self.rarity == 0]
+        self.count += len(found)
+        return found
+
+
+FAULTS = {
+    "duplicates": (Duplicate(2),),
+    "delays": (Delay(0.003), Delay(0.02)),
+    "reordering": (Reorder(),),
+    "everything": (Duplicate(), Delay(0.004), Reorder()),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize(("sample", "part_bytes"), [(Sample(), 1024), (Sample((4, 5, 4), label=2), 2**20)])
+def test_repeats_delays_and_overtaking_change_nothing(kind, part_bytes, sample, tmp_path):
+    """Receivers go by addresses: the words are those of the undisturbed run, whole messages or in parts."""
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    undisturbed = words(sample, calm, seed=3)
+    mischief = Mischief(7, *FAULTS[kind], rarity=3)
+    wild.mkdir()
+    limited = sample.settings(wild, limits=Limits(part_bytes=part_bytes))
+
+    async def disturbed() -> Simulation:
+        return await run(
+            sample, wild, settings=limited, contribute=contributions(3), office=MemoryBroker(faults=mischief)
+        )
+
+    simulation = asyncio.run(disturbed())
+    assert simulation.done, simulation.label_run.failure
+    assert mischief.count > 10
+    blocks, intercept = joint_words(simulation)
+    assert equal([*blocks, intercept], undisturbed)
+    assert bit_exact(simulation)
+
+
+# --- one flipped bit
+
+TENSORS = [
+    MaskedInputs,
+    MaskedLabels,
+    MaskedWeights,
+    GradientShare,
+    PreactivationShare,
+    MaskedActivation,
+    WeightShare,
+    InterceptShare,
+]
+OTHERS = [
+    (Accept, "version"),
+    (Ready, "rows"),
+    (Ready, "columns"),
+    (Start, "rows"),
+    (Start, "plan"),
+    (Handshake, "key"),
+    (Handshake, "signature"),
+    (Transcript, "signature"),
+    (OrderContribution, "secret"),
+    (OrderConfirmation, "confirmation"),
+    (OrderConfirmation, "ids"),
+]
+FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1)
+
+
+def flipped(value: Any, word: int = -1) -> Any:
+    """The value with one bit changed: bit 50 of one word of a tensor, bit 0 of anything else."""
+    if isinstance(value, np.ndarray):
+        value = value.copy()
+        value.flat[word % value.size] ^= np.uint64(1 << 50)
+        return value
+    if isinstance(value, bytes):
+        return bytes([value[0] ^ 1]) + value[1:]
+    return value ^ 1
+
+
+class Flip:
+    """Changes one bit of the `number`th message of a kind; -1 only counts."""
+
+    def __init__(self, kinds: Sequence[type[Message]], number: int, field: str = "words", word: int = -1) -> None:
+        self.kinds, self.number, self.field, self.word, self.seen = kinds, number, field, word, 0
+        self.where: Address | None = None
+
+    def __call__(self, address: Address, message: Message) -> Message:
+        if type(message) not in self.kinds:
+            return message
+        self.seen += 1
+        if self.seen - 1 != self.number:
+            return message
+        self.where = address
+        return message.model_copy(update={self.field: flipped(getattr(message, self.field), self.word)})
+
+
+@cache
+def count(*kinds: type[Message]) -> int:
+    """How many messages of these kinds a run has."""
+    counter = Flip(kinds, -1)
+    _, same = exact(FLIPPED, tap=counter)
+    assert same
+    return counter.seen
+
+
+@pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_one_flipped_bit_in_a_tensor_is_noticed(model, which):
+    """In the first message of a kind as in the last: the run fails, or its model is not the oracle's."""
+    flip = Flip([model], 0 if which == "first" else count(model) - 1)
+    _, same = exact(FLIPPED, tap=flip)
+    assert flip.where is not None
+    assert not same
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.data())
+def test_one_flipped_bit_in_any_one_message_is_noticed(data):
+    """Any word of any tensor that anybody sends."""
+    flip = Flip(TENSORS, data.draw(st.integers(0, count_of_tensors() - 1)), word=data.draw(st.integers(0, 1000)))
+    _, same = exact(FLIPPED, tap=flip)
+    assert flip.where is not None
+    assert not same
+
+
+def count_of_tensors() -> int:
+    """Three data parties, four steps: E and f to each other party, y~, g, z and p; then the release."""
+    data, steps = 3, 4
+    return steps * (2 * data * (data - 1) + (data - 1) + 3 * data) + data * (data - 1) + (data - 1)
+
+
+def test_the_messages_with_tensors_are_these():
+    """So that the flipped one is drawn from all of them."""
+    assert count(*TENSORS) == count_of_tensors()
+
+
+@pytest.mark.parametrize(("model", "name"), OTHERS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_one_flipped_bit_before_the_training_fails_the_job_everywhere(model, name, which):
+    """No model comes of it, and every party says the same."""
+    number = 0 if which == "first" else count(model) - 1
+    simulation, same = exact(FLIPPED, tap=Flip([model], number, name))
+    assert not same
+    assert {run.state for run in simulation.runs.values()} == {"failed"}
+    failures = {(run.failure.code, run.failure.culprit) for run in simulation.runs.values() if run.failure}
+    assert len(failures) == 1
+
+
+class Flipping(MemoryBroker):
+    """A broker that changes one bit of the last byte of the first parcel of a kind in a round."""
+
+    def __init__(self, round_: str, item: str) -> None:
+        super().__init__()
+        self.place, self.flips = f"/{round_}/{item}/", 0
+
+    def accept(self, parcel: Parcel, party: str) -> None:
+        if self.place in parcel.address and not self.flips:
+            self.flips += 1
+            body = parcel.body[:-1] + bytes([parcel.body[-1] ^ 1])
+            parcel = Parcel(
+                parcel.exchange, parcel.routing_key, body, parcel.kind, parcel.address, parcel.job, parcel.sender
+            )
+        super().accept(parcel, party)
+
+
+@pytest.mark.parametrize("model", [*TENSORS, *dict(OTHERS)], ids=lambda model: model.__name__)
+def test_a_broker_that_changes_one_bit_is_noticed(model):
+    """Whatever is sealed in the parcel, its seal does not open and the job fails at every party."""
+
+    async def disturbed(folder: Path) -> tuple[MemoryBroker, Simulation]:
+        office = Flipping(model.round, model.item)
+        simulation = await run(FLIPPED, folder, office=office)
+        assert office.flips == 1
+        return office, simulation
+
+    with tempfile.TemporaryDirectory() as folder:
+        _, simulation = asyncio.run(disturbed(Path(folder)))
+        assert not bit_exact(simulation)
+    assert {run.failure.code for run in simulation.runs.values() if run.failure} == {"message.forged"}
+    assert {run.state for run in simulation.runs.values()} == {"failed"}
+
+
+def test_a_changed_announcement_starts_nothing():
+    """The party that got it takes no part, and the others name it; no share has left."""
+    heard: list[str] = []
+
+    def note(_: Address, message: Message) -> Message:
+        heard.append(message.kind)
+        return message
+
+    async def disturbed(folder: Path) -> str:
+        code = ""
+
+        def watch(status: Any) -> None:
+            nonlocal code
+            if status.failure is not None:
+                code = status.failure.code
+                raise LookupError  # the party that was never told would be waited for in vain
+
+        hasty = {
+            party: own.model_copy(update={"deadlines": DEADLINES.model_copy(update={"accept": 0.5})})
+            for party, own in FLIPPED.settings(folder).items()
+        }
+        office = Flipping("control", "announcement")
+        try:
+            await run(FLIPPED, folder, settings=hasty, tap=note, office=office, watch=watch)
+        except* LookupError:
+            assert office.flips == 1
+        return code
+
+    with tempfile.TemporaryDirectory() as folder:
+        assert asyncio.run(disturbed(Path(folder))) in {"party.unreachable", "party.silent"}
+    assert set(heard) <= {"accept", "ready", "progress", "failure"}

@@ -1,0 +1,359 @@
+"""Bad input: a clear error at the party whose fault it is, before any share leaves, and the same one at every party."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from schemas.address import Address
+from schemas.codec import encode
+from schemas.messages import Accept, MaskedInputs, Message, OrderContribution, Ready, Start
+from schemas.settings import Limits, TableSettings
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    NOTARY,
+    ROWS,
+    Scene,
+    job,
+    make_table,
+    nothing_left,
+    off,
+    scene,
+    stranger,
+    three,
+)
+
+Rows = list[dict[str, str]]
+
+
+async def run_with_tables(folder: Path, **spoiled: Callable[[Rows], None]) -> tuple[Scene, str, str, str, str]:
+    """A run in which some tables are spoiled; the scene, and what the parties agree on about its end."""
+    settings = three(folder)
+    for party, change in spoiled.items():
+        make_table(folder / f"{party}.csv", seed=1, label=party == BANK, change=change)
+    async with scene(settings, folder) as stage:
+        ended = await stage.run(job())
+        failure = ended[BANK].failure
+        assert failure is not None
+        reason = off(ended, failure.code, failure.culprit)
+        nothing_left(stage)
+        (culprit_run,) = (run for (party, _), run in stage.runs.items() if party == failure.culprit)
+        return stage, failure.code, failure.culprit, reason, culprit_run.detail or ""
+
+
+# --- tables
+
+
+def spoil(row: int, column: str, value: str) -> Callable[[Rows], None]:
+    """Put a value into one cell."""
+
+    def change(rows: Rows) -> None:
+        rows[row][column] = value
+
+    return change
+
+
+@pytest.mark.parametrize("value", ["nan", "", "inf", "many"])
+async def test_a_value_that_is_no_finite_number_is_found_where_it_is(tmp_path: Path, value: str) -> None:
+    """Others learn that the table cannot be used; its owner also the column and the line."""
+    _, code, culprit, reason, detail = await run_with_tables(tmp_path, card=spoil(7, "card-3", value))
+    assert (code, culprit) == ("table.unusable", CARD)
+    assert "card-3" not in reason
+    assert "customers" in reason
+    assert "card-3" in detail
+    assert "line 9" in detail
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "0.5"])
+async def test_a_label_other_than_zero_and_one_is_the_label_partys_fault(tmp_path: Path, label: str) -> None:
+    """A logistic model cannot be trained on it."""
+    _, code, culprit, reason, detail = await run_with_tables(tmp_path, bank=spoil(5, "default", label))
+    assert (code, culprit) == ("table.label", BANK)
+    assert "logistic" in reason
+    assert "0" in detail
+
+
+async def test_row_counts_that_differ_are_told_with_both_counts(tmp_path: Path) -> None:
+    """Both parties can then tell whose export is short."""
+    _, code, culprit, reason, _ = await run_with_tables(tmp_path, card=lambda rows: rows.pop())
+    assert (code, culprit) == ("table.rows", CARD)
+    assert f"{ROWS - 1} rows" in reason
+    assert f"has {ROWS}:" in reason
+
+
+def swap_ids(rows: Rows) -> None:
+    """The same customers, two of them in each other's place."""
+    rows[3]["id"], rows[4]["id"] = rows[4]["id"], rows[3]["id"]
+
+
+@pytest.mark.parametrize("change", [swap_ids, spoil(3, "id", "a stranger")])
+async def test_ids_that_differ_or_stand_in_another_order_are_found_before_training(
+    tmp_path: Path, change: Callable[[Rows], None]
+) -> None:
+    """The parties compare a keyed digest, and say what to do."""
+    _, code, culprit, reason, _ = await run_with_tables(tmp_path, card=change)
+    assert (code, culprit) == ("table.ids", CARD)
+    assert "sort" in reason
+    assert "stranger" not in reason
+
+
+async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:
+    """Column names stay with the party whose table it is."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        table = TableSettings(path=tmp_path / "card.csv", id="id", columns=("card-0", "shoe-size"))
+        stage.change(CARD, tables={"customers": table})
+        ended = await stage.run(job())
+        reason = off(ended, "table.unusable", CARD)
+        assert "shoe-size" not in reason
+        assert "shoe-size" in (ended[CARD].detail or "")
+        assert ended[BANK].detail is None
+        nothing_left(stage)
+
+
+async def test_an_unknown_table_is_named(tmp_path: Path) -> None:
+    """A job can only name what the settings list."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(tables=((BANK, "customers"), (CARD, "accounts"))))
+        assert "'accounts'" in off(ended, "policy.table", CARD)
+        nothing_left(stage)
+
+
+async def test_a_label_party_without_a_label_is_told_so(tmp_path: Path) -> None:
+    """The card processor's table has none."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(label=CARD))
+        assert "label" in off(ended, "policy.label", CARD)
+        nothing_left(stage)
+
+
+# --- jobs
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"rate": 1e6}, "rate"), ({"rate": 1e-9}, "rate"), ({"rate": 1.5, "l2": 0.9}, "l2")],
+)
+async def test_a_job_that_does_not_fit_into_the_words_is_refused(
+    tmp_path: Path, change: dict[str, float], words: str
+) -> None:
+    """Whoever submitted it is told what to change."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(**change), CARD)
+        assert words in off(ended, "job.plan", CARD)
+        nothing_left(stage)
+
+
+async def test_narrow_tables_are_refused_unless_the_job_accepts_it(tmp_path: Path) -> None:
+    """Fewer than twelve columns would be exposed to the helper."""
+    settings = three(tmp_path)
+    make_table(tmp_path / "card.csv", seed=2, columns=5)
+    async with scene(settings, tmp_path) as stage:
+        ended = await stage.run(job())
+        assert "accept_narrow" in off(ended, "job.plan", BANK)
+        nothing_left(stage)
+        ended = await stage.ended(stage.submit(job(accept_narrow=True)))
+        assert {status.state for status in ended.values()} == {"done"}
+
+
+async def test_who_may_not_submit_is_refused(tmp_path: Path) -> None:
+    """Each party decides for itself whose jobs it takes."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(CARD, BANK, may_submit=False)
+        ended = await stage.run(job())
+        assert "may_submit" in off(ended, "policy.submitter", BANK)
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize(
+    ("submitter", "changes"),
+    [
+        (BANK, {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))}),
+        (CARD, {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))}),
+        (NOTARY, {"helper": BANK, "label": NOTARY, "tables": ((CARD, "customers"), (NOTARY, "customers"))}),
+    ],
+)
+async def test_a_party_in_a_role_that_is_not_its_own_is_refused(
+    tmp_path: Path, submitter: str, changes: dict[str, object]
+) -> None:
+    """A notary holds no tables, and a data party is no notary; no agent comes to harm by being asked."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(**changes), submitter)
+        assert "role" in off(ended, "policy.role", submitter)
+        nothing_left(stage)
+        again = await stage.ended(stage.submit(job()))
+        assert {status.state for status in again.values()} == {"done"}
+
+
+async def test_a_job_with_a_party_that_the_submitter_does_not_know_is_not_announced(tmp_path: Path) -> None:
+    """Nothing is sent: the error comes at once."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(BANK) as console:
+            answer = await console.submit(job(tables=((BANK, "customers"), ("telco", "customers"))))
+        assert "telco" in (answer.problem or "")
+        assert stage.said("job") == []
+
+
+async def test_a_job_without_the_submitter_is_not_announced(tmp_path: Path) -> None:
+    """A party starts only jobs that it has a part in."""
+    settings = three(tmp_path)
+    make_table(tmp_path / "telco.csv", seed=3)
+    telco = settings[CARD].model_copy(update={"party": "telco"})
+    async with scene(settings | {"telco": telco}, tmp_path) as stage:
+        await stage.start()
+        async with stage.console("telco") as console:
+            answer = await console.submit(job())
+        assert "no part" in (answer.problem or "")
+        assert stage.said("job") == []
+
+
+# --- keys
+
+
+async def test_a_partner_that_does_not_know_another_party_says_whom(tmp_path: Path) -> None:
+    """The card processor has no key of the notary."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.forget(CARD, NOTARY)
+        ended = await stage.run(job())
+        assert "[partners.notary]" in off(ended, "policy.partner", CARD)
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("pinned", ["none", "wrong"])
+async def test_a_submitter_that_a_party_does_not_know_is_told_to_compare_keys(tmp_path: Path, pinned: str) -> None:
+    """It cannot answer somebody whose key it does not have; the others name it, and say what may be the matter."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        if pinned == "none":
+            stage.forget(CARD, BANK)
+        else:
+            stage.pin(CARD, BANK, key=stranger().key)
+        await stage.start()
+        ended = await stage.ended(stage.submit(job()), BANK, NOTARY)
+        assert re.search("key", off(ended, "party.silent", CARD))
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("holder", [BANK, CARD])
+async def test_two_parties_with_different_keys_of_a_third_are_told_to_compare(tmp_path: Path, holder: str) -> None:
+    """One of the two is wrong; neither can know which."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(holder, NOTARY, key=stranger().key)
+        await stage.start()
+        everybody = (BANK, CARD, NOTARY) if holder == CARD else (BANK, CARD)  # the notary cannot read the bank's
+        ended = await stage.ended(stage.submit(job()), *everybody)
+        assert "keygen" in off(ended, "policy.key", BANK)
+        nothing_left(stage)
+
+
+# --- messages
+
+
+GARBAGE = {
+    "no msgpack": b"\xc1\xff\x00garbage",
+    "another shape": encode(Accept(version=1))[:-3],
+    "another version": encode(Accept(version=1)).replace(b"\x94\x01", b"\x94\x63", 1),
+    "another kind": encode(Ready(rows=1, columns=1)),
+    "a text for a number": encode(Accept(version=1))[:-1] + b"\xa1x",
+}
+
+
+@pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
+async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path, body: bytes) -> None:
+    """The seal is valid, so the sender said it; nobody else can have."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        job_id = stage.submit(job())
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        stage.office.accept(stage.forge(CARD, BANK, job_id, "accept", "accept", body), CARD)
+        ended = await stage.ended(job_id)
+        reason = off(ended, "message.malformed", CARD)
+        assert "version" in reason
+        assert "garbage" not in reason
+        nothing_left(stage)
+
+
+async def test_a_message_that_was_changed_on_the_way_does_not_open(tmp_path: Path) -> None:
+    """The broker's operator can spoil a job and is noticed."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        job_id = stage.submit(job())
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        whole = stage.forge(CARD, BANK, job_id, "accept", "accept", encode(Accept(version=1)))
+        body = bytearray(whole.body)
+        body[-20] ^= 1
+        forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "accept", whole.address, job_id, CARD)
+        stage.office.accept(forged, CARD)
+        ended = await stage.ended(job_id)
+        assert "changed" in off(ended, "message.forged", CARD)
+        nothing_left(stage)
+
+
+def replacing(sender: str, model: type[Message], other: Callable[[Message], Message]) -> Callable[..., Message]:
+    """A tap that changes what one party says."""
+
+    def tap(address: Address, message: Message) -> Message:
+        return other(message) if address.sender == sender and isinstance(message, model) else message
+
+    return tap
+
+
+async def test_a_message_of_more_than_the_limit_is_refused_before_it_is_complete(tmp_path: Path) -> None:
+    """It comes in parts, of which no more than the limit are kept."""
+    large = OrderContribution.model_construct(secret=b"x" * 2**22)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, OrderContribution, lambda _: large)
+        stage.change(BANK, limits=Limits(message_mib=1))
+        ended = await stage.run(job())
+        assert "message_mib" in off(ended, "message.oversized", CARD)
+        nothing_left(stage)
+
+
+async def test_two_different_messages_for_one_address_are_a_fault(tmp_path: Path) -> None:
+    """A repeat must be the same to the last byte."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        job_id = stage.submit(job())
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        for version in (1, 2):
+            body = encode(Accept(version=version))
+            stage.office.accept(stage.forge(CARD, BANK, job_id, "accept", "accept", body), CARD)
+        off(await stage.ended(job_id), "message.malformed", CARD)
+
+
+async def test_another_version_of_the_protocol_is_told_with_both_numbers(tmp_path: Path) -> None:
+    """So that the operators know which of them has to install what."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, Accept, lambda _: Accept(version=7))
+        ended = await stage.run(job())
+        assert "version 7" in off(ended, "party.version", CARD)
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("cut", [lambda words: words[:-1], lambda words: words[:, :-1]])
+async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callable[..., object]) -> None:
+    """Its sender is named, with both shapes and no content."""
+
+    def shorter(message: Message) -> Message:
+        assert isinstance(message, MaskedInputs)
+        return MaskedInputs.model_validate({"words": cut(message.words)})
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, MaskedInputs, shorter)
+        ended = await stage.run(job())
+        assert "shape" in off(ended, "message.shape", CARD)
+
+
+async def test_a_start_with_other_numbers_is_noticed(tmp_path: Path) -> None:
+    """The label party leads, but each party makes the plan for itself."""
+
+    def other(message: Message) -> Message:
+        assert isinstance(message, Start)
+        return message.model_copy(update={"rows": message.rows - 1})
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(BANK, Start, other)
+        ended = await stage.run(job())
+        off(ended, "job.start", BANK)
+        nothing_left(stage)

@@ -1,0 +1,167 @@
+"""Who waits for whom: a hung party, a busy one and a lost message are told apart, and every other party names the right one.
+
+Hung means here that nothing comes from the party and nothing reaches it, while the broker stays well.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import agents.data_party
+from broker.base import Parcel
+from broker.memory_queue import Delay, Drop, Fault
+from schemas.address import parse_address
+from schemas.messages import JobStatus
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
+
+PARTIES = (BANK, CARD, NOTARY)
+Trigger = Callable[[Parcel], bool]
+
+
+def said_by(party: str, *kinds: str, step: int = 0) -> Trigger:
+    """The party says something of these kinds for this step of the first epoch."""
+
+    def trigger(parcel: Parcel) -> bool:
+        address = parse_address(parcel.address)
+        return parcel.sender == party and parcel.kind in kinds and (address.epoch, address.step) == (0, step)
+
+    return trigger
+
+
+def first_contact(party: str) -> Trigger:
+    """The party is about to hear of the job; the label party, which announced it, to hear of an acceptance."""
+    kind = "accept" if party == BANK else "job"
+    return lambda parcel: parcel.kind == kind and parse_address(parcel.address).receiver == party
+
+
+STAGES: dict[str, Callable[[str], Trigger]] = {
+    "accept": first_contact,
+    "handshake": lambda party: said_by(party, "handshake"),
+    "training": lambda party: said_by(party, "pre-activation share", "masked activation", step=1),
+}
+
+
+def hang_when(stage: Scene, party: str, trigger: Trigger) -> None:
+    """Let a party hang from the first parcel on that is so."""
+    look = stage.office.tap
+
+    def tap(parcel: Parcel) -> None:
+        look(parcel)
+        if trigger(parcel):
+            stage.hang(party)
+
+    stage.office.tap = tap
+
+
+@pytest.mark.parametrize("when", STAGES)
+@pytest.mark.parametrize("party", PARTIES)
+async def test_every_other_party_names_the_one_that_hangs(tmp_path: Path, party: str, when: str) -> None:
+    """Wherever it hangs, within the deadline of that wait and a verdict's; who only waits for it is innocent."""
+    others = [other for other in PARTIES if other != party]
+    async with scene(three(tmp_path), tmp_path) as stage:
+        hang_when(stage, party, STAGES[when](party))
+        await stage.start()
+        longest = QUICK.start + 3 * QUICK.verdict
+        job_id = stage.submit(job())
+        ended = await stage.ended(job_id, *others, seconds=longest + 1.0)
+        reason = off(ended, "party.silent", party)
+        assert f"waits for {party}" in reason
+        if when != "accept" or party == BANK:  # elsewhere the one that hangs has never heard of the job
+            await stage.ended(job_id)
+
+
+async def test_a_party_that_wakes_up_late_shows_the_others_verdict(tmp_path: Path) -> None:
+    """What was said meanwhile is in its queues."""
+    deadlines = QUICK.model_copy(update={"step": 3.0})
+    settings = three(tmp_path)
+    async with scene(settings, tmp_path) as stage:
+        stage.change(CARD, deadlines=deadlines)
+        hang_when(stage, CARD, STAGES["training"](CARD))
+        await stage.start()
+        job_id = stage.submit(job())
+        await stage.ended(job_id, BANK, NOTARY)
+        stage.wake()
+        off(await stage.ended(job_id), "party.silent", CARD)
+
+
+@pytest.mark.parametrize("lost_by", PARTIES)
+async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tmp_path: Path, lost_by: str) -> None:
+    """Everybody waits for somebody, in a circle."""
+    receiver = {BANK: CARD, CARD: NOTARY, NOTARY: BANK}[lost_by]
+    kind = {BANK: "masked inputs", CARD: "pre-activation share", NOTARY: "masked activation"}[lost_by]
+
+    def lose(parcel: Parcel, queue: str) -> Sequence[Fault]:
+        address = parse_address(parcel.address)
+        unlucky = (parcel.kind, address.epoch, address.step, address.receiver) == (kind, 1, 1, receiver)
+        return [Drop()] if unlucky else []
+
+    async with scene(three(tmp_path), tmp_path, faults=lose) as stage:
+        reason = off(await stage.run(job()), "transport.lost", "broker")
+        assert "lost" in reason
+
+
+async def test_a_party_that_computes_for_ever_is_named_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent still answers, so it is no matter of connections."""
+    enough = threading.Event()
+    original = agents.data_party.DataParty.preactivation
+
+    def stuck(self, *args, **kwargs):
+        if self is held():
+            enough.wait(10)
+        return original(self, *args, **kwargs)
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+
+        def held():
+            run = stage.agents[CARD]._runs.get(job().id)
+            return run.role.party if run is not None else None
+
+        monkeypatch.setattr(agents.data_party.DataParty, "preactivation", stuck)
+        try:
+            reason = off(await stage.run(job()), "party.busy", CARD)
+        finally:
+            enough.set()
+        assert "alive" in reason
+        assert "card's log" in reason
+
+
+async def test_two_parties_that_hang_together_are_not_mistaken_for_a_lost_message(tmp_path: Path) -> None:
+    """The first of them in the job's order is named."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        hang_when(stage, CARD, STAGES["training"](CARD))
+        hang_when(stage, NOTARY, STAGES["training"](CARD))
+        await stage.start()
+        ended = await stage.ended(stage.submit(job()), BANK)
+        off(ended, "party.silent", CARD)
+
+
+async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None:
+    """Its queues are gone, so messages to it come back."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+
+        def leave(parcel: Parcel) -> None:
+            if said_by(CARD, "masked inputs", step=1)(parcel):
+                for name in [name for name in stage.office.queues if name.startswith("tercet.card.")]:
+                    stage.office.delete(name)
+
+        stage.office.tap = leave
+        ended = await stage.ended(stage.submit(job()), BANK, NOTARY)
+        failure = ended[BANK].failure
+        assert failure is not None
+        assert failure.culprit == CARD
+        assert ended[NOTARY].failure == failure
+
+
+async def test_a_parcel_that_comes_late_but_in_time_changes_nothing(tmp_path: Path) -> None:
+    """Deadlines are for waits, not for the whole job."""
+    slow = {"masked weights", "masked activation"}
+
+    def late(parcel: Parcel, queue: str) -> Sequence[Fault]:
+        return [Delay(0.05)] if parcel.kind in slow else []
+
+    async with scene(three(tmp_path), tmp_path, faults=late) as stage:
+        ended: dict[str, JobStatus] = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}

@@ -1,0 +1,129 @@
+"""amqps:// with a private authority, by password and by client certificate, and what is refused there."""
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from broker.base import Lane, Refused
+from broker.rabbitmq import RabbitBroker
+from tests.broker.contract import Place, open_queue
+from tests.broker.contract import place as place  # a fixture
+from tests.rabbitmq_node import USER, free_ports, private_node
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A node that speaks TLS alone to those who show a certificate of its authority."""
+
+    folder: Path
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        return f"amqps://127.0.0.1:{self.port}/"
+
+    def context(self, name: str | None = None) -> ssl.SSLContext:
+        """What a party called `name` connects with; without a name it has no certificate."""
+        context = ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
+        if name is not None:
+            context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        return context
+
+
+def write_certificate(
+    folder: Path, name: str, authority: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None
+) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
+    """`name`.pem and `name`.key in the folder, signed by the authority or, without one, by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer, signing_key = authority or (subject, key)
+    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(signing_key, hashes.SHA256())
+    )
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / f"{name}.key").write_bytes(pem)
+    return subject, key
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = write_certificate(folder, "authority", None)
+    write_certificate(folder, "server", authority)
+    write_certificate(folder, USER, authority)
+    write_certificate(folder, "nobody", authority)
+    (port,) = free_ports(1)
+    settings = (
+        f"listeners.ssl.1 = 127.0.0.1:{port}",
+        f"ssl_options.cacertfile = {folder / 'authority.pem'}",
+        f"ssl_options.certfile = {folder / 'server.pem'}",
+        f"ssl_options.keyfile = {folder / 'server.key'}",
+        "ssl_options.verify = verify_peer",
+        "ssl_options.fail_if_no_peer_cert = false",
+        "ssl_cert_login_from = common_name",
+        "auth_mechanisms.1 = PLAIN",
+        "auth_mechanisms.2 = EXTERNAL",
+    )
+    with private_node(settings=settings, plugins=("rabbitmq_auth_mechanism_ssl",)) as node:
+        yield Tls(folder, port, node.password)
+
+
+async def test_a_password_over_tls(tls: Tls, place: Place):
+    """The broker's certificate is checked, ours is not asked for."""
+    broker = await RabbitBroker.connect(
+        tls.url, name="bank", credentials=(USER, tls.password), tls=tls.context(), deadline=5.0
+    )
+    inbox, _ = await open_queue(broker, place)
+    await broker.publish(place.parcel(bytes(300_000)), Lane.BULK)
+    await inbox.holds(1)
+    await broker.close()
+
+
+async def test_a_certificate_logs_in_without_a_password(tls: Tls, place: Place):
+    """Mutual TLS: the broker takes the name from the certificate."""
+    broker = await RabbitBroker.connect(tls.url, name="bank", tls=tls.context(USER), external=True, deadline=5.0)
+    inbox, _ = await open_queue(broker, place)
+    await broker.publish(place.parcel(), Lane.ONLINE)
+    await inbox.holds(1)
+    await broker.close()
+
+
+async def test_a_certificate_of_nobody_is_refused_at_once(tls: Tls):
+    """The authority vouches for it, the broker does not know the name."""
+    with pytest.raises(Refused, match="refused the login"):
+        await RabbitBroker.connect(tls.url, name="bank", tls=tls.context("nobody"), external=True, deadline=30.0)
+
+
+async def test_a_broker_of_an_unknown_authority_is_refused_at_once(tls: Tls):
+    """Before a password is sent."""
+    with pytest.raises(Refused, match="TLS"):
+        await RabbitBroker.connect(
+            tls.url, name="bank", credentials=(USER, tls.password), tls=ssl.create_default_context(), deadline=30.0
+        )
+
+
+async def test_a_certificate_login_without_tls_is_a_mistake_in_the_settings(tls: Tls):
+    """Said before anything is tried."""
+    with pytest.raises(ValueError, match="amqps"):
+        await RabbitBroker.connect("amqp://127.0.0.1/", name="bank", external=True, tls=tls.context(USER))

@@ -1,0 +1,226 @@
+"""Agents as processes of their own, over a real RabbitMQ, driven by the command line as an operator would."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import model_part
+from agents.simulate import bit_exact, joint_words, simulate
+from schemas.job import JobDescription, read_job
+from schemas.settings import Settings, read_settings
+from tests.deployment import Deployment
+from tests.fixed_agent import fixed_contribution
+
+ROWS, BATCH, PATIENCE = 620, 64, 60.0  # the last batch has 44 rows
+JOB = """
+name = "{name}"
+model = "logistic"
+label = "bank"
+helper = "notary"
+[tables]
+bank = "customers"
+card = "delays"
+[training]
+epochs = {epochs}
+batch = 64
+rate = 0.3
+schedule = "inverse-time"
+decay = 0.01
+l2 = 0.001
+"""
+DEADLINES = """
+[deadlines]
+step = 6
+verdict = 2
+heartbeat = 0.3
+drain = 0.5
+"""
+
+
+def write_tables(folder: Path) -> dict[str, str]:
+    """Two aligned tables, and how settings name them."""
+    random = np.random.default_rng(7)
+    x, ids = random.normal(size=(ROWS, 24)), np.arange(ROWS)
+    label = (x @ random.normal(size=24) > 0).astype(int)
+    bank = "\n".join(f"c{i},{','.join(map(repr, row[:12].tolist()))},{y}" for i, row, y in zip(ids, x, label, strict=True))
+    card = "\n".join(f"c{i},{','.join(map(repr, row[12:].tolist()))}" for i, row in zip(ids, x, strict=True))
+    (folder / "bank.csv").write_text(f"id,{','.join(f'a{j}' for j in range(12))},label\n{bank}\n")
+    (folder / "card.csv").write_text(f"id,{','.join(f'b{j}' for j in range(12))}\n{card}\n")
+    return {
+        "bank": '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\n',
+        "card": '[tables.delays]\npath = "card.csv"\nid = "id"\n',
+    }
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory, amqp_url: str) -> Iterator[Deployment]:
+    """Three agents that are up, the same for all tests of this file: they outlive whatever happens to a job."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with Deployment(folder, amqp_url, write_tables(folder), "notary", extra=DEADLINES) as three:
+        three.start()
+        three.wait_until_up()
+        yield three
+
+
+def job_file(deployment: Deployment, name: str, epochs: int = 3) -> Path:
+    """A job of its own name, so that tests share the broker and no queue."""
+    path = deployment.folder / f"{name}.toml"
+    path.write_text(JOB.format(name=name, epochs=epochs))
+    return path
+
+
+def told(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    """What the command line printed as JSON."""
+    assert done.returncode == code, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def submit(deployment: Deployment, path: Path, party: str = "bank") -> str:
+    """A job's id."""
+    job: str = told(deployment.tercet("job", "submit", str(path), "--format", "json", party=party))["job"]
+    return job
+
+
+def until(deployment: Deployment, party: str, job: str, *states: str) -> dict[str, Any]:
+    """The job's status at a party, once it is in one of these states."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        status = told(deployment.tercet("job", "status", job, "--format", "json", party=party))
+        if status["state"] in states or time.monotonic() > end:
+            assert status["state"] in states, status
+            return status
+
+
+def words_of(deployment: Deployment, job: str) -> dict[str, Any]:
+    """The released words of both data parties."""
+    parts = {p: model_part.load(deployment.folder / p / "models" / job)[1] for p in ("bank", "card")}
+    return {f"{p} {name}": array for p, arrays in parts.items() for name, array in arrays.items()}
+
+
+def simulated(deployment: Deployment, description: JobDescription) -> tuple[list[Any], Any]:
+    """The same job in one process, with the same contributions."""
+    settings: dict[str, Settings] = {p: read_settings(deployment.settings(p)) for p in deployment.parties}
+    contribute = {party: fixed_contribution(party) for party in settings}
+    run = asyncio.run(simulate(description, settings, deployment.folder / "simulated", contribute=contribute))
+    assert bit_exact(run)
+    return joint_words(run)
+
+
+def test_three_daemons_train_the_model_that_the_simulator_trains(deployment):
+    """Over RabbitMQ and in one process, the same contributions give the same words, with batches in secret order."""
+    path = job_file(deployment, "same")
+    job = submit(deployment, path)
+    watched = told(deployment.tercet("job", "watch", job, "--format", "json", party="card"))
+    assert watched["state"] == "done"
+    assert watched["steps"] == 3 * -(-ROWS // BATCH)
+    until(deployment, "bank", job, "done")
+    (bank, card), intercept = simulated(deployment, read_job(path))
+    got = words_of(deployment, job)
+    assert np.array_equal(got["bank weight_words"], bank)
+    assert np.array_equal(got["card weight_words"], card)
+    assert np.array_equal(got["bank intercept_words"], intercept)
+
+
+def test_submitting_twice_and_killing_a_watcher_change_nothing(deployment):
+    """A job that is known is looked up, `--again` makes another, and a console is needed for nothing."""
+    path = job_file(deployment, "twice", epochs=20)
+    job = submit(deployment, path)
+    watcher = deployment.console("job", "watch", job, party="bank")
+    assert submit(deployment, path) == job
+    until(deployment, "bank", job, "training", "done")
+    with watcher:
+        watcher.kill()
+    first = until(deployment, "bank", job, "done")
+    assert submit(deployment, path) == job
+    assert until(deployment, "bank", job, "done")["submitted"] == first["submitted"]
+    again = told(deployment.tercet("job", "submit", str(path), "--again", "--format", "json", party="bank"))
+    assert again["job"] != job
+    until(deployment, "card", again["job"], "done")
+    listed = json.loads(deployment.tercet("job", "list", "--format", "json", party="bank").stdout)
+    assert {status["job"] for status in listed} >= {job, again["job"]}
+
+
+def test_ended_jobs_leave_no_queues(deployment, queues_of):
+    """Whether a job is done, cancelled or failed, only the standing queues stay."""
+    done = submit(deployment, job_file(deployment, "done"))
+    cancelled = submit(deployment, job_file(deployment, "cancelled", epochs=10_000), party="card")
+    until(deployment, "notary", cancelled, "training")
+    assert queues_of(cancelled)
+    deployment.tercet("job", "cancel", cancelled, party="notary")
+    for party in deployment.parties:
+        until(deployment, party, cancelled, "cancelled")
+        until(deployment, party, done, "done")
+    assert queues_of(done) + queues_of(cancelled) == []
+
+
+@pytest.mark.parametrize("hung", ["bank", "card", "notary"])
+def test_a_stopped_process_is_named_by_everybody_else(deployment, hung):
+    """SIGSTOP in the middle of training: each of the others ends with that party's name."""
+    job = submit(deployment, job_file(deployment, f"hung-{hung}", epochs=10_000))
+    others = [party for party in deployment.parties if party != hung]
+    until(deployment, others[0], job, "training")
+    deployment.processes[hung].send_signal(signal.SIGSTOP)
+    failures = {party: until(deployment, party, job, "failed")["failure"] for party in others}
+    deployment.processes[hung].send_signal(signal.SIGCONT)
+    assert until(deployment, hung, job, "failed")["failure"]
+    assert {failure["culprit"] for failure in failures.values()} == {hung}
+    assert len({failure["reason"] for failure in failures.values()}) == 1
+    assert all(failure["code"] == "party.silent" for failure in failures.values())
+
+
+def test_sigterm_ends_an_agent_and_its_job_cleanly(deployment, queues_of):
+    """The agent leaves with code 0, and every party says who stopped."""
+    job = submit(deployment, job_file(deployment, "leaving", epochs=10_000))
+    until(deployment, "card", job, "training")
+    assert deployment.stop("card") == 0
+    deployment.start("card")
+    for party in ("bank", "notary"):
+        failure = until(deployment, party, job, "failed")["failure"]
+        assert (failure["code"], failure["culprit"]) == ("agent.stopped", "card")
+    assert queues_of(job) == []
+
+
+def test_a_restarted_agent_fails_its_running_job_and_clears_its_queues(deployment, queues_of):
+    """After SIGKILL the next life of the agent answers for the job, at every party."""
+    job = submit(deployment, job_file(deployment, "killed", epochs=10_000))
+    until(deployment, "card", job, "training")
+    deployment.stop("card", signal.SIGKILL)
+    deployment.start("card")
+    for party in deployment.parties:
+        failure = until(deployment, party, job, "failed")["failure"]
+        assert failure["culprit"] == "card"
+        assert failure["code"] in {"agent.restarted", "party.silent"}
+    assert queues_of(job) == []
+
+
+def test_a_second_agent_of_one_name_stops_with_a_clear_error(deployment):
+    """Its exit code says that the broker would not have it, its text why."""
+    second = deployment.console("agent", str(deployment.settings("bank")))
+    with second:
+        try:
+            _, complaint = second.communicate(timeout=PATIENCE)
+        finally:
+            second.kill()
+    assert second.returncode == 4
+    assert b"another agent" in complaint
+
+
+def test_logs_are_json_with_party_job_attempt_and_step(deployment):
+    """Every line of every agent."""
+    job = submit(deployment, job_file(deployment, "logged"))
+    until(deployment, "bank", job, "done")
+    for party in deployment.parties:
+        until(deployment, party, job, "done")
+        lines = deployment.log(party)
+        assert lines
+        assert all({"party", "job", "attempt", "step"} <= line.keys() for line in lines)
+        assert any(line["job"] == job and line["event"] == "state" for line in lines)
