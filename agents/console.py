@@ -11,8 +11,9 @@ from typing import Self
 from agents.control import control_parcel, open_control
 from broker import topology
 from broker.base import Broker, Delivery, Parcel, Unroutable
-from broker.identity import Identity
-from schemas.address import Address, Round
+from broker.identity import Forged, Identity
+from schemas.address import Address, MalformedAddress, Round
+from schemas.codec import MalformedMessage
 from schemas.job import JobDescription
 from schemas.messages import Query, Status, Submit
 
@@ -45,7 +46,11 @@ class Console:
         await self._broker.close()
 
     async def _take(self, delivery: Delivery) -> None:
-        message = open_control(delivery.parcel, self._identity, self._identity.public)
+        try:
+            message = open_control(delivery.parcel, self._identity, self._identity.public)
+        except (MalformedAddress, MalformedMessage, Forged):
+            await delivery.reject()  # not from our agent; its answer may still come
+            return
         await delivery.ack()
         if isinstance(message, Status):
             self._answers.put_nowait(message)

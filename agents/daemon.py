@@ -54,6 +54,7 @@ class Agent:
         self._records = Records(settings.state / "jobs")
         self._runs: dict[str, JobRun] = {}
         self._known: dict[str, JobStatus] = {}  # the last of each job that is not running
+        self._run_ids: dict[str, bytes] = {}  # of each job, to tell a repeated announcement from another run
         self._tasks: asyncio.TaskGroup | None = None
         self._draining = False
         self.ready = asyncio.Event()
@@ -102,6 +103,7 @@ class Agent:
         for path in strange:
             self._log.warning("a file among the job records is none", path=str(path))
         self._known |= {record.job.id: record.status for record in records}
+        self._run_ids |= {record.job.id: record.job.run for record in records}
         return [record for record in records if record.status.state not in TERMINAL]
 
     def _fail(self, running: list[Record]) -> None:
@@ -177,7 +179,7 @@ class Agent:
         self, job: Job, submitted: str, problem: JobProblem | None = None, state: State = State.RECEIVED
     ) -> JobRun:
         run = JobRun(job, self._services, submitted, self._write, state)
-        self._runs[job.id] = run
+        self._runs[job.id], self._run_ids[job.id] = run, job.run
         self._write(run)
         self._spawn(self._execute(run, problem))
         return run
@@ -206,21 +208,32 @@ class Agent:
     async def _announce(self, job: Job, party: str) -> None:
         """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
         deadline = self.settings.deadlines.accept
-        address = Address(job.id, ATTEMPT, Round.CONTROL, job.item, 0, 0, self.me, party)
-        parcel = control_parcel(
-            job,
-            address,
-            self._identity,
-            parse_public(self.settings.partners[party].key),
-            routing_key=topology.announce_key(job.id, party),
-            expires=deadline,
-        )
+        parcel = self._letter(job, job, party, topology.announce_key(job.id, party))
         try:
             async with asyncio.timeout(deadline):
                 while job.id in self._runs and not await self._published(parcel):
                     await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
             self._log.warning("a job could not be announced", job=job.id, partner=party)
+
+    async def _decline(self, job: Job) -> None:
+        """Another run under the id of a job that is known here: say so to its parties, and leave ours as it is."""
+        self._log.warning("job declined", why="another run of this id is known", job=job.id, submitter=job.submitter)
+        failure = JobProblem(
+            "job.known",
+            job.submitter,
+            f"{self.me} knows this job from another submission already; {job.submitter} can submit it with --again",
+        ).failure(State.RECEIVED, verdict=False)
+        for party in job.description.parties:
+            if party in self.settings.partners:
+                key = topology.routing_key(job.id, Round.CONTROL, party)
+                await self._published(self._letter(job, failure, party, key))
+
+    def _letter(self, job: Job, message: Message, party: str, routing_key: str) -> Parcel:
+        address = Address(job.id, ATTEMPT, Round.CONTROL, message.item, 0, 0, self.me, party)
+        key = parse_public(self.settings.partners[party].key)
+        expires = self.settings.deadlines.accept
+        return control_parcel(message, address, self._identity, key, routing_key=routing_key, expires=expires)
 
     async def _published(self, parcel: Parcel) -> bool:
         try:
@@ -278,8 +291,11 @@ class Agent:
 
     def _take(self, job: Job) -> None:
         """A partner's job."""
-        if job.id != job.description.id or job.id in self._runs or job.id in self._known:
+        if job.id != job.description.id or self._run_ids.get(job.id) == job.run:
             self._log.info("job is known already, or has another id than its description", job=job.id[:64])
+            return
+        if job.id in self._run_ids:
+            self._spawn(self._decline(job))
             return
         try:
             self._may_begin()

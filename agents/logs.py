@@ -26,9 +26,9 @@ def of_party(party: str) -> None:
     structlog.contextvars.bind_contextvars(party=party)
 
 
-def of_job(job: str, attempt: int, stepping: Stepping) -> None:
+def of_job(party: str, job: str, attempt: int, stepping: Stepping) -> None:
     """What this task and its children log from here on belongs to this job, at whatever step it is by then."""
-    structlog.contextvars.bind_contextvars(job=job, attempt=attempt)
+    structlog.contextvars.bind_contextvars(party=party, job=job, attempt=attempt)
     _STEPPING.set(stepping)
 
 

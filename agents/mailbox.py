@@ -18,7 +18,7 @@ from broker.identity import Forged, Identity, PublicIdentity
 from broker.outbox import Outbox
 from broker.seal import SessionSeal, associated_data
 from schemas.address import Address, MalformedAddress, Round, parse_address
-from schemas.codec import MalformedMessage, decode, encode
+from schemas.codec import MODELS, MalformedMessage, decode, encode
 from schemas.messages import Cancel, Failure, Message, Progress
 from schemas.settings import Limits
 from schemas.tensor import ShapeProblem, Words, expect
@@ -28,6 +28,7 @@ Tap = Callable[[Address, Message], Message]
 Key = tuple[type[Message], str, int, int]
 
 IDENTITY_ROUNDS = frozenset({Round.CONTROL, Round.HANDSHAKE})  # before there are session keys, or without them
+NOTHING = (-1, -1)  # before the first epoch and step
 SMALLEST_PART = 1024  # what [limits] part_bytes allows
 CONTROL = (Progress, Failure, Cancel)  # handed over at once instead of being waited for
 
@@ -177,6 +178,8 @@ class Mailbox:
             self._unopened.append((address, parcel))
             return
         chunk = self._open(address, parcel)
+        if address.parts > 1 and self._has(address, parcel.kind):
+            return  # a repeat of a part: it would wait for the others forever
         body = chunk if address.parts == 1 else self._join(address, chunk)
         if body is None:
             return
@@ -212,6 +215,12 @@ class Mailbox:
                 f"keys that `tercet keygen` printed",
             ) from None
 
+    def _has(self, address: Address, kind: str) -> bool:
+        """Whether the message at this address is here, or was and has been used."""
+        model, place = MODELS.get((kind, address.item), Message), (address.epoch, address.step)
+        used = self._consumed.get((model, address.sender), NOTHING)
+        return place <= used or (model, address.sender, *place) in self._letters
+
     def _join(self, address: Address, chunk: bytes) -> bytes | None:
         parts = self._parts.setdefault(address.whole, {})
         if address.part not in parts:
@@ -242,7 +251,7 @@ class Mailbox:
 
     def _file(self, address: Address, message: Message, size: int) -> None:
         place = (address.epoch, address.step)
-        if place <= self._consumed.get((type(message), address.sender), (-1, -1)):
+        if place <= self._consumed.get((type(message), address.sender), NOTHING):
             return  # a repeat of something used already
         key = (type(message), address.sender, *place)
         if key in self._letters:

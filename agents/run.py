@@ -125,7 +125,7 @@ class JobRun:
 
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
-        logs.of_job(self.job.id, ATTEMPT, self.context.statistics)
+        logs.of_job(self.context.me, self.job.id, ATTEMPT, self.context.statistics)
         if ending is not None:
             self._end(ending)
         try:

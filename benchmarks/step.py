@@ -19,20 +19,23 @@ from typing import Any
 
 import numpy as np
 
+from agents import logs
 from agents.exits import run
 from agents.simulate import Simulation, simulate, summary
 from schemas.job import JobDescription, Training
 from schemas.settings import Settings, TableSettings
 from tests.deployment import Deployment
-from tests.rabbitmq_node import private_node
+from tests.rabbitmq_node import Node, private_node
 
 PARTIES, HELPER = ("bank", "card"), "notary"
 POLL_SECONDS = 0.5
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
+    logs.configure("error")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         x, y = synthetic(arguments.rows, arguments.columns)
@@ -132,7 +135,10 @@ def over_rabbitmq(
         node = None if url else stack.enter_context(private_node())
         deployment = stack.enter_context(
             Deployment(
-                folder, url or (node.url if node else ""), {p: _toml(t) for p, t in tables.items()}, HELPER,
+                folder,
+                url or (node.url if node else ""),
+                {p: _toml(t) for p, t in tables.items()},
+                HELPER,
                 module=("-m", "agents", "agent"),
             )
         )
@@ -173,13 +179,19 @@ def _checked(done: Any) -> str:
     return str(done.stdout)
 
 
-def _broker_seconds(node: Any) -> float | None:
-    """Processor seconds of the node so far, where the system tells (Linux)."""
-    try:
-        fields = Path(f"/proc/{node._server.pid}/stat").read_text().rpartition(")")[2].split()
-    except (AttributeError, OSError):
+def _broker_seconds(node: Node | None) -> float | None:
+    """Processor seconds of the node's processes so far, where the system tells (Linux)."""
+    if node is None or not Path("/proc/self/stat").exists():
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(_processor_ticks(path, node.session) for path in Path("/proc").glob("[0-9]*/stat")) / TICKS
+
+
+def _processor_ticks(stat: Path, session: int) -> int:
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()  # from the third field on
+    except OSError:
+        return 0  # it has ended
+    return int(fields[11]) + int(fields[12]) if int(fields[3]) == session else 0
 
 
 def _milliseconds(seconds: float | None, steps: int) -> float | None:

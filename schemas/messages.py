@@ -15,6 +15,7 @@ from schemas.tensor import RingTensor
 PROTOCOL_VERSION = 1
 
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
+Secret = Annotated[bytes, Field(min_length=32, max_length=32, repr=False)]  # in no log and no traceback
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 Code = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$", max_length=64)]
@@ -148,7 +149,7 @@ class OrderContribution(Message):
     kind = "order contribution"
     round = Round.ALIGNMENT
     item = "contribution"
-    secret: Digest
+    secret: Secret
 
 
 class OrderConfirmation(Message):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 
 DTYPE = "<u8"
 MAX_AXIS = 2**40  # far above any table, far below what overflows a product of two
@@ -49,7 +49,7 @@ def _own(words: NDArray[Any]) -> Words:
     return words
 
 
-RingTensor = Annotated[Words, PlainValidator(_unpack), PlainSerializer(_pack)]
+RingTensor = Annotated[Words, PlainValidator(_unpack), PlainSerializer(_pack), Field(repr=False)]  # words are not for logs
 
 
 def expect(words: Words, *shape: int) -> Words:

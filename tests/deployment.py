@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from broker.identity import Identity, save_identity
@@ -39,7 +39,7 @@ class Deployment:
         """The data parties, then the helper."""
         return [*self.tables, self.helper]
 
-    def __enter__(self) -> "Deployment":
+    def __enter__(self) -> Self:
         keys = {party: self._key(party) for party in self.parties}
         credentials, bare = self._credentials()
         for party in self.parties:

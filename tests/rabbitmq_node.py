@@ -313,6 +313,12 @@ class Node:
             epmd.terminate()
             epmd.wait()
 
+    @property
+    def session(self) -> int:
+        """The session that all the node's processes are in."""
+        assert self._server is not None
+        return self._server.pid
+
     def control(self, *arguments: str) -> str:
         """What `rabbitmqctl` with these arguments writes (a second or two)."""
         command = [str(self.script.parent / "rabbitmqctl"), "-q", *arguments]

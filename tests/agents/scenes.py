@@ -183,6 +183,8 @@ class Scene:
         connection.cut()
         task.cancel()
         await asyncio.wait([task])
+        for key in [key for key in self.runs if key[0] == party]:
+            del self.runs[key]
 
     def hang(self, party: str) -> None:
         """From now on the party neither hears nor says anything."""

@@ -46,7 +46,8 @@ CHECKS = [
 ]
 LONG = Sample((8, 7, 6), rows=330, batch=64, label=1, epochs=6, rate=0.3)
 SHORT = Sample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02)
-TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02)
+TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
+             release="shared")  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
@@ -169,7 +170,7 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
 MASKS = ("U", "V", "M", "R", "m_y", "zero")
 PLANTS = [
     *((f"{name} omitted", omitted(name), check_masks_once) for name in MASKS),
-    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "V", "M", "m_y")),
+    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "M", "m_y")),  # the others hide what is uniform by itself
     *((f"{name} reused", reused(name), check_masks_once) for name in MASKS),
     ("m_y borrowed from M", borrowed, check_masks_once),
     ("zero share omitted", no_zero_share, check_ledger),
@@ -190,7 +191,7 @@ PLANTS = [
     [pytest.param(plant, check, id=f"{name}: {check.__name__.removeprefix('check_')}") for name, plant, check in PLANTS],
 )
 def test_a_planted_mistake_is_noticed(plant, check, tmp_path):
-    """Although the run ends, and mostly with the right model."""
+    """Although the run ends, and mostly with the right model; also where the check itself is under the mistake."""
     sample = LONG if check is check_uniform else SHORT
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
@@ -199,3 +200,37 @@ def test_a_planted_mistake_is_noticed(plant, check, tmp_path):
             check(mistaken)
     with pytest.raises(AssertionError):
         check(mistaken)
+
+
+def test_a_second_value_under_one_mask_is_noticed(tmp_path):
+    """Masked inputs that differ between two receivers would show the difference of their values."""
+    run = hear(SHORT, tmp_path)
+    check_masks_once(run)
+    place = [type(message) for _, message in run.ear.said].index(MaskedInputs)
+    address, message = run.ear.said[place]
+    assert isinstance(message, MaskedInputs)
+    run.ear.said[place] = address, message.model_copy(update={"words": message.words + np.uint64(1)})
+    with pytest.raises(AssertionError, match="hides two values"):
+        check_masks_once(run)
+
+
+def test_a_message_to_a_role_that_may_not_have_it_is_noticed(tmp_path):
+    """The helper knows every U_i: masked inputs would show it the features."""
+    run = hear(SHORT, tmp_path)
+    check_roles(run)
+    address, message = next((a, m) for a, m in run.ear.said if isinstance(m, MaskedInputs))
+    run.ear.said.append((address._replace(receiver=HELPER), message))
+    with pytest.raises(AssertionError):
+        check_roles(run)
+
+
+def test_masks_of_two_runs_have_nothing_in_common(tmp_path):
+    """The same job with the same order again: keys are new, so no word of a mask and none on the wire is repeated."""
+    seen: list[set[int]] = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        run = hear(SHORT, folder, seed=seed)
+        words = [*run.ear.masks.values(), *run.received(MaskedInputs).values()]
+        seen.append({int(word) for block in words for word in block.ravel()})
+    assert seen[0].isdisjoint(seen[1])

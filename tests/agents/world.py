@@ -38,6 +38,7 @@ from schemas.settings import Deadlines, Limits, Settings, TableSettings
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
 HELPER = "notary"
+PERSON, OUTCOME = "person_number", "defaulted_later"  # columns; long enough to be told from chance in a stream of bytes
 LIMIT_SECONDS = 30  # a run that takes longer hangs
 
 # Long enough for a busy machine, short enough for a test that waits for one to pass.
@@ -96,8 +97,8 @@ class Sample:
             if party in tables:
                 path = folder / f"{party}.csv"
                 write_table(path, tables[party])
-                label = "outcome" if "outcome" in tables[party] else None
-                values["tables"] = {"people": TableSettings(path=path, id="person", label=label)}
+                label = OUTCOME if OUTCOME in tables[party] else None
+                values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label)}
             values["role"] = "data" if party in tables else "helper"
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits or Limits())
         return settings
@@ -112,10 +113,10 @@ class Sample:
             part[rng.random(part.shape) < self.outliers] *= 1000
         label = (score > 0).astype(int) if self.model == "logistic" else 250 + 40 * score
         tables = {
-            party: {"person": people} | {f"{party}_quantity_{k}": _texts(part[:, k]) for k in range(part.shape[1])}
+            party: {PERSON: people} | {f"{party}_quantity_{k}": _texts(part[:, k]) for k in range(part.shape[1])}
             for party, part in zip(self.parties, raw, strict=True)
         }
-        tables[self.parties[self.label]]["outcome"] = _texts(label)
+        tables[self.parties[self.label]][OUTCOME] = _texts(label)
         return tables
 
 
@@ -252,7 +253,7 @@ def hear(sample: Sample, folder: Path, *, seed: int = 0) -> Heard:
 
     async def listen() -> Simulation:
         office = MemoryBroker(tap=ear.parcels.append)
-        return await run(sample, folder, contribute=contributions(seed), tap=ear.tap, office=office)
+        return await run(sample, folder, contribute=contributions(0), tap=ear.tap, office=office)
 
     with pytest.MonkeyPatch.context() as patch, fixed_keys(seed):
         call = PairMasks.__call__

@@ -50,7 +50,9 @@ def write_tables(folder: Path) -> dict[str, str]:
     random = np.random.default_rng(7)
     x, ids = random.normal(size=(ROWS, 24)), np.arange(ROWS)
     label = (x @ random.normal(size=24) > 0).astype(int)
-    bank = "\n".join(f"c{i},{','.join(map(repr, row[:12].tolist()))},{y}" for i, row, y in zip(ids, x, label, strict=True))
+    bank = "\n".join(
+        f"c{i},{','.join(map(repr, row[:12].tolist()))},{y}" for i, row, y in zip(ids, x, label, strict=True)
+    )
     card = "\n".join(f"c{i},{','.join(map(repr, row[12:].tolist()))}" for i, row in zip(ids, x, strict=True))
     (folder / "bank.csv").write_text(f"id,{','.join(f'a{j}' for j in range(12))},label\n{bank}\n")
     (folder / "card.csv").write_text(f"id,{','.join(f'b{j}' for j in range(12))}\n{card}\n")

@@ -1,0 +1,455 @@
+"""An agent's life: several jobs at once, cancelled ones, leaving, crashing, coming back; nothing is left behind."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.daemon import Agent
+from agents.simulate import Simulation, bit_exact
+from broker.base import Broker, Lane, Occupied, Parcel, Queue
+from broker.memory import MemoryConnection
+from schemas.address import parse_address
+from schemas.codec import encode
+from schemas.messages import Job, JobStatus
+from schemas.settings import Limits
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, nothing_left, off, scene, three
+
+PARTIES = (BANK, CARD, NOTARY)
+LONG = {"epochs": 100_000 // 96}
+
+
+def states(ended: dict[str, JobStatus]) -> set[str]:
+    """What the parties say of a job."""
+    return {status.state for status in ended.values()}
+
+
+def on(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], None]) -> None:
+    """Do something right after the first parcel that is so."""
+    look, done = stage.office.tap, False
+
+    def tap(parcel: Parcel) -> None:
+        nonlocal done
+        look(parcel)
+        if not done and trigger(parcel):
+            done = True
+            asyncio.get_running_loop().call_soon(then)
+
+    stage.office.tap = tap
+
+
+# --- many jobs
+
+
+async def test_eight_jobs_run_at_once_over_the_same_agents_and_are_all_exact(tmp_path: Path) -> None:
+    """Each has keys, queues and an order of its own."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        descriptions = [job(f"job-{number}", rate=0.1 + number / 20) for number in range(8)]
+        ids = [stage.submit(description, PARTIES[number % 3]) for number, description in enumerate(descriptions)]
+        for description, job_id in zip(descriptions, ids, strict=True):
+            assert states(await stage.ended(job_id, seconds=20)) == {"done"}
+            runs = {party: stage.runs[party, job_id] for party in PARTIES}
+            assert bit_exact(Simulation(description, runs))
+        assert stage.left_queues() == set()
+
+
+async def test_a_job_beyond_the_limit_is_refused_at_the_party_that_is_full(tmp_path: Path) -> None:
+    """The running job is not touched."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.change(CARD, limits=Limits(parallel_jobs=1))
+        await stage.start()
+        first = stage.submit(job("first", **LONG))
+        await stage.until(lambda: stage.state(CARD, first) == "training")
+        second = stage.submit(job("second"))
+        assert "parallel_jobs" in off(await stage.ended(second), "agent.busy", CARD)
+        assert stage.state(CARD, first) == "training"
+        stage.agents[BANK].cancel(first)
+        assert states(await stage.ended(first)) == {"cancelled"}
+
+
+async def test_a_job_submitted_twice_is_one_job_and_anew_another(tmp_path: Path) -> None:
+    """Before, during and after it runs."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        first = stage.submit(job())
+        assert stage.submit(job()) == first
+        await stage.until(lambda: stage.state(CARD, first) == "training")
+        assert stage.submit(job(), CARD) == first
+        assert states(await stage.ended(first)) == {"done"}
+        assert stage.agents[BANK].submit(job()).state == "done"
+        again = stage.submit(job().anew())
+        assert again != first
+        assert states(await stage.ended(again)) == {"done"}
+        assert len(stage.said("job")) == 4
+
+
+async def test_one_job_submitted_by_two_parties_at_once_fails_with_what_to_do(tmp_path: Path) -> None:
+    """Two runs of one id would share queues; neither is taken for the other."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        assert stage.submit(job(), CARD) == job_id
+        ended = await stage.ended(job_id, BANK, CARD)
+        failure = ended[BANK].failure
+        assert failure is not None
+        assert "--again" in off(ended, "job.known", failure.culprit)
+        nothing_left(stage)
+
+
+async def test_a_job_that_a_partner_remembers_and_the_submitter_forgot_is_declined(tmp_path: Path) -> None:
+    """The partner's record of the first run stays as it is."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        job_id = ended[BANK].job
+        await stage.stop(BANK)
+        stage.change(BANK, state=tmp_path / "new disk")
+        del stage.runs[BANK, job_id]
+        await stage.start(BANK)
+        stage.submit(job())
+        assert "--again" in off(await stage.ended(job_id, BANK), "job.known", BANK)
+        assert stage.state(CARD, job_id) == "done"
+
+
+async def test_a_repeated_announcement_changes_nothing(tmp_path: Path) -> None:
+    """Brokers deliver at least once."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        for parcel in stage.said("job"):
+            stage.office.accept(parcel, BANK)
+        await asyncio.sleep(0.05)
+        assert {stage.state(party, ended[BANK].job) for party in PARTIES} == {"done"}
+        assert all(agent._runs == {} for agent in stage.agents.values())
+
+
+# --- cancelling
+
+WHEN: dict[str, Callable[[Parcel], bool]] = {
+    "accepted": lambda parcel: parcel.kind == "accept",
+    "ready": lambda parcel: parcel.kind == "ready",
+    "handshake": lambda parcel: parcel.kind == "handshake",
+    "alignment": lambda parcel: parcel.kind == "order contribution",
+    "training": lambda parcel: parcel.kind == "masked activation" and parse_address(parcel.address).epoch == 1,
+}
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("party", PARTIES)
+async def test_a_job_can_be_cancelled_by_any_party_in_any_state(tmp_path: Path, party: str, when: str) -> None:
+    """It ends everywhere, and says so everywhere."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        on(stage, WHEN[when], lambda: stage.agents[party].cancel(job_id))
+        everybody = PARTIES if when not in {"accepted"} else [p for p in PARTIES if stage.state(p, job_id) or p == BANK]
+        ended = await stage.ended(job_id, *everybody)
+        assert states(ended) == {"cancelled"}
+        await stage.until(lambda: all(stage.state(p, job_id) in {"", "cancelled"} for p in PARTIES))
+
+
+async def test_a_job_cancelled_at_once_is_off_at_whoever_has_heard_of_it(tmp_path: Path) -> None:
+    """The announcement may be on its way; it must not start anything that lasts."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        stage.agents[BANK].cancel(job_id)
+        assert states(await stage.ended(job_id, BANK)) == {"cancelled"}
+        await stage.until(lambda: all(stage.state(party, job_id) in {"", "cancelled"} for party in PARTIES))
+
+
+@pytest.mark.parametrize("party", PARTIES)
+async def test_a_cancel_at_the_very_end_leaves_every_party_in_an_end(tmp_path: Path, party: str) -> None:
+    """Somebody may be done already; nobody waits for ever."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        on(stage, lambda p: "/released/" in p.address, lambda: stage.agents[party].cancel(job_id))
+        assert states(await stage.ended(job_id)) <= {"cancelled", "done"}
+
+
+async def test_cancelling_what_has_ended_or_is_unknown_does_nothing(tmp_path: Path) -> None:
+    """The state stays what it was."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        stage.agents[BANK].cancel(ended[BANK].job)
+        stage.agents[BANK].cancel("another-00000000")
+        assert stage.state(BANK, ended[BANK].job) == "done"
+
+
+# --- leaving
+
+
+@pytest.mark.parametrize("party", PARTIES)
+async def test_an_agent_told_to_leave_ends_its_running_jobs_everywhere(tmp_path: Path, party: str) -> None:
+    """After the time that its settings allow them."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(**LONG))
+        await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
+        await stage.stop(party)
+        ended = await stage.ended(job_id, *PARTIES)
+        assert "stopped by its operator" in off(ended, "agent.stopped", party)
+
+
+async def test_an_agent_told_to_leave_lets_a_job_end_that_is_about_to(tmp_path: Path) -> None:
+    """And takes no other."""
+    async with scene(three(tmp_path, PATIENT.model_copy(update={"drain": 10})), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        leaving = asyncio.ensure_future(stage.stop(CARD))
+        await stage.until(lambda: stage.agents[CARD]._draining)
+        with pytest.raises(Exception, match="takes no more jobs"):
+            stage.submit(job("another"), CARD)
+        assert states(await stage.ended(job_id, *PARTIES)) == {"done"}
+        await leaving
+
+
+# --- crashing and coming back
+
+
+@pytest.mark.parametrize("party", PARTIES)
+async def test_a_restarted_agent_fails_its_earlier_jobs_and_tells_the_others(tmp_path: Path, party: str) -> None:
+    """Its keys are gone, and with them what is in its queues, which it clears."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(**LONG))
+        await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
+        await stage.crash(party)
+        assert any(f".{party}.{job_id}" in name for name in stage.office.queues)
+        await stage.start(party)
+        ended = await stage.ended(job_id, *PARTIES)
+        assert "--again" in off(ended, "agent.restarted", party)
+        assert {status.failure.stage for status in ended.values() if status.failure} == {"training"}
+        again = await stage.ended(stage.submit(job().anew()))
+        assert states(again) == {"done"}
+
+
+async def test_a_restarted_agent_remembers_how_earlier_jobs_ended(tmp_path: Path) -> None:
+    """Their records are all that is left of them; a file that is no record is passed over."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        await stage.stop(CARD)
+        (tmp_path / CARD / "jobs" / "notes.json").write_text("{}")
+        await stage.start(CARD)
+        (status,) = stage.agents[CARD].status()
+        assert (status.job, status.state) == (ended[CARD].job, "done")
+        assert status.model_part is not None
+
+
+async def test_a_second_agent_of_one_name_stops_and_harms_nothing(tmp_path: Path) -> None:
+    """It shares the state folder, but the running jobs in there are not its own."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=40))
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        settings, identity = stage.parties[CARD]
+        twin = stage.office.connect(CARD)
+        with pytest.raises(ExceptionGroup) as caught:
+            await Agent(settings, identity, twin).serve(asyncio.Event())
+        assert caught.group_contains(Occupied, match="another agent of this name")
+        await twin.close()
+        assert states(await stage.ended(job_id, seconds=20)) == {"done"}
+
+
+async def test_a_record_that_cannot_be_written_does_not_stop_a_job(tmp_path: Path) -> None:
+    """A restart would not know of it; the log says so."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        (tmp_path / NOTARY).write_text("a file where the folder should be")
+        assert states(await stage.run(job())) == {"done"}
+
+
+async def test_a_disk_that_takes_no_model_part_fails_the_job_for_all(tmp_path: Path) -> None:
+    """At the last moment, but better than a model of which a part is missing."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        (tmp_path / CARD).mkdir()
+        (tmp_path / CARD / "models").write_text("a file where the folder should be")
+        ended = await stage.run(job())
+        reason = off(ended, "disk.write", CARD)
+        assert str(tmp_path) not in reason
+        assert str(tmp_path) in (ended[CARD].detail or "")
+
+
+# --- strangers
+
+
+async def test_an_agent_lives_through_whatever_comes_to_its_standing_queue(tmp_path: Path) -> None:
+    """Unknown senders, changed bytes, other messages than announcements."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        (announcement,) = [p for p in stage.said("job") if "/card/1.1" in p.address] or [None]
+        await stage.ended(job_id)
+        announcement = next(p for p in stage.said("job") if parse_address(p.address).receiver == CARD)
+        progress = stage.forge(BANK, CARD, "other-job", "progress", "progress", b"")
+        key = announcement.routing_key
+        for address, kind, body in [
+            ("", "job", announcement.body),
+            ("no address", "job", announcement.body),
+            (announcement.address.replace("/card/", "/notary/"), "job", announcement.body),
+            (announcement.address.replace("/bank/", "/mallory/"), "job", announcement.body),
+            (announcement.address, "accept", announcement.body),
+            (announcement.address, "job", announcement.body[:-1]),
+            (announcement.address, "job", b""),
+            (progress.address, "progress", progress.body),
+        ]:
+            if address:
+                stage.office.accept(Parcel(announcement.exchange, key, body, kind, address, job_id, BANK), BANK)
+        assert states(await stage.ended(stage.submit(job().anew()))) == {"done"}
+        assert len(stage.agents[CARD].status()) == 2
+
+
+async def test_a_job_under_a_wrong_id_or_in_anothers_name_is_not_taken(tmp_path: Path) -> None:
+    """A partner may announce its own jobs, under the id that follows from the description."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        run = stage.agents[BANK]._announcement(job())
+        for changed in (
+            run.model_copy(update={"id": "credit-00000000"}),
+            run.model_copy(update={"submitter": NOTARY}),
+            run.model_copy(update={"submitter": CARD}),
+        ):
+            assert isinstance(changed, Job)
+            parcel = stage.forge(BANK, CARD, changed.id, "job", "announcement", encode(changed))
+            routed = Parcel(
+                parcel.exchange, f"job.{changed.id}.announce.to.card", parcel.body, "job", parcel.address, "", BANK
+            )
+            stage.office.accept(routed, BANK)
+        await asyncio.sleep(0.05)
+        assert stage.agents[CARD].status() == ()
+
+
+async def test_a_job_whose_members_are_not_its_parties_is_refused(tmp_path: Path) -> None:
+    """So is one that names the asked party nowhere; the agent comes to no harm."""
+    settings = three(tmp_path)
+    async with scene(settings, tmp_path) as stage:
+        await stage.start()
+        honest = stage.agents[BANK]._announcement(job())
+        other = job(tables=((BANK, "customers"), ("telco", "customers")))
+        without = honest.model_copy(update={"members": honest.members[:2]})
+        elsewhere = honest.model_copy(update={"description": other, "id": other.id})
+        for announced in (without, elsewhere):
+            parcel = stage.forge(BANK, CARD, announced.id, "job", "announcement", encode(announced))
+            key = f"job.{announced.id}.announce.to.card"
+            stage.office.accept(
+                Parcel(parcel.exchange, key, parcel.body, "job", parcel.address, announced.id, BANK), BANK
+            )
+            failure = (await stage.ended(announced.id, CARD))[CARD].failure
+            assert failure is not None
+            assert (failure.code, failure.culprit) == ("job.members", BANK)
+
+
+# --- every await is a place where it may end
+
+
+class Interrupting:
+    """Between an agent and the broker: something happens at the n-th thing that the agent asks for."""
+
+    def __init__(self, inner: MemoryConnection, number: int, happen: Callable[[], None]) -> None:
+        self._inner, self._left, self._happen = inner, number, happen
+        self.failed = inner.failed
+
+    async def _count(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._happen()
+            await asyncio.sleep(0)
+
+    async def declare(self, queue: Queue) -> None:
+        await self._count()
+        await self._inner.declare(queue)
+
+    async def publish(self, parcel: Parcel, lane: Lane) -> None:
+        await self._count()
+        await self._inner.publish(parcel, lane)
+
+    async def consume(self, queue_name, handler, lane):
+        await self._count()
+        return await self._inner.consume(queue_name, handler, lane)
+
+    async def delete(self, queue_name: str) -> None:
+        await self._count()
+        await self._inner.delete(queue_name)
+
+    async def declare_exchange(self, name: str) -> None:
+        await self._inner.declare_exchange(name)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class InterruptedScene(Scene):
+    """One party's agent is interrupted: `party`, at its `number`-th use of the broker."""
+
+    party: str = CARD
+    number: int = 0
+    happen: Callable[[Scene], None]
+
+    def broker_of(self, connection: MemoryConnection) -> Broker:
+        if connection.party != self.party or not self.number:
+            return connection
+        number, self.number = self.number, 0
+        return Interrupting(connection, number, lambda: type(self).happen(self))
+
+
+async def quiet(before: "set[asyncio.Task[object]]") -> None:
+    """Check that no task is left that was not there before."""
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.parametrize("party", PARTIES)
+@pytest.mark.parametrize("number", [3, 4, 6, 9, 12, 14, 17, 23, 31, 45, 70])
+async def test_a_job_cancelled_at_any_await_ends_and_leaves_nothing(tmp_path: Path, party: str, number: int) -> None:
+    """At every party, in one of the ends."""
+    before = asyncio.all_tasks()
+
+    class Cancelling(InterruptedScene):
+        def happen(self) -> None:
+            self.agents[party].cancel(job().id)
+
+    async with scene(three(tmp_path), tmp_path, make=Cancelling) as stage:
+        stage.party, stage.number = party, number
+        await stage.start()
+        job_id = stage.submit(job())
+        ended = await stage.ended(job_id, party)
+        assert states(ended) <= {"cancelled", "done"}
+        await stage.until(lambda: not any(agent._runs for agent in stage.agents.values()))
+        assert {stage.state(p, job_id) for p in PARTIES} <= {"cancelled", "done", ""}
+    await quiet(before)
+
+
+@pytest.mark.parametrize("party", PARTIES)
+@pytest.mark.parametrize("number", [3, 6, 9, 12, 14, 19, 31, 70])
+async def test_an_agent_cancelled_at_any_await_and_restarted_leaves_nothing(
+    tmp_path: Path, party: str, number: int
+) -> None:
+    """What it was doing has failed, everybody knows, and the next job runs."""
+    before = asyncio.all_tasks()
+    cancelled = asyncio.Event()
+
+    class Killing(InterruptedScene):
+        def happen(self) -> None:
+            self._living[party][1].cancel()
+            cancelled.set()
+
+    async with scene(three(tmp_path), tmp_path, make=Killing) as stage:
+        stage.party, stage.number = party, number
+        await stage.start()
+        job_id = stage.submit(job(**LONG))
+        await cancelled.wait()
+        _, task, _ = stage._living.pop(party)
+        await asyncio.wait([task])
+        stage.runs.pop((party, job_id), None)
+        await stage.start(party)
+        await stage.until(lambda: not any(agent._runs for agent in stage.agents.values()))
+        assert {stage.state(p, job_id) for p in PARTIES} <= {"failed", ""}
+        assert stage.state(party, job_id) == "failed"
+        assert states(await stage.ended(stage.submit(job("next")))) == {"done"}
+    await quiet(before)
+
+
+def test_quick_deadlines_leave_room_to_tell_silence_from_work() -> None:
+    """Four heartbeats fit twice into the helper's half of a step."""
+    assert QUICK.step / 2 >= 8 * QUICK.heartbeat
