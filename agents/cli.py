@@ -31,7 +31,7 @@ app = typer.Typer(
 app.add_typer(jobs, name="job")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
-LogLevel = Annotated[str, typer.Option("--log", help="debug, info, warning or error")]
+LogLevel = Annotated[logs.Level, typer.Option("--log", help="the least that is logged")]
 
 
 @app.callback(invoke_without_command=True)
@@ -47,7 +47,7 @@ def _top(
 def demo(
     out: Annotated[Path, typer.Option(help="where the model parts go")] = Path("tercet-demo"),
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
-    log: LogLevel = "error",
+    log: LogLevel = logs.Level.ERROR,
 ) -> None:
     """Train the credit example with all parties in this process, and compare with who goes alone."""
     from agents.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
@@ -64,7 +64,7 @@ def simulate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="where the model parts go; by default nowhere that stays")] = None,
     format: FormatOption = Format.TEXT,  # noqa: A002
-    log: LogLevel = "error",
+    log: LogLevel = logs.Level.ERROR,
 ) -> None:
     """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
     from agents import simulate as simulator  # noqa: PLC0415
@@ -107,7 +107,7 @@ def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new f
 @app.command()
 def agent(
     settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
-    log: LogLevel = "info",
+    log: LogLevel = logs.Level.INFO,
 ) -> None:
     """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
     logs.configure(log)

@@ -45,7 +45,7 @@ def submit(
     if again:
         description = description.anew()
     status = _talk(settings, lambda console: console.submit(description))
-    _show(_accepted(status)[0], format)
+    _show(checked(_accepted, status)[0], format)
 
 
 @jobs.command()
@@ -70,13 +70,13 @@ def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:
 @jobs.command()
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Where a job is at every party, and what became of it."""
-    _show(_accepted(_talk(settings, lambda console: console.query(job)))[0], format)
+    _show(checked(_accepted, _talk(settings, lambda console: console.query(job)))[0], format)
 
 
 @jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
-    _show(_accepted(_talk(settings, lambda console: _cancel(console, job)))[0], format)
+    _show(checked(_accepted, _talk(settings, lambda console: _cancel(console, job)))[0], format)
 
 
 async def _watch(console: Console, job: str) -> JobStatus:

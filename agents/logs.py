@@ -6,10 +6,20 @@ Only names, numbers and sentences are logged; never a payload, a key or a row.
 import logging
 import sys
 from contextvars import ContextVar
+from enum import StrEnum
 from typing import Protocol
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
+
+
+class Level(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class Stepping(Protocol):
@@ -38,8 +48,18 @@ def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
     return {"party": None, "job": None, "attempt": None, "step": stepping.step if stepping else None, **event}
 
 
-def configure(level: str = "info") -> None:
+class _Libraries(logging.Handler):
+    """What libraries complain of, as lines of ours: their text without its arguments, which may hold anything."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        error = kind.__name__ if kind else None
+        structlog.get_logger().warning("library", library=record.name, text=str(record.msg), error=error)
+
+
+def configure(level: str = Level.INFO) -> None:
     """Set the process's logging up; called once, by the command line."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()])
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -39,8 +39,7 @@ class PublicIdentity:
 
     def __str__(self) -> str:
         """The text to give to partners."""
-        raw = self.signing.public_bytes(*_RAW) + self.sealing.public_bytes(*_RAW)
-        return PUBLIC_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        return _public_text(self.signing.public_bytes(*_RAW) + self.sealing.public_bytes(*_RAW))
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Raises Forged unless this identity signed the data."""
@@ -48,6 +47,10 @@ class PublicIdentity:
             self.signing.verify(signature, data)
         except InvalidSignature:
             raise Forged("a signature does not fit the key pinned for its party") from None
+
+
+def _public_text(raw: bytes) -> str:
+    return PUBLIC_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def parse_public(text: str) -> PublicIdentity:
@@ -61,7 +64,7 @@ def parse_public(text: str) -> PublicIdentity:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
-    if not text.startswith(PUBLIC_PREFIX) or len(raw) != 64:
+    if len(raw) != 64 or text != _public_text(raw):  # one spelling only: parties compare keys as texts
         raise KeyProblem(f"a public key is {PUBLIC_PREFIX} and 86 characters, as `tercet keygen` prints it")
     return PublicIdentity(Ed25519PublicKey.from_public_bytes(raw[:32]), X25519PublicKey.from_public_bytes(raw[32:]))
 

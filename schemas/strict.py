@@ -28,6 +28,7 @@ class Strict(BaseModel):
         strict=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # a refused value may be a secret, and errors are logged
         ser_json_bytes="base64",
         val_json_bytes="base64",
     )
@@ -36,4 +37,4 @@ class Strict(BaseModel):
 class Written(BaseModel):
     """What a person writes in TOML: lists become tuples and texts become paths, but an unknown word is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)

@@ -23,7 +23,8 @@ class ShapeProblem(ValueError):
 
 def _pack(words: Words) -> dict[str, Any]:  # little-endian machines only; so is every one that has wheels of numpy
     contiguous = words if words.flags.c_contiguous else np.ascontiguousarray(words)
-    return {"dtype": DTYPE, "shape": contiguous.shape, "data": contiguous.data.cast("B")}
+    data = contiguous.data.cast("B") if contiguous.size else b""  # an empty view cannot be cast
+    return {"dtype": DTYPE, "shape": contiguous.shape, "data": data}
 
 
 def _unpack(value: Any) -> Words:
@@ -49,7 +50,8 @@ def _own(words: NDArray[Any]) -> Words:
     return words
 
 
-RingTensor = Annotated[Words, PlainValidator(_unpack), PlainSerializer(_pack), Field(repr=False)]  # words are not for logs
+# Not in representations: words are not for logs.
+RingTensor = Annotated[Words, PlainValidator(_unpack), PlainSerializer(_pack), Field(repr=False)]
 
 
 def expect(words: Words, *shape: int) -> Words:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import combinations, permutations
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from broker.base import Parcel
 from broker.identity import Forged, parse_public
@@ -16,7 +16,7 @@ from broker.seal import NONCE_BYTES, SessionSeal, associated_data
 from mpc.fixed import decode
 from mpc.ring import Words, total
 from mpc.schedule import Step
-from schemas.address import parse_address
+from schemas.address import Address, parse_address
 from schemas.messages import (
     Accept,
     GradientShare,
@@ -38,7 +38,8 @@ from schemas.messages import (
     WeightShare,
 )
 from tests.agents.ledger import LEDGER, Book
-from tests.agents.world import HELPER, Heard
+from tests.agents.recording import Heard
+from tests.agents.world import HELPER
 
 LEAST_P = 1e-6
 FEWEST_WORDS = 160  # ten for each value of four bits
@@ -186,7 +187,7 @@ def check_masks_once(heard: Heard) -> None:
 
 
 def check_uniform(heard: Heard) -> None:
-    """Every kind from each sender at each receiver is uniform in all its bits, and so is each coalition's partial sum."""
+    """Every kind between each two parties is uniform in all its bits, and so are the partial sums of shares of z."""
     kinds = set()
     for (model, _, _), words in streams(heard):
         assert words.size >= FEWEST_WORDS
@@ -276,7 +277,8 @@ def check_keys(heard: Heard) -> None:
     parties = heard.sample.description().parties
     contexts = {party: heard.simulation.runs[party].context for party in parties}
     publics = {member.name: parse_public(member.key) for member in contexts[HELPER].job.members}
-    nonces, bodies = set(), {}
+    nonces: set[tuple[str, str, bytes]] = set()
+    bodies: dict[Address, bytes] = {}
 
     def opens(parcel: Parcel, reader: str, sender: str, address: str) -> bool:
         session, associated = contexts[reader].mailbox._session, associated_data(address, parcel.kind)
@@ -300,7 +302,7 @@ def check_keys(heard: Heard) -> None:
         assert not opens(parcel, address.receiver, address.sender, str(elsewhere))
         if not sealed_by_identity(parcel):
             nonces.add((address.sender, address.receiver, parcel.body[:NONCE_BYTES]))
-    assert len(nonces) == sum(not parcel_by_identity for parcel_by_identity in map(sealed_by_identity, distinct(heard)))
+    assert len(nonces) == sum(not sealed_by_identity(parcel) for parcel in distinct(heard)), "a nonce twice"
 
 
 def sealed_by_identity(parcel: Parcel) -> bool:

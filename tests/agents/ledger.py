@@ -28,7 +28,8 @@ from schemas.messages import (
     PreactivationShare,
     WeightShare,
 )
-from tests.agents.world import HELPER, Heard, Mask
+from tests.agents.recording import Heard, Mask
+from tests.agents.world import HELPER
 
 
 class Row(NamedTuple):

@@ -4,14 +4,16 @@ Every check is a function over a recorded run, and each is shown a run with a pl
 """
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import broker.seal
 import mpc.data_party
 import mpc.helper
+import mpc.linear
 from agents.simulate import bit_exact
 from broker.identity import Identity
 from broker.seal import SessionSeal
@@ -19,7 +21,7 @@ from mpc.masks import PairMasks
 from mpc.order import Order
 from mpc.ring import Words
 from mpc.schedule import Step
-from schemas.messages import MaskedInputs
+from schemas.messages import MaskedInputs, PreactivationShare
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -30,7 +32,8 @@ from tests.agents.disclosure import (
     check_sealed,
     check_uniform,
 )
-from tests.agents.world import HELPER, Heard, Sample, hear
+from tests.agents.recording import Heard, hear
+from tests.agents.world import HELPER, Sample
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -53,12 +56,12 @@ TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, sche
 @pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
 def heard(request, tmp_path_factory) -> Heard:
     """An honest run."""
-    return recorded(request.param, tmp_path_factory)
+    return recorded(request.param, tmp_path_factory.mktemp("run"))
 
 
-def recorded(sample: Sample, factory: Any) -> Heard:
-    """A run, with `bit_exact` asked of it."""
-    run = hear(sample, factory.mktemp("run"))
+def recorded(sample: Sample, folder: Path) -> Heard:
+    """A run that ends with the right model."""
+    run = hear(sample, folder)
     assert bit_exact(run.simulation)
     return run
 
@@ -118,7 +121,7 @@ def no_zero_share(patch: pytest.MonkeyPatch) -> None:
 
 def no_r(patch: pytest.MonkeyPatch) -> None:
     """Gradient shares without the words that keep them apart; the model still comes out right."""
-    share, update = mpc.helper.gradient_share, mpc.data_party.partner_update
+    share, update = mpc.linear.gradient_share, mpc.linear.partner_update
     patch.setattr(mpc.helper, "gradient_share", lambda u, known, rs: share(u, known, [0 * r for r in rs]))
     patch.setattr(mpc.data_party, "partner_update", lambda w, e, known, r: update(w, e, known, 0 * r))
 
@@ -161,7 +164,7 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
     """A counter that does not count."""
 
     def sealer(key: bytes) -> Callable[..., bytes]:
-        cipher = broker.seal.AESGCM(key)
+        cipher = AESGCM(key)
         return lambda plaintext, associated: bytes(12) + cipher.encrypt(bytes(12), plaintext, associated)
 
     patch.setattr(broker.seal, "_sealer", sealer)
@@ -170,7 +173,8 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
 MASKS = ("U", "V", "M", "R", "m_y", "zero")
 PLANTS = [
     *((f"{name} omitted", omitted(name), check_masks_once) for name in MASKS),
-    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "M", "m_y")),  # the others hide what is uniform by itself
+    # V and R hide what looks uniform by itself; the zero share what only the helper could tell from it.
+    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "M", "m_y")),
     *((f"{name} reused", reused(name), check_masks_once) for name in MASKS),
     ("m_y borrowed from M", borrowed, check_masks_once),
     ("zero share omitted", no_zero_share, check_ledger),
@@ -188,14 +192,14 @@ PLANTS = [
 
 @pytest.mark.parametrize(
     ("plant", "check"),
-    [pytest.param(plant, check, id=f"{name}: {check.__name__.removeprefix('check_')}") for name, plant, check in PLANTS],
+    [pytest.param(plant, check, id=f"{name}: {check.__name__}") for name, plant, check in PLANTS],
 )
 def test_a_planted_mistake_is_noticed(plant, check, tmp_path):
-    """Although the run ends, and mostly with the right model; also where the check itself is under the mistake."""
+    """Although the run ends with the right model; also where the check itself is under the mistake."""
     sample = LONG if check is check_uniform else SHORT
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        mistaken = hear(sample, tmp_path)
+        mistaken = recorded(sample, tmp_path)
         with pytest.raises(AssertionError):
             check(mistaken)
     with pytest.raises(AssertionError):
@@ -222,6 +226,15 @@ def test_a_message_to_a_role_that_may_not_have_it_is_noticed(tmp_path):
     run.ear.said.append((address._replace(receiver=HELPER), message))
     with pytest.raises(AssertionError):
         check_roles(run)
+
+
+def test_a_message_beyond_the_protocols_number_is_noticed(tmp_path):
+    """A second share of z at one step would be a second equation for the helper."""
+    run = hear(SHORT, tmp_path)
+    check_amounts(run)
+    run.ear.said.append(next((a, m) for a, m in run.ear.said if isinstance(m, PreactivationShare)))
+    with pytest.raises(AssertionError):
+        check_amounts(run)
 
 
 def test_masks_of_two_runs_have_nothing_in_common(tmp_path):

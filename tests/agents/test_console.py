@@ -1,0 +1,138 @@
+"""What `tercet job` says to its own agent, and what happens when somebody else says it, or it is killed."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import agents.console
+from agents.console import Console, NoAgent
+from agents.control import control_parcel
+from broker import topology
+from broker.base import Parcel
+from broker.identity import Identity
+from schemas.address import Address, Round
+from schemas.messages import Message, Query, Status, Submit
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
+
+
+async def test_a_console_submits_asks_lists_and_cancels(tmp_path: Path) -> None:
+    """All through its own party's agent."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(BANK) as console:
+            (submitted,) = (await console.submit(job(epochs=1000))).jobs
+            assert submitted.state == "received"
+            await stage.until(lambda: stage.state(BANK, submitted.job) == "training")
+            (running,) = (await console.query(submitted.job)).jobs
+            assert running.state == "training"
+            assert running.steps == 3000
+            assert {party.party for party in running.parties} == {BANK, CARD, NOTARY}
+            await console.query(submitted.job, cancel=True)
+            await stage.ended(submitted.job)
+            (other,) = (await console.submit(job("another"))).jobs
+            await stage.ended(other.job)
+            states = {status.job: status.state for status in (await console.query()).jobs}
+            assert states == {submitted.job: "cancelled", other.job: "done"}
+
+
+@pytest.mark.parametrize("party", [CARD, NOTARY])
+async def test_any_party_may_submit_and_watch_its_own_part(tmp_path: Path, party: str) -> None:
+    """The label party leads all the same."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(party) as console:
+            (submitted,) = (await console.submit(job())).jobs
+            await stage.ended(submitted.job)
+            (status,) = (await console.query(submitted.job)).jobs
+            assert (status.state, status.label) == ("done", BANK)
+            assert (status.model_part is None) == (party == NOTARY)
+
+
+async def test_an_unknown_job_is_told_as_a_problem(tmp_path: Path) -> None:
+    """With the name of the agent that does not know it."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(CARD)
+        async with stage.console(CARD) as console:
+            answer = await console.query("credit-12345678")
+            assert answer.jobs == ()
+            assert answer.problem == "card knows no job credit-12345678"
+
+
+async def test_a_console_without_an_agent_says_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while: the agent may be just starting."""
+    monkeypatch.setattr(agents.console, "ANSWER_SECONDS", 0.1)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        async with stage.console(BANK) as console:
+            with pytest.raises(NoAgent, match="tercet agent"):
+                await console.query()
+
+
+async def test_a_console_that_is_killed_changes_nothing(tmp_path: Path) -> None:
+    """Its queue goes with its connection; the agent's answer finds nobody, and the job goes on."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        connection = stage.office.connect(BANK)
+        console = await Console(BANK, stage.parties[BANK][1], connection).__aenter__()
+        asking = asyncio.create_task(console.submit(job()))
+        await stage.until(lambda: bool(stage.said("submit")))
+        asking.cancel()
+        await connection.close()
+        assert not any(".console." in name for name in stage.office.queues)
+        ended = await stage.ended(job().id)
+        assert {status.state for status in ended.values()} == {"done"}
+
+
+async def test_consoles_of_one_party_do_not_hear_each_others_answers(tmp_path: Path) -> None:
+    """Each has a queue of its own."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK)
+        async with stage.console(BANK) as one, stage.console(BANK) as other:
+            answers = await asyncio.gather(one.query("credit-00000001"), other.query("credit-00000002"))
+        problems = [answer.problem or "" for answer in answers]
+        assert [text.rpartition("-")[2] for text in problems] == ["00000001", "00000002"]
+
+
+def request(message: Message, identity: Identity, stage: Scene, sender: str, receiver: str) -> Parcel:
+    """A console's request as somebody might forge it."""
+    address = Address("console-forged", 0, Round.CONTROL, message.item, 0, 0, sender, receiver)
+    receiving = stage.parties[receiver][1].public
+    key = topology.announce_key("console-forged", receiver)
+    return control_parcel(message, address, identity, receiving, routing_key=key)
+
+
+async def test_a_request_that_the_partys_own_key_has_not_sealed_is_refused(tmp_path: Path) -> None:
+    """A partner may announce jobs; it may not submit, ask or cancel in another's name, or in its own."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=1000))
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        stolen = Submit(description=job("stolen"))
+        for message in (Query(job=job_id, cancel=True), stolen):
+            for sender in (CARD, BANK):
+                forged = request(message, stage.parties[BANK][1], stage, sender, CARD)
+                stage.office.accept(forged, sender)
+            stage.office.accept(request(message, Identity.generate(), stage, CARD, CARD), CARD)
+        await asyncio.sleep(0.05)
+        assert stage.state(CARD, job_id) == "training"
+        assert [status.job for status in stage.agents[CARD].status()] == [job_id]
+        assert stage.said("status") == []
+        stage.agents[BANK].cancel(job_id)
+        await stage.ended(job_id)
+
+
+async def test_a_forged_answer_does_not_reach_the_console(tmp_path: Path) -> None:
+    """It waits on for its own agent's."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK)
+        async with stage.console(BANK) as console:
+            mallory = Identity.generate()
+            address = Address(console._token, 0, Round.CONTROL, Status.item, 0, 0, BANK, BANK)
+            key = topology.console_key(console._token, BANK)
+            own = stage.parties[BANK][1].public
+            forged = control_parcel(Status(problem="pay first"), address, mallory, own, routing_key=key)
+            stage.office.accept(forged, BANK)
+            answer = await console.query()
+            assert (answer.jobs, answer.problem) == ((), None)

@@ -1,0 +1,308 @@
+"""A party's letters: repeats, parts, order and floods change nothing but what they should, and the sender is named."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.mailbox import Deadline, Mailbox
+from agents.problems import JobProblem, Overdue
+from broker.base import Parcel
+from broker.handshake import SessionSecrets
+from broker.identity import Identity
+from broker.outbox import Outbox
+from broker.seal import SessionSeal
+from schemas.address import Address, Round
+from schemas.messages import Accept, Cancel, MaskedInputs, MaskedLabels, Message, Ready
+from schemas.settings import Limits
+from schemas.tensor import Words
+
+NAMES = ("bank", "card", "notary")
+KEYS = {name: Identity.generate() for name in NAMES}
+SOON = Deadline("step", 0.05)
+SMALL = Limits(part_bytes=1024, message_mib=1)
+
+
+class Post:
+    """A broker that keeps what is published."""
+
+    def __init__(self) -> None:
+        self.parcels: list[Parcel] = []
+
+    async def publish(self, parcel: Parcel, lane: object) -> None:
+        self.parcels.append(parcel)
+
+
+class Arrival:
+    """A parcel as it comes out of a queue."""
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel, self.redelivered, self.settled = parcel, False, ""
+
+    async def ack(self) -> None:
+        self.settled += "ack"
+
+    async def reject(self) -> None:
+        self.settled += "reject"
+
+
+class Party:
+    """One mailbox, what it has sent, and what it has handed over."""
+
+    def __init__(self, name: str, limits: Limits = SMALL) -> None:
+        self.post, self.control, self.problems = Post(), [], []  # type: ignore[var-annotated]
+        self.outbox = Outbox(self.post)  # type: ignore[arg-type]
+        partners = {other: key.public for other, key in KEYS.items() if other != name}
+        template = Address("job-1", 1, Round.CONTROL, "", 0, 0, name, "")
+        self.mailbox = Mailbox(
+            template, KEYS[name], partners, self.outbox, limits,
+            lambda sender, message: self.control.append((sender, message)), self.problems.append,
+        )  # fmt: skip
+        self.name = name
+
+    def establish(self) -> None:
+        """The handshake is done."""
+        pairs = {other: bytes("+".join(sorted((self.name, other))), "ascii").ljust(32) for other in NAMES}
+        del pairs[self.name]
+        self.mailbox.establish(SessionSeal(SessionSecrets(b"t" * 32, pairs), self.name))
+
+    async def says(self, message: Message, step: int = 0, to: str = "bank") -> list[Parcel]:
+        """The parcels of one message."""
+        self.post.parcels.clear()
+        await self.mailbox.send(message, [to], Deadline("step", 1), step=step)
+        await self.outbox.drain(1)
+        return list(self.post.parcels)
+
+    async def hears(self, *parcels: Parcel) -> list[str]:
+        """How each delivery was settled."""
+        arrivals = [Arrival(parcel) for parcel in parcels]
+        for arrival in arrivals:
+            await self.mailbox.deliver(arrival)
+        return [arrival.settled for arrival in arrivals]
+
+
+def pair() -> tuple[Party, Party]:
+    """Bank and card, with session keys."""
+    bank, card = Party("bank"), Party("card")
+    bank.establish()
+    card.establish()
+    return bank, card
+
+
+def words(rows: int = 2, value: int = 7) -> Words:
+    """A small tensor."""
+    return np.full((rows, 3), value, np.uint64)
+
+
+def in_loop(test: Callable[[], Awaitable[None]]) -> None:
+    """Run one example of a property."""
+    asyncio.run(test())  # type: ignore[arg-type]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_whatever_the_order_and_the_repeats_each_letter_is_read_once(data: st.DataObject) -> None:
+    """Several steps, each in several parts, shuffled and some of them twice."""
+
+    async def example() -> None:
+        bank, card = pair()
+        sent = [parcel for step in range(3) for parcel in await card.says(MaskedInputs(words=words(90, step)), step)]
+        assert len(sent) == 9
+        arrivals = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=9))))
+        assert set(await bank.hears(*arrivals)) == {"ack"}
+        for step in range(3):
+            letter = (await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step))["card"]
+            assert np.array_equal(letter.words, words(90, step))
+        assert set(await bank.hears(*sent)) == {"ack"}  # repeats of what is used already
+        assert bank.mailbox._held["card"] in {0, *range(1, 9 * 1100)}
+        assert not bank.mailbox._letters
+        assert bank.problems == []
+
+    in_loop(example)
+
+
+async def test_what_comes_before_the_keys_is_opened_when_they_are_there() -> None:
+    """A party may be faster through the handshake than another."""
+    bank, card = Party("bank"), Party("card")
+    card.establish()
+    assert await bank.hears(*await card.says(MaskedInputs(words=words()))) == ["ack"]
+    waiting = asyncio.create_task(bank.mailbox.receive(MaskedInputs, ["card"], Deadline("step", 1)))
+    await asyncio.sleep(0)
+    bank.establish()
+    assert np.array_equal((await waiting)["card"].words, words())
+    assert bank.mailbox._held == {"card": 0, "notary": 0}
+
+
+async def test_a_wait_ends_with_the_last_of_its_senders() -> None:
+    """Not before; meanwhile it says for whom it waits."""
+    bank, card, notary = Party("bank"), Party("card"), Party("notary")
+    waiting = asyncio.create_task(bank.mailbox.receive(Accept, ["card", "notary"], Deadline("accept", 1)))
+    await asyncio.sleep(0)
+    assert bank.mailbox.waits_for == ("card", "notary")
+    await bank.hears(*await card.says(Accept(version=1)))
+    assert bank.mailbox.waits_for == ("notary",)
+    assert bank.mailbox.stage == "accept"
+    await bank.hears(*await notary.says(Accept(version=1)))
+    assert set(await waiting) == {"card", "notary"}
+    assert bank.mailbox.waits_for == ()
+
+
+async def test_a_wait_that_is_overdue_names_who_is_missing() -> None:
+    """All that this agent waits for, in all its loops."""
+    bank, card = pair()
+    other = asyncio.create_task(bank.mailbox.receive(MaskedInputs, ["notary"], Deadline("step", 5)))
+    await bank.hears(*await card.says(Accept(version=1)))
+    with pytest.raises(Overdue) as caught:
+        await bank.mailbox.receive(Ready, ["card"], SOON)
+    assert (caught.value.deadline, caught.value.waits_for) == ("step", ("card", "notary"))
+    other.cancel()
+
+
+async def test_a_cancelled_wait_leaves_the_letters_for_the_next() -> None:
+    """Nothing is lost between two waits."""
+    bank, card = pair()
+    waiting = asyncio.create_task(bank.mailbox.receive(Accept, ["card", "notary"], Deadline("accept", 1)))
+    await asyncio.sleep(0)
+    await bank.hears(*await card.says(Accept(version=1)))
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert bank.mailbox.waits_for == ()
+    assert (await bank.mailbox.receive(Accept, ["card"], SOON))["card"].version == 1
+
+
+async def test_control_is_handed_over_at_once() -> None:
+    """A cancel waits for nobody to ask."""
+    bank, card = Party("bank"), Party("card")
+    await bank.hears(*await card.says(Cancel()))
+    assert bank.control == [("card", Cancel())]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: replace(p, address=p.address.replace("job-1", "job-2")),
+        lambda p: replace(p, address=p.address.replace("/1/control", "/2/control")),
+        lambda p: replace(p, address=p.address.replace("/bank/", "/notary/")),
+        lambda p: replace(p, address=p.address.replace("/card/", "/mallory/")),
+        lambda p: replace(p, address="nonsense"),
+    ],
+)
+async def test_what_is_not_addressed_to_this_party_and_job_is_refused_quietly(
+    change: Callable[[Parcel], Parcel],
+) -> None:
+    """Anybody could have sent it, so nobody is named and the job goes on."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Accept(version=1))
+    assert await bank.hears(change(parcel)) == ["reject"]
+    assert bank.problems == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: replace(p, body=p.body[:-1]),
+        lambda p: replace(p, body=b""),
+        lambda p: replace(p, kind="ready"),
+        lambda p: replace(p, address=p.address.replace("/0/0/", "/0/1/")),
+        lambda p: replace(p, address=p.address.replace("/card/", "/notary/")),
+    ],
+)
+@pytest.mark.parametrize("session", [False, True])
+async def test_what_does_not_open_as_what_it_says_ends_the_job(
+    change: Callable[[Parcel], Parcel], *, session: bool
+) -> None:
+    """In whose name it came is named; address and kind are under the seal."""
+    bank, card = pair()
+    message: Message = MaskedInputs(words=words()) if session else Accept(version=1)
+    (parcel,) = await card.says(message)
+    assert await bank.hears(change(parcel)) == ["reject"]
+    (problem,) = bank.problems
+    assert problem.code == "message.forged"
+    assert problem.culprit in {"card", "notary"}
+
+
+async def test_a_flood_is_stopped_at_the_limit() -> None:
+    """Letters nobody has asked for count, each sender on its own account."""
+    bank, card = pair()
+    for step in range(30):
+        await bank.hears(*await card.says(MaskedInputs(words=words(3000)), step))
+        if bank.problems:
+            break
+    assert step == 1_048_576 // (3000 * 24)
+    problem = bank.problems[0]
+    assert isinstance(problem, JobProblem)
+    assert (problem.code, problem.culprit) == ("message.oversized", "card")
+    assert bank.mailbox._held["notary"] == 0
+
+
+async def test_reading_makes_room_again() -> None:
+    """The limit is on what waits, not on the job."""
+    bank, card = pair()
+    for step in range(30):
+        await bank.hears(*await card.says(MaskedInputs(words=words(3000)), step))
+        await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step)
+    assert bank.problems == []
+    assert bank.mailbox._held["card"] == 0
+
+
+async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -> None:
+    """A body that would be too large is not begun."""
+    bank, card = Party("bank"), Party("card")
+    whole = await card.says(MaskedInputs(words=words())) if card.establish() else []  # type: ignore[func-returns-value]
+    assert whole == []
+    (parcel,) = await card.says(MaskedInputs(words=words()))
+    assert parcel.address.endswith("/1.1")
+    endless = replace(parcel, address=parcel.address[:-3] + "1.99999")
+    assert await bank.hears(endless) == ["reject"]
+    assert bank.problems[0].code == "message.oversized"
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_two_letters_for_one_address_must_be_the_same(*, empty: bool) -> None:
+    """A second mask on one value would give both away; so a different repeat is a fault, an equal one is none."""
+    bank, card = pair()
+    block = words(0) if empty else words()
+    first, again = [(await card.says(MaskedLabels(words=block)))[0] for _ in range(2)]
+    assert await bank.hears(first, again) == ["ack", "ack"]
+    (other,) = await card.says(MaskedLabels(words=words(2, 8)))
+    assert await bank.hears(other) == ["reject"]
+    assert bank.problems[0].code == "message.malformed"
+    assert "two different" in bank.problems[0].reason
+
+
+async def test_a_tensor_of_another_shape_names_its_sender_and_both_shapes() -> None:
+    """And nothing of its content."""
+    bank, card = pair()
+    await bank.hears(*await card.says(MaskedInputs(words=words(2, 123456789))))
+    letters = await bank.mailbox.receive(MaskedInputs, ["card"], SOON)
+    with pytest.raises(JobProblem) as caught:
+        bank.mailbox.words(letters, lambda _: (3, 3))
+    assert (caught.value.code, caught.value.culprit) == ("message.shape", "card")
+    assert "(2, 3)" in caught.value.reason
+    assert "(3, 3)" in caught.value.reason
+    assert "123456789" not in caught.value.reason
+
+
+async def test_nothing_but_handshake_and_control_can_be_sent_before_the_keys() -> None:
+    """It would have to go in clear."""
+    card = Party("card")
+    with pytest.raises(AssertionError, match="before the handshake"):
+        await card.says(MaskedInputs(words=words()))
+    assert card.post.parcels == []
+
+
+async def test_what_the_broker_sees_of_a_letter_is_its_label() -> None:
+    """The management page shows kind, job and sender; the body is sealed."""
+    _, card = pair()
+    block = words(2, 0x0123456789ABCDEF)
+    (parcel,) = await card.says(MaskedInputs(words=block), step=5)
+    assert (parcel.kind, parcel.job, parcel.sender) == ("masked inputs", "job-1", "card")
+    assert parcel.exchange == "tercet.from.card"
+    assert parcel.routing_key == "job.job-1.masked-inputs.to.bank"
+    assert parcel.address == "job-1/1/masked-inputs/features/0/5/card/bank/1.1"
+    assert not parcel.persistent
+    assert block.tobytes()[:8] not in parcel.body

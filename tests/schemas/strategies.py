@@ -1,0 +1,152 @@
+"""Any valid message of each kind, for Hypothesis."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from schemas.job import JobDescription, Training
+from schemas.messages import (
+    Accept,
+    Cancel,
+    Failure,
+    GradientShare,
+    Handshake,
+    InterceptShare,
+    Job,
+    JobStatus,
+    MaskedActivation,
+    MaskedInputs,
+    MaskedLabels,
+    MaskedWeights,
+    Member,
+    Message,
+    OrderConfirmation,
+    OrderContribution,
+    PartyStatus,
+    PreactivationShare,
+    Progress,
+    Query,
+    Ready,
+    Released,
+    Start,
+    Status,
+    Submit,
+    Transcript,
+    WeightShare,
+)
+from schemas.strict import JOB_ID_PATTERN, NAME_PATTERN
+
+names = st.from_regex(NAME_PATTERN, fullmatch=True)
+job_ids = st.from_regex(JOB_ID_PATTERN, fullmatch=True)
+counts = st.integers(0, 2**40 - 1)
+digests = st.binary(min_size=32, max_size=32)
+signatures = st.binary(min_size=64, max_size=64)
+sentences = st.text(max_size=200)
+stages = st.text(max_size=64)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+words = npst.arrays(np.uint64, npst.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=5))
+party_lists = st.lists(names, max_size=4).map(tuple)
+codes = st.from_regex(r"[a-z]{1,9}(\.[a-z-]{1,9}){1,3}", fullmatch=True)
+
+trainings = st.builds(
+    Training,
+    epochs=st.integers(1, 100_000),
+    batch=st.integers(1, 2**24),
+    rate=st.floats(1e-9, 1e9),
+    schedule=st.sampled_from(["constant", "inverse-time", "exponential"]),
+    decay=st.floats(0, 10),
+    l2=st.floats(0, 0.99),
+)
+
+
+@st.composite
+def descriptions(draw: st.DrawFn) -> JobDescription:
+    """A job of two to four data parties."""
+    parties = draw(st.lists(names, min_size=3, max_size=5, unique=True))
+    return JobDescription(
+        name=draw(names),
+        model=draw(st.sampled_from(["logistic", "linear"])),
+        label=draw(st.sampled_from(parties[1:])),
+        helper=parties[0],
+        tables=tuple((party, draw(names)) for party in parties[1:]),
+        training=draw(trainings),
+        release=draw(st.sampled_from(["owners", "shared"])),
+        accept_narrow=draw(st.booleans()),
+        again=draw(st.text(max_size=32)),
+    )
+
+
+members = st.builds(Member, name=names, role=st.sampled_from(["data", "helper"]), key=st.text(max_size=256))
+failures = st.builds(
+    Failure, code=codes, stage=stages, culprit=names, reason=sentences, verdict=st.booleans()
+)  # fmt: skip
+party_statuses = st.builds(
+    PartyStatus, party=names, state=stages, stage=stages, epoch=counts, step=counts, waits_for=party_lists, heard=finite
+)
+job_statuses = st.builds(
+    JobStatus,
+    job=job_ids,
+    state=stages,
+    model=stages,
+    label=names,
+    helper=names,
+    parties=st.lists(party_statuses, max_size=3).map(tuple),
+    submitted=stages,
+    seconds_per_step=st.none() | finite,
+    sent_bytes=st.dictionaries(stages, counts, max_size=3),
+    waits_for=party_lists,
+    failure=st.none() | failures,
+)
+
+EACH: dict[type[Message], st.SearchStrategy[Message]] = {
+    Job: st.builds(
+        Job,
+        id=job_ids,
+        run=digests,
+        description=descriptions(),
+        members=st.lists(members, max_size=4).map(tuple),
+        submitter=names,
+    ),
+    Accept: st.builds(Accept, version=st.integers(0, 2**31)),
+    Ready: st.builds(Ready, rows=counts, columns=counts),
+    Start: st.builds(
+        Start, attempt=counts, rows=counts, columns=st.lists(counts, max_size=4).map(tuple), plan=digests
+    ),
+    Progress: st.builds(
+        Progress,
+        state=st.text(max_size=32),
+        epoch=counts,
+        step=counts,
+        steps=counts,
+        stage=stages,
+        waits_for=party_lists,
+        interval=st.floats(0.001, 1e6),
+        overdue=st.none() | st.text(max_size=32),
+    ),
+    Released: st.just(Released()),
+    Failure: failures,
+    Cancel: st.just(Cancel()),
+    Handshake: st.builds(Handshake, key=digests, signature=signatures),
+    Transcript: st.builds(Transcript, signature=signatures),
+    OrderContribution: st.builds(OrderContribution, secret=digests),
+    OrderConfirmation: st.builds(OrderConfirmation, confirmation=digests, ids=digests),
+    **{
+        model: st.builds(model, words=words)
+        for model in (
+            MaskedInputs,
+            MaskedLabels,
+            MaskedWeights,
+            GradientShare,
+            PreactivationShare,
+            MaskedActivation,
+            WeightShare,
+            InterceptShare,
+        )
+    },
+    Submit: st.builds(Submit, description=descriptions()),
+    Query: st.builds(Query, job=st.none() | job_ids, cancel=st.booleans()),
+    Status: st.builds(
+        Status, jobs=st.lists(job_statuses, max_size=2).map(tuple), problem=st.none() | sentences
+    ),
+}
+messages = st.one_of(*EACH.values())

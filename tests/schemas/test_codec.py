@@ -1,0 +1,216 @@
+"""The wire format: what is valid always encodes and comes back, and whatever else comes ends in the one error."""
+
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import MODELS, MalformedMessage, decode, encode
+from schemas.messages import Accept, Message, OrderContribution, PreactivationShare, Ready
+from schemas.tensor import ShapeProblem, expect
+from tests.schemas.strategies import EACH, messages, words
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def fields(message: Message) -> dict[str, Any]:
+    """A message as plain values, in which tensors can be compared."""
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in ((name, getattr(message, name)) for name in type(message).model_fields)
+    }
+
+
+def test_every_kind_of_message_is_known_to_the_codec_and_to_these_tests() -> None:
+    """And no two share kind and item, by which a reader tells them apart."""
+    assert set(MODELS.values()) == set(Message.__subclasses__()) == set(EACH)
+    assert len(MODELS) == len(EACH)
+
+
+@pytest.mark.parametrize("model", EACH, ids=lambda model: model.__name__)
+@given(data=st.data())
+def test_a_valid_message_encodes_and_comes_back_the_same(model: type[Message], data: st.DataObject) -> None:
+    """Of every kind, with its type."""
+    message = data.draw(EACH[model])
+    back = decode(encode(message))
+    assert type(back) is model
+    assert fields(back) == fields(message)
+    assert encode(back) == encode(message)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_message_or_the_one_error(data: bytes) -> None:
+    """Nothing else comes out, whatever comes in."""
+    try:
+        message = decode(data)
+    except MalformedMessage:
+        return
+    assert isinstance(message, Message)
+
+
+@given(plain)
+def test_any_msgpack_is_a_message_or_the_one_error(value: Any) -> None:
+    """Well-formed nonsense too."""
+    with pytest.raises(MalformedMessage):
+        decode(msgpack.packb(value))
+
+
+@given(st.sampled_from(sorted(MODELS)), plain)
+def test_any_fields_are_a_valid_message_or_the_one_error(kind: tuple[str, str], value: Any) -> None:
+    """A right envelope around anything."""
+    try:
+        message = decode(msgpack.packb([1, *kind, value]))
+    except MalformedMessage:
+        return
+    assert decode(encode(message)) is not None
+
+
+@given(messages, st.data())
+def test_a_changed_byte_gives_a_valid_message_or_the_one_error(message: Message, data: st.DataObject) -> None:
+    """The seal finds changes; the codec must only survive them."""
+    body = bytearray(encode(message))
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        decode(bytes(body))
+    except MalformedMessage as error:
+        assert len(str(error)) < 200
+
+
+@given(messages, st.data())
+def test_a_cut_or_lengthened_message_is_none(message: Message, data: st.DataObject) -> None:
+    """A body is exactly one message."""
+    body = encode(message)
+    for wrong in (body[: data.draw(st.integers(0, len(body) - 1))], body + b"\xc0"):
+        with pytest.raises(MalformedMessage):
+            decode(wrong)
+
+
+@given(messages.filter(lambda message: len(fields(message)) > 0), st.data())
+def test_a_missing_or_unknown_field_is_refused(message: Message, data: st.DataObject) -> None:
+    """A reader knows all that a sender says, or says that it does not."""
+    version, kind, item, content = msgpack.unpackb(encode(message))
+    required = [name for name, field in type(message).model_fields.items() if field.is_required()]
+    variants = [{**content, "extra": 1}]
+    if required:
+        missing = data.draw(st.sampled_from(required))
+        variants.append({name: value for name, value in content.items() if name != missing})
+    for variant in variants:
+        with pytest.raises(MalformedMessage, match="field"):
+            decode(msgpack.packb([version, kind, item, variant]))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "not msgpack"),
+        (b"\x81" * 2000 + b"\xc0", "not msgpack"),
+        (b"\x91" * 100_000, "not msgpack"),
+        (b"\xdd\xff\xff\xff\xff", "not msgpack"),
+        (b"\xc7\x0c\xff" + b"\xff" * 12, "not msgpack"),
+        (b"\xd6\xff\x00\x00\x00\x00", "not a version"),
+        (encode(Accept(version=1)).replace(b"\x94\x01", b"\x94\x02", 1), "schema version 2"),
+        (msgpack.packb([1, "accept", "another", {}]), "no known kind"),
+        (msgpack.packb([1, "ready", "ready", {"rows": "1", "columns": 1}]), "field 'rows'"),
+        (msgpack.packb([1, "ready", "ready", {"rows": 1.0, "columns": 1}]), "field 'rows'"),
+        (msgpack.packb([1, "ready", "ready", {"rows": True, "columns": 1}]), "field 'rows'"),
+        (msgpack.packb([1, "ready", "ready", {"rows": -1, "columns": 1}]), "field 'rows'"),
+        (msgpack.packb([1, "ready", "ready", {"rows": 2**40, "columns": 1}]), "field 'rows'"),
+    ],
+)
+def test_the_error_says_what_is_wrong_and_quotes_nothing(body: bytes, why: str) -> None:
+    """Deep nesting, sizes that are not there, other versions, wrong types and numbers out of range."""
+    with pytest.raises(MalformedMessage, match=why):
+        decode(body)
+
+
+def test_a_secret_does_not_show_in_the_error() -> None:
+    """A refused contribution is still one."""
+    body = msgpack.packb([1, "order contribution", "contribution", {"secret": b"hush, hush"}])
+    with pytest.raises(MalformedMessage) as caught:
+        decode(body)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert len(encode(OrderContribution(secret=bytes(32)))) < 100
+
+
+# --- tensors
+
+
+def tensor(**changes: Any) -> bytes:
+    """A body with a tensor of two by one words, changed."""
+    whole = {"dtype": "<u8", "shape": (2, 1), "data": bytes(16)} | changes
+    return bytes(msgpack.packb([1, "pre-activation share", "output", {"words": whole}]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "<f8"},
+        {"dtype": ">u8"},
+        {"shape": (2,)},
+        {"shape": (2, 1, 1)},
+        {"shape": (1, 1)},
+        {"shape": (3, 1)},
+        {"shape": (-2, -1)},
+        {"shape": (2.0, 1)},
+        {"shape": (True, 2)},
+        {"shape": (2**41, 0)},
+        {"shape": "21"},
+        {"data": bytes(15)},
+        {"data": "0" * 16},
+        {"extra": 1},
+    ],
+)
+def test_a_tensor_whose_header_lies_is_refused(changes: dict[str, Any]) -> None:
+    """Before any of it is used."""
+    with pytest.raises(MalformedMessage, match="'words'"):
+        decode(tensor(**changes))
+
+
+def test_a_tensor_comes_back_as_words_that_cannot_be_written() -> None:
+    """They are a view of what came."""
+    message = decode(tensor())
+    assert isinstance(message, PreactivationShare)
+    assert message.words.dtype == np.uint64
+    assert not message.words.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 1)), np.zeros((2, 1), np.int64), np.zeros(2, np.uint64), [[1], [2]]]
+)
+def test_only_matrices_of_words_can_be_sent(wrong: Any) -> None:
+    """A float that slipped in would be a share that is none."""
+    with pytest.raises(ValueError, match="ring tensor"):
+        PreactivationShare(words=wrong)
+
+
+@given(words)
+def test_strides_do_not_matter(block: Any) -> None:
+    """A transposed view is sent as what it looks like."""
+    back = decode(encode(PreactivationShare(words=block.T)))
+    assert isinstance(back, PreactivationShare)
+    assert np.array_equal(back.words, block.T)
+
+
+@given(words, st.tuples(st.integers(0, 6), st.integers(0, 6)))
+def test_a_shape_is_expected_exactly(block: Any, shape: tuple[int, int]) -> None:
+    """The error names both shapes."""
+    if block.shape == shape:
+        assert expect(block, *shape) is block
+    else:
+        with pytest.raises(ShapeProblem, match="came where"):
+            expect(block, *shape)
+
+
+def test_a_message_cannot_be_changed() -> None:
+    """What was checked stays what it was."""
+    message = Ready(rows=1, columns=1)
+    with pytest.raises(ValueError, match="frozen"):
+        message.rows = 2  # type: ignore[misc]

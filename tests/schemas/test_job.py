@@ -1,0 +1,126 @@
+"""Job descriptions: what a person may write, and the id that follows from it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.job import Invalid, JobDescription, canonical_digest, read_job
+from schemas.strict import JOB_ID_PATTERN
+from tests.schemas.strategies import descriptions
+
+GOOD = """
+name = "credit"
+model = "logistic"
+label = "bank"
+helper = "notary"
+
+[tables]
+bank = "customers"
+card = "delays"
+
+[training]
+epochs = 2
+batch = 64
+rate = 0.1
+"""
+
+
+def written(folder: Path, *changes: tuple[str, str]) -> Path:
+    """A JOB.toml with some words replaced."""
+    text = GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = folder / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
+    """That order numbers the parties; what is not written has a default."""
+    job = read_job(written(tmp_path))
+    assert job.data_parties == ("bank", "card")
+    assert job.parties == ("bank", "card", "notary")
+    assert job.table_of("card") == "delays"
+    assert (job.training.schedule, job.release, job.accept_narrow) == ("constant", "owners", False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"logistic"', '"forest"', "model"),
+        ('label = "bank"', 'label = "telco"', "'telco' has no entry in [tables]"),
+        ('helper = "notary"', 'helper = "card"', "both helper and data party"),
+        ('card = "delays"', "", "tables"),
+        ('name = "credit"', 'name = "Credit Default"', "name"),
+        ('name = "credit"', 'name = "' + 33 * "a" + '"', "name"),
+        ('name = "credit"', "", "name: Field required"),
+        ("epochs = 2", "epochs = 0", "training.epochs"),
+        ("epochs = 2", "epochs = 2.5", "training.epochs"),
+        ("epochs = 2", 'epochs = "2"', "training.epochs"),
+        ("rate = 0.1", "rate = nan", "training.rate"),
+        ("rate = 0.1", "rate = inf", "training.rate"),
+        ("rate = 0.1", "rate = -1.0", "training.rate"),
+        ("rate = 0.1", "rate = 0.1\nseed = 7", "training.seed"),
+        ("rate = 0.1", "rate = 0.1\nl2 = 1.0", "training.l2"),
+        ("[tables]", "[tabels]", "tabels"),
+        ("[tables]", "[tables", "not TOML"),
+    ],
+)
+def test_a_mistake_is_told_with_its_file_and_field(tmp_path: Path, old: str, new: str, words: str) -> None:
+    """So that it can be found."""
+    path = written(tmp_path, (old, new))
+    with pytest.raises(Invalid) as caught:
+        read_job(path)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
+    """And one that is not text."""
+    with pytest.raises(Invalid, match="give the path"):
+        read_job(tmp_path / "nothing.toml")
+    (tmp_path / "job.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Invalid, match="not TOML"):
+        read_job(tmp_path / "job.toml")
+
+
+@given(descriptions())
+def test_the_id_follows_from_the_description_and_fits_into_queue_names(job: JobDescription) -> None:
+    """A copy has the same."""
+    assert re.fullmatch(JOB_ID_PATTERN, job.id)
+    assert JobDescription.model_validate(job.model_dump()).id == job.id
+    assert JobDescription.model_validate_json(job.model_dump_json()).digest == job.digest
+
+
+@given(descriptions(), descriptions())
+def test_other_descriptions_have_other_digests(one: JobDescription, other: JobDescription) -> None:
+    """Whatever differs."""
+    assert (one.digest == other.digest) == (one == other)
+
+
+@given(descriptions())
+def test_anew_changes_the_id_and_nothing_that_shapes_the_model(job: JobDescription) -> None:
+    """Each time."""
+    again, once_more = job.anew(), job.anew()
+    assert len({job.id, again.id, once_more.id}) == 3
+    assert again.model_copy(update={"again": job.again}) == job
+    assert JobDescription.model_validate(again.model_dump()) == again
+
+
+@given(st.text(), st.text())
+def test_a_digest_is_of_its_domain_too(one: str, other: str) -> None:
+    """The same value under two domains has two digests."""
+    assert (canonical_digest(one, [1]) == canonical_digest(other, [1])) == (one == other)
+
+
+def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
+    """What shapes a model beside it comes from the parties' own randomness."""
+    described: dict[str, Any] = JobDescription.model_fields
+    assert set(described) == {
+        "name", "model", "label", "helper", "tables", "training", "release", "alignment", "accept_narrow", "again",
+    }  # fmt: skip

@@ -1,0 +1,109 @@
+"""Settings: what an operator may write, and what is said when it is wrong, without what may be secret."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.job import Invalid
+from schemas.settings import Deadlines, Settings, read_settings
+
+GOOD = """
+party = "card"
+identity = "keys/card.pem"
+state = "/var/lib/tercet"
+
+[broker]
+url = "amqps://broker.example:5671/"
+credentials = "credentials.toml"
+certificate = "card.crt"
+key = "card.key"
+
+[tables.delays]
+path = "delays.csv"
+id = "customer"
+categorical = ["branch"]
+
+[partners.bank]
+key = "tercet-key-1:abc"
+
+[deadlines]
+step = 30
+"""
+
+
+def written(folder: Path, *changes: tuple[str, str]) -> Path:
+    """A settings file with some words replaced."""
+    text = GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = folder / "card.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_settings_own_folder(tmp_path: Path) -> None:
+    """Not to wherever the agent was started."""
+    settings = read_settings(written(tmp_path))
+    assert settings.identity == tmp_path / "keys/card.pem"
+    assert settings.state == Path("/var/lib/tercet")
+    assert settings.tables["delays"].path == tmp_path / "delays.csv"
+    assert settings.broker.credentials == tmp_path / "credentials.toml"
+    assert settings.broker.certificate == tmp_path / "card.crt"
+    assert settings.broker.key == tmp_path / "card.key"
+    assert settings.broker.ca is None
+
+
+def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
+    """Whoever is listed may submit, and a party is a data party."""
+    settings = read_settings(written(tmp_path))
+    assert settings.role == "data"
+    assert settings.partners["bank"].may_submit
+    assert settings.tables["delays"].columns is None
+    assert (settings.deadlines.step, settings.deadlines.accept) == (30, 30)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('party = "card"', 'party = "Card"', "party"),
+        ('party = "card"', 'party = "bank"', "lists the party itself"),
+        ('party = "card"', 'party = "card"\nrole = "helper"', "a helper holds no tables"),
+        ('party = "card"', 'party = "card"\nrole = "boss"', "role"),
+        ("amqps:", "http:", "amqp://host:port/"),
+        ("//broker", "//me:hush@broker", "credentials file"),
+        ('key = "card.key"', "", "go together"),
+        ('id = "customer"', "", "tables.delays.id"),
+        ('id = "customer"', 'id = "customer"\nseparator = ";"', "tables.delays.separator"),
+        ('key = "tercet-key-1:abc"', "", "partners.bank.key"),
+        ("step = 30", "step = 0", "deadlines.step"),
+        ("step = 30", "step = 9", "heartbeats"),
+        ("step = 30", "accept = 4", "heartbeats"),
+        ("step = 30", "steps = 30", "deadlines.steps"),
+        ("[deadlines]", "[limits]\nlook_ahead = 0\n[deadlines]", "limits.look_ahead"),
+        ("[deadlines]", "[limits]\npart_bytes = 16777216\n[deadlines]", "limits.part_bytes"),
+        ("[tables.delays]", "[tables.Delays]", "tables"),
+    ],
+)
+def test_a_mistake_is_told_with_its_file_and_field_and_no_secret(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    """An operator mends the line that is named."""
+    path = written(tmp_path, (old, new))
+    with pytest.raises(Invalid) as caught:
+        read_settings(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_helper_without_tables_is_fine(tmp_path: Path) -> None:
+    """It needs partners and a broker, nothing else."""
+    settings = Settings(party="notary", role="helper", identity=tmp_path / "key", state=tmp_path)
+    assert settings.tables == {}
+
+
+def test_the_default_deadlines_let_silence_show_first() -> None:
+    """Even with the helper's half of a step."""
+    defaults = Deadlines()
+    assert min(defaults.accept, defaults.step / 2, defaults.handshake) > 4 * defaults.heartbeat

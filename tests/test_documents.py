@@ -1,0 +1,71 @@
+"""The documents say what the code does: codes, settings, commands and links.
+
+It reads files and runs nothing of the protocol; whether a sentence is true is for people to check.
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agents.cli import app
+from agents.cli_job import jobs
+from schemas.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
+def codes_in_code() -> set[str]:
+    """Every code that a JobProblem is made with."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "agents").glob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    problems = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "JobProblem"]
+    return {ast.literal_eval(problem.args[0]) for problem in problems}
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors that a file's headings have."""
+    return {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
+
+
+def test_every_code_of_a_failure_has_its_cause_and_remedy() -> None:
+    """docs/errors.md lists the codes that agents use, and no others."""
+    listed = re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(codes_in_code())
+
+
+@pytest.mark.parametrize("model", [Settings, BrokerSettings, TableSettings, Partner, Deadlines, Limits])
+def test_every_setting_is_explained(model: type[BaseModel]) -> None:
+    """docs/operations.md has each field, and the default where that is a number."""
+    text = (ROOT / "docs/operations.md").read_text()
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel | dict):
+            continue  # a table of its own
+        number = type(field.default) in {int, float}
+        wanted = rf"^\| `{name}` \| {field.default} \|" if number else rf"`(\[[\w.]+\] )?{name}`"
+        assert re.search(wanted.replace(".0 ", " "), text, re.MULTILINE), name
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """Commands and subcommands, by name."""
+    text = (ROOT / "README.md").read_text()
+    for command in [*app.registered_commands, *jobs.registered_commands]:
+        callback: Any = command.callback
+        name = command.name or callback.__name__
+        assert re.search(rf"`[^`\n]*\b{name}\b", text), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    """Relative links name files, and anchors name headings."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        assert not anchor or anchor in headings(found), target
