@@ -24,6 +24,7 @@ from schemas.settings import Settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LIGHT_WORDS = 2**18  # of features in a batch, all parties together: the longest call takes about 1 ms
 ATTEMPT = 1  # a later version starts a new attempt after a fault
 
 
@@ -123,3 +124,13 @@ class JobContext:
         """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""
         call = partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self.executor, call)
+
+    async def compute_step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the maths of one step: in place where that takes less than a millisecond, in the thread where it may not.
+
+        For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
+        """
+        request = self.ready_plan.request
+        if min(request.batch, request.rows) * sum(request.columns) <= LIGHT_WORDS:
+            return function(*args, **kwargs)
+        return await self.compute(function, *args, **kwargs)

@@ -65,6 +65,11 @@ class Agent:
         """This party."""
         return self.settings.party
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs here."""
+        return bool(self._runs)
+
     # --- the daemon's life
 
     async def serve(self, stop: asyncio.Event) -> None:

@@ -158,7 +158,8 @@ class DataPartyRole:
     async def train(self) -> None:
         """All steps."""
         assert self.party is not None
-        steps = _Steps(self.context, self.party)
+        assert self.order is not None
+        steps = _Steps(self.context, self.party, self.order)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(steps.send_ahead())
             loops.create_task(steps.online())
@@ -176,8 +177,8 @@ class DataPartyRole:
 class _Steps:
     """The two loops."""
 
-    def __init__(self, context: JobContext, party: DataParty) -> None:
-        self._context, self._party, self._mail = context, party, context.mailbox
+    def __init__(self, context: JobContext, party: DataParty, order: Order) -> None:
+        self._context, self._party, self._order, self._mail = context, party, order, context.mailbox
         self._plan, self._deadline = context.ready_plan, context.deadline("step")
         self._numbers = {name: context.number(name) for name in context.partners}
         columns = self._plan.request.columns[context.number(context.me)]
@@ -190,14 +191,16 @@ class _Steps:
         partners = self._context.partners
         for step in self._plan.steps():
             await self._done.reaches(step.index + 1 - self._ahead)
-            inputs, labels, weights = await self._context.compute(self._masked, step)
+            if step.position == 0:
+                await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
+            inputs, labels, weights = await self._context.compute_step(self._masked, step)
             await self._send(MaskedInputs(words=inputs), partners, step)
             if labels is not None:
                 await self._send(MaskedLabels(words=labels), partners, step)
             for partner in partners:
                 await self._send(MaskedWeights(words=weights[self._numbers[partner]]), [partner], step)
             received = await self._receive(MaskedInputs, partners, step)
-            await self._context.compute(self._party.absorb, step, self._numbered(received))
+            await self._context.compute_step(self._party.absorb, step, self._numbered(received))
             self._absorbed.rise()
 
     def _masked(self, step: Step) -> tuple[Words, Words | None, dict[int, Words]]:
@@ -212,12 +215,12 @@ class _Steps:
         for step in self._plan.steps():
             await self._absorbed.reaches(step.index + 1)
             weights = self._numbered(await self._receive(MaskedWeights, context.partners, step))
-            share = await context.compute(self._party.preactivation, step, weights)
+            share = await context.compute_step(self._party.preactivation, step, weights)
             await self._send(PreactivationShare(words=share), [helper], step)
             labels = None if context.leads else (await self._receive(MaskedLabels, [label], step))[label]
             gradient = (await self._receive(GradientShare, [helper], step))[helper]
             activation = (await self._receive(MaskedActivation, [helper], step))[helper]
-            await context.compute(self._party.update, step, activation, gradient, labels)
+            await context.compute_step(self._party.update, step, activation, gradient, labels)
             context.statistics.finished(step.epoch, step.index)
             self._done.rise()
 

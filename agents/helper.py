@@ -49,7 +49,7 @@ class HelperRole:
         await self._begun.reaches(1)
         for step in context.ready_plan.steps():
             await self._answered.reaches(step.index + 1 - ahead)
-            shares = await context.compute(helper.gradient_shares, step)
+            shares = await context.compute_step(helper.gradient_shares, step)
             for number, words in shares.items():
                 await self._send(GradientShare(words=words), number, step)
             self._dealt.rise()
@@ -61,7 +61,7 @@ class HelperRole:
             self._begun.rise()  # the data parties agree on rows and order: before that nothing is dealt
             await self._dealt.reaches(step.index + 1)
             try:
-                answers = await context.compute(helper.masked_activations, step, shares)
+                answers = await context.compute_step(helper.masked_activations, step, shares)
             except Diverged as diverged:
                 raise JobProblem(
                     "training.diverged",

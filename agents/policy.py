@@ -37,7 +37,9 @@ def _check_members(job: Job, settings: Settings, _: Identity) -> None:
         )
     if settings.party not in expected:
         raise JobProblem(
-            "job.members", job.submitter, f"{job.submitter}'s agent announced the job to {settings.party}, which has no part in it"
+            "job.members",
+            job.submitter,
+            f"{job.submitter}'s agent announced the job to {settings.party}, which has no part in it",
         )
     for name in expected.keys() - settings.partners.keys() - {settings.party}:
         raise JobProblem(

@@ -34,6 +34,10 @@ class Records:
             file.write(record.model_dump_json())
         Path(temporary).replace(self._folder / f"{record.job.id}.json")
 
+    def forget(self, job: str) -> None:
+        """Remove a job's record, if there is one."""
+        (self._folder / f"{job}.json").unlink(missing_ok=True)
+
     def read(self) -> tuple[list[Record], list[Path]]:
         """All records, and the files that are none."""
         records, strange = [], []

@@ -82,8 +82,9 @@ class JobRun:
         changed: Callable[["JobRun"], None],
         state: State = State.RECEIVED,
     ) -> None:
-        """`changed` is called at every change of state, to be written down; `state` is other than received only for
-        a job of an earlier life, which has failed.
+        """A job just received, or one of an earlier life in some other state, which can only fail now.
+
+        `changed` is called at every change of state, to be written down.
         """
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
         self.state = state

@@ -18,6 +18,7 @@ from agents.daemon import Agent
 from agents.data_party import DataPartyRole
 from agents.evaluate import metrics
 from agents.mailbox import Tap
+from agents.records import Records
 from agents.run import JobRun
 from agents.states import State
 from broker.base import Broker
@@ -50,7 +51,9 @@ class Simulation:
     @property
     def done(self) -> bool:
         """Whether every party says so."""
-        return all(run.state == State.DONE for run in self.runs.values())
+        return self.runs.keys() == set(self.description.parties) and all(
+            run.state == State.DONE for run in self.runs.values()
+        )
 
 
 def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple[Settings, Identity]]:
@@ -81,15 +84,17 @@ async def simulate(
     office = office or MemoryBroker()
     simulation, stop = Simulation(description), asyncio.Event()
     started = asyncio.get_running_loop().time()
+    agents: dict[str, Agent] = {}
 
     def finished(run: JobRun) -> None:
-        simulation.runs[run.context.me] = run
-        if len(simulation.runs) == len(description.parties):
+        if run.job.id == description.id:  # and not one that an earlier simulation in this folder left unfinished
+            simulation.runs[run.context.me] = run
+        # A party that the job never reached has no run of it.
+        if description.label in simulation.runs and not any(agent.busy for agent in agents.values()):
             simulation.seconds = asyncio.get_running_loop().time() - started
             stop.set()
 
     async with asyncio.TaskGroup() as tasks:
-        agents = {}
         for party, (own, identity) in introduce(settings, folder).items():
             source = (contribute or {}).get(party, system_randomness)
             broker = office.connect(party)

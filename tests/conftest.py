@@ -4,10 +4,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.rabbitmq_node import Node, NodeFailedError, RabbitMQMissingError, private_node
 
 pytest.register_assert_rewrite("tests.broker.contract")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What a command line test configures ends with that test, as its standard error does."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

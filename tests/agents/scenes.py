@@ -6,11 +6,13 @@ The agents are the real ones; a scene holds their keys and settings, so that a t
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agents.console import Console
 from agents.context import ATTEMPT
@@ -19,7 +21,6 @@ from agents.exits import SWITCH_SECONDS
 from agents.mailbox import Tap
 from agents.run import JobRun
 from agents.simulate import introduce
-from agents.states import TERMINAL
 from broker import topology
 from broker.base import Broker, Parcel
 from broker.identity import Identity
@@ -28,7 +29,7 @@ from broker.seal import associated_data
 from schemas.address import Address, Round
 from schemas.job import JobDescription, Training
 from schemas.messages import JobStatus
-from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from schemas.settings import Deadlines, Partner, Settings, TableSettings
 
 BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
@@ -63,7 +64,7 @@ def make_table(
     columns: int = COLUMNS,
     ids: Sequence[str] | None = None,
     label: bool = False,
-    change: Callable[[list[dict[str, str]]], None] = lambda _: None,
+    change: Callable[[list[dict[str, str]]], object] = lambda _: None,
 ) -> None:
     """Write a small table; `change` may spoil its rows first."""
     source = random.Random(seed)
@@ -77,7 +78,7 @@ def make_table(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def job(name: str = "credit", **changes: Any) -> JobDescription:
+def job(name: str = "credit", /, **changes: Any) -> JobDescription:
     """A job of a dozen steps over the bank's and the card processor's tables."""
     shaping = {"epochs": 4, "batch": 32, "rate": 0.5, "l2": 0.0}
     training = Training.model_validate({name: changes.pop(name, usual) for name, usual in shaping.items()})
@@ -110,6 +111,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
 
 def three(folder: Path, deadlines: Deadlines = QUICK) -> dict[str, Settings]:
     """The settings of a bank, a card processor and a notary, and their tables."""
+    folder.mkdir(exist_ok=True)
     make_table(folder / f"{BANK}.csv", seed=1, label=True)
     make_table(folder / f"{CARD}.csv", seed=2)
     return {party: party_settings(folder, party, deadlines) for party in (BANK, CARD, NOTARY)}
@@ -216,7 +218,7 @@ class Scene:
     async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
         """Return when something holds."""
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - what holds is told by no event
                 await asyncio.sleep(0.005)
 
     async def run(self, description: JobDescription, party: str = BANK) -> dict[str, JobStatus]:
@@ -256,8 +258,8 @@ class Scene:
         )
 
 
-@asynccontextmanager
-async def quick_switches() -> AsyncIterator[None]:
+@pytest.fixture(autouse=True)
+def quick_switches() -> Iterator[None]:
     """What the command line sets: each party's maths thread soon hands the interpreter back."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -272,7 +274,7 @@ async def scene(
     settings: Mapping[str, Settings], folder: Path, *, make: type[Scene] = Scene, **office: Any
 ) -> AsyncIterator[Scene]:
     """Set a scene; at the end all agents leave, and no queue of a job may be left."""
-    async with quick_switches(), asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         place = MemoryBroker(**office)
         own_tap = place.tap
         stage = make(introduce(settings, folder), place, tasks)
@@ -310,6 +312,3 @@ def off(statuses: Mapping[str, JobStatus], code: str, culprit: str) -> str:
 def nothing_left(stage: Scene) -> None:
     """Check that no share of anything has been handed to the broker."""
     assert {parcel.kind for parcel in stage.parcels} & SHARES == set()
-
-
-__all__ = ["TERMINAL", "Limits", "Scene", "job", "scene", "three"]

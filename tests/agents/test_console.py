@@ -14,6 +14,7 @@ from broker.identity import Identity
 from schemas.address import Address, Round
 from schemas.messages import Message, Query, Status, Submit
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 async def test_a_console_submits_asks_lists_and_cancels(tmp_path: Path) -> None:
@@ -64,10 +65,9 @@ async def test_a_console_without_an_agent_says_how_to_start_one(
 ) -> None:
     """After a while: the agent may be just starting."""
     monkeypatch.setattr(agents.console, "ANSWER_SECONDS", 0.1)
-    async with scene(three(tmp_path), tmp_path) as stage:
-        async with stage.console(BANK) as console:
-            with pytest.raises(NoAgent, match="tercet agent"):
-                await console.query()
+    async with scene(three(tmp_path), tmp_path) as stage, stage.console(BANK) as console:
+        with pytest.raises(NoAgent, match="tercet agent"):
+            await console.query()
 
 
 async def test_a_console_that_is_killed_changes_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.agents.scenes import (
     BANK,
     CARD,
     NOTARY,
+    PATIENT,
     ROWS,
     Scene,
     job,
@@ -24,11 +26,12 @@ from tests.agents.scenes import (
     stranger,
     three,
 )
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 Rows = list[dict[str, str]]
 
 
-async def run_with_tables(folder: Path, **spoiled: Callable[[Rows], None]) -> tuple[Scene, str, str, str, str]:
+async def run_with_tables(folder: Path, **spoiled: Callable[[Rows], object]) -> tuple[Scene, str, str, str, str]:
     """A run in which some tables are spoiled; the scene, and what the parties agree on about its end."""
     settings = three(folder)
     for party, change in spoiled.items():
@@ -46,7 +49,7 @@ async def run_with_tables(folder: Path, **spoiled: Callable[[Rows], None]) -> tu
 # --- tables
 
 
-def spoil(row: int, column: str, value: str) -> Callable[[Rows], None]:
+def spoil(row: int, column: str, value: str) -> Callable[[Rows], object]:
     """Put a value into one cell."""
 
     def change(rows: Rows) -> None:
@@ -90,7 +93,7 @@ def swap_ids(rows: Rows) -> None:
 
 @pytest.mark.parametrize("change", [swap_ids, spoil(3, "id", "a stranger")])
 async def test_ids_that_differ_or_stand_in_another_order_are_found_before_training(
-    tmp_path: Path, change: Callable[[Rows], None]
+    tmp_path: Path, change: Callable[[Rows], object]
 ) -> None:
     """The parties compare a keyed digest, and say what to do."""
     _, code, culprit, reason, _ = await run_with_tables(tmp_path, card=change)
@@ -136,7 +139,7 @@ async def test_a_label_party_without_a_label_is_told_so(tmp_path: Path) -> None:
     [({"rate": 1e6}, "rate"), ({"rate": 1e-9}, "rate"), ({"rate": 1.5, "l2": 0.9}, "l2")],
 )
 async def test_a_job_that_does_not_fit_into_the_words_is_refused(
-    tmp_path: Path, change: dict[str, float], words: str
+    tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     """Whoever submitted it is told what to change."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -175,7 +178,7 @@ async def test_who_may_not_submit_is_refused(tmp_path: Path) -> None:
     ],
 )
 async def test_a_party_in_a_role_that_is_not_its_own_is_refused(
-    tmp_path: Path, submitter: str, changes: dict[str, object]
+    tmp_path: Path, submitter: str, changes: dict[str, Any]
 ) -> None:
     """A notary holds no tables, and a data party is no notary; no agent comes to harm by being asked."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -244,6 +247,16 @@ async def test_two_parties_with_different_keys_of_a_third_are_told_to_compare(tm
         everybody = (BANK, CARD, NOTARY) if holder == CARD else (BANK, CARD)  # the notary cannot read the bank's
         ended = await stage.ended(stage.submit(job()), *everybody)
         assert "keygen" in off(ended, "policy.key", BANK)
+        nothing_left(stage)
+
+
+async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_another(tmp_path: Path) -> None:
+    """The notary holds another key of the bank than the submitter does, so the bank could not read what it says."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.pin(NOTARY, BANK, key=stranger().key)
+        await stage.start()
+        ended = await stage.ended(stage.submit(job(), CARD))
+        assert "different keys of bank" in off(ended, "policy.key", CARD)
         nothing_left(stage)
 
 

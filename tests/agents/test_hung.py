@@ -1,20 +1,23 @@
-"""Who waits for whom: a hung party, a busy one and a lost message are told apart, and every other party names the right one.
+"""Who waits for whom: a hung party, a busy one and a lost message are told apart, and everybody names the right one.
 
 Hung means here that nothing comes from the party and nothing reaches it, while the broker stays well.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-import agents.data_party
+from agents.data_party import DataPartyRole
 from broker.base import Parcel
 from broker.memory_queue import Delay, Drop, Fault
 from schemas.address import parse_address
 from schemas.messages import JobStatus
+from tables.digest import ids_digest
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
 Trigger = Callable[[Parcel], bool]
@@ -55,21 +58,23 @@ def hang_when(stage: Scene, party: str, trigger: Trigger) -> None:
     stage.office.tap = tap
 
 
-@pytest.mark.parametrize("when", STAGES)
-@pytest.mark.parametrize("party", PARTIES)
-async def test_every_other_party_names_the_one_that_hangs(tmp_path: Path, party: str, when: str) -> None:
-    """Wherever it hangs, within the deadline of that wait and a verdict's; who only waits for it is innocent."""
-    others = [other for other in PARTIES if other != party]
-    async with scene(three(tmp_path), tmp_path) as stage:
+async def hang_one(folder: Path, party: str, when: str) -> None:
+    """A run in which one party hangs at some stage, and what the others make of it."""
+    async with scene(three(folder), folder) as stage:
         hang_when(stage, party, STAGES[when](party))
         await stage.start()
-        longest = QUICK.start + 3 * QUICK.verdict
         job_id = stage.submit(job())
-        ended = await stage.ended(job_id, *others, seconds=longest + 1.0)
-        reason = off(ended, "party.silent", party)
-        assert f"waits for {party}" in reason
+        others = [other for other in PARTIES if other != party]
+        ended = await stage.ended(job_id, *others, seconds=QUICK.start + 3 * QUICK.verdict + 1.0)
+        assert f"waits for {party}" in off(ended, "party.silent", party)
         if when != "accept" or party == BANK:  # elsewhere the one that hangs has never heard of the job
             await stage.ended(job_id)
+
+
+@pytest.mark.parametrize("when", STAGES)
+async def test_every_other_party_names_the_one_that_hangs(tmp_path: Path, when: str) -> None:
+    """Each in turn, within the deadline of that wait and a verdict's; who only waits for it is innocent."""
+    await asyncio.gather(*(hang_one(tmp_path / party, party, when) for party in PARTIES))
 
 
 async def test_a_party_that_wakes_up_late_shows_the_others_verdict(tmp_path: Path) -> None:
@@ -105,20 +110,16 @@ async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tm
 async def test_a_party_that_computes_for_ever_is_named_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its agent still answers, so it is no matter of connections."""
     enough = threading.Event()
-    original = agents.data_party.DataParty.preactivation
-
-    def stuck(self, *args, **kwargs):
-        if self is held():
-            enough.wait(10)
-        return original(self, *args, **kwargs)
 
     async with scene(three(tmp_path), tmp_path) as stage:
 
-        def held():
-            run = stage.agents[CARD]._runs.get(job().id)
-            return run.role.party if run is not None else None
+        def stuck(key: bytes, ids: Sequence[str]) -> bytes:
+            role = stage.agents[CARD]._runs[job().id].role
+            if isinstance(role, DataPartyRole) and role.data is not None and role.data.ids is ids:
+                enough.wait(10)
+            return ids_digest(key, ids)
 
-        monkeypatch.setattr(agents.data_party.DataParty, "preactivation", stuck)
+        monkeypatch.setattr("agents.data_party.ids_digest", stuck)
         try:
             reason = off(await stage.run(job()), "party.busy", CARD)
         finally:

@@ -118,8 +118,9 @@ def test_whatever_the_order_and_the_repeats_each_letter_is_read_once(data: st.Da
             letter = (await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step))["card"]
             assert np.array_equal(letter.words, words(90, step))
         assert set(await bank.hears(*sent)) == {"ack"}  # repeats of what is used already
-        assert bank.mailbox._held["card"] in {0, *range(1, 9 * 1100)}
+        assert bank.mailbox._held["card"] == 0
         assert not bank.mailbox._letters
+        assert not bank.mailbox._parts
         assert bank.problems == []
 
     in_loop(example)
@@ -142,13 +143,13 @@ async def test_a_wait_ends_with_the_last_of_its_senders() -> None:
     bank, card, notary = Party("bank"), Party("card"), Party("notary")
     waiting = asyncio.create_task(bank.mailbox.receive(Accept, ["card", "notary"], Deadline("accept", 1)))
     await asyncio.sleep(0)
-    assert bank.mailbox.waits_for == ("card", "notary")
+    assert list(bank.mailbox.waits_for) == ["card", "notary"]
     await bank.hears(*await card.says(Accept(version=1)))
-    assert bank.mailbox.waits_for == ("notary",)
+    assert list(bank.mailbox.waits_for) == ["notary"]
     assert bank.mailbox.stage == "accept"
     await bank.hears(*await notary.says(Accept(version=1)))
     assert set(await waiting) == {"card", "notary"}
-    assert bank.mailbox.waits_for == ()
+    assert list(bank.mailbox.waits_for) == []
 
 
 async def test_a_wait_that_is_overdue_names_who_is_missing() -> None:
@@ -170,7 +171,7 @@ async def test_a_cancelled_wait_leaves_the_letters_for_the_next() -> None:
     await bank.hears(*await card.says(Accept(version=1)))
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert bank.mailbox.waits_for == ()
+    assert list(bank.mailbox.waits_for) == []
     assert (await bank.mailbox.receive(Accept, ["card"], SOON))["card"].version == 1
 
 
@@ -252,8 +253,7 @@ async def test_reading_makes_room_again() -> None:
 async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -> None:
     """A body that would be too large is not begun."""
     bank, card = Party("bank"), Party("card")
-    whole = await card.says(MaskedInputs(words=words())) if card.establish() else []  # type: ignore[func-returns-value]
-    assert whole == []
+    card.establish()
     (parcel,) = await card.says(MaskedInputs(words=words()))
     assert parcel.address.endswith("/1.1")
     endless = replace(parcel, address=parcel.address[:-3] + "1.99999")

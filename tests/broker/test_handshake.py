@@ -84,19 +84,19 @@ def test_a_key_is_for_one_purpose_and_transcript() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        lambda: states(digest=b"e" * 32)["card"].hello(),
-        lambda: states(attempt=2)["card"].hello(),
-        lambda: states()["bank"].hello(),
-        lambda: HandshakeState(Identity.generate(), "card", parties(NAMES), DIGEST, 1).hello(),
-        lambda: states()["card"].hello().model_copy(update={"key": b"k" * 32}),
-        lambda: states()["card"].hello().model_copy(update={"signature": b"s" * 64}),
+        states(digest=b"e" * 32)["card"].hello(),
+        states(attempt=2)["card"].hello(),
+        states()["bank"].hello(),
+        HandshakeState(Identity.generate(), "card", parties(NAMES), DIGEST, 1).hello(),
+        states()["card"].hello().model_copy(update={"key": b"k" * 32}),
+        states()["card"].hello().model_copy(update={"signature": b"s" * 64}),
     ],
     ids=["another job", "another attempt", "another party", "another identity", "another key", "no signature"],
 )
-def test_a_hello_that_is_not_for_this_job_attempt_and_name_is_forged(other) -> None:
+def test_a_hello_that_is_not_for_this_job_attempt_and_name_is_forged(other: Handshake) -> None:
     """Nothing of an earlier run can be used again."""
     with pytest.raises(Forged):
-        states()["bank"].receive("card", other())
+        states()["bank"].receive("card", other)
 
 
 def test_a_role_is_signed_too() -> None:
@@ -124,7 +124,7 @@ def test_a_key_of_small_order_is_refused_with_its_sender_named(key: bytes) -> No
     card = sides["card"]
     signature = KEYS["card"].sign(card._statement("card", key))
     sides["bank"].receive("card", Handshake(key=key, signature=signature))
-    with pytest.raises(Forged, match="^card sent an ephemeral key of small order"):
+    with pytest.raises(Forged, match=r"^card sent an ephemeral key of small order"):
         sides["bank"].secrets()
 
 

@@ -1,6 +1,5 @@
 """Identities: sealed messages open for one receiver, from one sender, unchanged; key files stay private."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -89,16 +88,24 @@ def test_a_public_key_comes_back_from_its_text() -> None:
 def test_any_text_is_a_key_in_its_one_form_or_a_problem_that_does_not_quote_it(text: str) -> None:
     """It might be a private one, pasted by mistake."""
     for candidate in (text, "tercet-key-1:" + text):
+        problem = ""
         try:
             assert str(parse_public(candidate)) == candidate
-        except KeyProblem as problem:
-            assert len(text) < 30 or text not in str(problem)
+        except KeyProblem as found:
+            problem = str(found)
+        assert len(text) < 30 or text not in problem
 
 
 @pytest.mark.parametrize(
     "spoil",
-    [lambda t: t[:-1], lambda t: t + "A", lambda t: t.replace("1:", "2:"), lambda t: t + "=", lambda t: " " + t,
-     lambda t: t[:-1] + chr(ord(t[-1]) + 1)],
+    [
+        lambda t: t[:-1],
+        lambda t: t + "A",
+        lambda t: t.replace("1:", "2:"),
+        lambda t: t + "=",
+        lambda t: " " + t,
+        lambda t: t[:-1] + chr(ord(t[-1]) + 1),
+    ],
 )
 def test_a_text_that_is_nearly_a_key_is_none(spoil) -> None:
     """Half a paste must not become another key."""
@@ -131,7 +138,7 @@ def test_a_key_that_others_may_read_is_refused_with_the_command_that_mends_it(tm
     """It may have been read already, but the operator should know."""
     path = tmp_path / "bank.pem"
     save_identity(BANK, path)
-    os.chmod(path, mode)
+    path.chmod(mode)
     with pytest.raises(KeyProblem, match=f"chmod 600 {path}"):
         load_identity(path)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import topology
-from broker.base import MAX_NAME_BYTES, Lane
+from broker.base import MAX_NAME_BYTES, Lane, Queue
 from broker.memory_queue import matches
 from schemas.address import Round
 from schemas.messages import Message
@@ -17,7 +17,7 @@ PARTIES = ("bank", "card", "notary")
 JOBS = ("credit-0a1b2c3d", "churn-9f8e7d6c")
 
 
-def routed(exchange: str, key: str, queues: list[topology.Queue]) -> set[str]:
+def routed(exchange: str, key: str, queues: list[Queue]) -> set[str]:
     """The queues that take a routing key."""
     return {
         queue.name
@@ -26,7 +26,7 @@ def routed(exchange: str, key: str, queues: list[topology.Queue]) -> set[str]:
     }
 
 
-def all_queues() -> list[topology.Queue]:
+def all_queues() -> list[Queue]:
     """Of three parties with two jobs each, and a console."""
     queues = [topology.console_queue("bank", "console-1")]
     for party in PARTIES:

@@ -109,9 +109,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     ),
     Accept: st.builds(Accept, version=st.integers(0, 2**31)),
     Ready: st.builds(Ready, rows=counts, columns=counts),
-    Start: st.builds(
-        Start, attempt=counts, rows=counts, columns=st.lists(counts, max_size=4).map(tuple), plan=digests
-    ),
+    Start: st.builds(Start, attempt=counts, rows=counts, columns=st.lists(counts, max_size=4).map(tuple), plan=digests),
     Progress: st.builds(
         Progress,
         state=st.text(max_size=32),
@@ -145,8 +143,6 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     },
     Submit: st.builds(Submit, description=descriptions()),
     Query: st.builds(Query, job=st.none() | job_ids, cancel=st.booleans()),
-    Status: st.builds(
-        Status, jobs=st.lists(job_statuses, max_size=2).map(tuple), problem=st.none() | sentences
-    ),
+    Status: st.builds(Status, jobs=st.lists(job_statuses, max_size=2).map(tuple), problem=st.none() | sentences),
 }
 messages = st.one_of(*EACH.values())

@@ -44,8 +44,7 @@ def test_any_text_is_an_address_in_its_one_form_or_the_one_error(text: str) -> N
     """Whatever a sender writes."""
     try:
         address = parse_address(text)
-    except MalformedAddress as error:
-        assert text[:9] not in str(error) or len(text) < 9
+    except MalformedAddress:
         return
     assert str(address) == text
 
