@@ -96,6 +96,7 @@ async def simulate(
 
     async with asyncio.TaskGroup() as tasks:
         for party, (own, identity) in introduce(settings, folder).items():
+            Records(own.state / "jobs").forget(description.id)  # each simulation is a run of its own
             source = (contribute or {}).get(party, system_randomness)
             broker = office.connect(party)
             agent = Agent(own, identity, broker, contribute=source, tap=tap, finished=finished)

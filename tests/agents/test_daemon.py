@@ -398,7 +398,7 @@ class InterruptedScene(Scene):
 @asynccontextmanager
 async def interrupted(folder: Path, party: str, number: int, *, cancels: bool) -> AsyncIterator[InterruptedScene]:
     """A scene with all agents up, and an interruption to come."""
-    async with scene(three(folder), folder, make=InterruptedScene) as stage:
+    async with scene(three(folder, PATIENT), folder, make=InterruptedScene) as stage:
         assert isinstance(stage, InterruptedScene)
         stage.party, stage.number, stage.cancels = party, number, cancels
         await stage.start()
@@ -443,7 +443,7 @@ async def test_a_job_cancelled_at_any_await_ends_and_leaves_nothing(tmp_path: Pa
 async def test_an_agent_cancelled_at_any_await_and_restarted_leaves_nothing(tmp_path: Path, party: str) -> None:
     """What it was doing has failed, everybody knows, and the next job runs."""
     before = asyncio.all_tasks()
-    numbers = [3, 4, 6, 9, 12, 15, 19, 31, 55, 84]
+    numbers = [3, 5, 9, 12, 17, 31, 84]
     await asyncio.gather(*(kill_at(tmp_path / f"at {number}", party, number) for number in numbers))
     await asyncio.sleep(0.01)
     assert asyncio.all_tasks() <= before
