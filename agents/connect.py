@@ -4,13 +4,14 @@ Secrets are read here and handed on; they are in no text that this module makes.
 """
 
 import ssl
+import tomllib
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from broker.identity import require_private
+from broker.identity import read_private, require_private
 from broker.rabbitmq import RabbitBroker
-from schemas.job import Invalid, explain, read_toml
+from schemas.job import Invalid, explain
 from schemas.settings import BrokerSettings, Settings
 from schemas.strict import Written
 
@@ -46,9 +47,11 @@ def read_credentials(path: Path) -> Credentials:
     Raises:
         Invalid, KeyProblem: the file is missing, others may read it, or it holds something else.
     """
-    require_private(path, "write username and password into it")
+    content = read_private(path, "write username and password into it")
     try:
-        return Credentials.model_validate(read_toml(path))
+        return Credentials.model_validate(tomllib.loads(content.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # whose text may quote a password
+        raise Invalid(f'{path}: not TOML; write username = "..." and password = "..."') from None
     except ValidationError as error:
         raise Invalid(explain(path, error)) from None
 
@@ -57,14 +60,14 @@ def tls_context(broker: BrokerSettings) -> ssl.SSLContext | None:
     """The TLS settings for an amqps URL, with the client's certificate if there is one.
 
     Raises:
-        Invalid: a certificate or key file cannot be used.
+        Invalid, KeyProblem: a certificate or key file cannot be used, or others may read the key.
     """
     if not broker.url.startswith("amqps:"):
         return None
     try:
         context = ssl.create_default_context(cafile=None if broker.ca is None else str(broker.ca))
         if broker.certificate is not None and broker.key is not None:
-            require_private(broker.key, "give the key that belongs to the certificate")
+            require_private(broker.key, "give the key that belongs to the certificate")  # ssl reads it by its path
             context.load_cert_chain(broker.certificate, broker.key)
     except (OSError, ssl.SSLError) as error:
         raise Invalid(f"[broker] ca, certificate or key cannot be used: {error.strerror or error}") from None

@@ -8,17 +8,16 @@ import secrets
 from types import TracebackType
 from typing import Self
 
-from agents.control import control_parcel, open_control
+from agents.control import control_parcel, open_control, published_within
 from broker import topology
-from broker.base import Broker, Delivery, Parcel, Unroutable
+from broker.base import Broker, Delivery
 from broker.identity import Forged, Identity
-from schemas.address import Address, MalformedAddress, Round
+from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import MalformedMessage
 from schemas.job import JobDescription
 from schemas.messages import Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
-RETRY_SECONDS = 0.25
 
 
 class NoAgent(Exception):
@@ -31,8 +30,8 @@ class Console:
     def __init__(self, party: str, identity: Identity, broker: Broker) -> None:
         self._party, self._identity, self._broker = party, identity, broker
         self._token = f"console-{secrets.token_hex(4)}"
-        self._answers: asyncio.Queue[Status] = asyncio.Queue()
-        self._asked = 0
+        self._answer: asyncio.Future[Status] | None = None
+        self._asked = 0  # the number of the pending question, or of the last
 
     async def __aenter__(self) -> Self:
         queue = topology.console_queue(self._party, self._token)
@@ -47,13 +46,16 @@ class Console:
 
     async def _take(self, delivery: Delivery) -> None:
         try:
+            address = parse_address(delivery.parcel.address)
             message = open_control(delivery.parcel, self._identity, self._identity.public)
         except (MalformedAddress, MalformedMessage, Forged):
             await delivery.reject()  # not from our agent; its answer may still come
             return
         await delivery.ack()
-        if isinstance(message, Status):
-            self._answers.put_nowait(message)
+        # An answer to an earlier question, or to another console, is our agent's too, and the broker may repeat it.
+        asked = (address.job, address.step) == (self._token, self._asked)
+        if isinstance(message, Status) and asked and self._answer is not None and not self._answer.done():
+            self._answer.set_result(message)
 
     async def submit(self, description: JobDescription) -> Status:
         """Run a job, or learn its state."""
@@ -64,27 +66,19 @@ class Console:
         return await self._ask(Query(job=job, cancel=cancel))
 
     async def _ask(self, request: Submit | Query) -> Status:
-        address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)
         self._asked += 1
+        self._answer = asyncio.get_running_loop().create_future()
+        address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)
         key = topology.announce_key(self._token, self._party)
         parcel = control_parcel(
             request, address, self._identity, self._identity.public, routing_key=key, expires=ANSWER_SECONDS
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                while not await self._taken(parcel):
-                    await asyncio.sleep(RETRY_SECONDS)
-                return await self._answers.get()
+                await published_within(self._broker, parcel, ANSWER_SECONDS)
+                return await self._answer
         except TimeoutError:
             raise NoAgent(
                 f"{self._party}'s agent does not answer; start it with `tercet agent` and the same settings file, "
                 f"or look at its log"
             ) from None
-
-    async def _taken(self, parcel: Parcel) -> bool:
-        """Whether the agent's standing queue has it; an agent that is just starting has none yet."""
-        try:
-            await self._broker.publish(parcel, topology.lane(Round.CONTROL))
-        except Unroutable:
-            return False
-        return True

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from agents.mailbox import Deadline, Mailbox
+from agents.inbox import Deadline
+from agents.mailbox import Mailbox
 from agents.statistics import Statistics
 from broker.handshake import SessionSecrets
 from broker.identity import Identity

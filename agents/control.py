@@ -3,13 +3,19 @@
 All are sealed by long-lived identities; this module knows how they are addressed and opened, and decides nothing.
 """
 
+import asyncio
+from collections.abc import Callable
+
 from broker import topology
-from broker.base import Parcel
+from broker.base import Broker, BrokerError, Parcel
 from broker.identity import Identity, PublicIdentity
 from broker.seal import associated_data
-from schemas.address import Address, parse_address
+from schemas.address import Address, Round, parse_address
 from schemas.codec import MalformedMessage, decode, encode
 from schemas.messages import Message
+
+PUBLISH_SECONDS = 10.0
+RETRY_SECONDS = 0.25
 
 
 def control_parcel(
@@ -19,10 +25,11 @@ def control_parcel(
     receiver: PublicIdentity,
     *,
     routing_key: str,
+    run: bytes = b"",
     expires: float | None = None,
 ) -> Parcel:
-    """A sealed control message, ready to be published."""
-    associated = associated_data(str(address), message.kind)
+    """A sealed control message, ready to be published; `run` names the run whose own queue it goes to."""
+    associated = associated_data(str(address), message.kind, run)
     return Parcel(
         exchange=topology.exchange(address.sender),
         routing_key=routing_key,
@@ -48,3 +55,36 @@ def open_control(parcel: Parcel, identity: Identity, sender: PublicIdentity) -> 
     if (message.kind, message.round, message.item) != (parcel.kind, address.round, address.item):
         raise MalformedMessage("its address belongs to another kind of message")
     return message
+
+
+async def published(broker: Broker, parcel: Parcel) -> bool:
+    """Whether a queue has the parcel now.
+
+    Raises:
+        BrokerError: it never will: the broker refuses.
+    """
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await broker.publish(parcel, topology.lane(Round.CONTROL))
+    except TimeoutError:  # the broker takes nothing at the moment
+        return False
+    except BrokerError as error:
+        if not error.transient:
+            raise
+        return False
+    return True
+
+
+async def published_within(
+    broker: Broker, parcel: Parcel, seconds: float, wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Publish until a queue has the parcel, or it is no longer wanted: an agent that is just starting has none yet.
+
+    Raises:
+        TimeoutError: nobody took it in time.
+    """
+    async with asyncio.timeout(seconds):
+        while wanted():
+            if await published(broker, parcel):
+                return
+            await asyncio.sleep(RETRY_SECONDS)

@@ -5,7 +5,6 @@ gone with the run, and only the record stays.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -13,23 +12,25 @@ from typing import Any
 import structlog
 
 from agents import logs
-from agents.context import ATTEMPT, system_randomness
-from agents.control import control_parcel, open_control
+from agents.announcer import Announcer
+from agents.context import system_randomness
 from agents.mailbox import Tap
+from agents.policy import check_policy
 from agents.problems import JobProblem
+from agents.queues import clear_queues
+from agents.reception import Reception
 from agents.records import Record, Records
-from agents.run import JobRun, Services, clear_queues
-from agents.states import TERMINAL, State
+from agents.run import JobRun, Services
+from agents.states import NEXT, TERMINAL, State
 from broker import topology
-from broker.base import Broker, BrokerError, Delivery, Parcel
-from broker.identity import Forged, Identity, PublicIdentity, parse_public
-from schemas.address import Address, MalformedAddress, Round, parse_address
-from schemas.codec import MalformedMessage
+from broker.base import Broker, BrokerError
+from broker.identity import Identity
+from schemas.address import Round
 from schemas.job import JobDescription
-from schemas.messages import Job, JobStatus, Member, Message, Query, Status, Submit
+from schemas.messages import Job, JobStatus, Query, Status, Submit
 from schemas.settings import Settings
 
-RETRY_SECONDS = 0.25  # between attempts to reach a party that has no standing queue yet
+MOST_LISTED = 200  # jobs in one answer, the latest
 
 
 class Agent:
@@ -45,16 +46,18 @@ class Agent:
         tap: Tap | None = None,
         finished: Callable[[JobRun], None] = lambda _: None,
     ) -> None:
-        """`finished` is handed each run as it ends, before it is forgotten; `tap` sees what is sent. Both are for tests
-        and for the simulator, `contribute` for tests alone.
-        """
+        """`tap` and `finished`, which is handed each run as it ends, are for the simulator, `contribute` for tests."""
         self.settings, self._identity, self._finished = settings, identity, finished
         self._services = Services(settings, identity, broker, contribute, tap)
         self._broker = broker
         self._records = Records(settings.state / "jobs")
         self._runs: dict[str, JobRun] = {}
         self._known: dict[str, JobStatus] = {}  # the last of each job that is not running
-        self._run_ids: dict[str, bytes] = {}  # of each job, to tell a repeated announcement from another run
+        self._jobs: dict[str, Job] = {}  # the latest run of each id, to tell a repeated announcement from another run
+        self._heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
+        self._announcer = Announcer(settings, identity, broker)
+        self._reception = Reception(settings, identity, broker, self._take, self._console)
+        self._idle = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._draining = False
         self.ready = asyncio.Event()
@@ -83,7 +86,7 @@ class Agent:
             running = self._recall()
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
-            consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
+            consumer = await self._broker.consume(queue.name, self._reception.deliver, topology.lane(Round.CONTROL))
             self._fail(running)  # now that no other agent of this name can be at work on them
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
@@ -108,26 +111,40 @@ class Agent:
         for path in strange:
             self._log.warning("a file among the job records is none", path=str(path))
         self._known |= {record.job.id: record.status for record in records}
-        self._run_ids |= {record.job.id: record.job.run for record in records}
-        return [record for record in records if record.status.state not in TERMINAL]
+        self._jobs |= {record.job.id: record.job for record in records}
+        return [record for record in records if record.status.state not in TERMINAL or not record.cleared]
 
     def _fail(self, running: list[Record]) -> None:
         problem = JobProblem(
             "agent.restarted", self.me, f"{self.me}'s agent was restarted while the job ran; submit it with --again"
         )
         for record in running:
-            self._log.warning("job was running before the restart", job=record.job.id)
-            self._begin(record.job, record.status.submitted, problem, State(record.status.state))
+            if record.status.state not in NEXT:
+                self._log.warning("a job's record is in no known state", job=record.job.id)
+            elif record.status.state in TERMINAL:
+                self._spawn(self._clear(record))
+            else:
+                self._log.warning("job was running before the restart", job=record.job.id)
+                self._begin(record.job, record.status.submitted, problem, State(record.status.state))
+
+    async def _clear(self, record: Record) -> None:
+        """Remove queues that an ended job has left, the broker being away at its end."""
+        try:
+            await clear_queues(self._broker, self.settings, record.job.id)
+        except BrokerError as error:
+            self._log.warning("queues are left at the broker", job=record.job.id, why=str(error))
+        else:
+            self._records.write(record.model_copy(update={"cleared": True}))
 
     async def _drain(self) -> None:
         self._draining = True
         deadline = self.settings.deadlines.drain
-        if self._runs:
-            self._log.info("leaving when the running jobs are over", jobs=sorted(self._runs), seconds=deadline)
+        if not self._runs:
+            return
+        self._log.info("leaving when the running jobs are over", jobs=sorted(self._runs), seconds=deadline)
         try:
             async with asyncio.timeout(deadline):
-                while self._runs:
-                    await asyncio.sleep(RETRY_SECONDS)
+                await self._idle.wait()
         except TimeoutError:
             for run in self._runs.values():
                 run.stop(JobProblem("agent.stopped", self.me, f"{self.me}'s agent was stopped by its operator"))
@@ -140,37 +157,18 @@ class Agent:
         Raises:
             JobProblem: this party cannot announce the job; nothing was sent.
         """
-        if description.id in self._runs or description.id in self._known:
+        known = self._jobs.get(description.id)
+        if known is not None and known.description != description:
+            raise JobProblem("job.known", self.me, "another job has the same id; give this one another name")
+        if known is not None:
             return self.status(description.id)[0]
-        job = self._announcement(description)
+        self._may_begin()
+        job = self._announcer.announcement(description)
         run = self._begin(job, _now())
         for party in description.parties:
             if party != self.me:
-                self._spawn(self._announce(job, party))
+                self._spawn(self._announcer.announce(job, party, lambda: self._runs.get(job.id) is run))
         return run.status()
-
-    def _announcement(self, description: JobDescription) -> Job:
-        keys = {name: partner.key for name, partner in self.settings.partners.items()}
-        keys[self.me] = str(self._identity.public)
-        self._may_begin()
-        if self.me not in description.parties:
-            raise JobProblem(
-                "job.members", self.me, f"{self.me} has no part in the job; submit it at one of its parties"
-            )
-        unknown = [party for party in description.parties if party not in keys]
-        if unknown:
-            raise JobProblem(
-                "policy.partner",
-                self.me,
-                f"{self.me}'s settings name no partner {unknown[0]!r}: add its key, or mend the job",
-            )
-        members = tuple(
-            Member(name=party, role="helper" if party == description.helper else "data", key=keys[party])
-            for party in description.parties
-        )
-        return Job(
-            id=description.id, run=secrets.token_bytes(32), description=description, members=members, submitter=self.me
-        )
 
     def _may_begin(self) -> None:
         if self._draining:
@@ -184,70 +182,48 @@ class Agent:
         self, job: Job, submitted: str, problem: JobProblem | None = None, state: State = State.RECEIVED
     ) -> JobRun:
         run = JobRun(job, self._services, submitted, self._write, state)
-        self._runs[job.id], self._run_ids[job.id] = run, job.run
+        self._runs[job.id], self._jobs[job.id] = run, job
+        self._idle.clear()
         self._write(run)
         self._spawn(self._execute(run, problem))
         return run
 
     async def _execute(self, run: JobRun, problem: JobProblem | None) -> None:
-        if problem is not None:
-            await clear_queues(self._services, run.job)  # what is in them is sealed for keys that are gone
         try:
+            if problem is not None:  # what is in its queues is sealed for keys that are gone
+                await clear_queues(self._broker, self.settings, run.job.id)
             await run.execute(problem)
+        except BrokerError as error:
+            self._log.error("the broker failed a job at its end", job=run.job.id, why=str(error))
+        except Exception:  # noqa: BLE001 - a bug of ours ends one job, not all of them
+            self._log.exception("an error of our own", job=run.job.id)
         finally:
-            self._known[run.job.id] = run.status()
-            del self._runs[run.job.id]
-            self._write(run)
+            self._close(run)
+
+    def _close(self, run: JobRun) -> None:
+        """Forget the run and keep what is known of it; a run that took precedence begins now."""
+        job = run.job.id
+        run.give_up()
+        self._known[job] = run.status()
+        del self._runs[job]
+        self._write(run)
+        if not self._runs:
+            self._idle.set()
+        heir = self._heirs.pop(job, None)
+        if heir is None or self._draining:
             self._finished(run)
+        else:
+            self._begin(heir, _now())
 
     def _write(self, run: JobRun) -> None:
         try:
-            self._records.write(Record(job=run.job, status=run.status()))
+            self._records.write(Record(job=run.job, status=run.status(), cleared=run.cleared))
         except OSError as error:
             self._log.error("a job's record cannot be written", job=run.job.id, why=error.strerror)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._tasks is not None
         self._tasks.create_task(work)
-
-    async def _announce(self, job: Job, party: str) -> None:
-        """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
-        deadline = self.settings.deadlines.accept
-        parcel = self._letter(job, job, party, topology.announce_key(job.id, party))
-        try:
-            async with asyncio.timeout(deadline):
-                while job.id in self._runs and not await self._published(parcel):
-                    await asyncio.sleep(RETRY_SECONDS)
-        except TimeoutError:
-            self._log.warning("a job could not be announced", job=job.id, partner=party)
-
-    async def _decline(self, job: Job) -> None:
-        """Another run under the id of a job that is known here: say so to its parties, and leave ours as it is."""
-        self._log.warning("job declined", why="another run of this id is known", job=job.id, submitter=job.submitter)
-        failure = JobProblem(
-            "job.known",
-            job.submitter,
-            f"{self.me} knows this job from another submission already; {job.submitter} can submit it with --again",
-        ).failure(State.RECEIVED, verdict=False)
-        for party in job.description.parties:
-            if party in self.settings.partners:
-                key = topology.routing_key(job.id, Round.CONTROL, party)
-                await self._published(self._letter(job, failure, party, key))
-
-    def _letter(self, job: Job, message: Message, party: str, routing_key: str) -> Parcel:
-        address = Address(job.id, ATTEMPT, Round.CONTROL, message.item, 0, 0, self.me, party)
-        key = parse_public(self.settings.partners[party].key)
-        expires = self.settings.deadlines.accept
-        return control_parcel(message, address, self._identity, key, routing_key=routing_key, expires=expires)
-
-    async def _published(self, parcel: Parcel) -> bool:
-        try:
-            await self._broker.publish(parcel, topology.lane(Round.CONTROL))
-        except BrokerError as error:
-            if not error.transient:
-                raise
-            return False
-        return True
 
     def cancel(self, job: str) -> None:
         """End a running job at every party."""
@@ -259,56 +235,39 @@ class Agent:
         known = self._known | {name: run.status() for name, run in self._runs.items()}
         if job is not None:
             return (known[job],) if job in known else ()
-        return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True))
+        return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED])
 
-    # --- the standing queue
-
-    async def _deliver(self, delivery: Delivery) -> None:
-        try:
-            address = parse_address(delivery.parcel.address)
-            message = open_control(delivery.parcel, self._identity, self._key_of(address))
-        except (MalformedAddress, MalformedMessage, Forged) as error:
-            self._log.warning(
-                "message refused", why=str(error), sender=delivery.parcel.sender[:32], kind=delivery.parcel.kind[:32]
-            )
-            await delivery.reject()
-            return
-        await delivery.ack()
-        await self._handle(address, message)
-
-    def _key_of(self, address: Address) -> PublicIdentity:
-        if address.receiver != self.me:
-            raise Forged("it is addressed to another party")
-        if address.sender == self.me:
-            return self._identity.public
-        if address.sender not in self.settings.partners:
-            raise Forged(f"{address.sender} is no partner in these settings")
-        return parse_public(self.settings.partners[address.sender].key)
-
-    async def _handle(self, address: Address, message: Message) -> None:
-        match message:
-            case Job() if address.sender == message.submitter != self.me:
-                self._take(message)
-            case Submit() | Query() if address.sender == self.me:
-                await self._answer(address, self._console(message))
-            case _:
-                self._log.warning("message refused", why="not for the standing queue", sender=address.sender)
+    # --- what comes in
 
     def _take(self, job: Job) -> None:
         """A partner's job."""
-        if job.id != job.description.id or self._run_ids.get(job.id) == job.run:
-            self._log.info("job is known already, or has another id than its description", job=job.id[:64])
-            return
-        if job.id in self._run_ids:
-            self._spawn(self._decline(job))
-            return
+        known, running = self._jobs.get(job.id), self._runs.get(job.id)
+        if job.id != job.description.id or (known is not None and known.run == job.run):
+            self._log.info("job is known already, or has another id than its description", job=job.id)
+        elif known is None:
+            self._log.info("job announced", job=job.id, submitter=job.submitter)
+            self._begin(job, _now(), self._obstacle())
+        elif not self._allowed(job):
+            self._log.warning("job refused", job=job.id, submitter=job.submitter)
+        elif running is None or not running.may_yield or known.description != job.description:
+            self._spawn(self._announcer.decline(job))
+        elif _precedence(job) < _precedence(known):
+            self._heirs[job.id] = job
+            running.supersede()
+
+    def _obstacle(self) -> JobProblem | None:
         try:
             self._may_begin()
-            problem = None
-        except JobProblem as busy:
-            problem = busy
-        self._log.info("job announced", job=job.id, submitter=job.submitter)
-        self._begin(job, _now(), problem)
+        except JobProblem as problem:
+            return problem
+        return None
+
+    def _allowed(self, job: Job) -> bool:
+        try:
+            check_policy(job, self.settings, self._identity)
+        except JobProblem:
+            return False
+        return True
 
     def _console(self, request: Submit | Query) -> Status:
         if isinstance(request, Submit):
@@ -322,17 +281,11 @@ class Agent:
         unknown = request.job is not None and not jobs
         return Status(jobs=jobs, problem=f"{self.me} knows no job {request.job}" if unknown else None)
 
-    async def _answer(self, request: Address, status: Status) -> None:
-        address = request._replace(item=status.item, sender=self.me, receiver=self.me)
-        parcel = control_parcel(
-            status,
-            address,
-            self._identity,
-            self._identity.public,
-            routing_key=topology.console_key(request.job, self.me),
-        )
-        await self._published(parcel)  # a console that has gone needs no answer
-
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _precedence(job: Job) -> tuple[bool, bytes]:
+    """Of two runs of one job, announced at the same time by two parties, everybody keeps the same: the lesser."""
+    return job.submitter != job.description.label, job.run

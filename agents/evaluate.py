@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 def metrics(model: str, labels: Floats, scores: Floats) -> dict[str, float]:
-    """AUC and log-loss of a classifier (centred labels, log-odds), R2 and RMSE of a regression; both of shape (rows,)."""
+    """AUC and log-loss of a classifier (centred labels, log-odds), R2 and RMSE of a regression; both (rows,)."""
     if model == "linear":
         return {"r2": float(r2_score(labels, scores)), "rmse": float(root_mean_squared_error(labels, scores))}
     classes = (labels > 0).astype(int)

@@ -66,7 +66,7 @@ class HelperRole:
                 raise JobProblem(
                     "training.diverged",
                     context.job.submitter,
-                    f"{diverged}; run the job again with a smaller rate (step {step.index} of the job)",
+                    f"step {step.index}: {diverged.reason}; run the job again with a smaller rate or a faster decay",
                 ) from None
             for number, words in answers.items():
                 await self._send(MaskedActivation(words=words), number, step)

@@ -171,7 +171,7 @@ async def _shake_hands(context: JobContext) -> None:
         context.secrets = state.secrets()
     except Forged as error:  # a key of small order; the text names its sender
         raise JobProblem("handshake.key", str(error).split(" ", 1)[0], str(error)) from None
-    context.mailbox.establish(SessionSeal(context.secrets, context.me))
+    await context.mailbox.establish(SessionSeal(context.secrets, context.me))
 
 
 def _or_blame(sender: str, check: Callable[[str, T], None], message: T) -> None:

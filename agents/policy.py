@@ -55,8 +55,8 @@ def _check_keys(job: Job, settings: Settings, identity: Identity) -> None:
             raise JobProblem(
                 "policy.key",
                 job.submitter,
-                f"{job.submitter} and {settings.party} hold different keys of {member.name}: compare both settings with "
-                f"what `tercet keygen` printed at {member.name}",
+                f"{job.submitter} and {settings.party} hold different keys of {member.name}: compare both settings "
+                f"with what `tercet keygen` printed at {member.name}",
             )
 
 
@@ -70,7 +70,7 @@ def _check_role(job: Job, settings: Settings, _: Identity) -> None:
         raise JobProblem(
             "policy.role",
             job.submitter,
-            f'{me}\'s settings say role = "{settings.role}", but {job.submitter}\'s job names {me} as '
+            f"{me}'s settings say role = \"{settings.role}\", but {job.submitter}'s job names {me} as "
             f"{'its helper' if me == description.helper else 'a data party'}: correct `helper` or [tables] in the job",
         )
     if me == description.helper:

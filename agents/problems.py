@@ -24,7 +24,7 @@ class JobProblem(Exception):
 
     def failure(self, stage: str, *, verdict: bool) -> Failure:
         """The message that tells the other parties."""
-        return Failure(code=self.code, stage=stage, culprit=self.culprit, reason=self.reason, verdict=verdict)
+        return Failure(code=self.code, stage=stage, culprit=self.culprit, reason=self.reason[:2000], verdict=verdict)
 
 
 @dataclass

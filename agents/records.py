@@ -18,6 +18,7 @@ class Record(Strict):
 
     job: Job
     status: JobStatus
+    cleared: bool = False  # no queue of the job is left at the broker
 
 
 class Records:
@@ -27,12 +28,19 @@ class Records:
         self._folder = folder
 
     def write(self, record: Record) -> None:
-        """Replace a job's record in one step."""
+        """Replace a job's record in one step.
+
+        Raises:
+            OSError: the disk does not take it; the record is as it was before.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")  # readable for the owner only
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(record.model_dump_json())
-        Path(temporary).replace(self._folder / f"{record.job.id}.json")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(record.model_dump_json())
+            Path(temporary).replace(self._folder / f"{record.job.id}.json")
+        finally:
+            Path(temporary).unlink(missing_ok=True)  # a disk that is full is not filled further
 
     def forget(self, job: str) -> None:
         """Remove a job's record, if there is one."""

@@ -1,9 +1,13 @@
 """The end of a job at a data party: open its own block if the job says so, and write the model part to disk.
 
+A part lies in a hidden folder until every party has released: whoever ends the job then calls `keep`, or `discard`.
 Under release = "owners" each party receives the others' shares of its own block and nothing else, the label party the
 intercept's as well; under "shared" nobody receives anything.
 """
 
+import asyncio
+import os
+import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +19,7 @@ from agents.problems import JobProblem
 from mpc.data_party import Shares
 from mpc.ring import total
 from schemas.messages import InterceptShare, WeightShare
+from schemas.settings import Settings
 from schemas.tensor import Words
 from tables.encoding import Encoding, LabelScaling
 
@@ -52,7 +57,11 @@ async def _opened(context: JobContext, model: type[WeightShare | InterceptShare]
 
 
 async def save_part(context: JobContext, encoding: Encoding, scaling: LabelScaling | None, arrays: Arrays) -> Path:
-    """Write the part under the party's state folder and return its folder."""
+    """Write the part to its hidden folder and return that; a save that fails or is cancelled leaves nothing there.
+
+    Raises:
+        JobProblem: the disk does not take it.
+    """
     job, plan = context.description, context.ready_plan
     part = ModelPart(
         job=context.job.id,
@@ -70,10 +79,54 @@ async def save_part(context: JobContext, encoding: Encoding, scaling: LabelScali
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )
-    folder = context.settings.state / "models" / context.job.id
+    folder = unreleased(context.settings, context.job.id)
+    saving = asyncio.ensure_future(context.compute(model_part.save, folder, part, arrays))
     try:
-        await context.compute(model_part.save, folder, part, arrays)
+        await asyncio.shield(saving)
     except OSError as error:
+        discard(folder)
         public = f"{context.me} cannot write its model part to its disk"
         raise JobProblem("disk.write", context.me, public, f"{folder}: {error.strerror}") from None
+    except asyncio.CancelledError:
+        await asyncio.wait([saving])  # a thread cannot be cancelled, and would write on
+        discard(folder)
+        raise
     return folder
+
+
+def unreleased(settings: Settings, job: str) -> Path:
+    """Where a job's part lies until every party has released; job ids begin with no dot."""
+    return settings.state / "models" / f".{job}"
+
+
+def keep(folder: Path) -> Path:
+    """Move a part from its hidden folder to its lasting place, in one step, and return that: models/<job>.
+
+    A part that an earlier run of the same job left there makes way.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    place = folder.with_name(folder.name.removeprefix("."))
+    earlier = folder.with_name(f"{folder.name}.earlier")
+    discard(earlier)
+    if place.exists():
+        place.rename(earlier)
+    folder.rename(place)
+    _flush(place.parent)
+    discard(earlier)
+    return place
+
+
+def discard(folder: Path) -> None:
+    """Remove a part that is not to be kept, if there is one."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """When this returns, the names in the folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,30 +9,30 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
 from agents import lifecycle, logs
 from agents.context import ATTEMPT, JobContext, system_randomness
 from agents.data_party import DataPartyRole
+from agents.ending import Cancelled, Ending, Failing, Hearing, Late, Superseded, Told, broker_problem, first_error
 from agents.helper import HelperRole
 from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
-from agents.problems import BROKER, JobProblem, Overdue
+from agents.problems import JobProblem, Overdue
+from agents.queues import clear_queues, open_queues
 from agents.states import TERMINAL, State, move
-from agents.verdict import Report, late
-from broker import topology
+from agents.verdict import Report
 from broker.base import Broker, BrokerError, Consumer
 from broker.identity import Identity, parse_public
 from broker.outbox import Outbox, Undeliverable
-from schemas.address import Address, Round, parse_address
+from schemas.address import Address, Round
 from schemas.messages import Cancel, Failure, Job, JobStatus, Message, PartyStatus, Progress
 from schemas.settings import Settings
 
-OVERDUE = 2**31  # the number of the last heartbeat: beyond all others
-MISSED_HEARTBEATS = 4  # after so many without a word, a party counts as silent
+EARLY_BYTES = 2**20  # beside one batch of pre-activations, what a faster party may say before our handshake is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +44,6 @@ class Services:
     broker: Broker
     contribute: Callable[[], bytes] = system_randomness
     tap: Tap | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A wait has outlived its deadline: here, or at the party that reported it."""
-
-    reporter: str
-    deadline: str
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Another party says that the job is off."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """A person wants the job off: at this party, or at another that says so."""
-
-    here: bool
-
-
-Ending = Path | None | JobProblem | Late | Told | Cancelled
 
 
 class JobRun:
@@ -91,16 +66,17 @@ class JobRun:
         self.failure: Failure | None = None
         self.detail: str | None = None
         self.model_part: Path | None = None
+        self.cleared = False  # no queue of the job is left at the broker
         settings, loop = services.settings, asyncio.get_running_loop()
         self._log = structlog.get_logger()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"maths {job.id}")
         self._outbox = Outbox(services.broker, max_bytes=settings.limits.in_flight_mib * 2**20)
         self._consumers: list[Consumer] = []
-        self._heard: dict[str, tuple[float, Progress]] = {}
-        self._overdue: dict[str, str] = {}  # each party's deadline that has passed
+        self._beats = count(1)  # numbers the heartbeats, so that an old one says nothing
         self._waits_for: tuple[str, ...] = ()  # as it was when the end began
         self._over: asyncio.Future[Ending] = loop.create_future()
         self._verdict: asyncio.Future[Failure] = loop.create_future()
+        self._hearing = Hearing(job.description.label, job.description.parties, self._on_verdict)
         self.context = self._make_context()
         self.role: HelperRole | DataPartyRole | None = None  # once the policy has found that the job fits it
 
@@ -112,13 +88,15 @@ class JobRun:
         partners = {name: p.key for name, p in settings.partners.items() if keys.get(name) == p.key}
         mailbox = Mailbox(
             Address(job.id, ATTEMPT, Round.CONTROL, "", 0, 0, settings.party, ""),
-            services.identity,
-            {name: parse_public(key) for name, key in partners.items()},
-            self._outbox,
-            settings.limits,
-            self._on_control,
-            self._end,
-            services.tap,
+            run=job.run,
+            early_bytes=EARLY_BYTES + 16 * job.description.training.batch,
+            identity=services.identity,
+            partners={name: parse_public(key) for name, key in partners.items()},
+            outbox=self._outbox,
+            limits=settings.limits,
+            on_control=self._on_control,
+            on_problem=self._end,
+            tap=services.tap,
         )
         return JobContext(job, settings, services.identity, mailbox, self._executor, self._log, services.contribute)
 
@@ -127,9 +105,10 @@ class JobRun:
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
         logs.of_job(self.context.me, self.job.id, ATTEMPT, self.context.statistics)
-        if ending is not None:
-            self._end(ending)
         try:
+            if ending is not None:
+                await self._open_queues()  # to hear the verdict
+                self._end(ending)
             async with asyncio.TaskGroup() as tasks:
                 helpers = [tasks.create_task(self._heartbeat()), tasks.create_task(self._watch_outbox())]
                 work = tasks.create_task(self._work())
@@ -150,22 +129,18 @@ class JobRun:
             self._enter(State.ACCEPTED)
             self._end(await lifecycle.live(self.context, role, self._enter))
         except* JobProblem as group:
-            self._end(_first(group))
+            self._end(first_error(group))
         except* Overdue as group:
-            overdue: Overdue = _first(group)
-            self._overdue.setdefault(self.context.me, overdue.deadline)
-            self._end(Late(self.context.me, overdue.deadline), overdue.waits_for)
-        except* Undeliverable as group:
-            self._end(self._unreachable(_first(group)))
+            overdue: Overdue = first_error(group)
+            self._end(self._hearing.complain(self.context.me, overdue.deadline), overdue.waits_for)
         except* BrokerError as group:
-            self._end(self._broker_problem(_first(group)))
+            self._end(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
-            self._log.exception("an error of our own")
-            self._end(JobProblem("agent.error", self.context.me, f"{self.context.me}'s agent met an error of its own"))
+            self._own_error()
 
-    def _broker_problem(self, error: BrokerError) -> JobProblem:
-        me = self.context.me
-        return JobProblem("transport.broker", BROKER, f"the broker does not serve {me}; see {me}'s log", str(error))
+    def _own_error(self) -> None:
+        self._log.exception("an error of our own")
+        self._end(JobProblem("agent.error", self.context.me, f"{self.context.me}'s agent met an error of its own"))
 
     def _end(self, ending: Ending, waits_for: tuple[str, ...] | None = None) -> None:
         """The first end counts."""
@@ -178,24 +153,19 @@ class JobRun:
         self._log.info("state", state=state)
         self._changed(self)
 
-    # --- queues
-
     async def _open_queues(self) -> None:
-        broker, me = self._services.broker, self.context.me
-        rounds = topology.ROUNDS[self._services.settings.role]
         senders = [party for party in self.context.others if party in self._services.settings.partners]
-        queues = {round_: topology.job_queue(me, self.job.id, round_, senders) for round_ in rounds}
-        await asyncio.gather(*(broker.declare(queue) for queue in queues.values()))
-        for round_, queue in queues.items():
-            consumer = await broker.consume(queue.name, self.context.mailbox.deliver, topology.lane(round_))
-            self._consumers.append(consumer)
+        deliver = self.context.mailbox.deliver
+        services = self._services
+        await open_queues(services.broker, services.settings, self.job.id, senders, deliver, opened=self._consumers)
 
     async def _leave(self) -> None:
         """Give back what the job had: queues, consumers, the thread."""
         try:
             await self._outbox.close()
             await asyncio.gather(*(consumer.cancel() for consumer in self._consumers))
-            await clear_queues(self._services, self.job)
+            await clear_queues(self._services.broker, self._services.settings, self.job.id)
+            self.cleared = True
         except BrokerError as error:
             self._log.warning("queues are left at the broker", why=str(error))
         finally:
@@ -204,26 +174,23 @@ class JobRun:
     # --- what others say, and what we say of ourselves
 
     def _on_control(self, sender: str, message: Message) -> None:
-        match message:
-            case Progress():
-                self._heard[sender] = (time.monotonic(), message)
-                if message.overdue is not None:
-                    self._overdue.setdefault(sender, message.overdue)
-                    self._end(Late(sender, message.overdue))
-            case Failure():
-                if message.verdict and sender == self.context.description.label and not self._verdict.done():
-                    self._verdict.set_result(message)
-                self._end(Told(message))
-            case Cancel():
-                self._end(Cancelled(here=False))
+        ending = self._hearing.take(sender, message)
+        if ending is not None:
+            self._end(ending)
+
+    def _on_verdict(self, failure: Failure) -> None:
+        if not self._verdict.done():
+            self._verdict.set_result(failure)
 
     async def _heartbeat(self) -> None:
-        beat = 0
         while True:
-            await self._tell(self._progress(), required=False, number=(beat := beat + 1))
+            await self._beat()
             await asyncio.sleep(self._services.settings.deadlines.heartbeat)
 
-    def _progress(self, overdue: str | None = None) -> Progress:
+    async def _beat(self) -> None:
+        await self._tell(self._progress(), required=False, number=next(self._beats))
+
+    def _progress(self) -> Progress:
         statistics, mailbox = self.context.statistics, self.context.mailbox
         return Progress(
             state=self.state,
@@ -233,7 +200,7 @@ class JobRun:
             stage=mailbox.stage[:64],
             waits_for=self._waits_for or mailbox.waits_for,
             interval=self._services.settings.deadlines.heartbeat,
-            overdue=overdue,
+            overdue=self._hearing.overdue.get(self.context.me),
         )
 
     async def _tell(self, message: Message, *, required: bool, number: int = 0) -> None:
@@ -247,20 +214,10 @@ class JobRun:
     async def _watch_outbox(self) -> None:
         try:
             await asyncio.shield(self._outbox.failed)
-        except Undeliverable as error:
-            self._end(self._unreachable(error))
         except BrokerError as error:
-            self._end(self._broker_problem(error))
-
-    def _unreachable(self, error: Undeliverable) -> JobProblem:
-        receiver = parse_address(error.address).receiver
-        return JobProblem(
-            "party.unreachable",
-            receiver,
-            f"{receiver} takes no messages of this job (deadline {error.deadline_name!r} at {self.context.me}): its agent is "
-            f"not running, does not know {self.context.me}, or has left the job",
-            str(error),
-        )
+            self._end(broker_problem(error, self.context.me))
+        except Exception:  # noqa: BLE001 - as in `_work`
+            self._own_error()
 
     # --- how it ends
 
@@ -275,12 +232,15 @@ class JobRun:
                 await self._tell(Cancel(), required=ending.here)
                 await self._drain("verdict")
                 self._enter(State.CANCELLED)
+            case Superseded():
+                self._log.info("another run of this job has precedence")
+                self._enter(State.CANCELLED)
             case part:
                 self.model_part = part
                 await self._drain("release")
                 self._enter(State.DONE)
 
-    async def _judge(self, ending: JobProblem | Late | Told) -> Failure:
+    async def _judge(self, ending: Failing) -> Failure:
         """The one reason that every party shows."""
         self.detail = ending.detail if isinstance(ending, JobProblem) else None
         if self.context.leads:
@@ -293,7 +253,7 @@ class JobRun:
         elif isinstance(ending, Told):  # its sender may be one of those who cannot speak to the label party
             await self._tell(ending.failure.model_copy(update={"verdict": False}), required=False)
         elif isinstance(ending, Late) and ending.reporter == self.context.me:
-            await self._tell(self._progress(overdue=ending.deadline), required=False, number=OVERDUE)
+            await self._beat()
         try:
             async with asyncio.timeout(self.context.deadline("verdict").seconds):
                 return await asyncio.shield(self._verdict)
@@ -306,27 +266,9 @@ class JobRun:
         except TimeoutError as error:
             self._log.warning("not everybody was told", why=str(error))
 
-    def _judgement(self, ending: JobProblem | Late | Told) -> Failure:
-        stage = str(self.state)
-        match ending:
-            case Told():
-                return ending.failure
-            case Late():
-                order = self.context.description.parties
-                # Where several complain at once and no verdict comes, all begin with the same complaint.
-                reporter = next(party for party in order if party in self._overdue)
-                return late(self._reports(), reporter, self._overdue[reporter], order).failure(stage, verdict=False)
-            case JobProblem():
-                return ending.failure(stage, verdict=False)
-
-    def _reports(self) -> dict[str, Report]:
-        now = time.monotonic()
-        reports = {
-            party: Report(progress.stage, progress.waits_for)
-            for party, (heard, progress) in self._heard.items()
-            if now - heard <= MISSED_HEARTBEATS * progress.interval
-        }
-        return reports | {self.context.me: Report(self.context.mailbox.stage, self._waits_for)}
+    def _judgement(self, ending: Failing) -> Failure:
+        own = Report(self.context.mailbox.stage, self._waits_for)
+        return self._hearing.judgement(ending, self.context.me, own, str(self.state))
 
     # --- from outside
 
@@ -337,6 +279,23 @@ class JobRun:
     def stop(self, problem: JobProblem) -> None:
         """This agent cannot go on with it."""
         self._end(problem)
+
+    def give_up(self) -> None:
+        """An error of ours kept the job from ending in order; it has failed here."""
+        if self.state not in TERMINAL:
+            self.failure = JobProblem(
+                "agent.error", self.context.me, f"{self.context.me}'s agent met an error of its own"
+            ).failure(self.state, verdict=False)
+            self.state = State.FAILED
+
+    def supersede(self) -> None:
+        """Another run of the same job takes this one's place; nobody needs to be told."""
+        self._end(Superseded())
+
+    @property
+    def may_yield(self) -> bool:
+        """Whether another run could still take this one's place: not all parties have agreed to it yet."""
+        return self.state in {State.RECEIVED, State.ACCEPTED, State.READY}
 
     def status(self) -> JobStatus:
         """What this party knows of the job."""
@@ -352,7 +311,7 @@ class JobRun:
                 waits_for=progress.waits_for,
                 heard=round(now - heard, 1),
             )
-            for party, (heard, progress) in {self.context.me: mine, **self._heard}.items()
+            for party, (heard, progress) in {self.context.me: mine, **self._hearing.heard}.items()
         )
         ended = self.state in TERMINAL
         return JobStatus(
@@ -378,19 +337,3 @@ class JobRun:
             detail=self.detail,
             model_part=str(self.model_part) if self.model_part else None,
         )
-
-
-async def clear_queues(services: Services, job: Job) -> None:
-    """Delete this party's queues of a job, with what is in them."""
-    settings = services.settings
-    names = [topology.job_queue_name(settings.party, job.id, r) for r in topology.ROUNDS[settings.role]]
-    await asyncio.gather(*(services.broker.delete(name) for name in names))
-
-
-E_ = TypeVar("E_", bound=BaseException)
-
-
-def _first(group: BaseExceptionGroup[E_]) -> E_:
-    """The first error of a group, however deep."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -61,7 +61,7 @@ def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple
     identities = {party: Identity.generate() for party in settings}
     introduced = {}
     for party, own in settings.items():
-        partners = {p: Partner(key=str(i.public)) for p, i in identities.items() if p != party}
+        partners = {p: Partner(key=str(i.public), may_submit=True) for p, i in identities.items() if p != party}
         changes = {"partners": partners, "state": folder / party}
         introduced[party] = (own.model_copy(update=changes), identities[party])
     return introduced

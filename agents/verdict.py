@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from agents.problems import BROKER, JobProblem
 
+MOST_LINKS = 4  # of a chain, in a sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -71,4 +73,5 @@ def _chain(reports: Mapping[str, Report], start: str) -> str:
         for party in _reachable(reports, start)
         if party in reports and reports[party].waits_for
     ]
-    return ", ".join(links) or f"{start} waits for nobody"
+    shown = ", ".join(links[:MOST_LINKS]) + (", and so on" if len(links) > MOST_LINKS else "")
+    return shown or f"{start} waits for nobody"

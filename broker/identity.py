@@ -1,4 +1,4 @@
-"""Long-lived identities: an Ed25519 key that signs, and an X25519 key derived from it that opens sealed control messages.
+"""Long-lived identities: an Ed25519 key that signs, and an X25519 key derived from it that opens control messages.
 
 A private key is a file that only its owner may read; nothing here prints, logs or repeats one.
 """
@@ -8,6 +8,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hpke, serialization
@@ -18,7 +19,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 PUBLIC_PREFIX = "tercet-key-1:"
 SIGNATURE_BYTES = 64
+MAX_FILE_BYTES = 64 * 1024  # no key or credentials file is longer
 _RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+# Any key finds those of small order: its exchange with one of them, and with no other, is all zero.
+_PROBE = X25519PrivateKey.from_private_bytes(bytes(32))
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -57,7 +61,7 @@ def parse_public(text: str) -> PublicIdentity:
     """Read a partner's key as `tercet keygen` printed it.
 
     Raises:
-        KeyProblem: the text is not such a key.
+        KeyProblem: the text is not such a key, or nothing can be sealed for it.
     """
     encoded = text.removeprefix(PUBLIC_PREFIX)
     try:
@@ -66,7 +70,12 @@ def parse_public(text: str) -> PublicIdentity:
         raw = b""
     if len(raw) != 64 or text != _public_text(raw):  # one spelling only: parties compare keys as texts
         raise KeyProblem(f"a public key is {PUBLIC_PREFIX} and 86 characters, as `tercet keygen` prints it")
-    return PublicIdentity(Ed25519PublicKey.from_public_bytes(raw[:32]), X25519PublicKey.from_public_bytes(raw[32:]))
+    sealing = X25519PublicKey.from_public_bytes(raw[32:])
+    try:
+        _PROBE.exchange(sealing)
+    except ValueError:  # an all-zero result
+        raise KeyProblem("a public key that nothing can be sealed for (of small order): ask its owner again") from None
+    return PublicIdentity(Ed25519PublicKey.from_public_bytes(raw[:32]), sealing)
 
 
 class Identity:
@@ -118,7 +127,7 @@ def save_identity(identity: Identity, path: Path) -> None:
     """Write a private key to a new file that only its owner may read.
 
     Raises:
-        KeyProblem: the file exists, or its folder cannot be written.
+        KeyProblem: the file exists, or it cannot be written; what was written of it is removed.
     """
     pem = identity._signing.private_bytes(  # noqa: SLF001 - the one place where a private key is written
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -130,19 +139,27 @@ def save_identity(identity: Identity, path: Path) -> None:
         raise KeyProblem(f"{path} exists; a key is never overwritten, choose another path") from None
     except OSError as error:
         raise KeyProblem(f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())  # partners pin the public half: the private one must not be lost with the power
+    except BaseException as error:
+        path.unlink(missing_ok=True)  # half a key would only be in the next one's way
+        if isinstance(error, OSError):
+            raise KeyProblem(f"{path}: {error.strerror}") from None
+        raise
 
 
 def load_identity(path: Path) -> Identity:
     """Read a private key.
 
     Raises:
-        KeyProblem: the file is missing, others may read it, or it is no Ed25519 key.
+        KeyProblem: as for `read_private`, or it is no Ed25519 key.
     """
-    require_private(path, "make one with `tercet keygen`")
+    pem = read_private(path, "make one with `tercet keygen`")
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
         raise KeyProblem(f"{path} is no private key that `tercet keygen` wrote") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -150,15 +167,56 @@ def load_identity(path: Path) -> Identity:
     return Identity(key)
 
 
+def read_private(path: Path, if_missing: str) -> bytes:
+    """The content of a secret file. What is checked is what is read: the file is opened once.
+
+    Raises:
+        KeyProblem: it is missing or unreadable, others may read it, or it belongs to another user; with what to do.
+    """
+    with _opened(path, if_missing) as file:
+        try:
+            content = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise KeyProblem(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise KeyProblem(f"{path} is too long for a key or a login; give the right file")
+    return content
+
+
 def require_private(path: Path, if_missing: str) -> None:
-    """Refuse a secret file that is missing or that others than its owner may read.
+    """Refuse a secret file as `read_private` does. For a library that opens it by its path: call this just before.
 
     Raises:
         KeyProblem: with what to do.
     """
+    _opened(path, if_missing).close()
+
+
+def _opened(path: Path, if_missing: str) -> BinaryIO:
     try:
-        mode = path.stat().st_mode
-    except OSError as error:
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - Path.open takes no opener
+    except FileNotFoundError as error:
         raise KeyProblem(f"{path}: {error.strerror}; {if_missing}") from None
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+    except OSError as error:
+        raise KeyProblem(f"{path}: {error.strerror}; give a file that this user may read") from None
+    try:
+        _check_private(path, os.fstat(file.fileno()))
+    except KeyProblem:
+        file.close()
+        raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for somebody to write into it
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise KeyProblem(f"{path} is no plain file")
+    if os.name != "posix":
+        return
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise KeyProblem(f"{path} belongs to another user; run: chown {os.geteuid()} {path}")
+    if stat.S_IMODE(found.st_mode) & 0o077:
         raise KeyProblem(f"others may read {path}; run: chmod 600 {path}")

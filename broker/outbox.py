@@ -24,9 +24,13 @@ log = structlog.get_logger(__name__)
 
 
 class Undeliverable(BrokerError):
-    """A parcel did not go through: refused, or not taken until its deadline. Names the receiver, never the content."""
+    """A parcel did not go through: refused, or not taken until its deadline. Names the receiver, never the content.
 
-    def __init__(self, parcel: Parcel, deadline: float, name: str, reason: BaseException | None) -> None:
+    `reason` is what the broker said last: Unroutable is the receiver's fault, anything else the broker's or ours. It is
+    None if the broker said nothing, neither yes nor no.
+    """
+
+    def __init__(self, parcel: Parcel, deadline: float, name: str, reason: BrokerError | None) -> None:
         why = "it was not confirmed" if reason is None else str(reason)
         super().__init__(
             f"{parcel.kind} {parcel.address} for {parcel.routing_key} could not be delivered "
@@ -37,6 +41,7 @@ class Undeliverable(BrokerError):
         self.job = parcel.job
         self.routing_key = parcel.routing_key
         self.deadline_name = name
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -95,8 +100,6 @@ class Outbox:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.sent: dict[str, Tally] = {}  # by kind
-        self.repeated = 0  # attempts beyond the first
-        self.dropped = 0  # optional parcels that nobody took
 
     @property
     def unconfirmed(self) -> int:
@@ -165,7 +168,6 @@ class Outbox:
                 reason = error
                 if not error.transient or (isinstance(error, Unroutable) and not post.required):
                     raise Undeliverable(post.parcel, post.deadline, post.name, reason) from error
-            self.repeated += 1
             await self._sleep(max(0.0, min(pause, post.until - self._clock())))
         return None
 
@@ -176,7 +178,6 @@ class Outbox:
         if post.required:
             self._fail(failure)
             return
-        self.dropped += 1
         log.info("optional message dropped", kind=post.parcel.kind, address=post.parcel.address)
 
     def _fail(self, error: Exception) -> None:

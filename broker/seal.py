@@ -15,9 +15,9 @@ from schemas.messages import PROTOCOL_VERSION
 NONCE_BYTES = 12
 
 
-def associated_data(address: str, kind: str) -> bytes:
-    """What every seal authenticates beside the body."""
-    return f"tercet {PROTOCOL_VERSION} {kind} {address}".encode()
+def associated_data(address: str, kind: str, run: bytes = b"") -> bytes:
+    """What every seal authenticates beside the body; messages of a job name its run, which their address does not."""
+    return f"tercet {PROTOCOL_VERSION} {kind} {address} {run.hex()}".encode()
 
 
 class SessionSeal:

@@ -1,18 +1,25 @@
 """The wire format: msgpack of a strict model, with the schema version and the kind in front.
 
-Decoding takes bytes from anybody: it answers with a valid message or with one error, whatever it is fed, and allocates
-no more than a small multiple of what it was given.
+Decoding takes bytes from anybody: it answers with a valid message or with one error, whatever it is fed, and takes no
+more memory meanwhile than 18 times what it was given, and 32 MiB.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 from pydantic import ValidationError
 
-from schemas import messages
 from schemas.messages import PROTOCOL_VERSION, Message
 
+MAX_ARRAY = 4096  # the longest array is an agent's list of jobs; room is made for each array as soon as it is announced
+MAX_MAP = 256  # the largest map has a job's state, about thirty fields
+FEW = 1024  # entries that any body may have, however short; beyond that, one for each BYTES_AN_ENTRY of the body
+BYTES_AN_ENTRY = 4  # a list of jobs has 5 or more; an empty map takes one byte here and 72 as an object
+
 MODELS: dict[tuple[str, str], type[Message]] = {(model.kind, model.item): model for model in Message.__subclasses__()}
+
+
+Container = TypeVar("Container", tuple[Any, ...], dict[Any, Any])
 
 
 class MalformedMessage(ValueError):
@@ -32,9 +39,9 @@ def decode(data: bytes) -> Message:
         MalformedMessage: there is none.
     """
     try:
-        body = msgpack.unpackb(data, use_list=False, strict_map_key=True)
+        body = _unpacked(data)
     except (ValueError, msgpack.UnpackException, RecursionError):
-        raise MalformedMessage("the body is not msgpack") from None
+        raise MalformedMessage("the body is not msgpack, or has more entries than a message") from None
     version, kind, item, fields = _frame(body)
     if version != PROTOCOL_VERSION:
         raise MalformedMessage(f"the body has schema version {version}, this agent speaks {PROTOCOL_VERSION}")
@@ -48,11 +55,35 @@ def decode(data: bytes) -> Message:
         raise MalformedMessage(f"the body is no valid {model.kind}: field {where[:64]!r}") from None
 
 
+def _unpacked(data: bytes) -> Any:
+    left = FEW + len(data) // BYTES_AN_ENTRY
+
+    def counted(container: Container) -> Container:
+        nonlocal left
+        left -= 1 + len(container)
+        if left < 0:
+            raise ValueError
+        return container
+
+    return msgpack.unpackb(
+        data,
+        use_list=False,
+        strict_map_key=True,
+        list_hook=counted,
+        object_hook=counted,
+        max_array_len=MAX_ARRAY,
+        max_map_len=MAX_MAP,
+        max_ext_len=0,
+        ext_hook=_no_extension,
+    )
+
+
+def _no_extension(_code: int, _data: bytes) -> Any:
+    raise ValueError  # no message has any
+
+
 def _frame(body: Any) -> tuple[int, str, str, dict[str, Any]]:
     match body:
         case (int() as version, str() as kind, str() as item, dict() as fields):
             return version, kind, item, fields
     raise MalformedMessage("the body is not a version, a kind, an item and fields")
-
-
-__all__ = ["MODELS", "MalformedMessage", "decode", "encode", "messages"]

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from schemas.address import Round
-from schemas.job import JobDescription
+from schemas.job import MAX_PARTIES, JobDescription
 from schemas.strict import JobId, Name, Sentence, Strict
 from schemas.tensor import RingTensor
 
@@ -90,8 +90,8 @@ class Progress(Message):
     step: Count
     steps: Count
     stage: str = Field(max_length=64)
-    waits_for: tuple[Name, ...]
-    interval: float = Field(gt=0)  # seconds until the next heartbeat
+    waits_for: tuple[Name, ...] = Field(max_length=MAX_PARTIES + 1)
+    interval: float = Field(gt=0, le=3600)  # seconds until the next heartbeat
     overdue: str | None = Field(default=None, max_length=32)  # the name of a deadline that has passed
 
 

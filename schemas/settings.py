@@ -40,6 +40,12 @@ class BrokerSettings(Written):
             raise ValueError("certificate and key go together")
         return self
 
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> Self:
+        if not self.url.startswith("amqps:") and (self.ca, self.certificate) != (None, None):
+            raise ValueError("ca, certificate and key need TLS: write amqps:// in url, or leave them out")
+        return self
+
 
 class TableSettings(Written):
     """One table that jobs may name. `columns`: the ones to use; by default all but the id and the label."""
@@ -52,10 +58,10 @@ class TableSettings(Written):
 
 
 class Partner(Written):
-    """Another party, as `tercet keygen` told its operator and its operator told us."""
+    """Another party, as `tercet keygen` told its operator and its operator told us. Who may submit is always said."""
 
     key: str
-    may_submit: bool = True
+    may_submit: bool = False
 
 
 class Deadlines(Written):
@@ -63,7 +69,7 @@ class Deadlines(Written):
 
     accept: float = Field(default=30, gt=0)
     ready: float = Field(default=600, gt=0)
-    start: float = Field(default=600, gt=0)
+    start: float = Field(default=900, gt=0)
     handshake: float = Field(default=60, gt=0)
     alignment: float = Field(default=60, gt=0)
     step: float = Field(default=60, gt=0)
@@ -78,6 +84,13 @@ class Deadlines(Written):
         shortest = min(self.accept, self.handshake, self.alignment, self.step / 2, self.release)
         if shortest < 5 * self.heartbeat:
             raise ValueError("accept, handshake, alignment and release last at least 5 heartbeats, step at least 10")
+        return self
+
+    @model_validator(mode="after")
+    def _start_outlasts_what_comes_before(self) -> Self:
+        # The label party says `start` when everybody has accepted and is ready, one wait after the other.
+        if self.start < self.accept + self.ready:
+            raise ValueError("start lasts at least as long as accept and ready together")
         return self
 
 

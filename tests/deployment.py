@@ -43,7 +43,7 @@ class Deployment:
         keys = {party: self._key(party) for party in self.parties}
         credentials, bare = self._credentials()
         for party in self.parties:
-            partners = "".join(f'[partners.{p}]\nkey = "{key}"\n' for p, key in keys.items() if p != party)
+            partners = "".join(self._partner(p, key) for p, key in keys.items() if p != party)
             self.settings(party).write_text(
                 f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\n'
                 f'role = "{"helper" if party == self.helper else "data"}"\n'
@@ -51,6 +51,10 @@ class Deployment:
                 f"{partners}{self.tables.get(party, '')}\n{self.extra}\n"
             )
         return self
+
+    @staticmethod
+    def _partner(party: str, key: str) -> str:
+        return f'[partners.{party}]\nkey = "{key}"\nmay_submit = true\n'
 
     def _key(self, party: str) -> str:
         identity = Identity.generate()

@@ -277,11 +277,12 @@ def check_keys(heard: Heard) -> None:
     parties = heard.sample.description().parties
     contexts = {party: heard.simulation.runs[party].context for party in parties}
     publics = {member.name: parse_public(member.key) for member in contexts[HELPER].job.members}
+    runs = (contexts[HELPER].job.run, b"")  # an announcement says it within
     nonces: set[tuple[str, str, bytes]] = set()
     bodies: dict[Address, bytes] = {}
 
     def opens(parcel: Parcel, reader: str, sender: str, address: str) -> bool:
-        session, associated = contexts[reader].mailbox._session, associated_data(address, parcel.kind)
+        session, associated = contexts[reader].mailbox._session, associated_data(address, parcel.kind, runs[parcel.kind == "job"])
         assert isinstance(session, SessionSeal)
         try:
             if sealed_by_identity(parcel):

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-import agents.daemon
+import agents.announcer
 import agents.simulate
 from agents.data_party import DataPartyRole
 from agents.simulate import Simulation, data_roles
@@ -165,5 +165,5 @@ def fixed_keys(seed: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HandshakeState, "__init__", begin_fixed)
         patch.setattr(agents.simulate, "Identity", fresh)
-        patch.setattr(agents.daemon, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size]))
+        patch.setattr(agents.announcer, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size]))
         yield

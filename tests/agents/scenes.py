@@ -35,11 +35,11 @@ BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
 
 QUICK = Deadlines(
-    accept=1.0, ready=1.2, start=1.5, handshake=0.8, alignment=0.8, step=1.0, release=0.8,
+    accept=1.0, ready=1.2, start=2.2, handshake=0.8, alignment=0.8, step=1.0, release=0.8,
     verdict=0.4, heartbeat=0.05, drain=0.2,
 )  # fmt: skip
 PATIENT = QUICK.model_copy(
-    update={"accept": 20, "ready": 20, "start": 20, "handshake": 20, "alignment": 20, "step": 20, "release": 20}
+    update={"accept": 20, "ready": 20, "start": 40, "handshake": 20, "alignment": 20, "step": 20, "release": 20}
 )
 
 # What no party may have sent when the input of one of them turns out to be bad.
@@ -244,8 +244,10 @@ class Scene:
     def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Parcel:
         """A control message with any body, validly sealed in the sender's name."""
         address = Address(job_id, ATTEMPT, Round.CONTROL, item, 0, 0, sender, receiver)
+        known = self.agents[receiver]._jobs.get(job_id)
+        run = known.run if known is not None and kind != "job" else b""
         sealed = self.parties[sender][1].seal(
-            body, self.parties[receiver][1].public, associated_data(str(address), kind)
+            body, self.parties[receiver][1].public, associated_data(str(address), kind, run)
         )
         return Parcel(
             exchange=topology.exchange(sender),

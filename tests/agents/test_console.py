@@ -1,6 +1,7 @@
 """What `tercet job` says to its own agent, and what happens when somebody else says it, or it is killed."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,13 +124,29 @@ async def test_a_request_that_the_partys_own_key_has_not_sealed_is_refused(tmp_p
         await stage.ended(job_id)
 
 
+async def test_an_answer_to_another_question_does_not_reach_the_console(tmp_path: Path) -> None:
+    """Not its own agent's to an earlier one, nor one to another console, however often the broker brings it."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK)
+        async with stage.console(BANK) as other:
+            await other.query("credit-00000000")
+        async with stage.console(BANK) as console:
+            assert "00000001" in ((await console.query("credit-00000001")).problem or "")
+            for number in (2, 3):
+                for earlier in stage.said("status"):
+                    key = topology.console_key(console._token, BANK)
+                    stage.office.accept(replace(earlier, routing_key=key), BANK)
+                answer = await console.query(f"credit-0000000{number}")
+                assert answer.problem == f"bank knows no job credit-0000000{number}"
+
+
 async def test_a_forged_answer_does_not_reach_the_console(tmp_path: Path) -> None:
     """It waits on for its own agent's."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK)
         async with stage.console(BANK) as console:
             mallory = Identity.generate()
-            address = Address(console._token, 0, Round.CONTROL, Status.item, 0, 0, BANK, BANK)
+            address = Address(console._token, 0, Round.CONTROL, Status.item, 0, 1, BANK, BANK)
             key = topology.console_key(console._token, BANK)
             own = stage.parties[BANK][1].public
             forged = control_parcel(Status(problem="pay first"), address, mallory, own, routing_key=key)

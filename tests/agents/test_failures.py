@@ -287,8 +287,8 @@ async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path, body: by
         nothing_left(stage)
 
 
-async def test_a_message_that_was_changed_on_the_way_does_not_open(tmp_path: Path) -> None:
-    """The broker's operator can spoil a job and is noticed."""
+async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path: Path) -> None:
+    """Whoever can publish in a party's name may send anything: it does not open, ends nothing and blames nobody."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
@@ -298,8 +298,8 @@ async def test_a_message_that_was_changed_on_the_way_does_not_open(tmp_path: Pat
         body[-20] ^= 1
         forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "accept", whole.address, job_id, CARD)
         stage.office.accept(forged, CARD)
-        ended = await stage.ended(job_id)
-        assert "changed" in off(ended, "message.forged", CARD)
+        await stage.start(CARD)
+        assert states(await stage.ended(job_id)) == {"done"}
         nothing_left(stage)
 
 

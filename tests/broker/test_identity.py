@@ -1,6 +1,10 @@
 """Identities: sealed messages open for one receiver, from one sender, unchanged; key files stay private."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -8,7 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.identity import _SUITE, Forged, Identity, KeyProblem, load_identity, parse_public, save_identity
+from broker.identity import (
+    _SUITE,
+    Forged,
+    Identity,
+    KeyProblem,
+    _public_text,
+    load_identity,
+    parse_public,
+    require_private,
+    save_identity,
+)
 
 BANK, CARD, MALLORY = Identity.generate(), Identity.generate(), Identity.generate()
 
@@ -113,6 +127,25 @@ def test_a_text_that_is_nearly_a_key_is_none(spoil) -> None:
         parse_public(spoil(str(BANK.public)))
 
 
+SMALL_ORDER = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_a_key_that_nothing_can_be_sealed_for_is_refused_when_it_is_read(point: str) -> None:
+    """Not at the first job, where the agent would stumble over it."""
+    text = _public_text(BANK.public.signing.public_bytes_raw() + bytes.fromhex(point))
+    with pytest.raises(KeyProblem, match="small order"):
+        parse_public(text)
+
+
 # --- key files
 
 
@@ -161,6 +194,94 @@ def test_a_file_that_is_missing_or_no_key_of_ours_is_refused(tmp_path: Path) -> 
     )
     with pytest.raises(KeyProblem, match="another kind"):
         load_identity(path)
+
+
+def test_the_file_that_is_checked_is_the_file_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write to the folder and is quick must not slip another file in between."""
+    path, other = tmp_path / "bank.pem", tmp_path / "mallory.pem"
+    save_identity(BANK, path)
+    save_identity(MALLORY, other)
+
+    swapped: list[Path] = []
+
+    def swapping(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def swap(*arguments: Any, **options: Any) -> os.stat_result:
+            found = look(*arguments, **options)
+            if not swapped:
+                swapped.append(other.rename(path))
+            return found
+
+        return swap
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", swapping(os.fstat))
+        patched.setattr(Path, "stat", swapping(Path.stat))
+        loaded = load_identity(path)
+    assert str(loaded.public) == str(BANK.public)
+    assert str(load_identity(path).public) == str(MALLORY.public)
+
+
+def owned_by(user: int) -> Callable[[int], os.stat_result]:
+    """What `fstat` says of any file, but for its owner."""
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        found = list(real(descriptor))
+        found[4] = user
+        return os.stat_result(found)
+
+    return fstat
+
+
+def test_a_key_belongs_to_this_user_or_to_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user who owns it may read it, whatever its mode."""
+    path, me = tmp_path / "bank.pem", os.geteuid()
+    save_identity(BANK, path)
+    for owner in (me, 0):
+        monkeypatch.setattr(os, "fstat", owned_by(owner))
+        load_identity(path)
+        monkeypatch.undo()
+    monkeypatch.setattr(os, "fstat", owned_by(me + 1))
+    for read in (load_identity, lambda path: require_private(path, "")):
+        with pytest.raises(KeyProblem, match=f"another user; run: chown {me} {path}"):
+            read(path)
+
+
+def test_what_cannot_be_read_is_a_problem_with_the_key_and_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, a pipe, a file too long, a right that is missing."""
+    folder, pipe, long = tmp_path / "folder", tmp_path / "pipe", tmp_path / "long"
+    folder.mkdir(0o700)
+    os.mkfifo(pipe, 0o600)
+    long.touch(0o600)
+    long.write_bytes(bytes(10**6))
+    for path, words in ((folder, "directory"), (pipe, "no plain file"), (long, "too long")):
+        with pytest.raises(KeyProblem, match=words):
+            load_identity(path)
+
+    def denied(*_: Any, **__: Any) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(KeyProblem, match="Permission denied; give a file that this user may read"):
+        load_identity(long)
+
+
+def test_a_key_that_is_only_half_written_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next `keygen` would refuse to overwrite it, and nobody could load it."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "bank.pem"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(KeyProblem, match="No space left"):
+            save_identity(BANK, path)
+    assert not path.exists()
+    save_identity(BANK, path)
+    load_identity(path)
 
 
 def test_an_identity_does_not_show_its_private_key() -> None:

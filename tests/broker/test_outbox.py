@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.base import Lane, Parcel
+from broker.base import Disconnected, Lane, Overloaded, Parcel, Refused, Unroutable
 from broker.memory import MemoryBroker, MemoryConnection
 from broker.outbox import Outbox, Undeliverable
 from tests.broker.contract import Inbox, Place
@@ -153,7 +153,6 @@ async def test_an_unroutable_parcel_is_repeated_until_its_receiver_is_there(bank
     await inbox.holds(1)
     assert inbox.bodies == [b"ciphertext"]
     assert clock.slept[:4] == [0.1, 0.2, 0.4, 0.4]
-    assert outbox.repeated == len(clock.slept)
     assert not outbox.failed.done()
     await outbox.close()
 
@@ -170,6 +169,7 @@ async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryCo
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
     assert (told.value.address, told.value.deadline_name) == (lost.address, "step")
     assert (told.value.job, told.value.routing_key) == (lost.job, place.key())
+    assert isinstance(told.value.reason, Unroutable)
     assert "the content" not in str(told.value) + repr(told.value)
     assert 1002.0 <= clock.now <= 1003.0
     await bank.declare(place.queue)
@@ -184,8 +184,9 @@ async def test_what_is_refused_fails_at_once(place: Place):
     office, clock = MemoryBroker(may_write=lambda _party, _exchange: False), Clock()
     outbox = Outbox(office.connect("bank"), clock=clock, sleep=clock.sleep)
     await post(outbox, place.parcel())
-    with pytest.raises(Undeliverable, match="may not write"):
+    with pytest.raises(Undeliverable, match="may not write") as told:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert isinstance(told.value.reason, Refused)
     assert clock.slept == []
     await outbox.close()
 
@@ -211,7 +212,7 @@ async def test_optional_parcels_are_dropped_quietly(bank: MemoryConnection, plac
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
     await post(outbox, place.parcel(routing_key="gone"), required=False)
     await outbox.drain(5.0)
-    assert (outbox.dropped, outbox.repeated, clock.slept) == (1, 0, [])
+    assert (outbox.sent, outbox.unconfirmed, clock.slept) == ({}, 0, [])
     assert not outbox.failed.done()
     await outbox.close()
 
@@ -223,8 +224,28 @@ async def test_a_publish_that_is_never_confirmed_ends_at_the_deadline(
     office.confirm = Gate()
     outbox = Outbox(bank)
     await outbox.post(place.parcel(), Lane.ONLINE, deadline=0.05, name="release")
-    with pytest.raises(Undeliverable, match=r"release.*not confirmed"):
+    with pytest.raises(Undeliverable, match=r"release.*not confirmed") as told:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert told.value.reason is None
+    await outbox.close()
+
+
+@pytest.mark.parametrize("last", [Unroutable, Disconnected, Overloaded])
+async def test_a_failure_keeps_what_the_broker_said_last(
+    office: MemoryBroker, bank: MemoryConnection, place: Place, last: type[Unroutable | Disconnected | Overloaded]
+):
+    """Whose fault it is depends on it: the receiver's, or that of the way there."""
+    answers = iter([Overloaded("full"), Unroutable("nobody there")])
+
+    async def refuse(_: Parcel) -> None:
+        raise next(answers, last("the last word"))
+
+    office.confirm, clock = refuse, Clock()
+    outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
+    await post(outbox, place.parcel())
+    with pytest.raises(Undeliverable, match="the last word") as told:
+        await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert type(told.value.reason) is last
     await outbox.close()
 
 

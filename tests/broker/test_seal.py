@@ -78,7 +78,7 @@ def test_two_directions_and_two_partners_have_keys_of_their_own() -> None:
     assert len(bodies) == 5
 
 
-def test_what_is_authenticated_names_version_kind_and_address() -> None:
+def test_what_is_authenticated_names_version_kind_address_and_run() -> None:
     """Kinds are words without a slash, so no two pairs give one text."""
-    assert associated_data("job/1/x", "ready") == b"tercet 1 ready job/1/x"
+    assert associated_data("job/1/x", "ready", b"\x01\xff") == b"tercet 1 ready job/1/x 01ff"
     assert associated_data("b", "a") != associated_data("a", "b")

@@ -1,5 +1,6 @@
 """The wire format: what is valid always encodes and comes back, and whatever else comes ends in the one error."""
 
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import MODELS, MalformedMessage, decode, encode
-from schemas.messages import Accept, Message, OrderContribution, PreactivationShare, Ready
+from schemas.messages import Accept, JobStatus, Message, OrderContribution, PreactivationShare, Ready, Status
 from schemas.tensor import ShapeProblem, expect
 from tests.schemas.strategies import EACH, messages, words
 
@@ -116,7 +117,8 @@ def test_a_missing_or_unknown_field_is_refused(message: Message, data: st.DataOb
         (b"\x91" * 100_000, "not msgpack"),
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),
         (b"\xc7\x0c\xff" + b"\xff" * 12, "not msgpack"),
-        (b"\xd6\xff\x00\x00\x00\x00", "not a version"),
+        (b"\xd6\xff\x00\x00\x00\x00", "not msgpack"),
+        (b"\xdd\x00\x00\x10\x01" + bytes(4097), "not msgpack"),
         (encode(Accept(version=1)).replace(b"\x94\x01", b"\x94\x02", 1), "schema version 2"),
         (msgpack.packb([1, "accept", "another", {}]), "no known kind"),
         (msgpack.packb([1, "ready", "ready", {"rows": "1", "columns": 1}]), "field 'rows'"),
@@ -130,6 +132,45 @@ def test_the_error_says_what_is_wrong_and_quotes_nothing(body: bytes, why: str) 
     """Deep nesting, sizes that are not there, other versions, wrong types and numbers out of range."""
     with pytest.raises(MalformedMessage, match=why):
         decode(body)
+
+
+def array(length: int) -> bytes:
+    """The head of an array."""
+    return b"\xdd" + length.to_bytes(4, "big")
+
+
+MAPS = 2_000_000
+BOMBS = {
+    "maps in one array": array(MAPS) + b"\x80" * MAPS,
+    "maps in many arrays": array(2000) + (array(1000) + b"\x80" * 1000) * 2000,
+    "arrays in many arrays": array(2000) + (array(1000) + b"\x90" * 1000) * 2000,
+    "maps of maps": array(4000) + (b"\xde\x00\xfa" + b"".join(b"\xa2%02x\x80" % n for n in range(250))) * 4000,
+    "short texts": array(2000) + (array(1000) + b"\xa2ab" * 1000) * 2000,
+    "extensions": array(4000) + (array(500) + b"\xc7\x00\x05" * 500) * 4000,
+    "room for what never comes": array(100_000) * 1000 + bytes(100_000),
+    "room for less": array(4096) * 1000,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_body_does_not_become_many_times_its_size(name: str) -> None:
+    """An empty map is one byte here and 72 as an object: whoever may send two megabytes must not take 150."""
+    body = BOMBS[name]
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedMessage, match="not msgpack"):
+            decode(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 34 * 2**20 + 18 * len(body)
+
+
+def test_a_list_of_thousands_of_jobs_is_no_such_body() -> None:
+    """Nor one of jobs of which as little as possible is said."""
+    least = JobStatus(job="a-12345678", state="done", model="linear", label="a", helper="b", parties=(), submitted="")
+    for jobs in ((least,), (least,) * 4096):
+        assert decode(encode(Status(jobs=jobs))) == Status(jobs=jobs)
 
 
 def test_a_secret_does_not_show_in_the_error() -> None:

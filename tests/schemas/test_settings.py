@@ -55,10 +55,10 @@ def test_paths_are_relative_to_the_settings_own_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
-    """Whoever is listed may submit, and a party is a data party."""
+    """Nobody else may submit, and a party is a data party."""
     settings = read_settings(written(tmp_path))
     assert settings.role == "data"
-    assert settings.partners["bank"].may_submit
+    assert not settings.partners["bank"].may_submit
     assert settings.tables["delays"].columns is None
     assert (settings.deadlines.step, settings.deadlines.accept) == (30, 30)
 
@@ -79,6 +79,8 @@ def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
         ("step = 30", "step = 0", "deadlines.step"),
         ("step = 30", "step = 9", "heartbeats"),
         ("step = 30", "accept = 4", "heartbeats"),
+        ("step = 30", "ready = 900", "accept and ready together"),
+        ("step = 30", "start = 629", "accept and ready together"),
         ("step = 30", "steps = 30", "deadlines.steps"),
         ("[deadlines]", "[limits]\nlook_ahead = 0\n[deadlines]", "limits.look_ahead"),
         ("[deadlines]", "[limits]\npart_bytes = 16777216\n[deadlines]", "limits.part_bytes"),
@@ -107,3 +109,20 @@ def test_the_default_deadlines_let_silence_show_first() -> None:
     """Even with the helper's half of a step."""
     defaults = Deadlines()
     assert min(defaults.accept, defaults.step / 2, defaults.handshake) > 4 * defaults.heartbeat
+
+
+def test_whoever_waits_for_start_waits_as_long_as_the_label_party_may_for_all_the_others() -> None:
+    """It waits for the slowest to accept, then for the slowest to be ready."""
+    defaults = Deadlines()
+    assert defaults.start >= defaults.accept + defaults.ready
+    assert Deadlines(accept=30, ready=600, start=630).start == 630
+
+
+@pytest.mark.parametrize("field", ["ca", "certificate"])
+def test_a_certificate_without_tls_is_a_mistake(tmp_path: Path, field: str) -> None:
+    """An operator who names one means to use it; over amqp:// everything would go in clear."""
+    files = 'certificate = "card.crt"\nkey = "card.key"'
+    changed = 'ca = "ca.pem"' if field == "ca" else files
+    with pytest.raises(Invalid, match=r"broker: ca, certificate and key need TLS: write amqps:// in url"):
+        read_settings(written(tmp_path, ("amqps:", "amqp:"), (files, changed)))
+    assert read_settings(written(tmp_path, ("amqps:", "amqp:"), (files, ""))).broker.ca is None

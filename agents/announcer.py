@@ -1,0 +1,84 @@
+"""What an agent says to partners about jobs that have no queues yet: here is one, or: not this one.
+
+It seals and publishes; whether a job is taken is the daemon's decision.
+"""
+
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from agents.context import ATTEMPT
+from agents.control import control_parcel, published, published_within
+from agents.problems import JobProblem
+from agents.states import State
+from broker import topology
+from broker.base import Broker, BrokerError, Parcel
+from broker.identity import Identity, parse_public
+from schemas.address import Address, Round
+from schemas.job import JobDescription
+from schemas.messages import Job, Member, Message
+from schemas.settings import Settings
+
+
+class Announcer:
+    """One agent's voice towards the standing queues of its partners."""
+
+    def __init__(self, settings: Settings, identity: Identity, broker: Broker) -> None:
+        self._settings, self._identity, self._broker = settings, identity, broker
+        self._me = settings.party
+        self._log = structlog.get_logger()
+
+    def announcement(self, description: JobDescription) -> Job:
+        """A new run of a job, with the keys that this party has pinned.
+
+        Raises:
+            JobProblem: this party has no part in the job, or does not know a party of it.
+        """
+        me, keys = self._me, {name: partner.key for name, partner in self._settings.partners.items()}
+        keys[me] = str(self._identity.public)
+        if me not in description.parties:
+            raise JobProblem("job.members", me, f"{me} has no part in the job; submit it at one of its parties")
+        unknown = [party for party in description.parties if party not in keys]
+        if unknown:
+            reason = f"{me}'s settings name no partner {unknown[0]!r}: add its key, or mend the job"
+            raise JobProblem("policy.partner", me, reason)
+        members = tuple(
+            Member(name=party, role="helper" if party == description.helper else "data", key=keys[party])
+            for party in description.parties
+        )
+        run = secrets.token_bytes(32)
+        return Job(id=description.id, run=run, description=description, members=members, submitter=me)
+
+    async def announce(self, job: Job, party: str, wanted: Callable[[], bool]) -> None:
+        """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
+        parcel = self._letter(job, job, party, topology.announce_key(job.id, party))
+        try:
+            await published_within(self._broker, parcel, self._settings.deadlines.accept, wanted)
+        except (TimeoutError, BrokerError) as error:
+            self._log.warning("a job could not be announced", job=job.id, partner=party, why=str(error))
+
+    async def decline(self, job: Job) -> None:
+        """Tell a submitter that its run has an id that is taken here by another."""
+        self._log.warning("job declined", why="another run of this id is known", job=job.id, submitter=job.submitter)
+        failure = JobProblem(
+            "job.known",
+            job.submitter,
+            f"{self._me} knows this job from another submission already; {job.submitter} can submit it with --again",
+        ).failure(State.RECEIVED, verdict=False)
+        key = topology.routing_key(job.id, Round.CONTROL, job.submitter)
+        try:
+            await published(self._broker, self._letter(job, failure, job.submitter, key, run=job.run))
+        except BrokerError as error:
+            self._log.warning("a job could not be declined", job=job.id, why=str(error))
+
+    def _letter(self, job: Job, message: Message, party: str, routing_key: str, run: bytes = b"") -> Parcel:
+        return control_parcel(
+            message,
+            Address(job.id, ATTEMPT, Round.CONTROL, message.item, 0, 0, self._me, party),
+            self._identity,
+            parse_public(self._settings.partners[party].key),
+            routing_key=routing_key,
+            run=run,
+            expires=self._settings.deadlines.accept,
+        )

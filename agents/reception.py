@@ -1,0 +1,81 @@
+"""An agent's standing queue: opens what partners and the party's own console send there, and answers the console.
+
+It decides nothing about jobs; the daemon does.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from agents.control import control_parcel, open_control, published
+from broker import topology
+from broker.base import Broker, BrokerError, Delivery
+from broker.identity import Forged, Identity, PublicIdentity, parse_public
+from schemas.address import Address, MalformedAddress, parse_address
+from schemas.codec import MalformedMessage
+from schemas.messages import Job, Message, Query, Status, Submit
+from schemas.settings import Settings
+
+
+class Reception:
+    """Handles the deliveries of one agent's standing queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        broker: Broker,
+        take: Callable[[Job], None],
+        answer: Callable[[Submit | Query], Status],
+    ) -> None:
+        """`take` is given partners' jobs, `answer` what the console asks."""
+        self._settings, self._identity, self._broker = settings, identity, broker
+        self._take, self._answer = take, answer
+        self._log = structlog.get_logger()
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery from the broker and settle it."""
+        parcel = delivery.parcel
+        try:
+            address = parse_address(parcel.address)
+            message = open_control(parcel, self._identity, self._key_of(address))
+        except (MalformedAddress, MalformedMessage, Forged) as error:
+            self._log.warning("message refused", why=str(error), sender=parcel.sender[:32], kind=parcel.kind[:32])
+            await delivery.reject()
+            return
+        await delivery.ack()
+        await self._handle(address, message)
+
+    def _key_of(self, address: Address) -> PublicIdentity:
+        me = self._settings.party
+        if address.receiver != me:
+            raise Forged("it is addressed to another party")
+        if address.sender == me:
+            return self._identity.public
+        if address.sender not in self._settings.partners:
+            raise Forged(f"{address.sender} is no partner in these settings")
+        return parse_public(self._settings.partners[address.sender].key)
+
+    async def _handle(self, address: Address, message: Message) -> None:
+        me = self._settings.party
+        match message:
+            case Job() if address.sender == message.submitter != me:
+                self._take(message)
+            case Submit() | Query() if address.sender == me:
+                await self._reply(address, self._answer(message))
+            case _:
+                self._log.warning("message refused", why="not for the standing queue", sender=address.sender)
+
+    async def _reply(self, request: Address, status: Status) -> None:
+        me = self._settings.party
+        parcel = control_parcel(
+            status,
+            request._replace(item=status.item, sender=me, receiver=me),
+            self._identity,
+            self._identity.public,
+            routing_key=topology.console_key(request.job, me),
+        )
+        try:
+            await published(self._broker, parcel)  # a console that has gone needs no answer
+        except BrokerError as error:
+            self._log.warning("a console could not be answered", why=str(error))
