@@ -130,7 +130,7 @@ class Agent:
     async def _clear(self, record: Record) -> None:
         """Remove queues that an ended job has left, the broker being away at its end."""
         try:
-            await clear_queues(self._broker, self.settings, record.job.id)
+            await clear_queues(self._broker, self.settings, record.job.id, self.settings.deadlines.release)
         except BrokerError as error:
             self._log.warning("queues are left at the broker", job=record.job.id, why=str(error))
         else:
@@ -191,7 +191,7 @@ class Agent:
     async def _execute(self, run: JobRun, problem: JobProblem | None) -> None:
         try:
             if problem is not None:  # what is in its queues is sealed for keys that are gone
-                await clear_queues(self._broker, self.settings, run.job.id)
+                await clear_queues(self._broker, self.settings, run.job.id, self.settings.deadlines.release)
             await run.execute(problem)
         except BrokerError as error:
             self._log.error("the broker failed a job at its end", job=run.job.id, why=str(error))

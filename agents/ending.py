@@ -96,27 +96,23 @@ class Hearing:
             if now - heard <= MISSED_HEARTBEATS * progress.interval
         }
 
-    def judgement(self, ending: Failing, me: str, own: Report, stage: str) -> Failure:
-        """What this party would say of the end, if nobody else did."""
+    def judgement(self, ending: Failing, me: str, own: Report, stage: str, *, cut_off: bool) -> Failure:
+        """What this party would say of the end, if nobody else did; `cut_off` if the broker does not answer it."""
         match ending:
             case Told():
                 return ending.failure
             case JobProblem():
                 return ending.failure(stage, verdict=False)
             case Late():
+                if cut_off:
+                    reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
+                    return JobProblem("party.cut-off", me, reason).failure(stage, verdict=False)
                 return self._late(me, own).failure(stage, verdict=False)
 
     def _late(self, me: str, own: Report) -> JobProblem:
         # Where several complain at once and no verdict comes, all begin with the same complaint.
         reporter = next(party for party in self.parties if party in self.overdue)
-        reports = self.reports()
-        if not reports and len(self.heard) == len(self.parties) - 1:
-            return JobProblem(
-                "party.cut-off",
-                me,
-                f"{me} no longer hears from anybody, though it did: its connection to the broker is lost or stalled",
-            )
-        return late(reports | {me: own}, reporter, self.overdue[reporter], self.parties)
+        return late(self.reports() | {me: own}, reporter, self.overdue[reporter], self.parties)
 
 
 def stranger(sender: str) -> JobProblem:

@@ -49,12 +49,11 @@ async def open_queues(
         opened.append(await patiently(partial(broker.consume, queue.name, deliver, topology.lane(round_)), patience))
 
 
-async def clear_queues(broker: Broker, settings: Settings, job: str) -> None:
-    """Delete this party's queues of a job, with what is in them.
+async def clear_queues(broker: Broker, settings: Settings, job: str, patience: float) -> None:
+    """Delete this party's queues of a job, with what is in them, if the broker is there within `patience` seconds.
 
     Raises:
         BrokerError: they may still be there.
     """
-    patience = settings.deadlines.release
     names = [topology.job_queue_name(settings.party, job, round_) for round_ in topology.ROUNDS[settings.role]]
     await asyncio.gather(*(patiently(partial(broker.delete, name), patience) for name in names))

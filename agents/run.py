@@ -17,7 +17,18 @@ import structlog
 from agents import lifecycle, logs
 from agents.context import ATTEMPT, JobContext, system_randomness
 from agents.data_party import DataPartyRole
-from agents.ending import Cancelled, Ending, Failing, Hearing, Late, Superseded, Told, broker_problem, first_error
+from agents.ending import (
+    MISSED_HEARTBEATS,
+    Cancelled,
+    Ending,
+    Failing,
+    Hearing,
+    Late,
+    Superseded,
+    Told,
+    broker_problem,
+    first_error,
+)
 from agents.helper import HelperRole
 from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
@@ -117,8 +128,11 @@ class JobRun:
                 await self._settle(over)
                 for task in helpers:
                     task.cancel()
-        finally:
-            await self._leave()
+        except asyncio.CancelledError:
+            await self._leave(patience=0)  # the whole agent ends; its next life clears what is left
+            raise
+        else:
+            await self._leave(self.context.deadline("release").seconds)
 
     async def _work(self) -> None:
         try:
@@ -159,12 +173,12 @@ class JobRun:
         services = self._services
         await open_queues(services.broker, services.settings, self.job.id, senders, deliver, opened=self._consumers)
 
-    async def _leave(self) -> None:
+    async def _leave(self, patience: float) -> None:
         """Give back what the job had: queues, consumers, the thread."""
         try:
             await self._outbox.close()
             await asyncio.gather(*(consumer.cancel() for consumer in self._consumers))
-            await clear_queues(self._services.broker, self._services.settings, self.job.id)
+            await clear_queues(self._services.broker, self._services.settings, self.job.id, patience)
             self.cleared = True
         except BrokerError as error:
             self._log.warning("queues are left at the broker", why=str(error))
@@ -268,7 +282,9 @@ class JobRun:
 
     def _judgement(self, ending: Failing) -> Failure:
         own = Report(self.context.mailbox.stage, self._waits_for)
-        return self._hearing.judgement(ending, self.context.me, own, str(self.state))
+        silence = time.monotonic() - self._outbox.answered
+        cut_off = silence > MISSED_HEARTBEATS * self._services.settings.deadlines.heartbeat
+        return self._hearing.judgement(ending, self.context.me, own, str(self.state), cut_off=cut_off)
 
     # --- from outside
 

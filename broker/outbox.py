@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from broker.base import Broker, BrokerError, Lane, Parcel, Unroutable
+from broker.base import Broker, BrokerError, Disconnected, Lane, Parcel, Unroutable
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # unconfirmed, on each lane
 MAX_UNCONFIRMED: Final = 1024  # parcels, on each lane
@@ -99,6 +99,7 @@ class Outbox:
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self.answered = clock()  # when the broker last said yes or no
         self.sent: dict[str, Tally] = {}  # by kind
 
     @property
@@ -161,11 +162,15 @@ class Outbox:
                 raise Undeliverable(post.parcel, post.deadline, post.name, reason)
             try:
                 async with asyncio.timeout(left):
-                    return await self._broker.publish(post.parcel, post.lane)
+                    await self._broker.publish(post.parcel, post.lane)
+                self.answered = self._clock()
+                return
             except TimeoutError:
                 continue
             except BrokerError as error:
                 reason = error
+                if not isinstance(error, Disconnected):
+                    self.answered = self._clock()
                 if not error.transient or (isinstance(error, Unroutable) and not post.required):
                     raise Undeliverable(post.parcel, post.deadline, post.name, reason) from error
             await self._sleep(max(0.0, min(pause, post.until - self._clock())))

@@ -1,6 +1,6 @@
 """Sealing from agent to agent: AES-256-GCM with one key for each ordered pair of agents and attempt.
 
-The whole address, the kind and the schema version are authenticated; the broker sees those and the length, nothing else.
+The whole address, the kind, the run and the schema version are authenticated. The broker sees those and the length.
 """
 
 from collections.abc import Callable

@@ -99,7 +99,6 @@ async def test_one_job_submitted_by_two_parties_at_once_runs_once(tmp_path: Path
         assert len(runs) == 1
         if BANK in {first, second}:
             assert stage.agents[NOTARY]._jobs[job_id].submitter == BANK
-        nothing_left(stage)
 
 
 async def test_a_job_that_a_partner_remembers_and_the_submitter_forgot_is_declined(tmp_path: Path) -> None:
