@@ -197,8 +197,7 @@ class Agent:
             self._log.error("the broker failed a job at its end", job=run.job.id, why=str(error))
         except Exception:  # noqa: BLE001 - a bug of ours ends one job, not all of them
             self._log.exception("an error of our own", job=run.job.id)
-        finally:
-            self._close(run)
+        self._close(run)  # unless cancelled: then the agent itself ends, and its next life answers for the job
 
     def _close(self, run: JobRun) -> None:
         """Forget the run and keep what is known of it; a run that took precedence begins now."""

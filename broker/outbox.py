@@ -163,8 +163,6 @@ class Outbox:
             try:
                 async with asyncio.timeout(left):
                     await self._broker.publish(post.parcel, post.lane)
-                self.answered = self._clock()
-                return
             except TimeoutError:
                 continue
             except BrokerError as error:
@@ -173,8 +171,10 @@ class Outbox:
                     self.answered = self._clock()
                 if not error.transient or (isinstance(error, Unroutable) and not post.required):
                     raise Undeliverable(post.parcel, post.deadline, post.name, reason) from error
+            else:
+                self.answered = self._clock()
+                return
             await self._sleep(max(0.0, min(pause, post.until - self._clock())))
-        return None
 
     def _all_pauses(self) -> Iterator[float]:
         return chain(self._pauses, repeat(self._pauses[-1]))
