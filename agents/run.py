@@ -116,6 +116,7 @@ class JobRun:
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
         logs.of_job(self.context.me, self.job.id, ATTEMPT, self.context.statistics)
+        patience = self.context.deadline("release").seconds
         try:
             if ending is not None:
                 await self._open_queues()  # to hear the verdict
@@ -129,10 +130,10 @@ class JobRun:
                 for task in helpers:
                     task.cancel()
         except asyncio.CancelledError:
-            await self._leave(patience=0)  # the whole agent ends; its next life clears what is left
+            patience = 0.0  # the whole agent ends; its next life clears what is left
             raise
-        else:
-            await self._leave(self.context.deadline("release").seconds)
+        finally:
+            await self._leave(patience)
 
     async def _work(self) -> None:
         try:
