@@ -132,7 +132,7 @@ class Inbox:
             async with asyncio.timeout(deadline.seconds):
                 await wait.arrived
         except TimeoutError:
-            raise Overdue(deadline.name, deadline.seconds, self.stage, self.waits_for) from None
+            raise Overdue(deadline.name, self.stage, self.waits_for) from None
         finally:
             self._waits.remove(wait)
 

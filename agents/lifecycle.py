@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 import mpc.plan
 from agents.context import ATTEMPT, JobContext
+from agents.pace import largest_batch
 from agents.problems import JobProblem
 from agents.states import State
 from broker.handshake import HandshakeParty, HandshakeState
@@ -94,10 +95,26 @@ async def _start(context: JobContext, rows: int, columns: int) -> None:
             raise _strange_start(context)
         context.plan = await context.compute(make_plan, context, start.rows, start.columns)
         _check_start(context, start, rows, columns)
+    _check_size(context)
     context.start = start
     context.statistics.rows, context.statistics.columns = start.rows, columns
     for note in (*context.ready_plan.notes, *context.ready_plan.warnings):
         context.log.info("plan", note=note)
+
+
+def _check_size(context: JobContext) -> None:
+    """Whether what a partner sends of one batch is well within what this party takes in."""
+    job, plan = context.description, context.ready_plan
+    if context.me == job.helper:
+        return
+    most, limit = max(plan.request.columns), context.settings.limits.message_mib * 2**20
+    if 2 * 8 * largest_batch(plan) * most > limit:
+        raise JobProblem(
+            "job.batch",
+            context.job.submitter,
+            f"masked inputs of {largest_batch(plan)} rows and {most} columns are more than {context.me} takes in: use "
+            f"smaller batches, or raise [limits] message_mib at {context.me}",
+        )
 
 
 async def _collect(context: JobContext, own: Ready) -> Start:

@@ -6,6 +6,7 @@ It knows nothing of what is counted.
 import asyncio
 
 from mpc.plan import Plan
+from mpc.schedule import LEAST_ROWS
 from schemas.settings import Limits
 
 
@@ -33,8 +34,12 @@ class Count:
             await future
 
 
+def largest_batch(plan: Plan) -> int:
+    """At most so many rows are in a batch: a short last one joins the one before."""
+    return min(plan.request.batch + LEAST_ROWS, plan.request.rows)
+
+
 def look_ahead(plan: Plan, limits: Limits) -> int:
     """How many steps to send ahead, so that what is under way and in the inbox stays within the memory bound."""
-    rows = min(plan.request.batch + 32, plan.request.rows)  # a short last batch joins the one before
-    step_bytes = 8 * rows * (sum(plan.request.columns) + 3 * plan.outputs)
+    step_bytes = 8 * largest_batch(plan) * (sum(plan.request.columns) + 3 * plan.outputs)
     return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // step_bytes))

@@ -32,6 +32,5 @@ class Overdue(Exception):
     """A named deadline has passed while waiting for these parties."""
 
     deadline: str
-    seconds: float
-    stage: str
+    stage: str  # what it was waiting for
     waits_for: tuple[str, ...]

@@ -34,6 +34,7 @@ from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
+from agents.release import discard, keep, unreleased
 from agents.states import TERMINAL, State, move
 from agents.verdict import Report
 from broker.base import Broker, BrokerError, Consumer
@@ -84,7 +85,7 @@ class JobRun:
         self._outbox = Outbox(services.broker, max_bytes=settings.limits.in_flight_mib * 2**20)
         self._consumers: list[Consumer] = []
         self._beats = count(1)  # numbers the heartbeats, so that an old one says nothing
-        self._waits_for: tuple[str, ...] = ()  # as it was when the end began
+        self._last_wait = Report("", ())  # as it was when the end began
         self._over: asyncio.Future[Ending] = loop.create_future()
         self._verdict: asyncio.Future[Failure] = loop.create_future()
         self._hearing = Hearing(job.description.label, job.description.parties, self._on_verdict)
@@ -147,7 +148,8 @@ class JobRun:
             self._end(first_error(group))
         except* Overdue as group:
             overdue: Overdue = first_error(group)
-            self._end(self._hearing.complain(self.context.me, overdue.deadline), overdue.waits_for)
+            complaint = self._hearing.complain(self.context.me, overdue.deadline)
+            self._end(complaint, Report(overdue.stage, overdue.waits_for))
         except* BrokerError as group:
             self._end(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
@@ -157,11 +159,16 @@ class JobRun:
         self._log.exception("an error of our own")
         self._end(JobProblem("agent.error", self.context.me, f"{self.context.me}'s agent met an error of its own"))
 
-    def _end(self, ending: Ending, waits_for: tuple[str, ...] | None = None) -> None:
+    def _end(self, ending: Ending, last_wait: Report | None = None) -> None:
         """The first end counts."""
         if not self._over.done():
-            self._waits_for = self.context.mailbox.waits_for if waits_for is None else waits_for
+            self._last_wait = last_wait or self._wait()
             self._over.set_result(ending)
+
+    def _wait(self) -> Report:
+        """What this party waits for now, or waited for when the end began."""
+        mailbox = self.context.mailbox
+        return self._last_wait if self._over.done() else Report(mailbox.stage, mailbox.waits_for)
 
     def _enter(self, state: State) -> None:
         self.state = move(self.state, state)
@@ -185,6 +192,7 @@ class JobRun:
             self._log.warning("queues are left at the broker", why=str(error))
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
+            discard(unreleased(self._services.settings, self.job.id))  # if it was not kept
 
     # --- what others say, and what we say of ourselves
 
@@ -206,14 +214,14 @@ class JobRun:
         await self._tell(self._progress(), required=False, number=next(self._beats))
 
     def _progress(self) -> Progress:
-        statistics, mailbox = self.context.statistics, self.context.mailbox
+        statistics, wait = self.context.statistics, self._wait()
         return Progress(
             state=self.state,
             epoch=statistics.epoch,
             step=statistics.step,
             steps=statistics.steps,
-            stage=mailbox.stage[:64],
-            waits_for=self._waits_for or mailbox.waits_for,
+            stage=wait.stage[:64],
+            waits_for=wait.waits_for,
             interval=self._services.settings.deadlines.heartbeat,
             overdue=self._hearing.overdue.get(self.context.me),
         )
@@ -237,6 +245,8 @@ class JobRun:
     # --- how it ends
 
     async def _settle(self, ending: Ending) -> None:
+        if isinstance(ending, Path):
+            ending = self._kept(ending)
         match ending:
             case JobProblem() | Late() | Told():
                 self.failure = await self._judge(ending)
@@ -254,6 +264,14 @@ class JobRun:
                 self.model_part = part
                 await self._drain("release")
                 self._enter(State.DONE)
+
+    def _kept(self, part: Path) -> Path | JobProblem:
+        """The part's lasting place: only here is it certain that the job comes to its good end."""
+        try:
+            return keep(part)
+        except OSError as error:
+            public = f"{self.context.me} cannot move its model part to its place"
+            return JobProblem("disk.write", self.context.me, public, f"{part}: {error.strerror}")
 
     async def _judge(self, ending: Failing) -> Failure:
         """The one reason that every party shows."""
@@ -282,10 +300,9 @@ class JobRun:
             self._log.warning("not everybody was told", why=str(error))
 
     def _judgement(self, ending: Failing) -> Failure:
-        own = Report(self.context.mailbox.stage, self._waits_for)
         silence = time.monotonic() - self._outbox.answered
         cut_off = silence > MISSED_HEARTBEATS * self._services.settings.deadlines.heartbeat
-        return self._hearing.judgement(ending, self.context.me, own, str(self.state), cut_off=cut_off)
+        return self._hearing.judgement(ending, self.context.me, self._wait(), str(self.state), cut_off=cut_off)
 
     # --- from outside
 

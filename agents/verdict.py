@@ -67,9 +67,13 @@ def _first_contact(deadline: str, start: str) -> str:
     return f", and do the settings of both, {start}'s and its own, hold the other's key" if deadline == "accept" else ""
 
 
+def _what(report: Report) -> str:
+    return f" ({report.stage})" if report.stage else ""
+
+
 def _chain(reports: Mapping[str, Report], start: str) -> str:
     links = [
-        f"{party} waits for {' and '.join(reports[party].waits_for)}"
+        f"{party} waits for {' and '.join(reports[party].waits_for)}{_what(reports[party])}"
         for party in _reachable(reports, start)
         if party in reports and reports[party].waits_for
     ]

@@ -75,7 +75,7 @@ class Deadlines(Written):
     step: float = Field(default=60, gt=0)
     release: float = Field(default=60, gt=0)
     verdict: float = Field(default=5, gt=0)
-    heartbeat: float = Field(default=1, gt=0)
+    heartbeat: float = Field(default=1, gt=0, le=600)
     drain: float = Field(default=10, gt=0)
 
     @model_validator(mode="after")

@@ -282,7 +282,10 @@ def check_keys(heard: Heard) -> None:
     bodies: dict[Address, bytes] = {}
 
     def opens(parcel: Parcel, reader: str, sender: str, address: str) -> bool:
-        session, associated = contexts[reader].mailbox._session, associated_data(address, parcel.kind, runs[parcel.kind == "job"])
+        session, associated = (
+            contexts[reader].mailbox._session,
+            associated_data(address, parcel.kind, runs[parcel.kind == "job"]),
+        )
         assert isinstance(session, SessionSeal)
         try:
             if sealed_by_identity(parcel):

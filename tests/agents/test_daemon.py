@@ -15,7 +15,7 @@ from schemas.address import parse_address
 from schemas.codec import encode
 from schemas.messages import Job, JobStatus
 from schemas.settings import Limits
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, nothing_left, off, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -87,7 +87,7 @@ async def test_a_job_submitted_twice_is_one_job_and_anew_another(tmp_path: Path)
         assert len(stage.said("job")) == 4
 
 
-@pytest.mark.parametrize("first, second", [(BANK, CARD), (CARD, BANK), (CARD, NOTARY), (NOTARY, CARD)])
+@pytest.mark.parametrize(("first", "second"), [(BANK, CARD), (CARD, BANK), (CARD, NOTARY), (NOTARY, CARD)])
 async def test_one_job_submitted_by_two_parties_at_once_runs_once(tmp_path: Path, first: str, second: str) -> None:
     """All parties keep the same one of the two runs: the label party's, else the one of the lower number."""
     async with scene(three(tmp_path), tmp_path) as stage:

@@ -67,7 +67,7 @@ async def test_a_part_of_a_job_that_fails_at_the_last_moment_is_not_released(tmp
         (tmp_path / CARD / "models").write_text("a file where the folder should be")
         ended = await stage.run(job())
         off(ended, "disk.write", CARD)
-        assert not (tmp_path / BANK / "models" / ended[BANK].job).exists()
+        assert names(tmp_path / BANK / "models") == []
 
 
 async def test_a_job_that_is_cancelled_while_a_part_is_saved_leaves_nothing_of_it(
@@ -110,3 +110,47 @@ async def test_a_disk_that_fills_up_while_a_part_is_saved_is_given_its_room_back
         ended = await stage.run(job())
         off(ended, "disk.write", BANK)
         assert names(tmp_path / BANK / "models") == []
+
+
+async def test_a_part_of_a_job_that_is_done_is_where_its_status_says_and_nothing_is_hidden(tmp_path: Path) -> None:
+    """One folder for each job."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        for party in (BANK, CARD):
+            place = tmp_path / party / "models" / ended[party].job
+            assert (ended[party].state, ended[party].model_part) == ("done", str(place))
+            assert names(place.parent) == [ended[party].job]
+
+
+async def test_a_part_that_a_killed_agent_left_hidden_is_removed_when_it_is_back(tmp_path: Path) -> None:
+    """Its job has failed meanwhile."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=1000))
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        await stage.crash(CARD)
+        model_part.save(unreleased(stage.parties[CARD][0], job_id), part(), owned())
+        await stage.start(CARD)
+        await stage.ended(job_id)
+        assert names(tmp_path / CARD / "models") == []
+
+
+async def test_a_part_that_cannot_be_moved_fails_the_job_at_its_party(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are done; this one says why it is not, and its agent lives on."""
+    real = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if CARD in path.parts:
+            raise OSError(28, "No space left on device")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        assert (ended[BANK].state, ended[CARD].state) == ("done", "failed")
+        failure = ended[CARD].failure
+        assert failure is not None
+        assert (failure.code, failure.culprit) == ("disk.write", CARD)
+        assert names(tmp_path / CARD / "models") == []

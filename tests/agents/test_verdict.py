@@ -23,7 +23,7 @@ def test_the_one_who_hangs_is_named_and_not_the_one_who_waits_for_it() -> None:
     known = {"bank": waiting("notary"), "notary": waiting("card")}
     problem = late(known, "bank", "step", ORDER)
     assert (problem.code, problem.culprit) == ("party.silent", "card")
-    assert "bank waits for notary, notary waits for card" in problem.reason
+    assert "bank waits for notary (training), notary waits for card (training)" in problem.reason
     assert "'step'" in problem.reason
 
 

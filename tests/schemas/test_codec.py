@@ -118,6 +118,7 @@ def test_a_missing_or_unknown_field_is_refused(message: Message, data: st.DataOb
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),
         (b"\xc7\x0c\xff" + b"\xff" * 12, "not msgpack"),
         (b"\xd6\xff\x00\x00\x00\x00", "not msgpack"),
+        (b"\x91\xc7\x00\x05", "not msgpack"),
         (b"\xdd\x00\x00\x10\x01" + bytes(4097), "not msgpack"),
         (encode(Accept(version=1)).replace(b"\x94\x01", b"\x94\x02", 1), "schema version 2"),
         (msgpack.packb([1, "accept", "another", {}]), "no known kind"),
