@@ -23,6 +23,7 @@ from mpc.data_party import DataParty
 from mpc.fixed import features
 from mpc.order import Order
 from mpc.schedule import Step
+from schemas.codec import Companion
 from schemas.messages import (
     GradientShare,
     MaskedActivation,
@@ -194,9 +195,8 @@ class _Steps:
             if step.position == 0:
                 await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
             inputs, labels, weights = await self._context.compute_step(self._masked, step)
-            await self._send(MaskedInputs(words=inputs), partners, step)
-            if labels is not None:
-                await self._send(MaskedLabels(words=labels), partners, step)
+            along = [] if labels is None else [Companion(MaskedLabels(words=labels), step.epoch, step.position)]
+            await self._send(MaskedInputs(words=inputs), partners, step, along)
             for partner in partners:
                 await self._send(MaskedWeights(words=weights[self._numbers[partner]]), [partner], step)
             received = await self._receive(MaskedInputs, partners, step)
@@ -224,8 +224,11 @@ class _Steps:
             context.statistics.finished(step.epoch, step.index)
             self._done.rise()
 
-    async def _send(self, message: Message, receivers: Sequence[str], step: Step) -> None:
-        await self._mail.send(message, receivers, self._deadline, epoch=step.epoch, step=step.position)
+    async def _send(
+        self, message: Message, receivers: Sequence[str], step: Step, along: Sequence[Companion] = ()
+    ) -> None:
+        epoch, position = step.epoch, step.position
+        await self._mail.send(message, receivers, self._deadline, epoch=epoch, step=position, along=along)
 
     async def _receive(self, model: type[M], senders: Sequence[str], step: Step) -> dict[str, Words]:
         messages = await self._mail.receive(model, senders, self._deadline, epoch=step.epoch, step=step.position)

@@ -8,7 +8,7 @@ wrong ends the job with its sender named.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -20,7 +20,7 @@ from broker.identity import Forged, Identity, PublicIdentity
 from broker.outbox import Outbox
 from broker.seal import SessionSeal, associated_data
 from schemas.address import Address, MalformedAddress, Round, parse_address
-from schemas.codec import MalformedMessage, decode, encode
+from schemas.codec import Companion, MalformedMessage, decode_all, encode
 from schemas.messages import Cancel, Failure, Message, Progress
 from schemas.settings import Limits
 from schemas.tensor import Words
@@ -83,18 +83,20 @@ class Mailbox(Inbox):
         epoch: int = 0,
         step: int = 0,
         required: bool = True,
+        along: Sequence[Companion] = (),
     ) -> None:
         """Hand a message over for each receiver; returns without waiting for any to arrive.
 
-        An optional message is dropped where its receiver has no queue for it.
+        An optional message is dropped where its receiver has no queue for it. `along` are others of the same round that
+        travel in the same parcel: what a small message costs is mostly its parcel.
         """
-        body = None if self._tap else await _encoded(message)
+        body = None if self._tap else await _encoded(message, along)
         for receiver in receivers:
-            address = self._template._replace(
-                round=message.round, item=message.item, epoch=epoch, step=step, receiver=receiver
+            address = self._address(Companion(message, epoch, step), receiver)
+            sent = body or await _encoded(
+                self._tapped(Companion(message, epoch, step), receiver).message,
+                [self._tapped(companion, receiver) for companion in along],
             )
-            sent = await _encoded(self._tap(address, message)) if self._tap else body
-            assert sent is not None
             for parcel in self._parcels(address, message, sent):
                 await self._outbox.post(
                     parcel,
@@ -105,6 +107,16 @@ class Mailbox(Inbox):
                 )
                 if len(sent) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
+
+    def _address(self, what: Companion, receiver: str) -> Address:
+        message, epoch, step = what
+        return self._template._replace(
+            round=message.round, item=message.item, epoch=epoch, step=step, receiver=receiver
+        )
+
+    def _tapped(self, what: Companion, receiver: str) -> Companion:
+        assert self._tap is not None
+        return what._replace(message=self._tap(self._address(what, receiver), what.message))
 
     def _parcels(self, address: Address, message: Message, body: bytes) -> Iterable[Parcel]:
         size = self._limits.part_bytes
@@ -183,7 +195,11 @@ class Mailbox(Inbox):
             return  # a repeat of a part: it would wait for the others forever
         body = chunk if address.parts == 1 else self._join(address, chunk)
         if body is not None:
-            self._hand_over(address, await self._decoded(address, parcel.kind, body), len(body))
+            message, along = await self._decoded(address, parcel.kind, body)
+            self._hand_over(address, message, len(body))
+            for companion, epoch, step in along:
+                place = address._replace(item=companion.item, epoch=epoch, step=step)
+                self._hand_over(place, companion, 0)  # its size is counted already
 
     def _keep(self, address: Address, parcel: Parcel) -> None:
         """For when there are keys. Anybody may have sent it, so the room for it is small."""
@@ -203,14 +219,16 @@ class Mailbox(Inbox):
                 f"it does not open: changed on the way, of another run, or not from {address.sender}'s pinned key"
             ) from None
 
-    async def _decoded(self, address: Address, kind: str, body: bytes) -> Message:
+    async def _decoded(self, address: Address, kind: str, body: bytes) -> tuple[Message, tuple[Companion, ...]]:
         try:
-            message = decode(body) if len(body) <= LARGE else await asyncio.to_thread(decode, body)
+            message, along = decode_all(body) if len(body) <= LARGE else await asyncio.to_thread(decode_all, body)
         except MalformedMessage as error:
             raise self._malformed(address, str(error)) from None
         if (message.kind, message.round, message.item) != (kind, address.round, address.item):
             raise self._malformed(address, "its address belongs to another kind of message")
-        return message
+        if any(companion.message.round != address.round for companion in along):
+            raise self._malformed(address, "what travels with it belongs to another round")
+        return message, along
 
     def _hand_over(self, address: Address, message: Message, size: int) -> None:
         if not isinstance(message, CONTROL):
@@ -219,8 +237,8 @@ class Mailbox(Inbox):
             self._on_control(address.sender, message)
 
 
-async def _encoded(message: Message) -> bytes:
+async def _encoded(message: Message, along: Sequence[Companion]) -> bytes:
     words: Words | None = getattr(message, "words", None)
     if words is None or words.nbytes <= LARGE:
-        return encode(message)
-    return await asyncio.to_thread(encode, message)
+        return encode(message, along)
+    return await asyncio.to_thread(encode, message, along)

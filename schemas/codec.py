@@ -4,7 +4,8 @@ Decoding takes bytes from anybody: it answers with a valid message or with one e
 more memory meanwhile than 18 times what it was given, and 32 MiB.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import msgpack
 from pydantic import ValidationError
@@ -26,25 +27,57 @@ class MalformedMessage(ValueError):
     """Bytes that are no message of this version. Their sender's fault; the text holds none of them."""
 
 
-def encode(message: Message) -> bytes:
-    """The bytes of a message."""
-    body = [PROTOCOL_VERSION, message.kind, message.item, message.model_dump()]
-    return bytes(msgpack.packb(body))
+class Companion(NamedTuple):
+    """A message that travels in another one's body, with its own place in the job."""
+
+    message: Message
+    epoch: int
+    step: int
+
+
+def encode(message: Message, along: Iterable[Companion] = ()) -> bytes:
+    """The bytes of a message, and of those that travel with it."""
+    body: list[Any] = [PROTOCOL_VERSION, message.kind, message.item, message.model_dump()]
+    companions = [[m.kind, m.item, epoch, step, m.model_dump()] for m, epoch, step in along]
+    return bytes(msgpack.packb([*body, companions] if companions else body))
 
 
 def decode(data: bytes) -> Message:
-    """The message in these bytes.
+    """The one message in these bytes.
 
     Raises:
-        MalformedMessage: there is none.
+        MalformedMessage: there is none, or more than one.
+    """
+    message, along = decode_all(data)
+    if along:
+        raise MalformedMessage("the body has more than one message")
+    return message
+
+
+def decode_all(data: bytes) -> tuple[Message, tuple[Companion, ...]]:
+    """The message in these bytes, and those that travel with it.
+
+    Raises:
+        MalformedMessage: there is none, or one of them is none.
     """
     try:
         body = _unpacked(data)
     except (ValueError, msgpack.UnpackException, RecursionError):
         raise MalformedMessage("the body is not msgpack, or has more entries than a message") from None
-    version, kind, item, fields = _frame(body)
+    version, kind, item, fields, along = _frame(body)
     if version != PROTOCOL_VERSION:
         raise MalformedMessage(f"the body has schema version {version}, this agent speaks {PROTOCOL_VERSION}")
+    return _model(kind, item, fields), tuple(_companion(entry) for entry in along)
+
+
+def _companion(entry: Any) -> Companion:
+    match entry:
+        case (str() as kind, str() as item, int() as epoch, int() as step, dict() as fields) if min(epoch, step) >= 0:
+            return Companion(_model(kind, item, fields), epoch, step)
+    raise MalformedMessage("what travels with a message is not a kind, an item, an epoch, a step and fields")
+
+
+def _model(kind: str, item: str, fields: dict[str, Any]) -> Message:
     model = MODELS.get((kind, item))
     if model is None:
         raise MalformedMessage("the body is of no known kind")
@@ -82,8 +115,10 @@ def _no_extension(_code: int, _data: bytes) -> Any:
     raise ValueError  # no message has any
 
 
-def _frame(body: Any) -> tuple[int, str, str, dict[str, Any]]:
+def _frame(body: Any) -> tuple[int, str, str, dict[str, Any], tuple[Any, ...]]:
     match body:
         case (int() as version, str() as kind, str() as item, dict() as fields):
-            return version, kind, item, fields
+            return version, kind, item, fields, ()
+        case (int() as version, str() as kind, str() as item, dict() as fields, tuple() as along):
+            return version, kind, item, fields, along
     raise MalformedMessage("the body is not a version, a kind, an item and fields")
