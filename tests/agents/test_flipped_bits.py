@@ -176,7 +176,11 @@ def impatient(folder: Path) -> dict[str, Settings]:
     return {party: own.model_copy(update={"deadlines": IMPATIENT}) for party, own in parties.items()}
 
 
-@pytest.mark.parametrize("model", [*TENSORS, *dict(OTHERS)], ids=lambda model: model.__name__)
+ALONG = (MaskedLabels, GradientShare)  # under another message's seal
+PARCELS = [model for model in (*TENSORS, *dict(OTHERS)) if model not in ALONG]
+
+
+@pytest.mark.parametrize("model", PARCELS, ids=lambda model: model.__name__)
 def test_a_broker_that_changes_one_bit_is_noticed(model):
     """Whatever is sealed in the parcel, its seal does not open, and it is as good as lost: the job fails everywhere."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.data_party import DataPartyRole
+from agents.problems import BROKER
 from broker.base import Parcel
 from broker.memory_queue import Delay, Drop, Fault
 from schemas.address import parse_address
@@ -139,7 +140,7 @@ async def test_two_parties_that_hang_together_are_not_mistaken_for_a_lost_messag
 
 
 async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None:
-    """Its queues are gone, so messages to it come back."""
+    """Its queues are gone, so messages to it come back; if all wait before that shows, the broker has lost them."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
 
@@ -152,7 +153,7 @@ async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None
         ended = await stage.ended(stage.submit(job()), BANK, NOTARY)
         failure = ended[BANK].failure
         assert failure is not None
-        assert failure.culprit == CARD
+        assert (failure.code, failure.culprit) in {("party.unreachable", CARD), ("transport.lost", BROKER)}
         assert ended[NOTARY].failure == failure
 
 

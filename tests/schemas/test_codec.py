@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import MODELS, MalformedMessage, decode, encode
+from schemas.codec import MODELS, Companion, MalformedMessage, decode, decode_all, encode
 from schemas.messages import Accept, JobStatus, Message, OrderContribution, PreactivationShare, Ready, Status
 from schemas.tensor import ShapeProblem, expect
 from tests.schemas.strategies import EACH, messages, words
@@ -256,3 +256,20 @@ def test_a_message_cannot_be_changed() -> None:
     message = Ready(rows=1, columns=1)
     with pytest.raises(ValueError, match="frozen"):
         message.rows = 2
+
+
+def test_messages_travel_together_and_come_back_with_their_places() -> None:
+    """The first has its place in the address of the parcel; what reads one message refuses more."""
+    first, second = Accept(version=1), Ready(rows=2, columns=3)
+    body = encode(first, [Companion(second, 4, 5), Companion(first, 6, 7)])
+    assert decode_all(body) == (first, (Companion(second, 4, 5), Companion(first, 6, 7)))
+    assert decode_all(encode(first)) == (first, ())
+    with pytest.raises(MalformedMessage, match="more than one"):
+        decode(body)
+
+
+@pytest.mark.parametrize("entry", [[], ["accept", "accept", 0, 0], ["accept", "accept", -1, 0, {"version": 1}], 7])
+def test_what_travels_along_is_checked_as_strictly(entry: object) -> None:
+    """Kind, item, epoch, step and fields, all of them."""
+    with pytest.raises(MalformedMessage):
+        decode_all(msgpack.packb([1, "accept", "accept", {"version": 1}, [entry]]))
