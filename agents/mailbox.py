@@ -17,7 +17,7 @@ from agents.problems import JobProblem
 from broker import topology
 from broker.base import Delivery, Parcel
 from broker.identity import Forged, Identity, PublicIdentity
-from broker.outbox import Outbox
+from broker.outbox import Outbox, Tally
 from broker.seal import SessionSeal, associated_data
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import Companion, MalformedMessage, decode_all, encode
@@ -66,6 +66,7 @@ class Mailbox(Inbox):
         self._session: SessionSeal | None = None
         self._early: dict[Address, Parcel] = {}
         self._early_bytes = early_bytes
+        self._carried: dict[tuple[str, str], Tally] = {}  # by kind of the carrier and of what travelled along
 
     @property
     def partners(self) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ class Mailbox(Inbox):
         """
         body = None if self._tap else await _encoded(message, along)
         for receiver in receivers:
+            self._note_carried(message, along)
             address = self._address(Companion(message, epoch, step), receiver)
             sent = body or await _encoded(
                 self._tapped(Companion(message, epoch, step), receiver).message,
@@ -107,6 +109,22 @@ class Mailbox(Inbox):
                 )
                 if len(sent) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
+
+    def _note_carried(self, message: Message, along: Sequence[Companion]) -> None:
+        for companion, _, _ in along:
+            tally = self._carried.setdefault((message.kind, companion.kind), Tally())
+            tally.messages += 1
+            tally.bytes += len(encode(companion))
+
+    @property
+    def sent(self) -> dict[str, Tally]:
+        """What has been sent by kind: messages, and bytes of sealed bodies, each kind with its own part of them."""
+        sent = {kind: Tally(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}
+        for (carrier, kind), tally in self._carried.items():
+            if carrier in sent:
+                sent[carrier].bytes -= tally.bytes
+                sent[kind] = tally
+        return sent
 
     def _address(self, what: Companion, receiver: str) -> Address:
         message, epoch, step = what

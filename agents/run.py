@@ -36,12 +36,13 @@ from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
 from agents.release import discard, keep, unreleased
 from agents.states import TERMINAL, State, move
+from agents.status import job_status
 from agents.verdict import Report
 from broker.base import Broker, BrokerError, Consumer
 from broker.identity import Identity, parse_public
 from broker.outbox import Outbox, Undeliverable
 from schemas.address import Address, Round
-from schemas.messages import Cancel, Failure, Job, JobStatus, Message, PartyStatus, Progress
+from schemas.messages import Cancel, Failure, Job, JobStatus, Message, Progress
 from schemas.settings import Settings
 
 EARLY_BYTES = 2**20  # beside one batch of pre-activations, what a faster party may say before our handshake is done
@@ -333,41 +334,11 @@ class JobRun:
 
     def status(self) -> JobStatus:
         """What this party knows of the job."""
-        now, statistics, job = time.monotonic(), self.context.statistics, self.job.description
-        mine = (now, self._progress())
-        parties = tuple(
-            PartyStatus(
-                party=party,
-                state=progress.state,
-                stage=progress.stage,
-                epoch=progress.epoch,
-                step=progress.step,
-                waits_for=progress.waits_for,
-                heard=round(now - heard, 1),
-            )
-            for party, (heard, progress) in {self.context.me: mine, **self._hearing.heard}.items()
-        )
-        ended = self.state in TERMINAL
-        return JobStatus(
-            job=self.job.id,
-            state=self.state,
-            model=job.model,
-            label=job.label,
-            helper=job.helper,
-            parties=() if ended else parties,
-            submitted=self.submitted,
-            rows=statistics.rows,
-            columns=statistics.columns,
-            epoch=statistics.epoch,
-            step=statistics.step,
-            steps=statistics.steps,
-            seconds_per_step=statistics.seconds_per_step,
-            processor_seconds=statistics.processor_seconds,
-            sent_bytes={kind: tally.bytes for kind, tally in self._outbox.sent.items()},
-            sent_messages={kind: tally.messages for kind, tally in self._outbox.sent.items()},
-            waits_for=() if ended else self._progress().waits_for,
-            warnings=self.context.plan.warnings if self.context.plan else (),
-            failure=self.failure,
-            detail=self.detail,
-            model_part=str(self.model_part) if self.model_part else None,
-        )
+        told = {
+            "submitted": self.submitted,
+            "failure": self.failure,
+            "detail": self.detail,
+            "model_part": str(self.model_part) if self.model_part else None,
+        }
+        heard = {self.context.me: (time.monotonic(), self._progress()), **self._hearing.heard}
+        return job_status(self.context, self.state, heard).model_copy(update=told)

@@ -43,6 +43,8 @@ def test_simulate_prints_one_json_object(tercet, short_job):
     assert result["state"] == "done"
     assert result["rows"] == 24_000
     assert result["bytes"]["masked inputs"] > 24_000 * 91 * 8
+    assert result["messages"]["masked labels"] == result["steps"]
+    assert result["bytes"]["gradient share"] > result["steps"] * 91 * 8
     assert "model_parts" not in result  # they went nowhere that stays
 
 

@@ -1,0 +1,52 @@
+"""A job's status as one agent tells it: from what it knows of itself and what it has heard of the others.
+
+It reads and decides nothing; what it tells is for this party's own console and record.
+"""
+
+import time
+from collections.abc import Mapping
+
+from agents.context import JobContext
+from agents.states import TERMINAL, State
+from schemas.messages import JobStatus, PartyStatus, Progress
+
+Heard = Mapping[str, tuple[float, Progress]]
+"""When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
+
+
+def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
+    """Where a job is; how it ended, if it has, is for the caller to add."""
+    job, statistics, ended = context.description, context.statistics, state in TERMINAL
+    sent = context.mailbox.sent
+    return JobStatus(
+        job=context.job.id,
+        state=state,
+        model=job.model,
+        label=job.label,
+        helper=job.helper,
+        parties=() if ended else tuple(_party(party, *heard[party]) for party in heard),
+        submitted="",
+        rows=statistics.rows,
+        columns=statistics.columns,
+        epoch=statistics.epoch,
+        step=statistics.step,
+        steps=statistics.steps,
+        seconds_per_step=statistics.seconds_per_step,
+        processor_seconds=statistics.processor_seconds,
+        sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
+        sent_messages={kind: tally.messages for kind, tally in sent.items()},
+        waits_for=() if ended else heard[context.me][1].waits_for,
+        warnings=context.plan.warnings if context.plan else (),
+    )
+
+
+def _party(party: str, heard: float, progress: Progress) -> PartyStatus:
+    return PartyStatus(
+        party=party,
+        state=progress.state,
+        stage=progress.stage,
+        epoch=progress.epoch,
+        step=progress.step,
+        waits_for=progress.waits_for,
+        heard=round(time.monotonic() - heard, 1),
+    )
