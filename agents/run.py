@@ -37,7 +37,7 @@ from agents.queues import clear_queues, open_queues
 from agents.release import discard, keep, unreleased
 from agents.states import TERMINAL, State, move
 from agents.status import job_status
-from agents.verdict import Report
+from agents.verdict import Report, culprits
 from broker.base import Broker, BrokerError, Consumer
 from broker.identity import Identity, parse_public
 from broker.outbox import Outbox, Undeliverable
@@ -332,10 +332,18 @@ class JobRun:
         """Whether another run could still take this one's place: not all parties have agreed to it yet."""
         return self.state in {State.RECEIVED, State.ACCEPTED, State.READY}
 
+    def _whom(self) -> tuple[str, ...]:
+        """The parties at which the waiting ends; our own wait where all wait for one another for a moment."""
+        own, me = self._wait(), self.context.me
+        if self.state in TERMINAL or not own.waits_for:
+            return ()
+        return tuple(culprits(self._hearing.reports() | {me: own}, me)) or own.waits_for
+
     def status(self) -> JobStatus:
         """What this party knows of the job."""
         told = {
             "submitted": self.submitted,
+            "waits_for": self._whom(),
             "failure": self.failure,
             "detail": self.detail,
             "model_part": str(self.model_part) if self.model_part else None,

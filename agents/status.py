@@ -15,7 +15,7 @@ Heard = Mapping[str, tuple[float, Progress]]
 
 
 def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
-    """Where a job is; how it ended, if it has, is for the caller to add."""
+    """Where a job is; whom it waits for and how it ended is for the caller to add."""
     job, statistics, ended = context.description, context.statistics, state in TERMINAL
     sent = context.mailbox.sent
     return JobStatus(
@@ -35,7 +35,6 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         processor_seconds=statistics.processor_seconds,
         sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
         sent_messages={kind: tally.messages for kind, tally in sent.items()},
-        waits_for=() if ended else heard[context.me][1].waits_for,
         warnings=context.plan.warnings if context.plan else (),
     )
 

@@ -167,3 +167,17 @@ async def test_a_parcel_that_comes_late_but_in_time_changes_nothing(tmp_path: Pa
     async with scene(three(tmp_path), tmp_path, faults=late) as stage:
         ended: dict[str, JobStatus] = await stage.run(job())
         assert {status.state for status in ended.values()} == {"done"}
+
+
+async def test_status_says_at_which_party_the_waiting_ends(tmp_path: Path) -> None:
+    """Not the helper, for whose answer the bank waits, but the card processor, for whose share the helper waits."""
+    settings = three(tmp_path, QUICK.model_copy(update={"step": 5.0}))
+    async with scene(settings, tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=100_000))
+        await stage.until(lambda: stage.state(BANK, job_id) == "training")
+        stage.hang(CARD)
+        await stage.until(lambda: stage.agents[BANK].status(job_id)[0].waits_for == (CARD,))
+        stage.agents[BANK].cancel(job_id)
+        stage.wake()
+        await stage.ended(job_id)
