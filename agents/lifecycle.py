@@ -12,7 +12,7 @@ from agents.context import ATTEMPT, JobContext
 from agents.pace import largest_batch
 from agents.problems import JobProblem
 from agents.states import State
-from broker.handshake import HandshakeParty, HandshakeState
+from broker.handshake import HandshakeParty, HandshakeState, SmallOrder
 from broker.identity import Forged, parse_public
 from broker.seal import SessionSeal
 from mpc.plan import Plan, PlanRefused, Request
@@ -178,16 +178,16 @@ async def _shake_hands(context: JobContext) -> None:
     parties = [HandshakeParty(m.name, m.role, parse_public(m.key)) for m in context.job.members]
     state = HandshakeState(context.identity, context.me, parties, context.job_digest, ATTEMPT)
     deadline = context.deadline("handshake")
+    await context.mailbox.send(state.hello(), context.others, deadline)
+    for sender, hello in (await context.mailbox.receive(Handshake, context.others, deadline)).items():
+        _or_blame(sender, state.receive, hello)
+    await context.mailbox.send(state.transcript(), context.others, deadline)
+    for sender, seen in (await context.mailbox.receive(Transcript, context.others, deadline)).items():
+        _or_blame(sender, state.confirm, seen)
     try:
-        await context.mailbox.send(state.hello(), context.others, deadline)
-        for sender, hello in (await context.mailbox.receive(Handshake, context.others, deadline)).items():
-            _or_blame(sender, state.receive, hello)
-        await context.mailbox.send(state.transcript(), context.others, deadline)
-        for sender, seen in (await context.mailbox.receive(Transcript, context.others, deadline)).items():
-            _or_blame(sender, state.confirm, seen)
         context.secrets = state.secrets()
-    except Forged as error:  # a key of small order; the text names its sender
-        raise JobProblem("handshake.key", str(error).split(" ", 1)[0], str(error)) from None
+    except SmallOrder as error:
+        raise JobProblem("handshake.key", error.party, str(error)) from None
     await context.mailbox.establish(SessionSeal(context.secrets, context.me))
 
 

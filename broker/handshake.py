@@ -19,6 +19,14 @@ HANDSHAKE_DOMAIN = "tercet handshake key"
 TRANSCRIPT_DOMAIN = "tercet handshake transcript"
 
 
+class SmallOrder(Forged):
+    """A party sent an ephemeral key that would make the secret public."""
+
+    def __init__(self, party: str) -> None:
+        super().__init__(f"{party} sent an ephemeral key of small order")
+        self.party = party
+
+
 @dataclass(frozen=True, slots=True)
 class HandshakeParty:
     """A member of the attempt as the job digest fixes it."""
@@ -84,7 +92,7 @@ class HandshakeState:
         """The pair secrets; every `confirm` comes before.
 
         Raises:
-            Forged: a party sent a key of small order, which would make the secret public.
+            SmallOrder: a party sent a key of small order.
         """
         pairs = {name: self._exchange(name) for name in self._keys if name != self._me}
         return SessionSecrets(self._transcript_hash(), pairs)
@@ -93,7 +101,7 @@ class HandshakeState:
         try:
             return self._ephemeral.exchange(X25519PublicKey.from_public_bytes(self._keys[partner]))
         except ValueError:  # an all-zero result
-            raise Forged(f"{partner} sent an ephemeral key of small order") from None
+            raise SmallOrder(partner) from None
 
     def _statement(self, name: str, key: bytes) -> bytes:
         return canonical_digest(HANDSHAKE_DOMAIN, [*self._context, name, self._parties[name].role, key])
