@@ -82,7 +82,7 @@ class DataPartyRole:
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         except LabelProblem as problem:
-            public = f"at {context.me} the label of the table {table!r} does not fit a {context.description.model} model"
+            public = f"at {context.me} the label of table {table!r} does not fit a {context.description.model} model"
             raise JobProblem("table.label", context.me, public, str(problem)) from None
         for warning in self.data.encoding.warnings:
             context.log.warning("table", note=warning)
