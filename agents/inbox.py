@@ -47,6 +47,7 @@ class Inbox:
         self._consumed: dict[tuple[type[Message], str], tuple[int, int]] = {}
         self._held: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
+        self._lapsed: Overdue | None = None  # the job ends with it, but not at once
 
     # --- filing
 
@@ -132,7 +133,8 @@ class Inbox:
             async with asyncio.timeout(deadline.seconds):
                 await wait.arrived
         except TimeoutError:
-            raise Overdue(deadline.name, self.stage, self.waits_for) from None
+            self._lapsed = Overdue(deadline.name, self.stage, self.waits_for)
+            raise self._lapsed from None
         finally:
             self._waits.remove(wait)
 
@@ -162,10 +164,14 @@ class Inbox:
 
     @property
     def waits_for(self) -> tuple[str, ...]:
-        """The parties that this agent is waiting for right now."""
+        """The parties that this agent is waiting for right now, or was when its patience ended."""
+        if self._lapsed is not None:
+            return self._lapsed.waits_for
         return tuple(sorted({key[1] for wait in self._waits for key in wait.missing}))
 
     @property
     def stage(self) -> str:
         """What it is waiting for."""
+        if self._lapsed is not None:
+            return self._lapsed.stage
         return " and ".join(sorted({wait.stage for wait in self._waits}))

@@ -18,6 +18,7 @@ from broker.base import Broker, BrokerError, Disconnected, Lane, Parcel, Unrouta
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # unconfirmed, on each lane
 MAX_UNCONFIRMED: Final = 1024  # parcels, on each lane
+ATTEMPT_SECONDS: Final = 10.0  # a connection that is lost at the wrong moment never says what became of a parcel
 PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts; the last repeats
 
 log = structlog.get_logger(__name__)
@@ -76,6 +77,7 @@ class Outbox:
         max_bytes: unconfirmed bytes on a lane beyond which `post` waits. A single larger parcel goes out alone.
         max_unconfirmed: unconfirmed parcels on a lane beyond which `post` waits.
         pauses: seconds between attempts; the last repeats.
+        attempt: seconds to wait for one confirm, before the same ciphertext goes out again.
         clock: what deadlines are measured with, in seconds.
         sleep: how to wait between attempts.
     """
@@ -87,12 +89,14 @@ class Outbox:
         max_bytes: int = MAX_BYTES,
         max_unconfirmed: int = MAX_UNCONFIRMED,
         pauses: tuple[float, ...] = PAUSES,
+        attempt: float = ATTEMPT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._broker = broker
         self._windows = {lane: _Window(max_bytes, max_unconfirmed) for lane in Lane}
         self._pauses = pauses
+        self._attempt = attempt
         self._clock = clock
         self._sleep = sleep
         self._sending: dict[asyncio.Task[None], tuple[Parcel, _Window]] = {}
@@ -161,7 +165,7 @@ class Outbox:
             if left <= 0:
                 raise Undeliverable(post.parcel, post.deadline, post.name, reason)
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(left, self._attempt)):
                     await self._broker.publish(post.parcel, post.lane)
             except TimeoutError:
                 continue

@@ -209,7 +209,7 @@ class Link:
         if self._publishing.is_closed:
             raise Disconnected(f"{parcel.address}: the connection to the broker is down")
         try:
-            channel = cast(aiormq.Channel, await self._publishing.get_underlay_channel())
+            channel = await self._open_channel()
             await channel.basic_publish(
                 parcel.body,
                 exchange=parcel.exchange,
@@ -218,12 +218,20 @@ class Link:
                 mandatory=True,
                 wait=False,
             )
+        except Disconnected:
+            raise
         except BaseException as error:
             doing = f"{parcel.address} to {parcel.routing_key}"
             meaning = publish_error(error, doing, parcel.exchange, parcel.routing_key, len(parcel.body))
             if meaning is None:
                 raise
             raise meaning from error
+
+    async def _open_channel(self) -> aiormq.Channel:
+        channel = cast(aiormq.Channel, await self._publishing.get_underlay_channel())
+        if channel.is_closed or channel.connection.is_closed:  # aiormq would wait for ever for a confirm
+            raise Disconnected("the connection to the broker has just been lost")
+        return channel
 
     # Consuming
 

@@ -347,3 +347,12 @@ async def test_what_the_broker_sees_of_a_letter_is_its_label() -> None:
     assert parcel.address == "job-1/1/masked-inputs/features/0/5/card/bank/1.1"
     assert not parcel.persistent
     assert block.tobytes()[:8] not in parcel.body
+
+
+async def test_a_wait_that_has_lapsed_is_told_until_the_job_has_ended() -> None:
+    """Else a party whose patience ends just before another complains would look as if it waited for nobody."""
+    bank = Party("bank")
+    with pytest.raises(Overdue):
+        await bank.mailbox.receive(Accept, ["card", "notary"], SOON)
+    assert bank.mailbox.waits_for == ("card", "notary")
+    assert bank.mailbox.stage == "accept"

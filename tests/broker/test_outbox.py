@@ -407,3 +407,22 @@ async def test_closing_gives_up_turns_away_and_may_be_repeated(
         await post(outbox, place.parcel())
     assert outbox.unconfirmed == 0
     assert not outbox.failed.done()
+
+
+async def test_a_confirm_that_never_comes_is_asked_for_again() -> None:
+    """A connection that is lost at the wrong moment says nothing; the parcel goes out once more well in time."""
+    attempts: list[bytes] = []
+
+    class Mute:
+        async def publish(self, parcel: Parcel, _lane: Lane) -> None:
+            attempts.append(parcel.body)
+            if len(attempts) == 1:
+                await asyncio.Event().wait()
+
+    outbox = Outbox(Mute(), attempt=0.01)  # type: ignore[arg-type]
+    parcel = Parcel("e", "k", b"sealed", "kind", "address", "job", "sender")
+    await outbox.post(parcel, Lane.ONLINE, deadline=5.0, name="step")
+    await outbox.drain(5.0)
+    assert attempts == [b"sealed", b"sealed"]
+    assert not outbox.failed.done()
+    await outbox.close()
