@@ -9,7 +9,6 @@ bit on every machine; numpy's own exp may differ by one unit between processors.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 
@@ -78,36 +77,13 @@ def check_binary(y: Floats) -> None:
 
 
 def check_standardised(y: Floats) -> None:
-    """Finite labels within CLIP, as `standardised` makes them."""
+    """Finite labels within CLIP, as the label party standardises them."""
     wrong = int((~np.isfinite(y)).sum())
     if wrong:
         raise LabelProblem(f"{wrong} of {y.size} labels are not finite numbers; remove or impute them")
     outside = int((np.abs(y) > CLIP).sum())
     if outside:
         raise LabelProblem(f"{outside} of {y.size} labels are beyond {CLIP:g}; standardise and clip them first")
-
-
-class Standardised(NamedTuple):
-    """Labels with mean 0 and deviation 1, clipped at CLIP, and what leads back: label = mean + deviation * value."""
-
-    values: Floats
-    mean: float
-    deviation: float
-
-
-def standardised(y: Floats) -> Standardised:
-    """What the label party of a linear regression trains on.
-
-    Raises:
-        LabelProblem: for labels that are not finite, or all the same.
-    """
-    wrong = int((~np.isfinite(y)).sum())
-    if wrong:
-        raise LabelProblem(f"{wrong} of {y.size} labels are not finite numbers; remove or impute them")
-    mean, deviation = float(y.mean()), float(y.std())
-    if not deviation > 0:
-        raise LabelProblem("all labels are the same; there is nothing to learn")
-    return Standardised(np.clip((y - mean) / deviation, -CLIP, CLIP), mean, deviation)
 
 
 @dataclass(frozen=True, slots=True)
