@@ -162,7 +162,9 @@ class Agent:
             raise JobProblem("job.known", self.me, "another job has the same id; give this one another name")
         if known is not None:
             return self.status(description.id)[0]
-        self._may_begin()
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            raise obstacle
         job = self._announcer.announcement(description)
         run = self._begin(job, _now())
         for party in description.parties:
@@ -170,13 +172,14 @@ class Agent:
                 self._spawn(self._announcer.announce(job, party, lambda: self._runs.get(job.id) is run))
         return run.status()
 
-    def _may_begin(self) -> None:
+    def _obstacle(self) -> JobProblem | None:
+        """Why no job can begin here now."""
         if self._draining:
-            raise JobProblem("agent.stopped", self.me, f"{self.me}'s agent is leaving and takes no more jobs")
+            return JobProblem("agent.stopped", self.me, f"{self.me}'s agent is leaving and takes no more jobs")
         if len(self._runs) >= self.settings.limits.parallel_jobs:
-            raise JobProblem(
-                "agent.busy", self.me, f"{self.me} runs {len(self._runs)} jobs already ([limits] parallel_jobs)"
-            )
+            reason = f"{self.me} runs {len(self._runs)} jobs already ([limits] parallel_jobs)"
+            return JobProblem("agent.busy", self.me, reason)
+        return None
 
     def _begin(
         self, job: Job, submitted: str, problem: JobProblem | None = None, state: State = State.RECEIVED
@@ -253,13 +256,6 @@ class Agent:
         elif _precedence(job) < _precedence(known):
             self._heirs[job.id] = job
             running.supersede()
-
-    def _obstacle(self) -> JobProblem | None:
-        try:
-            self._may_begin()
-        except JobProblem as problem:
-            return problem
-        return None
 
     def _allowed(self, job: Job) -> bool:
         try:

@@ -122,6 +122,11 @@ def stranger(sender: str) -> JobProblem:
     )
 
 
+def own_error(me: str) -> JobProblem:
+    """A bug of ours; the log has the traceback."""
+    return JobProblem("agent.error", me, f"{me}'s agent met an error of its own")
+
+
 def broker_problem(error: BrokerError, me: str) -> JobProblem:
     """The broker, or whoever should have a queue there, fails this party."""
     cause = error.reason if isinstance(error, Undeliverable) else error

@@ -133,8 +133,9 @@ class Inbox:
             async with asyncio.timeout(deadline.seconds):
                 await wait.arrived
         except TimeoutError:
-            self._lapsed = Overdue(deadline.name, self.stage, self.waits_for)
-            raise self._lapsed from None
+            overdue = Overdue(deadline.name, self.stage, self.waits_for)
+            self._lapsed = self._lapsed or overdue
+            raise overdue from None
         finally:
             self._waits.remove(wait)
 

@@ -91,9 +91,10 @@ class Mailbox(Inbox):
         An optional message is dropped where its receiver has no queue for it. `along` are others of the same round that
         travel in the same parcel: what a small message costs is mostly its parcel.
         """
+        receivers = tuple(receivers)
+        self._note_carried(message, along, len(receivers))
         body = None if self._tap else await _encoded(message, along)
         for receiver in receivers:
-            self._note_carried(message, along)
             address = self._address(Companion(message, epoch, step), receiver)
             sent = body or await _encoded(
                 self._tapped(Companion(message, epoch, step), receiver).message,
@@ -110,11 +111,11 @@ class Mailbox(Inbox):
                 if len(sent) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
 
-    def _note_carried(self, message: Message, along: Sequence[Companion]) -> None:
+    def _note_carried(self, message: Message, along: Sequence[Companion], times: int) -> None:
         for companion, _, _ in along:
             tally = self._carried.setdefault((message.kind, companion.kind), Tally())
-            tally.messages += 1
-            tally.bytes += len(encode(companion))
+            tally.messages += times
+            tally.bytes += times * len(encode(companion))
 
     @property
     def sent(self) -> dict[str, Tally]:

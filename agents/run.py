@@ -28,6 +28,7 @@ from agents.ending import (
     Told,
     broker_problem,
     first_error,
+    own_error,
 )
 from agents.helper import HelperRole
 from agents.mailbox import Mailbox, Tap
@@ -149,8 +150,7 @@ class JobRun:
             self._end(first_error(group))
         except* Overdue as group:
             overdue: Overdue = first_error(group)
-            complaint = self._hearing.complain(self.context.me, overdue.deadline)
-            self._end(complaint, Report(overdue.stage, overdue.waits_for))
+            self._end(self._hearing.complain(self.context.me, overdue.deadline))
         except* BrokerError as group:
             self._end(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
@@ -158,12 +158,12 @@ class JobRun:
 
     def _own_error(self) -> None:
         self._log.exception("an error of our own")
-        self._end(JobProblem("agent.error", self.context.me, f"{self.context.me}'s agent met an error of its own"))
+        self._end(own_error(self.context.me))
 
-    def _end(self, ending: Ending, last_wait: Report | None = None) -> None:
+    def _end(self, ending: Ending) -> None:
         """The first end counts."""
         if not self._over.done():
-            self._last_wait = last_wait or self._wait()
+            self._last_wait = self._wait()
             self._over.set_result(ending)
 
     def _wait(self) -> Report:
@@ -318,9 +318,7 @@ class JobRun:
     def give_up(self) -> None:
         """An error of ours kept the job from ending in order; it has failed here."""
         if self.state not in TERMINAL:
-            self.failure = JobProblem(
-                "agent.error", self.context.me, f"{self.context.me}'s agent met an error of its own"
-            ).failure(self.state, verdict=False)
+            self.failure = own_error(self.context.me).failure(self.state, verdict=False)
             self.state = State.FAILED
 
     def supersede(self) -> None:
