@@ -27,7 +27,7 @@ import numpy as np
 from agents import logs, model_part
 from agents.exits import run
 from agents.simulate import Simulation, joint_words, simulate, summary
-from schemas.job import JobDescription, Training
+from schemas.job import TrainingJob, Training
 from schemas.settings import Settings, TableSettings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
@@ -101,11 +101,11 @@ def write_tables(folder: Path, x: np.ndarray, y: np.ndarray) -> dict[str, TableS
     return tables
 
 
-def description(arguments: argparse.Namespace) -> JobDescription:
+def description(arguments: argparse.Namespace) -> TrainingJob:
     """The job."""
     training = Training(epochs=arguments.epochs, batch=arguments.batch, rate=0.1)
     tables = tuple((party, "table") for party in PARTIES)
-    return JobDescription(
+    return TrainingJob(
         name="step", model="logistic", label=PARTIES[0], helper=HELPER, tables=tables, training=training
     )
 
@@ -124,7 +124,7 @@ def numpy_step(x: np.ndarray, y: np.ndarray, batch: int) -> float:
     return statistics.median(times)
 
 
-def in_process(job: JobDescription, tables: dict[str, TableSettings], folder: Path) -> tuple[dict[str, Any], Words]:
+def in_process(job: TrainingJob, tables: dict[str, TableSettings], folder: Path) -> tuple[dict[str, Any], Words]:
     """All parties in this process: the figures, and the model's words."""
     settings = {p: Settings(party=p, identity=folder, state=folder, tables={"table": t}) for p, t in tables.items()}
     settings[HELPER] = Settings(party=HELPER, role="helper", identity=folder, state=folder)
@@ -146,7 +146,7 @@ def in_process(job: JobDescription, tables: dict[str, TableSettings], folder: Pa
 
 
 def over_rabbitmq(
-    job: JobDescription, tables: dict[str, TableSettings], folder: Path, url: str | None
+    job: TrainingJob, tables: dict[str, TableSettings], folder: Path, url: str | None
 ) -> tuple[dict[str, Any], Words]:
     """A process for each party, and the broker: the figures, and the words that each party has written to its disk."""
     with ExitStack() as stack:
@@ -229,7 +229,7 @@ def _toml(table: TableSettings) -> str:
     return f'[tables.table]\npath = "{table.path}"\nid = "{table.id}"\n{label}'
 
 
-def _job_toml(job: JobDescription) -> str:
+def _job_toml(job: TrainingJob) -> str:
     training = "".join(f"{name} = {json.dumps(value)}\n" for name, value in job.training.model_dump().items())
     tables = "".join(f'{party} = "{table}"\n' for party, table in job.tables)
     return (

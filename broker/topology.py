@@ -13,11 +13,11 @@ PREFIX: Final = "tercet"
 ANNOUNCE: Final = "announce"  # the last but one word of a standing queue's routing keys
 
 # A party that fills a slow line with masked inputs must not hold up an activation, nor a heartbeat.
-_BULK_ROUNDS = frozenset({Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE})
+_BULK_ROUNDS = frozenset({Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE})
 
 ROUNDS: Final = {  # the queues that a party of each role has for a job
-    "data": tuple(set(Round) - {Round.PREACTIVATIONS, Round.METRICS}),
-    "helper": (Round.HANDSHAKE, Round.PREACTIVATIONS, Round.CONTROL),
+    "data": tuple(round_ for round_ in Round if round_ != Round.PREACTIVATIONS),
+    "helper": (Round.HANDSHAKE, Round.ALIGNMENT, Round.PREACTIVATIONS, Round.METRICS, Round.CONTROL),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a training job is: the description that a person writes, and the canonical form that everybody signs.
+"""What a job is: the description that a person writes, and the canonical form that everybody signs.
 
 A description names tables and parties; it never carries a seed, a path, a column's content or a key.
 """
@@ -7,12 +7,12 @@ import hashlib
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgpack
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from schemas.strict import Name, Strict
+from schemas.strict import JobId, Name, Strict
 
 MAX_PARTIES = 16
 
@@ -32,18 +32,63 @@ class Training(Strict):
     l2: float = Field(default=0.0, ge=0, lt=1)
 
 
+class Evaluation(Strict):
+    """What the label party learns of how good the model is, before anything is released.
+
+    Attributes:
+        holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
+        metrics: when the held-out rows are scored; each time the label party learns their scores.
+        loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
+        loss_to: to whom.
+    """
+
+    holdout: float = Field(default=0.0, ge=0, le=0.9)
+    metrics: Literal["end", "epoch"] = "end"
+    loss: bool = False
+    loss_to: Literal["label", "all"] = "label"
+
+
+METRICS = {  # by model: the metrics of held-out rows, and whether more is better
+    "logistic": {
+        "auc": True,
+        "ks": True,
+        "average_precision": True,
+        "accuracy": True,
+        "log_loss": False,
+        "calibration_error": False,
+    },
+    "linear": {"r2": True, "rmse": False, "mae": False},
+}
+
+
+class EarlyStopping(Strict):
+    """Stop when nothing has been gained for some epochs, and keep the best epoch's model.
+
+    Attributes:
+        on: "loss", the training loss, or a metric of the held-out rows.
+        patience: so many epochs without a gain end the training.
+        least_gain: less than this is none.
+    """
+
+    on: str = Field(max_length=32)
+    patience: int = Field(default=2, ge=1)
+    least_gain: float = Field(default=0.0, ge=0)
+
+
 class JobDescription(Strict):
-    """One model over several parties' columns."""
+    """What every job says: who takes part with which table, and how rows are matched.
+
+    Attributes:
+        alignment: "helper" matches pseudonyms at the helper; "ecdh" between two data parties alone; "aligned" takes
+            tables that hold the same ids in the same order already.
+        tables: for each data party, in the job's order, the name under which its settings list the table.
+    """
 
     name: Name
-    model: Literal["logistic", "linear"]
     label: Name
     helper: Name
     tables: tuple[tuple[Name, Name], ...] = Field(min_length=2, max_length=MAX_PARTIES)
-    training: Training
-    release: Literal["owners", "shared"] = "owners"
-    alignment: Literal["aligned"] = "aligned"
-    accept_narrow: bool = False
+    alignment: Literal["helper", "ecdh", "aligned"] = "helper"
     again: str = Field(default="", max_length=32)
 
     @model_validator(mode="after")
@@ -55,6 +100,10 @@ class JobDescription(Strict):
             raise ValueError(f"the label party {self.label!r} has no entry in [tables]")
         if self.helper in names:
             raise ValueError(f"{self.helper!r} can't be both helper and data party")
+        if self.alignment == "ecdh" and len(names) > 2:
+            raise ValueError(
+                'alignment = "ecdh" is for two data parties; among more, some would learn who is in common'
+            )
         return self
 
     @property
@@ -77,7 +126,7 @@ class JobDescription(Strict):
         """SHA-256 of the canonical form."""
         return canonical_digest("tercet job description", self.model_dump())
 
-    def anew(self) -> "JobDescription":
+    def anew(self) -> Self:
         """The same job under an id of its own, to run it again."""
         return self.model_copy(update={"again": secrets.token_hex(8)})
 
@@ -86,12 +135,54 @@ class JobDescription(Strict):
         return dict(self.tables)[party]
 
 
+class TrainingJob(JobDescription):
+    """One model over several parties' columns."""
+
+    kind: Literal["training"] = "training"
+    model: Literal["logistic", "linear"]
+    training: Training
+    evaluation: Evaluation = Evaluation()
+    early_stopping: EarlyStopping | None = None
+    release: Literal["owners", "shared"] = "owners"
+    accept_narrow: bool = False
+
+    @model_validator(mode="after")
+    def _stopping_is_told(self) -> Self:
+        stopping, evaluation = self.early_stopping, self.evaluation
+        if stopping is None:
+            return self
+        if stopping.on == "loss":
+            if not evaluation.loss:
+                raise ValueError("early stopping on the loss needs loss = true under [evaluation]")
+        elif stopping.on not in METRICS[self.model]:
+            raise ValueError(f"early stopping on one of loss, {', '.join(METRICS[self.model])}")
+        elif evaluation.holdout == 0 or evaluation.metrics != "epoch":
+            raise ValueError('early stopping on a metric needs holdout and metrics = "epoch" under [evaluation]')
+        return self
+
+    @property
+    def scores_held_out(self) -> bool:
+        """Whether the label party learns the scores of held-out rows."""
+        return self.evaluation.holdout > 0
+
+
+class PredictionJob(JobDescription):
+    """Scores for new rows, to the label party alone, from a model that the same parties have trained."""
+
+    kind: Literal["prediction"]
+    of: JobId  # the training job
+
+
+AnyJob = Annotated[TrainingJob | PredictionJob, Field(discriminator="kind")]
+_JOB: TypeAdapter[TrainingJob | PredictionJob] = TypeAdapter(AnyJob)
+
+
 def canonical_digest(domain: str, value: Any) -> bytes:
     """SHA-256 of a domain string and a value of plain types, the same at every party."""
     return hashlib.sha256(msgpack.packb([domain, value])).digest()
 
 
-def read_job(path: Path) -> JobDescription:
+def read_job(path: Path) -> TrainingJob | PredictionJob:
     """Read JOB.toml.
 
     Raises:
@@ -102,9 +193,9 @@ def read_job(path: Path) -> JobDescription:
     if isinstance(tables, dict):
         content["tables"] = tuple(tables.items())
     try:
-        return JobDescription.model_validate(content)
+        return _JOB.validate_python({"kind": "training"} | content)
     except ValidationError as error:
-        raise Invalid(explain(path, error)) from None
+        raise Invalid(explain(path, error, under=1)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -121,10 +212,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise Invalid(f"{path}: not TOML: {error}") from None
 
 
-def explain(path: Path, error: ValidationError) -> str:
-    """One line for each field that is wrong, without the value, which may be secret."""
+def explain(path: Path, error: ValidationError, under: int = 0) -> str:
+    """One line for each field that is wrong, without the value, which may be secret.
+
+    `under`: so many leading names are the model's own and not the file's.
+    """
     lines = [
-        f"{path}: {'.'.join(map(str, item['loc'])) or 'the whole'}: {item['msg'].removeprefix('Value error, ')}"
+        f"{path}: {'.'.join(map(str, item['loc'][under:])) or 'the whole'}: {item['msg'].removeprefix('Value error, ')}"
         for item in error.errors(include_input=False, include_url=False)
     ]
     return "\n".join(lines)

@@ -3,21 +3,35 @@
 A model says what is in a message and who learns what from it; when it is due is the state table's business.
 """
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.address import Round
-from schemas.job import MAX_PARTIES, JobDescription
+from schemas.job import MAX_PARTIES, AnyJob
 from schemas.strict import JobId, Name, Sentence, Strict
 from schemas.tensor import RingTensor
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+
+
+def _whole(size: int) -> Callable[[bytes], bytes]:
+    def check(value: bytes) -> bytes:
+        if len(value) % size:
+            raise ValueError(f"not a whole number of entries of {size} bytes")
+        return value
+
+    return check
+
 
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Field(min_length=32, max_length=32, repr=False)]  # in no log and no traceback
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
+Bytes = Annotated[bytes, Field(max_length=2**24, repr=False)]
+Hashes = Annotated[Bytes, AfterValidator(_whole(16))]  # of 128 bits each
+Elements = Annotated[Bytes, AfterValidator(_whole(32))]  # of ristretto255, 32 bytes each
 Code = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$", max_length=64)]
 
 
@@ -47,7 +61,7 @@ class Job(Message):
     item = "announcement"
     id: JobId
     run: Digest  # random: two runs of one description share no key
-    description: JobDescription
+    description: AnyJob
     members: tuple[Member, ...]
     submitter: Name
 
@@ -61,21 +75,42 @@ class Accept(Message):
 
 
 class Ready(Message):
-    """A party has read its table and declared its queues. The counts go to every party in `Start`."""
+    """A party has read its table and declared its queues. It says nothing of how large the table is."""
 
     kind = "ready"
     item = "ready"
-    rows: Count
-    columns: Count
 
 
 class Start(Message):
-    """The label party has every `ready`; each party makes the plan anew from this and compares the digest."""
+    """The label party has every `ready`: whatever is sent from now on finds a queue."""
 
     kind = "start"
     item = "start"
     attempt: int
+
+
+class Sizes(Message):
+    """What a data party brings after alignment; the counts go to every party in `Terms`.
+
+    `rows` to train on (or to score) and `held_out` are the same at all data parties. `model` tells parts of one trained
+    model from those of another, in prediction.
+    """
+
+    kind = "sizes"
+    item = "sizes"
     rows: Count
+    held_out: Count
+    columns: Count
+    model: Digest | None = None
+
+
+class Terms(Message):
+    """The label party has everybody's sizes; each party makes the plan anew from this and compares the digest."""
+
+    kind = "terms"
+    item = "terms"
+    rows: Count
+    held_out: Count
     columns: tuple[Count, ...]
     plan: Digest
 
@@ -153,12 +188,65 @@ class OrderContribution(Message):
 
 
 class OrderConfirmation(Message):
-    """Proof of the same order key, and a digest of the row ids under a key derived from it."""
+    """Proof of the same order key, which covers sizes and plan."""
 
     kind = "order contribution"
     round = Round.ALIGNMENT
     item = "confirmation"
     confirmation: Digest
+
+
+# --- alignment: sealed by the attempt's keys
+
+
+class Pseudonyms(Message):
+    """Keyed hashes of some of a data party's ids, to the helper: the next ones in ascending order.
+
+    The helper has no part in the key, so that it can neither guess an id nor test a guess.
+    """
+
+    kind = "pseudonyms"
+    round = Round.ALIGNMENT
+    item = "pseudonyms"
+    pseudonyms: Hashes
+    last: bool
+
+
+class Presence(Message):
+    """The helper's answer to `Pseudonyms`: one bit for each, set where every data party has it; 0 to fill a byte."""
+
+    kind = "presence"
+    round = Round.ALIGNMENT
+    item = "presence"
+    bits: Bytes
+
+
+class BlindedIds(Message):
+    """Some of a data party's ids as group elements under its own secret exponent, in secret order (ECDH)."""
+
+    kind = "blinded ids"
+    round = Round.ALIGNMENT
+    item = "blinded"
+    elements: Elements
+    last: bool
+
+
+class TwiceBlindedIds(Message):
+    """The receiver's own `BlindedIds` under the sender's exponent too, hashed, in the same order (ECDH)."""
+
+    kind = "twice blinded ids"
+    round = Round.ALIGNMENT
+    item = "twice-blinded"
+    hashes: Hashes
+
+
+class AlignedRows(Message):
+    """How many rows a data party has in common with all others, and a keyed digest of their ids in order."""
+
+    kind = "aligned rows"
+    round = Round.ALIGNMENT
+    item = "rows"
+    rows: Count
     ids: Digest
 
 
@@ -222,6 +310,92 @@ class MaskedActivation(Message):
     words: RingTensor  # (batch, outputs), F fractional bits
 
 
+# --- metrics: the loss of an epoch, scores of rows, and whether to go on
+
+
+class MaskedLossLabels(Message):
+    """The label party's signed labels minus a mask, for the loss, with its masked inputs. Uniform."""
+
+    kind = "masked labels"
+    round = Round.MASKED_INPUTS
+    item = "loss-labels"
+    words: RingTensor  # (batch, outputs)
+
+
+class LossTerms(Message):
+    """What the label party adds its share of the loss from, with its masked activation. Uniform: p and g are masked."""
+
+    kind = "loss terms"
+    round = Round.ACTIVATIONS
+    item = "loss"
+    words: RingTensor  # p, (batch, outputs)
+    even: RingTensor  # g, (1, outputs)
+
+
+class LossShare(Message):
+    """A data party's share of an epoch's summed loss; only all shares together say anything."""
+
+    kind = "loss share"
+    round = Round.METRICS
+    item = "loss"
+    words: RingTensor  # (1, 1)
+
+
+class EpochDecision(Message):
+    """The label party has looked at an epoch: whether its model is the best so far, and whether to go on."""
+
+    kind = "epoch decision"
+    round = Round.METRICS
+    item = "decision"
+    best: bool
+    go_on: bool
+
+
+class ScoringInputs(Message):
+    """As `MaskedInputs`, for rows that are scored and not trained on. Uniform."""
+
+    kind = "masked inputs"
+    round = Round.MASKED_INPUTS
+    item = "scoring-features"
+    words: RingTensor  # (batch, columns of the sender), f_x fractional bits
+
+
+class ScoringWeights(Message):
+    """As `MaskedWeights`, for scoring. Uniform."""
+
+    kind = "masked weights"
+    round = Round.MASKED_WEIGHTS
+    item = "scoring-weights"
+    words: RingTensor  # (columns of the receiver, outputs), f_w fractional bits
+
+
+class ScoringShare(Message):
+    """As `PreactivationShare`, of rows that are scored."""
+
+    kind = "pre-activation share"
+    round = Round.PREACTIVATIONS
+    item = "scoring-output"
+    words: RingTensor  # (batch, outputs), f_z fractional bits
+
+
+class Scores(Message):
+    """The pre-activations of scored rows, in secret order, from the helper to the label party, which may know them."""
+
+    kind = "scores"
+    round = Round.METRICS
+    item = "scores"
+    words: RingTensor  # (batch, outputs), f_z fractional bits
+
+
+class PartialScores(Message):
+    """What a party's columns add to the scores of some rows, under a zero share, to the label party."""
+
+    kind = "partial scores"
+    round = Round.METRICS
+    item = "partial"
+    words: RingTensor  # (rows, outputs), 16 fractional bits
+
+
 class WeightShare(Message):
     """The sender's share of the receiver's block at the end, under release = "owners": the block is opened to it."""
 
@@ -248,7 +422,7 @@ class Submit(Message):
 
     kind = "submit"
     item = "request"
-    description: JobDescription
+    description: AnyJob
 
 
 class Query(Message):
@@ -277,12 +451,15 @@ class JobStatus(Strict):
 
     job: JobId
     state: str
+    kind: str
     model: str
     label: str
     helper: str
     parties: tuple[PartyStatus, ...]
     submitted: str  # ISO 8601, by the agent's clock
+    table_rows: int = 0  # of our own table, before alignment
     rows: int = 0
+    held_out: int = 0
     columns: int = 0
     epoch: int = 0
     step: int = 0
@@ -295,7 +472,12 @@ class JobStatus(Strict):
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     detail: str | None = None  # more than other parties may read
+    stage_seconds: dict[str, float] = {}
+    metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
+    loss: float | None = None  # of the last epoch, where this party may know it
     model_part: str | None = None
+    report: str | None = None
+    scores: str | None = None
 
 
 class Status(Message):

@@ -48,13 +48,66 @@ class BrokerSettings(Written):
 
 
 class TableSettings(Written):
-    """One table that jobs may name. `columns`: the ones to use; by default all but the id and the label."""
+    """One table that jobs may name: a file, or a query of a database.
 
-    path: Path
+    Attributes:
+        path: a .csv, .csv.gz or .parquet file.
+        database: postgresql://host:port/name or sqlite:///file instead, together with `query`.
+        query: what to ask it; run once for each job.
+        credentials: file with `username` and `password` of the database.
+        id: the column by which rows of different parties are matched.
+        label: the column to predict.
+        columns: the ones to use; by default all but the id and the label.
+        numeric: columns to take as numbers, whatever they look like.
+        categorical: columns to one-hot encode. Of those in neither list the type decides.
+        missing: what becomes of a value that is not there.
+        clip: standardised numbers end here.
+        rare: categories with fewer training rows than this become one.
+        whiten: whether to decorrelate the encoded columns, which lets plain gradient descent go faster.
+    """
+
+    path: Path | None = None
+    database: str | None = None
+    query: str | None = None
+    credentials: Path | None = None
     id: str
     label: str | None = None
-    categorical: tuple[str, ...] = ()
     columns: tuple[str, ...] | None = None
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    missing: Literal["impute", "refuse"] = "impute"
+    clip: float = Field(default=16.0, gt=0, le=16)
+    rare: int = Field(default=0, ge=0)
+    whiten: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.database is None):
+            raise ValueError("write path for a file, or database and query; one of them")
+        if (self.database is None) != (self.query is None):
+            raise ValueError("database and query go together")
+        if self.credentials is not None and self.database is None:
+            raise ValueError("credentials are for a database")
+        return self
+
+    @field_validator("database")
+    @classmethod
+    def _no_secret_in_the_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgresql", "sqlite"}:
+            raise ValueError("write postgresql://host:port/name or sqlite:///file")
+        if parts.password is not None:
+            raise ValueError("a password does not belong in the settings; put it into the credentials file")
+        return url
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        both = set(self.numeric) & set(self.categorical)
+        if both:
+            raise ValueError(f"{min(both)!r} is listed as numeric and as categorical")
+        return self
 
 
 class Partner(Written):
@@ -71,7 +124,9 @@ class Deadlines(Written):
     ready: float = Field(default=600, gt=0)
     start: float = Field(default=900, gt=0)
     handshake: float = Field(default=60, gt=0)
-    alignment: float = Field(default=60, gt=0)
+    alignment: float = Field(default=300, gt=0)
+    fit: float = Field(default=600, gt=0)
+    terms: float = Field(default=900, gt=0)
     step: float = Field(default=60, gt=0)
     release: float = Field(default=60, gt=0)
     verdict: float = Field(default=5, gt=0)
@@ -81,9 +136,11 @@ class Deadlines(Written):
     @model_validator(mode="after")
     def _silence_shows_first(self) -> Self:
         # A party counts as silent after four missed heartbeats, and the helper's step deadline is half of `step`.
-        shortest = min(self.accept, self.handshake, self.alignment, self.step / 2, self.release)
+        shortest = min(self.accept, self.handshake, self.alignment, self.fit, self.step / 2, self.release)
         if shortest < 5 * self.heartbeat:
-            raise ValueError("accept, handshake, alignment and release last at least 5 heartbeats, step at least 10")
+            raise ValueError(
+                "accept, handshake, alignment, fit and release last at least 5 heartbeats, step at least 10"
+            )
         return self
 
     @model_validator(mode="after")
@@ -91,6 +148,13 @@ class Deadlines(Written):
         # The label party says `start` when everybody has accepted and is ready, one wait after the other.
         if self.start < self.accept + self.ready:
             raise ValueError("start lasts at least as long as accept and ready together")
+        return self
+
+    @model_validator(mode="after")
+    def _terms_outlast_what_comes_before(self) -> Self:
+        # The helper may wait for them from the moment that its part in the alignment is done.
+        if self.terms < self.alignment + self.fit:
+            raise ValueError("terms lasts at least as long as alignment and fit together")
         return self
 
 
@@ -102,6 +166,8 @@ class Limits(Written):
     message_mib: int = Field(default=1024, ge=1)
     look_ahead: int = Field(default=4, ge=1, le=64)
     parallel_jobs: int = Field(default=16, ge=1)
+    min_rows: int = Field(default=32, ge=1)
+    min_scored_rows: int = Field(default=1, ge=1)
 
 
 class Settings(Written):
@@ -146,5 +212,16 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
 
     broker = settings.broker
     broker = broker.model_copy(update=anchor(broker, "credentials", "ca", "certificate", "key"))
-    tables = {name: t.model_copy(update=anchor(t, "path")) for name, t in settings.tables.items()}
+    tables = {
+        name: t.model_copy(update=anchor(t, "path", "credentials") | {"database": _anchored_url(t.database, folder)})
+        for name, t in settings.tables.items()
+    }
     return settings.model_copy(update=anchor(settings, "identity", "state") | {"broker": broker, "tables": tables})
+
+
+def _anchored_url(url: str | None, folder: Path) -> str | None:
+    """SQLite's URL names a file; any other stays as it is."""
+    prefix = "sqlite:///"
+    if url is None or not url.startswith(prefix):
+        return url
+    return prefix + str(folder / Path(url.removeprefix(prefix)).expanduser())

@@ -27,7 +27,7 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker, MemoryConnection
 from broker.seal import associated_data
 from schemas.address import Address, Round
-from schemas.job import JobDescription, Training
+from schemas.job import TrainingJob, Training
 from schemas.messages import JobStatus
 from schemas.settings import Deadlines, Partner, Settings, TableSettings
 
@@ -78,7 +78,7 @@ def make_table(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def job(name: str = "credit", /, **changes: Any) -> JobDescription:
+def job(name: str = "credit", /, **changes: Any) -> TrainingJob:
     """A job of a dozen steps over the bank's and the card processor's tables."""
     shaping = {"epochs": 4, "batch": 32, "rate": 0.5, "l2": 0.0}
     training = Training.model_validate({name: changes.pop(name, usual) for name, usual in shaping.items()})
@@ -90,7 +90,7 @@ def job(name: str = "credit", /, **changes: Any) -> JobDescription:
         "tables": ((BANK, "customers"), (CARD, "customers")),
         "training": training,
     }
-    return JobDescription.model_validate(fields | changes)
+    return TrainingJob.model_validate(fields | changes)
 
 
 def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **changes: Any) -> Settings:
@@ -205,7 +205,7 @@ class Scene:
 
     # --- jobs
 
-    def submit(self, description: JobDescription, party: str = BANK) -> str:
+    def submit(self, description: TrainingJob, party: str = BANK) -> str:
         """Submit a job at a party; its id."""
         return self.agents[party].submit(description).job
 
@@ -221,7 +221,7 @@ class Scene:
             while not holds():  # noqa: ASYNC110 - what holds is told by no event
                 await asyncio.sleep(0.005)
 
-    async def run(self, description: JobDescription, party: str = BANK) -> dict[str, JobStatus]:
+    async def run(self, description: TrainingJob, party: str = BANK) -> dict[str, JobStatus]:
         """Start everybody, submit a job, and see how it ends everywhere."""
         await self.start()
         return await self.ended(self.submit(description, party))

@@ -2,7 +2,7 @@
 
 from agents.records import Records
 from agents.simulate import bit_exact
-from schemas.job import JobDescription
+from schemas.job import TrainingJob
 from tests.agents.world import Sample, run
 
 
@@ -17,7 +17,7 @@ async def test_a_simulation_may_be_repeated_in_the_same_folder(tmp_path):
 async def test_a_simulation_is_not_disturbed_by_another_job_that_was_killed_here(tmp_path):
     """The agents fail the job that they find unfinished, and the new one is trained."""
     first = await run(Sample(seed=1), tmp_path)
-    other = JobDescription.model_validate(Sample().description().model_dump() | {"name": "other"})
+    other = TrainingJob.model_validate(Sample().description().model_dump() | {"name": "other"})
     for party in first.runs:
         records = Records(tmp_path / party / "jobs")
         (record,), _ = records.read()

@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import Floats
-from schemas.job import JobDescription, Training
+from schemas.job import TrainingJob, Training
 from schemas.settings import Deadlines, Limits, Settings, TableSettings
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
@@ -52,12 +52,12 @@ class Sample:
         """The data parties."""
         return DATA_PARTIES[: len(self.columns)]
 
-    def description(self) -> JobDescription:
+    def description(self) -> TrainingJob:
         """The job."""
         training = Training.model_validate(
             {name: getattr(self, name) for name in ("epochs", "batch", "rate", "schedule", "decay", "l2")}
         )
-        return JobDescription.model_validate(
+        return TrainingJob.model_validate(
             {
                 "name": "sample",
                 "model": self.model,

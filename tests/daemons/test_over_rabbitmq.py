@@ -14,7 +14,7 @@ import pytest
 
 from agents import model_part
 from agents.simulate import bit_exact, joint_words, simulate
-from schemas.job import JobDescription, read_job
+from schemas.job import TrainingJob, read_job
 from schemas.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
@@ -108,7 +108,7 @@ def words_of(deployment: Deployment, job: str) -> dict[str, Any]:
     return {f"{p} {name}": array for p, arrays in parts.items() for name, array in arrays.items()}
 
 
-def simulated(deployment: Deployment, description: JobDescription) -> tuple[list[Any], Any]:
+def simulated(deployment: Deployment, description: TrainingJob) -> tuple[list[Any], Any]:
     """The same job in one process, with the same contributions."""
     settings: dict[str, Settings] = {p: read_settings(deployment.settings(p)) for p in deployment.parties}
     contribute = {party: fixed_contribution(party) for party in settings}

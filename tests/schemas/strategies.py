@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from schemas.job import JobDescription, Training
+from schemas.job import TrainingJob, Training
 from schemas.messages import (
     Accept,
     Cancel,
@@ -60,10 +60,10 @@ trainings = st.builds(
 
 
 @st.composite
-def descriptions(draw: st.DrawFn) -> JobDescription:
+def descriptions(draw: st.DrawFn) -> TrainingJob:
     """A job of two to four data parties."""
     parties = draw(st.lists(names, min_size=3, max_size=5, unique=True))
-    return JobDescription(
+    return TrainingJob(
         name=draw(names),
         model=draw(st.sampled_from(["logistic", "linear"])),
         label=draw(st.sampled_from(parties[1:])),

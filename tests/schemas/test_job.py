@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.job import Invalid, JobDescription, canonical_digest, read_job
+from schemas.job import Invalid, TrainingJob, canonical_digest, read_job
 from schemas.strict import JOB_ID_PATTERN
 from tests.schemas.strategies import descriptions
 
@@ -90,26 +90,26 @@ def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
 
 
 @given(descriptions())
-def test_the_id_follows_from_the_description_and_fits_into_queue_names(job: JobDescription) -> None:
+def test_the_id_follows_from_the_description_and_fits_into_queue_names(job: TrainingJob) -> None:
     """A copy has the same."""
     assert re.fullmatch(JOB_ID_PATTERN, job.id)
-    assert JobDescription.model_validate(job.model_dump()).id == job.id
-    assert JobDescription.model_validate_json(job.model_dump_json()).digest == job.digest
+    assert TrainingJob.model_validate(job.model_dump()).id == job.id
+    assert TrainingJob.model_validate_json(job.model_dump_json()).digest == job.digest
 
 
 @given(descriptions(), descriptions())
-def test_other_descriptions_have_other_digests(one: JobDescription, other: JobDescription) -> None:
+def test_other_descriptions_have_other_digests(one: TrainingJob, other: TrainingJob) -> None:
     """Whatever differs."""
     assert (one.digest == other.digest) == (one == other)
 
 
 @given(descriptions())
-def test_anew_changes_the_id_and_nothing_that_shapes_the_model(job: JobDescription) -> None:
+def test_anew_changes_the_id_and_nothing_that_shapes_the_model(job: TrainingJob) -> None:
     """Each time."""
     again, once_more = job.anew(), job.anew()
     assert len({job.id, again.id, once_more.id}) == 3
     assert again.model_copy(update={"again": job.again}) == job
-    assert JobDescription.model_validate(again.model_dump()) == again
+    assert TrainingJob.model_validate(again.model_dump()) == again
 
 
 @given(st.text(), st.text())
@@ -120,7 +120,7 @@ def test_a_digest_is_of_its_domain_too(one: str, other: str) -> None:
 
 def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     """What shapes a model beside it comes from the parties' own randomness."""
-    described: dict[str, Any] = JobDescription.model_fields
+    described: dict[str, Any] = TrainingJob.model_fields
     assert set(described) == {
         "name", "model", "label", "helper", "tables", "training", "release", "alignment", "accept_narrow", "again",
     }  # fmt: skip
