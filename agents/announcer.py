@@ -16,7 +16,7 @@ from broker import topology
 from broker.base import Broker, BrokerError, Parcel
 from broker.identity import Identity, parse_public
 from schemas.address import Address, Round
-from schemas.job import JobDescription
+from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, Member, Message
 from schemas.settings import Settings
 
@@ -29,7 +29,7 @@ class Announcer:
         self._me = settings.party
         self._log = structlog.get_logger()
 
-    def announcement(self, description: JobDescription) -> Job:
+    def announcement(self, description: TrainingJob | PredictionJob) -> Job:
         """A new run of a job, with the keys that this party has pinned.
 
         Raises:

@@ -31,13 +31,14 @@ class Fitted:
         return np.asarray(x @ self.weights + self.intercept)
 
 
-def sgd(x: Numbers, y: Numbers, training: Training, *, seed: int = 0) -> Fitted:
-    """Logistic regression by float64 SGD from zero, the L2 penalty on the weights but not on the intercept.
+def sgd(x: Numbers, y: Numbers, training: Training, *, model: str = "logistic", seed: int = 0) -> Fitted:
+    """Logistic or linear regression by float64 SGD from zero, the L2 penalty on the weights but not on the intercept.
 
     Args:
         x: encoded columns (rows, d).
-        y: labels 0 or 1 (rows,).
+        y: labels (rows,), of logistic regression 0 or 1.
         training: batch, epochs and the schedule, as a job has them.
+        model: "logistic" or "linear".
         seed: of the order of the rows, a new one in each epoch.
     """
     weights, intercept = np.zeros(x.shape[1]), 0.0
@@ -47,8 +48,9 @@ def sgd(x: Numbers, y: Numbers, training: Training, *, seed: int = 0) -> Fitted:
         order = generator.permutation(len(y))
         for batch in _batches(order, training.batch):
             rate = next(rates)
-            # the gradient of the mean log-loss with respect to each score
-            slope = (_sigmoid(x[batch] @ weights + intercept) - y[batch]) / len(batch)
+            # the gradient of the mean log-loss, or half squared error, with respect to each score
+            scores = x[batch] @ weights + intercept
+            slope = ((_sigmoid(scores) if model == "logistic" else scores) - y[batch]) / len(batch)
             weights = (1 - rate * training.l2) * weights - rate * (x[batch].T @ slope)
             intercept -= rate * slope.sum()
     return Fitted(weights, float(intercept))

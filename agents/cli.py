@@ -1,10 +1,11 @@
-"""The command line: `tercet demo`, `simulate`, `keygen`, `agent` and `job`.
+"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict` and `table`.
 
 It reads files, calls the rooms behind it and shows what they say. Exit codes: 0 done; 1 the job failed or was
 cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
 """
 
 import asyncio
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,10 +16,12 @@ from typing import Annotated
 import typer
 
 from agents import logs, show
-from agents.cli_job import jobs
+from agents.cli_job import SettingsOption, jobs
+from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
-from schemas.job import Invalid, JobDescription, read_job
+from agents.states import State
+from schemas.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
 
 app = typer.Typer(
@@ -70,13 +73,14 @@ def simulate(
     from agents import simulate as simulator  # noqa: PLC0415
 
     logs.configure(log)
-    description: JobDescription = checked(read_job, job)
+    description: TrainingJob | PredictionJob = checked(read_job, job)
     parties: Mapping[str, Settings] = checked(_settings_of, description, settings or job.parent)
     with tempfile.TemporaryDirectory() as nowhere, show.Bar(description.name) as bar:
         simulation = run(simulator.simulate(description, parties, out or Path(nowhere), watch=bar.show))
         result = simulator.summary(simulation)
     if out is None:
-        del result["model_parts"]
+        for gone in ("model_parts", "scores", "reports"):
+            del result[gone]
     if format is Format.JSON:
         show.print_json(result)
     else:
@@ -91,6 +95,54 @@ def _settings_of(description: JobDescription, folder: Path) -> dict[str, Setting
         if own.party != party:
             raise Invalid(f"{folder / f'{party}.toml'}: its party is {own.party!r}; name the file after its party")
     return settings
+
+
+@app.command()
+def predict(
+    job: JobFile,
+    settings: SettingsOption,
+    out: Annotated[Path | None, typer.Option(help="where to copy the scores, at the label party")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Score new rows with a model that was trained before; only the label party gets the scores."""
+    description: TrainingJob | PredictionJob = checked(read_job, job)
+    if not isinstance(description, PredictionJob):
+        checked(_refuse, f'{job}: no prediction; write kind = "prediction" and of = "the id of a training job"')
+        return
+    status = run_prediction(description, settings)
+    if out is not None and status.scores is not None:
+        shutil.copyfile(status.scores, out)
+        out.chmod(0o600)
+    if format is Format.JSON:
+        show.print_json(status.model_dump(mode="json"))
+    else:
+        show.out.print(show.job_details(status))
+    if status.state != State.DONE:
+        raise typer.Exit(JOB_FAILED)
+
+
+def _refuse(text: str) -> None:
+    raise Invalid(text)
+
+
+@app.command()
+def table(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="a data party's settings")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="one table; by default all")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Read this party's tables as a job would, and print what each column is taken for."""
+    from agents.own_table import described  # noqa: PLC0415 - pyarrow
+
+    own: Settings = checked(read_settings, settings)
+    if name is not None and name not in own.tables:
+        checked(_refuse, f"{settings}: lists no table {name!r}")
+    tables = {one: checked(described, one, own.tables[one]) for one in ([name] if name else own.tables)}
+    if format is Format.JSON:
+        show.print_json(tables)
+    else:
+        for one, found in tables.items():
+            show.out.print(show.column_table(one, found))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from agents.console import Console
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
 from agents.states import TERMINAL, State
 from broker.identity import load_identity
-from schemas.job import Invalid, JobDescription, read_job
+from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
 from schemas.messages import JobStatus, Status
 from schemas.settings import Settings, read_settings
 
@@ -41,7 +41,7 @@ def submit(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Ask every party of the job to run it; a job that is known already is only looked up."""
-    description: JobDescription = checked(read_job, job)
+    description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
         description = description.anew()
     status = _talk(settings, lambda console: console.submit(description))
@@ -87,6 +87,16 @@ async def _watch(console: Console, job: str) -> JobStatus:
             if found.state in TERMINAL:
                 return found
             await asyncio.sleep(POLL_SECONDS)
+
+
+def predict(description: PredictionJob, settings: Path) -> JobStatus:
+    """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
+    return _talk(settings, lambda console: _submit_and_watch(console, description.anew()))
+
+
+async def _submit_and_watch(console: Console, description: PredictionJob) -> JobStatus:
+    (submitted,) = _accepted(await console.submit(description))
+    return await _watch(console, submitted.job)
 
 
 async def _cancel(console: Console, job: str) -> Status:

@@ -14,7 +14,7 @@ from broker.base import Broker, Delivery
 from broker.identity import Forged, Identity
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import MalformedMessage
-from schemas.job import JobDescription
+from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
@@ -57,7 +57,7 @@ class Console:
         if isinstance(message, Status) and asked and self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
 
-    async def submit(self, description: JobDescription) -> Status:
+    async def submit(self, description: TrainingJob | PredictionJob) -> Status:
         """Run a job, or learn its state."""
         return await self._ask(Submit(description=description))
 

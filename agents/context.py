@@ -9,8 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from agents.history import History
 from agents.inbox import Deadline
 from agents.mailbox import Mailbox
 from agents.statistics import Statistics
@@ -18,8 +20,8 @@ from broker.handshake import SessionSecrets
 from broker.identity import Identity
 from mpc.masks import PairMasks
 from mpc.plan import Plan
-from schemas.job import JobDescription, canonical_digest
-from schemas.messages import Job, Start
+from schemas.job import PredictionJob, TrainingJob, canonical_digest
+from schemas.messages import Job, Terms
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -46,8 +48,9 @@ class JobContext:
     log: Any
     contribute: Callable[[], bytes] = system_randomness
     statistics: Statistics = field(default_factory=Statistics)
-    plan: Plan | None = None
-    start: Start | None = None
+    history: History = field(default_factory=History)
+    plan: Plan | None = None  # in a training job, once there are terms
+    terms: Terms | None = None
     secrets: SessionSecrets | None = None
 
     @property
@@ -56,9 +59,26 @@ class JobContext:
         return self.settings.party
 
     @property
-    def description(self) -> JobDescription:
+    def description(self) -> TrainingJob | PredictionJob:
         """What the job is to do."""
         return self.job.description
+
+    @property
+    def training(self) -> TrainingJob:
+        """The description of a training job."""
+        assert isinstance(self.job.description, TrainingJob)
+        return self.job.description
+
+    @property
+    def prediction(self) -> PredictionJob:
+        """The description of a prediction job."""
+        assert isinstance(self.job.description, PredictionJob)
+        return self.job.description
+
+    @property
+    def work_folder(self) -> Path:
+        """Where this job may leave files while it runs; gone with the job."""
+        return work_folder(self.settings) / self.job.id
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -71,13 +91,18 @@ class JobContext:
         return tuple(party for party in self.description.data_parties if party != self.me)
 
     @property
+    def label(self) -> str:
+        """The label party."""
+        return self.description.label
+
+    @property
     def leads(self) -> bool:
         """Whether this is the label party."""
         return self.description.label == self.me
 
     @property
     def ready_plan(self) -> Plan:
-        """The plan, once `start` has come."""
+        """The plan, once there are terms."""
         assert self.plan is not None
         return self.plan
 
@@ -93,18 +118,16 @@ class JobContext:
         return Deadline(name, seconds)
 
     @property
-    def shape_digest(self) -> bytes:
-        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it."""
-        assert self.start is not None
-        assert self.plan is not None
-        parts = [self.description.model_dump(), self.start.rows, self.start.columns, self.plan.canonical()]
-        return canonical_digest("tercet job shape", parts)
+    def run_digest(self) -> bytes:
+        """Of this run of the job: description, random run id and the keys of its parties."""
+        members = [member.model_dump() for member in self.job.members]
+        return canonical_digest("tercet run", [self.job.id, self.job.run, members, self.description.model_dump()])
 
     @property
-    def job_digest(self) -> bytes:
-        """Of this run of the job: its shape, its random run id and the keys of its parties."""
-        members = [member.model_dump() for member in self.job.members]
-        return canonical_digest("tercet job", [self.job.id, self.job.run, members, self.shape_digest])
+    def shape_digest(self) -> bytes:
+        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it."""
+        assert self.terms is not None
+        return canonical_digest("tercet job shape", [self.description.model_dump(), self.terms.model_dump()])
 
     def masks(self, partner: str, purpose: str = "training") -> PairMasks:
         """The masks shared with another party in this attempt; each purpose has its own."""
@@ -114,12 +137,16 @@ class JobContext:
         return PairMasks(
             self.secrets.pairs[partner],
             transcript=self.secrets.transcript,
-            job=self.job_digest,
+            job=canonical_digest("tercet job", [self.run_digest, self.shape_digest]),
             attempt=ATTEMPT,
             sender=sender,
             receiver=receiver,
             purpose=purpose,
         )
+
+    def zero_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
+        """The masks shared with each other data party, by its number."""
+        return {self.number(party): self.masks(party, purpose) for party in self.partners}
 
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""
@@ -131,7 +158,12 @@ class JobContext:
 
         For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
         """
-        request = self.ready_plan.request
-        if min(request.batch, request.rows) * sum(request.columns) <= LIGHT_WORDS:
+        request = None if self.plan is None else self.plan.request
+        if request is not None and min(request.batch, request.rows) * sum(request.columns) <= LIGHT_WORDS:
             return function(*args, **kwargs)
         return await self.compute(function, *args, **kwargs)
+
+
+def work_folder(settings: Settings) -> Path:
+    """Where all jobs of an agent leave their files while they run."""
+    return settings.state / "work"

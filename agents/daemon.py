@@ -13,20 +13,21 @@ import structlog
 
 from agents import logs
 from agents.announcer import Announcer
-from agents.context import system_randomness
+from agents.context import system_randomness, work_folder
 from agents.mailbox import Tap
 from agents.policy import check_policy
 from agents.problems import JobProblem
 from agents.queues import clear_queues
 from agents.reception import Reception
 from agents.records import Record, Records
+from agents.release import discard
 from agents.run import JobRun, Services
 from agents.states import NEXT, TERMINAL, State
 from broker import topology
 from broker.base import Broker, BrokerError
 from broker.identity import Identity
 from schemas.address import Round
-from schemas.job import JobDescription
+from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus, Query, Status, Submit
 from schemas.settings import Settings
 
@@ -87,7 +88,8 @@ class Agent:
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
             consumer = await self._broker.consume(queue.name, self._reception.deliver, topology.lane(Round.CONTROL))
-            self._fail(running)  # now that no other agent of this name can be at work on them
+            discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
+            self._fail(running)
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
             await self._stopped(stop)
@@ -151,7 +153,7 @@ class Agent:
 
     # --- jobs
 
-    def submit(self, description: JobDescription) -> JobStatus:
+    def submit(self, description: TrainingJob | PredictionJob) -> JobStatus:
         """Start a job, or tell the state of a known one.
 
         Raises:

@@ -1,55 +1,55 @@
-"""`tercet demo`: the credit example from tables to held-out AUC, with everybody's alternatives beside it.
+"""`tercet demo`: the credit example from two companies' files to scores of new customers, and what it was worth.
 
-Training runs as `simulate` runs it. Afterwards the demo reads the held-out tables of both parties and scores them with
-the released parts, which in life would be a joint prediction; the plaintext comparisons exist here only.
+Training and prediction run as `simulate` runs them. The plaintext comparisons need everybody's rows in one place, and
+exist here only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import typer
-from numpy.typing import NDArray
+from pyarrow import csv
 from rich.table import Table as RichTable
 
-from agents import baselines, model_part, show
+from agents import baselines, show
 from agents.exits import JOB_FAILED, Format
 from agents.simulate import Simulation, data_roles, simulate, summary
-from schemas.job import JobDescription, read_job
+from mpc.fixed import decode
+from schemas.job import PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
-from tables.source import Table, read_table
 
-Floats = NDArray[np.float64]
 JOINT = "tercet"
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """The rows that no agent has seen, by party, and their labels."""
-
-    tables: Mapping[str, Table]
-    labels: Floats
-
-
 async def run_demo(out: Path, output: Format) -> None:
-    """Train, score, compare, print."""
+    """Match, train, compare, score new customers, print."""
     folder = example_folder()
-    description = read_job(folder / "job.toml")
-    settings = {party: read_settings(folder / f"{party}.toml") for party in description.parties}
-    introduction(description)
-    with show.Bar(description.name) as bar:
-        simulation = await simulate(description, settings, out, watch=bar.show)
-    result = summary(simulation)
-    if not simulation.done:
-        show.out.print(show.summary_table(result))
-        raise typer.Exit(JOB_FAILED)
-    result["held_out_auc"] = compare(simulation, settings)
+    training, prediction = read_job(folder / "job.toml"), read_job(folder / "predict.toml")
+    assert isinstance(training, TrainingJob)
+    assert isinstance(prediction, PredictionJob)
+    settings = {party: read_settings(folder / f"{party}.toml") for party in training.parties}
+    introduction(training)
+    trained = await _run(training, settings, out)
+    result = summary(trained) | {"held_out_auc": compare(trained)}
+    scored = await _run(prediction, settings, out)
+    scores = Path(summary(scored)["scores"][prediction.label])
+    result["prediction"] = summary(scored) | {"auc": prediction_auc(scores, folder / "new_outcomes.csv")}
     if output is Format.JSON:
         show.print_json(result)
     else:
-        _print(description, result)
+        _print(training, result)
+
+
+async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings], out: Path) -> Simulation:
+    with show.Bar(job.name) as bar:
+        simulation = await simulate(job, settings, out, watch=bar.show)
+    if not simulation.done:
+        show.out.print(show.summary_table(summary(simulation)))
+        raise typer.Exit(JOB_FAILED)
+    return simulation
 
 
 def example_folder() -> Path:
@@ -59,68 +59,77 @@ def example_folder() -> Path:
     return installed if installed.is_dir() else here.parent / "examples" / "credit"
 
 
-def introduction(description: JobDescription) -> None:
+def introduction(description: TrainingJob) -> None:
     """What is about to happen, on standard error."""
     label, (other,) = description.label, [p for p in description.data_parties if p != description.label]
     show.err.print(
-        f"24,000 customers. [bold]{label}[/] knows limits, demographics, payments and who defaulted; [bold]{other}[/] "
-        f"knows delays and bills.\nThey train one model over both; [bold]{description.helper}[/] computes the "
-        f"activations on values in secret order with secret signs.\n"
+        f"[bold]{label}[/] knows limits, demographics, payments and who defaulted; [bold]{other}[/] knows delays and "
+        f"bills.\nThey find their common customers, train one model over all columns, and score new ones;\n"
+        f"[bold]{description.helper}[/] matches pseudonyms, and computes activations on values in secret order with "
+        f"secret signs.\n"
     )
 
 
-def compare(simulation: Simulation, settings: Mapping[str, Settings]) -> dict[str, float]:
-    """Held-out AUC: each party alone, Tercet, and all columns pooled in plaintext, all with the job's schedule."""
-    description = simulation.description
-    roles, held_out = data_roles(simulation), read_held_out(description, settings)
-    data = {party: role.data for party, role in roles.items() if role.data is not None}
-    label = data[description.label].label
-    assert label is not None
+def compare(simulation: Simulation) -> dict[str, float]:
+    """AUC on the held-out rows: each party alone, Tercet, and all columns pooled in plaintext, all by one schedule."""
+    roles = data_roles(simulation)
+    label = roles[simulation.description.label]
+    assert label.labels is not None
+    held_out, y = label.held_out, label.labels[:, 0] + 0.5
+    x = {}
+    for party, role in roles.items():
+        every = role.own.view(np.ones(len(role.own.rows), np.bool_))
+        x[party] = decode(every.take(np.arange(every.shape[0])), role.context.ready_plan.fx)
     alone = baselines.compare(
-        {party: own.features for party, own in data.items()},
-        {party: own.encoding.apply(held_out.tables[party]) for party, own in data.items()},
-        label[:, 0] + 0.5,
-        held_out.labels,
-        description.training,
+        {party: columns[~held_out] for party, columns in x.items()},
+        {party: columns[held_out] for party, columns in x.items()},
+        y[~held_out],
+        y[held_out],
+        label.context.training.training,
     )
-    return alone | {JOINT: baselines.auc(held_out.labels, joint_scores(simulation, held_out))}
+    return alone | {JOINT: label.context.history.last_metrics["auc"]}
 
 
-def joint_scores(simulation: Simulation, held_out: HeldOut) -> Floats:
-    """The sum of what the parties' parts, read back from disk, say of each held-out row."""
-    scores = []
-    for party, table in held_out.tables.items():
-        folder = simulation.runs[party].model_part
-        assert folder is not None
-        scores.append(model_part.partial_scores(*model_part.load(folder), table))
-    return np.asarray(np.sum(scores, axis=0))
+def prediction_auc(scores: Path, outcomes: Path) -> float:
+    """How well the scores of new customers turned out to be."""
+    table, truth = csv.read_csv(scores), csv.read_csv(outcomes)
+    place = pc.index_in(table["id"], truth["customer"])
+    known = truth["defaulted"].take(place)
+    return baselines.auc(known.to_numpy().astype(float), table["score"].to_numpy())
 
 
-def read_held_out(description: JobDescription, settings: Mapping[str, Settings]) -> HeldOut:
-    """The held-out file beside each party's training file."""
-    tables = {}
-    for party, name in description.tables:
-        table = settings[party].tables[name]
-        path = table.path.with_name(table.path.name.replace("_train", "_heldout"))
-        tables[party] = read_table(name, table.model_copy(update={"path": path}), with_label=party == description.label)
-    labels = tables[description.label].label
-    assert labels is not None
-    return HeldOut(tables, labels)
+def _print(description: TrainingJob, result: dict[str, Any]) -> None:
+    rows, prediction = result["table_rows"], result["prediction"]
+    sizes = ", ".join(f"{party} has {count:,}" for party, count in rows.items())
+    show.out.print(
+        f"{sizes} customers; {result['rows'] + result['held_out']:,} are in both tables, "
+        f"of which {result['held_out']:,} were held out."
+    )
+    show.out.print(_comparison(description, result))
+    exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
+    stages = result["stage_seconds"]
+    show.out.print(
+        f"Matched in {stages['alignment']:.1f} s; {result['steps']} steps in {stages['training']:.1f} s, "
+        f"{1000 * result['seconds_per_step']:.1f} ms each; {sum(result['bytes'].values()) / 1e6:.0f} MB sent. "
+        f"The joint model {exact}."
+    )
+    show.out.print(
+        f"{prediction['rows']:,} new customers scored in {prediction['seconds']:.1f} s; of what became of them since, "
+        f"the scores have an AUC of {prediction['auc']:.4f}.\n"
+    )
+    places = {"scores": prediction["scores"], "report": result["reports"], "model part": result["model_parts"]}
+    for what, found in places.items():
+        for party, path in found.items():
+            show.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
 
 
-def _print(description: JobDescription, result: dict[str, Any]) -> None:
-    table = RichTable("who trains", "columns", "held-out AUC", title="6,000 customers nobody trained on")
+def _comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
+    title = f"{result['held_out']:,} customers nobody trained on"
+    table = RichTable("who trains", "columns", "held-out AUC", title=title)
     auc, columns = result["held_out_auc"], result["columns"]
     for party in description.data_parties:
-        table.add_row(f"{party} alone", str(columns[party]), f"{auc[party]:.4f}")
+        table.add_row(f"{party} alone, if it had the label", str(columns[party]), f"{auc[party]:.4f}")
     total = str(sum(columns.values()))
     table.add_row("[bold]Tercet[/], nobody shows a row", total, f"[bold]{auc[JOINT]:.4f}[/]")
     table.add_row("all pooled in plaintext", total, f"{auc[baselines.POOLED]:.4f}")
-    show.out.print(table)
-    exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
-    show.out.print(
-        f"{result['steps']} steps in {result['seconds']:.1f} s, {1000 * result['seconds_per_step']:.1f} ms each, "
-        f"{sum(result['bytes'].values()) / 1e6:.0f} MB sent. The joint model {exact}."
-    )
-    for party, path in result["model_parts"].items():
-        show.out.print(f"{party}'s model part: {path}", soft_wrap=True)
+    return table

@@ -1,22 +1,157 @@
-"""How good a model is, from labels and scores; through scikit-learn.
+"""How good a model is, from labels and scores: metrics, and the few points that its curves are drawn from.
 
-It sees labels and scores only, so whoever calls it must be allowed both.
+It sees labels and scores only, so whoever calls it must be allowed both; what it returns is about as telling as they
+are where rows are few, and belongs to the same party.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, r2_score, roc_auc_score, root_mean_squared_error
+from sklearn.metrics import (
+    average_precision_score,
+    mean_absolute_error,
+    precision_recall_curve,
+    r2_score,
+    roc_auc_score,
+    roc_curve,
+    root_mean_squared_error,
+)
 
 Floats = NDArray[np.float64]
 
+BINS = 10  # of equally many rows, for calibration, gain and predicted against actual
+RESIDUAL_BINS = 30
+MOST_POINTS = 200  # of a curve: more cannot be seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """How many values lie between neighbouring edges: edges (bins + 1,), counts (bins,)."""
+
+    edges: Floats
+    counts: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """What a report draws; a curve that the rows do not define is None. Each row of an array is a point.
+
+    A decile is one of `BINS` groups of equally many rows (to one), by score. Rows of equal score are exchangeable:
+    each counts with the mean label of all of them, so that no curve depends on the order of the rows.
+
+    Attributes:
+        prevalence: the share of positive rows, of a classifier.
+        roc: (points, 2): false positive rate, true positive rate; from (0, 0) to (1, 1), both rising.
+        precision_recall: (points, 2): recall, precision; recall rises from 0 to 1.
+        calibration: (deciles, 3): mean predicted probability, observed share, rows; by rising score.
+        gain: (deciles + 1, 2): share of the rows by falling score, share of the positive rows among them; from (0, 0).
+        lift: (deciles,): the observed share of each decile over the prevalence, by falling score.
+        actual: (deciles, 3): mean predicted, mean actual, rows; by rising prediction, of a regression.
+        residuals: actual minus predicted, of a regression.
+    """
+
+    prevalence: float | None = None
+    roc: Floats | None = None
+    precision_recall: Floats | None = None
+    calibration: Floats | None = None
+    gain: Floats | None = None
+    lift: Floats | None = None
+    actual: Floats | None = None
+    residuals: Histogram | None = None
+
 
 def metrics(model: str, labels: Floats, scores: Floats) -> dict[str, float]:
-    """AUC and log-loss of a classifier (centred labels, log-odds), R2 and RMSE of a regression; both (rows,)."""
+    """The metrics that `schemas.job.METRICS` names for the model, without those that the rows do not define.
+
+    auc, ks and average_precision need rows of both classes, r2 rows that differ, and all of them a row. A score above 0
+    predicts the positive class. calibration_error is the expected calibration error over `BINS` deciles: the mean
+    distance, weighted by rows, of predicted from observed share.
+
+    Args:
+        model: "logistic" or "linear".
+        labels: (rows,), finite; centred (-1/2, 1/2) for logistic, in the units of `scores` for linear.
+        scores: (rows,), finite; log-odds for logistic.
+    """
+    if not len(labels):
+        return {}
+    return _regression(labels, scores) if model == "linear" else _classification(labels, scores)
+
+
+def curves(model: str, labels: Floats, scores: Floats) -> Curves:
+    """The curves of a model; arguments as of `metrics`."""
+    if not len(labels):
+        return Curves()
     if model == "linear":
-        return {"r2": float(r2_score(labels, scores)), "rmse": float(root_mean_squared_error(labels, scores))}
-    classes = (labels > 0).astype(int)
-    probabilities = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
-    return {
-        "auc": float(roc_auc_score(classes, scores)),
-        "log_loss": float(log_loss(classes, probabilities)),
+        return Curves(actual=_deciles(scores, scores, labels), residuals=histogram(labels - scores))
+    positive = labels > 0
+    calibration = _deciles(scores, probabilities(scores), positive)
+    if positive.all() or not positive.any():
+        return Curves(prevalence=float(positive.mean()), calibration=calibration)
+    fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
+    precision, recall, _ = precision_recall_curve(positive, scores)
+    _, observed, rows = calibration[::-1].T
+    gain = np.column_stack([np.cumsum(rows) / rows.sum(), np.cumsum(rows * observed) / positive.sum()])
+    return Curves(
+        prevalence=float(positive.mean()),
+        roc=_thinned(np.column_stack([fpr, tpr])),
+        precision_recall=_thinned(np.column_stack([recall, precision])[::-1]),
+        calibration=calibration,
+        gain=np.vstack([np.zeros(2), gain]),
+        lift=observed / positive.mean(),
+    )
+
+
+def probabilities(scores: Floats) -> Floats:
+    """Of log-odds."""
+    odds = np.exp(-np.abs(scores))  # never overflows
+    return np.asarray(np.where(scores >= 0, 1, odds) / (1 + odds))
+
+
+def histogram(values: Floats, bins: int = RESIDUAL_BINS) -> Histogram:
+    """Equally wide bins from the lowest value to the highest. A value in each bin at most: small tables, few bins."""
+    counts, edges = np.histogram(values, bins=min(bins, max(1, len(values))))
+    return Histogram(edges, counts.astype(np.float64))
+
+
+def _classification(labels: Floats, scores: Floats) -> dict[str, float]:
+    positive = labels > 0
+    found: dict[str, float] = {}
+    if positive.any() and not positive.all():
+        fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
+        found["auc"] = float(roc_auc_score(positive, scores))
+        found["ks"] = float(np.max(np.abs(tpr - fpr)))
+        found["average_precision"] = float(average_precision_score(positive, scores))
+    predicted, observed, rows = _deciles(scores, probabilities(scores), positive).T
+    return found | {
+        "accuracy": float(np.mean((scores > 0) == positive)),
+        # of the log-odds themselves: a probability that rounds to 1 would lose what is left of the error
+        "log_loss": float(np.mean(np.logaddexp(0.0, np.where(positive, -scores, scores)))),
+        "calibration_error": float(rows @ np.abs(predicted - observed) / rows.sum()),
     }
+
+
+def _regression(labels: Floats, scores: Floats) -> dict[str, float]:
+    found = {"r2": float(r2_score(labels, scores))} if np.ptp(labels) > 0 else {}
+    return found | {
+        "rmse": float(root_mean_squared_error(labels, scores)),
+        "mae": float(mean_absolute_error(labels, scores)),
+    }
+
+
+def _deciles(scores: Floats, predicted: Floats, actual: NDArray[np.generic]) -> Floats:
+    """(deciles, 3): mean predicted, mean actual, rows; by rising score."""
+    _, group = np.unique(scores, return_inverse=True)
+    sizes = np.bincount(group)
+    shared = (np.bincount(group, weights=actual) / sizes)[group]  # of all rows with this score
+    groups = np.array_split(np.argsort(scores), min(BINS, len(scores)))
+    return np.array([[predicted[rows].mean(), shared[rows].mean(), len(rows)] for rows in groups])
+
+
+def _thinned(points: Floats) -> Floats:
+    """At most `MOST_POINTS` of a curve, evenly along its length, with both ends."""
+    if len(points) <= MOST_POINTS:
+        return points
+    length = np.r_[0.0, np.cumsum(np.abs(np.diff(points, axis=0)).sum(axis=1))]
+    kept = np.searchsorted(length, np.linspace(0, length[-1], MOST_POINTS - 1))
+    return np.asarray(points[np.unique(np.r_[0, kept[:-1], len(points) - 1])])

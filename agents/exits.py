@@ -16,7 +16,7 @@ from agents.console import NoAgent
 from broker.base import BrokerError
 from broker.identity import KeyProblem
 from schemas.job import Invalid
-from tables.source import TableProblem
+from tables.problem import TableProblem
 
 JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH = 1, 3, 4
 SWITCH_SECONDS = 0.0005  # the maths thread hands the interpreter back to the event loop ten times as often as usual

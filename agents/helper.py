@@ -1,4 +1,4 @@
-"""The helper's part of a job: it deals gradient shares ahead of time and computes the activation of each step.
+"""The helper's part of a job: it matches pseudonyms, deals gradient shares ahead and computes each step's activation.
 
 It holds no table, takes no part in the secret order, and keeps nothing of a step once that is answered.
 """
@@ -7,62 +7,122 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from agents.alignment import help_align
 from agents.context import JobContext
 from agents.pace import look_ahead
+from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
+from agents.scoring import BATCH, answer_scores
+from agents.states import State
 from mpc.helper import Diverged, Helper
+from mpc.loss import LossHelper
+from mpc.masks import PairMasks
 from mpc.schedule import Step
+from mpc.scoring import ScoringHelper, scoring_steps
 from schemas.codec import Companion
-from schemas.messages import GradientShare, MaskedActivation, PreactivationShare
+from schemas.job import TrainingJob
+from schemas.messages import (
+    EpochDecision,
+    GradientShare,
+    LossTerms,
+    MaskedActivation,
+    PreactivationShare,
+    ScoringTerms,
+)
 from schemas.tensor import Words
 
 Dealt = tuple[Step, dict[int, Words]]  # a step, and each data party's gradient share of it
 
 
 class HelperRole:
-    """The role behind `lifecycle.Role` for the helper."""
+    """The role behind `lifecycle.Role` for the helper, in training and in prediction."""
+
+    scoring: ScoringTerms | None = None
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
         self._names = dict(enumerate(context.description.data_parties))
+        self.working = State.TRAINING if isinstance(context.description, TrainingJob) else State.SCORING
 
-    async def prepare(self) -> tuple[int, int]:
+    async def prepare(self) -> None:
         """A helper has no table."""
-        return 0, 0
 
     async def align(self) -> None:
+        """Match pseudonyms, if the job wants that."""
+        await help_align(self._context)
+
+    async def fit(self) -> None:
+        """A helper brings no rows."""
+
+    async def begin(self) -> None:
         """A helper has no part in the order of the rows."""
 
-    async def train(self) -> None:
-        """All steps: answer one, then deal for one further on, whose gradient shares leave with the next answer."""
+    async def work(self) -> None:
+        """All steps."""
+        if isinstance(self._context.description, TrainingJob):
+            await _Training(self._context, self._names).run()
+        else:
+            await self._predict()
+
+    async def release(self) -> Path | None:
+        """A helper keeps nothing."""
+        return None
+
+    def close(self) -> None:
+        """A helper has no files."""
+
+    async def _predict(self) -> None:
+        terms = self._context.terms
+        assert terms is not None
+        assert terms.scoring is not None
+        if terms.scoring.release == "owners":
+            return  # the parties' scores add up without it
+        numbers = scoring_numbers(self._context, terms.scoring)
+        helper = ScoringHelper(numbers, _masks(self._context, self._names, "prediction"))
+        await answer_scores(self._context, helper, scoring_steps(terms.rows, BATCH, 0, 1.0), numbers.outputs)
+
+
+class _Training:
+    """The steps of one training job."""
+
+    def __init__(self, context: JobContext, names: dict[int, str]) -> None:
+        self._context, self._names, self._job = context, names, context.training
+        plan, label = context.ready_plan, context.number(context.label)
+        self._loss = None
+        if self._job.evaluation.loss:
+            self._loss = LossHelper(plan, label, _masks(context, names, "loss"))
+        self._helper = Helper(plan, label, _masks(context, names, "training"))
+
+    async def run(self) -> None:
+        """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
         context = self._context
-        masks = {number: context.masks(name) for number, name in self._names.items()}
-        helper = Helper(context.ready_plan, context.number(context.description.label), masks)
         dealing = context.ready_plan.steps()
         ahead = look_ahead(context.ready_plan, context.settings.limits)
         dealt: list[Dealt] = []
         for step in context.ready_plan.steps():
             shares = await self._receive(step)
             if step.index == 0:  # the data parties agree on rows and order: before that nothing is dealt
-                dealt = [await self._deal(helper, far) for far in islice(dealing, ahead)]
-            await self._answer(helper, step, shares, dealt)
-            dealt = [await self._deal(helper, far) for far in islice(dealing, 1)]
+                dealt = [await self._deal(far) for far in islice(dealing, ahead)]
+            await self._answer(step, shares, dealt)
+            if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
+                break
+            dealt = [await self._deal(far) for far in islice(dealing, 1)]
+        if self._job.scores_held_out and self._job.evaluation.metrics == "end":
+            await self._validate(self._job.training.epochs - 1)
 
-    async def release(self) -> Path | None:
-        """A helper keeps nothing."""
-        return None
+    async def _deal(self, step: Step) -> Dealt:
+        return step, await self._context.compute_step(self._helper.gradient_shares, step)
 
-    async def _deal(self, helper: Helper, step: Step) -> Dealt:
-        return step, await self._context.compute_step(helper.gradient_shares, step)
-
-    async def _answer(self, helper: Helper, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
+    async def _answer(self, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
         context, deadline = self._context, self._context.deadline("step")
         try:
-            answers = await context.compute_step(helper.masked_activations, step, shares)
+            answers, terms = await context.compute_step(self._activated, step, shares)
         except Diverged as diverged:
             raise self._diverged(diverged, step) from None
         for number, words in answers.items():
             along = [Companion(GradientShare(words=g[number]), far.epoch, far.position) for far, g in dealt]
+            if terms is not None and self._names[number] == context.label:
+                along.append(Companion(LossTerms(words=terms), step.epoch, step.position))
             await context.mailbox.send(
                 MaskedActivation(words=words),
                 [self._names[number]],
@@ -72,6 +132,10 @@ class HelperRole:
                 along=along,
             )
         context.statistics.finished(step.epoch, step.index)
+
+    def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
+        answers = self._helper.masked_activations(step, shares)
+        return answers, None if self._loss is None else self._loss.terms(step, self._helper.scores)
 
     def _diverged(self, diverged: Diverged, step: Step) -> JobProblem:
         return JobProblem(
@@ -87,3 +151,24 @@ class HelperRole:
         letters = await mail.receive(PreactivationShare, parties, deadline, epoch=step.epoch, step=step.position)
         words = mail.words(letters, lambda _: shape)
         return {number: words[name] for number, name in self._names.items()}
+
+    # --- between two epochs
+
+    async def _epoch_over(self, epoch: int) -> bool:
+        context, job = self._context, self._job
+        if job.scores_held_out and job.evaluation.metrics == "epoch":
+            await self._validate(epoch)
+        if job.early_stopping is None:
+            return True
+        letters = await context.mailbox.receive(EpochDecision, [context.label], context.deadline("step"), epoch=epoch)
+        return letters[context.label].go_on
+
+    async def _validate(self, epoch: int) -> None:
+        context, plan = self._context, self._context.ready_plan
+        assert context.terms is not None
+        helper = ScoringHelper(plan, _masks(context, self._names, "validation"))
+        await answer_scores(context, helper, scoring_steps(context.terms.held_out, BATCH, epoch, 1.0), plan.outputs)
+
+
+def _masks(context: JobContext, names: dict[int, str], purpose: str) -> dict[int, PairMasks]:
+    return {number: context.masks(name, purpose) for number, name in names.items()}

@@ -4,6 +4,7 @@ It holds opened messages, sees neither seals nor the broker, and bounds what eac
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -48,6 +49,7 @@ class Inbox:
         self._held: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
         self._lapsed: Overdue | None = None  # the job ends with it, but not at once
+        self.waited: dict[str, float] = {}  # seconds, by round
 
     # --- filing
 
@@ -124,11 +126,12 @@ class Inbox:
         keys: dict[str, Key] = {sender: (model, sender, epoch, step) for sender in senders}
         missing = {key for key in keys.values() if key not in self._letters}
         if missing:
-            await self._arrival(_Wait(model.kind, missing), deadline)
+            await self._arrival(_Wait(model.kind, missing), deadline, model.round)
         return {sender: self._pop(key, model) for sender, key in keys.items()}
 
-    async def _arrival(self, wait: _Wait, deadline: Deadline) -> None:
+    async def _arrival(self, wait: _Wait, deadline: Deadline, round_: str) -> None:
         self._waits.append(wait)
+        since = time.perf_counter()
         try:
             async with asyncio.timeout(deadline.seconds):
                 await wait.arrived
@@ -138,6 +141,7 @@ class Inbox:
             raise overdue from None
         finally:
             self._waits.remove(wait)
+            self.waited[round_] = self.waited.get(round_, 0.0) + time.perf_counter() - since
 
     def _pop(self, key: Key, model: type[M]) -> M:
         message, size = self._letters.pop(key)

@@ -18,11 +18,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
+from mpc.fixed import CLIP, clip_rows
+from schemas.job import canonical_digest
 from schemas.strict import Name, Strict
-from tables.encoding import Encoding, LabelScaling
-from tables.source import Table
+from tables.encoding import Encoding
+from tables.label import LabelScaling
+from tables.table import Table
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST = "manifest.json"
 SHARE = "shares/"
 WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
@@ -47,29 +50,47 @@ class ModelPart(Strict):
 
     Attributes:
         plan: the fixed-point plan as its canonical form has it.
-        steps: how many were taken.
+        parties: the data parties in the job's order, which numbers them in the plan.
+        steps: how many the model has seen; fewer than the plan's where it was stopped early.
+        alpha: what the words of weights are multiplied by.
         intercept_holder: the party whose part adds the intercept to its scores.
         label_scaling: only in the label party's part, and only where the label was standardised.
         weights_sha256: of the weights file; `save` fills it in.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     job: str
     run: str
     model: str
     party: Name
     role: Literal["data"] = "data"
     label_party: Name
+    parties: tuple[Name, ...]
     release: Release
     encoding: Encoding
     columns: tuple[str, ...]
     plan: dict[str, JsonValue]
     steps: int = Field(ge=0)
+    alpha: float = Field(gt=0, le=1)
     intercept_holder: Name
     label_scaling: LabelScaling | None = None
     created: AwareDatetime
     tercet: str
     weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+    @property
+    def norm(self) -> float:
+        """The public norm that this party's rows are clipped at."""
+        norms = self.plan["norms"]
+        assert isinstance(norms, list)
+        norm = norms[self.parties.index(self.party)]
+        assert isinstance(norm, float)
+        return norm
+
+    @property
+    def digest(self) -> bytes:
+        """The same for all parts of one model, and for no other."""
+        return canonical_digest("tercet model", [self.run, self.release, self.steps, self.plan])
 
     @property
     def weights_file(self) -> str:
@@ -133,7 +154,8 @@ def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.
         raise ModelPartProblem(
             f"the weights of {part.job} stayed shared; predict with all its parties, or train with release = owners"
         )
-    scores = part.encoding.apply(table) @ arrays["weights"][:, 0]
+    encoded = clip_rows(np.clip(part.encoding.apply(table), -CLIP, CLIP), part.norm)  # as in training
+    scores = np.einsum("bd,d->b", encoded, arrays["weights"][:, 0])  # the same for a row whatever the batch
     if part.party == part.intercept_holder:
         scores = scores + arrays["intercept"][0, 0]
     return np.asarray(scores, dtype=np.float64)

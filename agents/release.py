@@ -8,6 +8,7 @@ intercept's as well; under "shared" nobody receives anything.
 import asyncio
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,21 +20,21 @@ from agents.problems import JobProblem
 from mpc.data_party import Shares
 from mpc.ring import total
 from schemas.messages import InterceptShare, WeightShare
-from schemas.settings import Settings
 from schemas.tensor import Words
-from tables.encoding import Encoding, LabelScaling
+from tables.encoding import Encoding
+from tables.label import LabelScaling
 
 
 async def open_blocks(context: JobContext, shares: Shares, me: int) -> Arrays:
     """The arrays of this party's model part, as `model_part.ModelPart` lists them."""
-    if context.description.release == "shared":
+    if context.training.release == "shared":
         blocks = {me: shares.own, **shares.partners}
         named = {f"shares/{context.description.data_parties[i]}": words for i, words in blocks.items()}
         return {**named, "shares/intercept": shares.intercept}
     await _send(context, shares)
     weights = await _opened(context, WeightShare, shares.own)
     plan = context.ready_plan
-    arrays = {"weights": plan.weights(weights), "weight_words": weights}
+    arrays = {"weights": plan.weights(weights, shares.step), "weight_words": weights}
     if context.leads:
         intercept = await _opened(context, InterceptShare, shares.intercept)
         arrays |= {"intercept": plan.intercept(intercept), "intercept_words": intercept}
@@ -56,53 +57,69 @@ async def _opened(context: JobContext, model: type[WeightShare | InterceptShare]
     return total([own, *context.mailbox.words(letters, lambda _: (rows, outputs)).values()])
 
 
-async def save_part(context: JobContext, encoding: Encoding, scaling: LabelScaling | None, arrays: Arrays) -> Path:
-    """Write the part to its hidden folder and return that; a save that fails or is cancelled leaves nothing there.
+async def save_part(
+    context: JobContext, encoding: Encoding, scaling: LabelScaling | None, arrays: Arrays, steps: int
+) -> Path:
+    """Write the part, as it is after so many steps, to its hidden folder and return that.
+
+    A save that fails or is cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.
     """
-    job, plan = context.description, context.ready_plan
+    job, plan = context.training, context.ready_plan
     part = ModelPart(
         job=context.job.id,
         run=context.job.run.hex(),
         model=job.model,
         party=context.me,
         label_party=job.label,
+        parties=job.data_parties,
         release=job.release,
         encoding=encoding,
         columns=tuple(encoding.names),
         plan=plan.canonical(),
-        steps=plan.steps_total,
+        steps=steps,
+        alpha=plan.alpha_after(steps),
         intercept_holder=job.label,
         label_scaling=scaling,
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )
-    folder = unreleased(context.settings, context.job.id)
-    saving = asyncio.ensure_future(context.compute(model_part.save, folder, part, arrays))
+    folder = unreleased(context)
+    await written(context, folder, lambda: model_part.save(folder, part, arrays))
+    return folder
+
+
+async def written(context: JobContext, folder: Path, save: Callable[[], object]) -> None:
+    """Save something into a hidden folder; if that fails or is cancelled, nothing is left there.
+
+    Raises:
+        JobProblem: the disk does not take it.
+    """
+    saving = asyncio.ensure_future(context.compute(save))
     try:
         await asyncio.shield(saving)
     except OSError as error:
         discard(folder)
-        public = f"{context.me} cannot write its model part to its disk"
+        public = f"{context.me} cannot write what the job gives it to its disk"
         raise JobProblem("disk.write", context.me, public, f"{folder}: {error.strerror}") from None
     except asyncio.CancelledError:
         await asyncio.wait([saving])  # a thread cannot be cancelled, and would write on
         discard(folder)
         raise
-    return folder
 
 
-def unreleased(settings: Settings, job: str) -> Path:
-    """Where a job's part lies until every party has released; job ids begin with no dot."""
-    return settings.state / "models" / f".{job}"
+def unreleased(context: JobContext) -> Path:
+    """Where what a job gives this party lies until every party has released; job ids begin with no dot."""
+    kind = "models" if context.description.kind == "training" else "predictions"
+    return context.settings.state / kind / f".{context.job.id}"
 
 
 def keep(folder: Path) -> Path:
-    """Move a part from its hidden folder to its lasting place, in one step, and return that: models/<job>.
+    """Move a folder from its hidden place to its lasting one, in one step, and return that: models/<job>, say.
 
-    A part that an earlier run of the same job left there makes way.
+    What an earlier run of the same job left there makes way.
 
     Raises:
         OSError: the disk does not take it.

@@ -33,9 +33,11 @@ from agents.ending import (
 from agents.helper import HelperRole
 from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
+from agents.prediction import PredictionRole
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
 from agents.release import discard, keep, unreleased
+from agents.reporting import write_report
 from agents.states import TERMINAL, State, move
 from agents.status import job_status
 from agents.verdict import Report, culprits
@@ -46,7 +48,7 @@ from schemas.address import Address, Round
 from schemas.messages import Cancel, Failure, Job, JobStatus, Message, Progress
 from schemas.settings import Settings
 
-EARLY_BYTES = 2**20  # beside one batch of pre-activations, what a faster party may say before our handshake is done
+EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class JobRun:
         self.failure: Failure | None = None
         self.detail: str | None = None
         self.model_part: Path | None = None
+        self.scores: Path | None = None
+        self.report: Path | None = None
         self.cleared = False  # no queue of the job is left at the broker
         settings, loop = services.settings, asyncio.get_running_loop()
         self._log = structlog.get_logger()
@@ -92,7 +96,7 @@ class JobRun:
         self._verdict: asyncio.Future[Failure] = loop.create_future()
         self._hearing = Hearing(job.description.label, job.description.parties, self._on_verdict)
         self.context = self._make_context()
-        self.role: HelperRole | DataPartyRole | None = None  # once the policy has found that the job fits it
+        self.role: HelperRole | DataPartyRole | PredictionRole | None = None  # once the policy has found that it fits
 
     def _make_context(self) -> JobContext:
         job, services = self.job, self._services
@@ -103,7 +107,7 @@ class JobRun:
         mailbox = Mailbox(
             Address(job.id, ATTEMPT, Round.CONTROL, "", 0, 0, settings.party, ""),
             run=job.run,
-            early_bytes=EARLY_BYTES + 16 * job.description.training.batch,
+            early_bytes=EARLY_BYTES,
             identity=services.identity,
             partners={name: parse_public(key) for name, key in partners.items()},
             outbox=self._outbox,
@@ -142,8 +146,7 @@ class JobRun:
         try:
             await self._open_queues()
             check_policy(self.job, self._services.settings, self._services.identity)
-            helps = self._services.settings.role == "helper"
-            role = self.role = HelperRole(self.context) if helps else DataPartyRole(self.context)
+            role = self.role = self._make_role()
             self._enter(State.ACCEPTED)
             self._end(await lifecycle.live(self.context, role, self._enter))
         except* JobProblem as group:
@@ -155,6 +158,12 @@ class JobRun:
             self._end(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
             self._own_error()
+
+    def _make_role(self) -> HelperRole | DataPartyRole | PredictionRole:
+        if self._services.settings.role == "helper":
+            return HelperRole(self.context)
+        training = self.job.description.kind == "training"
+        return DataPartyRole(self.context) if training else PredictionRole(self.context)
 
     def _own_error(self) -> None:
         self._log.exception("an error of our own")
@@ -193,7 +202,10 @@ class JobRun:
             self._log.warning("queues are left at the broker", why=str(error))
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
-            discard(unreleased(self._services.settings, self.job.id))  # if it was not kept
+            if self.role is not None:
+                self.role.close()
+            discard(self.context.work_folder)
+            discard(unreleased(self.context))  # if it was not kept
 
     # --- what others say, and what we say of ourselves
 
@@ -261,18 +273,38 @@ class JobRun:
             case Superseded():
                 self._log.info("another run of this job has precedence")
                 self._enter(State.CANCELLED)
-            case part:
-                self.model_part = part
+            case folder:
+                self._note_kept(folder)
                 await self._drain("release")
+                self.report = await self._write_report()
                 self._enter(State.DONE)
 
-    def _kept(self, part: Path) -> Path | JobProblem:
-        """The part's lasting place: only here is it certain that the job comes to its good end."""
+    def _kept(self, folder: Path) -> Path | JobProblem:
+        """The folder's lasting place: only here is it certain that the job comes to its good end."""
         try:
-            return keep(part)
+            return keep(folder)
         except OSError as error:
-            public = f"{self.context.me} cannot move its model part to its place"
-            return JobProblem("disk.write", self.context.me, public, f"{part}: {error.strerror}")
+            public = f"{self.context.me} cannot move what the job gives it to its place"
+            return JobProblem("disk.write", self.context.me, public, f"{folder}: {error.strerror}")
+
+    def _note_kept(self, folder: Path | None) -> None:
+        if folder is not None and isinstance(self.role, PredictionRole):
+            self.scores = next(folder.glob("scores.*"))
+        else:
+            self.model_part = folder
+
+    async def _write_report(self) -> Path | None:
+        """The page about the job; a job is done without one, too."""
+        assert self.role is not None
+        if not self._services.settings.report:
+            return None
+        try:
+            return await self.context.compute(write_report, self.context, self.role, self.model_part)
+        except OSError as error:
+            self._log.warning("no report could be written", why=error.strerror)
+        except Exception:  # noqa: BLE001 - a bug of ours in a picture costs nobody the model
+            self._log.exception("an error of our own in the report")
+        return None
 
     async def _judge(self, ending: Failing) -> Failure:
         """The one reason that every party shows."""
@@ -345,6 +377,8 @@ class JobRun:
             "failure": self.failure,
             "detail": self.detail,
             "model_part": str(self.model_part) if self.model_part else None,
+            "scores": str(self.scores) if self.scores else None,
+            "report": str(self.report) if self.report else None,
         }
         heard = {self.context.me: (time.monotonic(), self._progress()), **self._hearing.heard}
         return job_status(self.context, self.state, heard).model_copy(update=told)

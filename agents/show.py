@@ -89,14 +89,19 @@ def job_details(job: JobStatus) -> Table:
     table = Table(show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
         ("state", job.state),
-        ("model", f"{job.model}, label at {job.label}, helper {job.helper}"),
-        ("rows", f"{job.rows}, {job.columns} columns of our own" if job.rows else ""),
+        (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
+        ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
+        ("rows in common", _rows(job)),
         ("step", _steps(job)),
+        ("training loss", f"{job.loss:.4f}" if job.loss is not None else ""),
+        *((name, f"{value:.4f}") for name, value in job.metrics.items()),
         ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
         ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
         *((party.party, _party(job, party.party)) for party in job.parties),
         *(("warning", warning) for warning in job.warnings),
         ("model part", job.model_part or ""),
+        ("scores", job.scores or ""),
+        ("report", job.report or ""),
     ]
     if job.failure is not None:
         rows.append(("failure", f"{job.failure.code} ({job.failure.stage}), caused by {job.failure.culprit}"))
@@ -106,6 +111,13 @@ def job_details(job: JobStatus) -> Table:
         if value:
             table.add_row(name, _escaped(value))
     return table
+
+
+def _rows(job: JobStatus) -> str:
+    if not job.rows:
+        return ""
+    held_out = f", {job.held_out:,} of them held out" if job.held_out else ""
+    return f"{job.rows + job.held_out:,}{held_out}; {job.columns} columns of our own"
 
 
 def _steps(job: JobStatus) -> str:
@@ -118,6 +130,15 @@ def _party(job: JobStatus, name: str) -> str:
     return f"{party.state}, step {party.step}{waits}, heard {party.heard:.0f} s ago"
 
 
+def column_table(name: str, found: dict[str, Any]) -> Table:
+    """One of a party's own tables."""
+    columns = found["columns"]
+    table = Table(*columns[0], title=f"{name}: {found['rows']:,} rows", title_justify="left")
+    for column in columns:
+        table.add_row(*(_escaped("" if value is None else str(value)) for value in column.values()))
+    return table
+
+
 def summary_table(result: dict[str, Any]) -> Table:
     """What a simulation came to."""
     table = Table(show_header=False, title=result["job"], title_justify="left")
@@ -127,13 +148,18 @@ def summary_table(result: dict[str, Any]) -> Table:
         ("state", result["state"]),
         ("failure", f"{failure['code']}, caused by {failure['culprit']}: {failure['reason']}" if failure else ""),
         *((f"detail at {party}", detail) for party, detail in result["details"].items()),
-        ("rows", f"{result['rows']}, {sum(result['columns'].values())} columns" if result["rows"] else ""),
+        ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),
+        ("held out", f"{result['held_out']:,}" if result["held_out"] else ""),
+        ("columns", ", ".join(f"{party} {count}" for party, count in result["columns"].items())),
         ("steps", f"{result['steps']}, {1000 * pace:.1f} ms each" if pace else ""),
         ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
         *((name, f"{value:.4f}") for name, value in result["metrics"].items()),
-        ("equals plaintext", "bit for bit" if result["bit_exact"] else "no"),
+        ("training loss", "" if result["loss"] is None else f"{result['loss']:.4f}"),
+        ("equals plaintext", {True: "bit for bit", False: "no", None: ""}[result["bit_exact"]]),
         *(("warning", warning) for warning in result["warnings"]),
         *((f"model part of {party}", path) for party, path in result.get("model_parts", {}).items()),
+        *((f"scores at {party}", path) for party, path in result.get("scores", {}).items()),
+        *((f"report of {party}", path) for party, path in result.get("reports", {}).items()),
     ]
     for name, value in rows:
         if value:

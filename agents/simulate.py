@@ -16,7 +16,6 @@ from agents import model_part
 from agents.context import system_randomness
 from agents.daemon import Agent
 from agents.data_party import DataPartyRole
-from agents.evaluate import metrics
 from agents.mailbox import Tap
 from agents.records import Records
 from agents.run import JobRun
@@ -26,7 +25,7 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker
 from mpc import reference
 from mpc.ring import total
-from schemas.job import JobDescription
+from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import JobStatus
 from schemas.settings import Partner, Settings
 from schemas.tensor import Words
@@ -39,7 +38,7 @@ WATCH_SECONDS = 0.1
 class Simulation:
     """What came of it: each party's finished run, by name."""
 
-    description: JobDescription
+    description: TrainingJob | PredictionJob
     runs: dict[str, JobRun] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -68,7 +67,7 @@ def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple
 
 
 async def simulate(
-    description: JobDescription,
+    description: TrainingJob | PredictionJob,
     settings: Mapping[str, Settings],
     folder: Path,
     *,
@@ -130,19 +129,35 @@ async def _watch(agent: Agent, job: str, watch: Watch, stop: asyncio.Event) -> N
 # --- looking at everything
 
 
-def bit_exact(simulation: Simulation) -> bool:
-    """Whether the model parts on disk add up to the plaintext oracle's words."""
+def bit_exact(simulation: Simulation) -> bool | None:
+    """Whether the model parts on disk add up to the plaintext oracle's words; None where nothing was trained."""
+    if not isinstance(simulation.description, TrainingJob):
+        return None
     if not simulation.done:
         return False
-    roles = data_roles(simulation)
-    label = simulation.label_run.role
-    assert isinstance(label, DataPartyRole)
-    assert label.data is not None and label.data.label is not None and label.order is not None  # noqa: PT018
-    xs = [role.words for role in roles.values() if role.words is not None]
-    oracle = reference.train(xs, label.data.label, label.context.ready_plan, label.order)
+    oracle = oracle_words(simulation)
     blocks, intercept = joint_words(simulation)
     same = [np.array_equal(a, b) for a, b in zip(oracle.blocks, blocks, strict=True)]
     return all(same) and np.array_equal(oracle.intercept, intercept)
+
+
+def oracle_words(simulation: Simulation) -> reference.Weights:
+    """What the same training comes to in plaintext."""
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.labels is not None
+    assert label.order is not None
+    assert label.shares is not None
+    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    return reference.train(training_words(simulation), y, plan, label.order, label.shares.step)
+
+
+def training_words(simulation: Simulation) -> list[Words]:
+    """Each data party's encoded rows that were trained on."""
+    words = []
+    for role in data_roles(simulation).values():
+        assert role.words is not None
+        words.append(role.words.take(np.arange(role.words.shape[0])))
+    return words
 
 
 def data_roles(simulation: Simulation) -> dict[str, DataPartyRole]:
@@ -155,6 +170,7 @@ def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
     """Each data party's block of weights and the intercept, in words, as the parts on disk have them."""
     parties, label = simulation.description.data_parties, simulation.description.label
     arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    assert isinstance(simulation.description, TrainingJob)
     if simulation.description.release == "owners":
         return [arrays[party]["weight_words"] for party in parties], arrays[label]["intercept_words"]
     blocks = [total(arrays[j][f"shares/{i}"] for j in parties) for i in parties]
@@ -173,23 +189,35 @@ def summary(simulation: Simulation) -> dict[str, Any]:
     status = run.status()
     return {
         "job": run.job.id,
+        "kind": description.kind,
         "state": status.state,
-        "model": description.model,
+        "model": status.model,
         "parties": {"data": list(description.data_parties), "label": description.label, "helper": description.helper},
+        "table_rows": {p: simulation.runs[p].status().table_rows for p in description.data_parties},
         "rows": status.rows,
+        "held_out": status.held_out,
         "columns": {p: simulation.runs[p].status().columns for p in description.data_parties},
         "steps": status.step,
         "seconds": round(simulation.seconds, 3),
+        "stage_seconds": status.stage_seconds,
         "seconds_per_step": status.seconds_per_step,
         "bytes": _added(simulation, "sent_bytes"),
         "messages": _added(simulation, "sent_messages"),
-        "metrics": _training_metrics(simulation) if simulation.done else {},
+        "loss": status.loss,
+        "metrics": status.metrics,
         "bit_exact": bit_exact(simulation),
         "warnings": list(status.warnings),
         "failure": None if status.failure is None else status.failure.model_dump(exclude={"verdict"}),
-        "details": {p: r.detail for p, r in simulation.runs.items() if r.detail is not None},
-        "model_parts": {p: str(r.model_part) for p, r in simulation.runs.items() if r.model_part is not None},
+        "details": _places(simulation, "detail"),
+        "model_parts": _places(simulation, "model_part"),
+        "scores": _places(simulation, "scores"),
+        "reports": _places(simulation, "report"),
     }
+
+
+def _places(simulation: Simulation, name: str) -> dict[str, str]:
+    found = {party: getattr(run, name) for party, run in simulation.runs.items()}
+    return {party: str(value) for party, value in found.items() if value is not None}
 
 
 def _added(simulation: Simulation, name: str) -> dict[str, int]:
@@ -198,14 +226,3 @@ def _added(simulation: Simulation, name: str) -> dict[str, int]:
         for kind, count in getattr(run.status(), name).items():
             sums[kind] = sums.get(kind, 0) + count
     return dict(sorted(sums.items()))
-
-
-def _training_metrics(simulation: Simulation) -> dict[str, float]:
-    roles, label = data_roles(simulation), simulation.label_run.role
-    assert isinstance(label, DataPartyRole)
-    assert label.data is not None and label.data.label is not None  # noqa: PT018
-    blocks, intercept = joint_words(simulation)
-    model = reference.release(reference.Weights(tuple(blocks), intercept), label.context.ready_plan)
-    features = [role.data.features for role in roles.values() if role.data is not None]
-    scores = sum((x @ w for x, w in zip(features, model.blocks, strict=True)), model.intercept)
-    return metrics(simulation.description.model, label.data.label[:, 0], scores[:, 0])

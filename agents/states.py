@@ -15,9 +15,10 @@ class State(StrEnum):
     RECEIVED = "received"
     ACCEPTED = "accepted"  # this party's own policy allows it
     READY = "ready"  # the table is read, the queues are bound
-    ALIGNED = "aligned"  # keys, order and rows are agreed
+    ALIGNED = "aligned"  # keys and rows are agreed
     TRAINING = "training"
-    RELEASED = "released"  # this party's model part is on its disk
+    SCORING = "scoring"  # in a prediction job
+    RELEASED = "released"  # what this party gets is on its disk
     DONE = "done"  # so is everybody's
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -25,20 +26,16 @@ class State(StrEnum):
 
 TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
-_PATH: Final = (
-    State.RECEIVED,
-    State.ACCEPTED,
-    State.READY,
-    State.ALIGNED,
-    State.TRAINING,
-    State.RELEASED,
-    State.DONE,
-)
+_BEFORE: Final = (State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED)
+_AFTER: Final = (State.RELEASED, State.DONE)
+_PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING))
+_EARLY_ENDS: Final = frozenset({State.FAILED, State.CANCELLED})
 
 NEXT: Final[Mapping[State, frozenset[State]]] = {
-    **{here: frozenset({there, State.FAILED, State.CANCELLED}) for here, there in pairwise(_PATH)},
-    **dict.fromkeys(TERMINAL, frozenset()),
-}
+    here: frozenset(there for path in _PATHS for h, there in pairwise(path) if h == here) | _EARLY_ENDS
+    for here in State
+    if here not in TERMINAL
+} | dict.fromkeys(TERMINAL, frozenset())
 
 
 class IllegalMove(RuntimeError):

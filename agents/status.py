@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from agents.context import JobContext
 from agents.states import TERMINAL, State
+from schemas.job import TrainingJob
 from schemas.messages import JobStatus, PartyStatus, Progress
 
 Heard = Mapping[str, tuple[float, Progress]]
@@ -21,12 +22,15 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
     return JobStatus(
         job=context.job.id,
         state=state,
-        model=job.model,
+        kind=job.kind,
+        model=job.model if isinstance(job, TrainingJob) else job.of,
         label=job.label,
         helper=job.helper,
         parties=() if ended else tuple(_party(party, *heard[party]) for party in heard),
         submitted="",
+        table_rows=statistics.table_rows,
         rows=statistics.rows,
+        held_out=statistics.held_out,
         columns=statistics.columns,
         epoch=statistics.epoch,
         step=statistics.step,
@@ -36,6 +40,9 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
         sent_messages={kind: tally.messages for kind, tally in sent.items()},
         warnings=context.plan.warnings if context.plan else (),
+        stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
+        metrics=context.history.last_metrics,
+        loss=context.history.losses[-1] if context.history.losses else None,
     )
 
 

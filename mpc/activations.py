@@ -21,6 +21,8 @@ PER_LN2 = float.fromhex("0x1.71547652b82fep+0")
 # r coth(r/2) - 2 as a series in r^2: 2 B_2n / (2n)! with Bernoulli's numbers; the next term is below 2^-56 here.
 COTH = (1 / 6, -1 / 360, 1 / 15120, -1 / 604800, 1 / 23950080, -691 / 653837184000)
 LEAST_EXPONENT = -746.0  # exp of anything below is zero
+# artanh(q) / q as a series in q^2; the next term is below 2^-57 for q <= 1/3.
+ARTANH = tuple(1 / odd for odd in range(1, 35, 2))
 
 
 class LabelProblem(ValueError):
@@ -56,15 +58,30 @@ def identity(z: Floats) -> Floats:
     return z
 
 
-def log_loss(z: Floats, y: Floats) -> float:
-    """Summed -log p(y) for scores z and centred labels y of -1/2 and 1/2."""
+def log_two_cosh(z: Floats) -> Floats:
+    """log(2 cosh(z/2)): what the log-loss -log p(y) has beside -y z, for centred labels y of -1/2 and 1/2.
+
+    It is |z|/2 + log(1 + e) with e = exp(-|z|), and log(1 + e) = 2 artanh(q) with q = e / (2 + e) <= 1/3.
+    """
     size = np.abs(z)
-    return float((size / 2 + np.log1p(np.exp(-size)) - y * z).sum())
+    e = exp(-size)
+    q = e / (2.0 + e)
+    square = q * q
+    series = np.full_like(square, ARTANH[-1])
+    for coefficient in reversed(ARTANH[:-1]):
+        series *= square
+        series += coefficient
+    return size / 2.0 + 2.0 * q * series
 
 
-def half_squares(z: Floats, y: Floats) -> float:
-    """Summed half squared errors."""
-    return float(np.square(z - y).sum() / 2)
+def half_square(x: Floats) -> Floats:
+    """x^2 / 2: of score and of label, what half a squared error has beside -y z."""
+    return x * x / 2.0
+
+
+def nothing(y: Floats) -> Floats:
+    """Zeros: a log-loss has no part of the label alone."""
+    return np.zeros_like(y)
 
 
 def check_binary(y: Floats) -> None:
@@ -88,15 +105,26 @@ def check_standardised(y: Floats) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A link between score and label. Score, label and result have shape (rows, outputs)."""
+    """A link between score and label. Score, label and result have shape (rows, outputs).
+
+    A row's loss is even(z) - y z + label_part(y), with phi the slope of even: so the first can be computed of scores
+    under secret signs, the second is one product, and the third is the label party's own.
+    """
 
     name: str
     phi: Callable[[Floats], Floats]  # what the helper applies to the score
     odd: bool  # phi(-z) == -phi(z) to the last bit: then secret signs apply
-    loss: Callable[[Floats, Floats], float]  # of scores and centred labels, summed over rows
+    even: Callable[[Floats], Floats]  # the same for z and -z to the last bit, and grows with |z|
+    label_part: Callable[[Floats], Floats]
+    label_bits: int  # fractional bits that a centred label needs in the loss, or may have
+    most_label: float  # no centred label is larger
     error_bound: float | None  # largest |phi(z) - y|; None where it grows with the score
     check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels as the label party holds them
     centre: Callable[[Floats], Floats]  # from such labels to those that phi is compared with
+
+    def loss(self, z: Floats, y: Floats) -> float:
+        """Of scores and centred labels, summed over rows."""
+        return float((self.even(z) - y * z + self.label_part(y)).sum())
 
 
 def centred_binary(y: Floats) -> Floats:
@@ -108,8 +136,30 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         activation.name: activation
         for activation in (
-            Activation("logistic", centred_sigmoid, True, log_loss, 1.0, check_binary, centred_binary),  # noqa: FBT003
-            Activation("linear", identity, True, half_squares, None, check_standardised, identity),  # noqa: FBT003
+            Activation(
+                name="logistic",
+                phi=centred_sigmoid,
+                odd=True,
+                even=log_two_cosh,
+                label_part=nothing,
+                label_bits=1,
+                most_label=0.5,
+                error_bound=1.0,
+                check_labels=check_binary,
+                centre=centred_binary,
+            ),
+            Activation(
+                name="linear",
+                phi=identity,
+                odd=True,
+                even=half_square,
+                label_part=half_square,
+                label_bits=20,
+                most_label=CLIP,
+                error_bound=None,
+                check_labels=check_standardised,
+                centre=identity,
+            ),
         )
     },
 )

@@ -13,7 +13,8 @@ from mpc.linear import intercept_update, own_update, partner_update, preactivati
 from mpc.masks import Masks
 from mpc.order import Order
 from mpc.plan import Plan
-from mpc.ring import Words, expect, product, total
+from mpc.ring import ShapeProblem, Words, expect, product, total
+from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
 
 
@@ -51,7 +52,8 @@ class DataParty:
         me: This party's index.
         label: The label party's.
         plan: The job's agreed numbers.
-        x: This party's features, (rows, columns), f_x fractional bits, as `fixed.features` makes them.
+        x: This party's features, (rows, columns), f_x fractional bits, as `fixed.features` makes them; read batch by
+            batch.
         y: At the label party the centred labels, (rows, 1); elsewhere None.
         order: The order of samples, signs and noise.
         helper_masks: Shared with the helper.
@@ -64,7 +66,7 @@ class DataParty:
         me: int,
         label: int,
         plan: Plan,
-        x: Words,
+        x: Rows,
         y: Floats | None,
         *,
         order: Order,
@@ -77,8 +79,9 @@ class DataParty:
         self._others = [i for i in range(len(columns)) if i != me]
         if (y is not None) != (me == label) or set(zero_masks) != set(self._others):
             raise ValueError("labels belong to the label party, and zero masks to every other data party")
-        self._x = expect(x, (plan.request.rows, columns[me]), "features")
-        self._y = y
+        if x.shape != (plan.request.rows, columns[me]):
+            raise ShapeProblem(f"features: expected {(plan.request.rows, columns[me])}, got {x.shape}")
+        self._x, self._y = x, y
         self._helper_masks, self._zero_masks = helper_masks, zero_masks
         start = shares or first_shares(me, plan)
         self._done, self._own = start.step, start.own
@@ -89,7 +92,7 @@ class DataParty:
         self._turns = Turns(start.step)
 
     def shares(self) -> Shares:
-        """The shares after the last update, whatever has run ahead of it."""
+        """The shares after the last update, whatever has run ahead of it; no later step changes them."""
         step = self._done
         return Shares(step, self._own, dict(self._partners[step]), self._intercepts[step])
 
@@ -97,7 +100,8 @@ class DataParty:
         """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
         self._turns.take("masked inputs", step)
         rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.activation.odd)
-        batch = _Batch(self._x.take(rows, axis=0), signs, self._encoded_labels(step, signs))
+        x = expect(self._x.take(rows), (step.rows, self._x.shape[1]), "features of a batch")
+        batch = _Batch(x, signs, self._encoded_labels(step, signs))
         batch.x *= signs
         self._batches[step.index] = batch
         return batch.x - self._helper_masks("U", self._me, self._me, step, batch.x.shape)

@@ -1,7 +1,7 @@
 """The helper's side: dealing gradient shares ahead of time, and computing the activation on the sum of all shares.
 
 It never sees features, labels, weights or the order of samples; it sees each batch's z, in secret order, under secret
-signs and noise, and forgets a step once it is answered.
+signs and noise, and forgets a step when it answers the next.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpc.fixed import RangeProblem, decode, encode
+from mpc.fixed import Floats, RangeProblem, decode, encode
 from mpc.linear import correction, gradient_share
 from mpc.masks import Masks
 from mpc.plan import Plan
@@ -34,14 +34,23 @@ This is the one place where an activation comes about; raises Diverged.
 """
 
 
+def check_range(step: Step, z: Words, fz: int) -> None:
+    """Raw z, of f_z fractional bits, is in the safe half of the words.
+
+    Raises:
+        Diverged: if it is not.
+    """
+    if ((z + np.uint64(1 << GUARD_BIT)) >> np.uint64(63)).any():
+        raise Diverged(step, f"a pre-activation reached 2^{GUARD_BIT - fz}")
+
+
 def activation(plan: Plan, step: Step, z: Words) -> Words:
     """encode(scale phi(alpha decode(z))), after the guards.
 
     Raises:
         Diverged: if z or the activation leaves the plan's range.
     """
-    if ((z + np.uint64(1 << GUARD_BIT)) >> np.uint64(63)).any():
-        raise Diverged(step, f"a pre-activation reached 2^{GUARD_BIT - plan.fz}")
+    check_range(step, z, plan.fz)
     scores = step.alpha * decode(z, plan.fz)
     if not (np.abs(scores) <= plan.score_limit).all():
         raise Diverged(step, f"a score exceeded {plan.score_limit:g}")
@@ -78,6 +87,7 @@ class Helper:
         self._plan, self._label, self._masks, self._answer = plan, label, masks, answer
         self._parties = range(len(plan.request.columns))
         self._deals: dict[int, _Deal] = {}
+        self._answered: tuple[Step, Words] | None = None
         self._turns = Turns(first)
 
     def gradient_shares(self, step: Step) -> dict[int, Words]:
@@ -110,5 +120,15 @@ class Helper:
             raise OutOfTurn(f"step {step.index} is not dealt, or answered already")
         self._turns.take("masked activations", step)
         deal = self._deals.pop(step.index)
-        a = self._answer(self._plan, step, total([*received, deal.correction]))
+        z = total([*received, deal.correction])
+        a = self._answer(self._plan, step, z)
+        self._answered = step, z
         return {i: a - deal.answers[i] for i in self._parties}
+
+    @property
+    def scores(self) -> Floats:
+        """Those of the step answered last, alpha z, (rows of the batch, outputs), under its secret signs."""
+        if self._answered is None:
+            raise OutOfTurn("no step is answered yet")
+        step, z = self._answered
+        return step.alpha * decode(z, self._plan.fz)

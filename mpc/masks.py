@@ -28,7 +28,8 @@ class Masks(Protocol):
     """Where the protocol takes its masks from; the address is (mask, i, j, step).
 
     "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "zero" (i, j), i < j,
-    of two data parties.
+    of two data parties. For the loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss,
+    validation and prediction each have masks of their own, which the caller chooses.
     """
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:

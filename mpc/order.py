@@ -5,36 +5,59 @@ The helper has no part in the key; nor does an attempt, so that a job taken up a
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
 from mpc.masks import Keystream, derive_key
 from mpc.ring import Signed, Words, from_signed
 from mpc.schedule import Step
 
 DOMAIN = "tercet order key 1"
+ALIGNMENT_DOMAIN = "tercet alignment key 1"
 CONTRIBUTION_BYTES = 32
 KEPT_BITS = 20  # fractional bits of z that the noise leaves to the helper
 
 
-def order_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
-    """The key that all data parties reach from their sealed contributions, whatever the order of arrival.
+Purpose = Literal["training", "scoring"]
+
+
+def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
+    """The key for everything about ids, from the contributions: before anybody's sizes and the plan are known.
+
+    All data parties have it, the helper does not. Take a key of its own for each use from it, by `derived`.
 
     Raises:
         ValueError: naming the data party whose contribution is not 32 bytes.
     """
+    return _joint_key(ALIGNMENT_DOMAIN, job_digest, contributions)
+
+
+def order_key(shape_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
+    """The key of `Order`, from the same contributions, once the digest can cover sizes and plan.
+
+    All data parties reach it, whatever the order of arrival; the helper does not.
+
+    Raises:
+        ValueError: naming the data party whose contribution is not 32 bytes.
+    """
+    return _joint_key(DOMAIN, shape_digest, contributions)
+
+
+def _joint_key(domain: str, digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
     for name, contribution in contributions.items():
         if len(contribution) != CONTRIBUTION_BYTES:
             raise ValueError(f"the order contribution of {name} is not {CONTRIBUTION_BYTES} bytes")
     parts = [[name, bytes(contributions[name])] for name in sorted(contributions)]
-    return hashlib.sha256(msgpack.packb([DOMAIN, job_digest, parts])).digest()
+    return hashlib.sha256(msgpack.packb([domain, digest, parts])).digest()
 
 
 def confirmation(key: bytes, name: str) -> bytes:
     """What a data party sends the others to show that it reached the same key; compare in constant time."""
-    return hmac.digest(_derived(key, "confirmation"), name.encode(), "sha256")
+    return hmac.digest(derived(key, "confirmation"), name.encode(), "sha256")
 
 
 def confirms(key: bytes, name: str, received: bytes) -> bool:
@@ -42,22 +65,39 @@ def confirms(key: bytes, name: str, received: bytes) -> bool:
     return hmac.compare_digest(confirmation(key, name), received)
 
 
-def alignment_key(key: bytes) -> bytes:
-    """The key for pseudonyms and digests of ids: all data parties have it, the helper does not."""
-    return _derived(key, "alignment")
-
-
-def _derived(key: bytes, label: str) -> bytes:
+def derived(key: bytes, label: str) -> bytes:
+    """A key of 32 bytes for one use, named by its label; it says nothing of the key or of other uses' keys."""
     return derive_key(key, b"", (DOMAIN, label))
 
 
-class Order:
-    """Permutations, signs and noise words of one job's training, from its order key."""
+def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]:
+    """Which ids are held out, (ids,): those whose keyed hash falls into the lowest `holdout` of its range.
 
-    def __init__(self, key: bytes, rows: int) -> None:
+    So whether a row is held out depends on its id alone, at every party, and nobody without the key can tell. The
+    hash is keyed BLAKE2b, which takes a microsecond an id.
+
+    Raises:
+        ValueError: `holdout` is not in [0, 1).
+    """
+    if not 0.0 <= holdout < 1.0:
+        raise ValueError("the part that is held out is at least 0 and below 1")
+    hashes = bytearray()  # grows in place: a list of ten million short hashes would take fifty bytes for each
+    for one in ids:
+        hashes += hashlib.blake2b(one, digest_size=8, key=key).digest()
+    return np.frombuffer(hashes, "<u8") < np.uint64(int(holdout * 2.0**64))
+
+
+class Order:
+    """Permutations, signs and noise words of one job, from its order key, for one purpose.
+
+    Training and scoring have nothing in common, so that the rows of both may be the same or others.
+    """
+
+    def __init__(self, key: bytes, rows: int, purpose: Purpose = "training") -> None:
         self._rows = rows
+        prefix = "" if purpose == "training" else f"{purpose} "
         self._permutations, self._signs, self._noise = (
-            Keystream(_derived(key, label)) for label in ("permutation", "signs", "noise")
+            Keystream(derived(key, prefix + label)) for label in ("permutation", "signs", "noise")
         )
         self._epochs: dict[int, Signed] = {}
 

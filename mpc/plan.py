@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
+
 from mpc.activations import ACTIVATIONS, Activation
 from mpc.fixed import CLIP, Floats, decode
 from mpc.ring import Words
@@ -25,6 +27,7 @@ LEAST_SCORE = 32.0  # a job whose scores could not reach this would be stopped f
 FEW_COLUMNS, LEAST_COLUMNS = 20, 12  # below, lattice reduction recovers narrow data from the helper's view
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
 MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
+MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
 LEAST_ALPHA = 2.0**-6  # below, alpha rounded to f_x bits changes the intercept's rate by more than a hundredth
 
 
@@ -50,6 +53,19 @@ class Request:
     decay: float = 0.0
     l2: float = 0.0
     accept_narrow: bool = False
+    held_out: int = 0  # rows that are scored and not trained on
+
+
+class LossBits(NamedTuple):
+    """Fractional bits of score and label in the loss."""
+
+    score: int
+    label: int
+
+    @property
+    def total(self) -> int:
+        """Fractional bits of the loss."""
+        return self.score + self.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +77,7 @@ class Plan:
     f: int
     norms: tuple[float, ...]  # each data party clips its rows to its own
     score_limit: float  # the helper stops the job when alpha |z| exceeds this
-    last_alpha: float  # at the end of the job: the released weights are alpha times the sum of their shares
+    last_alpha: float  # at the end of the job: the weights are alpha times the sum of their shares
     steps_per_epoch: int
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -75,6 +91,11 @@ class Plan:
     def fz(self) -> int:
         """Fractional bits of pre-activations."""
         return 2 * self.fx + self.f
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Encoded columns of each data party, in party order."""
+        return self.request.columns
 
     @property
     def outputs(self) -> int:
@@ -91,6 +112,19 @@ class Plan:
         """Steps of the whole job."""
         return self.steps_per_epoch * self.request.epochs
 
+    @property
+    def loss_bits(self) -> LossBits:
+        """The most bits with which no sum of an epoch's losses can reach 2^62, a factor of two being kept to spare.
+
+        The helper stops the job at a score beyond the limit, and labels are bounded: so the loss of a row is, and with
+        it the sum. A loss costs no job its place: where rows are many, bits are fewer, and roundings cancel.
+        """
+        link, limit = self.activation, self.score_limit
+        most = link.even(np.array([limit])) + link.label_part(np.array([link.most_label])) + link.most_label * limit
+        room = 61 - _ceil_log2(self.request.rows * float(most[0]))
+        label = min(link.label_bits, room // 2)
+        return LossBits(min(MOST_SCORE_BITS, room - label), label)
+
     def steps(self) -> Iterator[Step]:
         """Every step of the job, in order, made as it is asked for."""
         request, alpha, index = self.request, 1.0, itertools.count()
@@ -105,12 +139,25 @@ class Plan:
                 yield Step(next(index), epoch, position, start, stop, scale, alpha, after)
                 alpha = after
 
-    def weights(self, block: Words) -> Floats:
-        """One party's block of the finished model, (columns, outputs), from the sum of all shares of it."""
-        return self.last_alpha * decode(block, self.fw)
+    def alpha_after(self, steps: int) -> float:
+        """Alpha when so many steps are done: 1 before the first, `last_alpha` after the last."""
+        request, alpha = self.request, 1.0
+        if request.l2 == 0.0:
+            return alpha
+        for rate in itertools.islice(rates(request.schedule, request.rate, request.decay), steps):
+            alpha = decays(rate, request.l2, alpha)
+        return alpha
+
+    def weights(self, block: Words, steps: int | None = None) -> Floats:
+        """One party's block of the model, (columns, outputs), from the sum of all shares of it.
+
+        The shares are those after so many steps; of the finished job if None.
+        """
+        alpha = self.last_alpha if steps is None else self.alpha_after(steps)
+        return alpha * decode(block, self.fw)
 
     def intercept(self, words: Words) -> Floats:
-        """The intercept of the finished model, (1, outputs), from the sum of all its shares."""
+        """The intercept, (1, outputs), from the sum of all its shares: the same after any step, it has no alpha."""
         return decode(words, self.fw)
 
     def canonical(self) -> dict[str, Any]:
@@ -221,6 +268,7 @@ def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> t
         (columns < FEW_COLUMNS, f"{columns} columns in total: below {FEW_COLUMNS} the helper may recover narrow data"),
         (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
         (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
+        (0 < request.held_out < LEAST_ROWS, f"held-out rows scored fewer than {LEAST_ROWS}: their order hides little"),
         (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
         (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
     )

@@ -4,13 +4,14 @@ It sees everything and may import nothing of the protocol: neither masks, nor sh
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from mpc.fixed import Floats, decode, encode, encode_number
+from mpc.forward import SCORE_BITS, Forward
 from mpc.plan import Plan
 from mpc.ring import Signed, Words
 from mpc.schedule import Step, rates
@@ -45,6 +46,15 @@ class Model:
     intercept: Floats  # (1, outputs)
 
 
+class _Taken(NamedTuple):
+    """A step of the plaintext training."""
+
+    step: Step
+    rows: Signed
+    z: Words  # in the batch's order, without its signs; f_z fractional bits
+    weights: Weights  # after it
+
+
 def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> Weights:
     """The fixed-point training with nothing shared.
 
@@ -58,20 +68,72 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int 
     Raises:
         RangeProblem: where the helper would stop the job because the activation cannot be encoded.
     """
-    u = [np.zeros((x.shape[1], plan.outputs), np.uint64) for x in xs]
-    u0 = np.zeros((1, plan.outputs), np.uint64)
-    link = plan.activation
-    for step in itertools.islice(plan.steps(), stop):
+    weights = _zeros(xs, plan)
+    for taken in itertools.islice(_walk(xs, y, plan, order), stop):
+        weights = taken.weights
+    return weights
+
+
+def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> list[Words]:
+    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` fractional bits.
+
+    Every row's is that before its own step. Arguments are those of `train`.
+    """
+    link, bits = plan.activation, plan.loss_bits
+    sums: dict[int, Words] = {}
+    for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order), stop):
+        scores, labels = step.alpha * decode(z, plan.fz), encode(y[rows], bits.label)
+        alone = encode(link.even(scores), bits.total) + encode(link.label_part(decode(labels, bits.label)), bits.total)
+        loss = (alone - labels * encode(scores, bits.score)).sum(axis=0, keepdims=True)
+        sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
+    return list(sums.values())
+
+
+def scores(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, steps: Iterable[Step]) -> Floats:
+    """What a model says of rows that are not trained on, (rows, outputs), row by row.
+
+    Args:
+        xs: Each data party's encoded features of these rows.
+        weights: The model in words.
+        numbers: Its plan, or what was kept of it.
+        order: Of these rows, for scoring; it says which noise a row has.
+        steps: Of one pass, `scoring.scoring_steps`, with alpha of the step that the model is kept from.
+    """
+    found = np.empty((xs[0].shape[0], numbers.outputs))
+    for step in steps:
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        batch = [x[rows] for x in xs]
-        z = order.signs(step, odd=link.odd) * order.noise(step, plan.fz) + encode_number(1.0 / step.alpha, plan.fx) * u0
-        for x, block in zip(batch, u, strict=True):
-            z = z + x @ block
+        rounded = encode(decode(_scored(xs, weights, numbers, order, step), numbers.fz), SCORE_BITS)
+        found[rows] = step.alpha * decode(rounded, SCORE_BITS)
+    return found
+
+
+def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterator[_Taken]:
+    """Every step of the training."""
+    weights, link = _zeros(xs, plan), plan.activation
+    for step in plan.steps():
+        rows = order.permutation(step.epoch)[step.start : step.stop]
+        z = _scored(xs, weights, plan, order, step)
         a = encode(step.scale * link.phi(step.alpha * decode(z, plan.fz)), plan.f)
         error = a - encode(step.scale * y[rows], plan.f)
-        u = [block - x.T @ error for x, block in zip(batch, u, strict=True)]
-        u0 = u0 - encode_number(step.after, plan.fx) * error.sum(axis=0, keepdims=True)
-    return Weights(tuple(u), u0)
+        blocks = tuple(block - x[rows].T @ error for x, block in zip(xs, weights.blocks, strict=True))
+        back = encode_number(step.after, plan.fx)
+        weights = Weights(blocks, weights.intercept - back * error.sum(axis=0, keepdims=True))
+        yield _Taken(step, rows, z, weights)
+
+
+def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, step: Step) -> Words:
+    """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
+    rows = order.permutation(step.epoch)[step.start : step.stop]
+    noise = order.signs(step, odd=numbers.activation.odd) * order.noise(step, numbers.fz)
+    z = noise + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
+    for x, block in zip(xs, weights.blocks, strict=True):
+        z = z + x[rows] @ block
+    return z
+
+
+def _zeros(xs: Sequence[Words], plan: Plan) -> Weights:
+    blocks = tuple(np.zeros((x.shape[1], plan.outputs), np.uint64) for x in xs)
+    return Weights(blocks, np.zeros((1, plan.outputs), np.uint64))
 
 
 def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> Model:
@@ -89,6 +151,6 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> 
     return Model(tuple(w), w0)
 
 
-def release(weights: Weights, plan: Plan) -> Model:
-    """What a model in words means: blocks times the last alpha, and the intercept as it is."""
-    return Model(tuple(plan.weights(block) for block in weights.blocks), plan.intercept(weights.intercept))
+def release(weights: Weights, plan: Plan, steps: int | None = None) -> Model:
+    """What a model in words means after so many steps, all if None: blocks times alpha, and the intercept as it is."""
+    return Model(tuple(plan.weights(block, steps) for block in weights.blocks), plan.intercept(weights.intercept))

@@ -171,6 +171,7 @@ class PredictionJob(JobDescription):
 
     kind: Literal["prediction"]
     of: JobId  # the training job
+    format: Literal["csv", "parquet"] = "csv"  # of the file with the scores
 
 
 AnyJob = Annotated[TrainingJob | PredictionJob, Field(discriminator="kind")]

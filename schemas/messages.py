@@ -104,6 +104,15 @@ class Sizes(Message):
     model: Digest | None = None
 
 
+class ScoringTerms(Strict):
+    """What is known of the model that a prediction job applies."""
+
+    model: str = Field(max_length=32)
+    release: Literal["owners", "shared"]
+    fx: int = Field(ge=1, le=32)
+    f: int = Field(ge=1, le=62)
+
+
 class Terms(Message):
     """The label party has everybody's sizes; each party makes the plan anew from this and compares the digest."""
 
@@ -113,6 +122,7 @@ class Terms(Message):
     held_out: Count
     columns: tuple[Count, ...]
     plan: Digest
+    scoring: ScoringTerms | None = None
 
 
 class Progress(Message):
@@ -323,13 +333,12 @@ class MaskedLossLabels(Message):
 
 
 class LossTerms(Message):
-    """What the label party adds its share of the loss from, with its masked activation. Uniform: p and g are masked."""
+    """What the label party computes its share of the loss from, with its masked activation. Uniform."""
 
     kind = "loss terms"
     round = Round.ACTIVATIONS
     item = "loss"
-    words: RingTensor  # p, (batch, outputs)
-    even: RingTensor  # g, (1, outputs)
+    words: RingTensor  # p, (batch, outputs), and below it g, (1, outputs)
 
 
 class LossShare(Message):

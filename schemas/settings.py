@@ -182,6 +182,7 @@ class Settings(Written):
     partners: dict[Name, Partner] = {}
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
+    report: bool = True  # whether a page is written about each job that is done
 
     @model_validator(mode="after")
     def _role_fits(self) -> Self:

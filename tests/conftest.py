@@ -1,4 +1,4 @@
-"""Fixtures for every room's tests: above all a real RabbitMQ, which may be missing nowhere."""
+"""Fixtures for every room's tests: a real RabbitMQ, which may be missing nowhere, and a real PostgreSQL."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.rabbitmq_node import Node, NodeFailedError, RabbitMQMissingError, private_node
+from tests import postgres_node
+from tests.debian import ServerMissingError, missing
+from tests.rabbitmq_node import Node, NodeFailedError, private_node
 
 pytest.register_assert_rewrite("tests.broker.contract")
 
@@ -24,7 +26,7 @@ def rabbitmq() -> Iterator[Node]:
     try:
         with private_node() as node:
             yield node
-    except (RabbitMQMissingError, NodeFailedError) as error:
+    except (ServerMissingError, NodeFailedError) as error:
         pytest.fail(f"these tests need a real RabbitMQ: {error}", pytrace=False)
 
 
@@ -35,4 +37,26 @@ def amqp_url(request: pytest.FixtureRequest) -> str:
     if given:
         return given
     node: Node = request.getfixturevalue("rabbitmq")
+    return node.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_node.Node]:
+    """The run's own PostgreSQL server; started at first use, gone afterwards."""
+    try:
+        with postgres_node.private_postgres() as node:
+            yield node
+    except ServerMissingError as error:
+        missing(error)
+    except postgres_node.PostgresFailedError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """A real PostgreSQL where tests may do everything: TERCET_TEST_POSTGRES_URL's, else the run's own server."""
+    given = os.environ.get("TERCET_TEST_POSTGRES_URL")
+    if given:
+        return given
+    node: postgres_node.Node = request.getfixturevalue("postgres")
     return node.url

@@ -14,8 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
-import re
 import secrets
 import shutil
 import signal
@@ -24,17 +22,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.debian import Server, ensure_server, newest
 
 START_SECONDS = 90.0  # about 4 on a quiet machine; a busy CI runner with cold disks needs patience
 STOP_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # RabbitMQ 4's default, so that 3.x refuses here what 4 refuses
 USER = "tercet"
 STRANGER = "stranger"  # may connect, and may write, read or create only what is named stranger...
-SERVER = "rabbitmq-server"
-POLICY = Path("/usr/sbin/policy-rc.d")
+SERVER = Server(
+    package="rabbitmq-server",
+    page="https://www.rabbitmq.com/docs/download",
+    variable="TERCET_TEST_AMQP_URL",
+    elsewhere={"pacman": "rabbitmq", "brew": "rabbitmq"},
+)
+SCRIPT = "rabbitmq-server"
 
 # Where packages put the node's own script. The one on PATH may be a wrapper: Debian's changes to the user rabbitmq
 # and to the system's folders.
@@ -48,102 +53,20 @@ SCRIPT_FOLDERS = (
 )
 
 
-class RabbitMQMissingError(RuntimeError):
-    """No RabbitMQ server is installed; the text says how to install one on this system."""
-
-
 class NodeFailedError(RuntimeError):
     """The node did not start; the text ends with the last lines it wrote."""
 
 
-Run = Callable[[Sequence[str], Mapping[str, str]], None]  # runs a command, raises when it fails
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", str(path)))
-
-
 def find_server(folders: Sequence[str] = SCRIPT_FOLDERS, path: str | None = None) -> Path | None:
     """The node's own start script, or None. Known folders first, then PATH (the environment's, or `path`)."""
-    for pattern in folders:
-        root = Path(pattern).anchor
-        found = sorted(Path(root).glob(f"{pattern.removeprefix(root)}/{SERVER}"), key=_version)
-        if found:
-            return found[-1]
-    on_path = shutil.which(SERVER, path=path)
+    known = newest(folders, SCRIPT)
+    if known is not None:
+        return known / SCRIPT
+    on_path = shutil.which(SCRIPT, path=path)
     if on_path is None:
         return None
     script = Path(on_path).resolve()
     return script if (script.parent / "rabbitmq-env").exists() else None  # else a wrapper
-
-
-def how_to_install(system: str | None = None, which: Callable[[str], str | None] = shutil.which) -> str:
-    """The command that installs RabbitMQ on this system."""
-    if (system or platform.system()) == "Darwin":
-        return "brew install rabbitmq"
-    for tool, command in (
-        ("apt-get", "sudo apt-get install rabbitmq-server"),
-        ("dnf", "sudo dnf install rabbitmq-server"),
-        ("zypper", "sudo zypper install rabbitmq-server"),
-        ("pacman", "sudo pacman -S rabbitmq"),
-        ("apk", "sudo apk add rabbitmq-server"),
-        ("brew", "brew install rabbitmq"),
-    ):
-        if which(tool):
-            return command
-    return "see https://www.rabbitmq.com/docs/download"
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    subprocess.run(command, check=True, env={**os.environ, **environment}, stdout=sys.stderr.fileno())
-
-
-def install_debian_package(run: Run = _run, *, root: bool | None = None, policy: Path = POLICY) -> None:
-    """Install Debian's package without leaving a system service running that was not there.
-
-    A policy-rc.d that forbids starting services stands while apt works, unless the system has one of its own; in
-    that case the service is stopped afterwards.
-    """
-    sudo = [] if (os.geteuid() == 0 if root is None else root) else ["sudo", "-n"]
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    ours = not policy.exists()
-    try:
-        if ours:
-            run([*sudo, "sh", "-c", f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 755 {policy}"], quiet)
-        run([*sudo, "apt-get", "update", "-q"], quiet)
-        run([*sudo, "apt-get", "install", "-q", "-y", "--no-install-recommends", SERVER], quiet)
-    finally:
-        if ours:
-            run([*sudo, "rm", "-f", str(policy)], quiet)
-    if not ours:
-        run([*sudo, "sh", "-c", f"invoke-rc.d {SERVER} stop || true"], quiet)
-
-
-def ensure_server(
-    find: Callable[[], Path | None] = find_server,
-    install: Callable[[], None] = install_debian_package,
-    environment: Mapping[str, str] = os.environ,
-) -> Path:
-    """The start script; installs Debian's package first when there is none and we are root or in CI.
-
-    Raises:
-        RabbitMQMissingError: there is none and it may not or cannot be installed from here.
-    """
-    script = find()
-    allowed = os.geteuid() == 0 or bool(environment.get("CI"))
-    if script is None and allowed and shutil.which("apt-get"):
-        try:
-            install()
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise RabbitMQMissingError(f"installing {SERVER} failed ({error}); {_advice()}") from error
-        script = find()
-    if script is None:
-        raise RabbitMQMissingError(f"no {SERVER} is installed here; {_advice()}")
-    return script
-
-
-def _advice() -> str:
-    return f"run `{how_to_install()}`, or set TERCET_TEST_AMQP_URL to a broker that tests may use"
 
 
 def free_ports(count: int) -> list[int]:
@@ -343,10 +266,10 @@ def private_node(
     """A started node that is stopped, with its folder removed, when the block ends.
 
     Raises:
-        RabbitMQMissingError: no server is installed.
+        ServerMissingError: no server is installed.
         NodeFailedError: it did not start.
     """
-    script = ensure_server()
+    script = ensure_server(SERVER, find_server)
     with tempfile.TemporaryDirectory(prefix="tercet-rabbitmq-", ignore_cleanup_errors=True) as folder:
         node = Node(script, Path(folder), management, settings, plugins)
         try:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepares a trial of the credit example with daemons: one folder for each party, with key, settings, table and login.
+# Prepares a trial of the credit example with daemons: one folder for each party, with key, settings, tables and login.
 # Here one person plays all three; in life each party makes its key on its own machine and hands out the public half.
 #
 #     sh examples/credit/deploy.sh FOLDER [BROKER_URL]
@@ -30,7 +30,7 @@ for party in $parties; do
         "$here/$party.toml" >"$folder/$party/$party.toml"
     printf 'username = "%s"\npassword = "%s"\n' "$user" "$password" >"$folder/$party/credentials.toml"
 done
-cp "$here/bank_train.csv.gz" "$here/job.toml" "$folder/bank/"
-cp "$here/card_train.csv.gz" "$here/job.toml" "$folder/card/"
+cp "$here/bank.csv.gz" "$here/bank_new.csv" "$here/job.toml" "$here/predict.toml" "$folder/bank/"
+cp "$here/card.parquet" "$here/card_new.parquet" "$here/job.toml" "$here/predict.toml" "$folder/card/"
 printf 'RABBITMQ_DEFAULT_USER=%s\nRABBITMQ_DEFAULT_PASS=%s\n' "$user" "$password" >"$folder/rabbitmq.env"
 echo "$folder is ready: start each agent with its own $folder/PARTY/PARTY.toml"

@@ -27,7 +27,7 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker, MemoryConnection
 from broker.seal import associated_data
 from schemas.address import Address, Round
-from schemas.job import TrainingJob, Training
+from schemas.job import Training, TrainingJob
 from schemas.messages import JobStatus
 from schemas.settings import Deadlines, Partner, Settings, TableSettings
 
@@ -35,11 +35,12 @@ BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
 
 QUICK = Deadlines(
-    accept=1.0, ready=1.2, start=2.2, handshake=0.8, alignment=0.8, step=1.0, release=0.8,
+    accept=1.0, ready=1.2, start=2.2, handshake=0.8, alignment=0.8, fit=0.8, terms=1.6, step=1.0, release=0.8,
     verdict=0.4, heartbeat=0.05, drain=0.2,
 )  # fmt: skip
 PATIENT = QUICK.model_copy(
-    update={"accept": 20, "ready": 20, "start": 40, "handshake": 20, "alignment": 20, "step": 20, "release": 20}
+    update={"accept": 20, "ready": 20, "start": 40, "handshake": 20, "alignment": 20, "fit": 20, "terms": 40}
+    | {"step": 20, "release": 20}
 )
 
 # What no party may have sent when the input of one of them turns out to be bad.
@@ -105,6 +106,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
         "state": folder / party,
         "tables": tables,
         "deadlines": deadlines,
+        "report": False,
     }
     return Settings.model_validate(fields | changes)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import Floats
-from schemas.job import TrainingJob, Training
+from schemas.job import EarlyStopping, Evaluation, Training, TrainingJob
 from schemas.settings import Deadlines, Limits, Settings, TableSettings
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
@@ -25,7 +25,18 @@ LIMIT_SECONDS = 30  # a run that takes longer hangs
 
 # Long enough for a busy machine, short enough for a test that waits for one to pass.
 DEADLINES = Deadlines(
-    accept=5, ready=5, start=10, handshake=5, alignment=5, step=5, release=5, verdict=1, heartbeat=0.2, drain=1
+    accept=5,
+    ready=5,
+    start=10,
+    handshake=5,
+    alignment=5,
+    fit=5,
+    terms=10,
+    step=5,
+    release=5,
+    verdict=1,
+    heartbeat=0.2,
+    drain=1,
 )
 
 
@@ -44,6 +55,9 @@ class Sample:
     decay: float = 0.0
     l2: float = 0.0
     release: str = "owners"
+    alignment: str = "helper"
+    evaluation: Evaluation = Evaluation()
+    early_stopping: EarlyStopping | None = None
     outliers: float = 0.0
     seed: int = 0
 
@@ -66,6 +80,9 @@ class Sample:
                 "tables": tuple((party, "people") for party in self.parties),
                 "training": training,
                 "release": self.release,
+                "alignment": self.alignment,
+                "evaluation": self.evaluation,
+                "early_stopping": self.early_stopping,
                 "accept_narrow": True,
             }
         )
@@ -82,7 +99,8 @@ class Sample:
                 label = OUTCOME if OUTCOME in tables[party] else None
                 values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label)}
             values["role"] = "data" if party in tables else "helper"
-            settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits or Limits())
+            limits = limits or Limits(min_rows=1)
+            settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, report=False)
         return settings
 
     def tables(self) -> dict[str, dict[str, list[str]]]:

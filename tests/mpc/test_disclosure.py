@@ -77,7 +77,11 @@ class Vector:
         self.mu: Words | None = None
         self.size = 0
 
-    def __call__(self, a, b):
+    def purpose(self, name):
+        """The masks of another purpose, from the same mu."""
+        return lambda a, b: self(a, b, name)
+
+    def __call__(self, a, b, purpose="training"):
         fixed = self.fixed(a, b)
 
         def masks(mask, i, j, step, shape):
@@ -85,7 +89,8 @@ class Vector:
                 return np.zeros(shape, np.uint64)
             if self.known(a, b):
                 return fixed(mask, i, j, step, shape)
-            key, size = (frozenset((a, b)), mask, i, j, step.index), shape[0] * shape[1]
+            key = (frozenset((a, b)), purpose, mask, i, j, step.epoch, step.position)
+            size = shape[0] * shape[1]
             if key not in self.places:
                 self.places[key] = slice(self.size, self.size + size)
                 self.size += size

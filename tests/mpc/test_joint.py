@@ -16,8 +16,9 @@ from mpc.helper import Diverged, activation
 from mpc.plan import Request
 from mpc.reference import release, train, train_float
 from mpc.ring import ShapeProblem
+from mpc.rows import ArrayRows
 from mpc.schedule import OutOfTurn
-from tests.mpc.world import HELPER, Job, World, keyed, make_job, same
+from tests.mpc.world import HELPER, Job, World, keyed, make_job, opened, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3)
 
@@ -228,12 +229,13 @@ def test_labels_and_zero_masks_belong_where_they_belong():
     masks = keyed()
     for y, zero in [(job.y, {0: masks(1, 0)}), (None, {})]:
         with pytest.raises(ValueError, match="zero masks"):
-            DataParty(1, 0, job.plan, job.xs[1], y, order=job.order, helper_masks=masks(1, HELPER), zero_masks=zero)
+            DataParty(1, 0, job.plan, ArrayRows(job.xs[1]), y, order=job.order, helper_masks=masks(1, HELPER),
+                      zero_masks=zero)  # fmt: skip
 
 
 def test_the_oracle_imports_no_protocol_module():
     """It could not judge the protocol with the protocol's own code."""
-    allowed = {"mpc.activations", "mpc.fixed", "mpc.plan", "mpc.ring", "mpc.schedule"}
+    allowed = {"mpc.activations", "mpc.fixed", "mpc.forward", "mpc.plan", "mpc.ring", "mpc.schedule"}
     seen: set[str] = set()
     waiting = {"mpc.reference"}
     while waiting:
@@ -253,3 +255,79 @@ def test_shares_are_those_of_one_step():
     world = World(job).run(3, stop=4)
     assert [party.shares().step for party in world.parties] == [4, 4]
     assert all(isinstance(party.shares(), Shares) for party in world.parties)
+
+
+@settings(max_examples=40, deadline=None)
+@given(jobs(), st.integers(0, 3), st.data())
+def test_a_job_stopped_after_an_epoch_keeps_the_model_of_that_epoch(job, look_ahead, data):
+    """Although work ahead of time had gone on, into the next epochs too, and although training itself may go on."""
+    steps, kept_steps = list(job.plan.steps()), job.plan.steps_per_epoch * data.draw(st.integers(1, 3))
+    kept_steps = min(kept_steps, len(steps))
+    world, prepared, kept = World(job), 0, None
+    try:
+        for turn, step in enumerate(steps):
+            while prepared < min(len(steps), turn + 1 + look_ahead):
+                world.ahead(steps[prepared])
+                prepared += 1
+            world.online(step)
+            if turn + 1 == kept_steps:
+                for further in steps[prepared : prepared + look_ahead]:
+                    world.ahead(further)
+                    prepared += 1
+                kept = [party.shares() for party in world.parties]
+    except Diverged:
+        reject()
+    assert kept is not None
+    assert {shares.step for shares in kept} == {kept_steps}
+    oracle = train(job.xs, job.y, job.plan, job.order, stop=kept_steps)
+    assert same(opened(kept), oracle)
+    alpha = steps[kept_steps - 1].after
+    model = release(opened(kept), job.plan, kept_steps)
+    assert all(
+        np.array_equal(block, alpha * decode(words, job.plan.fw))
+        for block, words in zip(model.blocks, oracle.blocks, strict=True)
+    )
+
+
+def test_a_job_stopped_after_two_epochs_releases_the_model_of_a_job_of_two_epochs():
+    """With a penalty, whose alpha is that of the step and not of the end of the job."""
+    long = make_job(replace(SMALL, epochs=5, l2=0.05))
+    short = make_job(replace(SMALL, epochs=2, l2=0.05))
+    steps = short.plan.steps_total
+    stopped = release(train(long.xs, long.y, long.plan, long.order, steps), long.plan, steps)
+    whole = release(train(short.xs, short.y, short.plan, short.order), short.plan)
+    assert all(np.array_equal(a, b) for a, b in zip(stopped.blocks, whole.blocks, strict=True))
+    assert np.array_equal(stopped.intercept, whole.intercept)
+    assert long.plan.last_alpha < long.plan.alpha_after(steps) == short.plan.last_alpha < 1
+
+
+def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
+    """Anything with a shape and rows to take will do; a plain array would give its words without their columns."""
+    job, masks = make_job(SMALL), keyed()
+
+    class Asked(ArrayRows):
+        asked = 0
+
+        def take(self, rows):
+            self.asked = max(self.asked, len(rows))
+            return super().take(rows)
+
+    def party(x):
+        return DataParty(1, 0, job.plan, x, None, order=job.order, helper_masks=masks(1, HELPER),
+                         zero_masks={0: masks(1, 0)})  # fmt: skip
+
+    rows, step = Asked(job.xs[1]), next(job.plan.steps())
+    party(rows).masked_inputs(step)
+    assert rows.asked == SMALL.batch
+    with pytest.raises(ShapeProblem, match="features"):
+        party(ArrayRows(job.xs[1][:-1]))
+    with pytest.raises(ShapeProblem, match="features of a batch"):
+        party(job.xs[1]).masked_inputs(step)
+
+
+def test_masking_leaves_the_partys_own_features_alone():
+    """Signs are applied to a copy of the batch."""
+    job = make_job(SMALL)
+    before = [x.copy() for x in job.xs]
+    World(job).run(2)
+    assert all(np.array_equal(x, y) for x, y in zip(job.xs, before, strict=True))

@@ -12,13 +12,17 @@ import numpy as np
 from mpc.activations import ACTIVATIONS
 from mpc.data_party import DataParty, Shares
 from mpc.fixed import Floats, features
+from mpc.forward import Forward
 from mpc.helper import Answer, Helper, activation
+from mpc.loss import LossHelper, LossParty
 from mpc.masks import Masks, PairMasks
 from mpc.order import Order, order_key
 from mpc.plan import Plan, Request, make_plan
 from mpc.reference import Weights
 from mpc.ring import Words, total
+from mpc.rows import ArrayRows
 from mpc.schedule import Step
+from mpc.scoring import Scorer, ScoringHelper, scoring_steps
 
 HELPER = -1
 MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER
@@ -62,14 +66,14 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     return Job(plan, label, x, xs, ACTIVATIONS[request.model].centre(y), order)
 
 
-def keyed(attempt: int = 1) -> MaskSource:
+def keyed(attempt: int = 1, purpose: str = "training") -> MaskSource:
     """The project's own masks, from a made-up secret for each pair."""
 
     def masks(a: int, b: int) -> Masks:
         a, b = (b, a) if b != HELPER and b < a else (a, b)
         return PairMasks(
             bytes([a + 2, b + 2, attempt] * 11)[:32], transcript=b"t" * 32, job=b"digest", attempt=attempt,
-            sender=f"party {a}", receiver=f"party {b}", purpose="training",
+            sender=f"party {a}", receiver=f"party {b}", purpose=purpose,
         )  # fmt: skip
 
     return masks
@@ -83,6 +87,7 @@ class World:
     masks: MaskSource = field(default_factory=keyed)
     answer: Answer = activation
     start: list[Shares] | None = None
+    loss_masks: MaskSource | None = None  # no loss without them
 
     def __post_init__(self) -> None:
         job, n = self.job, len(self.job.xs)
@@ -91,7 +96,7 @@ class World:
         self.ids = range(n)
         self.parties = [
             DataParty(
-                i, job.label, job.plan, job.xs[i], job.y if i == job.label else None, order=job.order,
+                i, job.label, job.plan, ArrayRows(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in self.ids if j != i},
                 shares=self.start[i] if self.start else None,
             )
@@ -99,6 +104,14 @@ class World:
         ]  # fmt: skip
         first = self.start[0].step if self.start else 0
         self.helper = Helper(job.plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, self.answer, first)
+        self.losses: list[LossParty] = []
+        if self.loss_masks is not None:
+            self.losses = [
+                LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
+                          helper_masks=self.loss_masks(i, HELPER))
+                for i in self.ids
+            ]  # fmt: skip
+            self.loss_helper = LossHelper(job.plan, job.label, {i: self.loss_masks(i, HELPER) for i in self.ids})
 
     def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> None:
         self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
@@ -125,6 +138,15 @@ class World:
             party.absorb(step, self.take("E", step, i, self.others(i)))
         for i, words in self.helper.gradient_shares(step).items():
             self.send("g", step, HELPER, i, words)
+        if self.losses:
+            self.loss_ahead(step)
+
+    def loss_ahead(self, step: Step) -> None:
+        label = self.job.label
+        masked = self.losses[label].masked_labels(step)
+        for j in self.others(label):
+            self.send("E_y", step, label, j, masked)
+            self.losses[j].absorb(step, self.take("E_y", step, j, [label])[label])
 
     def online(self, step: Step) -> None:
         """The two hops."""
@@ -132,6 +154,10 @@ class World:
             self.send("z", step, i, HELPER, party.preactivation(step, self.take("f", step, i, self.others(i))))
         for i, words in self.helper.masked_activations(step, self.take("z", step, HELPER, self.ids)).items():
             self.send("p", step, HELPER, i, words)
+        if self.losses:
+            self.send("terms", step, HELPER, self.job.label, self.loss_helper.terms(step, self.helper.scores))
+            terms = self.take("terms", step, self.job.label, [HELPER])[HELPER]
+            self.losses[self.job.label].absorb_terms(step, terms[:-1], terms[-1:])
         for i, party in enumerate(self.parties):
             labels = None if i == self.job.label else self.take("y~", step, i, [self.job.label])[self.job.label]
             p, g = (self.take(what, step, i, [HELPER])[HELPER] for what in "pg")
@@ -159,6 +185,51 @@ class World:
             for sent in self.sent
             if sent.what == what and receiver in (None, sent.receiver)
         }
+
+
+class Pass:
+    """The data parties and the helper in one pass of scoring."""
+
+    def __init__(self, job: Job, shares: list[Shares], xs: list[Words], epoch: int = 0, *, batch: int = 64,
+                 numbers: Forward | None = None, order: Order | None = None,
+                 masks: MaskSource = keyed(purpose="validation")) -> None:  # fmt: skip
+        self.ids, self.sent, self.label = range(len(xs)), list[Sent](), job.label
+        numbers, rows = numbers or job.plan, len(xs[0])
+        alpha = job.plan.alpha_after(shares[0].step)
+        self.order = order or Order(b"k" * 32, rows, "scoring")
+        self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), numbers.outputs
+        self.scorers = [
+            Scorer(i, job.label, numbers, ArrayRows(xs[i]), shares[i], alpha, order=self.order,
+                   helper_masks=masks(i, HELPER), zero_masks={j: masks(i, j) for j in self.ids if j != i})
+            for i in self.ids
+        ]  # fmt: skip
+        self.helper = ScoringHelper(numbers, {i: masks(i, HELPER) for i in self.ids})
+        self.helper_steps = list(scoring_steps(rows, batch, epoch, 1.0))
+
+    def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> Words:
+        self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
+        return words
+
+    def run(self) -> Floats:
+        """The scores in the order of the rows."""
+        scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
+        for step, blind in zip(self.steps, self.helper_steps, strict=True):
+            shares = self.shares(step)
+            told = self.send("scores", step, HELPER, self.label, self.helper.scores(blind, shares))
+            scores[self.order.rows(step)] = self.scorers[self.label].opened(step, told)
+        return scores
+
+    def shares(self, step: Step) -> dict[int, Words]:
+        """What the helper receives of a step."""
+        masked = [scorer.masked_inputs(step) for scorer in self.scorers]
+        weights = [scorer.masked_weights(step) for scorer in self.scorers]
+        shares = {}
+        for i, scorer in enumerate(self.scorers):
+            others = [j for j in self.ids if j != i]
+            inputs = {j: self.send("E", step, j, i, masked[j]) for j in others}
+            opened = {j: self.send("f", step, j, i, weights[j][i]) for j in others}
+            shares[i] = self.send("z", step, i, HELPER, scorer.preactivation(step, inputs, opened))
+        return shares
 
 
 def opened(shares: list[Shares]) -> Weights:

@@ -4,34 +4,51 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from schemas.job import TrainingJob, Training
+from schemas.job import Evaluation, PredictionJob, Training, TrainingJob
 from schemas.messages import (
     Accept,
+    AlignedRows,
+    BlindedIds,
     Cancel,
+    EpochDecision,
     Failure,
     GradientShare,
     Handshake,
     InterceptShare,
     Job,
     JobStatus,
+    LossShare,
+    LossTerms,
     MaskedActivation,
     MaskedInputs,
     MaskedLabels,
+    MaskedLossLabels,
     MaskedWeights,
     Member,
     Message,
     OrderConfirmation,
     OrderContribution,
+    PartialScores,
     PartyStatus,
     PreactivationShare,
+    Presence,
     Progress,
+    Pseudonyms,
     Query,
     Ready,
     Released,
+    Scores,
+    ScoringInputs,
+    ScoringShare,
+    ScoringTerms,
+    ScoringWeights,
+    Sizes,
     Start,
     Status,
     Submit,
+    Terms,
     Transcript,
+    TwiceBlindedIds,
     WeightShare,
 )
 from schemas.strict import JOB_ID_PATTERN, NAME_PATTERN
@@ -57,6 +74,23 @@ trainings = st.builds(
     decay=st.floats(0, 10),
     l2=st.floats(0, 0.99),
 )
+evaluations = st.builds(
+    Evaluation,
+    holdout=st.floats(0, 0.9),
+    metrics=st.sampled_from(["end", "epoch"]),
+    loss=st.booleans(),
+    loss_to=st.sampled_from(["label", "all"]),
+)
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> PredictionJob:
+    """A prediction of two to four data parties."""
+    job = draw(descriptions())
+    common = {name: getattr(job, name) for name in ("name", "label", "helper", "tables", "alignment", "again")}
+    return PredictionJob(
+        kind="prediction", of=draw(job_ids), format=draw(st.sampled_from(["csv", "parquet"])), **common
+    )
 
 
 @st.composite
@@ -70,6 +104,9 @@ def descriptions(draw: st.DrawFn) -> TrainingJob:
         helper=parties[0],
         tables=tuple((party, draw(names)) for party in parties[1:]),
         training=draw(trainings),
+        alignment=draw(st.sampled_from(["helper", "aligned"])),
+        evaluation=draw(evaluations),
+        early_stopping=None,
         release=draw(st.sampled_from(["owners", "shared"])),
         accept_narrow=draw(st.booleans()),
         again=draw(st.text(max_size=32)),
@@ -83,9 +120,19 @@ failures = st.builds(
 party_statuses = st.builds(
     PartyStatus, party=names, state=stages, stage=stages, epoch=counts, step=counts, waits_for=party_lists, heard=finite
 )
+scoring_terms = st.builds(
+    ScoringTerms,
+    model=st.text(max_size=32),
+    release=st.sampled_from(["owners", "shared"]),
+    fx=st.integers(1, 32),
+    f=st.integers(1, 62),
+)
+hashes = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n))
+elements = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=32 * n, max_size=32 * n))
 job_statuses = st.builds(
     JobStatus,
     job=job_ids,
+    kind=stages,
     state=stages,
     model=stages,
     label=names,
@@ -103,13 +150,22 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
         Job,
         id=job_ids,
         run=digests,
-        description=descriptions(),
+        description=descriptions() | predictions(),
         members=st.lists(members, max_size=4).map(tuple),
         submitter=names,
     ),
     Accept: st.builds(Accept, version=st.integers(0, 2**31)),
-    Ready: st.builds(Ready, rows=counts, columns=counts),
-    Start: st.builds(Start, attempt=counts, rows=counts, columns=st.lists(counts, max_size=4).map(tuple), plan=digests),
+    Ready: st.just(Ready()),
+    Start: st.builds(Start, attempt=counts),
+    Sizes: st.builds(Sizes, rows=counts, held_out=counts, columns=counts, model=st.none() | digests),
+    Terms: st.builds(
+        Terms,
+        rows=counts,
+        held_out=counts,
+        columns=st.lists(counts, max_size=4).map(tuple),
+        plan=digests,
+        scoring=st.none() | scoring_terms,
+    ),
     Progress: st.builds(
         Progress,
         state=st.text(max_size=32),
@@ -127,7 +183,13 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     Handshake: st.builds(Handshake, key=digests, signature=signatures),
     Transcript: st.builds(Transcript, signature=signatures),
     OrderContribution: st.builds(OrderContribution, secret=digests),
-    OrderConfirmation: st.builds(OrderConfirmation, confirmation=digests, ids=digests),
+    OrderConfirmation: st.builds(OrderConfirmation, confirmation=digests),
+    Pseudonyms: st.builds(Pseudonyms, pseudonyms=hashes, last=st.booleans()),
+    Presence: st.builds(Presence, bits=st.binary(max_size=20)),
+    BlindedIds: st.builds(BlindedIds, elements=elements, last=st.booleans()),
+    TwiceBlindedIds: st.builds(TwiceBlindedIds, hashes=hashes),
+    AlignedRows: st.builds(AlignedRows, rows=counts, ids=digests),
+    EpochDecision: st.builds(EpochDecision, best=st.booleans(), go_on=st.booleans()),
     **{
         model: st.builds(model, words=words)
         for model in (
@@ -139,9 +201,17 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
             MaskedActivation,
             WeightShare,
             InterceptShare,
+            MaskedLossLabels,
+            LossTerms,
+            LossShare,
+            ScoringInputs,
+            ScoringWeights,
+            ScoringShare,
+            Scores,
+            PartialScores,
         )
     },
-    Submit: st.builds(Submit, description=descriptions()),
+    Submit: st.builds(Submit, description=descriptions() | predictions()),
     Query: st.builds(Query, job=st.none() | job_ids, cancel=st.booleans()),
     Status: st.builds(Status, jobs=st.lists(job_statuses, max_size=2).map(tuple), problem=st.none() | sentences),
 }

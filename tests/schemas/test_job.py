@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.job import Invalid, TrainingJob, canonical_digest, read_job
+from schemas.job import Invalid, PredictionJob, TrainingJob, canonical_digest, read_job
 from schemas.strict import JOB_ID_PATTERN
 from tests.schemas.strategies import descriptions
 
@@ -56,6 +56,13 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('label = "bank"', 'label = "telco"', "'telco' has no entry in [tables]"),
         ('helper = "notary"', 'helper = "card"', "both helper and data party"),
         ('card = "delays"', "", "tables"),
+        ('card = "delays"', 'card = "delays"\ntelco = "calls"\n[evaluation]\nholdout = 1.0', "evaluation.holdout"),
+        ('name = "credit"', 'name = "credit"\nalignment = "guess"', "alignment"),
+        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "loss"}', "loss = true under [evaluation]"),
+        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "auc"}', 'metrics = "epoch"'),
+        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "r2"}', "one of loss, auc"),
+        ('name = "credit"', 'name = "credit"\nkind = "prediction"', "of: Field required"),
+        ('name = "credit"', 'name = "credit"\nkind = "guess"', "kind"),
         ('name = "credit"', 'name = "Credit Default"', "name"),
         ('name = "credit"', 'name = "' + 33 * "a" + '"', "name"),
         ('name = "credit"', "", "name: Field required"),
@@ -87,6 +94,25 @@ def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Invalid, match="not TOML"):
         read_job(tmp_path / "job.toml")
+
+
+def test_a_prediction_names_the_model_and_nothing_of_training(tmp_path: Path) -> None:
+    """The parties and tables are named as in training."""
+    changes = (('name = "credit"', 'kind = "prediction"\nname = "scores"\nof = "credit-12345678"'),)
+    training = GOOD[GOOD.index("[training]") :]
+    job = read_job(written(tmp_path, *changes, ('model = "logistic"\n', ""), (training, "")))
+    assert isinstance(job, PredictionJob)
+    assert (job.of, job.alignment, job.format) == ("credit-12345678", "helper", "csv")
+    with pytest.raises(Invalid, match="training: Extra"):
+        read_job(written(tmp_path, *changes, ('model = "logistic"\n', "")))
+
+
+def test_ecdh_is_for_two(tmp_path: Path) -> None:
+    """Among three, two would learn what they have in common without the third."""
+    two = ('helper = "notary"', 'helper = "notary"\nalignment = "ecdh"')
+    assert read_job(written(tmp_path, two)).alignment == "ecdh"
+    with pytest.raises(Invalid, match="two data parties"):
+        read_job(written(tmp_path, two, ('card = "delays"', 'card = "delays"\ntelco = "calls"')))
 
 
 @given(descriptions())
@@ -122,5 +148,6 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     """What shapes a model beside it comes from the parties' own randomness."""
     described: dict[str, Any] = TrainingJob.model_fields
     assert set(described) == {
-        "name", "model", "label", "helper", "tables", "training", "release", "alignment", "accept_narrow", "again",
+        "name", "kind", "model", "label", "helper", "tables", "training", "evaluation", "early_stopping", "release",
+        "alignment", "accept_narrow", "again",
     }  # fmt: skip

@@ -54,6 +54,14 @@ def test_paths_are_relative_to_the_settings_own_folder(tmp_path: Path) -> None:
     assert settings.broker.ca is None
 
 
+def test_the_file_of_a_sqlite_url_is_relative_to_the_settings_too(tmp_path: Path) -> None:
+    """A server's URL stays as it is."""
+    source = ('path = "delays.csv"', 'database = "sqlite:///data/own.db"\nquery = "select 1"')
+    assert read_settings(written(tmp_path, source)).tables["delays"].database == f"sqlite:///{tmp_path}/data/own.db"
+    server = ('path = "delays.csv"', 'database = "postgresql://db/own"\nquery = "select 1"')
+    assert read_settings(written(tmp_path, server)).tables["delays"].database == "postgresql://db/own"
+
+
 def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
     """Nobody else may submit, and a party is a data party."""
     settings = read_settings(written(tmp_path))
@@ -85,6 +93,15 @@ def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
         ("[deadlines]", "[limits]\nlook_ahead = 0\n[deadlines]", "limits.look_ahead"),
         ("[deadlines]", "[limits]\npart_bytes = 16777216\n[deadlines]", "limits.part_bytes"),
         ("[tables.delays]", "[tables.Delays]", "tables"),
+        ("step = 30", "terms = 899", "alignment and fit together"),
+        ("step = 30", "fit = 4", "heartbeats"),
+        ('path = "delays.csv"', "", "write path for a file"),
+        ('path = "delays.csv"', 'database = "sqlite:///a.db"', "go together"),
+        ('path = "delays.csv"', 'path = "delays.csv"\ncredentials = "login.toml"', "for a database"),
+        ('path = "delays.csv"', 'database = "mysql://db/x"\nquery = "select 1"', "postgresql://host:port/name"),
+        ('path = "delays.csv"', 'database = "postgresql://me:hush@db/x"\nquery = "select 1"', "credentials file"),
+        ("categorical", 'numeric = ["branch"]\ncategorical', "as numeric and as categorical"),
+        ("categorical", "clip = 17\ncategorical", "tables.delays.clip"),
     ],
 )
 def test_a_mistake_is_told_with_its_file_and_field_and_no_secret(

@@ -1,77 +1,61 @@
 """An encoding is fitted once, survives JSON exactly, and encodes any later table the same way."""
 
+import itertools
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tables.encoding import CLIP, MOST_CATEGORIES, Encoding, LabelScaling
-from tables.source import Table, TableProblem
-
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-TEXT = st.text(min_size=1, max_size=3)
-
-
-def table(numeric=None, categorical=None, label=None, columns=None) -> Table:
-    """A table of these columns."""
-    numeric = {name: np.array(values, dtype=np.float64) for name, values in (numeric or {}).items()}
-    categorical = {name: np.array(values, dtype=np.object_) for name, values in (categorical or {}).items()}
-    rows = len(next(iter((numeric | categorical).values())))
-    return Table(
-        name="customers",
-        ids=[str(row) for row in range(rows)],
-        columns=tuple(columns or [*numeric, *categorical]),
-        numeric=numeric,
-        categorical=categorical,
-        label=None if label is None else np.array(label, dtype=np.float64),
-    )
+from tables.categorical import CategoricalColumn
+from tables.encoding import Encoding
+from tables.numeric import NumericColumn
+from tables.problem import TableProblem
+from tests.tables.made_up import CUTS, fit, loaded, ordinary, rows_of, split, table, tables
 
 
-@st.composite
-def tables(draw) -> Table:
-    """Any readable table: one to six rows, up to three columns of each kind, mixed."""
-    rows = draw(st.integers(1, 6))
-
-    def columns(names, values):
-        chosen = draw(st.lists(st.sampled_from(names), unique=True, max_size=3))
-        return {name: draw(st.lists(values, min_size=rows, max_size=rows)) for name in chosen}
-
-    numeric, categorical = columns("abc", FINITE), columns("xyz", TEXT)
-    if not numeric and not categorical:
-        numeric = {"a": [1.0] * rows}
-    return table(numeric, categorical, columns=draw(st.permutations([*numeric, *categorical])))
-
-
-@given(tables(), st.data())
-def test_an_encoding_survives_json_to_the_last_bit(training, data):
+@given(tables(), st.integers(0, 4))
+def test_an_encoding_survives_json_to_the_last_bit(training, rare):
     """It is stored with the model and must score as it trained."""
-    encoding = Encoding.fit(training)
-    again = Encoding.model_validate_json(encoding.model_dump_json())
+    encoding = fit(training, rare=rare)
+    again = loaded(encoding)
     assert again == encoding
     assert again.apply(training).tobytes() == encoding.apply(training).tobytes()
 
 
-@given(tables())
-def test_every_encoded_number_is_finite_and_within_the_clip(training):
-    """However large, small or equal the values are."""
-    encoding = Encoding.fit(training)
-    encoded = encoding.apply(training)
-    assert encoded.shape == (training.rows, len(encoding.names))
-    assert encoded.dtype == np.float64
-    assert np.isfinite(encoded).all()
-    assert np.abs(encoded).max() <= CLIP
+def test_a_whitening_survives_json_to_the_last_bit():
+    """It too is stored with the model."""
+    training = ordinary()
+    encoding = fit(training, whiten=True)
+    assert loaded(encoding) == encoding
+    assert loaded(encoding).apply(training).tobytes() == encoding.apply(training).tobytes()
+
+
+@given(tables(), tables(), st.floats(0.01, 16), st.integers(0, 3))
+def test_every_encoded_number_is_finite_and_within_the_clip(training, later, clip, rare):
+    """However large, small, equal or missing the values are, and in later rows too."""
+    encoding = fit(training, clip=clip, rare=rare)
+    for rows in [training, later] if same_columns(training, later) else [training]:
+        encoded = encoding.apply(rows)
+        assert encoded.shape == (rows.rows, len(encoding.names))
+        assert encoded.dtype == np.float64
+        assert np.isfinite(encoded).all()
+        assert ((np.abs(encoded) <= clip) | (encoded == 1)).all()
+
+
+def same_columns(one, other):
+    """Whether two tables can be encoded alike."""
+    return one.numeric.keys() == other.numeric.keys() and one.categorical.keys() == other.categorical.keys()
 
 
 @given(tables(), tables())
 def test_a_table_is_encoded_or_the_columns_that_differ_are_named(training, later):
     """No column is guessed, dropped or filled in."""
-    encoding = Encoding.fit(training)
-    same = training.numeric.keys() == later.numeric.keys() and training.categorical.keys() == later.categorical.keys()
-    if same:
-        encoded = encoding.apply(later)
-        assert np.isfinite(encoded).all()
+    encoding = fit(training)
+    if same_columns(training, later):
+        assert np.isfinite(encoding.apply(later)).all()
         return
     with pytest.raises(TableProblem) as caught:
         encoding.apply(later)
@@ -80,95 +64,139 @@ def test_a_table_is_encoded_or_the_columns_that_differ_are_named(training, later
         assert repr(name) not in caught.value.public
 
 
+def test_what_differs_is_said_of_each_column():
+    """That it is not there, is new, or is of the other kind."""
+    encoding = fit(table({"age": [1, 2], "limit": [1, 2]}, {"job": ["a", "b"]}))
+    with pytest.raises(TableProblem) as caught:
+        encoding.apply(table({"job": [1]}, {"age": ["a"], "sex": ["f"]}))
+    assert caught.value.what == (
+        "table 'customers' differs from the one in training: column 'limit' is not there, 'sex' was not there in "
+        "training, 'age' was numeric in training and is categorical, 'job' was categorical in training and is numeric"
+    )
+    assert caught.value.public == "the table 'customers' has other columns than in training"
+
+
 @given(tables(), st.randoms())
 def test_the_order_of_a_later_tables_columns_does_not_matter(training, random):
     """They are found by name."""
-    encoding = Encoding.fit(training)
+    encoding = fit(training)
     names = list(training.columns)
     random.shuffle(names)
-    shuffled = table(training.numeric, training.categorical, columns=names)
+    shuffled = table(training.numeric, training.categorical, names)
     assert np.array_equal(encoding.apply(shuffled), encoding.apply(training))
 
 
-@given(tables(), st.randoms())
-def test_a_row_is_encoded_alike_whichever_rows_surround_it(training, random):
+@given(tables(), CUTS, st.integers(0, 3))
+def test_a_table_is_encoded_to_the_same_bits_however_it_is_split(training, cuts, rare):
     """Applying learns nothing."""
-    encoding = Encoding.fit(training)
-    row = random.randrange(training.rows)
-    alone = table(
-        {name: values[row : row + 1] for name, values in training.numeric.items()},
-        {name: values[row : row + 1] for name, values in training.categorical.items()},
-    )
-    assert np.array_equal(encoding.apply(alone)[0], encoding.apply(training)[row])
+    encoding = fit(training, rare=rare)
+    parts = [encoding.apply(part) for part in split(training, cuts)]
+    assert np.concatenate(parts).tobytes() == encoding.apply(training).tobytes()
 
 
-def test_it_agrees_with_scikit_learn():
-    """On columns of ordinary size, standardised and one-hot encoded."""
-    generator = np.random.default_rng(1)
-    numbers, kinds = generator.normal(5, 3, (200, 2)), generator.choice(["b", "a", "c"], (200, 1))
-    training = table({"p": numbers[:, 0], "q": numbers[:, 1]}, {"k": kinds[:, 0]})
-    expected = np.hstack(
-        [
-            StandardScaler().fit_transform(numbers),
-            OneHotEncoder(sparse_output=False).fit_transform(kinds),
-        ]
-    )
-    encoding = Encoding.fit(training)
-    assert encoding.names == ["p", "q", "k=a", "k=b", "k=c"]
-    np.testing.assert_allclose(encoding.apply(training), expected, rtol=0, atol=1e-12)
+@given(tables(numbers=st.floats(-1e3, 1e3)), CUTS, st.integers(0, 4))
+def test_training_rows_teach_the_same_however_they_are_split(training, cuts, rare):
+    """Categories and shares exactly, means and deviations but for rounding."""
+    whole, parts = fit(training, rare=rare), fit(*split(training, cuts), rare=rare)
+    for one, other in zip(whole.columns, parts.columns, strict=True):
+        if isinstance(one, CategoricalColumn):
+            assert other == one
+        else:
+            assert isinstance(other, NumericColumn)
+            assert other.missing == one.missing
+            assert (other.scale == 0) == (one.scale == 0)
+            np.testing.assert_allclose([other.mean, other.scale], [one.mean, one.scale], rtol=1e-12, atol=1e-12)
 
 
-def test_values_beyond_the_clip_are_clipped_and_categories_unseen_are_all_zeros():
-    """Which is how a row to be scored may differ from those in training."""
-    encoding = Encoding.fit(table({"p": [-1, 1]}, {"k": ["a", "b"]}))
-    later = table({"p": [1e308, -1e308, 0.5]}, {"k": ["c", "a", ""]})
-    assert encoding.apply(later).tolist() == [[16, 0, 0], [-16, 1, 0], [0.5, 0, 0]]
+@given(tables(numbers=st.floats(-1e3, 1e3)), st.randoms())
+def test_the_order_of_training_rows_teaches_nothing(training, random):
+    """Neither does it decide which categories there are."""
+    order = list(range(training.rows))
+    random.shuffle(order)
+    one, other = fit(training, rare=2), fit(rows_of(training, order), rare=2)
+    assert other.names == one.names
+    assert other.warnings == one.warnings
 
 
-@given(value=FINITE, later=FINITE)
-def test_a_constant_column_becomes_zeros_and_a_warning(value, later):
-    """It can teach nothing, and its deviation can't be divided by."""
-    encoding = Encoding.fit(table({"p": [value] * 3, "q": [1, 2, 3]}))
-    assert encoding.apply(table({"p": [later], "q": [2]})).tolist() == [[0, 0]]
-    assert encoding.warnings == ["column 'p' has one value in every row and adds nothing to the model"]
+def test_rows_are_read_once_or_twice_to_whiten():
+    """Each pass asks for the batches anew, and keeps none of them."""
+    passes = []
+
+    def batches():
+        passes.append(1)
+        yield from split(ordinary(), [500, 900])
+
+    for whiten, expected in ((False, 1), (True, 2)):
+        passes.clear()
+        Encoding.fit(batches, clip=16.0, rare=10, whiten=whiten)
+        assert len(passes) == expected
 
 
-def test_an_id_among_the_categories_is_refused():
-    """It would make a column for every row."""
-    many = table(categorical={"k": [str(row) for row in range(MOST_CATEGORIES + 1)]})
-    with pytest.raises(TableProblem, match="1001 different values") as caught:
-        Encoding.fit(many)
-    assert "'k'" not in caught.value.public
+@pytest.mark.parametrize("whiten", [False, True])
+def test_fitting_takes_the_memory_of_a_batch_not_of_the_table(whiten):
+    """A table may be larger than memory."""
+    batch = ordinary(5000)
+
+    def peak(times):
+        tracemalloc.start()
+        Encoding.fit(lambda: itertools.repeat(batch, times), clip=16.0, rare=10, whiten=whiten)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(1)  # imports and caches
+    assert peak(20) < 1.2 * peak(2)
 
 
-def test_a_tampered_encoding_is_refused():
-    """A scale that is negative or no number, and anything that is not asked for."""
-    text = Encoding.fit(table({"p": [-1, 1]})).model_dump_json()
-    for old, new in (('"scale":1.0', '"scale":-1.0'), ('"scale":1.0', '"scale":NaN'), ('"clip"', '"more":1,"clip"')):
-        assert old in text
-        with pytest.raises(ValidationError):
-            Encoding.model_validate_json(text.replace(old, new))
+def test_what_it_learns_is_of_the_rows_it_was_given_alone():
+    """So a row that is held out has no part in how it is encoded, not even as a category."""
+    training = table({"p": [-1, 1, np.nan]}, {"k": ["a", "a", "b"]})
+    encoding = fit(training)
+    before = encoding.model_dump_json()
+    encoding.apply(table({"p": [100]}, {"k": ["c"]}))
+    assert encoding.model_dump_json() == before
+    assert encoding.columns[0] == NumericColumn(name="p", missing=1 / 3, mean=0.0, scale=1.0)
+    assert encoding.names == ["p", "p=missing", "k=a", "k=b"]
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8).filter(lambda y: np.ptp(y) > 1e-3))
-def test_a_label_is_standardised_and_restored(label):
-    """Through JSON as well."""
-    rows = table({"p": label}, label=label)
-    scaling = LabelScaling.model_validate_json(LabelScaling.fit(rows).model_dump_json())
-    scaled = scaling.apply(np.array(label))
-    assert abs(scaled.mean()) < 1e-6
-    assert abs(scaled.std() - 1) < 1e-6
-    np.testing.assert_allclose(scaling.restore(scaled), label, rtol=1e-9, atol=1e-6)
+def test_an_encoding_names_the_columns_and_kinds_that_a_table_to_encode_has():
+    """In the order of training, by which a new table is read."""
+    encoding = fit(ordinary())
+    assert list(encoding.kinds.items()) == [
+        ("age", "numeric"),
+        ("job", "categorical"),
+        ("limit", "numeric"),
+        ("region", "categorical"),
+        ("debt", "numeric"),
+    ]
+    assert list(loaded(encoding).kinds.items()) == list(encoding.kinds.items())
 
 
-def test_a_label_far_out_is_clipped():
-    """At the bound that the planner counts on."""
-    scaling = LabelScaling(mean=1.0, scale=2.0)
-    assert scaling.apply(np.array([1e300, -1e300, 3.0])).tolist() == [16, -16, 1]
+def test_no_training_row_is_our_own_mistake():
+    """The plan asks for more of them first."""
+    for batches in ([], [table({"p": []})]):
+        with pytest.raises(ValueError, match="at least one training row"):
+            fit(*batches)
 
 
-@pytest.mark.parametrize("label", [None, [3.0, 3.0]])
-def test_a_label_that_is_missing_or_always_the_same_is_refused(label):
-    """There is nothing to learn."""
-    with pytest.raises(TableProblem, match="label"):
-        LabelScaling.fit(table({"p": [1, 2]}, label=label))
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"scale":1.0', '"scale":-1.0'),
+        ('"scale":1.0', '"scale":NaN'),
+        ('"missing":0.5', '"missing":1.5'),
+        ('"rare":1', '"rare":-1'),
+        ('"clip":16.0', '"clip":17.0'),
+        ('"clip":', '"more":1,"clip":'),
+        ('"directions":[', '"directions":[[1.0],'),
+        ('"offset":[', '"offset":[0.0,'),
+        ('"columns":[', '"columns":[{"kind":"numeric","name":"q","missing":0.0,"mean":0.0,"scale":1.0},'),
+    ],
+)
+def test_a_tampered_encoding_is_refused(old, new):
+    """A scale that is negative or no number, a matrix that does not fit, and anything that is not asked for."""
+    training = table({"p": [-1, 1, np.nan, np.nan], "r": [1, -1, 1, -1]}, {"k": ["a", "a", "a", "b"]})
+    text = fit(training, rare=2, whiten=True).model_dump_json()
+    assert old in text
+    with pytest.raises(ValidationError):
+        Encoding.model_validate_json(text.replace(old, new, 1))

@@ -1,0 +1,31 @@
+"""What the label party's own columns would have reached without its partners, on the same held-out rows.
+
+It uses this party's own rows only, and tells nobody.
+"""
+
+import numpy as np
+
+from agents import baselines
+from agents.context import JobContext
+from agents.data_party import DataPartyRole
+from agents.evaluate import metrics
+from mpc.fixed import decode
+
+MOST_WORDS = 2**25  # 256 MiB: a comparison is not worth more memory than that
+
+
+def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
+    """Metrics of a model of this party's columns alone, by the job's own schedule; empty for a table too large.
+
+    Held-out rows are scored as they were under the joint model.
+    """
+    every = role.own.view(np.ones(len(role.own.rows), np.bool_))
+    if every.shape[0] * every.shape[1] > MOST_WORDS or role.labels is None or context.history.labels is None:
+        return {}
+    x = decode(every.take(np.arange(every.shape[0])), context.ready_plan.fx)
+    y, held_out, job = role.labels[:, 0], role.held_out, context.training
+    y = y + 0.5 if job.model == "logistic" else y
+    fitted = baselines.sgd(x[~held_out], y[~held_out], job.training, model=job.model)
+    scores = fitted.scores(x[held_out])
+    to_label = (lambda z: z) if role.scaling is None else role.scaling.restore
+    return metrics(job.model, context.history.labels, to_label(scores))

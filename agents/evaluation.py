@@ -1,0 +1,116 @@
+"""What a data party does between two epochs: open the loss, score held-out rows, and go on or not.
+
+Only the label party learns scores; the loss goes to whom the job names. Nothing here changes a weight.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agents.context import JobContext
+from agents.evaluate import metrics
+from agents.history import Stopping
+from agents.scoring import BATCH, Scoring
+from mpc.data_party import Shares
+from mpc.fixed import Floats
+from mpc.loss import LossParty, opened_loss
+from mpc.order import Order
+from mpc.scoring import Scorer, scoring_steps
+from schemas.messages import EpochDecision, LossShare
+from tables.store import FeatureView
+
+
+class HeldOut(NamedTuple):
+    """The rows that are not trained on."""
+
+    words: FeatureView
+    labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
+    to_label: Callable[[Floats], Floats]  # from scores to what the labels are compared with
+
+
+class Evaluation:
+    """One training's. `loss` is for the steps to feed, `best` the shares of the best epoch, if the job stops early."""
+
+    def __init__(self, context: JobContext, key: bytes, held_out: HeldOut, loss: LossParty | None) -> None:
+        job = context.training
+        self._context, self._key, self._held_out = context, key, held_out
+        self._stopping = Stopping(job) if context.leads and job.early_stopping is not None else None
+        self.loss = loss
+        self.best: Shares | None = None
+
+    async def epoch_over(self, epoch: int, shares: Callable[[], Shares]) -> bool:
+        """Do what the job asks for after an epoch; whether there may be another one."""
+        job = self._context.training
+        if self.loss is not None:
+            await self._open_loss(epoch)
+        if job.scores_held_out and job.evaluation.metrics == "epoch":
+            await self._validate(epoch, shares())
+        if job.early_stopping is None:
+            self._context.history.keep()
+            return True
+        decision = await self._decision(epoch)
+        if decision.best:
+            self.best = shares()
+            self._context.history.keep(epoch)
+        return decision.go_on
+
+    async def finish(self, shares: Shares) -> None:
+        """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch."""
+        job = self._context.training
+        if job.scores_held_out and job.evaluation.metrics == "end":
+            await self._validate(job.training.epochs - 1, shares)
+            self._context.history.keep()
+
+    # --- the loss
+
+    async def _open_loss(self, epoch: int) -> None:
+        context, loss, deadline = self._context, self.loss, self._context.deadline("step")
+        assert loss is not None
+        knowing = context.description.data_parties if context.training.evaluation.loss_to == "all" else (context.label,)
+        share = loss.share(epoch)
+        receivers = [party for party in knowing if party != context.me]
+        await context.mailbox.send(LossShare(words=share), receivers, deadline, epoch=epoch)
+        if context.me in knowing:
+            letters = await context.mailbox.receive(LossShare, context.partners, deadline, epoch=epoch)
+            others = context.mailbox.words(letters, lambda _: (1, 1)).values()
+            context.history.losses.append(opened_loss([share, *others], context.ready_plan))
+
+    # --- held-out rows
+
+    async def _validate(self, epoch: int, shares: Shares) -> None:
+        context, plan, held_out = self._context, self._context.ready_plan, self._held_out
+        rows, alpha = held_out.words.shape[0], plan.alpha_after(shares.step)
+        order = Order(self._key, rows, "scoring")
+        scorer = Scorer(
+            context.number(context.me),
+            context.number(context.label),
+            plan,
+            held_out.words,
+            shares,
+            alpha,
+            order=order,
+            helper_masks=context.masks(context.description.helper, "validation"),
+            zero_masks=context.zero_masks("validation"),
+        )
+        steps = scoring_steps(rows, BATCH, epoch, alpha)
+        scores = await Scoring(context, scorer, order, steps, plan.outputs).run()
+        if scores is not None and held_out.labels is not None:
+            await context.compute(self._measure, epoch, held_out.to_label(scores[:, 0]), held_out.labels)
+
+    def _measure(self, epoch: int, scores: Floats, labels: Floats) -> None:
+        history = self._context.history
+        history.metrics[epoch] = metrics(self._context.training.model, labels, scores)
+        history.latest, history.labels = scores, labels
+
+    # --- early stopping
+
+    async def _decision(self, epoch: int) -> EpochDecision:
+        context, deadline = self._context, self._context.deadline("step")
+        if self._stopping is None:
+            letters = await context.mailbox.receive(EpochDecision, [context.label], deadline, epoch=epoch)
+            return letters[context.label]
+        assert context.training.early_stopping is not None
+        value = context.history.value(epoch, context.training.early_stopping.on)
+        best, go_on = self._stopping.decide(value)
+        decision = EpochDecision(best=best, go_on=go_on)
+        await context.mailbox.send(decision, context.others, deadline, epoch=epoch)
+        return decision

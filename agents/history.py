@@ -1,0 +1,76 @@
+"""What a party has learned of the model while it was trained: losses and metrics of epochs, scores of held-out rows.
+
+Only what the job lets this party know comes in here, and nothing here is sent on.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.job import METRICS, EarlyStopping, TrainingJob
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class History:
+    """By epoch; empty where this party is told nothing.
+
+    Attributes:
+        losses: the mean training loss of each epoch.
+        metrics: of the held-out rows after an epoch.
+        best_epoch: whose model was kept, where the job stops early; else None.
+        latest: the last scores of the held-out rows, (rows,).
+        scores: those of the model that is kept, and `labels` what they are compared with.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    best_epoch: int | None = None
+    latest: Floats | None = field(default=None, repr=False)
+    scores: Floats | None = field(default=None, repr=False)
+    labels: Floats | None = field(default=None, repr=False)
+
+    def keep(self, epoch: int | None = None) -> None:
+        """The model as it is now is the one to keep; `epoch` where the job chooses among epochs."""
+        self.scores = self.latest
+        self.best_epoch = self.best_epoch if epoch is None else epoch
+
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """Of the model that is kept."""
+        if self.best_epoch in self.metrics:
+            return self.metrics[self.best_epoch]
+        return next(reversed(self.metrics.values()), {})
+
+    def value(self, epoch: int, on: str) -> float | None:
+        """What early stopping looks at after an epoch; None if it is undefined."""
+        return self.losses[epoch] if on == "loss" else self.metrics[epoch].get(on)
+
+
+class Stopping:
+    """Whether an epoch's model is the best so far, and whether to go on; the label party's decision."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        assert job.early_stopping is not None
+        self._rule: EarlyStopping = job.early_stopping
+        self._more_is_better = METRICS[job.model].get(self._rule.on, False)
+        self._best: float | None = None
+        self._without_gain = 0
+
+    def decide(self, value: float | None) -> tuple[bool, bool]:
+        """(best, go on) after an epoch with this value."""
+        if self._gains(value):
+            self._best, self._without_gain = value, 0
+            return True, True
+        self._without_gain += 1
+        return False, self._without_gain < self._rule.patience
+
+    def _gains(self, value: float | None) -> bool:
+        if value is None:
+            return False
+        if self._best is None:
+            return True
+        gain = value - self._best if self._more_is_better else self._best - value
+        return gain > self._rule.least_gain

@@ -1,0 +1,152 @@
+"""A data party's own table in one job: a snapshot of it, the rows that all parties have, and their encoded words.
+
+Nothing of it leaves this process but pseudonyms of ids and what the roles mask and share.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from agents.alignment import align
+from agents.context import JobContext
+from agents.own_table import snapshot_of
+from agents.problems import JobProblem
+from broker.identity import KeyProblem
+from mpc import order as ordering
+from mpc.fixed import features
+from schemas.job import Invalid, canonical_digest
+from schemas.messages import OrderConfirmation, OrderContribution
+from tables.encoding import Encoding
+from tables.problem import TableProblem
+from tables.snapshot import Snapshot
+from tables.store import FeatureStore, FeatureView
+from tables.table import Kind
+
+Rows = NDArray[np.int64]
+
+ID_SLICE = 2**16  # ids that are Python texts at a time
+
+
+@dataclass(slots=True, repr=False)
+class Secrets:
+    """What the data parties have contributed, and the key for everything about ids that follows from it."""
+
+    contributions: Mapping[str, bytes]
+    alignment_key: bytes
+
+
+class OwnRows:
+    """One table in one job. The calls come in the order in which they stand here."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._secrets: Secrets | None = None
+        self._store: FeatureStore | None = None
+        self.snapshot: Snapshot | None = None
+        self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
+
+    @property
+    def table(self) -> Snapshot:
+        """The snapshot, once it is taken."""
+        assert self.snapshot is not None
+        return self.snapshot
+
+    async def read(self, *, with_label: bool, expected: Mapping[str, Kind] | None = None) -> None:
+        """Take the snapshot; nothing has been sent yet.
+
+        Raises:
+            JobProblem: the table cannot be used; this party is named.
+        """
+        context = self._context
+        try:
+            self.snapshot = await context.compute(self._take, with_label, expected)
+        except (TableProblem, Invalid, KeyProblem) as problem:
+            public = problem.public if isinstance(problem, TableProblem) else "the login to a database cannot be read"
+            raise JobProblem("table.unusable", context.me, f"at {context.me} {public}", str(problem)) from None
+        except OSError as error:
+            public = f"{context.me} cannot write a working copy of its table to its disk"
+            raise JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}") from None
+        context.statistics.table_rows = self.table.rows
+
+    def _take(self, with_label: bool, expected: Mapping[str, Kind] | None) -> Snapshot:  # noqa: FBT001
+        context = self._context
+        name = context.description.table_of(context.me)
+        settings = context.settings.tables[name]
+        return snapshot_of(name, settings, context.work_folder, with_label=with_label, expected=expected)
+
+    async def align(self) -> None:
+        """Contribute to the keys, and find the rows that all data parties have.
+
+        Raises:
+            JobProblem: there are too few, or the parties do not find the same.
+        """
+        context = self._context
+        deadline, mine = context.deadline("alignment"), context.contribute()
+        await context.mailbox.send(OrderContribution(secret=mine), context.partners, deadline)
+        received = await context.mailbox.receive(OrderContribution, context.partners, deadline)
+        contributions = {context.me: mine, **{party: message.secret for party, message in received.items()}}
+        # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
+        digest = canonical_digest("tercet alignment", context.description.model_dump())
+        self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
+        self.rows = await align(context, self._secrets.alignment_key, self.table.ids)
+
+    def split(self, holdout: float) -> NDArray[np.bool_]:
+        """Of the common rows, in their order: which are held out. The same at every data party."""
+        if holdout == 0:
+            return np.zeros(len(self.rows), np.bool_)
+        assert self._secrets is not None
+        key = ordering.derived(self._secrets.alignment_key, "split")
+        return ordering.split(key, self._encoded_ids(), holdout)
+
+    def _encoded_ids(self) -> Iterator[bytes]:
+        for start in range(0, len(self.rows), ID_SLICE):
+            some = self.table.ids.take(pa.array(self.rows[start : start + ID_SLICE]))
+            yield from (one.encode() for one in some.to_pylist())
+
+    async def confirm_order(self) -> bytes:
+        """The order key, which follows from the contributions and the terms, and is the same at all data parties.
+
+        Raises:
+            JobProblem: it is not.
+        """
+        context, deadline = self._context, self._context.deadline("fit")
+        assert self._secrets is not None
+        key = ordering.order_key(context.shape_digest, self._secrets.contributions)
+        confirmation = OrderConfirmation(confirmation=ordering.confirmation(key, context.me))
+        await context.mailbox.send(confirmation, context.partners, deadline)
+        for party, other in (await context.mailbox.receive(OrderConfirmation, context.partners, deadline)).items():
+            if not ordering.confirms(key, party, other.confirmation):
+                reason = f"{party} and {context.me} do not reach the same order key; run the job again"
+                raise JobProblem("order.key", party, reason)
+        return key
+
+    def encode(self, encoding: Encoding, norm: float, fx: int) -> None:
+        """Write the words of all common rows to disk, where `view` finds them."""
+        wanted = np.zeros(self.table.rows, np.bool_)
+        wanted[self.rows] = True
+        store = FeatureStore.create(self._context.work_folder, "features", len(self.rows), len(encoding.names))
+        self._store = store
+        for batch in self.table.batches(wanted):
+            store.append(features(encoding.apply(batch), norm, fx))
+
+    def view(self, chosen: NDArray[np.bool_]) -> FeatureView:
+        """The words of these of the common rows, in the common order."""
+        assert self._store is not None
+        place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
+        place[np.argsort(self.rows)] = np.arange(len(self.rows))
+        return self._store.select(place[chosen])
+
+    def marked(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The table's rows that these of the common rows are."""
+        marks = np.zeros(self.table.rows, np.bool_)
+        marks[self.rows[chosen]] = True
+        return marks
+
+    def close(self) -> None:
+        """Remove what was written."""
+        for thing in (self.snapshot, self._store):
+            if thing is not None:
+                thing.close()

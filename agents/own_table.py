@@ -1,0 +1,45 @@
+"""`tercet table`: a party's own table read as a job would read it, and what its columns are taken for.
+
+Nothing is sent, and nothing of it stays on the disk.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.connect import read_credentials
+from schemas.settings import TableSettings
+from tables.snapshot import Snapshot, describe, take_snapshot
+from tables.table import Kind
+
+
+def snapshot_of(
+    name: str,
+    settings: TableSettings,
+    folder: Path,
+    *,
+    with_label: bool,
+    expected: Mapping[str, Kind] | None = None,
+) -> Snapshot:
+    """A snapshot of a table in `folder`, with the login that its settings name.
+
+    Raises:
+        TableProblem: the table cannot be used.
+        Invalid, KeyProblem: the login cannot be read.
+    """
+    login = None if settings.credentials is None else read_credentials(settings.credentials)
+    pair = None if login is None else (login.username, login.password)
+    return take_snapshot(name, settings, folder, with_label=with_label, login=pair, expected=expected)
+
+
+def described(name: str, settings: TableSettings) -> dict[str, Any]:
+    """What a job would find: rows, and of each column its kind and what is missing.
+
+    Raises:
+        TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None)
+        with snapshot:
+            return {"rows": snapshot.rows, "columns": describe(snapshot)}

@@ -1,0 +1,191 @@
+"""A data party's part of a prediction job: new rows, matched as in training, and what its columns say of them.
+
+Only the label party gets scores, and a file with them; the other parties' columns and weights stay where they are.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from agents import model_part
+from agents.context import JobContext
+from agents.model_part import ModelPart, ModelPartProblem
+from agents.own_rows import OwnRows
+from agents.problems import JobProblem
+from agents.release import unreleased, written
+from agents.scores_file import write_scores
+from agents.scoring import BATCH, Scoring
+from agents.states import State
+from mpc.data_party import Shares
+from mpc.fixed import Floats
+from mpc.linear import zero_share
+from mpc.order import Order
+from mpc.ring import total
+from mpc.schedule import Step
+from mpc.scoring import Numbers, Scorer, decode_scores, encode_scores, scoring_steps
+from schemas.messages import PartialScores, ScoringTerms, Sizes
+
+PART = 65_536  # partial scores in a message: 512 KiB
+
+
+class PredictionRole:
+    """The role behind `lifecycle.Role` for a party that holds columns."""
+
+    working = State.SCORING
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._own = OwnRows(context)
+        self._part: ModelPart | None = None
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._key = b""
+        self.scoring: ScoringTerms | None = None
+        self.scores: Floats | None = None  # of the common rows, at the label party
+
+    @property
+    def part(self) -> ModelPart:
+        """This party's part of the model, once it is read."""
+        assert self._part is not None
+        return self._part
+
+    async def prepare(self) -> None:
+        """Read the model part, and the table by its encoding; nothing has been sent yet.
+
+        Raises:
+            JobProblem: there is no such part, it is of other parties, or the table lacks columns of the training.
+        """
+        context, of = self._context, self._context.prediction.of
+        folder = context.settings.state / "models" / of
+        try:
+            self._part, self._arrays = await context.compute(model_part.load, folder)
+        except ModelPartProblem as problem:
+            raise JobProblem(
+                "model.missing", context.me, f"{context.me} has no usable part of the model {of}", str(problem)
+            ) from None
+        self._check_parties(of)
+        numbers = Numbers.from_canonical(self.part.plan)
+        self.scoring = ScoringTerms(model=numbers.model, release=self.part.release, fx=numbers.fx, f=numbers.f)
+        await self._own.read(with_label=False, expected=self.part.encoding.kinds)
+
+    def _check_parties(self, of: str) -> None:
+        context, part = self._context, self.part
+        if set(part.parties) != set(context.description.data_parties) or part.label_party != context.label:
+            parties = " and ".join(part.parties)
+            raise JobProblem(
+                "model.parties",
+                context.job.submitter,
+                f"{of} was trained by {parties} with the label at {part.label_party}, and the job names others",
+            )
+
+    async def align(self) -> None:
+        """Find the rows that all data parties have."""
+        await self._own.align()
+
+    async def fit(self) -> Sizes:
+        """Nothing is fitted: the encoding is the training's."""
+        part = self.part
+        return Sizes(rows=len(self._own.rows), held_out=0, columns=len(part.columns), model=part.digest)
+
+    async def begin(self) -> None:
+        """Agree on the secret order, and encode the rows if the forward pass needs them in words."""
+        self._key = await self._own.confirm_order()
+        self._context.statistics.steps = len(self._steps())
+        if self.part.release == "shared":
+            fx = self.scoring_numbers.fx
+            await self._context.compute(self._own.encode, self.part.encoding, self.part.norm, fx)
+
+    def _steps(self) -> list[Step]:
+        batch = BATCH if self.part.release == "shared" else PART
+        return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
+
+    async def work(self) -> None:
+        """Score all rows."""
+        scores = await (self._shared() if self.part.release == "shared" else self._owned())
+        if scores is not None:
+            scaling = self.part.label_scaling
+            self.scores = scores if scaling is None else scaling.restore(scores)
+
+    async def release(self) -> Path | None:
+        """At the label party: write the scores, with ids, in the order of its own table."""
+        context, scores = self._context, self.scores
+        if scores is None:
+            return None
+        folder = unreleased(context)
+        order = np.argsort(self._own.rows)
+        ids = self._own.table.ids.take(pa.array(self._own.rows[order]))
+        save = lambda: write_scores(folder, context.prediction.format, self.part.model, ids, scores[order])  # noqa: E731
+        await written(context, folder, save)
+        return folder
+
+    def close(self) -> None:
+        """Remove the working copies."""
+        self._own.close()
+
+    # --- release = "owners": each party scores its own columns
+
+    async def _owned(self) -> Floats | None:
+        context, deadline = self._context, self._context.deadline("step")
+        own = encode_scores(await context.compute(self._partial))
+        zero_masks = context.zero_masks("prediction")
+        for step in self._steps():
+            me, shape = context.number(context.me), (step.rows, 1)
+            share = own[step.start : step.stop] + await context.compute(zero_share, me, zero_masks, step, shape)
+            if context.leads:
+                letters = await context.mailbox.receive(PartialScores, context.partners, deadline, step=step.position)
+                words = context.mailbox.words(letters, dict.fromkeys(letters, shape).__getitem__)
+                own[step.start : step.stop] = total([share, *words.values()])
+            else:
+                await context.mailbox.send(PartialScores(words=share), [context.label], deadline, step=step.position)
+            context.statistics.finished(0, step.index)
+        return decode_scores(own)[:, 0] if context.leads else None
+
+    def _partial(self) -> Floats:
+        """What this party's columns add to the score of each common row, (rows, 1), in the common order."""
+        own, every = self._own, np.ones(len(self._own.rows), np.bool_)
+        scores = np.empty(own.table.rows)
+        marks, start = own.marked(every), 0
+        places = np.flatnonzero(marks)
+        for batch in own.table.batches(marks):
+            scores[places[start : start + batch.rows]] = model_part.partial_scores(self.part, self._arrays, batch)
+            start += batch.rows
+        return scores[own.rows][:, np.newaxis]
+
+    # --- release = "shared": the forward pass with the helper
+
+    @property
+    def scoring_numbers(self) -> Numbers:
+        """The fixed point of the model."""
+        return scoring_numbers(self._context, self.scoring)
+
+    async def _shared(self) -> Floats | None:
+        context, numbers = self._context, self.scoring_numbers
+        rows = self._own.view(np.ones(len(self._own.rows), np.bool_))
+        order = Order(self._key, rows.shape[0], "scoring")
+        scorer = Scorer(
+            context.number(context.me),
+            context.number(context.label),
+            numbers,
+            rows,
+            self._shares(),
+            self.part.alpha,
+            order=order,
+            helper_masks=context.masks(context.description.helper, "prediction"),
+            zero_masks=context.zero_masks("prediction"),
+        )
+        scores = await Scoring(context, scorer, order, self._steps(), numbers.outputs).run()
+        return None if scores is None else scores[:, 0]
+
+    def _shares(self) -> Shares:
+        context, arrays = self._context, self._arrays
+        partners = {context.number(party): arrays[f"shares/{party}"] for party in context.partners}
+        return Shares(self.part.steps, arrays[f"shares/{context.me}"], partners, arrays["shares/intercept"])
+
+
+def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Numbers:
+    """The fixed point that a prediction's terms speak of."""
+    assert scoring is not None
+    assert context.terms is not None
+    return Numbers(model=scoring.model, fx=scoring.fx, f=scoring.f, columns=context.terms.columns)

@@ -1,0 +1,100 @@
+"""Scores of rows by a model that stays shared: the forward pass of a step, batch after batch, with nothing learnt.
+
+Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from agents.context import JobContext
+from agents.problems import JobProblem
+from mpc.fixed import Floats
+from mpc.helper import Diverged
+from mpc.order import Order
+from mpc.schedule import Step
+from mpc.scoring import Scorer, ScoringHelper
+from schemas.messages import Message, Scores, ScoringInputs, ScoringShare, ScoringWeights
+from schemas.tensor import Words
+
+BATCH = 4096  # rows: at 100 columns 3 MB to each partner
+
+
+class Scoring:
+    """One pass over some rows at a data party."""
+
+    def __init__(self, context: JobContext, scorer: Scorer, order: Order, steps: Iterable[Step], outputs: int) -> None:
+        self._context, self._scorer, self._order = context, scorer, order
+        self._steps, self._outputs = list(steps), outputs
+        self._deadline = context.deadline("step")
+
+    async def run(self) -> Floats | None:
+        """At the label party the scores, (rows, outputs), in the order of the rows; elsewhere None.
+
+        Raises:
+            JobProblem: a tensor of a wrong shape came.
+        """
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._send())
+            collecting = loops.create_task(self._collect()) if self._context.leads else None
+        return None if collecting is None else collecting.result()
+
+    async def _send(self) -> None:
+        context = self._context
+        partners, helper = context.partners, context.description.helper
+        for step in self._steps:
+            inputs, weights = await context.compute_step(self._masked, step)
+            await self._give(ScoringInputs(words=inputs), partners, step)
+            for partner in partners:
+                await self._give(ScoringWeights(words=weights[context.number(partner)]), [partner], step)
+            theirs = await self._take(ScoringInputs, step, {p: (step.rows, self._columns(p)) for p in partners})
+            block = (self._columns(context.me), self._outputs)
+            opened = await self._take(ScoringWeights, step, dict.fromkeys(partners, block))
+            numbered = [{context.number(p): words for p, words in got.items()} for got in (theirs, opened)]
+            share = await context.compute_step(self._scorer.preactivation, step, *numbered)
+            await self._give(ScoringShare(words=share), [helper], step)
+
+    def _masked(self, step: Step) -> tuple[Words, dict[int, Words]]:
+        return self._scorer.masked_inputs(step), self._scorer.masked_weights(step)
+
+    async def _collect(self) -> Floats:
+        helper = self._context.description.helper
+        scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
+        for step in self._steps:
+            words = (await self._take(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
+            scores[self._order.rows(step)] = await self._context.compute_step(self._scorer.opened, step, words)
+        return scores
+
+    def _columns(self, party: str) -> int:
+        assert self._context.terms is not None
+        return self._context.terms.columns[self._context.number(party)]
+
+    async def _give(self, message: Message, receivers: Sequence[str], step: Step) -> None:
+        await self._context.mailbox.send(message, receivers, self._deadline, epoch=step.epoch, step=step.position)
+
+    async def _take(self, model: type[Message], step: Step, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Words]:
+        """One tensor from each sender, by sender."""
+        mail = self._context.mailbox
+        letters = await mail.receive(model, shapes, self._deadline, epoch=step.epoch, step=step.position)
+        return mail.words(letters, shapes.__getitem__)
+
+
+async def answer_scores(context: JobContext, helper: ScoringHelper, steps: Iterable[Step], outputs: int) -> None:
+    """The helper's part of one pass: add up each batch's shares, and tell the label party.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    mail, job, deadline = context.mailbox, context.description, context.deadline("step")
+    for step in steps:
+        epoch, position = step.epoch, step.position
+        letters = await mail.receive(ScoringShare, job.data_parties, deadline, epoch=epoch, step=position)
+        words = mail.words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)
+        shares = {context.number(party): share for party, share in words.items()}
+        try:
+            scores = await context.compute_step(helper.scores, step, shares)
+        except Diverged as diverged:
+            reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
+            raise JobProblem("scoring.range", context.job.submitter, reason) from None
+        await mail.send(Scores(words=scores), [job.label], deadline, epoch=epoch, step=position)

@@ -1,0 +1,132 @@
+"""The terms of a job: everybody's sizes, collected by the label party, and the plan that follows from them.
+
+Each party makes the plan anew from the sizes and compares; nothing of a table but its sizes is here.
+"""
+
+import mpc.plan
+from agents.context import JobContext
+from agents.pace import largest_batch
+from agents.problems import JobProblem
+from mpc.plan import PlanRefused, Request
+from schemas.job import TrainingJob, canonical_digest
+from schemas.messages import ScoringTerms, Sizes, Terms
+
+
+async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
+    """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
+
+    `mine` is None at the helper. `scoring` is what a data party's own part says of the model that a prediction applies.
+
+    Raises:
+        JobProblem: sizes or plans differ, or the planner refuses.
+    """
+    label = context.description.label
+    if context.leads:
+        assert mine is not None
+        columns = await _collect(context, mine)
+        terms = await _made(context, mine.rows, mine.held_out, columns, scoring)
+        await context.mailbox.send(terms, context.others, context.deadline("terms"))
+    else:
+        if mine is not None:
+            await context.mailbox.send(mine, [label], context.deadline("fit"))
+        terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
+        await _check(context, terms, mine, scoring)
+    _note(context, terms, mine)
+    if isinstance(context.description, TrainingJob):
+        _check_size(context)
+
+
+async def _collect(context: JobContext, mine: Sizes) -> tuple[int, ...]:
+    """The label party's part: everybody's columns, in the job's order."""
+    sizes = await context.mailbox.receive(Sizes, context.partners, context.deadline("fit"))
+    for party, theirs in sizes.items():
+        if (theirs.rows, theirs.held_out) != (mine.rows, mine.held_out):
+            raise _strange_terms(context, party)
+        if theirs.model != mine.model:
+            raise JobProblem(
+                "model.differs",
+                party,
+                f"{party}'s model part and {context.me}'s are not of one training run; let both have the parts of one",
+            )
+    sizes[context.me] = mine
+    return tuple(sizes[party].columns for party in context.description.data_parties)
+
+
+async def _made(
+    context: JobContext, rows: int, held_out: int, columns: tuple[int, ...], scoring: ScoringTerms | None
+) -> Terms:
+    """The terms that follow from the sizes; sets the plan of a training job."""
+    if isinstance(context.description, TrainingJob):
+        plan = context.plan = await context.compute(_plan, context, rows, held_out, columns)
+        digest = canonical_digest("tercet plan", plan.canonical())
+    else:
+        assert scoring is not None
+        digest = canonical_digest("tercet scoring", scoring.model_dump())
+    return Terms(rows=rows, held_out=held_out, columns=columns, plan=digest, scoring=scoring)
+
+
+def _plan(context: JobContext, rows: int, held_out: int, columns: tuple[int, ...]) -> mpc.plan.Plan:
+    """The fixed-point plan and schedule, which every party makes for itself.
+
+    Raises:
+        JobProblem: the planner refuses; whoever wrote the job can mend it.
+    """
+    job = context.training
+    request = Request(
+        model=job.model,
+        rows=rows,
+        held_out=held_out,
+        columns=columns,
+        accept_narrow=job.accept_narrow,
+        **job.training.model_dump(),
+    )
+    try:
+        return mpc.plan.make_plan(request)
+    except PlanRefused as refused:
+        raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {refused}") from None
+
+
+async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
+    parties, label = context.description.data_parties, context.description.label
+    if len(terms.columns) != len(parties) or (terms.scoring is None) == (context.description.kind == "prediction"):
+        raise _strange_terms(context, label)
+    if mine is not None:
+        own = (terms.rows, terms.held_out, terms.columns[context.number(context.me)])
+        if own != (mine.rows, mine.held_out, mine.columns):
+            raise _strange_terms(context, label)
+    # A helper has no model part to compare with, and takes a prediction's numbers as they are.
+    if terms != await _made(context, terms.rows, terms.held_out, terms.columns, scoring or terms.scoring):
+        raise _strange_terms(context, label)
+
+
+def _strange_terms(context: JobContext, party: str) -> JobProblem:
+    return JobProblem(
+        "job.terms",
+        party,
+        f"{party} announced sizes or a plan that {context.me} does not find again; do both run the same version?",
+    )
+
+
+def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
+    context.terms = terms
+    statistics, plan = context.statistics, context.plan
+    statistics.rows, statistics.held_out = terms.rows, terms.held_out
+    statistics.columns = 0 if mine is None else mine.columns
+    statistics.steps = 0 if plan is None else plan.steps_total
+    for note in () if plan is None else (*plan.notes, *plan.warnings):
+        context.log.info("plan", note=note)
+
+
+def _check_size(context: JobContext) -> None:
+    """Whether what a partner sends of one batch is well within what this party takes in."""
+    job, plan = context.description, context.ready_plan
+    if context.me == job.helper:
+        return
+    most, limit = max(plan.request.columns), context.settings.limits.message_mib * 2**20
+    if 2 * 8 * largest_batch(plan) * most > limit:
+        raise JobProblem(
+            "job.batch",
+            context.job.submitter,
+            f"masked inputs of {largest_batch(plan)} rows and {most} columns are more than {context.me} takes in: use "
+            f"smaller batches, or raise [limits] message_mib at {context.me}",
+        )

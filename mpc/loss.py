@@ -1,0 +1,146 @@
+"""The training loss of an epoch as shares that add up to it, by role: one number, and nothing for a single row.
+
+A data party sees only words that are masked or shared; the helper sees the scores that it has from the training
+anyway, in secret order and under secret signs, and never the sum.
+
+A row's loss is even(z) - y z + label_part(y) (`activations`). The helper knows the first part of a batch, the label
+party L the last; the product is one more masked column. y' = s y has the label's bits and zeta = s z the score's;
+E_y = y' - U_y is what others receive; n_j and q_j are masks of party j and the helper:
+
+    p = zeta - sum_j n_j,  g = sum even - U_y^T sum_j n_j + sum_j q_j        helper -> L
+    L's share += g - y'^T p + sum label_part,  j's share -= E_y^T n_j + q_j
+
+The loss of an epoch is the mean over its rows, each scored with the weights before its own step: the running training
+loss, and not the loss of the epoch's last weights.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from mpc.fixed import Floats, decode, encode
+from mpc.masks import Masks
+from mpc.order import Order
+from mpc.plan import Plan
+from mpc.ring import Words, expect, total
+from mpc.schedule import OutOfTurn, Step, Turns
+
+
+class LossParty:
+    """Data party `me`'s part; `label` is the index of the label party. Not to be shared by threads.
+
+    For each step, in order and once: at the label party `masked_labels`, any time before `absorb_terms`; at the others
+    `absorb`, which may run ahead of the activations, into the next epochs too. Then `share`, once for each epoch.
+
+    Args:
+        me: This party's index.
+        label: The label party's.
+        plan: The job's agreed numbers.
+        y: At the label party the centred labels, (rows, 1), as in training; elsewhere None.
+        order: The training's.
+        helper_masks: Shared with the helper, of a purpose that is not training's.
+    """
+
+    def __init__(self, me: int, label: int, plan: Plan, y: Floats | None, *, order: Order, helper_masks: Masks) -> None:
+        if (y is not None) != (me == label):
+            raise ValueError("labels belong to the label party")
+        self._me, self._label, self._plan, self._bits, self._y = me, label, plan, plan.loss_bits, y
+        self._order, self._masks = order, helper_masks
+        self._labels: dict[int, Words] = {}  # y' by step, until its terms are here
+        self._epochs: dict[int, list[Words]] = {}  # what each step adds to the share, until that is asked for
+        self._turns = Turns(0)
+
+    def masked_labels(self, step: Step) -> Words:
+        """E_y = s y - U_y, (rows of the batch, outputs), for every other data party."""
+        if self._y is None:
+            raise OutOfTurn("only the label party has labels")
+        self._turns.take("loss labels", step)
+        signs = self._order.signs(step, odd=self._plan.activation.odd)
+        labels = signs * encode(self._y[self._order.rows(step)], self._bits.label)
+        self._labels[step.index] = labels
+        return labels - self._masks("U_y", self._label, self._label, step, (step.rows, self._plan.outputs))
+
+    def absorb(self, step: Step, masked_labels: Words) -> None:
+        """Take in E_y, at all but the label party.
+
+        Raises:
+            ShapeProblem: naming the label party, if it has the wrong shape.
+        """
+        shape = (step.rows, self._plan.outputs)
+        labels = expect(masked_labels, shape, "the label party's masked labels for the loss")
+        if self._me == self._label:
+            raise OutOfTurn("masked labels are for all but the label party")
+        self._turns.take("loss", step)
+        n = self._masks("N", self._label, self._me, step, shape)
+        q = self._masks("Q", self._label, self._me, step, (1, self._plan.outputs))
+        self._add(step, np.uint64(0) - (_products(labels, n) + q))
+
+    def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
+        """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
+
+        Raises:
+            ShapeProblem: naming the helper, if one has the wrong shape.
+        """
+        p = expect(p, (step.rows, self._plan.outputs), "the helper's masked scores for the loss")
+        g = expect(g, (1, self._plan.outputs), "the helper's share of the loss")
+        if step.index not in self._labels:
+            raise OutOfTurn(f"the labels of step {step.index} are not masked yet, or its loss is done")
+        self._turns.take("loss", step)
+        labels = self._labels.pop(step.index)
+        own = encode(self._plan.activation.label_part(decode(labels, self._bits.label)), self._bits.total)
+        self._add(step, g - _products(labels, p) + own.sum(axis=0, keepdims=True))
+
+    def share(self, epoch: int) -> Words:
+        """This party's share of the epoch's summed loss, (1, outputs), `Plan.loss_bits.total` fractional bits.
+
+        Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
+        """
+        parts = self._epochs.get(epoch, [])
+        if len(parts) != self._plan.steps_per_epoch:
+            raise OutOfTurn(f"the loss of epoch {epoch} is not complete, or was asked for")
+        del self._epochs[epoch]
+        return total(parts)
+
+    def _add(self, step: Step, words: Words) -> None:
+        self._epochs.setdefault(step.epoch, []).append(words)
+
+
+class LossHelper:
+    """The helper's part. Not to be shared by threads; keeps nothing of a step.
+
+    Args:
+        plan: The job's agreed numbers.
+        label: The label party's index.
+        masks: Shared with each data party, by its index, of the purpose that the data parties use.
+    """
+
+    def __init__(self, plan: Plan, label: int, masks: Mapping[int, Masks]) -> None:
+        self._plan, self._label, self._masks, self._bits = plan, label, masks, plan.loss_bits
+        self._others = [j for j in range(len(plan.columns)) if j != label]
+        self._turns = Turns(0)
+
+    def terms(self, step: Step, scores: Floats) -> Words:
+        """p, (rows of the batch, outputs), and below it g, (1, outputs), for the label party.
+
+        `scores` are `Helper.scores` of this step, which that has found to be within the plan's limit.
+        """
+        self._turns.take("loss", step)
+        shape, label = (step.rows, self._plan.outputs), self._label
+        n = total(self._masks[j]("N", label, j, step, shape) for j in self._others)
+        q = total(self._masks[j]("Q", label, j, step, (1, shape[1])) for j in self._others)
+        u = self._masks[label]("U_y", label, label, step, shape)
+        # Rounded row by row: a sum of floats would depend on the order of the rows.
+        even = encode(self._plan.activation.even(scores), self._bits.total)
+        g = even.sum(axis=0, keepdims=True) - _products(u, n) + q
+        return np.concatenate([encode(scores, self._bits.score) - n, g])
+
+
+def opened_loss(shares: Iterable[Words], plan: Plan) -> float:
+    """The mean loss of an epoch, from all data parties' shares of it."""
+    return float(decode(total(shares), plan.loss_bits.total).sum()) / plan.request.rows
+
+
+def _products(a: Words, b: Words) -> Words:
+    """a^T b for each output by itself, (1, outputs)."""
+    products: Words = (a * b).sum(axis=0, keepdims=True)
+    return products

@@ -1,0 +1,222 @@
+"""Scores of rows that are not trained on: the forward pass of training, on shares that do not change.
+
+A data party sees only words that are masked or shared, the helper each batch's z in secret order, under secret signs
+and noise; the label party learns the scores to SCORE_BITS fractional bits, and nobody else anything.
+
+Symbols are those of `linear`. The helper rounds z before it tells it: z to the last bit is an integer combination of
+the other parties' features, from which narrow ones could be solved for, and the noise is no secret to the label party.
+It stays in, far below the rounding.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mpc.activations import ACTIVATIONS, Activation
+from mpc.data_party import Shares
+from mpc.fixed import Floats, decode, encode, encode_number
+from mpc.forward import SCORE_BITS, Forward
+from mpc.helper import check_range
+from mpc.linear import correction, preactivation_share, zero_share
+from mpc.masks import Masks
+from mpc.order import Order
+from mpc.ring import ShapeProblem, Words, expect, product, total
+from mpc.rows import Rows
+from mpc.schedule import OutOfTurn, Step, Turns, batch_sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """All that scoring has to know of the plan that a model was trained by; a `forward.Forward`."""
+
+    model: str
+    columns: tuple[int, ...]  # encoded columns of each data party, in party order
+    fx: int
+    f: int
+
+    @classmethod
+    def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
+        """From `Plan.canonical()`, also after it was written as JSON and read again."""
+        request = plan["request"]
+        return cls(request["model"], tuple(request["columns"]), plan["fx"], plan["f"])
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, K."""
+        return 1
+
+    @property
+    def fz(self) -> int:
+        """Fractional bits of pre-activations."""
+        return 2 * self.fx + self.f
+
+    @property
+    def activation(self) -> Activation:
+        """The link between score and label."""
+        return ACTIVATIONS[self.model]
+
+
+def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:
+    """One pass over rows that are not trained on, in batches as in training; no rows, no steps.
+
+    `epoch` tells the passes of one job apart: (epoch, position) is the address of masks, order, signs and noise.
+    Indices count within the pass. Nothing is scaled, and alpha, of the weights as they are, does not change; the
+    helper needs none and may give any.
+    """
+    bounds = [0, *itertools.accumulate(batch_sizes(rows, batch))]
+    for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        yield Step(position, epoch, position, start, stop, 1.0, alpha, alpha)
+
+
+class Scorer:
+    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+
+    For each of `scoring_steps`: `masked_inputs`, `masked_weights`, `preactivation`, and at the label party `opened`.
+    Each is asked for once, in the order of the steps; the first two may run ahead. Anything else raises OutOfTurn.
+
+    Args:
+        me: This party's index.
+        label: The label party's.
+        numbers: The plan, or what of it was kept with the model.
+        rows: This party's features of the rows to score.
+        shares: Of one step and one history at all data parties.
+        alpha: What the weights are multiplied by at that step, `Plan.alpha_after`.
+        order: Of these rows, for scoring.
+        helper_masks: Shared with the helper, of a purpose that is not training's.
+        zero_masks: Shared with each other data party, by its index, likewise.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        me: int,
+        label: int,
+        numbers: Forward,
+        rows: Rows,
+        shares: Shares,
+        alpha: float,
+        *,
+        order: Order,
+        helper_masks: Masks,
+        zero_masks: Mapping[int, Masks],
+    ) -> None:
+        self._me, self._label, self._numbers, self._order = me, label, numbers, order
+        self._others = [i for i in range(len(numbers.columns)) if i != me]
+        if set(zero_masks) != set(self._others):
+            raise ValueError("zero masks belong to every other data party")
+        if rows.shape[1] != numbers.columns[me]:
+            raise ShapeProblem(f"features: expected {numbers.columns[me]} columns, got {rows.shape[1]}")
+        self._rows, self._shares, self._alpha = rows, shares, alpha
+        self._helper_masks, self._zero_masks = helper_masks, zero_masks
+        self._batches: dict[int, Words] = {}
+        self._turns = Turns(0)
+
+    def masked_inputs(self, step: Step) -> Words:
+        """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
+        self._turns.take("masked inputs", step)
+        x = expect(self._rows.take(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch")
+        x *= self._signs(step)
+        self._batches[step.index] = x
+        return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
+
+    def masked_weights(self, step: Step) -> dict[int, Words]:
+        """f_ij = w_ij - v_ij for each other data party i, to whom it goes."""
+        self._turns.take("masked weights", step)
+        return {i: self._shares.partners[i] - self._block_mask(i, step) for i in self._others}
+
+    def preactivation(self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words]) -> Words:
+        """z_me for the helper, (rows of the batch, outputs), f_z fractional bits, from all E_i and f_(me,j) received.
+
+        Uniform on its own, and together with any but all of the others'.
+
+        Raises:
+            ShapeProblem: naming the data party whose masked inputs or weights have the wrong shape.
+        """
+        numbers, block = self._numbers, (self._rows.shape[1], self._numbers.outputs)
+        masked = {
+            i: expect(inputs[i], (step.rows, numbers.columns[i]), f"masked inputs of party {i}") for i in self._others
+        }
+        opened = [expect(weights[j], block, f"masked weights of party {j}") for j in self._others]
+        if step.index not in self._batches:
+            raise OutOfTurn(f"the inputs of scoring step {step.index} are not masked yet, or it is done")
+        self._turns.take("pre-activation", step)
+        # The intercept's public column is 1 / alpha, since it has no penalty.
+        ahead = self._signs(step) * (encode_number(1.0 / self._alpha, numbers.fx) * self._shares.intercept)
+        ahead = total([ahead, *(product(e, self._block_mask(i, step)) for i, e in masked.items())])
+        z = preactivation_share(self._batches.pop(step.index), total([self._shares.own, *opened]), ahead)
+        if self._me == 0:
+            z += self._order.noise(step, numbers.fz)
+        z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
+        return z
+
+    def opened(self, step: Step, words: Words) -> Floats:
+        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+
+        `words` are the helper's. Off by at most alpha (2^-17 + 2^-21) from the fixed-point scores.
+
+        Raises:
+            ShapeProblem: naming the helper, if its words have the wrong shape.
+        """
+        words = expect(words, (step.rows, self._numbers.outputs), "the helper's scores")
+        if self._me != self._label:
+            raise OutOfTurn("only the label party learns scores")
+        self._turns.take("scores", step)
+        return self._alpha * decode_scores(self._signs(step) * words)
+
+    def _signs(self, step: Step) -> Words:
+        return self._order.signs(step, odd=self._numbers.activation.odd)
+
+    def _block_mask(self, i: int, step: Step) -> Words:
+        """This party's v_i, shaped like party i's block."""
+        return self._helper_masks("V", i, self._me, step, (self._numbers.columns[i], self._numbers.outputs))
+
+
+class ScoringHelper:
+    """The helper in one pass over some rows. Not to be shared by threads; keeps nothing of a step.
+
+    Args:
+        numbers: The plan, or what of it was kept with the model.
+        masks: Shared with each data party, by its index, of the purpose that the data parties use.
+    """
+
+    def __init__(self, numbers: Forward, masks: Mapping[int, Masks]) -> None:
+        self._numbers, self._masks = numbers, masks
+        self._parties = range(len(numbers.columns))
+        self._turns = Turns(0)
+
+    def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
+        """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all shares of z.
+
+        Raises:
+            Diverged: if a raw z is outside the safe half of the words. A row so unlike those trained on that its z is
+                twice as large as this limit may wrap unseen.
+            ShapeProblem: naming the data party whose share has the wrong shape.
+        """
+        shape = (step.rows, self._numbers.outputs)
+        received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
+        self._turns.take("scores", step)
+        z = total([*received, *(self._correction(i, step) for i in self._parties)])
+        check_range(step, z, self._numbers.fz)
+        return encode_scores(decode(z, self._numbers.fz))
+
+    def _correction(self, i: int, step: Step) -> Words:
+        """U_i sum_j v_ij."""
+        block = (self._numbers.columns[i], self._numbers.outputs)
+        u = self._masks[i]("U", i, i, step, (step.rows, block[0]))
+        return correction(u, [self._masks[j]("V", i, j, step, block) for j in self._parties if j != i])
+
+
+def encode_scores(scores: Floats) -> Words:
+    """Scores, or one party's part of them where each owns its weights, as words of SCORE_BITS fractional bits.
+
+    Parts of all data parties add up to the scores; under a zero share (`linear.zero_share`) only all together do.
+
+    Raises:
+        RangeProblem: for nan, inf, and anything that reaches 2^46.
+    """
+    return encode(scores, SCORE_BITS)
+
+
+def decode_scores(words: Words) -> Floats:
+    """Scores from words of SCORE_BITS fractional bits: each party's part is rounded, by 2^-17 at most."""
+    return decode(words, SCORE_BITS)

@@ -1,0 +1,219 @@
+"""Decides which columns of a table are used and as what: id, label, number or category.
+
+It sees names and types, never a value: the settings decide, or the model that was trained, or else a column's type.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from schemas.settings import TableSettings
+from tables.problem import UnusableError, listed
+from tables.table import Kind
+from tables.values import is_text
+
+SETTINGS_WRONG = "is described wrongly in its owner's settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One feature.
+
+    Attributes:
+        name: as the source has it.
+        kind: what it is read as.
+        declared: whether the settings, or the model that is to score it, say so; else its type does.
+    """
+
+    name: str
+    kind: Kind
+    declared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is read of a table.
+
+    Attributes:
+        id: column of the ids.
+        label: column of the label, or None where none was asked for.
+        columns: the features in their order.
+        as_trained: whether a model asks for these columns, and not the settings.
+        unlike: how the table differs from the one that the model was trained on, as far as names and types tell.
+    """
+
+    id: str
+    label: str | None
+    columns: tuple[Column, ...]
+    as_trained: bool = False
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """All columns to read, each once."""
+        return list(
+            dict.fromkeys([self.id, *([self.label] if self.label else []), *(one.name for one in self.columns)])
+        )
+
+
+def choose(
+    schema: pa.Schema, settings: TableSettings, *, with_label: bool, expected: Mapping[str, Kind] | None = None
+) -> Chosen:
+    """The columns to read: those of the settings, or the `expected` ones that a model was trained on.
+
+    The label is never a feature, and may be missing where it is not asked for.
+
+    Raises:
+        UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
+    """
+    twice = [name for name, times in Counter(schema.names).items() if times > 1]
+    if twice:
+        raise UnusableError(
+            f"column {listed(twice)} stands there more than once",
+            "give every column a name of its own",
+            "has columns of the same name",
+        )
+    _must_exist("id", [settings.id], schema)
+    label = _label(schema, settings) if with_label else None
+    if expected is not None:
+        return _as_expected(schema, settings.id, label, expected)
+    return Chosen(settings.id, label, _with_kinds(schema, settings, _features(schema, settings)))
+
+
+def _as_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mapping[str, Kind]) -> Chosen:
+    columns, lacking, unlike = [], [], []
+    for name, kind in expected.items():
+        if name not in schema.names:
+            lacking.append(name)
+        elif _readable(schema.field(name).type, kind):
+            columns.append(Column(name, kind, declared=True))
+        else:
+            unlike.append(f"{name!r} was {kind} and holds {_content(schema.field(name).type)}")
+    lacks = [f"the table lacks {listed(lacking)}"] if lacking else []
+    return Chosen(id_, label, tuple(columns), as_trained=True, unlike=(*lacks, *unlike))
+
+
+def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
+    held_back = {settings.id, settings.label}
+    features = settings.columns
+    if features is None:
+        features = tuple(name for name in schema.names if name not in held_back)
+    for setting in ("columns", "numeric", "categorical"):
+        _must_exist(setting, getattr(settings, setting) or (), schema)
+    wrong = [name for name in features if name in held_back]
+    wrong += [name for name, times in Counter(features).items() if times > 1]
+    if wrong:
+        raise UnusableError(
+            f"`columns` names {listed(wrong)}, which is the id, the label or there already",
+            "list in `columns` each feature once, without id and label",
+            SETTINGS_WRONG,
+        )
+    for setting in ("numeric", "categorical"):
+        unused = [name for name in getattr(settings, setting) if name not in features]
+        if unused:
+            raise UnusableError(
+                f"`{setting}` names {listed(unused)}, which is not among the columns to use",
+                f"remove it from `{setting}` or add it to `columns`",
+                SETTINGS_WRONG,
+            )
+    if not features:
+        raise UnusableError("it has no column beside id and label", "add columns to train on", "has no columns")
+    return list(features)
+
+
+def _must_exist(setting: str, names: Iterable[str], schema: pa.Schema) -> None:
+    unknown = [name for name in names if name not in schema.names]
+    if unknown:
+        raise UnusableError(
+            f"`{setting}` names {listed(unknown)}, which the table does not have",
+            f"correct `{setting}` in the settings, or the table (a CSV file has commas, and names in its first line)",
+            "lacks a column that its owner's settings name",
+        )
+
+
+def _label(schema: pa.Schema, settings: TableSettings) -> str:
+    if settings.label is None:
+        raise UnusableError(
+            "the job wants a label from it and the settings name none",
+            "write `label = ...` into the table's settings",
+            "has no label",
+        )
+    if settings.label == settings.id:
+        raise UnusableError("`label` names the id column", "name the column to predict", "has no label")
+    if settings.label not in schema.names:
+        raise UnusableError(
+            f"`label` names {settings.label!r}, which the table does not have",
+            "correct `label` in the settings, or the table",
+            "has no label",
+        )
+    kind = schema.field(settings.label).type
+    if not _readable(kind, "numeric"):
+        raise UnusableError(
+            f"the label {settings.label!r} holds {_content(kind)}",
+            "give the label as a number",
+            "has no label to learn",
+        )
+    return settings.label
+
+
+# --- what a column is
+
+
+def _with_kinds(schema: pa.Schema, settings: TableSettings, features: list[str]) -> tuple[Column, ...]:
+    declared: dict[str, Kind] = dict.fromkeys(settings.numeric, "numeric")
+    declared |= dict.fromkeys(settings.categorical, "categorical")
+    kinds = {name: declared.get(name) or inferred(schema.field(name).type) for name in features}
+    unusable = [
+        f"column {name!r} holds {_content(schema.field(name).type)}"
+        for name, kind in kinds.items()
+        if kind is None or not _readable(schema.field(name).type, kind)
+    ]
+    if unusable:
+        raise UnusableError(
+            "; ".join(unusable),
+            "leave it out with `columns`, turn it into a number or text in the source (days since some date, say), or "
+            "list dates under `categorical` if each is a category",
+            "has columns that can't be used",
+        )
+    return tuple(Column(name, kind, name in declared) for name, kind in kinds.items() if kind is not None)
+
+
+def inferred(kind: pa.DataType) -> Kind | None:
+    """What a column of this type is unless something else is said; None for dates, times, binary and nested values."""
+    stored = _stored(kind)
+    if is_text(stored):
+        return "categorical"
+    return "numeric" if _is_number(stored) else None
+
+
+def _readable(kind: pa.DataType, wanted: Kind) -> bool:
+    """Whether values of this type can be such a column at all; of texts only their content tells."""
+    stored = _stored(kind)
+    if is_text(stored) or _is_number(stored):
+        return True
+    return wanted == "categorical" and pa.types.is_temporal(stored) and not pa.types.is_interval(stored)
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _stored(kind.value_type)
+    return _stored(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    is_number: bool = pa.types.is_primitive(kind) and not pa.types.is_temporal(kind)
+    return is_number or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+
+
+def _content(kind: pa.DataType) -> str:
+    """What values of a type are, in words of the table's owner."""
+    stored = _stored(kind)
+    if is_text(stored):
+        return "text"
+    if _is_number(stored):
+        return "numbers"
+    if pa.types.is_temporal(stored):
+        return "dates or times"
+    return "values inside values" if pa.types.is_nested(stored) else "binary data"

@@ -1,0 +1,68 @@
+"""Reads CSV and gzipped CSV as text, a megabyte at a time, and infers types from the first megabyte.
+
+It converts nothing: that a later line is no number is for the reader of the column to say, with its place.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+
+from tables.problem import UnusableError
+
+BLOCK = 2**20  # bytes, of which a line may fill one
+# One thread, so that a parse error can say on which line it stands.
+READ = csv.ReadOptions(use_threads=False, block_size=BLOCK)
+PARSE = csv.ParseOptions(newlines_in_values=True)
+RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+REMEDY = "give a comma-separated file in UTF-8 (gzipped for .csv.gz) with a line of column names"
+
+
+class CsvSource:
+    """A file of lines; see `tables.source.Source`."""
+
+    unit, first = "line", 2  # after the line of names
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _explained(), csv.open_csv(path, read_options=READ, parse_options=PARSE) as reader:
+            self.schema: pa.Schema = reader.schema
+            assert all(isinstance(name, str) for name in reader.schema.names)  # decoding here shows names not in UTF-8
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns as text, as it stands; nothing is taken for missing but a cell that is empty stays empty."""
+        text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
+        with (
+            _explained(),
+            csv.open_csv(self._path, read_options=READ, parse_options=PARSE, convert_options=text) as reader,
+        ):
+            yield from reader
+
+    def close(self) -> None:
+        """Nothing stays open between batches' readings."""
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UnusableError(_what(error), REMEDY, "can't be read") from None
+
+
+def _what(error: Exception) -> str:
+    """The library's own text may quote the table, so it is not passed on."""
+    text = str(error)
+    ragged = RAGGED.search(text)
+    if ragged:
+        return "line {} has not {} columns as those before but {}".format(*ragged.groups())
+    if isinstance(error, OSError):
+        return f"it can't be read: {error.strerror or 'the file is damaged or not what its name says'}"
+    if "Empty CSV" in text:
+        return "it is empty"
+    if "straddl" in text:
+        return "it has a line longer than a megabyte, or a quotation mark that is never closed"
+    return "it is not CSV in UTF-8"

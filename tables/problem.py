@@ -1,0 +1,78 @@
+"""What makes a party's table unusable, told twice: in full to its owner, and as a sentence to the others.
+
+No text here holds a value of the table; the sentence for the others holds no column, count, path or id either.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TableProblem(ValueError):
+    """A table that can't be used, and how to mend it.
+
+    Attributes:
+        what: what is wrong, for the party whose table it is: names columns, counts and line numbers, shows no values.
+        remedy: what that party can do about it.
+        public: what the other parties may read: names nothing but the table, as the job does.
+    """
+
+    def __init__(self, what: str, remedy: str, public: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what, self.remedy, self.public = what, remedy, public
+
+
+class UnusableError(ValueError):
+    """The same before anybody has said which table it is: `public` goes on after the table's name."""
+
+    def __init__(self, what: str, remedy: str, public: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what, self.remedy, self.public = what, remedy, public
+
+
+@contextmanager
+def problems_of(name: str, place: str) -> Iterator[None]:
+    """Turn `UnusableError` into the `TableProblem` of the table `name`, which its owner finds at `place`."""
+    try:
+        yield
+    except UnusableError as found:
+        what = f"table {name!r} ({place}): {found.what}"
+        raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}") from None
+
+
+class Tally:
+    """How many rows are wrong in one way and where the first of them are, counted over batches.
+
+    Args:
+        unit: what one row is called where its owner looks it up: "line" of a file, "row" of an answer.
+        first: the number of the first row there.
+    """
+
+    SHOWN = 3
+
+    def __init__(self, unit: str, first: int) -> None:
+        self.unit, self.first = unit, first
+        self.count = 0
+        self._shown: list[int] = []
+
+    def add(self, wrong: NDArray[np.bool_], start: int) -> None:
+        """Count the rows of a batch marked True; its first row is number `start` of the table, from 0."""
+        rows = np.flatnonzero(wrong)
+        self.count += len(rows)
+        self._shown += (start + rows[: self.SHOWN - len(self._shown)]).tolist()
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def of(self, what: str) -> str:
+        """Such as "4 values missing (line 2, 3, 7, ...)"."""
+        first = ", ".join(str(self.first + row) for row in self._shown)
+        more = ", ..." * (self.count > len(self._shown))
+        return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self.unit} {first}{more})"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Column names for an error text of the table's owner."""
+    return ", ".join(repr(name) for name in names)

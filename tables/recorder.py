@@ -1,0 +1,151 @@
+"""Takes the batches of a source as they come, checks every value, and writes the features into an Arrow file.
+
+It keeps ids and labels and of everything else one batch; what is wrong is counted to the end and then told at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tables.columns import Chosen, Column
+from tables.ids import IdColumn
+from tables.problem import Tally, UnusableError
+from tables.source import Source
+from tables.table import Numbers
+from tables.values import as_numbers, as_texts
+
+SHOWN = 5  # columns that one error names with counts and lines
+
+
+class Recorder:
+    """One pass over one table.
+
+    Args:
+        source: opened, and not read yet.
+        chosen: which of its columns are what.
+        missing: what becomes of features that are not there; labels always are.
+    """
+
+    def __init__(self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"]) -> None:
+        self._source, self._chosen, self._refuses_missing = source, chosen, missing == "refuse"
+        label = [Column(chosen.label, "numeric", declared=True)] if chosen.label is not None else []
+        self._all = [*chosen.columns, *label]
+        self._schema = pa.schema(
+            [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
+        )
+        # NUMERIC of PostgreSQL is declared a decimal and comes as text.
+        decimal = pa.types.is_decimal(source.schema.field(chosen.id).type)
+        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=decimal)
+        self._label: list[Numbers] = []
+        self._rows = 0
+        self._wrong, self._infinite, self._missing = (
+            {one.name: Tally(source.unit, source.first) for one in self._all} for _ in range(3)
+        )
+
+    def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None]:
+        """Read everything, write the features to `target`, and return ids and label.
+
+        Raises:
+            UnusableError: the table can't be used; what was written is worth nothing.
+            OSError: `target` can't be written.
+        """
+        with pa.ipc.new_file(target, self._schema) as writer:
+            for batch in self._source.batches(self._chosen.names):
+                writer.write_batch(self._read(batch))
+        if self._rows == 0:
+            raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
+        self._check_likeness()
+        ids = self._ids.finish()
+        self._check_values()
+        return ids, np.concatenate(self._label) if self._chosen.label is not None else None
+
+    def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The features of a batch as they are written."""
+        with _told_as_utf8(self._chosen.id):
+            self._ids.add(batch.column(self._chosen.id))
+        values = {one.name: self._values(one, batch.column(one.name)) for one in self._all}
+        if self._chosen.label is not None:
+            self._label.append(values[self._chosen.label].to_numpy(zero_copy_only=False))
+        self._rows += batch.num_rows
+        return pa.RecordBatch.from_arrays([values[name] for name in self._schema.names], schema=self._schema)
+
+    def _values(self, column: Column, values: pa.Array) -> pa.Array:
+        with _told_as_utf8(column.name):
+            if column.kind == "categorical":
+                read, wrong = as_texts(values), np.zeros(len(values), np.bool_)
+            else:
+                read, wrong = as_numbers(values)
+                self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
+        self._wrong[column.name].add(wrong, self._rows)
+        self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
+        return read
+
+    # --- what was found
+
+    def _check_likeness(self) -> None:
+        """At prediction: all ways at once in which the table differs from the one in training."""
+        if not self._chosen.as_trained:
+            return
+        texts = [
+            f"{name!r} was numeric and holds text: {tally.of('other than numbers')}"
+            for name, tally in self._found(self._wrong, self._chosen.columns).items()
+        ]
+        if self._chosen.unlike or texts:
+            raise UnusableError(
+                "; ".join([*self._chosen.unlike, *texts]),
+                "give a table with the columns that the model was trained on; others in it do no harm",
+                "has other columns than the model was trained on",
+            )
+
+    def _check_values(self) -> None:
+        wrong = self._found(self._wrong, self._all)
+        if wrong:
+            raise UnusableError(
+                _told(wrong, "should be numeric and has", "other than numbers"),
+                "correct these values" + ", or list the column under `categorical`" * (self._chosen.label not in wrong),
+                "has text in a numeric column",
+            )
+        infinite = self._found(self._infinite, self._all)
+        if infinite:
+            raise UnusableError(
+                _told(infinite, "has", "not finite"),
+                "replace these by finite numbers, or by nothing for missing, or leave the rows out",
+                "has values that are not finite",
+            )
+        required = [one for one in self._all if self._refuses_missing or one.name == self._chosen.label]
+        missing = self._found(self._missing, required)
+        if missing:
+            raise UnusableError(
+                _told(missing, "has", "missing"), "fill these in or leave the rows out", "has missing values"
+            )
+
+    @staticmethod
+    def _found(tallies: Mapping[str, Tally], columns: Iterable[Column]) -> dict[str, Tally]:
+        return {one.name: tallies[one.name] for one in columns if tallies[one.name]}
+
+
+def _told(found: Mapping[str, Tally], verb: str, what: str) -> str:
+    told = [f"column {name!r} {verb} {tally.of(what)}" for name, tally in list(found.items())[:SHOWN]]
+    more = [f"so have {len(found) - SHOWN} more columns"] if len(found) > SHOWN else []
+    return "; ".join([*told, *more])
+
+
+def _true(mask: pa.Array) -> NDArray[np.bool_]:
+    """A mask of Arrow's, with null for what is not so."""
+    array: NDArray[np.bool_] = pc.fill_null(mask, fill_value=False).to_numpy(zero_copy_only=False)
+    return array
+
+
+@contextmanager
+def _told_as_utf8(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeError:
+        raise UnusableError(
+            f"column {name!r} holds text that is not UTF-8", "convert the table to UTF-8", "can't be read"
+        ) from None

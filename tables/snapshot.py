@@ -1,0 +1,180 @@
+"""One table as it was at one moment, checked, in a file of the party's own that a job reads as often as it likes.
+
+The source is read once, so a file that changes or a query that answers otherwise later can't harm a running job. What
+is kept is for its owner alone: the file is readable for nobody else, and goes when the snapshot is closed.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas.settings import TableSettings
+from tables.columns import Chosen, Column, choose
+from tables.problem import problems_of
+from tables.recorder import Recorder
+from tables.source import open_source
+from tables.table import Kind, Numbers, Table
+
+BATCH = 2**16  # rows
+MOST_DISTINCT = 10_000  # categories that a description counts
+
+
+def take_snapshot(
+    name: str,
+    settings: TableSettings,
+    folder: Path,
+    *,
+    with_label: bool,
+    login: tuple[str, str] | None = None,
+    expected: Mapping[str, Kind] | None = None,
+) -> "Snapshot":
+    """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
+
+    Takes memory for ids and label and one batch; on the disk 8 bytes for each number and its length for each text.
+
+    Args:
+        name: of the table.
+        settings: what it is and which columns to use.
+        folder: of the party's own; made if it is not there, for its owner only.
+        with_label: whether to read the label, which otherwise may be missing.
+        login: user name and password of a database.
+        expected: the features that a model was trained on, in their order, instead of those of the settings.
+
+    Raises:
+        TableProblem: the table can't be used; nothing of it was kept.
+        OSError: `folder` can't be written; nothing was kept.
+    """
+    place = settings.database or str(settings.path)
+    with problems_of(name, place), closing(open_source(settings, login)) as source:
+        chosen = choose(source.schema, settings, with_label=with_label, expected=expected)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as target:
+                ids, label = Recorder(source, chosen, settings.missing).record(target)
+            return Snapshot(name, Path(path), chosen, ids, label)
+        except BaseException:
+            Path(path).unlink()
+            raise
+
+
+class Snapshot:
+    """A checked table; leave the `with` block or call `close`, and its file is gone.
+
+    Attributes:
+        name: as the settings list it.
+        chosen: which columns were read as what.
+        ids: by the rule of `tables.ids`, none null, none twice.
+        label: rows finite float64 values, or None where it was not asked for.
+    """
+
+    def __init__(self, name: str, path: Path, chosen: Chosen, ids: pa.LargeStringArray, label: Numbers | None) -> None:
+        self.name, self.chosen, self.ids, self.label = name, chosen, ids, label
+        self._path = path
+        self._file = pa.memory_map(str(path))
+        self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.ids)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The features in their order."""
+        return self.chosen.columns
+
+    @property
+    def table(self) -> pa.Table:
+        """The features as they are on the disk: float64 and large_string, null where missing.
+
+        Raises:
+            ValueError: the snapshot is closed.
+        """
+        if self._table is None:
+            raise ValueError("the snapshot is closed")
+        return self._table
+
+    def batches(self, rows: NDArray[np.bool_] | None = None, size: int = BATCH) -> Iterator[Table]:
+        """The rows in the order of the source, `size` in each batch but the last; as often as one likes.
+
+        Args:
+            rows: marks those to read, one bool for each row of the table; all by default.
+            size: rows of a batch.
+
+        Raises:
+            ValueError: `rows` has another length than the table.
+        """
+        if rows is None:
+            for start in range(0, self.rows, size):
+                yield self._batch(self.table.slice(start, size))
+            return
+        if rows.shape != (self.rows,):
+            raise ValueError(f"{rows.shape} marks for {self.rows} rows")
+        marked = np.flatnonzero(rows)
+        for start in range(0, len(marked), size):
+            first, last = marked[start], marked[min(start + size, len(marked)) - 1]
+            window = self.table.slice(first, last - first + 1)
+            yield self._batch(window.filter(pa.array(rows[first : last + 1])))
+
+    def _batch(self, table: pa.Table) -> Table:
+        arrays = {one.name: table[one.name].to_numpy() for one in self.columns}
+        by_kind = {
+            kind: {one.name: arrays[one.name] for one in self.columns if one.kind == kind}
+            for kind in ("numeric", "categorical")
+        }
+        return Table(self.name, table.num_rows, tuple(arrays), by_kind["numeric"], by_kind["categorical"])
+
+    def close(self) -> None:
+        """Remove the file; batches that were read stay as they are. May be called again."""
+        self._table = None
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.name!r}: {self.rows} rows, {len(self.columns)} features)"
+
+
+def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """One entry for each column, for its owner: what it was taken for and what little is quickly said about it.
+
+    Keys: `column`; `kind` (id, label, numeric, categorical); `declared`, whether settings or model say so; `missing`
+    values; and `mean` of numbers, None where all are missing, or `distinct` ids or categories, None above
+    MOST_DISTINCT categories.
+    """
+    chosen = snapshot.chosen
+    rows = [_entry(chosen.id, "id", declared=True, distinct=snapshot.rows)]
+    if snapshot.label is not None:
+        rows.append(_entry(str(chosen.label), "label", declared=True, mean=float(snapshot.label.mean())))
+    for one in snapshot.columns:
+        values = snapshot.table[one.name]
+        found = {"mean": pc.mean(values).as_py()} if one.kind == "numeric" else {"distinct": _distinct(values)}
+        rows.append(_entry(one.name, one.kind, declared=one.declared, missing=values.null_count, **found))
+    return rows
+
+
+def _entry(column: str, kind: str, *, declared: bool, missing: int = 0, **found: float | None) -> dict[str, Any]:
+    return {"column": column, "kind": kind, "declared": declared, "missing": missing, **found}
+
+
+def _distinct(values: pa.ChunkedArray) -> int | None:
+    found = pa.array([], pa.large_string())
+    for chunk in values.chunks:
+        found = pc.unique(pa.chunked_array([found, chunk.drop_null()]))
+        if len(found) > MOST_DISTINCT:
+            return None
+    return len(found)
