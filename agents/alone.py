@@ -19,10 +19,10 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
 
     Held-out rows are scored as they were under the joint model.
     """
-    every = role.own.view(np.ones(len(role.own.rows), np.bool_))
-    if every.shape[0] * every.shape[1] > MOST_WORDS or role.labels is None or context.history.labels is None:
+    words = role.own.words
+    if words.shape[0] * words.shape[1] > MOST_WORDS or role.labels is None or context.history.labels is None:
         return {}
-    x = decode(every.take(np.arange(every.shape[0])), context.ready_plan.fx)
+    x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
     y, held_out, job = role.labels[:, 0], role.held_out, context.training
     y = y + 0.5 if job.model == "logistic" else y
     fitted = baselines.sgd(x[~held_out], y[~held_out], job.training, model=job.model)

@@ -83,6 +83,7 @@ class Agent:
             BrokerError: another agent of this party runs, or the broker refuses.
         """
         logs.of_party(self.me)
+        self.settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as self._tasks:
             running = self._recall()
             queue = topology.standing_queue(self.me, self.settings.partners)

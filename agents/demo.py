@@ -78,8 +78,8 @@ def compare(simulation: Simulation) -> dict[str, float]:
     held_out, y = label.held_out, label.labels[:, 0] + 0.5
     x = {}
     for party, role in roles.items():
-        every = role.own.view(np.ones(len(role.own.rows), np.bool_))
-        x[party] = decode(every.take(np.arange(every.shape[0])), role.context.ready_plan.fx)
+        words = role.own.words
+        x[party] = decode(words.take(np.arange(words.shape[0])), role.context.ready_plan.fx)
     alone = baselines.compare(
         {party: columns[~held_out] for party, columns in x.items()},
         {party: columns[held_out] for party, columns in x.items()},

@@ -45,6 +45,7 @@ class OwnRows:
         self._context = context
         self._secrets: Secrets | None = None
         self._store: FeatureStore | None = None
+        self._words: FeatureView | None = None
         self.snapshot: Snapshot | None = None
         self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
 
@@ -131,13 +132,19 @@ class OwnRows:
         self._store = store
         for batch in self.table.batches(wanted):
             store.append(features(encoding.apply(batch), norm, fx))
+        place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
+        place[np.argsort(self.rows)] = np.arange(len(self.rows))
+        self._words = store.select(place)
+
+    @property
+    def words(self) -> FeatureView:
+        """The words of all common rows, in the common order; readable after `close`."""
+        assert self._words is not None
+        return self._words
 
     def view(self, chosen: NDArray[np.bool_]) -> FeatureView:
         """The words of these of the common rows, in the common order."""
-        assert self._store is not None
-        place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
-        place[np.argsort(self.rows)] = np.arange(len(self.rows))
-        return self._store.select(place[chosen])
+        return FeatureView(self.words.kept, self.words.index[chosen])
 
     def marked(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The table's rows that these of the common rows are."""

@@ -162,7 +162,7 @@ class PredictionRole:
 
     async def _shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
-        rows = self._own.view(np.ones(len(self._own.rows), np.bool_))
+        rows = self._own.words
         order = Order(self._key, rows.shape[0], "scoring")
         scorer = Scorer(
             context.number(context.me),

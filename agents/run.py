@@ -133,9 +133,10 @@ class JobRun:
                 work = tasks.create_task(self._work())
                 over = await asyncio.shield(self._over)
                 work.cancel()
-                await self._settle(over)
+                state = await self._settle(over)
                 for task in helpers:
                     task.cancel()
+            await self._finish(state)
         except asyncio.CancelledError:
             patience = 0.0  # the whole agent ends; its next life clears what is left
             raise
@@ -257,27 +258,33 @@ class JobRun:
 
     # --- how it ends
 
-    async def _settle(self, ending: Ending) -> None:
+    async def _settle(self, ending: Ending) -> State:
+        """Tell the others; the state that the job ends in."""
         if isinstance(ending, Path):
             ending = self._kept(ending)
         match ending:
             case JobProblem() | Late() | Told():
                 self.failure = await self._judge(ending)
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
-                self._enter(State.FAILED)
+                return State.FAILED
             case Cancelled():
                 # Who was told passes it on, but whoever ended the job sees to it that it arrives.
                 await self._tell(Cancel(), required=ending.here)
                 await self._drain("verdict")
-                self._enter(State.CANCELLED)
+                return State.CANCELLED
             case Superseded():
                 self._log.info("another run of this job has precedence")
-                self._enter(State.CANCELLED)
+                return State.CANCELLED
             case folder:
                 self._note_kept(folder)
                 await self._drain("release")
-                self.report = await self._write_report()
-                self._enter(State.DONE)
+                return State.DONE
+
+    async def _finish(self, state: State) -> None:
+        """Nobody waits for this party any more."""
+        if state == State.DONE:
+            self.report = await self._write_report()
+        self._enter(state)
 
     def _kept(self, folder: Path) -> Path | JobProblem:
         """The folder's lasting place: only here is it certain that the job comes to its good end."""
