@@ -21,7 +21,7 @@ from tables.digest import ids_digest
 from tables.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
 from tables.ids import describe_ids
 from tables.intersection import Answer, Disordered, Merger, Wanted, common, unpack
-from tables.pseudonyms import HASH, Flags, Hashes, Ids, Repeated, Rows, as_hashes, ascending, pseudonyms
+from tables.pseudonyms import HASH, Flags, Hashes, Repeated, Rows, as_hashes, ascending, pseudonyms
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ ELEMENTS = 2**14  # in a chunk, 512 KiB: a second or two of work
 PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a job that ends may have to wait for
 
 
-async def align(context: JobContext, key: bytes, ids: Ids) -> Rows:
+async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> Rows:
     """The rows of this party's table that all data parties have, in an order that is the same at all of them.
 
     Args:
@@ -43,6 +43,7 @@ async def align(context: JobContext, key: bytes, ids: Ids) -> Rows:
         JobProblem: there are too few, the parties do not find the same, or a party does not keep to the protocol.
         Overdue: a party did not answer in time.
     """
+    ids = await context.compute(_whole, ids)
     match context.description.alignment:
         case "helper":
             rows = await _through_helper(context, key, ids)
@@ -84,7 +85,7 @@ async def _merged(context: JobContext, merger: Merger, wanted: Wanted) -> list[A
 # --- through the helper
 
 
-async def _through_helper(context: JobContext, key: bytes, ids: Ids) -> Rows:
+async def _through_helper(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
     hashes = await _pseudonyms(context, derived(key, "pseudonyms"), ids)
     order = await context.compute(ascending, hashes)
     present = np.zeros(len(order), np.bool_)
@@ -97,7 +98,7 @@ async def _through_helper(context: JobContext, key: bytes, ids: Ids) -> Rows:
     return order[present]
 
 
-async def _pseudonyms(context: JobContext, key: bytes, ids: Ids) -> Hashes:
+async def _pseudonyms(context: JobContext, key: bytes, ids: pa.Array) -> Hashes:
     """Slice by slice, so that a job that ends need not wait for all of them."""
     hashes = np.empty(len(ids), HASH)
     for part in _chunks(len(ids), CHUNK):
@@ -122,13 +123,11 @@ async def _presence(context: JobContext, number: int, count: int) -> Flags:
 # --- between two data parties alone
 
 
-async def _between_two(context: JobContext, key: bytes, ids: Ids) -> Rows:
+async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
     pool = ThreadPoolExecutor(_processors(), thread_name_prefix=f"elements {context.job.id}")
     try:
         order = await context.compute(secret_order, len(ids))
-        exchange = _Exchange(
-            context, Blinding(derived(key, "elements")), await context.compute(_whole, ids), order, pool
-        )
+        exchange = _Exchange(context, Blinding(derived(key, "elements")), ids, order, pool)
         mine, theirs = await exchange.run()
         return order[await exchange.compare(mine, theirs)]
     finally:
@@ -205,11 +204,6 @@ class _Exchange:
         return b"".join(await asyncio.gather(*(loop.run_in_executor(self._pool, function, piece) for piece in pieces)))
 
 
-def _whole(ids: Ids) -> pa.Array:
-    """In one piece, from which rows in any order are quickly taken."""
-    return ids.cast(pa.large_string()).combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-
-
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -217,7 +211,7 @@ def _processors() -> int:
 # --- whether all found the same, and enough
 
 
-async def _compare(context: JobContext, key: bytes, ids: Ids, rows: Rows) -> None:
+async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -> None:
     digest = await context.compute(ids_digest, derived(key, "rows"), ids, rows)
     mine, deadline = AlignedRows(rows=len(rows), ids=digest), context.deadline("alignment")
     await context.mailbox.send(mine, context.partners, deadline)
@@ -254,7 +248,7 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
     )
 
 
-async def _check_enough(context: JobContext, ids: Ids, count: int) -> None:
+async def _check_enough(context: JobContext, ids: pa.Array, count: int) -> None:
     name = "min_scored_rows" if context.description.kind == "prediction" else "min_rows"
     least: int = getattr(context.settings.limits, name)
     if count >= least:
@@ -277,6 +271,11 @@ def _malformed(context: JobContext, party: str, model: type[Message], what: str)
         f"{party} sent {context.me} a message that is not valid ({model.kind}): {what}; do both agents run the same "
         f"version?",
     )
+
+
+def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """In one piece, from which rows in any order are quickly taken."""
+    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
 
 
 def _chunks(count: int, size: int) -> list[slice]:

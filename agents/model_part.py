@@ -81,10 +81,10 @@ class ModelPart(Strict):
     @property
     def norm(self) -> float:
         """The public norm that this party's rows are clipped at."""
-        norms = self.plan["norms"]
-        assert isinstance(norms, list)
-        norm = norms[self.parties.index(self.party)]
-        assert isinstance(norm, float)
+        norms = self.plan.get("norms")
+        norm = norms[self.parties.index(self.party)] if isinstance(norms, list) else None
+        if not isinstance(norm, float):
+            raise ModelPartProblem("the manifest's plan has no norms; restore it from a copy")
         return norm
 
     @property

@@ -114,7 +114,7 @@ class Activation:
     name: str
     phi: Callable[[Floats], Floats]  # what the helper applies to the score
     odd: bool  # phi(-z) == -phi(z) to the last bit: then secret signs apply
-    even: Callable[[Floats], Floats]  # the same for z and -z to the last bit, and grows with |z|
+    even: Callable[[Floats], Floats]  # the same for z and -z to the last bit; grows with |z|
     label_part: Callable[[Floats], Floats]
     label_bits: int  # fractional bits that a centred label needs in the loss, or may have
     most_label: float  # no centred label is larger

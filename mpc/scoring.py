@@ -185,7 +185,7 @@ class ScoringHelper:
         self._turns = Turns(0)
 
     def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all shares of z.
+        """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all its shares.
 
         Raises:
             Diverged: if a raw z is outside the safe half of the words. A row so unlike those trained on that its z is

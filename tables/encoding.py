@@ -4,7 +4,7 @@ It is fitted on training rows only, never sees another party's columns, and trav
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,10 +14,8 @@ from tables.categorical import CategoricalColumn, CategoricalFit
 from tables.moments import CLIP, Floats
 from tables.numeric import NumericColumn, NumericFit
 from tables.problem import TableProblem
-from tables.table import Table
+from tables.table import Kind, Table
 from tables.whitening import Whitening, fit_whitening
-
-Kind = Literal["numeric", "categorical"]
 
 
 class Encoding(Strict):

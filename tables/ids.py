@@ -110,7 +110,7 @@ def _repeats(ids: pa.Array) -> NDArray[np.bool_]:
 FORMS = {
     r"^[0-9]+$": "of digits only",
     r"^-?[0-9]+\.[0-9]+$": "of digits with a decimal point",
-    r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$": "UUIDs",
+    r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$": "written as UUIDs",
     r"^\pL+$": "of letters only",
     r"^[\pL0-9]+$": "of letters and digits",
     r"": "of other forms",
@@ -135,4 +135,5 @@ def describe_ids(ids: pa.Array | pa.ChunkedArray) -> str:
     if zeros:
         said.insert(1, f"{zeros:,} of them with leading zeros")
     shortest, longest = pc.min_max(pc.utf8_length(ids)).as_py().values()
-    return f"{', '.join(said)}, {shortest if shortest == longest else f'{shortest} to {longest}'} characters long"
+    length = f"{shortest} to {longest}" if shortest < longest else f"{longest}"
+    return f"{', '.join(said)}, {length} character{'s' * (longest > 1)} long"

@@ -4,7 +4,6 @@ It sees a party's own ids and a key in which the helper has no part; nothing of 
 """
 
 import hashlib
-from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 HASH = np.dtype("S16")  # 128 bits; numpy sorts and compares it as bytes, and as fast as a word
 SLICE = 2**16  # hashes gathered at a time: a copy of all of them would cost a third of a party's memory
 
-Ids: TypeAlias = pa.Array | pa.ChunkedArray
 Hashes = NDArray[np.bytes_]  # of dtype HASH; an element taken out alone loses its trailing zeros, so work on slices
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64]
@@ -23,7 +21,7 @@ class Repeated(ValueError):
     """A hash stands twice where each may stand once. The text holds none of them."""
 
 
-def pseudonyms(key: bytes, ids: Ids) -> Hashes:
+def pseudonyms(key: bytes, ids: pa.Array) -> Hashes:
     """Keyed BLAKE2b (the MAC of RFC 7693) of each id as UTF-8, 128 bits, in the order of the ids.
 
     As strong as an HMAC and nearly three times as fast: BLAKE2 takes its key into the hash, where HMAC hashes twice.

@@ -45,6 +45,14 @@ STATES = {
     "42703": "the query names a column that the database does not have",
     "42P01": "the query names a table that the database does not have",
 }
+SQLITE_WORDS = {
+    "no such column": STATES["42703"],
+    "no such table": STATES["42P01"],
+    "syntax error": STATES["42601"],
+    "readonly database": CLASSES["25"],
+    "not a database": "the file is no SQLite database",
+    "database is locked": "another program keeps the file locked",
+}
 
 
 class _Answer:
@@ -114,7 +122,7 @@ def _with_login(url: str, login: tuple[str, str] | None) -> str:
     if login is not None:
         user, password = (quote(text, safe="") for text in login)
         host = f"{user}:{password}@{parts.netloc.rpartition('@')[2]}"
-    query = urlencode(TIMEOUTS | dict(parse_qsl(parts.query)), quote_via=quote)
+    query = urlencode(TIMEOUTS | dict(parse_qsl(parts.query, keep_blank_values=True)), quote_via=quote)
     return urlunsplit((parts.scheme, host, parts.path, query, ""))
 
 
@@ -161,8 +169,14 @@ def _refused(error: Exception, names: Sequence[str]) -> UnusableError:
             "has a column of mixed types",
         )
     state: str | None = getattr(error, "sqlstate", None)
-    what = "the database did not answer the query" if state is None else _meaning(state)
+    what = _meaning_of_words(str(error)) if state is None else _meaning(state)
     return UnusableError(what, "try `query` with the database's own shell, and correct it there", "can't be read")
+
+
+def _meaning_of_words(text: str) -> str:
+    # SQLite has no SQLSTATE; its words are always English.
+    said = [sentence for words, sentence in SQLITE_WORDS.items() if words in text]
+    return said[0] if said else "the query failed, or the database stopped answering"
 
 
 def _meaning(state: str) -> str:

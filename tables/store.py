@@ -86,7 +86,7 @@ class FeatureStore:
         if len(words) == 0:
             return
         signed = words.view(np.int64)
-        narrow = signed.astype(KEPT, order="C")
+        narrow = signed.astype(KEPT)
         if not np.array_equal(narrow, signed):
             raise ValueError("a word of a feature needs more than 32 bits, which the plan's fixed point rules out")
         self._write(memoryview(narrow.tobytes()))

@@ -48,11 +48,12 @@ class Whitening(Strict):
         bound = np.frexp(max(clip, 1.0))[1]
         bounds = np.frexp(np.abs(directions).max(axis=1))[1]
         factors = [part.T for part in _slices(directions, bounds[:, None])]
+        units = np.ldexp(1.0, bound + bounds)
         whitened = np.empty((len(encoded), len(directions)))
         for start in range(0, len(encoded), BLOCK):
             rows = slice(start, start + BLOCK)
             product = _exact_product(_slices(encoded[rows], bound), factors)
-            whitened[rows] = np.clip(np.ldexp(product, bound + bounds) - offset, -clip, clip)
+            whitened[rows] = np.clip(product * units - offset, -clip, clip)
         return whitened
 
     def unwhitened(self, weights: Floats) -> tuple[Floats, float]:
@@ -107,9 +108,9 @@ def _same_sign(directions: Floats) -> Floats:
 
 def _slices(values: Floats, bound: Floats | int) -> tuple[Floats, Floats]:
     """Integers high, low up to 2^SLICE such that values, below 2^bound, are (high + low 2^-SLICE) 2^(bound - SLICE)."""
-    scaled = np.ldexp(values, SLICE - bound)
+    scaled = values * np.ldexp(1.0, SLICE - bound)
     high = np.rint(scaled)
-    return high, np.rint(np.ldexp(scaled - high, SLICE))
+    return high, np.rint((scaled - high) * 2.0**SLICE)
 
 
 def _exact_product(left: tuple[Floats, Floats], right: list[Floats]) -> Floats:
@@ -119,7 +120,5 @@ def _exact_product(left: tuple[Floats, Floats], right: list[Floats]) -> Floats:
     Of slices every sum is a whole number below 2^53, hence exact in any order.
     """
     (high, low), (right_high, right_low) = left, right
-    middle = high @ right_low + low @ right_high
-    return (
-        np.ldexp(high @ right_high, -2 * SLICE) + np.ldexp(middle, -3 * SLICE) + np.ldexp(low @ right_low, -4 * SLICE)
-    )
+    products = high @ right_high, high @ right_low + low @ right_high, low @ right_low
+    return sum((product * 2.0 ** (-SLICE * (2 + place)) for place, product in enumerate(products)), start=np.zeros(1))

@@ -123,7 +123,8 @@ class Alignment:
             await help_align(context)
             return
         ids = list(self.tables[context.me])
-        rows = await align(context, self.key, pa.chunked_array([ids[:3], ids[3:]], pa.string()))
+        in_two = pa.chunked_array([ids[:3], ids[3:]], pa.large_string())
+        rows = await align(context, self.key, in_two if context.leads else pa.array(ids, pa.large_string()))
         assert rows.dtype == "int64"
         self.rows[context.me] = rows.tolist()
 
@@ -424,9 +425,27 @@ def test_elements_are_raised_in_several_threads_that_end_with_the_alignment(name
         assert not thread.is_alive()
 
 
+def test_after_an_invalid_element_no_more_are_raised():
+    """The job has ended; the processors are for others."""
+    raised = []
+    original = Blinding.blind_again
+
+    def noted(self: Blinding, elements: bytes) -> bytes:
+        raised.append(elements)
+        return original(self, elements)
+
+    change = swapped(CARD, BlindedIds, lambda m: {"elements": bytes(32) + m.elements[32:]})
+    tables: Tables = {BANK: [], CARD: people(*range(2000))}
+    with patch.object(Blinding, "blind_again", noted), patch.object(alignment, "PIECE", 1):
+        assert refused(tables, mode="ecdh", change=change, hostile=CARD).culprit == CARD
+        for thread in threading.enumerate():
+            if thread.name.startswith("elements"):
+                thread.join(5)
+    assert len(raised) < 1000
+
+
 async def test_an_alignment_that_is_cancelled_leaves_no_thread_behind():
     """Whatever was still to be raised is not."""
-    before = set(threading.enumerate())
     begun = asyncio.Event()
 
     def look(_address: Address, message: Message) -> Message:
@@ -440,9 +459,10 @@ async def test_an_alignment_that_is_cancelled_leaves_no_thread_behind():
         task.cancel()
         await asyncio.wait([task])
     assert task.cancelled()
-    for thread in set(threading.enumerate()) - before:
-        await asyncio.to_thread(thread.join, 5) if not thread.name.startswith("asyncio") else None
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("elements")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("elements"):
+            await asyncio.to_thread(thread.join, 5)
+            assert not thread.is_alive()
 
 
 # --- what goes wrong

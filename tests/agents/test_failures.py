@@ -9,7 +9,7 @@ import pytest
 
 from schemas.address import Address
 from schemas.codec import encode
-from schemas.messages import Accept, MaskedInputs, Message, OrderContribution, Ready, Start
+from schemas.messages import Accept, MaskedInputs, Message, OrderContribution, Ready, Terms
 from schemas.settings import Limits, TableSettings
 from tests.agents.scenes import (
     BANK,
@@ -266,8 +266,8 @@ async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_ano
 GARBAGE = {
     "no msgpack": b"\xc1\xff\x00garbage",
     "another shape": encode(Accept(version=1))[:-3],
-    "another version": encode(Accept(version=1)).replace(b"\x94\x01", b"\x94\x63", 1),
-    "another kind": encode(Ready(rows=1, columns=1)),
+    "another version": encode(Accept(version=1)).replace(b"\x94\x02", b"\x94\x63", 1),
+    "another kind": encode(Ready()),
     "a text for a number": encode(Accept(version=1))[:-1] + b"\xa1x",
 }
 
@@ -357,15 +357,15 @@ async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callab
         assert "shape" in off(ended, "message.shape", CARD)
 
 
-async def test_a_start_with_other_numbers_is_noticed(tmp_path: Path) -> None:
+async def test_terms_with_other_numbers_are_noticed(tmp_path: Path) -> None:
     """The label party leads, but each party makes the plan for itself."""
 
     def other(message: Message) -> Message:
-        assert isinstance(message, Start)
+        assert isinstance(message, Terms)
         return message.model_copy(update={"rows": message.rows - 1})
 
     async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(BANK, Start, other)
+        stage.tap = replacing(BANK, Terms, other)
         ended = await stage.run(job())
-        off(ended, "job.start", BANK)
+        off(ended, "job.terms", BANK)
         nothing_left(stage)

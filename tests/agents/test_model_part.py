@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 
 from agents import model_part
 from agents.model_part import MANIFEST, ModelPart, ModelPartProblem, load, partial_scores, save
-from tables.encoding import Encoding, LabelScaling
-from tables.source import Table, TableProblem
+from mpc.fixed import clip_rows
+from tables.encoding import Encoding
+from tables.label import LabelScaling
+from tables.problem import TableProblem
+from tables.table import Table
 
 TABLE = Table(
     name="customers",
-    ids=["1", "2", "3"],
+    rows=3,
     columns=("age", "sex"),
     numeric={"age": np.array([20.0, 40.0, 60.0])},
     categorical={"sex": np.array(["f", "m", "f"], dtype=np.object_)},
 )
-ENCODING = Encoding.fit(TABLE)
+ENCODING = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
 
 
 def part(**changes) -> ModelPart:
@@ -34,11 +37,13 @@ def part(**changes) -> ModelPart:
         "model": "logistic",
         "party": "bank",
         "label_party": "bank",
+        "parties": ("bank", "card"),
         "release": "owners",
         "encoding": ENCODING,
         "columns": tuple(ENCODING.names),
-        "plan": {"fx": 13, "f": 26, "norms": [34.330302779823356], "request": {"l2": 0.1, "batch": 512}},
+        "plan": {"fx": 13, "f": 26, "norms": [27.712812921102035, 32.0], "request": {"l2": 0.1, "batch": 512}},
         "steps": 376,
+        "alpha": 0.75,
         "intercept_holder": "bank",
         "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
         "tercet": "0.1.0",
@@ -114,7 +119,10 @@ def test_partial_scores_are_encoded_columns_times_weights_and_the_holders_interc
     assert partial_scores(part(), owned(), TABLE).tolist() == (expected + 0.25).tolist()
     elsewhere = part(intercept_holder="card", label_party="card")
     assert partial_scores(elsewhere, owned(), TABLE).tolist() == expected.tolist()
-    other = Table(name="t", ids=["1"], columns=("age",), numeric={"age": np.ones(1)}, categorical={})
+    short = part(intercept_holder="card", plan={"norms": [1.0, 32.0]})  # rows are as long as in training at most
+    clipped = clip_rows(ENCODING.apply(TABLE), 1.0) @ np.array([0.5, -1.0, 2.0])
+    assert partial_scores(short, owned(), TABLE) == pytest.approx(clipped)
+    other = Table(name="t", rows=1, columns=("age",), numeric={"age": np.ones(1)}, categorical={})
     with pytest.raises(TableProblem, match="'sex' is missing"):
         partial_scores(part(), owned(), other)
 
@@ -191,7 +199,7 @@ def rewrite(folder: Path, change) -> None:
 
 
 TAMPERED = {
-    "newer format": (lambda m: m.update(format=2), "format 2, and this version reads 1"),
+    "newer format": (lambda m: m.update(format=3), "format 3, and this version reads 2"),
     "no format": (lambda m: m.pop("format"), "format None"),
     "missing field": (lambda m: m.pop("steps"), "wrong or missing: steps"),
     "unknown field": (lambda m: m.update(note="x"), "wrong or missing: note"),

@@ -13,7 +13,7 @@ import mpc.reference
 from mpc.data_party import DataParty, Shares
 from mpc.fixed import decode, encode
 from mpc.helper import Diverged, activation
-from mpc.plan import Request
+from mpc.plan import PlanRefused, Request
 from mpc.reference import release, train, train_float
 from mpc.ring import ShapeProblem
 from mpc.rows import ArrayRows
@@ -42,7 +42,10 @@ def jobs(draw) -> Job:
         accept_narrow=True,
     )
     label, outliers = draw(st.integers(0, parties - 1)), draw(st.sampled_from([0.0, 0.02]))
-    return make_job(request, label, draw(st.integers(0, 1000)), outliers)
+    try:
+        return make_job(request, label, draw(st.integers(0, 1000)), outliers)
+    except PlanRefused:
+        reject()
 
 
 @settings(max_examples=60, deadline=None)

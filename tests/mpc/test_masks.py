@@ -1,5 +1,6 @@
 """Masks and the order: AES-CTR at addresses that never meet, and secrets kept apart by labels."""
 
+import hashlib
 import itertools
 from dataclasses import replace
 from math import erfc, sqrt
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpc.masks import Keystream, PairMasks, derive_key
-from mpc.order import Order, alignment_key, confirmation, confirms, order_key
+from mpc.order import Order, alignment_key, confirmation, confirms, derived, order_key, split
 from mpc.plan import Request, make_plan
 from mpc.schedule import Step
 
@@ -136,11 +137,56 @@ def test_the_order_key_depends_on_all_contributions_and_not_on_their_order():
         order_key(b"digest", {"bank": bank, "card": b"d" * 32}),
         order_key(b"digest", {"bank": bank}),
     ]
-    assert len({key, alignment_key(key), confirmation(key, "bank"), confirmation(key, "card"), *others}) == 8
+    assert len({key, confirmation(key, "bank"), confirmation(key, "card"), *others}) == 7
     assert confirms(key, "bank", confirmation(key, "bank"))
     assert not confirms(others[0], "bank", confirmation(key, "bank"))
     with pytest.raises(ValueError, match="contribution of card"):
         order_key(b"digest", {"bank": bank, "card": b"short"})
+
+
+def test_the_alignment_key_is_another_key_from_the_same_contributions():
+    """Its own domain: neither key follows from the other, whatever digest they were made with."""
+    given = {"bank": b"b" * 32, "card": b"c" * 32}
+    key = alignment_key(b"digest", given)
+    assert key == alignment_key(b"digest", dict(reversed(given.items())))
+    uses = [derived(key, label) for label in ("pseudonyms", "rows", "split", "order digest")]
+    order = order_key(b"digest", given)
+    more = [
+        order,
+        derived(order, "rows"),
+        alignment_key(b"other", given),
+        alignment_key(b"digest", {"bank": b"b" * 32}),
+    ]
+    assert len({key, *uses, *more}) == 9
+    assert {len(use) for use in uses} == {32}
+    with pytest.raises(ValueError, match="contribution of bank"):
+        alignment_key(b"digest", {"bank": b""})
+
+
+@given(st.lists(st.binary(max_size=12), unique=True), st.floats(0, 0.99), st.randoms())
+def test_whether_a_row_is_held_out_depends_on_its_id_alone(ids, holdout, random):
+    """Not on its place or on the others; and more are held out only beside those that were."""
+    key = b"k" * 32
+    chosen = dict(zip(ids, split(key, ids, holdout), strict=True))
+    shuffled = random.sample(ids, len(ids) // 2)
+    assert dict(zip(shuffled, split(key, shuffled, holdout), strict=True)) == {one: chosen[one] for one in shuffled}
+    assert all(chosen[one] <= more for one, more in zip(ids, split(key, ids, (1 + holdout) / 2), strict=True))
+
+
+def test_a_split_holds_out_the_part_that_was_asked_for():
+    """Within chance; another for every key, and nothing at 0."""
+    ids = [str(number).encode() for number in range(20_000)]
+    for holdout in (0.01, 0.2, 0.9):
+        chosen = split(b"k" * 32, ids, holdout)
+        assert chosen.dtype == np.bool_
+        assert abs(chosen.mean() - holdout) < 6 * (holdout * (1 - holdout) / len(ids)) ** 0.5
+    one, other = (split(key * 32, ids, 0.5) for key in (b"k", b"l"))
+    assert abs((one == other).mean() - 0.5) < 6 / (4 * len(ids)) ** 0.5
+    assert not split(b"k" * 32, ids, 0.0).any()
+    assert split(b"k" * 32, iter(()), 0.5).shape == (0,)
+    for bad in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="held out"):
+            split(b"k" * 32, ids, bad)
 
 
 def test_every_epoch_has_its_own_permutation():
@@ -189,6 +235,15 @@ def test_noise_fills_its_range_and_no_more():
 
 
 def test_permutation_signs_and_noise_come_from_separate_streams():
-    """The same address under three labels: knowing one says nothing of the others."""
-    streams = [ORDER._permutations, ORDER._signs, ORDER._noise]
-    assert len({stream.words(0, 0, 0, (4,)).tobytes() for stream in streams}) == 3
+    """The same address under three labels, for training and for scoring: knowing one says nothing of the others."""
+    orders = [ORDER, Order(order_key(b"digest", {"bank": b"b" * 32, "card": b"c" * 32}), 3000, "scoring")]
+    streams = [stream for order in orders for stream in (order._permutations, order._signs, order._noise)]
+    assert len({stream.words(0, 0, 0, (4,)).tobytes() for stream in streams}) == 6
+
+
+def test_the_order_of_training_is_what_it_always_was():
+    """A model kept from an earlier version of the project is found again from the same contributions."""
+    step = next(PLAN.steps())
+    parts = [ORDER.rows(step).astype("<i8"), ORDER.signs(step, odd=True), ORDER.noise(step, PLAN.fz)]
+    found = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+    assert found == "b68d132f9f8504a3479fe00cb40681e14b5a41fe6a752ebb097bbda03546d02d"

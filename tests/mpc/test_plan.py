@@ -4,10 +4,12 @@ import itertools
 from dataclasses import replace
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpc.fixed import decode
 from mpc.plan import PlanRefused, Request, make_plan, public_norm
 from mpc.schedule import LEAST_ROWS, batch_sizes, rates, snapped
 
@@ -74,6 +76,20 @@ def test_an_ordinary_job_gets_the_bits_of_the_formula():
     assert make_plan(replace(CREDIT, rate=1023 * 2.0**-14)).f == 27
 
 
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 100), st.integers(1, 4), st.sampled_from([0.0, 0.05]))
+def test_alpha_after_any_step_is_that_of_the_next(rows, batch, epochs, l2):
+    """So that a model kept from an earlier step can be told what its shares mean."""
+    plan = make_plan(Request("logistic", rows, (10, 10), batch, epochs, 0.1, "inverse-time", 0.01, l2))
+    assert [plan.alpha_after(step.index) for step in plan.steps()] == [step.alpha for step in plan.steps()]
+    assert plan.alpha_after(plan.steps_total) == plan.last_alpha
+    words = np.array([[3], [2**64 - 5]], np.uint64)
+    middle = plan.steps_total // 2
+    assert np.array_equal(plan.weights(words), plan.last_alpha * decode(words, plan.fw))
+    assert np.array_equal(plan.weights(words, middle), plan.alpha_after(middle) * decode(words, plan.fw))
+    assert np.array_equal(plan.intercept(words), decode(words, plan.fw))
+
+
 def test_no_step_can_jump_the_guard():
     """Rate e_max (sum R_i^2 + 1) stays below 2^(63 - f_z), for every kind of job that is accepted."""
     for model, rate, columns in itertools.product(["logistic", "linear"], [0.01, 0.1, 1.0], [(6, 6), (50, 50)]):
@@ -91,7 +107,8 @@ def test_plans_are_repeated_to_the_last_bit_and_can_be_hashed():
     """Equal requests give equal canonical forms, of plain values only; every field counts."""
     one = msgpack.packb(make_plan(CREDIT).canonical())
     assert one == msgpack.packb(make_plan(replace(CREDIT)).canonical())
-    for change in ({"rows": 24_001}, {"l2": 1e-3}, {"epochs": 6}, {"accept_narrow": True}, {"columns": (41, 39)}):
+    for change in ({"rows": 24_001}, {"l2": 1e-3}, {"epochs": 6}, {"accept_narrow": True}, {"columns": (41, 39)},
+                   {"held_out": 99}):  # fmt: skip
         assert one != msgpack.packb(make_plan(replace(CREDIT, **change)).canonical())
 
 
@@ -102,6 +119,7 @@ def test_plans_are_repeated_to_the_last_bit_and_can_be_hashed():
         ({"columns": (5, 6), "accept_narrow": True}, "11 columns in total"),
         ({"batch": 4000}, "6 batches an epoch"),
         ({"batch": 16}, "batches of 16 rows"),
+        ({"held_out": 31}, "held-out rows scored fewer than 32"),
         ({"rate": 2e-4}, "only 9 fractional bits"),
         ({"l2": 0.5, "epochs": 2, "batch": 512, "rate": 0.1}, "l2 scales weights"),
     ],

@@ -192,10 +192,10 @@ class Pass:
 
     def __init__(self, job: Job, shares: list[Shares], xs: list[Words], epoch: int = 0, *, batch: int = 64,
                  numbers: Forward | None = None, order: Order | None = None,
-                 masks: MaskSource = keyed(purpose="validation")) -> None:  # fmt: skip
+                 masks: MaskSource | None = None) -> None:  # fmt: skip
         self.ids, self.sent, self.label = range(len(xs)), list[Sent](), job.label
         numbers, rows = numbers or job.plan, len(xs[0])
-        alpha = job.plan.alpha_after(shares[0].step)
+        alpha, masks = job.plan.alpha_after(shares[0].step), masks or keyed(purpose="validation")
         self.order = order or Order(b"k" * 32, rows, "scoring")
         self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), numbers.outputs
         self.scorers = [

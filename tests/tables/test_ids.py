@@ -1,5 +1,6 @@
 """The same id is the same text whatever a source stores it as; different ids stay different; none is ever shown."""
 
+from datetime import date
 from decimal import Decimal
 
 import pyarrow as pa
@@ -20,7 +21,8 @@ def normal(*values, kind=None, **how) -> list[str | None]:
     ids, wrong = normalise(pa.array(values, kind), **how)
     assert not wrong.any()
     assert ids.type == pa.large_string()
-    return ids.to_pylist()
+    texts: list[str | None] = ids.to_pylist()
+    return texts
 
 
 def column(*parts, decimal=False):
@@ -46,7 +48,7 @@ def test_an_id_is_the_same_as_integer_float_decimal_and_text(number, before, aft
     assert normal(number) == normal(float(number)) == normal(digits) == [digits]
     assert normal(f"{before}{digits}{after}") == normal(digits.translate(WIDE)) == [digits]
     assert normal(Decimal(number), kind=pa.decimal128(20, 2)) == normal(digits, decimal=True) == [digits]
-    assert normal(*pa.array([digits]).dictionary_encode()) == [digits]
+    assert normalise(pa.array([digits]).dictionary_encode()).values.to_pylist() == [digits]
 
 
 @given(st.text())
@@ -79,7 +81,7 @@ def test_an_id_does_not_depend_on_its_neighbours(texts, cut):
         ([Decimal("0.00"), Decimal("9" * 36)], pa.decimal128(38, 2), ["0", "9" * 36]),
         ([16777215.0], pa.float32(), ["16777215"]),
         (["ﬁ1", "e\u0301", "007", "Ab"], pa.string(), ["fi1", "é", "007", "Ab"]),
-        ([None, "", " \u00a0", float("nan")][:3], pa.large_string(), [None, None, None]),
+        ([None, "", " \u00a0"], pa.large_string(), [None, None, None]),
         ([None, float("nan")], pa.float64(), [None, None]),
         ([None], pa.null(), [None]),
     ],
@@ -109,11 +111,11 @@ def test_a_number_that_is_no_id_is_refused(values, kind):
 def test_numeric_that_comes_as_text_is_a_number():
     """1.5 is no id where the database calls it a number, and is one where it calls it text."""
     assert normal("1.5") == ["1.5"]
-    assert "has 1 value not whole" in refusal(["12", "1.5", "NaN"][:2], decimal=True).what
+    assert "has 1 value not whole" in refusal(["12", "1.5"], decimal=True).what
     assert "(line 3)" in refusal(["12", "NaN"], decimal=True).what
 
 
-@pytest.mark.parametrize("values", [[True, False], [b"1"], [__import__("datetime").date(2020, 1, 1)], [[1]]])
+@pytest.mark.parametrize("values", [[True, False], [b"1"], [date(2020, 1, 1)], [[1]]])
 def test_other_types_are_no_ids(values):
     """Yes and no, bytes, dates and lists."""
     found = refusal(values)
@@ -158,8 +160,8 @@ def test_text_that_is_not_utf8_is_an_error():
             "1 of digits only, 1 of them with leading zeros, 1 of letters only, 1 of letters and digits",
         ),
         (["1.0", "a-b"], "1 of digits with a decimal point, 1 of other forms, 3 characters long"),
-        (["é"], "1 of letters only, 1 characters long"),
-        (["3fa85f64-5717-4562-b3fc-2c963f66afa6"], "1 UUIDs, 36 characters long"),
+        (["é"], "1 of letters only, 1 character long"),
+        (["3fa85f64-5717-4562-b3fc-2c963f66afa6"], "1 written as UUIDs, 36 characters long"),
         ([], "none"),
     ],
 )

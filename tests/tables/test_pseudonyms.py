@@ -29,10 +29,11 @@ def parts(hashes):
 @given(ids=IDS, cut=st.integers(0, 8))
 def test_a_pseudonym_is_the_documented_mac_of_one_id(ids, cut):
     """Whatever stands beside it, and however Arrow holds it: parties with different versions must agree."""
-    whole = pa.array(ids, pa.string())
     stated = [hashlib.blake2b(one.encode(), digest_size=16, key=KEY).digest() for one in ids]
-    for form in (whole, pa.chunked_array([whole[:cut], whole[cut:]], pa.string()), whole.cast(pa.large_string())):
-        assert parts(pseudonyms(KEY, form)) == stated
+    for kind in (pa.string(), pa.large_string()):
+        whole = pa.array(ids, kind)
+        assert parts(pseudonyms(KEY, whole)) == stated
+        assert parts(pseudonyms(KEY, whole.slice(min(cut, len(ids))))) == stated[cut:]
 
 
 @given(ids=IDS, key=st.binary(min_size=32, max_size=32))

@@ -19,7 +19,8 @@ def numbers(values, kind=None) -> list[float | None]:
     read, wrong = as_numbers(pa.array(values, kind))
     assert not wrong.any()
     assert read.type == pa.float64()
-    return read.to_pylist()
+    found: list[float | None] = read.to_pylist()
+    return found
 
 
 @given(st.lists(FLOATS | st.none()))

@@ -1,0 +1,254 @@
+"""Scoring and loss give nothing away but what is promised; ranks, views and masks as in test_disclosure."""
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpc.fixed import decode
+from mpc.order import Order
+from mpc.plan import Request
+from mpc.reference import train
+from mpc.ring import Words, product, total
+from tests.mpc.test_disclosure import COALITIONS, MEDIUM, TINY, Vector, deficiency, without
+from tests.mpc.world import HELPER, Job, Pass, World, keyed, make_job
+
+# What data parties receive
+
+
+def received(sent, coalition) -> list[Words]:
+    """All that the coalition receives from others, what several of them receive alike once."""
+    mine = [s for s in sent if s.receiver in coalition and s.sender not in coalition]
+    return list({(s.what, s.step, s.sender, s.receiver if s.what in "fgp" else None): s.words for s in mine}.values())
+
+
+def flat(parts) -> Words:
+    return np.concatenate([words.ravel() for words in parts])
+
+
+def scoring_deficiency(job: Job, coalition, omitted=()) -> int:
+    """Of all E_i and f_ij in a pass of two batches; the scores themselves are the label party's to know."""
+    shares = [party.shares() for party in World(job).run().parties]
+
+    def view(masks):
+        scored = Pass(job, shares, job.xs, 1, batch=1, masks=masks)
+        scored.run()
+        return flat(received([s for s in scored.sent if s.what != "scores"], coalition))
+
+    return deficiency(Vector(lambda a, b: a in coalition or b in coalition, omitted), view)
+
+
+@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS)
+def test_what_a_coalition_receives_in_scoring_is_uniform(columns, label, coalition):
+    """But for the scores, for every coalition of one and of all but one."""
+    job = make_job(Request("linear", columns=columns, epochs=1, **TINY), label)
+    assert scoring_deficiency(job, coalition) == 0
+
+
+@pytest.mark.parametrize("omitted", ["U", "V"])
+def test_no_mask_of_scoring_can_be_left_out(omitted):
+    """The coalition's view is no longer uniform."""
+    job = make_job(Request("linear", columns=(2, 1, 2), epochs=1, **TINY), 2)
+    assert scoring_deficiency(job, (0, 1), {omitted}) > 0
+
+
+def loss_deficiency(job: Job, coalition, omitted=()) -> int:
+    """Of all that is received in a whole job with a loss, the others' shares of every epoch's loss included."""
+
+    def view(masks):
+        world = World(job, masks, loss_masks=masks.purpose("loss")).run(1)
+        shares = [
+            party.share(epoch)
+            for i, party in enumerate(world.losses)
+            for epoch in range(job.plan.request.epochs)
+            if i not in coalition
+        ]
+        return flat([*received(world.sent, coalition), *shares])
+
+    return deficiency(Vector(lambda a, b: a in coalition or b in coalition, omitted), view)
+
+
+@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS)
+def test_what_a_coalition_receives_with_a_loss_is_uniform_but_for_one_number_an_epoch(columns, label, coalition):
+    """Training, E_y, p, g and the opened shares together: what they lack in rank are the sums, one for each epoch."""
+    job = make_job(Request("logistic", columns=columns, epochs=2, **TINY), label)
+    assert loss_deficiency(job, coalition) == 2
+
+
+@pytest.mark.parametrize("omitted", ["U_y", "N", "Q"])
+def test_no_mask_of_the_loss_can_be_left_out(omitted):
+    """One coalition or another then has more than the sums; without Q it is the label party's."""
+    job = make_job(Request("logistic", columns=(2, 1, 2), epochs=2, **TINY), 1)
+    coalitions = [(0,), (1,), (0, 2), (0, 1)]
+    assert max(loss_deficiency(job, coalition, {omitted}) for coalition in coalitions) > 2
+
+
+def test_the_helper_receives_nothing_for_a_loss_and_the_others_nothing_of_a_rows():
+    """Masked labels go to data parties, terms to the label party, and that is all."""
+    job = make_job(MEDIUM, label=1)
+    world = World(job, loss_masks=keyed(purpose="loss")).run(1)
+    more = {(s.what, s.sender, s.receiver) for s in world.sent if s.what not in {"E", "y~", "f", "g", "z", "p"}}
+    assert more == {("E_y", 1, 0), ("E_y", 1, 2), ("terms", HELPER, 1)}
+
+
+# The helper
+
+
+@pytest.mark.parametrize("omitted", [set(), {"zero"}])
+def test_the_helper_sees_only_the_sum_of_the_scoring_shares(omitted):
+    """Given the sum, all shares but one are uniform."""
+    job = make_job(Request("linear", columns=(3, 4, 2), epochs=1, **TINY), 1)
+    shares = [party.shares() for party in World(job).run().parties]
+
+    def view(masks):
+        scored = Pass(job, shares, job.xs, batch=1, masks=masks)
+        scored.run()
+        return flat(s.words for s in scored.sent if s.receiver == HELPER)
+
+    missing = deficiency(Vector(lambda a, b: HELPER in (a, b), omitted), view)
+    sums, words = 2, 2 * 3
+    assert missing == (words if omitted else sums)
+
+
+def check_helper_view(job: Job, order: Order) -> None:
+    """The helper's z is exactly the signed, noised z of the batch in secret order; signs are fair, noise is there."""
+    world, rows = World(job).run(), len(job.xs[0])
+    masks = keyed(purpose="validation")
+    scored = Pass(job, [party.shares() for party in world.parties], job.xs, 3, order=order, masks=masks)
+    scored.run()
+    weights, agreement = train(job.xs, job.y, job.plan, job.order), []
+    for step in scored.steps:
+        z = total(s.words for s in scored.sent if (s.receiver, s.step) == (HELPER, step.index))
+        for i in scored.ids:
+            u = masks(i, HELPER)("U", i, i, step, (step.rows, job.plan.columns[i]))
+            block = (job.plan.columns[i], 1)
+            z = z + product(u, total(masks(j, HELPER)("V", i, j, step, block) for j in scored.ids if j != i))
+        in_order = order.rows(step)
+        plain = total(x[in_order] @ block for x, block in zip(job.xs, weights.blocks, strict=True))
+        plain = plain + np.uint64(1 << job.plan.fx) * weights.intercept
+        assert np.array_equal(z, order.signs(step, odd=True) * plain + order.noise(step, job.plan.fz))
+        assert np.unique(order.noise(step, job.plan.fz)).size > 0.9 * step.rows
+        assert (in_order == np.arange(step.start, step.stop)).mean() < 0.2
+        agreement.append(np.sign(decode(z, job.plan.fz)) * np.sign(decode(plain, job.plan.fz)))
+    assert abs(float(np.concatenate(agreement).mean())) < 6 / rows**0.5
+
+
+class Unsigned(Order):
+    """A planted mistake: no secret signs."""
+
+    def signs(self, step, *, odd):
+        return np.ones((step.rows, 1), np.uint64)
+
+
+class Noiseless(Order):
+    """A planted mistake: the same noise for all."""
+
+    def noise(self, step, fz):
+        return np.zeros((step.rows, 1), np.uint64)
+
+
+class Unordered(Order):
+    """A planted mistake: rows as they stand."""
+
+    def permutation(self, epoch):
+        return np.arange(self._rows)
+
+
+def test_the_helper_sees_the_signed_and_noised_scores_in_secret_order():
+    """Bit for bit, in every batch."""
+    check_helper_view(make_job(MEDIUM, label=1), Order(b"s" * 32, MEDIUM.rows, "scoring"))
+
+
+@pytest.mark.parametrize("order", [Unsigned, Noiseless, Unordered])
+def test_missing_signs_noise_or_order_are_noticed(order):
+    """The check of the helper's view fails for each."""
+    with pytest.raises(AssertionError):
+        check_helper_view(make_job(MEDIUM, label=1), order(b"s" * 32, MEDIUM.rows, "scoring"))
+
+
+# The ledger
+
+
+class Ledger:
+    """Whoever asks for a mask, for one job and all purposes: no two addresses may share a word."""
+
+    def __init__(self, same_purpose: bool = False):
+        self.words: dict[Any, Words] = {}
+        self.same_purpose = same_purpose
+
+    def source(self, purpose):
+        keys = keyed(purpose="training" if self.same_purpose else purpose)
+
+        def masks(a, b):
+            pair = keys(a, b)
+
+            def noted(mask, i, j, step, shape):
+                words = pair(mask, i, j, step, shape)
+                address = (purpose, frozenset((a, b)), mask, i, j, step.epoch, step.position)
+                assert np.array_equal(self.words.setdefault(address, words), words), "one address of two shapes"
+                return words
+
+            return noted
+
+        return masks
+
+    def check(self):
+        seen: dict[bytes, set[Any]] = defaultdict(set)
+        for address, words in self.words.items():
+            for word in words.ravel()[:8]:
+                seen[word.tobytes()].add(address)
+        assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+
+
+def run_everything(ledger: Ledger, epochs=lambda epoch: epoch) -> None:
+    """Training with a loss, and a validation after each epoch; every masked tensor must have a mask to itself."""
+    job = make_job(MEDIUM, label=2)
+    world = World(job, ledger.source("training"), loss_masks=ledger.source("loss"))
+    masked: dict[Any, bytes] = {}
+    rows = [x[:100] for x in job.xs]
+    for epoch in range(MEDIUM.epochs):
+        size = job.plan.steps_per_epoch
+        world.run(2, first=epoch * size, stop=(epoch + 1) * size)
+        shares = [party.shares() for party in world.parties]
+        scored = Pass(job, shares, rows, epochs(epoch), batch=50, masks=ledger.source("validation"))
+        scored.run()
+        for sent in scored.sent:  # the mask is fixed by its address, so that two words mean two values
+            if sent.what in "Ef":
+                address = (sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
+                assert masked.setdefault(address, sent.words.tobytes()) == sent.words.tobytes(), "a mask met two values"
+    assert {epochs(epoch) for epoch in range(MEDIUM.epochs)} == {address[3] for address in masked}
+
+
+def test_training_loss_and_every_validation_have_masks_of_their_own():
+    """In one job of several epochs: no two addresses share a word, no mask meets two values."""
+    ledger = Ledger()
+    run_everything(ledger)
+    ledger.check()
+    purposes = {(address[0], address[5]) for address in ledger.words}
+    assert purposes == set(itertools.product(["training", "loss", "validation"], [0, 1]))
+
+
+def test_a_validation_with_the_masks_of_training_is_noticed():
+    """Both rows and weights would be given away by differences."""
+    ledger = Ledger(same_purpose=True)
+    run_everything(ledger)
+    with pytest.raises(AssertionError, match="the same word"):
+        ledger.check()
+
+
+def test_two_validations_under_one_address_are_noticed():
+    """The weights of two epochs under one mask."""
+    with pytest.raises(AssertionError, match="a mask met two values"):
+        run_everything(Ledger(), epochs=lambda epoch: 0)
+
+
+def test_what_is_left_out_is_left_out():
+    """The planted omissions above do reach the roles: an unmasked input is the signed input itself."""
+    job = make_job(MEDIUM)
+    shares = [party.shares() for party in World(job).parties]
+    scored = Pass(job, shares, job.xs, masks=without({"U"}, keyed(purpose="validation")))
+    step = scored.steps[0]
+    bare = scored.scorers[1].masked_inputs(step)
+    assert np.array_equal(bare, scored.order.signs(step, odd=True) * job.xs[1][scored.order.rows(step)])
