@@ -332,7 +332,7 @@ def _drawn(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
 def _for_the_page(svg: str, name: str) -> str:
     """Without what a page does not need or must not have: other names' addresses, sizes, a style for all, clipping."""
     svg = svg[svg.index(">", svg.index("<svg")) + 1 :]
-    svg = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>|<metadata.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>", "", svg, flags=re.DOTALL)
     svg = re.sub(r" clip-path=\"[^\"]*\"|<g id=\"patch_1\">.*?</g>", "", svg, flags=re.DOTALL)
     svg = re.sub(r" id=\"(?!m[0-9a-f]{10}\")[^\"]*\"", "", svg).replace("xlink:href", "href")
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)

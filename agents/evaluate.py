@@ -4,6 +4,7 @@ It sees labels and scores only, so whoever calls it must be allowed both; what i
 are where rows are few, and belongs to the same party.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ def metrics(model: str, labels: Floats, scores: Floats) -> dict[str, float]:
     Args:
         model: "logistic" or "linear".
         labels: (rows,), finite; centred (-1/2, 1/2) for logistic, in the units of `scores` for linear.
-        scores: (rows,), finite; log-odds for logistic.
+        scores: (rows,), finite; log-odds for logistic. Neither is beyond 1e100.
     """
     if not len(labels):
         return {}
@@ -132,7 +133,11 @@ def _classification(labels: Floats, scores: Floats) -> dict[str, float]:
 
 
 def _regression(labels: Floats, scores: Floats) -> dict[str, float]:
-    found = {"r2": float(r2_score(labels, scores))} if np.ptp(labels) > 0 else {}
+    found: dict[str, float] = {}
+    if np.ptp(labels) > 0:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # labels may hardly differ
+            r2 = float(r2_score(labels, scores, force_finite=False))
+        found = {"r2": r2} if math.isfinite(r2) else {}
     return found | {
         "rmse": float(root_mean_squared_error(labels, scores)),
         "mae": float(mean_absolute_error(labels, scores)),

@@ -1,5 +1,13 @@
-"""`python -m benchmarks`: all that there is to measure."""
+"""`python -m benchmarks [step | alignment | memory]`: what there is to measure; all of it by default."""
 
-from benchmarks.step import main
+import sys
 
-main()
+from benchmarks import alignment, memory, step
+
+ALL = {"step": step.main, "alignment": alignment.main, "memory": memory.main}
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in ALL else []
+    del sys.argv[1 : 1 + len(chosen)]
+    for name in chosen or ALL:
+        ALL[name]()

@@ -1,8 +1,7 @@
 """`python -m benchmarks.step`: what one step of logistic regression costs.
 
 The same job over the in-process broker, over RabbitMQ with a process for each party, and as a plain numpy float64 step
-on the pooled columns, all in one run on one machine, so that the ratios mean something. While a job runs nothing else
-is started: the benchmark waits for the records that agents write when a job changes its state.
+on the pooled columns, all in one run on one machine, so that the ratios mean something.
 
 Seconds are the median over the steps of a run. Bytes and processor time are totals divided by the steps: full batches
 are all of one size in bytes, so a median would say the same and leave out the smaller last batch, the handshake and the
@@ -18,7 +17,6 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +25,15 @@ import numpy as np
 from agents import logs, model_part
 from agents.exits import run
 from agents.simulate import Simulation, joint_words, simulate, summary
-from schemas.job import TrainingJob, Training
+from benchmarks.deployed import parties
+from schemas.job import Training, TrainingJob
 from schemas.settings import Settings, TableSettings
-from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
-from tests.rabbitmq_node import Node, private_node
 
 Words = dict[str, np.ndarray]
 """Released weights as the ring's words, by block."""
 
 PARTIES, HELPER = ("bank", "card"), "notary"
-POLL_SECONDS = 0.2
-ENDED = {"done", "failed", "cancelled"}
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -105,9 +99,7 @@ def description(arguments: argparse.Namespace) -> TrainingJob:
     """The job."""
     training = Training(epochs=arguments.epochs, batch=arguments.batch, rate=0.1)
     tables = tuple((party, "table") for party in PARTIES)
-    return TrainingJob(
-        name="step", model="logistic", label=PARTIES[0], helper=HELPER, tables=tables, training=training
-    )
+    return TrainingJob(name="step", model="logistic", label=PARTIES[0], helper=HELPER, tables=tables, training=training)
 
 
 def numpy_step(x: np.ndarray, y: np.ndarray, batch: int) -> float:
@@ -126,8 +118,11 @@ def numpy_step(x: np.ndarray, y: np.ndarray, batch: int) -> float:
 
 def in_process(job: TrainingJob, tables: dict[str, TableSettings], folder: Path) -> tuple[dict[str, Any], Words]:
     """All parties in this process: the figures, and the model's words."""
-    settings = {p: Settings(party=p, identity=folder, state=folder, tables={"table": t}) for p, t in tables.items()}
-    settings[HELPER] = Settings(party=HELPER, role="helper", identity=folder, state=folder)
+    settings = {
+        p: Settings(party=p, identity=folder, state=folder, tables={"table": t}, report=False)
+        for p, t in tables.items()
+    }
+    settings[HELPER] = Settings(party=HELPER, role="helper", identity=folder, state=folder, report=False)
     contribute = {party: fixed_contribution(party) for party in settings}
     simulation: Simulation = run(simulate(job, settings, folder, contribute=contribute))
     if not simulation.done:
@@ -149,49 +144,19 @@ def over_rabbitmq(
     job: TrainingJob, tables: dict[str, TableSettings], folder: Path, url: str | None
 ) -> tuple[dict[str, Any], Words]:
     """A process for each party, and the broker: the figures, and the words that each party has written to its disk."""
-    with ExitStack() as stack:
-        node = None if url else stack.enter_context(private_node())
-        deployment = stack.enter_context(
-            Deployment(
-                folder,
-                url or (node.url if node else ""),
-                {p: _toml(t) for p, t in tables.items()},
-                HELPER,
-            )
-        )
-        deployment.start()
-        deployment.wait_until_up()
-        (folder / "job.toml").write_text(_job_toml(job))
-        before = _broker_seconds(node)
-        asked = deployment.tercet("job", "submit", str(folder / "job.toml"), "--format", "json", party=job.label)
-        if asked.returncode != 0:
-            sys.exit(asked.stderr)
-        records = {party: folder / party / "jobs" / f"{job.id}.json" for party in deployment.parties}
-        statuses = {party: _ended(record) for party, record in records.items()}
-        broker = _broker_seconds(node)
-    if any(status["state"] != "done" for status in statuses.values()):
-        sys.exit(f"the job failed: {statuses[job.label]['failure']}")
+    with parties(folder, tables, HELPER, url) as around:
+        statuses, broker = around.run(job)
     label = statuses[job.label]
     steps = label["steps"]
     cost = {party: _milliseconds(status["processor_seconds"], steps) for party, status in statuses.items()}
-    if before is not None and broker is not None:
-        cost["broker"] = _milliseconds(broker - before, steps)
+    if broker is not None:
+        cost["broker"] = _milliseconds(broker, steps)
     figures = {
         "seconds_per_step": label["seconds_per_step"],
         "bytes_per_step": round(sum(sum(s["sent_bytes"].values()) for s in statuses.values()) / steps),
         "processor_ms_per_step": cost,
     }
     return figures, _released({party: Path(statuses[party]["model_part"]) for party in job.data_parties}, job.label)
-
-
-def _ended(record: Path) -> dict[str, Any]:
-    """A party's last word on the job. An agent replaces the record in one step, at each change of state."""
-    while True:
-        if record.exists():
-            status: dict[str, Any] = json.loads(record.read_text())["status"]
-            if status["state"] in ENDED:
-                return status
-        time.sleep(POLL_SECONDS)
 
 
 def _released(parts: dict[str, Path], label: str) -> Words:
@@ -205,37 +170,8 @@ def identical(one: Words, other: Words) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[block], other[block]) for block in one)
 
 
-def _broker_seconds(node: Node | None) -> float | None:
-    """Processor seconds of the node's processes so far, where the system tells (Linux)."""
-    if node is None or not Path("/proc/self/stat").exists():
-        return None
-    return sum(_processor_ticks(path, node.session) for path in Path("/proc").glob("[0-9]*/stat")) / TICKS
-
-
-def _processor_ticks(stat: Path, session: int) -> int:
-    try:
-        fields = stat.read_text().rpartition(")")[2].split()  # from the third field on
-    except OSError:
-        return 0  # it has ended
-    return int(fields[11]) + int(fields[12]) if int(fields[3]) == session else 0
-
-
 def _milliseconds(seconds: float | None, steps: int) -> float | None:
     return None if seconds is None else round(1000 * seconds / steps, 2)
-
-
-def _toml(table: TableSettings) -> str:
-    label = f'label = "{table.label}"\n' if table.label else ""
-    return f'[tables.table]\npath = "{table.path}"\nid = "{table.id}"\n{label}'
-
-
-def _job_toml(job: TrainingJob) -> str:
-    training = "".join(f"{name} = {json.dumps(value)}\n" for name, value in job.training.model_dump().items())
-    tables = "".join(f'{party} = "{table}"\n' for party, table in job.tables)
-    return (
-        f'name = "{job.name}"\nmodel = "{job.model}"\nlabel = "{job.label}"\nhelper = "{job.helper}"\n'
-        f"[tables]\n{tables}[training]\n{training}"
-    )
 
 
 def ratios(result: dict[str, Any]) -> dict[str, float]:

@@ -29,8 +29,7 @@ class CsvSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         with _explained(), csv.open_csv(path, read_options=READ, parse_options=PARSE) as reader:
-            self.schema: pa.Schema = reader.schema
-            assert all(isinstance(name, str) for name in reader.schema.names)  # decoding here shows names not in UTF-8
+            self.schema = pa.schema([(field.name, _readable(field.type)) for field in reader.schema])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """These columns as text, as it stands; nothing is taken for missing but a cell that is empty stays empty."""
@@ -43,6 +42,11 @@ class CsvSource:
 
     def close(self) -> None:
         """Nothing stays open between batches' readings."""
+
+
+def _readable(inferred: pa.DataType) -> pa.DataType:
+    """What is not UTF-8 is inferred as binary; taken for text, it is refused as such when it is read."""
+    return pa.string() if pa.types.is_binary(inferred) else inferred
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class ParquetSource:
         """These columns with the file's types."""
         with _explained():
             for batch in self._file.iter_batches(BATCH, columns=list(columns), use_threads=False):
-                yield batch.select(list(columns))  # in this order; "a.b" also reads what a nested "a" calls "b"
+                yield batch.select(list(columns))  # asked for "a.b", it also reads what a nested "a" calls "b"
 
     def close(self) -> None:
         """Close the file."""

@@ -120,5 +120,5 @@ def _exact_product(left: tuple[Floats, Floats], right: list[Floats]) -> Floats:
     Of slices every sum is a whole number below 2^53, hence exact in any order.
     """
     (high, low), (right_high, right_low) = left, right
-    products = high @ right_high, high @ right_low + low @ right_high, low @ right_low
-    return sum((product * 2.0 ** (-SLICE * (2 + place)) for place, product in enumerate(products)), start=np.zeros(1))
+    middle = high @ right_low + low @ right_high  # low times low is no more than what slices leave out
+    return (high @ right_high + middle * 2.0**-SLICE) * 2.0 ** (-2 * SLICE)

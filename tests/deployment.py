@@ -31,6 +31,7 @@ class Deployment:
     tables: Mapping[str, str]  # by data party, the [tables] part of its settings
     helper: str
     extra: str = ""  # more settings, the same for all
+    report: bool = False
     module: Sequence[str] = ("-m", "tests.fixed_agent")
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -47,6 +48,7 @@ class Deployment:
             self.settings(party).write_text(
                 f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\n'
                 f'role = "{"helper" if party == self.helper else "data"}"\n'
+                f"report = {str(self.report).lower()}\n"
                 f'[broker]\nurl = "{bare}"\ncredentials = "{credentials}"\n'
                 f"{partners}{self.tables.get(party, '')}\n{self.extra}\n"
             )

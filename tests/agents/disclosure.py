@@ -3,6 +3,7 @@
 A check looks at the record of a run and at the plaintext, never at the protocol's code.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations, permutations
@@ -17,58 +18,140 @@ from mpc.fixed import decode
 from mpc.ring import Words, total
 from mpc.schedule import Step
 from schemas.address import Address, parse_address
+from schemas.job import TrainingJob
 from schemas.messages import (
     Accept,
+    AlignedRows,
+    BlindedIds,
+    Cancel,
+    EpochDecision,
+    Failure,
     GradientShare,
     Handshake,
     InterceptShare,
+    Job,
+    LossShare,
+    LossTerms,
     MaskedActivation,
     MaskedInputs,
     MaskedLabels,
+    MaskedLossLabels,
     MaskedWeights,
     Message,
     OrderConfirmation,
     OrderContribution,
+    PartialScores,
     PreactivationShare,
+    Presence,
     Progress,
+    Pseudonyms,
+    Query,
     Ready,
     Released,
+    Scores,
+    ScoringInputs,
+    ScoringShare,
+    ScoringWeights,
+    Sizes,
     Start,
+    Status,
+    Submit,
+    Terms,
     Transcript,
+    TwiceBlindedIds,
     WeightShare,
 )
-from tests.agents.ledger import LEDGER, Book
+from tests.agents.ledger import LEDGER, SAID, Book, Pass, book_of, common_ids, key_of, pieces
 from tests.agents.recording import Heard
-from tests.agents.world import HELPER
+from tests.agents.world import HELPER, PERSON
 
 LEAST_P = 1e-6
 FEWEST_WORDS = 160  # ten for each value of four bits
 
 DATA = {("label", "other"), ("other", "label"), ("other", "other")}
+TO_LABEL = {("other", "label")}
 LEADING = {("other", "label"), ("helper", "label")}
+LED = {("label", "other"), ("label", "helper")}
 DEALT = {("helper", "label"), ("helper", "other")}
-ALL = DATA | LEADING | DEALT | {("label", "helper"), ("other", "helper")}
+TO_HELPER = {("label", "helper"), ("other", "helper")}
+ALL = DATA | LEADING | DEALT | TO_HELPER
 
 # Who says what to whom at all; "other" is a data party that is not the label party. Whatever is not here is a leak.
 WHO: dict[type[Message], set[tuple[str, str]]] = {
     Accept: LEADING,
     Ready: LEADING,
-    Start: {("label", "other"), ("label", "helper")},
+    Start: LED,
     Progress: ALL,
     Handshake: ALL,
     Transcript: ALL,
     OrderContribution: DATA,
+    Pseudonyms: TO_HELPER,
+    Presence: DEALT,
+    BlindedIds: DATA,
+    TwiceBlindedIds: DATA,
+    AlignedRows: DATA,
+    Sizes: TO_LABEL,
+    Terms: LED,
     OrderConfirmation: DATA,
     MaskedInputs: DATA,
     MaskedLabels: {("label", "other")},
     MaskedWeights: DATA,
     GradientShare: DEALT,
-    PreactivationShare: {("label", "helper"), ("other", "helper")},
+    PreactivationShare: TO_HELPER,
     MaskedActivation: DEALT,
+    MaskedLossLabels: {("label", "other")},
+    LossTerms: {("helper", "label")},
+    LossShare: TO_LABEL,  # and DATA where the job tells all
+    EpochDecision: LED,
+    ScoringInputs: DATA,
+    ScoringWeights: DATA,
+    ScoringShare: TO_HELPER,
+    Scores: {("helper", "label")},
+    PartialScores: TO_LABEL,
     WeightShare: DATA,
-    InterceptShare: {("other", "label")},
+    InterceptShare: TO_LABEL,
     Released: ALL,
 }
+ELSEWHERE: set[type[Message]] = {
+    Job,
+    Failure,
+    Cancel,
+    Submit,
+    Query,
+    Status,
+}  # before a job, of its end, and at a party's own console
+
+BLOCKS: set[type[Message]] = {
+    MaskedInputs,
+    MaskedLabels,
+    MaskedWeights,
+    GradientShare,
+    PreactivationShare,
+    MaskedActivation,
+}
+SCORED: set[type[Message]] = {ScoringInputs, ScoringWeights, ScoringShare, Scores}
+OPENED: set[type[Message]] = {
+    WeightShare,
+    InterceptShare,
+    LossShare,
+    Scores,
+}  # few words, or meant to be known to whoever gets them
+
+
+def due(heard: Heard) -> set[type[Message]]:
+    """The kinds that a job like this one has, beside those that every job has."""
+    job = heard.job
+    kinds: set[type[Message]] = {Accept, Ready, Start, Progress, Handshake, Transcript, Released}
+    kinds |= {OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
+    kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
+    kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
+    if not isinstance(job, TrainingJob):
+        return kinds | (SCORED if heard.sample.release == "shared" else {PartialScores})
+    kinds |= BLOCKS
+    kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
+    kinds |= SCORED if job.scores_held_out else set()
+    kinds |= {EpochDecision} if job.early_stopping else set()
+    return kinds | ({WeightShare, InterceptShare} if job.release == "owners" else set())
 
 
 # --- who hears what
@@ -84,11 +167,11 @@ def check_roles(heard: Heard) -> None:
     found: dict[type[Message], set[tuple[str, str]]] = defaultdict(set)
     for address, message in heard.ear.said:
         found[type(message)].add((role(address.sender), role(address.receiver)))
-    expected = dict(WHO)
+    expected = {model: WHO[model] for model in due(heard)}
+    if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss and heard.job.evaluation.loss_to == "all":
+        expected[LossShare] = DATA
     if len(heard.names) == 2:  # there is no third data party
         expected = {model: who - {("other", "other")} for model, who in expected.items()}
-    if heard.sample.release == "shared":  # nothing is opened to anybody
-        del expected[WeightShare], expected[InterceptShare]
     assert found == expected
     allowed = {(model.kind, model.round, model.item): who for model, who in expected.items()}
     for parcel in heard.ear.parcels:
@@ -102,14 +185,35 @@ def check_roles(heard: Heard) -> None:
 
 def check_amounts(heard: Heard) -> None:
     """At each step every sender says each thing once to each receiver; the helper hears eight bytes a row of it."""
-    steps = {(step.epoch, step.position): step for step in heard.plan.steps()}
-    for model in (MaskedInputs, MaskedLabels, MaskedWeights, GradientShare, PreactivationShare, MaskedActivation):
+    book = book_of(heard)
+    assert len(heard.ear.said) == len({address for address, _ in heard.ear.said}), "something was said twice"
+    passed = {(step.epoch, step.position): step for one in book.passes.values() for step in one.steps}
+    _check_steps(heard, (SCORED & due(heard)), passed, ScoringShare)
+    if not isinstance(book, Book):
+        assert len(heard.received(PartialScores)) in {0, len(heard.names) - 1}
+        return
+    taken = {(step.epoch, step.position): step for step in book.taken}
+    along = {MaskedLossLabels, LossTerms} & due(heard)
+    _check_steps(heard, (BLOCKS - {GradientShare}) | along, taken, PreactivationShare)
+    dealt = {key[2:] for key in heard.received(GradientShare)}  # ahead, perhaps for steps that an early stop drops
+    assert taken.keys() <= dealt <= {(step.epoch, step.position) for step in book.steps}
+    if len(book.taken) == len(book.steps):
+        _check_steps(heard, {GradientShare}, taken, GradientShare)
+    assert {key[2:] for key in heard.received(LossShare)} == (
+        {(epoch, 0) for epoch, _ in taken} if LossShare in due(heard) else set()
+    )
+
+
+def _check_steps(
+    heard: Heard, models: set[type[Message]], steps: dict[tuple[int, int], Step], to_helper: type[Message]
+) -> None:
+    for model in models:
         received = heard.received(model)
-        assert len(received) == sum(type(message) is model for _, message in heard.ear.said)
         pairs = {key[:2] for key in received}
-        assert received.keys() == {(*pair, *place) for pair in pairs for place in steps}
-    for (*_, epoch, position), words in heard.received(PreactivationShare).items():
-        assert words.shape == (steps[epoch, position].rows, 1)
+        assert received.keys() == {(*pair, *place) for pair in pairs for place in steps}, model.__name__
+    if to_helper is not GradientShare:
+        for (*_, epoch, position), words in heard.received(to_helper).items():
+            assert words.shape == (steps[epoch, position].rows, 1)
 
 
 # --- the helper
@@ -117,29 +221,36 @@ def check_amounts(heard: Heard) -> None:
 
 def check_helpers_view(heard: Heard) -> None:
     """What the helper can put together is exactly s z + noise in secret order; order, signs and noise do hide."""
-    book, signs, places = Book(heard), [], []
-    for step in book.steps:
-        seen, scores = helpers_sum(heard, book, step), book.scores(step)
-        if step.index:  # before, every score is zero
-            signs.append(np.sign(decode(seen, book.plan.fz)) * np.sign(decode(scores, book.plan.fz)))
-        places.append(np.corrcoef(np.arange(step.rows), heard.order.rows(step))[0, 1])
-        low = np.unique(seen & np.uint64((1 << (book.plan.fx - 1)) - 1)).size
-        assert low > 0.5 * step.rows, "no noise: the lowest bits are those of whole numbers"
-        assert np.array_equal(np.sort(seen, axis=0), np.sort(book.z(step), axis=0)), "other values than s z + noise"
-        assert np.array_equal(seen, book.z(step)), "another order"
-    count = sum(map(len, signs))
-    assert abs(np.concatenate(signs).mean()) < 6 / count**0.5, "signs agree with the scores"
-    assert abs(np.mean(places)) < 6 / sum(step.rows for step in book.steps) ** 0.5, "the table's own order"
+    book = book_of(heard)
+    views = [(one, one.steps, ScoringShare, one.order, one.model.numbers) for one in book.passes.values()]
+    if isinstance(book, Book):
+        views.append((book, book.taken, PreactivationShare, book.order, book.plan))  # type: ignore[arg-type]
+    signs, places, rows = [], [], 0
+    for page, steps, model, order, numbers in views:
+        for step in steps:
+            seen, scores = helpers_sum(heard, page, step, model), page.scores(step)
+            signs.append(np.sign(decode(seen, numbers.fz)) * np.sign(decode(scores, numbers.fz)))
+            places.append(np.corrcoef(np.arange(step.rows), order.rows(step))[0, 1])
+            rows += step.rows
+            low = np.unique(seen & np.uint64((1 << (numbers.fx - 1)) - 1)).size
+            assert low > 0.5 * step.rows, "no noise: the lowest bits are those of whole numbers"
+            assert np.array_equal(np.sort(seen, axis=0), np.sort(page.z(step), axis=0)), "others than s z + noise"
+            assert np.array_equal(seen, page.z(step)), "another order"
+    if views:
+        together = np.concatenate(signs)
+        together = together[together != 0]  # before the first step every score is
+        assert abs(together.mean()) < 6 / len(together) ** 0.5, "signs agree with the scores"
+        assert abs(np.mean(places)) < 6 / rows**0.5, "the table's own order"
 
 
-def helpers_sum(heard: Heard, book: Book, step: Step) -> Words:
+def helpers_sum(heard: Heard, page: Book | Pass, step: Step, model: type[Message]) -> Words:
     """The sum of all it received at a step and of what it knows: sum_i z_i + sum_i U_i sum_j v_ij."""
-    shares = [heard.received(PreactivationShare)[name, HELPER, step.epoch, step.position] for name in book.names]
+    shares = [heard.received(model)[name, HELPER, step.epoch, step.position] for name in page.names]
     known = []
-    for i in book.ids:
-        masks = [book.mask("U", i, i, step), *(book.mask("V", i, j, step) for j in book.others(i))]
+    for i in page.ids:
+        masks = [page.mask("U", i, i, step), *(page.mask("V", i, j, step) for j in page.others(i))]
         assert all(mask.receiver == HELPER for mask in masks)
-        u, *v = (book.words(mask) for mask in masks)
+        u, *v = (page.words(mask) for mask in masks)
         known.append(u @ total(v))
     return total([*shares, *known])
 
@@ -149,38 +260,87 @@ def helpers_sum(heard: Heard, book: Book, step: Step) -> Words:
 
 def check_ledger(heard: Heard) -> None:
     """Every tensor that any role received is its value plus and minus the masks that the ledger names."""
-    book = Book(heard)
+    book = book_of(heard)
     assert not heard.ear.inconsistent, "two holders of a mask computed different words"
     for address, message in heard.ear.said:
-        if "words" in type(message).model_fields:
-            row = book.row(address, message)
+        if "words" not in type(message).model_fields:
+            continue
+        for words, row in pieces(book, address, message):
             expected = row.value
             for mask in row.plus:
                 expected = expected + book.words(mask)
             for mask in row.minus:
                 expected = expected - book.words(mask)
-            assert np.array_equal(message.words, expected), f"{address}: not its value under its masks"  # type: ignore[attr-defined]
+            assert np.array_equal(words, expected), f"{address}: not its value under its masks"
+
+
+def check_said(heard: Heard) -> None:
+    """What is said beside tensors is what follows from what its receiver may know, to the last byte."""
+    for address, message in heard.ear.said:
+        kind = type(message)
+        assert kind in WHO, f"{kind.__name__} is not known here"
+        if kind in SAID and not (heard.job.alignment != "helper" and kind is AlignedRows):
+            assert message == SAID[kind](heard, address), f"{address}: something else is said"
+        elif isinstance(message, (BlindedIds, TwiceBlindedIds)):
+            check_elements(heard, address, message)
+        elif "words" not in kind.model_fields:
+            texts = repr(message.model_dump())
+            assert not any(text in texts for text in secret_texts(heard)), f"{address}: something of a table"
+
+
+def check_elements(heard: Heard, address: Address, message: BlindedIds | TwiceBlindedIds) -> None:
+    """One for each id of the list, all different; no exponent is known here that could tell more."""
+    blinded = isinstance(message, BlindedIds)
+    whole, size = (message.elements, 32) if isinstance(message, BlindedIds) else (message.hashes, 16)
+    entries = [whole[at : at + size] for at in range(0, len(whole), size)]
+    owner = address.sender if blinded else address.receiver
+    assert len(set(entries)) == len(entries) == len(heard.tables[owner][PERSON])
+
+
+def check_kinds(_: Heard) -> None:
+    """Every message that there is has a place here, and every one with a tensor a row in the ledger."""
+    kinds = set(Message.__subclasses__())
+    assert kinds == WHO.keys() | ELSEWHERE
+    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER
+    carrying = {kind for kind in kinds if any(field.annotation is bytes for field in kind.model_fields.values())}
+    secret = {OrderContribution, OrderConfirmation, Handshake, Transcript, Job, Terms}  # uniform, or public digests
+    assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
+
+
+def check_split(heard: Heard) -> None:
+    """Which rows are held out follows from a key that the helper has not, and is the same at all data parties."""
+    job = heard.job
+    assert isinstance(job, TrainingJob)
+    key = key_of(heard, "split")
+    for role, party in zip(heard.roles, heard.names, strict=True):
+        common = [heard.tables[party][PERSON][row] for row in role.own.rows]
+        assert job.alignment == "ecdh" or common == common_ids(heard)
+        hashes = [hashlib.blake2b(one.encode(), digest_size=8, key=key).digest() for one in common]
+        expected = [int.from_bytes(one, "little") < int(job.evaluation.holdout * 2**64) for one in hashes]
+        assert role.held_out.tolist() == expected
 
 
 def check_masks_once(heard: Heard) -> None:
-    """Each mask hides one value in the whole run, and no two addresses share a word.
+    """Each mask hides one value in the whole run, and no two addresses share a word, whatever they are for.
 
-    A stream of the zero share is added by one party and subtracted by the other: once each.
+    A stream of the zero share is added by one party and subtracted by the other: once each. So is a q_j.
     """
-    book, hidden = Book(heard), defaultdict(set)
+    book, hidden = book_of(heard), defaultdict(set)
     for address, message in heard.ear.said:
         if type(message) not in LEDGER:
             continue
-        row = book.row(address, message)
-        value = message.words - total([np.zeros_like(row.value), *map(book.words, row.plus)])  # type: ignore[attr-defined]
-        value = value + total([np.zeros_like(row.value), *map(book.words, row.minus)])
-        for sign, masks in (("+", row.plus), ("-", row.minus)):
-            for mask in masks:
-                hidden[mask, sign].add((type(message), value.tobytes()))
-    assert {len(values) for values in hidden.values()} == {1}, "a mask hides two values"
-    assert {mask for mask, _ in hidden} == heard.ear.masks.keys(), "a mask was drawn for something else"
-    words = np.concatenate([words.ravel() for words in heard.ear.masks.values()])
-    assert np.unique(words).size == words.size, "two addresses of masks gave the same word"
+        for words, row in pieces(book, address, message):
+            value = words - total([np.zeros_like(row.value), *map(book.words, row.plus)])
+            value = value + total([np.zeros_like(row.value), *map(book.words, row.minus)])
+            for sign, masks in (("+", row.plus), ("-", row.minus)):
+                for mask in masks:
+                    hidden[mask, sign].add((type(message), value.tobytes()))
+    assert all(len(values) == 1 for values in hidden.values()), "a mask hides two values"
+    idle = heard.ear.masks.keys() - {mask for mask, _ in hidden}
+    assert all(book.is_spare(mask) for mask in idle), "a mask was drawn for something else"
+    if heard.ear.masks:
+        words = np.concatenate([words.ravel() for words in heard.ear.masks.values()])
+        assert np.unique(words).size == words.size, "two addresses of masks gave the same word"
 
 
 # --- statistics
@@ -190,22 +350,22 @@ def check_uniform(heard: Heard) -> None:
     """Every kind between each two parties is uniform in all its bits, and so are the partial sums of shares of z."""
     kinds = set()
     for (model, _, _), words in streams(heard):
-        assert words.size >= FEWEST_WORDS
+        assert words.size >= FEWEST_WORDS, f"{model.__name__}: {words.size} words are too few"
         p = uniformity(words)
         assert p >= LEAST_P, f"{model.__name__} is not uniform: p = {p:.1e}"
         kinds.add(model)
-    assert kinds == LEDGER.keys() - {WeightShare, InterceptShare}  # of which there are few words, meant to be opened
+    assert kinds == (LEDGER & due(heard)) - OPENED
 
 
 def streams(heard: Heard) -> Iterator[tuple[tuple[type[Message], str, str], Words]]:
     """All words of one kind between two parties; of the shares of z also sums of all but one party's, and fewer."""
-    for model in LEDGER.keys() - {WeightShare, InterceptShare}:
+    for model in sorted((LEDGER & due(heard)) - OPENED, key=lambda one: one.__name__):
         joined = defaultdict(list)
         for (sender, receiver, *_), words in sorted(heard.received(model).items()):
             joined[sender, receiver].append(words.ravel())
         for (sender, receiver), parts in joined.items():
             yield (model, sender, receiver), np.concatenate(parts)
-        if model is PreactivationShare:
+        if model in {PreactivationShare, ScoringShare}:
             shares = [np.concatenate(parts) for parts in joined.values()]
             for size in range(2, len(shares)):
                 for some in combinations(shares, size):
@@ -245,21 +405,18 @@ def windows(body: bytes) -> Words:
 
 def secret_words(heard: Heard) -> Iterator[Words]:
     """Values, shares, masked words, masks: everything that is a word in this run."""
-    book = Book(heard)
-    yield from heard.xs
+    yield from book_of(heard).values()
     yield from heard.ear.masks.values()
     yield from (message.words for _, message in heard.ear.said if "words" in type(message).model_fields)  # type: ignore[attr-defined]
-    for step in book.steps:
-        yield from (*(book.x(i, step) for i in book.ids), book.y(step), book.z(step), book.a(step))
-    for weights in book.history:
-        yield from (*weights.blocks, weights.intercept)
 
 
 def secret_bytes(heard: Heard) -> Iterator[bytes]:
-    """Contributions to the order key and the secrets of the handshake."""
+    """Contributions to the order key, pseudonyms, and the secrets of the handshake."""
     for _, message in heard.ear.said:
         if isinstance(message, OrderContribution):
             yield message.secret
+        if isinstance(message, Pseudonyms):
+            yield from (message.pseudonyms[at : at + 16] for at in range(0, len(message.pseudonyms), 16))
     for run in heard.simulation.runs.values():
         assert run.context.secrets is not None
         yield from run.context.secrets.pairs.values()
@@ -267,7 +424,7 @@ def secret_bytes(heard: Heard) -> Iterator[bytes]:
 
 def secret_texts(heard: Heard) -> Iterator[str]:
     """Ids, names of columns, and values of tables; those of eight characters or more, to be told from chance."""
-    for table in heard.sample.tables().values():
+    for table in heard.tables.values():
         for column, values in table.items():
             yield from (text for text in (column, *values) if len(text) >= 8)
 

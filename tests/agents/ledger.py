@@ -1,35 +1,59 @@
-"""The ledger of a recorded run: for every tensor that any role received, the value it stands for and the masks on it.
+"""The ledger of a recorded run: for all that any role received, the value it stands for and the masks on it.
 
 Values come from the plaintext oracle and the secret order, masks from the addresses at which the run drew them; of what
 the parties sent, nothing is used here but to compare.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import hmac
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 
+from agents import model_part
 from mpc import reference
 from mpc.fixed import decode, encode, encode_number
+from mpc.forward import SCORE_BITS, Forward
+from mpc.order import Order, derived
 from mpc.reference import Weights
 from mpc.ring import Words, total
 from mpc.schedule import Step
+from mpc.scoring import Numbers, scoring_steps
 from schemas.address import Address
+from schemas.job import METRICS, TrainingJob
 from schemas.messages import (
+    AlignedRows,
+    EpochDecision,
     GradientShare,
     InterceptShare,
+    LossShare,
+    LossTerms,
     MaskedActivation,
     MaskedInputs,
     MaskedLabels,
+    MaskedLossLabels,
     MaskedWeights,
     Message,
+    PartialScores,
     PreactivationShare,
+    Presence,
+    Pseudonyms,
+    Scores,
+    ScoringInputs,
+    ScoringShare,
+    ScoringWeights,
     WeightShare,
 )
-from tests.agents.recording import Heard, Mask
-from tests.agents.world import HELPER
+from tables.table import Table
+from tests.agents.recording import SCORING_BATCH, Heard, Mask
+from tests.agents.world import HELPER, PERSON
+
+PART = 65_536  # rows in a message of partial scores
 
 
 class Row(NamedTuple):
@@ -40,47 +64,162 @@ class Row(NamedTuple):
     minus: Sequence[Mask] = ()
 
 
-@dataclass
-class Book:
-    """The values of a run by the protocol's symbols; parties are numbers, L is the label party."""
+class Piece(NamedTuple):
+    """Some rows of a received tensor, and what they are made of."""
 
-    heard: Heard
+    words: Words
+    row: Row
 
-    def __post_init__(self) -> None:
-        self.names, self.plan, self.order = self.heard.names, self.heard.plan, self.heard.order
-        self.ids, self.L = range(len(self.names)), self.heard.sample.label
-        self.steps = list(self.plan.steps())
-        self._partner: dict[tuple[int, int], list[Words]] = {}
-        self._intercept: dict[int, list[Words]] = {}
+
+class Common:
+    """What every book has: parties by number, and their masks. L is the label party."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard, self.names = heard, heard.names
+        self.ids, self.L = range(len(self.names)), heard.sample.label
+        self.numbers = {name: number for number, name in enumerate(self.names)} | {HELPER: -1}
 
     def others(self, i: int) -> list[int]:
         """All data parties but one."""
         return [j for j in self.ids if j != i]
 
-    # masks
-
-    def mask(self, name: str, i: int, j: int, step: Step) -> Mask:
-        """The address of U_i, m_y, v_ij, m_ij, r_ij (of their holder and the helper), or of a zero share's stream."""
-        holder = {"U": i, "m_y": i, "zero": i}.get(name, j)
+    def address(self, purpose: str, name: str, i: int, j: int, step: Step) -> Mask:
+        """Of U_i, m_y, v_ij, m_ij, r_ij, n_j or q_j (of their holder and the helper), or of a zero share's stream."""
+        holder = {"U": i, "m_y": i, "U_y": i, "zero": i}.get(name, j)
         receiver = self.names[j] if name == "zero" else HELPER
-        return Mask(self.names[holder], receiver, "training", name, i, j, step.epoch, step.position)
+        return Mask(self.names[holder], receiver, purpose, name, i, j, step.epoch, step.position)
 
     def words(self, mask: Mask) -> Words:
         """What was drawn there."""
         assert mask in self.heard.ear.masks, f"{mask} was never drawn"
         return self.heard.ear.masks[mask]
 
+    def zero(self, purpose: str, i: int, step: Step) -> tuple[list[Mask], list[Mask]]:
+        """The streams that i's zero share adds, and those that it takes off."""
+        others = self.others(i)
+        plus = [self.address(purpose, "zero", i, j, step) for j in others if j > i]
+        return plus, [self.address(purpose, "zero", j, i, step) for j in others if j < i]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A shared model that is applied to rows: its fixed point, alpha, and the shares that its holders have."""
+
+    numbers: Forward
+    alpha: float
+    share: Callable[[int, int], Words]  # of i's block, held by j
+    intercept: Callable[[int], Words]  # held by j
+
+
+class Pass(Common):
+    """One pass over rows that are not trained on; purpose and epoch tell its masks from all others."""
+
+    def __init__(self, heard: Heard, model: Model, xs: Sequence[Words], epoch: int, purpose: str) -> None:
+        super().__init__(heard)
+        self.model, self.xs, self.purpose = model, xs, purpose
+        self.order: Order = heard.scoring_order
+        self.steps = list(scoring_steps(len(xs[0]), SCORING_BATCH, epoch, model.alpha))
+
+    def mask(self, name: str, i: int, j: int, step: Step) -> Mask:
+        """Of this purpose."""
+        return self.address(self.purpose, name, i, j, step)
+
+    def signs(self, step: Step) -> Words:
+        """Of the batch, (rows, 1)."""
+        return self.order.signs(step, odd=self.model.numbers.activation.odd)
+
+    def x(self, i: int, step: Step) -> Words:
+        """s X_i of the batch, in secret order."""
+        return self.signs(step) * self.xs[i][self.order.rows(step)]
+
+    def intercept_column(self) -> np.uint64:
+        """1 / alpha."""
+        return encode_number(1.0 / self.model.alpha, self.model.numbers.fx)
+
+    def scores(self, step: Step) -> Words:
+        """The true scores of the batch, neither signed nor noised."""
+        blocks = [total(self.model.share(i, j) for j in self.ids) for i in self.ids]
+        products = [x[self.order.rows(step)] @ block for x, block in zip(self.xs, blocks, strict=True)]
+        return total([*products, self.intercept_column() * total(map(self.model.intercept, self.ids))])
+
+    def z(self, step: Step) -> Words:
+        """What the helper may see."""
+        return self.signs(step) * self.scores(step) + self.order.noise(step, self.model.numbers.fz)
+
+    def inputs(self, step: Step, i: int, _: int) -> Row:
+        """E_i = s X_i - U_i."""
+        return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
+
+    def weights(self, step: Step, j: int, i: int) -> Row:
+        """f_ij = w_ij - v_ij."""
+        return Row(self.model.share(i, j), minus=[self.mask("V", i, j, step)])
+
+    def preactivation(self, step: Step, i: int, _: int) -> Row:
+        """z_i = X_i (w_ii + sum_j f_ij) + sum_j E_j v_ji + the intercept's part + [i first] noise + 0_i."""
+        others = self.others(i)
+
+        def drawn(name: str, k: int, j: int) -> Words:
+            return self.words(self.mask(name, k, j, step))
+
+        opened = [self.model.share(i, j) - drawn("V", i, j) for j in others]
+        value = self.x(i, step) @ total([self.model.share(i, i), *opened])
+        value = value + total((self.x(j, step) - drawn("U", j, j)) @ drawn("V", j, i) for j in others)
+        value = value + self.signs(step) * self.intercept_column() * self.model.intercept(i)
+        if i == 0:
+            value = value + self.order.noise(step, self.model.numbers.fz)
+        return Row(value, *self.zero(self.purpose, i, step))
+
+    def told(self, step: Step, _: int, __: int) -> Row:
+        """z rounded, to the label party, which the job lets know it."""
+        return Row(encode(decode(self.z(step), self.model.numbers.fz), SCORE_BITS))
+
+    def row(self, model: type[Message], address: Address) -> Row:
+        """The row of one received tensor."""
+        step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
+        return SCORING[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
+
+
+class Book(Common):
+    """The values of a training by the protocol's symbols."""
+
+    def __init__(self, heard: Heard) -> None:
+        super().__init__(heard)
+        self.plan, self.order = heard.plan, heard.order
+        self.xs, self.labels_held = heard.xs, heard.y
+        self.steps = list(self.plan.steps())
+        assert heard.label.party is not None
+        assert heard.label.shares is not None
+        self.taken = self.steps[: heard.label.party.shares().step]  # fewer where the job stopped early
+        self.kept = heard.label.shares.step
+        self._partner: dict[tuple[int, int], list[Words]] = {}
+        self._intercept: dict[int, list[Words]] = {}
+
+    # masks
+
+    def mask(self, name: str, i: int, j: int, step: Step) -> Mask:
+        """Of the training; those of the loss have names and a purpose of their own."""
+        return self.address("loss" if name in {"U_y", "N", "Q"} else "training", name, i, j, step)
+
     def drawn(self, name: str, i: int, j: int, step: Step) -> Words:
-        """Both in one."""
+        """The words of a mask."""
         return self.words(self.mask(name, i, j, step))
+
+    def is_spare(self, mask: Mask) -> bool:
+        """Whether the helper may have drawn it ahead for a step that an early stop did away with."""
+        dropped = {(step.epoch, step.position) for step in self.steps[len(self.taken) :]}
+        return (
+            mask.purpose == "training"
+            and mask.mask in {"U", "V", "M", "R", "m_y"}
+            and (mask.epoch, mask.step) in dropped
+        )
 
     # values that no party's message tells
 
     @cached_property
     def history(self) -> list[Weights]:
         """The oracle's weights before each step, and at the end."""
-        xs, y = self.heard.xs, self.heard.y
-        return [reference.train(xs, y, self.plan, self.order, stop=t) for t in range(len(self.steps) + 1)]
+        xs, y = self.xs, self.labels_held
+        return [reference.train(xs, y, self.plan, self.order, stop=t) for t in range(len(self.taken) + 1)]
 
     def signs(self, step: Step) -> Words:
         """Of the batch, (rows, 1)."""
@@ -88,17 +227,17 @@ class Book:
 
     def x(self, i: int, step: Step) -> Words:
         """s X_i of the batch, in secret order."""
-        return self.signs(step) * self.heard.xs[i][self.order.rows(step)]
+        return self.signs(step) * self.xs[i][self.order.rows(step)]
 
     def y(self, step: Step) -> Words:
         """s times the scaled labels."""
-        return self.signs(step) * encode(step.scale * self.heard.y[self.order.rows(step)], self.plan.f)
+        return self.signs(step) * encode(step.scale * self.labels_held[self.order.rows(step)], self.plan.f)
 
     def scores(self, step: Step) -> Words:
         """The true pre-activations of the batch, neither signed nor noised."""
         before, rows = self.history[step.index], self.order.rows(step)
         intercept = encode_number(1.0 / step.alpha, self.plan.fx) * before.intercept
-        return total(x[rows] @ block for x, block in zip(self.heard.xs, before.blocks, strict=True)) + intercept
+        return total(x[rows] @ block for x, block in zip(self.xs, before.blocks, strict=True)) + intercept
 
     def z(self, step: Step) -> Words:
         """What the helper may see."""
@@ -166,8 +305,7 @@ class Book:
         value = value + self.signs(step) * encode_number(1.0 / step.alpha, self.plan.fx) * self.intercept_share(i, t)
         if i == 0:
             value = value + self.order.noise(step, self.plan.fz)
-        plus = [self.mask("zero", i, j, step) for j in others if j > i]
-        return Row(value, plus, [self.mask("zero", j, i, step) for j in others if j < i])
+        return Row(value, *self.zero("training", i, step))
 
     def activation(self, step: Step, _: int, i: int) -> Row:
         """p_i = a - M_i."""
@@ -175,26 +313,266 @@ class Book:
 
     def released(self, _: Step, j: int, i: int) -> Row:
         """w_ij at the end, to the block's owner: with its own share it opens the block, as the job says it should."""
-        return Row(self.share(i, j, len(self.steps)))
+        return Row(self.share(i, j, self.kept))
 
     def released_intercept(self, _: Step, j: int, __: int) -> Row:
         """w0_j at the end, to the label party."""
-        return Row(self.intercept_share(j, len(self.steps)))
+        return Row(self.intercept_share(j, self.kept))
 
-    def row(self, address: Address, message: Message) -> Row:
+    # the loss
+
+    def loss_labels(self, step: Step) -> Words:
+        """s y of the batch, with the bits that the loss has for a label."""
+        return self.signs(step) * encode(self.labels_held[self.order.rows(step)], self.plan.loss_bits.label)
+
+    def masked_loss_labels(self, step: Step) -> Words:
+        """E_y."""
+        return self.loss_labels(step) - self.drawn("U_y", self.L, self.L, step)
+
+    def seen(self, step: Step) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """What the helper decodes."""
+        return step.alpha * decode(self.z(step), self.plan.fz)
+
+    def even(self, step: Step) -> Words:
+        """The sum of what the loss has of the scores alone."""
+        even: Words = encode(self.plan.activation.even(self.seen(step)), self.plan.loss_bits.total)
+        return np.asarray(even.sum(axis=0, keepdims=True))
+
+    def loss_labels_row(self, step: Step, i: int, _: int) -> Row:
+        """E_y = s y - U_y."""
+        return Row(self.loss_labels(step), minus=[self.mask("U_y", i, i, step)])
+
+    def loss_terms(self, step: Step, _: int, i: int) -> tuple[Row, Row]:
+        """p = zeta - sum n_j, and g = sum even - U_y^T sum n_j + sum q_j."""
+        others = self.others(i)
+        zeta = Row(
+            encode(self.seen(step), self.plan.loss_bits.score), minus=[self.mask("N", i, j, step) for j in others]
+        )
+        dealt = self.drawn("U_y", i, i, step).T @ total(self.drawn("N", i, j, step) for j in others)
+        return zeta, Row(self.even(step) - dealt, plus=[self.mask("Q", i, j, step) for j in others])
+
+    def loss_share(self, step: Step, j: int, _: int) -> Row:
+        """j's share of an epoch's loss, - sum (E_y^T n_j + q_j); the label party's follows from its terms."""
+        steps = [one for one in self.taken if one.epoch == step.epoch]
+        if j == self.L:
+            loss = reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.taken))[step.epoch]
+            rest = total(self._loss_share(k, s) - self.drawn("Q", j, k, s) for k in self.others(j) for s in steps)
+            return Row(loss - rest)
+        value = total(self._loss_share(j, one) for one in steps)
+        return Row(value, minus=[self.mask("Q", self.L, j, one) for one in steps])
+
+    def _loss_share(self, j: int, step: Step) -> Words:
+        """What j's share is in one step, but for q_j."""
+        return np.uint64(0) - self.masked_loss_labels(step).T @ self.drawn("N", self.L, j, step)
+
+    # held-out rows
+
+    @cached_property
+    def passes(self) -> dict[int, Pass]:
+        """The passes over held-out rows, by the epoch after which they come."""
+        job, per_epoch = self.heard.job, self.plan.steps_per_epoch
+        assert isinstance(job, TrainingJob)
+        if not job.scores_held_out:
+            return {}
+        if job.evaluation.metrics == "end":
+            return {job.training.epochs - 1: self._pass(self.kept, job.training.epochs - 1)}
+        return {e: self._pass((e + 1) * per_epoch, e) for e in range(len(self.taken) // per_epoch)}
+
+    def _pass(self, t: int, epoch: int) -> Pass:
+        model = Model(
+            self.plan,
+            self.plan.alpha_after(t),
+            lambda i, j: self.share(i, j, t),
+            lambda j: self.intercept_share(j, t),
+        )
+        return Pass(self.heard, model, self.heard.held_out_xs, epoch, "validation")
+
+    def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
-        numbers = {name: number for number, name in enumerate(self.names)} | {HELPER: -1}
+        if model in SCORING:
+            return self.passes[address.epoch].row(model, address)
         step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
-        return LEDGER[type(message)](self, step, numbers[address.sender], numbers[address.receiver])
+        return TRAINING[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
+
+    def values(self) -> Iterator[Words]:
+        """Everything that is a word in this run and belongs to one party, or to none."""
+        yield from self.xs
+        for step in self.taken:
+            yield from (*(self.x(i, step) for i in self.ids), self.y(step), self.z(step), self.a(step))
+        for weights in self.history:
+            yield from (*weights.blocks, weights.intercept)
+        for one in self.passes.values():
+            yield from (*one.xs, *map(one.z, one.steps))
 
 
-LEDGER: Mapping[type[Message], Callable[[Book, Step, int, int], Row]] = {
+class Prediction(Common):
+    """The values of a prediction: one pass over shares, or what each party's own columns say."""
+
+    def __init__(self, heard: Heard) -> None:
+        super().__init__(heard)
+        self.parts, self.shared = heard.parts, heard.sample.release == "shared"
+        self.passes = {0: self._pass()} if self.shared else {}
+        rows = len(self.parts[0]._own.rows)
+        self.steps = self.passes[0].steps if self.shared else list(scoring_steps(rows, PART, 0, 1.0))
+
+    def _pass(self) -> Pass:
+        part, arrays = self.parts[0].part, [role._arrays for role in self.parts]
+        model = Model(
+            Numbers.from_canonical(part.plan),
+            part.alpha,
+            lambda i, j: arrays[j][f"shares/{self.names[i]}"],
+            lambda j: arrays[j]["shares/intercept"],
+        )
+        xs = [role._own.words.take(np.arange(len(role._own.rows))) for role in self.parts]
+        return Pass(self.heard, model, xs, 0, "prediction")
+
+    def is_spare(self, mask: Mask) -> bool:
+        """Nothing is drawn for nothing."""
+        return False
+
+    def partial(self, i: int, step: Step) -> Words:
+        """What i's columns say of some of the common rows, rounded."""
+        role = self.parts[i]
+        scores = plain_scores(self.heard, i)
+        return encode(scores[role._own.rows[step.start : step.stop]][:, np.newaxis], SCORE_BITS)
+
+    def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
+        """The row of one received tensor."""
+        if model in SCORING:
+            return self.passes[address.epoch].row(model, address)
+        assert model is PartialScores
+        step, i = self.steps[address.step], self.numbers[address.sender]
+        return Row(self.partial(i, step), *self.zero("prediction", i, step))
+
+    def values(self) -> Iterator[Words]:
+        """Everything that is a word in this run and belongs to one party, or to none."""
+        for one in self.passes.values():
+            yield from (*one.xs, *map(one.z, one.steps))
+        if not self.shared:
+            yield from (self.partial(i, step) for i in self.ids for step in self.steps)
+
+
+def book_of(heard: Heard) -> Book | Prediction:
+    """The book of a run."""
+    return Book(heard) if isinstance(heard.job, TrainingJob) else Prediction(heard)
+
+
+def plain_scores(heard: Heard, i: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """What party i's part, under release = owners, says of each row of its table, without the protocol."""
+    role, table = heard.parts[i], heard.tables[heard.names[i]]
+    columns = {name: np.array([float(text or "nan") for text in table[name]]) for name in role.part.encoding.kinds}
+    numbers = Table("people", len(table[PERSON]), tuple(columns), columns, {})
+    return model_part.partial_scores(role.part, role._arrays, numbers)
+
+
+def pieces(book: Book | Prediction, address: Address, message: Message) -> list[Piece]:
+    """A received tensor and its row; of one that is several tensors below one another, each."""
+    assert type(message) in LEDGER, f"{type(message).__name__} has no row in the ledger"
+    words: Words = message.words  # type: ignore[attr-defined]
+    found = book.row(type(message), address)
+    rows = (found,) if isinstance(found, Row) else found
+    bounds = np.cumsum([0, *(len(row.value) for row in rows)])
+    assert bounds[-1] == len(words), f"{address}: another shape"
+    return [Piece(words[a:b], row) for a, b, row in zip(bounds, bounds[1:], rows, strict=False)]
+
+
+# --- what is said beside tensors, and can be worked out
+
+
+def key_of(heard: Heard, label: str) -> bytes:
+    """A key that follows from the contributions, in which the helper has no part."""
+    return derived(heard.alignment_key, label)
+
+
+def pseudonyms(heard: Heard, party: str) -> dict[bytes, str]:
+    """Of a party's ids: keyed hashes of 128 bits, ascending."""
+    key, ids = key_of(heard, "pseudonyms"), heard.tables[party][PERSON]
+    hashes = {hashlib.blake2b(one.encode(), digest_size=16, key=key).digest(): one for one in ids}
+    return dict(sorted(hashes.items()))
+
+
+def common_ids(heard: Heard) -> list[str]:
+    """Those that all data parties have, in the order that alignment through the helper gives them."""
+    everywhere = reduce(lambda a, b: a & b, [set(heard.tables[party][PERSON]) for party in heard.names])
+    return [one for one in pseudonyms(heard, heard.names[0]).values() if one in everywhere]
+
+
+def said_pseudonyms(heard: Heard, address: Address) -> Message:
+    """One chunk, as tables of tests are small."""
+    return Pseudonyms(pseudonyms=b"".join(pseudonyms(heard, address.sender)), last=True)
+
+
+def said_presence(heard: Heard, address: Address) -> Message:
+    """Of each of the receiver's pseudonyms, whether every party has it, and nothing of who lacks it."""
+    everywhere = set(common_ids(heard))
+    flags = [one in everywhere for one in pseudonyms(heard, address.receiver).values()]
+    return Presence(bits=np.packbits(np.array(flags, np.bool_)).tobytes())
+
+
+def said_rows(heard: Heard, _: Address) -> Message:
+    """The count, and a keyed digest of the ids in order."""
+    code, common = hmac.new(key_of(heard, "rows"), digestmod="sha256"), common_ids(heard)
+    for one in common:
+        code.update(struct.pack("<I", len(one.encode())) + one.encode())
+    return AlignedRows(rows=len(common), ids=code.digest())
+
+
+def said_decision(heard: Heard, address: Address) -> Message:
+    """Two bits of each epoch, which follow from what the label party knows."""
+    best = best_epochs(heard)
+    job = heard.job
+    assert isinstance(job, TrainingJob)
+    assert job.early_stopping is not None
+    epoch = address.epoch
+    latest = max(one for one in best if one <= epoch)
+    return EpochDecision(best=epoch in best, go_on=epoch - latest < job.early_stopping.patience)
+
+
+def best_epochs(heard: Heard) -> set[int]:
+    """The epochs that were better than all before them."""
+    job, history = heard.job, heard.label.context.history
+    assert isinstance(job, TrainingJob)
+    rule = job.early_stopping
+    assert rule is not None
+    more = METRICS[job.model].get(rule.on, False)
+    values = history.losses if rule.on == "loss" else [history.metrics[e][rule.on] for e in sorted(history.metrics)]
+    found: set[int] = set()
+    best = 0.0
+    for epoch, value in zip(count(), values, strict=False):
+        gain = value - best if more else best - value
+        if not found or gain > rule.least_gain:
+            best = value
+            found.add(epoch)
+    return found
+
+
+SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
+    Pseudonyms: said_pseudonyms,  # keyed hashes of ids, to the helper alone
+    Presence: said_presence,  # one bit for each of one's own
+    AlignedRows: said_rows,  # a count and a keyed digest, among data parties
+    EpochDecision: said_decision,  # two bits that every party may know
+}
+SCORING: Mapping[type[Message], Callable[[Pass, Step, int, int], Row]] = {
+    ScoringInputs: Pass.inputs,  # X_i      minus U_i
+    ScoringWeights: Pass.weights,  # w_ij     minus v_ij
+    ScoringShare: Pass.preactivation,  # share of z, plus and minus the streams of the zero share
+    Scores: Pass.told,  # z rounded, to the label party alone and only where the job lets it know
+}
+TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Row, ...]]] = {
     MaskedInputs: Book.inputs,  # X_i      minus U_i
     MaskedLabels: Book.labels,  # y        minus m_y
     MaskedWeights: Book.weights,  # w_ij     minus v_ij
     GradientShare: Book.gradient,  # masks    minus every r_ij
     PreactivationShare: Book.preactivation,  # share of z, plus and minus the streams of the zero share
     MaskedActivation: Book.activation,  # a        minus every m_ij
+    MaskedLossLabels: Book.loss_labels_row,  # y'       minus U_y
+    LossTerms: Book.loss_terms,  # zeta     minus every n_j, and masks plus every q_j
+    LossShare: Book.loss_share,  # masks    minus q_j of the epoch; all of them open one number
     WeightShare: Book.released,  # w_ij, to i alone and under release = owners alone
     InterceptShare: Book.released_intercept,  # w0_j, to the label party alone
 }
+LEDGER: set[type[Message]] = {
+    *TRAINING,
+    *SCORING,
+    PartialScores,
+}  # PartialScores: own columns' scores, under a zero share

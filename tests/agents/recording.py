@@ -4,7 +4,7 @@ Everything may be looked at here, also what no party may see; nothing here decid
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import agents.announcer
+import agents.evaluation
+import agents.helper
+import agents.prediction
 import agents.simulate
 from agents.data_party import DataPartyRole
-from agents.simulate import Simulation, data_roles
+from agents.prediction import PredictionRole
+from agents.simulate import Simulation, data_roles, simulate, training_words
 from broker.base import Parcel
 from broker.handshake import HandshakeState
 from broker.identity import Identity
@@ -31,9 +35,13 @@ from mpc.plan import Plan
 from mpc.ring import Words
 from mpc.schedule import Step
 from schemas.address import Address
-from schemas.job import canonical_digest
+from schemas.job import PredictionJob, TrainingJob, canonical_digest
 from schemas.messages import Message
-from tests.agents.world import Sample, contributions, run
+from schemas.settings import Settings
+from tests.agents.world import LIMIT_SECONDS, Sample, contributions, write_table
+
+Tables = Mapping[str, Mapping[str, list[str]]]  # each data party's, as texts by column
+SCORING_BATCH = 32  # rows, instead of thousands: so that a pass over a small table has several batches
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class Heard:
     sample: Sample
     simulation: Simulation
     ear: Ear
+    tables: Tables
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,9 +95,25 @@ class Heard:
         return self.sample.parties
 
     @property
+    def job(self) -> TrainingJob | PredictionJob:
+        """What was to be done."""
+        return self.simulation.description
+
+    @property
+    def parts(self) -> list[PredictionRole]:
+        """The data parties' roles in a prediction, in order."""
+        roles = (self.simulation.runs[party].role for party in self.names)
+        return [role for role in roles if isinstance(role, PredictionRole)]
+
+    @property
+    def roles(self) -> list[DataPartyRole]:
+        """The data parties' roles in a training, in order."""
+        return list(data_roles(self.simulation).values())
+
+    @property
     def label(self) -> DataPartyRole:
-        """The label party's role, which knows the plan, the order and the labels."""
-        return data_roles(self.simulation)[self.names[self.sample.label]]
+        """The label party's, which knows the plan, the order and the labels."""
+        return self.roles[self.sample.label]
 
     @property
     def plan(self) -> Plan:
@@ -97,21 +122,39 @@ class Heard:
 
     @property
     def order(self) -> Order:
-        """Of the samples."""
+        """Of the rows that are trained on."""
         assert self.label.order is not None
         return self.label.order
 
     @property
     def xs(self) -> list[Words]:
-        """Everybody's encoded features, (rows, columns), f_x fractional bits."""
-        return [role.words for role in data_roles(self.simulation).values() if role.words is not None]
+        """Everybody's encoded features of the rows that are trained on, (rows, columns), f_x fractional bits."""
+        return training_words(self.simulation)
+
+    @property
+    def held_out_xs(self) -> list[Words]:
+        """The same of those that are not."""
+        return [role.own.view(role.held_out).take(np.arange(role.held_out.sum())) for role in self.roles]
+
+    @property
+    def scoring_order(self) -> Order:
+        """Of the rows that are scored."""
+        if self.parts:
+            return Order(self.parts[0]._key, len(self.parts[0]._own.rows), "scoring")
+        return Order(self.label.evaluation._key, int(self.label.held_out.sum()), "scoring")
 
     @property
     def y(self) -> Floats:
-        """Centred labels, (rows, 1)."""
-        assert self.label.data is not None
-        assert self.label.data.label is not None
-        return self.label.data.label
+        """Centred labels of the rows that are trained on, (rows, 1)."""
+        assert self.label.labels is not None
+        return self.label.labels[~self.label.held_out]
+
+    @property
+    def alignment_key(self) -> bytes:
+        """From which everything about ids is derived."""
+        own = self.parts[0]._own if self.parts else self.roles[0].own
+        assert own._secrets is not None
+        return own._secrets.alignment_key
 
     def received(self, model: type[Message]) -> dict[tuple[str, str, int, int], Words]:
         """The tensors of one kind, by sender, receiver, epoch and step."""
@@ -122,26 +165,70 @@ class Heard:
         }
 
 
-def hear(sample: Sample, folder: Path, *, seed: int = 0) -> Heard:
-    """Run a job with fixed keys and note everything, so that whatever is asked of it has one answer for ever."""
+def hear(sample: Sample, folder: Path, *, seed: int = 0, tables: Tables | None = None) -> Heard:
+    """Run a job with fixed keys and note everything, so that whatever is asked of it has one answer for ever.
+
+    `tables` in place of the sample's own.
+    """
+    settings = sample.settings(folder)
+    return _heard(sample, sample.description(), settings, folder, seed, tables or sample.tables())
+
+
+def hear_prediction(trained: Heard, folder: Path, *, tables: Tables | None = None, seed: int = 1) -> Heard:
+    """Let the parties of a run in this folder score tables, and note everything in the same way."""
+    sample, training = trained.sample, trained.job
+    description = PredictionJob.model_validate(
+        {
+            "kind": "prediction",
+            "name": "scores",
+            "label": training.label,
+            "helper": training.helper,
+            "tables": training.tables,
+            "alignment": training.alignment,
+            "of": trained.simulation.label_run.job.id,
+        }
+    )
+    return _heard(sample, description, sample.settings(folder), folder, seed, tables or trained.tables)
+
+
+def _heard(
+    sample: Sample,
+    job: TrainingJob | PredictionJob,
+    settings: Mapping[str, Settings],
+    folder: Path,
+    seed: int,
+    tables: Tables,
+) -> Heard:
     ear = Ear()
+    for party, table in tables.items():
+        write_table(folder / f"{party}.csv", table)
 
     async def listen() -> Simulation:
-        office = MemoryBroker(tap=ear.parcels.append)
-        return await run(sample, folder, contribute=contributions(0), tap=ear.tap, office=office)
+        office, contribute = MemoryBroker(tap=ear.parcels.append), contributions(seed)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            return await simulate(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
 
-    with pytest.MonkeyPatch.context() as patch, fixed_keys(seed):
-        call = PairMasks.__call__
-
-        def noted(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            words = call(pair, mask, i, j, step, shape)
-            ear.draw(pair, (mask, i, j), step, words)
-            return words
-
-        patch.setattr(PairMasks, "__call__", noted)
+    with listening(ear), fixed_keys(seed):
         simulation = asyncio.run(listen())
     assert simulation.done, simulation.label_run.failure
-    return Heard(sample, simulation, ear)
+    return Heard(sample, simulation, ear, tables)
+
+
+@contextmanager
+def listening(ear: Ear) -> Iterator[None]:
+    """Note every mask, and score in small batches."""
+    call = PairMasks.__call__
+
+    def noted(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+        words = call(pair, mask, i, j, step, shape)
+        ear.draw(pair, (mask, i, j), step, words)
+        return words
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairMasks, "__call__", noted)
+        for module in (agents.evaluation, agents.helper, agents.prediction):
+            patch.setattr(module, "BATCH", SCORING_BATCH)
+        yield
 
 
 @contextmanager

@@ -14,6 +14,12 @@ import broker.seal
 import mpc.data_party
 import mpc.helper
 import mpc.linear
+import mpc.loss
+import mpc.scoring
+from agents import alignment
+from agents.context import JobContext
+from agents.mailbox import Mailbox
+from agents.own_rows import OwnRows
 from agents.simulate import bit_exact
 from broker.identity import Identity
 from broker.seal import SessionSeal
@@ -21,36 +27,49 @@ from mpc.masks import PairMasks
 from mpc.order import Order
 from mpc.ring import Words
 from mpc.schedule import Step
-from schemas.messages import MaskedInputs, PreactivationShare
+from schemas.job import EarlyStopping, Evaluation
+from schemas.messages import MaskedInputs, Message, PreactivationShare, Scores
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
     check_keys,
+    check_kinds,
     check_ledger,
     check_masks_once,
     check_roles,
+    check_said,
     check_sealed,
+    check_split,
     check_uniform,
 )
-from tests.agents.recording import Heard, hear
+from tests.agents.recording import Heard, Tables, hear
 from tests.agents.world import HELPER, Sample
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 CHECKS = [
+    check_kinds,
     check_roles,
     check_amounts,
     check_helpers_view,
     check_ledger,
+    check_said,
+    check_split,
     check_masks_once,
     check_uniform,
     check_sealed,
     check_keys,
 ]
-LONG = Sample((8, 7, 6), rows=330, batch=64, label=1, epochs=6, rate=0.3)
-SHORT = Sample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02)
+EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, loss_to="all")
+AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True)
+LONG = Sample((8, 7, 6), rows=470, batch=64, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH)
+SHORT = Sample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)
 TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
              release="shared")  # fmt: skip
+STOPPED = Sample((8, 7), rows=200, batch=64, epochs=8, rate=0.3, evaluation=AT_THE_END, alignment="ecdh",
+                 early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03))  # fmt: skip
+FINAL = Sample((7, 6, 6), rows=200, batch=64, label=2, epochs=3, model="linear", evaluation=AT_THE_END,
+               release="shared", alignment="aligned")  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
@@ -59,9 +78,9 @@ def heard(request, tmp_path_factory) -> Heard:
     return recorded(request.param, tmp_path_factory.mktemp("run"))
 
 
-def recorded(sample: Sample, folder: Path) -> Heard:
+def recorded(sample: Sample, folder: Path, tables: Tables | None = None) -> Heard:
     """A run that ends with the right model."""
-    run = hear(sample, folder)
+    run = hear(sample, folder, tables=tables)
     assert bit_exact(run.simulation)
     return run
 
@@ -70,6 +89,38 @@ def recorded(sample: Sample, folder: Path) -> Heard:
 def test_an_honest_run_shows_to_everybody_what_is_promised_and_no_more(check, heard):
     """Roles, amounts, the helper's view, the ledger, masks used once, uniform words, sealed bodies, lonely keys."""
     check(heard)
+
+
+@pytest.mark.parametrize("sample", [STOPPED, FINAL], ids=["stopped early, by ECDH", "metrics at the end, aligned"])
+def test_so_does_a_run_that_stops_early_or_scores_at_the_end(sample, tmp_path):
+    """With another alignment; all checks but those that count words, of which there are few."""
+    run = recorded(sample, tmp_path)
+    stopped = run.label.context.statistics.step < run.plan.steps_total
+    assert stopped == (sample.early_stopping is not None)
+    for check in CHECKS:
+        if check is not check_uniform:
+            check(run)
+
+
+def test_ids_that_two_of_three_share_stay_unknown(tmp_path):
+    """The third never hears of them, nor do the two of each other: only what all have is told, one bit of each own."""
+    sample, people = SHORT, [f"person-{number:06d}" for number in range(250)]
+    whose = {"bank": people[:200], "card": people[40:220], "telco": [*people[20:130], *people[180:250]]}
+    common = set(people[40:130]) | set(people[180:200])
+    rng, tables = np.random.default_rng(4), {}
+    for party, table in sample.tables().items():
+        rows = rng.permutation(len(whose[party]))
+        tables[party] = {name: (values * 2)[: len(rows)] for name, values in table.items()}
+        tables[party]["person_number"] = [whose[party][row] for row in rows]
+    run = recorded(sample, tmp_path, tables)
+    for role, party in zip(run.roles, run.names, strict=True):
+        assert {tables[party]["person_number"][row] for row in role.own.rows} == common
+    for check in (check_roles, check_amounts, check_ledger, check_said, check_split, check_sealed, check_keys):
+        check(run)
+    told = [repr(message.model_dump()) for _, message in run.ear.said]
+    everything = b"".join(parcel.body + parcel.address.encode() for parcel in run.ear.parcels)
+    assert not any(one in text for text in told for one in people)
+    assert not any(one.encode() in everything for one in people)
 
 
 # --- planted mistakes
@@ -117,6 +168,90 @@ def borrowed(patch: pytest.MonkeyPatch) -> None:
 def no_zero_share(patch: pytest.MonkeyPatch) -> None:
     """Shares of z as they are."""
     patch.setattr(mpc.data_party, "zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64))
+
+
+def no_zero_share_of_scores(patch: pytest.MonkeyPatch) -> None:
+    """The same, of held-out rows."""
+    patch.setattr(mpc.scoring, "zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64))
+
+
+def no_q(patch: pytest.MonkeyPatch) -> None:
+    """Shares of the loss without the words that keep them apart; the loss still comes out right."""
+    terms, add = mpc.loss.LossHelper.terms, mpc.loss.LossParty._add
+
+    def told(self, step, scores):  # type: ignore[no-untyped-def]
+        words = terms(self, step, scores).copy()
+        words[-1:] -= sum(self._masks[j]("Q", self._label, j, step, (1, 1)) for j in self._others)
+        return words
+
+    def added(self, step, words):  # type: ignore[no-untyped-def]
+        q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, (1, 1))
+        add(self, step, words + q)
+
+    patch.setattr(mpc.loss.LossHelper, "terms", told)
+    patch.setattr(mpc.loss.LossParty, "_add", added)
+
+
+def one_purpose(purpose: str) -> Plant:
+    """Masks of another purpose are the training's: the difference of two messages is that of two values."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        masks = JobContext.masks
+
+        def shared(context: JobContext, partner: str, of: str = "training") -> PairMasks:
+            return masks(context, partner, "training" if of == purpose else of)
+
+        patch.setattr(JobContext, "masks", shared)
+
+    return plant
+
+
+def forgetful_passes(patch: pytest.MonkeyPatch) -> None:
+    """Each epoch's scores under the masks of the first: the same rows, so the difference is that of the weights."""
+    stream = PairMasks._stream
+
+    def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+        epoch = 0 if pair._info[-1] == "validation" else step.epoch
+        return stream(pair, mask, i, j).words(1, epoch, step.position, shape)
+
+    patch.setattr(PairMasks, "__call__", masks)
+
+
+def public_key(label: str) -> Plant:
+    """What is said or chosen by a key that anybody can work out."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        derive, split = alignment.derived, OwnRows.split
+
+        def known(key: bytes, name: str) -> bytes:
+            return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
+
+        patch.setattr(alignment, "derived", known)
+        if label == "split":
+            patch.setattr("mpc.order.derived", known)
+            patch.setattr(OwnRows, "split", split)
+
+    return plant
+
+
+def sent_to_all(kind: type[Message]) -> Plant:
+    """Something that is for one data party goes to all of them."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        send = Mailbox.send
+
+        async def spread(self, message, receivers, *rest, **more):  # type: ignore[no-untyped-def]
+            known = [party for party in self.partners if party != HELPER]
+            await send(self, message, known if isinstance(message, kind) else receivers, *rest, **more)
+
+        patch.setattr(Mailbox, "send", spread)
+
+    return plant
+
+
+def whole_scores(patch: pytest.MonkeyPatch) -> None:
+    """Scores with more bits than the label party may know."""
+    patch.setattr(mpc.scoring, "SCORE_BITS", 30)
 
 
 def no_r(patch: pytest.MonkeyPatch) -> None:
@@ -170,15 +305,25 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(broker.seal, "_sealer", sealer)
 
 
-MASKS = ("U", "V", "M", "R", "m_y", "zero")
+MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q")
 PLANTS = [
     *((f"{name} omitted", omitted(name), check_masks_once) for name in MASKS),
     # V and R hide what looks uniform by itself; the zero share what only the helper could tell from it.
-    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "M", "m_y")),
+    *((f"{name} omitted", omitted(name), check_uniform) for name in ("U", "M", "m_y", "U_y", "N")),
     *((f"{name} reused", reused(name), check_masks_once) for name in MASKS),
     ("m_y borrowed from M", borrowed, check_masks_once),
     ("zero share omitted", no_zero_share, check_ledger),
+    ("zero share of scores omitted", no_zero_share_of_scores, check_ledger),
     ("r omitted", no_r, check_ledger),
+    ("q omitted", no_q, check_ledger),
+    ("validation under training's masks", one_purpose("validation"), check_ledger),
+    ("loss under training's masks", one_purpose("loss"), check_ledger),
+    ("validation under training's masks", one_purpose("validation"), check_masks_once),
+    ("validation's masks repeated", forgetful_passes, check_masks_once),
+    ("scores to all data parties", sent_to_all(Scores), check_roles),
+    ("scores to the last bit", whole_scores, check_ledger),
+    ("pseudonyms by a public key", public_key("pseudonyms"), check_said),
+    ("split by a public key", public_key("split"), check_split),
     ("signs omitted", no_signs, check_helpers_view),
     ("order omitted", no_order, check_helpers_view),
     ("noise omitted", no_noise, check_helpers_view),

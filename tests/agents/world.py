@@ -164,4 +164,4 @@ def exact(sample: Sample, **hooks: Any) -> tuple[Simulation, bool]:
     """A whole run in a folder that is gone afterwards, and whether its model is the oracle's."""
     with tempfile.TemporaryDirectory() as folder:
         simulation = asyncio.run(run(sample, Path(folder), **hooks))
-        return simulation, bit_exact(simulation)
+        return simulation, bit_exact(simulation) is True

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from schemas.settings import TableSettings
 from tables.problem import TableProblem
 from tables.snapshot import MOST_DISTINCT, describe, take_snapshot
+from tables.values import as_numbers
 
 GOOD = "customer,age,sex,limit,defaulted\n007,41,f,1e3,0\n8,,m,-2,1\n"
 HEAD = "customer,age,sex,limit,defaulted\n"
@@ -56,10 +57,10 @@ def problem(write, tmp_path):
     """A function that finds how taking such a snapshot fails. Nothing is left on the disk."""
 
     def problem(content, *, with_label=True, expected=None, **settings) -> TableProblem:
-        given = write(content, **settings)
+        given, before = write(content, **settings), set(tmp_path.glob("work/*"))
         with pytest.raises(TableProblem) as caught:
             take_snapshot("customers", given, tmp_path / "work", with_label=with_label, expected=expected)
-        assert not list(tmp_path.glob("work/*"))
+        assert set(tmp_path.glob("work/*")) == before
         return caught.value
 
     return problem
@@ -204,10 +205,9 @@ def test_snapshot_and_batch_show_no_values_when_printed(take):
 def test_memory_does_not_grow_with_the_table(tmp_path):
     """Ids and label aside: 200,000 rows of 20 columns in one row group, and twice as many."""
     peaks = [_peak(tmp_path, rows) for rows in (200_000, 400_000)]
-    own = 200_000 * (8 + 6 + 8)  # ids with their offsets, and labels
-    # While the ids are joined and looked up for repeats they are there up to four times.
-    assert peaks[1] - peaks[0] < 5 * own
-    assert peaks[1] < 400_000 * 20 * 8
+    more_features = 200_000 * 20 * 8
+    more_ids_and_labels = 200_000 * (8 + 6 + 8)  # with the ids' offsets
+    assert peaks[1] - peaks[0] < 2.5 * more_ids_and_labels < more_features / 2
 
 
 def _peak(folder: Path, rows: int) -> int:
@@ -219,7 +219,7 @@ def _peak(folder: Path, rows: int) -> int:
     parquet.write_table(table, path, row_group_size=rows)
     del table
     gc.collect()
-    pool, before = pa.default_memory_pool(), pa.total_allocated_bytes()
+    before = pa.total_allocated_bytes()
     seen = [0]
     tracemalloc.start()
     with pytest.MonkeyPatch.context() as patch:
@@ -231,13 +231,10 @@ def _peak(folder: Path, rows: int) -> int:
                 assert batch.rows
     python = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert pool.bytes_allocated() - before < 2**20
     return max(seen) + python
 
 
 def _watched(seen, before):
-    from tables.values import as_numbers
-
     def watched(column):
         seen.append(pa.total_allocated_bytes() - before)
         return as_numbers(column)
@@ -266,7 +263,7 @@ BAD_CONTENT = {
     "an infinity": (HEAD + ROW + "2,1,m,-inf,0\n", "column 'limit' has 1 value not finite (line 3)", "not finite"),
     "too large": (HEAD + "1,1,m,1e999,0\n", "column 'limit' has 1 value not finite", "not finite"),
     "a text": (
-        HEAD + ROW * 150_000 + "2,old,m,3,0\n3,,m,3,0\n3,older,m,x,0\n",
+        HEAD + "".join(f"{row},1,m,3,0\n" for row in range(2, 150_002)) + "A,old,m,3,0\nB,,m,3,0\nC,older,m,x,0\n",
         "has 2 values other than numbers (line 150002, 150004); column 'limit' should be numeric and has 1 value",
         "has text in a numeric column",
     ),

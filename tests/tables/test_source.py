@@ -188,6 +188,8 @@ def test_parquet_with_nested_columns_beside_those_in_use_is_read(tmp_path):
     settings = TableSettings(path=tmp_path / "t.parquet", id="customer", columns=("a.b",))
     with take_snapshot("people", settings, tmp_path / "work", with_label=False) as snapshot:
         assert snapshot.table.to_pydict() == {"a.b": [3.5, 4.5]}
+    with closing(open_source(settings)) as source:
+        assert [batch.schema.names for batch in source.batches(["a.b"])] == [["a.b"]]
 
 
 # --- databases

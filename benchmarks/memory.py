@@ -1,0 +1,85 @@
+"""`python -m benchmarks.memory`: how much memory an agent takes for a table that it does not load.
+
+A whole job over RabbitMQ with a process for each party; both hold a Parquet file of made-up columns with the same ids
+in unrelated orders. The figure is the most resident memory that each process has had at once, pages of mapped files
+that happened to be in the system's cache included.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from benchmarks.alignment import DEADLINES, HELPER, PARTIES
+from benchmarks.deployed import parties
+from schemas.job import Training, TrainingJob
+from schemas.settings import TableSettings
+
+GROUP = 2**18  # rows of the files that are made at a time
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--columns", type=int, default=50, help="of each party")
+    parser.add_argument("--batch", type=int, default=8192)
+    parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tables = {party: write(folder, party, arguments.rows, arguments.columns) for party in PARTIES}
+        job = TrainingJob(
+            name="memory",
+            model="logistic",
+            label=PARTIES[0],
+            helper=HELPER,
+            tables=tuple((party, "table") for party in PARTIES),
+            training=Training(epochs=1, batch=arguments.batch, rate=0.1),
+        )
+        with parties(folder, tables, HELPER, arguments.url, DEADLINES) as around:
+            statuses, _ = around.run(job)
+            memory = {party: around.peak_mib(party) for party in around.deployment.parties}
+    label = statuses[PARTIES[0]]
+    result = {
+        "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
+        "table": f"{arguments.rows} x {arguments.columns} at each party",
+        "table_mib_as_float64": round(8 * arguments.rows * arguments.columns / 2**20),
+        "peak_mib": memory,
+        "stage_seconds": label["stage_seconds"],
+        "steps": label["steps"],
+        "seconds_per_step": label["seconds_per_step"],
+    }
+    json.dump(result, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def write(folder: Path, party: str, rows: int, columns: int) -> TableSettings:
+    """A Parquet file, written group by group; the first party's label depends on its columns."""
+    number = PARTIES.index(party)
+    generator = np.random.default_rng(number)
+    ids, weights = generator.permutation(rows), generator.normal(size=columns)
+    names = [f"{party}{column}" for column in range(columns)]
+    fields = [("id", pa.int64()), *((name, pa.float64()) for name in names)]
+    label = [("label", pa.float64())] if number == 0 else []
+    path = folder / f"{party}.parquet"
+    with parquet.ParquetWriter(path, pa.schema([*fields, *label]), compression="zstd") as writer:
+        for start in range(0, rows, GROUP):
+            some = ids[start : start + GROUP]
+            x = generator.normal(size=(len(some), columns))
+            arrays = [some, *x.T]
+            if label:
+                arrays.append((generator.random(len(some)) < 1 / (1 + np.exp(-(x @ weights)))).astype(float))
+            writer.write_table(pa.table([pa.array(array) for array in arrays], schema=writer.schema))
+    return TableSettings(path=path, id="id", label="label" if label else None)
+
+
+if __name__ == "__main__":
+    main()
