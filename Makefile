@@ -1,5 +1,5 @@
 # Tercet's commands. Each creates what it needs in .venv; nothing outside this folder is changed, except that
-# `make test` installs Debian's rabbitmq-server when there is none and it runs as root or in CI.
+# `make test` installs Debian's rabbitmq-server and postgresql when there are none and it runs as root or in CI.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,10 +9,10 @@ ARGS ?=
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo    train the credit example in one process and show what it was worth"
-	@echo "make test    lint, type checks and all tests, those on a real RabbitMQ included"
+	@echo "make demo    the credit example in one process: match, train, report, score new customers"
+	@echo "make test    lint, type checks and all tests, those on RabbitMQ and PostgreSQL included"
 	@echo "make lint    the first two alone"
-	@echo "make bench   seconds, bytes and processor time for each step"
+	@echo "make bench   what steps, alignment and large tables take; ARGS=step, alignment or memory for one of them"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."

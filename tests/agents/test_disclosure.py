@@ -15,11 +15,11 @@ import mpc.data_party
 import mpc.helper
 import mpc.linear
 import mpc.loss
+import mpc.order
 import mpc.scoring
 from agents import alignment
 from agents.context import JobContext
 from agents.mailbox import Mailbox
-from agents.own_rows import OwnRows
 from agents.simulate import bit_exact
 from broker.identity import Identity
 from broker.seal import SessionSeal
@@ -62,7 +62,7 @@ CHECKS = [
 ]
 EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, loss_to="all")
 AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True)
-LONG = Sample((8, 7, 6), rows=470, batch=64, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH)
+LONG = Sample((8, 7, 6), rows=470, batch=48, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH)
 SHORT = Sample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)
 TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
              release="shared")  # fmt: skip
@@ -179,12 +179,12 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
     """Shares of the loss without the words that keep them apart; the loss still comes out right."""
     terms, add = mpc.loss.LossHelper.terms, mpc.loss.LossParty._add
 
-    def told(self, step, scores):  # type: ignore[no-untyped-def]
+    def told(self, step, scores):
         words = terms(self, step, scores).copy()
         words[-1:] -= sum(self._masks[j]("Q", self._label, j, step, (1, 1)) for j in self._others)
         return words
 
-    def added(self, step, words):  # type: ignore[no-untyped-def]
+    def added(self, step, words):
         q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, (1, 1))
         add(self, step, words + q)
 
@@ -221,15 +221,13 @@ def public_key(label: str) -> Plant:
     """What is said or chosen by a key that anybody can work out."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        derive, split = alignment.derived, OwnRows.split
+        derive = mpc.order.derived
 
         def known(key: bytes, name: str) -> bytes:
             return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
 
-        patch.setattr(alignment, "derived", known)
-        if label == "split":
-            patch.setattr("mpc.order.derived", known)
-            patch.setattr(OwnRows, "split", split)
+        for module in (alignment, mpc.order):
+            patch.setattr(module, "derived", known)
 
     return plant
 
@@ -240,7 +238,7 @@ def sent_to_all(kind: type[Message]) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         send = Mailbox.send
 
-        async def spread(self, message, receivers, *rest, **more):  # type: ignore[no-untyped-def]
+        async def spread(self, message, receivers, *rest, **more):
             known = [party for party in self.partners if party != HELPER]
             await send(self, message, known if isinstance(message, kind) else receivers, *rest, **more)
 

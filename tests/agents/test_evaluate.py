@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.evaluate import BINS, MOST_POINTS, Curves, curves, histogram, metrics, probabilities
@@ -13,6 +13,7 @@ from schemas.job import METRICS
 
 SCORES = st.floats(-50, 50, allow_subnormal=False)
 COARSE = st.integers(-3, 3).map(float)  # with many ties
+UNHURRIED = settings(deadline=None)  # the first curves of a process take long on a busy machine
 OF_ONE_CLASS = {"accuracy", "log_loss", "calibration_error"}
 
 
@@ -42,6 +43,7 @@ def random_rows(count, seed=7):
     return (random.random(count) < probabilities(scores)) - 0.5, scores
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_a_classifier_has_exactly_the_metrics_that_jobs_may_name(rows):
     """In the order in which they are listed there, and finite."""
@@ -50,6 +52,7 @@ def test_a_classifier_has_exactly_the_metrics_that_jobs_may_name(rows):
     assert all(math.isfinite(value) for value in found.values())
 
 
+@UNHURRIED
 @given(rows=regressed())
 def test_a_regression_has_exactly_the_metrics_that_jobs_may_name(rows):
     """But no r2 where all labels are the same, and perhaps none where they differ by nothing to speak of."""
@@ -59,6 +62,7 @@ def test_a_regression_has_exactly_the_metrics_that_jobs_may_name(rows):
     assert all(math.isfinite(value) for value in found.values())
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_auc_is_the_share_of_pairs_in_the_right_order(rows):
     """Ties count half."""
@@ -67,6 +71,7 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows):
     assert metrics("logistic", *rows)["auc"] == pytest.approx(np.mean((gaps > 0) + (gaps == 0) / 2))
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_ks_is_the_widest_gap_between_the_classes_at_any_threshold(rows):
     """Which brute force tries all."""
@@ -76,6 +81,7 @@ def test_ks_is_the_widest_gap_between_the_classes_at_any_threshold(rows):
     assert metrics("logistic", *rows)["ks"] == pytest.approx(widest)
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_average_precision_weighs_each_precision_with_the_recall_it_adds(rows):
     """From the highest threshold to the lowest."""
@@ -89,6 +95,7 @@ def test_average_precision_weighs_each_precision_with_the_recall_it_adds(rows):
     assert metrics("logistic", *rows)["average_precision"] == pytest.approx(total)
 
 
+@UNHURRIED
 @given(rows=classified(st.floats(-20, 20)))
 def test_log_loss_and_accuracy_are_those_of_the_probabilities(rows):
     """Scores above 0 predict the positive class."""
@@ -125,6 +132,7 @@ def test_a_model_that_says_the_prevalence_of_every_row_is_calibrated():
     )
 
 
+@UNHURRIED
 @given(rows=classified(), data=st.data())
 def test_no_metric_and_no_curve_depends_on_the_order_of_the_rows(rows, data):
     """Even where scores are tied."""
@@ -136,6 +144,7 @@ def test_no_metric_and_no_curve_depends_on_the_order_of_the_rows(rows, data):
         np.testing.assert_allclose(getattr(here, name), getattr(there, name), atol=1e-12)
 
 
+@UNHURRIED
 @given(rows=regressed(least=2))
 def test_the_metrics_of_a_regression_are_their_definitions(rows):
     """In the units of the label."""
@@ -180,6 +189,7 @@ def test_one_row_of_a_regression_has_errors_and_no_r2():
     assert metrics("linear", np.array([3.0]), np.array([1.0])) == {"rmse": 2.0, "mae": 2.0}
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_roc_and_gain_rise_from_corner_to_corner(rows):
     """And stay within the unit square."""
@@ -189,6 +199,7 @@ def test_roc_and_gain_rise_from_corner_to_corner(rows):
         np.testing.assert_allclose(curve[[0, -1]], [[0, 0], [1, 1]])
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_recall_rises_from_0_to_1_and_ends_at_the_prevalence(rows):
     """Whoever selects all rows is right as often as there are positive ones."""
@@ -200,6 +211,7 @@ def test_recall_rises_from_0_to_1_and_ends_at_the_prevalence(rows):
     assert precision[-1] == pytest.approx(found.prevalence)
 
 
+@UNHURRIED
 @given(rows=classified())
 def test_deciles_hold_all_rows_equally(rows):
     """The weighted mean of their shares is the prevalence, and the lift is measured against it."""
@@ -229,6 +241,7 @@ def test_a_large_table_gives_small_curves_with_their_ends_and_their_shape():
     np.testing.assert_allclose(found.roc[:, 1] * positives, np.rint(found.roc[:, 1] * positives), atol=1e-6)
 
 
+@UNHURRIED
 @given(rows=regressed())
 def test_a_regression_is_compared_by_decile_and_every_residual_is_counted(rows):
     """Residuals are actual minus predicted."""
@@ -243,6 +256,7 @@ def test_a_regression_is_compared_by_decile_and_every_residual_is_counted(rows):
         np.testing.assert_allclose(found.residuals.edges[[0, -1]], ends)
 
 
+@UNHURRIED
 @given(scores=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_probabilities_never_overflow(scores):
     """And lie between 0 and 1."""
