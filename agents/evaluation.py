@@ -78,7 +78,7 @@ class Evaluation:
 
     async def _validate(self, epoch: int, shares: Shares) -> None:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
-        rows, alpha = held_out.words.shape[0], plan.alpha_after(shares.step)
+        rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         order = Order(self._key, rows, "scoring")
         scorer = Scorer(
             context.number(context.me),

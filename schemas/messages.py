@@ -388,12 +388,15 @@ class ScoringShare(Message):
 
 
 class Scores(Message):
-    """The pre-activations of scored rows, in secret order, from the helper to the label party, which may know them."""
+    """The pre-activations of scored rows, in secret order, from the helper to the label party, which may know them.
+
+    Rounded: from all bits of them the label party could solve for narrow columns of the others.
+    """
 
     kind = "scores"
     round = Round.METRICS
     item = "scores"
-    words: RingTensor  # (batch, outputs), f_z fractional bits
+    words: RingTensor  # (batch, outputs), 16 fractional bits
 
 
 class PartialScores(Message):

@@ -165,13 +165,21 @@ class Heard:
         }
 
 
-def hear(sample: Sample, folder: Path, *, seed: int = 0, tables: Tables | None = None) -> Heard:
+@dataclass(frozen=True)
+class Seeds:
+    """Of the keys, and of the contributions to the order."""
+
+    keys: int = 0
+    order: int = 0
+
+
+def hear(sample: Sample, folder: Path, *, seed: int = 0, order: int = 0, tables: Tables | None = None) -> Heard:
     """Run a job with fixed keys and note everything, so that whatever is asked of it has one answer for ever.
 
-    `tables` in place of the sample's own.
+    `seed` is of the keys, `order` of the contributions; `tables` stand in place of the sample's own.
     """
     settings = sample.settings(folder)
-    return _heard(sample, sample.description(), settings, folder, seed, tables or sample.tables())
+    return _heard(sample, sample.description(), settings, folder, Seeds(seed, order), tables or sample.tables())
 
 
 def hear_prediction(trained: Heard, folder: Path, *, tables: Tables | None = None, seed: int = 1) -> Heard:
@@ -188,7 +196,7 @@ def hear_prediction(trained: Heard, folder: Path, *, tables: Tables | None = Non
             "of": trained.simulation.label_run.job.id,
         }
     )
-    return _heard(sample, description, sample.settings(folder), folder, seed, tables or trained.tables)
+    return _heard(sample, description, sample.settings(folder), folder, Seeds(seed, seed), tables or trained.tables)
 
 
 def _heard(
@@ -196,7 +204,7 @@ def _heard(
     job: TrainingJob | PredictionJob,
     settings: Mapping[str, Settings],
     folder: Path,
-    seed: int,
+    seeds: Seeds,
     tables: Tables,
 ) -> Heard:
     ear = Ear()
@@ -204,11 +212,11 @@ def _heard(
         write_table(folder / f"{party}.csv", table)
 
     async def listen() -> Simulation:
-        office, contribute = MemoryBroker(tap=ear.parcels.append), contributions(seed)
+        office, contribute = MemoryBroker(tap=ear.parcels.append), contributions(seeds.order)
         async with asyncio.timeout(LIMIT_SECONDS):
             return await simulate(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
 
-    with listening(ear), fixed_keys(seed):
+    with listening(ear), fixed_keys(seeds.keys):
         simulation = asyncio.run(listen())
     assert simulation.done, simulation.label_run.failure
     return Heard(sample, simulation, ear, tables)

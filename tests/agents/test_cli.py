@@ -149,5 +149,6 @@ def test_the_demo_beats_whoever_goes_alone(tercet, tmp_path):
 
 def test_a_status_survives_its_json():
     """What `--format json` prints is what the agent knows."""
-    status = JobStatus(job="a-1", state="done", model="linear", label="a", helper="h", parties=(), submitted="now")
+    told = {"job": "a-1", "state": "done", "kind": "training", "model": "linear", "label": "a", "helper": "h"}
+    status = JobStatus(**told, parties=(), submitted="now", metrics={"rmse": 0.5}, loss=1.5, scores="s.csv")
     assert JobStatus.model_validate_json(status.model_dump_json()) == status

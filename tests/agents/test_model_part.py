@@ -123,7 +123,7 @@ def test_partial_scores_are_encoded_columns_times_weights_and_the_holders_interc
     clipped = clip_rows(ENCODING.apply(TABLE), 1.0) @ np.array([0.5, -1.0, 2.0])
     assert partial_scores(short, owned(), TABLE) == pytest.approx(clipped)
     other = Table(name="t", rows=1, columns=("age",), numeric={"age": np.ones(1)}, categorical={})
-    with pytest.raises(TableProblem, match="'sex' is missing"):
+    with pytest.raises(TableProblem, match="column 'sex' is not there"):
         partial_scores(part(), owned(), other)
 
 

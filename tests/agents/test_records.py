@@ -19,7 +19,14 @@ def record(state: str = "received") -> Record:
     )
     announced = Job(id=description.id, run=bytes(32), description=description, members=members, submitter=BANK)
     status = JobStatus(
-        job=description.id, state=state, model="logistic", label=BANK, helper=NOTARY, parties=(), submitted="now"
+        job=description.id,
+        state=state,
+        kind="training",
+        model="logistic",
+        label=BANK,
+        helper=NOTARY,
+        parties=(),
+        submitted="now",
     )
     return Record(job=announced, status=status)
 

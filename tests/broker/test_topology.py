@@ -91,17 +91,15 @@ def test_every_round_that_is_spoken_has_a_queue_somewhere() -> None:
     spoken = {model.round for model in Message.__subclasses__()}
     assert spoken <= {round_ for rounds in topology.ROUNDS.values() for round_ in rounds}
     assert len(topology.ROUNDS["data"]) <= 8
-    assert len(topology.ROUNDS["helper"]) <= 4
+    assert len(topology.ROUNDS["helper"]) <= 5
 
 
 def test_the_helper_has_no_queue_for_what_it_must_not_hear() -> None:
-    """Masked inputs and the secrets of the order cannot reach it by mistake."""
-    assert not {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE} & set(
-        topology.ROUNDS["helper"]
-    )
+    """Masked inputs, masked weights and opened blocks cannot reach it by mistake."""
+    assert not {Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE} & set(topology.ROUNDS["helper"])
 
 
 def test_what_is_large_and_ahead_of_time_travels_apart_from_what_is_awaited() -> None:
-    """Activations and heartbeats do not queue behind masked inputs."""
+    """Activations, scores and heartbeats do not queue behind pseudonyms or masked inputs."""
     bulk = {round_ for round_ in Round if topology.lane(round_) is Lane.BULK}
-    assert bulk == {Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE}
+    assert bulk == {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE}

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import MODELS, Companion, MalformedMessage, decode, decode_all, encode
-from schemas.messages import Accept, JobStatus, Message, OrderContribution, PreactivationShare, Ready, Status
+from schemas.messages import (
+    PROTOCOL_VERSION,
+    Accept,
+    JobStatus,
+    Message,
+    OrderContribution,
+    PreactivationShare,
+    Sizes,
+    Status,
+)
 from schemas.tensor import ShapeProblem, expect
 from tests.schemas.strategies import EACH, messages, words
 
@@ -19,6 +28,14 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+SIZES = {"rows": 1, "held_out": 0, "columns": 1, "model": None}
+
+
+def envelope(*content: Any) -> bytes:
+    """A body of this version: kind, item, fields and what else is in it."""
+    return bytes(msgpack.packb([PROTOCOL_VERSION, *content]))
 
 
 def fields(message: Message) -> dict[str, Any]:
@@ -67,7 +84,7 @@ def test_any_msgpack_is_a_message_or_the_one_error(value: Any) -> None:
 def test_any_fields_are_a_valid_message_or_the_one_error(kind: tuple[str, str], value: Any) -> None:
     """A right envelope around anything."""
     try:
-        message = decode(msgpack.packb([1, *kind, value]))
+        message = decode(envelope(*kind, value))
     except MalformedMessage:
         return
     assert decode(encode(message)) is not None
@@ -120,13 +137,22 @@ def test_a_missing_or_unknown_field_is_refused(message: Message, data: st.DataOb
         (b"\xd6\xff\x00\x00\x00\x00", "not msgpack"),
         (b"\x91\xc7\x00\x05", "not msgpack"),
         (b"\xdd\x00\x00\x10\x01" + bytes(4097), "not msgpack"),
-        (encode(Accept(version=1)).replace(b"\x94\x01", b"\x94\x02", 1), "schema version 2"),
-        (msgpack.packb([1, "accept", "another", {}]), "no known kind"),
-        (msgpack.packb([1, "ready", "ready", {"rows": "1", "columns": 1}]), "field 'rows'"),
-        (msgpack.packb([1, "ready", "ready", {"rows": 1.0, "columns": 1}]), "field 'rows'"),
-        (msgpack.packb([1, "ready", "ready", {"rows": True, "columns": 1}]), "field 'rows'"),
-        (msgpack.packb([1, "ready", "ready", {"rows": -1, "columns": 1}]), "field 'rows'"),
-        (msgpack.packb([1, "ready", "ready", {"rows": 2**40, "columns": 1}]), "field 'rows'"),
+        (
+            msgpack.packb([PROTOCOL_VERSION - 1, "accept", "accept", {"version": 1}]),
+            f"schema version {PROTOCOL_VERSION - 1}",
+        ),
+        (
+            msgpack.packb([PROTOCOL_VERSION + 1, "accept", "accept", {"version": 1}]),
+            f"schema version {PROTOCOL_VERSION + 1}",
+        ),
+        (envelope("accept", "another", {}), "no known kind"),
+        (envelope("pseudonyms", "pseudonyms", {"pseudonyms": bytes(17), "last": True}), "field 'pseudonyms'"),
+        (envelope("blinded ids", "blinded", {"elements": bytes(16), "last": True}), "field 'elements'"),
+        (envelope("sizes", "sizes", SIZES | {"rows": "1"}), "field 'rows'"),
+        (envelope("sizes", "sizes", SIZES | {"rows": 1.0}), "field 'rows'"),
+        (envelope("sizes", "sizes", SIZES | {"rows": True}), "field 'rows'"),
+        (envelope("sizes", "sizes", SIZES | {"rows": -1}), "field 'rows'"),
+        (envelope("sizes", "sizes", SIZES | {"rows": 2**40}), "field 'rows'"),
     ],
 )
 def test_the_error_says_what_is_wrong_and_quotes_nothing(body: bytes, why: str) -> None:
@@ -169,14 +195,15 @@ def test_a_body_does_not_become_many_times_its_size(name: str) -> None:
 
 def test_a_list_of_thousands_of_jobs_is_no_such_body() -> None:
     """Nor one of jobs of which as little as possible is said."""
-    least = JobStatus(job="a-12345678", state="done", model="linear", label="a", helper="b", parties=(), submitted="")
+    said = {name: "a" for name in ("job", "state", "kind", "model", "label", "helper", "submitted")}
+    least = JobStatus(**said, parties=())
     for jobs in ((least,), (least,) * 4096):
         assert decode(encode(Status(jobs=jobs))) == Status(jobs=jobs)
 
 
 def test_a_secret_does_not_show_in_the_error() -> None:
     """A refused contribution is still one."""
-    body = msgpack.packb([1, "order contribution", "contribution", {"secret": b"hush, hush"}])
+    body = envelope("order contribution", "contribution", {"secret": b"hush, hush"})
     with pytest.raises(MalformedMessage) as caught:
         decode(body)
     assert "hush" not in str(caught.value)
@@ -190,7 +217,7 @@ def test_a_secret_does_not_show_in_the_error() -> None:
 def tensor(**changes: Any) -> bytes:
     """A body with a tensor of two by one words, changed."""
     whole = {"dtype": "<u8", "shape": (2, 1), "data": bytes(16)} | changes
-    return bytes(msgpack.packb([1, "pre-activation share", "output", {"words": whole}]))
+    return envelope("pre-activation share", "output", {"words": whole})
 
 
 @pytest.mark.parametrize(
@@ -253,14 +280,14 @@ def test_a_shape_is_expected_exactly(block: Any, shape: tuple[int, int]) -> None
 
 def test_a_message_cannot_be_changed() -> None:
     """What was checked stays what it was."""
-    message = Ready(rows=1, columns=1)
+    message = Sizes(rows=1, held_out=0, columns=1)
     with pytest.raises(ValueError, match="frozen"):
         message.rows = 2
 
 
 def test_messages_travel_together_and_come_back_with_their_places() -> None:
     """The first has its place in the address of the parcel; what reads one message refuses more."""
-    first, second = Accept(version=1), Ready(rows=2, columns=3)
+    first, second = Accept(version=1), Sizes(rows=2, held_out=1, columns=3)
     body = encode(first, [Companion(second, 4, 5), Companion(first, 6, 7)])
     assert decode_all(body) == (first, (Companion(second, 4, 5), Companion(first, 6, 7)))
     assert decode_all(encode(first)) == (first, ())
@@ -272,4 +299,4 @@ def test_messages_travel_together_and_come_back_with_their_places() -> None:
 def test_what_travels_along_is_checked_as_strictly(entry: object) -> None:
     """Kind, item, epoch, step and fields, all of them."""
     with pytest.raises(MalformedMessage):
-        decode_all(msgpack.packb([1, "accept", "accept", {"version": 1}, [entry]]))
+        decode_all(envelope("accept", "accept", {"version": 1}, [entry]))

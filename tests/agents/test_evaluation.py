@@ -1,0 +1,400 @@
+"""Losses, scores of held-out rows, metrics and early stopping of whole jobs are the plaintext run's, to the last bit.
+
+What of them is shown to whom is looked at in test_disclosure.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, r2_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from agents import model_part
+from agents.baselines import auc, sgd
+from agents.evaluate import metrics
+from agents.simulate import bit_exact, joint_words
+from mpc import reference
+from mpc.fixed import Floats, decode
+from mpc.ring import Words, total
+from mpc.scoring import scoring_steps
+from schemas.job import METRICS, EarlyStopping, Evaluation
+from schemas.messages import LossShare
+from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
+from tests.agents.world import HELPER, OUTCOME, PERSON, Sample
+
+EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
+FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
+AT_THE_END = Evaluation(holdout=0.3, loss=True)
+
+
+def heard(sample: Sample, tables: Tables | None = None) -> Heard:
+    """A run in a folder that is gone afterwards, whose model is the oracle's."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = hear(sample, Path(folder), tables=tables)
+        assert bit_exact(run.simulation)
+        return run
+
+
+def scores_after(run: Heard, steps: int, epoch: int) -> Floats:
+    """What the oracle's model after so many steps says of the held-out rows, (rows,)."""
+    weights = reference.train(run.xs, run.y, run.plan, run.order, steps)
+    passed = scoring_steps(len(run.held_out_xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
+    return reference.scores(run.held_out_xs, weights, run.plan, run.scoring_order, passed)[:, 0]
+
+
+def labels_of(run: Heard) -> Floats:
+    """Those of the held-out rows: centred, or of a regression as they are in the table."""
+    role = run.label
+    raw = np.array([float(text) for text in run.tables[role.context.me][OUTCOME]])[role.own.rows[role.held_out]]
+    return raw - 0.5 if run.sample.model == "logistic" else raw
+
+
+def told(run: Heard, scores: Floats) -> Floats:
+    """Scores in the label's own unit."""
+    scaling = run.label.scaling
+    return scores if scaling is None else scaling.restore(scores)
+
+
+# --- equality
+
+
+@st.composite
+def samples(draw) -> Sample:
+    """Small jobs that evaluate, of every kind."""
+    parties = draw(st.sampled_from([2, 3, 5]))
+    return Sample(
+        columns=tuple(draw(st.lists(st.integers(1, 5), min_size=parties, max_size=parties))),
+        rows=draw(st.integers(60, 160)),
+        label=draw(st.integers(0, parties - 1)),
+        model=draw(st.sampled_from(["logistic", "linear"])),
+        batch=draw(st.integers(32, 70)),
+        epochs=draw(st.integers(1, 3)),
+        rate=draw(st.floats(0.02, 0.1)),
+        l2=draw(st.sampled_from([0.0, 0.05])),
+        release=draw(st.sampled_from(["owners", "shared"])),
+        evaluation=draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END])),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(samples())
+@example(Sample((3, 2, 4), rows=120, label=1, model="linear", evaluation=FOR_ALL, epochs=3, l2=0.05))
+@example(Sample((5, 4), rows=120, label=1, release="shared", evaluation=AT_THE_END, epochs=2))
+def test_losses_and_scores_are_the_oracles(sample):
+    """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
+    run = heard(sample)
+    check_losses(run)
+    check_scores(run)
+
+
+def check_losses(run: Heard) -> None:
+    """The opened words, and the mean that each party is told or not."""
+    expected = reference.losses(run.xs, run.y, run.plan, run.order)
+    shares: dict[int, dict[str, Words]] = {epoch: {} for epoch in range(len(expected))}
+    for (sender, _, epoch, _), words in run.received(LossShare).items():
+        shares[epoch][sender] = words
+    means = [float(decode(words, run.plan.loss_bits.total)[0, 0]) / run.plan.request.rows for words in expected]
+    for role in run.roles:
+        knows = role is run.label or run.sample.evaluation.loss_to == "all"
+        assert role.context.history.losses == (means if knows else [])
+    if run.sample.evaluation.loss_to == "all":  # else the label party's own share is never sent
+        assert [int(total(shares[epoch].values())[0, 0]) for epoch in shares] == [int(word[0, 0]) for word in expected]
+
+
+def check_scores(run: Heard) -> None:
+    """Of each pass; only the label party has any."""
+    plan, history, model = run.plan, run.label.context.history, run.sample.model
+    each = run.sample.evaluation.metrics == "epoch"
+    ends = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(run.sample.epochs)}
+    passes = ends if each else {run.sample.epochs - 1: plan.steps_total}
+    scores = {epoch: told(run, scores_after(run, steps, epoch)) for epoch, steps in passes.items()}
+    labels = labels_of(run)
+    assert history.metrics == {epoch: metrics(model, labels, found) for epoch, found in scores.items()}
+    assert history.scores is not None
+    assert history.labels is not None
+    assert np.array_equal(history.scores, scores[max(scores)])
+    assert np.allclose(history.labels, labels, rtol=0, atol=1e-12)
+    for role in run.roles:
+        if role is not run.label:
+            assert (role.context.history.metrics, role.context.history.scores) == ({}, None)
+
+
+@pytest.mark.parametrize("model", ["logistic", "linear"])
+def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
+    """Scores by the released weights of the parties' own tables, without any of the protocol's arithmetic."""
+    sample = Sample((5, 4, 4), rows=400, batch=64, epochs=4, label=2, model=model, evaluation=AT_THE_END)
+    run = hear(sample, tmp_path)
+    scores = told(run, plain_scores(run)[run.label.held_out])
+    truth, found = labels_of(run), run.label.context.history.last_metrics
+    assert set(found) == set(METRICS[model])
+    if model == "linear":
+        expected = {"r2": r2_score(truth, scores), "mae": mean_absolute_error(truth, scores)}
+        expected |= {"rmse": float(np.sqrt(np.mean((truth - scores) ** 2)))}
+    else:
+        chances = 1 / (1 + np.exp(-scores))
+        expected = {
+            "auc": roc_auc_score(truth > 0, scores),
+            "accuracy": accuracy_score(truth > 0, chances > 0.5),
+            "log_loss": log_loss(truth > 0, chances),
+        }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-3), name
+
+
+def plain_scores(run: Heard) -> Floats:
+    """Of all common rows, in the common order, from the released parts."""
+    scores = np.zeros(len(run.label.own.rows))
+    for role in run.roles:
+        folder = run.simulation.runs[role.context.me].model_part
+        assert folder is not None
+        part, arrays = model_part.load(folder)
+        table, at = run.tables[role.context.me], role.own.rows
+        raw = np.column_stack([np.array([float(text) for text in table[name]])[at] for name in part.encoding.kinds])
+        mean, scale = (np.array([getattr(one, name) for one in part.encoding.columns]) for name in ("mean", "scale"))
+        scores += ((raw - mean) / scale) @ arrays["weights"][:, 0]
+        scores += arrays["intercept"][0, 0] if part.party == part.intercept_holder else 0.0
+    return scores
+
+
+def test_an_encoding_is_fitted_on_the_rows_that_are_trained_on_alone():
+    """Means and deviations of those, and the scaling of the label too."""
+    run = heard(Sample((4, 3), rows=100, label=1, model="linear", evaluation=AT_THE_END))
+    for role in run.roles:
+        assert role.encoding is not None
+        rows = role.own.rows[~role.held_out]
+        for column in role.encoding.columns:
+            values = np.array([float(text) for text in run.tables[role.context.me][column.name]])[rows]
+            assert (column.mean, column.scale) == pytest.approx((values.mean(), values.std()), rel=1e-9)  # type: ignore[union-attr]
+    label = np.array([float(text) for text in run.tables["card"][OUTCOME]])[run.label.own.rows[~run.label.held_out]]
+    assert run.label.scaling is not None
+    assert (run.label.scaling.mean, run.label.scaling.scale) == pytest.approx((label.mean(), label.std()), rel=1e-9)
+
+
+# --- early stopping
+
+
+STOPPING = [
+    Sample((6, 5), rows=120, batch=40, epochs=8, rate=0.3, evaluation=EACH_EPOCH, seed=1,
+           early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
+    Sample((6, 5), rows=120, batch=40, epochs=10, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
+           early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
+    Sample((4, 5, 4), rows=150, batch=40, epochs=10, rate=0.5, evaluation=EACH_EPOCH, seed=2, label=2,
+           early_stopping=EarlyStopping(on="log_loss", patience=2, least_gain=0.04)),
+    Sample((4, 5, 4), rows=150, batch=40, epochs=8, evaluation=EACH_EPOCH, model="linear", label=1, release="shared",
+           early_stopping=EarlyStopping(on="r2", patience=3, least_gain=0.1)),
+    Sample((4, 5, 4), rows=150, batch=40, epochs=9, rate=0.2, evaluation=AT_THE_END, l2=0.1,
+           early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sample", STOPPING, ids=lambda sample: f"{sample.early_stopping.on} {sample.release}")
+def test_early_stopping_keeps_the_best_epochs_model_and_ends_everywhere_at_once(sample, tmp_path):
+    """As the plaintext's losses and scores would decide; the last epochs have taught nothing to the model."""
+    run = hear(sample, tmp_path)
+    assert bit_exact(run.simulation)
+    best, epochs = decided(run)
+    per_epoch = run.plan.steps_per_epoch
+    assert best + 1 < epochs < sample.epochs, "this sample does not show that the best epoch's model is kept"
+    oracle = reference.train(run.xs, run.y, run.plan, run.order, (best + 1) * per_epoch)
+    blocks, intercept = joint_words(run.simulation)
+    assert all(np.array_equal(a, b) for a, b in zip(oracle.blocks, blocks, strict=True))
+    assert np.array_equal(oracle.intercept, intercept)
+    for one in run.simulation.runs.values():
+        assert one.context.statistics.step == epochs * per_epoch
+        assert not any(one.context.mailbox._parts)
+    assert {role.context.history.best_epoch for role in run.roles} == {best}
+    epoch = best if sample.evaluation.metrics == "epoch" else sample.epochs - 1
+    kept = told(run, scores_after(run, (best + 1) * per_epoch, epoch))
+    history = run.label.context.history
+    assert history.scores is not None
+    assert np.array_equal(history.scores, kept)
+    assert history.last_metrics == metrics(sample.model, labels_of(run), kept)
+
+
+def decided(run: Heard) -> tuple[int, int]:
+    """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
+    rule, plan, model = run.sample.early_stopping, run.plan, run.sample.model
+    assert rule is not None
+    if rule.on == "loss":
+        words = reference.losses(run.xs, run.y, plan, run.order)
+        values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in words]
+    else:
+        ends = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(run.sample.epochs)]
+        found = [told(run, scores_after(run, steps, epoch)) for epoch, steps in ends]
+        values = [metrics(model, labels_of(run), scores)[rule.on] for scores in found]
+    gains = np.array(values) if METRICS[model].get(rule.on, False) else -np.array(values)
+    best = 0
+    for epoch in range(1, len(gains)):
+        if gains[epoch] - gains[best] > rule.least_gain:
+            best = epoch
+        elif epoch - best == rule.patience:
+            return best, epoch + 1
+    return best, len(gains)
+
+
+def test_a_metric_that_the_rows_do_not_define_gains_nothing():
+    """All held-out labels alike: there is no AUC, and the job ends in order with what it has."""
+    rule = EarlyStopping(on="auc", patience=2)
+    sample = Sample((4, 4), rows=60, epochs=5, evaluation=EACH_EPOCH, early_stopping=rule)
+    first = hear_held_out(sample)
+    tables = {party: dict(table) for party, table in sample.tables().items()}
+    tables["bank"][OUTCOME] = ["1" if held else text for held, text in zip(first, tables["bank"][OUTCOME], strict=True)]
+    run = heard(sample, tables)
+    assert {one.context.statistics.step for one in run.simulation.runs.values()} == {2 * run.plan.steps_per_epoch}
+    assert run.label.context.history.best_epoch is None
+
+
+def hear_held_out(sample: Sample) -> list[bool]:
+    """Which rows of the label party's table are held out."""
+    role = heard(sample).label
+    return [bool(held) for held in role.own.marked(role.held_out)]
+
+
+# --- alignment
+
+
+def rearranged(tables: Tables, seed: int, extra: int = 5) -> dict[str, dict[str, list[str]]]:
+    """Each party's rows in an order of its own, with some that nobody else has."""
+    rng, found = np.random.default_rng(seed), {}
+    for party, table in tables.items():
+        rows = len(table[PERSON])
+        order = rng.permutation(rows + extra)
+        more = {name: [*values, *values[:extra]] for name, values in table.items()}
+        more[PERSON] = [*table[PERSON], *(f"only at {party} {number}" for number in range(extra))]
+        found[party] = {name: [values[row] for row in order] for name, values in more.items()}
+    return found
+
+
+def model_of(run: Heard) -> list[Floats]:
+    """Weights and intercept as numbers."""
+    model = reference.release(
+        reference.train(run.xs, run.y, run.plan, run.order, run.label.shares.step),  # type: ignore[union-attr]
+        run.plan,
+    )
+    return [*model.blocks, model.intercept]
+
+
+def ids_of(run: Heard, number: int) -> list[str]:
+    """The common ids at one party, in the common order."""
+    role = run.roles[number]
+    return [run.tables[role.context.me][PERSON][row] for row in role.own.rows]
+
+
+def test_every_way_to_match_rows_gives_the_same_model():
+    """In one batch, whose sum does not depend on the order that the parties agree on; equal but for the noise words."""
+    runs = {}
+    for mode in ("helper", "ecdh", "aligned"):
+        sample = Sample((5, 4), rows=100, batch=100, epochs=4, label=1, alignment=mode)
+        tables = sample.tables()
+        runs[mode] = heard(sample, tables if mode == "aligned" else rearranged(tables, 1))
+    for run in runs.values():
+        assert ids_of(run, 0) == ids_of(run, 1)
+        assert set(ids_of(run, 0)) == set(ids_of(runs["aligned"], 0))
+        for one, other in zip(model_of(run), model_of(runs["aligned"]), strict=True):
+            assert np.allclose(one, other, rtol=0, atol=1e-4)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(parties=st.sampled_from([2, 3, 5]), seed=st.integers(0, 100), label=st.integers(0, 4))
+def test_neither_the_rows_order_nor_rows_that_others_lack_change_anything(parties, seed, label):
+    """The same rows in the same common order, the same held out, and the same model."""
+    sample = Sample((4, 3, 3, 3, 2)[:parties], rows=100, label=label % parties, evaluation=AT_THE_END, seed=seed)
+    calm, shuffled = heard(sample), heard(sample, rearranged(sample.tables(), seed))
+    for number in range(parties):
+        assert ids_of(calm, 0) == ids_of(shuffled, number)
+    assert np.array_equal(calm.label.held_out, shuffled.label.held_out)
+    for one, other in zip(model_of(calm), model_of(shuffled), strict=True):
+        assert np.allclose(one, other, rtol=0, atol=1e-3)  # means may differ in their last bit, and then a feature's
+
+
+def test_others_contributions_hold_out_other_rows(tmp_path):
+    """The split follows from the contributions, so that no party chooses it by itself."""
+    sample = Sample((4, 3), rows=100, evaluation=AT_THE_END)
+    marks = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        run = hear(sample, folder, order=seed)
+        marks.append(run.label.own.marked(run.label.held_out))
+    assert (marks[0] != marks[1]).sum() > 10
+
+
+# --- missing values and categories that training has not seen
+
+
+def gaps(rows: int, seed: int) -> dict[str, dict[str, list[str]]]:
+    """Two parties' tables with 5 % of all cells blank, and categories of one row each."""
+    rng = np.random.default_rng(seed)
+    people = [f"customer {number}" for number in rng.permutation(10 * rows)[:rows]]
+    numbers = {party: rng.normal(5, 2, (rows, 6)) for party in ("bank", "card")}
+    kinds = {party: rng.choice(5, rows, p=[0.4, 0.3, 0.2, 0.06, 0.04]) for party in numbers}
+    score = sum((part - 5) / 2 @ rng.normal(0, 0.5, 6) for part in numbers.values()) - 0.5
+    score += sum(rng.normal(0, 0.8, 5)[kind] for kind in kinds.values())
+    tables = {}
+    for party, part in numbers.items():
+        category = np.array([f"kind {kind}" for kind in kinds[party]], dtype=object)
+        rare = rng.permutation(rows)[:20]
+        category[rare] = [f"rare {number}" for number in range(20)]
+        columns = {f"quantity_{k}": part[:, k].astype(object) for k in range(6)} | {"category": category}
+        for values in columns.values():
+            values[rng.random(rows) < 0.05] = ""
+        tables[party] = {PERSON: people} | {name: [str(value) for value in values] for name, values in columns.items()}
+    tables["bank"][OUTCOME] = [str(int(one)) for one in rng.random(rows) < 1 / (1 + np.exp(-score))]
+    return tables
+
+
+def pooled_auc(run: Heard) -> float:
+    """What scikit-learn's preprocessing of all columns in one place and float64 SGD would reach on the same rows."""
+    held_out, parts = run.label.held_out, []
+    for role in run.roles:
+        table = run.tables[role.context.me]
+        names = [name for name in table if name.startswith("quantity")]
+        numbers = np.array([[float(text or "nan") for text in table[name]] for name in names]).T
+        whole = np.empty((len(numbers), len(names) + 1), dtype=object)
+        whole[:, :-1], whole[:, -1] = numbers, table["category"]
+        scaler = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())
+        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+        prepared = ColumnTransformer([("n", scaler, slice(0, len(names))), ("c", one_hot, [len(names)])])
+        rows = whole[role.own.rows]
+        parts.append(prepared.fit(rows[~held_out]).transform(rows).astype(float))
+        assert set(rows[held_out, -1]) - set(rows[~held_out, -1]), "no category is unseen"
+    x, y = np.hstack(parts), labels_in_order(run)
+    fitted = sgd(x[~held_out], y[~held_out], run.label.context.training.training)
+    return auc(y[held_out], fitted.scores(x[held_out]))
+
+
+def labels_in_order(run: Heard) -> Floats:
+    """0 and 1, of the common rows."""
+    return np.array([float(run.tables["bank"][OUTCOME][row]) for row in run.label.own.rows])
+
+
+SEEDS: Sequence[int] = (5,)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gaps_and_unseen_categories_cost_no_accuracy(seed):
+    """The held-out AUC is that of pooled preprocessing by scikit-learn and float64 SGD, within 0.002."""
+    sample = Sample((7, 7), rows=4000, batch=128, epochs=8, rate=0.3, schedule="inverse-time", decay=0.02,
+                    evaluation=AT_THE_END, seed=seed)  # fmt: skip
+    run = heard(sample, gaps(sample.rows, seed))
+    found = run.label.context.history.last_metrics["auc"]
+    assert found > 0.7
+    assert abs(found - pooled_auc(run)) < 0.002
+
+
+def test_everybody_is_done_at_the_same_step_without_a_stop():
+    """A rule that always gains ends where the job does, and the last epoch's model is the best."""
+    rule = EarlyStopping(on="loss", patience=1)
+    run = heard(Sample((5, 4, 4), rows=120, epochs=3, rate=0.05, evaluation=AT_THE_END, early_stopping=rule))
+    assert {one.context.statistics.step for one in run.simulation.runs.values()} == {run.plan.steps_total}
+    assert run.label.context.history.best_epoch == 2
+    assert run.simulation.runs[HELPER].context.history.losses == []
