@@ -125,7 +125,7 @@ class OwnRows:
         return key
 
     def encode(self, encoding: Encoding, norm: float, fx: int) -> None:
-        """Write the words of all common rows to disk, where `view` finds them."""
+        """Write the words of all common rows to disk, for `view`; of the snapshot only ids and label stay."""
         wanted = np.zeros(self.table.rows, np.bool_)
         wanted[self.rows] = True
         store = FeatureStore.create(self._context.work_folder, "features", len(self.rows), len(encoding.names))
@@ -135,6 +135,7 @@ class OwnRows:
         place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
         place[np.argsort(self.rows)] = np.arange(len(self.rows))
         self._words = store.select(place)
+        self.table.close()
 
     @property
     def words(self) -> FeatureView:

@@ -49,6 +49,7 @@ from schemas.messages import (
     ScoringWeights,
     WeightShare,
 )
+from tables.encoding import Encoding
 from tables.table import Table
 from tests.agents.recording import SCORING_BATCH, Heard, Mask
 from tests.agents.world import HELPER, PERSON
@@ -459,10 +460,17 @@ def book_of(heard: Heard) -> Book | Prediction:
 
 def plain_scores(heard: Heard, i: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """What party i's part, under release = owners, says of each row of its table, without the protocol."""
-    role, table = heard.parts[i], heard.tables[heard.names[i]]
-    columns = {name: np.array([float(text or "nan") for text in table[name]]) for name in role.part.encoding.kinds}
-    numbers = Table("people", len(table[PERSON]), tuple(columns), columns, {})
-    return model_part.partial_scores(role.part, role._arrays, numbers)
+    role = heard.parts[i]
+    table = plain_table(role.part.encoding, heard.tables[heard.names[i]])
+    return model_part.partial_scores(role.part, role._arrays, table)
+
+
+def plain_table(encoding: Encoding, texts: Mapping[str, list[str]]) -> Table:
+    """The columns of a model as they stand in a file; a blank is a missing value."""
+    kinds = encoding.kinds
+    numbers = {name: np.array([float(t or "nan") for t in texts[name]]) for name in kinds if kinds[name] == "numeric"}
+    others = {name: np.array([t or None for t in texts[name]], object) for name in kinds if name not in numbers}
+    return Table("people", len(texts[PERSON]), tuple(kinds), numbers, others)
 
 
 def pieces(book: Book | Prediction, address: Address, message: Message) -> list[Piece]:

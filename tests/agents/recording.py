@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -173,30 +173,47 @@ class Seeds:
     order: int = 0
 
 
-def hear(sample: Sample, folder: Path, *, seed: int = 0, order: int = 0, tables: Tables | None = None) -> Heard:
+def hear(
+    sample: Sample,
+    folder: Path,
+    *,
+    seed: int = 0,
+    order: int = 0,
+    tables: Tables | None = None,
+    reading: Mapping[str, Any] = MappingProxyType({}),
+) -> Heard:
     """Run a job with fixed keys and note everything, so that whatever is asked of it has one answer for ever.
 
-    `seed` is of the keys, `order` of the contributions; `tables` stand in place of the sample's own.
+    `seed` is of the keys, `order` of the contributions; `tables` stand in place of the sample's own, and `reading`
+    changes everybody's settings of them.
     """
-    settings = sample.settings(folder)
+    settings = settings_of(sample, folder, reading)
     return _heard(sample, sample.description(), settings, folder, Seeds(seed, order), tables or sample.tables())
 
 
-def hear_prediction(trained: Heard, folder: Path, *, tables: Tables | None = None, seed: int = 1) -> Heard:
+def settings_of(sample: Sample, folder: Path, reading: Mapping[str, Any]) -> dict[str, Settings]:
+    """Everybody's, with changes to how tables are read."""
+    return {
+        party: own.model_copy(
+            update={"tables": {name: table.model_copy(update=dict(reading)) for name, table in own.tables.items()}}
+        )
+        for party, own in sample.settings(folder).items()
+    }
+
+
+def prediction_of(sample: Sample, **changes: Any) -> PredictionJob:
+    """The job that scores rows by the model of a sample."""
+    training = sample.description()
+    same = {name: getattr(training, name) for name in ("label", "helper", "tables", "alignment")}
+    return PredictionJob.model_validate({"kind": "prediction", "name": "scores", "of": training.id} | same | changes)
+
+
+def hear_prediction(
+    sample: Sample, folder: Path, tables: Tables, *, format_: str = "csv", reading: Mapping[str, Any] | None = None
+) -> Heard:
     """Let the parties of a run in this folder score tables, and note everything in the same way."""
-    sample, training = trained.sample, trained.job
-    description = PredictionJob.model_validate(
-        {
-            "kind": "prediction",
-            "name": "scores",
-            "label": training.label,
-            "helper": training.helper,
-            "tables": training.tables,
-            "alignment": training.alignment,
-            "of": trained.simulation.label_run.job.id,
-        }
-    )
-    return _heard(sample, description, sample.settings(folder), folder, Seeds(seed, seed), tables or trained.tables)
+    settings = settings_of(sample, folder, reading or {})
+    return _heard(sample, prediction_of(sample, format=format_), settings, folder, Seeds(1, 1), tables)
 
 
 def _heard(

@@ -256,7 +256,8 @@ async def test_a_second_agent_of_one_name_stops_and_harms_nothing(tmp_path: Path
 async def test_a_record_that_cannot_be_written_does_not_stop_a_job(tmp_path: Path) -> None:
     """A restart would not know of it; the log says so."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        (tmp_path / NOTARY).write_text("a file where the folder should be")
+        (tmp_path / NOTARY).mkdir()
+        (tmp_path / NOTARY / "jobs").write_text("a file where the folder should be")
         assert states(await stage.run(job())) == {"done"}
 
 

@@ -1,19 +1,32 @@
 """Bad input: a clear error at the party whose fault it is, before any share leaves, and the same one at every party."""
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from schemas.address import Address
 from schemas.codec import encode
-from schemas.messages import Accept, MaskedInputs, Message, OrderContribution, Ready, Terms
+from schemas.job import Evaluation
+from schemas.messages import (
+    PROTOCOL_VERSION,
+    Accept,
+    MaskedInputs,
+    Message,
+    OrderContribution,
+    Ready,
+    ScoringTerms,
+    Sizes,
+    Terms,
+)
 from schemas.settings import Limits, TableSettings
 from tests.agents.scenes import (
     BANK,
     CARD,
+    COLUMNS,
     NOTARY,
     PATIENT,
     ROWS,
@@ -31,22 +44,61 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 Rows = list[dict[str, str]]
 
 
-async def run_with_tables(folder: Path, **spoiled: Callable[[Rows], object]) -> tuple[Scene, str, str, str, str]:
-    """A run in which some tables are spoiled; the scene, and what the parties agree on about its end."""
-    settings = three(folder)
-    for party, change in spoiled.items():
-        make_table(folder / f"{party}.csv", seed=1, label=party == BANK, change=change)
-    async with scene(settings, folder) as stage:
-        ended = await stage.run(job())
+class Ended(NamedTuple):
+    """What the parties agree on about a job's end; `detail` is the culprit's own."""
+
+    code: str
+    culprit: str
+    reason: str
+    detail: str
+
+
+async def run_with_tables(
+    folder: Path,
+    reading: dict[str, Any] | None = None,
+    asking: dict[str, Any] | None = None,
+    **spoiled: Callable[[Rows], object],
+) -> Ended:
+    """A run that fails since some tables are spoiled.
+
+    `reading` are the card processor's settings of its table, `asking` what else is in the job.
+    """
+    async with tables(folder, reading, **spoiled) as stage:
+        ended = await stage.run(job(**asking or {}))
         failure = ended[BANK].failure
         assert failure is not None
         reason = off(ended, failure.code, failure.culprit)
         nothing_left(stage)
-        (culprit_run,) = (run for (party, _), run in stage.runs.items() if party == failure.culprit)
-        return stage, failure.code, failure.culprit, reason, culprit_run.detail or ""
+        detail = ended[failure.culprit].detail or ""
+        assert all(status.detail is None for party, status in ended.items() if party != failure.culprit)
+        return Ended(failure.code, failure.culprit, reason, detail)
+
+
+@asynccontextmanager
+async def tables(
+    folder: Path, reading: dict[str, Any] | None = None, **spoiled: Callable[[Rows], object]
+) -> AsyncIterator[Scene]:
+    """A scene in which some tables are spoiled, and the card processor's is read by other settings."""
+    settings = three(folder)
+    for party, change in spoiled.items():
+        make_table(folder / f"{party}.csv", seed=1, label=party == BANK, change=change)
+    async with scene(settings, folder) as stage:
+        customers = settings[CARD].tables["customers"].model_copy(update=reading)
+        stage.change(CARD, tables={"customers": customers})
+        yield stage
 
 
 # --- tables
+
+
+def strangers(count: int) -> Callable[[Rows], object]:
+    """So many rows at the end are of people whom nobody else knows."""
+
+    def change(rows: Rows) -> None:
+        for number in range(len(rows) - count, len(rows)):
+            rows[number]["id"] = f"stranger {number}"
+
+    return change
 
 
 def spoil(row: int, column: str, value: str) -> Callable[[Rows], object]:
@@ -58,10 +110,20 @@ def spoil(row: int, column: str, value: str) -> Callable[[Rows], object]:
     return change
 
 
-@pytest.mark.parametrize("value", ["nan", "", "inf", "many"])
-async def test_a_value_that_is_no_finite_number_is_found_where_it_is(tmp_path: Path, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "reading"),
+    [
+        ("nan", {"missing": "refuse"}),
+        ("", {"missing": "refuse"}),
+        ("inf", {}),
+        ("many", {"numeric": ("card-3",)}),
+    ],
+)
+async def test_a_value_that_is_no_finite_number_is_found_where_it_is(
+    tmp_path: Path, value: str, reading: dict[str, Any]
+) -> None:
     """Others learn that the table cannot be used; its owner also the column and the line."""
-    _, code, culprit, reason, detail = await run_with_tables(tmp_path, card=spoil(7, "card-3", value))
+    code, culprit, reason, detail = await run_with_tables(tmp_path, reading, card=spoil(7, "card-3", value))
     assert (code, culprit) == ("table.unusable", CARD)
     assert "card-3" not in reason
     assert "customers" in reason
@@ -69,21 +131,46 @@ async def test_a_value_that_is_no_finite_number_is_found_where_it_is(tmp_path: P
     assert "line 9" in detail
 
 
+@pytest.mark.parametrize(("value", "columns"), [("nan", COLUMNS + 1), ("", COLUMNS + 1)])
+async def test_a_value_that_is_missing_is_made_up_for_by_default(tmp_path: Path, value: str, columns: int) -> None:
+    """The column is as it would be without it, and another one says where it was missing."""
+    async with tables(tmp_path, card=spoil(7, "card-3", value)) as stage:
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        assert (ended[CARD].rows, ended[CARD].columns) == (ROWS, columns)
+
+
+async def test_a_column_with_a_text_in_it_is_one_of_categories_unless_the_settings_say_number(tmp_path: Path) -> None:
+    """Of its values, most of which are in one row only, those that are rare become one."""
+
+    def words(rows: Rows) -> None:
+        for number, row in enumerate(rows):
+            row["card-3"] = ("red", "green", "blue")[number % 3]
+
+    async with tables(tmp_path, card=words) as stage:
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        assert ended[CARD].columns == COLUMNS - 1 + 3
+
+
 @pytest.mark.parametrize("label", ["2", "-1", "0.5"])
 async def test_a_label_other_than_zero_and_one_is_the_label_partys_fault(tmp_path: Path, label: str) -> None:
     """A logistic model cannot be trained on it."""
-    _, code, culprit, reason, detail = await run_with_tables(tmp_path, bank=spoil(5, "default", label))
+    code, culprit, reason, detail = await run_with_tables(tmp_path, bank=spoil(5, "default", label))
     assert (code, culprit) == ("table.label", BANK)
     assert "logistic" in reason
     assert "0" in detail
 
 
-async def test_row_counts_that_differ_are_told_with_both_counts(tmp_path: Path) -> None:
+async def test_row_counts_of_aligned_tables_that_differ_are_told_with_both_counts(tmp_path: Path) -> None:
     """Both parties can then tell whose export is short."""
-    _, code, culprit, reason, _ = await run_with_tables(tmp_path, card=lambda rows: rows.pop())
+    code, culprit, reason, _ = await run_with_tables(tmp_path, asking=ALIGNED, card=lambda rows: rows.pop())
     assert (code, culprit) == ("table.rows", CARD)
     assert f"{ROWS - 1} rows" in reason
     assert f"has {ROWS}:" in reason
+
+
+ALIGNED = {"alignment": "aligned"}
 
 
 def swap_ids(rows: Rows) -> None:
@@ -92,14 +179,68 @@ def swap_ids(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("change", [swap_ids, spoil(3, "id", "a stranger")])
-async def test_ids_that_differ_or_stand_in_another_order_are_found_before_training(
+async def test_ids_of_aligned_tables_that_differ_or_stand_in_another_order_are_found_before_training(
     tmp_path: Path, change: Callable[[Rows], object]
 ) -> None:
     """The parties compare a keyed digest, and say what to do."""
-    _, code, culprit, reason, _ = await run_with_tables(tmp_path, card=change)
+    code, culprit, reason, _ = await run_with_tables(tmp_path, asking=ALIGNED, card=change)
     assert (code, culprit) == ("table.ids", CARD)
     assert "sort" in reason
     assert "stranger" not in reason
+
+
+@pytest.mark.parametrize("alignment", ["helper", "ecdh"])
+@pytest.mark.parametrize(("change", "common"), [(swap_ids, ROWS), (strangers(1), ROWS - 1), (strangers(20), ROWS - 20)])
+async def test_rows_that_are_matched_may_stand_in_any_order_and_be_in_one_table_only(
+    tmp_path: Path, alignment: str, change: Callable[[Rows], object], common: int
+) -> None:
+    """What is in common is trained on, and each party alone knows how many rows its table has."""
+    async with tables(tmp_path, card=change) as stage:
+        ended = await stage.run(job(alignment=alignment))
+        assert {(status.state, status.rows) for status in ended.values()} == {("done", common)}
+        assert [ended[party].table_rows for party in (BANK, CARD, NOTARY)] == [ROWS, ROWS, 0]
+
+
+@pytest.mark.parametrize("alignment", ["helper", "ecdh"])
+async def test_too_few_rows_in_common_are_told_to_everybody_and_their_number_to_who_asks_for_more(
+    tmp_path: Path, alignment: str
+) -> None:
+    """The helper, which is to know no number of rows before there are terms, reads none."""
+    async with tables(tmp_path, card=strangers(ROWS - 10)) as stage:
+        stage.change(BANK, limits=Limits(min_rows=5))
+        ended = await stage.run(job(alignment=alignment))
+        reason = off(ended, "alignment.few", CARD)
+        assert "min_rows" in reason
+        assert not re.search(r"\d", reason)
+        assert re.search(r"\b10 rows", ended[CARD].detail or "")
+        assert "stranger" not in str(ended[CARD].detail)
+        assert [ended[party].detail for party in (BANK, NOTARY)] == [None, None]
+        assert [ended[NOTARY].rows, ended[BANK].rows] == [0, 0]
+        nothing_left(stage)
+
+
+async def test_a_party_may_ask_for_more_rows_than_there_are(tmp_path: Path) -> None:
+    """With exactly as many as it asks for it is content."""
+    async with tables(tmp_path) as stage:
+        stage.change(CARD, limits=Limits(min_rows=ROWS + 1))
+        off(await stage.run(job()), "alignment.few", CARD)
+        nothing_left(stage)
+    async with tables(tmp_path / "enough") as stage:
+        stage.change(CARD, limits=Limits(min_rows=ROWS))
+        assert {status.state for status in (await stage.run(job())).values()} == {"done"}
+
+
+@pytest.mark.parametrize(("strange", "holdout"), [(0, 1e-12), (ROWS - 1, 1e-12), (ROWS - 1, 0.9)])
+async def test_a_split_that_leaves_nothing_on_one_side_is_the_submitters_fault(
+    tmp_path: Path, strange: int, holdout: float
+) -> None:
+    """Too small a part of the rows to hold any out, or one row in common, which can be on one side only."""
+    async with tables(tmp_path, card=strangers(strange)) as stage:
+        for party in (BANK, CARD):
+            stage.change(party, limits=Limits(min_rows=1))
+        ended = await stage.run(job(evaluation=Evaluation(holdout=holdout)), CARD)
+        assert "holdout" in off(ended, "job.holdout", CARD)
+        nothing_left(stage)
 
 
 async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:
@@ -266,7 +407,7 @@ async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_ano
 GARBAGE = {
     "no msgpack": b"\xc1\xff\x00garbage",
     "another shape": encode(Accept(version=1))[:-3],
-    "another version": encode(Accept(version=1)).replace(b"\x94\x02", b"\x94\x63", 1),
+    "another version": encode(Accept(version=1)).replace(bytes([0x94, PROTOCOL_VERSION]), b"\x94\x63", 1),
     "another kind": encode(Ready()),
     "a text for a number": encode(Accept(version=1))[:-1] + b"\xa1x",
 }
@@ -293,7 +434,7 @@ async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
         await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
-        whole = stage.forge(CARD, BANK, job_id, "accept", "accept", encode(Accept(version=1)))
+        whole = stage.forge(CARD, BANK, job_id, "accept", "accept", encode(Accept(version=PROTOCOL_VERSION)))
         body = bytearray(whole.body)
         body[-20] ^= 1
         forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "accept", whole.address, job_id, CARD)
@@ -357,15 +498,43 @@ async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callab
         assert "shape" in off(ended, "message.shape", CARD)
 
 
-async def test_terms_with_other_numbers_are_noticed(tmp_path: Path) -> None:
+OTHER_TERMS = [
+    {"rows": ROWS - 1},
+    {"held_out": 1},
+    {"columns": (COLUMNS, COLUMNS + 1)},
+    {"columns": (COLUMNS + 1, COLUMNS)},
+    {"columns": (COLUMNS, COLUMNS, COLUMNS)},
+    {"plan": bytes(32)},
+    {"scoring": ScoringTerms(model="logistic", release="owners", fx=13, f=26)},
+]
+
+
+@pytest.mark.parametrize("changes", OTHER_TERMS, ids=lambda changes: ", ".join(changes))
+@pytest.mark.parametrize("receiver", [CARD, NOTARY])
+async def test_terms_with_other_numbers_are_noticed(tmp_path: Path, changes: dict[str, Any], receiver: str) -> None:
     """The label party leads, but each party makes the plan for itself."""
 
-    def other(message: Message) -> Message:
-        assert isinstance(message, Terms)
-        return message.model_copy(update={"rows": message.rows - 1})
+    def tap(address: Address, message: Message) -> Message:
+        changed = isinstance(message, Terms) and address.receiver == receiver
+        return message.model_copy(update=changes) if changed else message
 
     async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(BANK, Terms, other)
+        stage.tap = tap
         ended = await stage.run(job())
         off(ended, "job.terms", BANK)
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("changes", [{"rows": ROWS - 1}, {"held_out": 1}])
+async def test_sizes_that_are_not_the_label_partys_are_noticed(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Both parties have split the same rows by the same key."""
+
+    def other(message: Message) -> Message:
+        assert isinstance(message, Sizes)
+        return message.model_copy(update=changes)
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, Sizes, other)
+        ended = await stage.run(job())
+        off(ended, "job.terms", CARD)
         nothing_left(stage)

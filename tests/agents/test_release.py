@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from agents import model_part
-from agents.release import discard, keep, unreleased
-from tests.agents.scenes import BANK, CARD, PATIENT, job, off, party_settings, scene, three
+from agents.release import discard, keep
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_model_part import owned, part
 
 
 def written(state: Path, run: str) -> Path:
     """A part in its hidden folder, as a party saves it."""
-    folder = unreleased(party_settings(state.parent, state.name), "credit-01234567")
+    folder = state / "models" / ".credit-01234567"
     model_part.save(folder, part(run=run), owned())
     return folder
 
@@ -88,7 +88,7 @@ async def test_a_job_that_is_cancelled_while_a_part_is_saved_leaves_nothing_of_i
         job_id = stage.submit(job())
         await stage.until(saving.is_set)
         stage.agents[BANK].cancel(job_id)
-        await stage.until(lambda: stage.state(BANK, job_id) == "cancelled")
+        await stage.ended(job_id, CARD, NOTARY)
         go_on.set()
         await stage.ended(job_id)
         assert names(tmp_path / BANK / "models") == []
@@ -129,7 +129,7 @@ async def test_a_part_that_a_killed_agent_left_hidden_is_removed_when_it_is_back
         job_id = stage.submit(job(epochs=1000))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         await stage.crash(CARD)
-        model_part.save(unreleased(stage.parties[CARD][0], job_id), part(), owned())
+        model_part.save(tmp_path / CARD / "models" / f".{job_id}", part(), owned())
         await stage.start(CARD)
         await stage.ended(job_id)
         assert names(tmp_path / CARD / "models") == []
