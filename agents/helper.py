@@ -79,7 +79,9 @@ class HelperRole:
             return  # the parties' scores add up without it
         numbers = scoring_numbers(self._context, terms.scoring)
         helper = ScoringHelper(numbers, _masks(self._context, self._names, "prediction"))
-        await answer_scores(self._context, helper, scoring_steps(terms.rows, BATCH, 0, 1.0), numbers.outputs)
+        await answer_scores(
+            self._context, helper, scoring_steps(terms.rows, BATCH, 0, 1.0), numbers.outputs, first="fit"
+        )
 
 
 class _Training:
@@ -147,7 +149,7 @@ class _Training:
     async def _receive(self, step: Step) -> dict[int, Words]:
         mail, shape = self._context.mailbox, (step.rows, self._context.ready_plan.outputs)
         parties = self._context.description.data_parties
-        deadline = self._context.deadline("step")
+        deadline = self._context.deadline("fit" if step.index == 0 else "step")  # before it the rows are encoded
         letters = await mail.receive(PreactivationShare, parties, deadline, epoch=step.epoch, step=step.position)
         words = mail.words(letters, lambda _: shape)
         return {number: words[name] for number, name in self._names.items()}

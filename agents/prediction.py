@@ -127,11 +127,12 @@ class PredictionRole:
     # --- release = "owners": each party scores its own columns
 
     async def _owned(self) -> Floats | None:
-        context, deadline = self._context, self._context.deadline("step")
+        context = self._context
         own = encode_scores(await context.compute(self._partial))
         zero_masks = context.zero_masks("prediction")
         for step in self._steps():
             me, shape = context.number(context.me), (step.rows, 1)
+            deadline = context.deadline("fit" if step.index == 0 else "step")  # before the first all rows are scored
             share = own[step.start : step.stop] + await context.compute(zero_share, me, zero_masks, step, shape)
             if context.leads:
                 letters = await context.mailbox.receive(PartialScores, context.partners, deadline, step=step.position)

@@ -80,14 +80,19 @@ class Scoring:
         return mail.words(letters, shapes.__getitem__)
 
 
-async def answer_scores(context: JobContext, helper: ScoringHelper, steps: Iterable[Step], outputs: int) -> None:
+async def answer_scores(
+    context: JobContext, helper: ScoringHelper, steps: Iterable[Step], outputs: int, first: str = "step"
+) -> None:
     """The helper's part of one pass: add up each batch's shares, and tell the label party.
+
+    `first` names the deadline of the first batch, before which the parties may have to encode their rows.
 
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.
     """
-    mail, job, deadline = context.mailbox, context.description, context.deadline("step")
+    mail, job = context.mailbox, context.description
     for step in steps:
+        deadline = context.deadline(first if step.index == 0 else "step")
         epoch, position = step.epoch, step.position
         letters = await mail.receive(ScoringShare, job.data_parties, deadline, epoch=epoch, step=position)
         words = mail.words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)

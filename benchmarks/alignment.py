@@ -25,7 +25,7 @@ from schemas.settings import TableSettings
 
 PARTIES, HELPER = ("bank", "card"), "notary"
 OVERLAP = 0.9
-FEW_STEPS = 8  # of training, behind what is measured
+BATCH = 2**16  # of the training behind what is measured
 DEADLINES = "[deadlines]\nready = 1800\nstart = 2400\nalignment = 1800\nfit = 1800\nterms = 3600\n"
 
 
@@ -56,7 +56,7 @@ def measured(mode: str, rows: int, url: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tables = write_tables(folder, rows)
-        training = Training(epochs=1, batch=max(64, rows // FEW_STEPS), rate=0.1)
+        training = Training(epochs=1, batch=BATCH, rate=0.01)
         job = TrainingJob.model_validate(
             {
                 "name": "alignment",

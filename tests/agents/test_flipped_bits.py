@@ -19,26 +19,44 @@ from agents.simulate import Simulation, bit_exact
 from broker.base import Parcel
 from broker.memory import MemoryBroker
 from schemas.address import Address
+from schemas.job import EarlyStopping, Evaluation
 from schemas.messages import (
     Accept,
+    AlignedRows,
+    BlindedIds,
+    EpochDecision,
     GradientShare,
     Handshake,
     InterceptShare,
+    LossShare,
+    LossTerms,
     MaskedActivation,
     MaskedInputs,
     MaskedLabels,
+    MaskedLossLabels,
     MaskedWeights,
     Message,
     OrderConfirmation,
     OrderContribution,
     PreactivationShare,
+    Presence,
+    Pseudonyms,
     Ready,
     Released,
+    Scores,
+    ScoringInputs,
+    ScoringShare,
+    ScoringWeights,
+    Sizes,
     Start,
+    Terms,
     Transcript,
+    TwiceBlindedIds,
     WeightShare,
 )
 from schemas.settings import Deadlines, Settings
+from tests.agents.recording import Ear, Heard
+from tests.agents.test_evaluation import check_losses, check_scores
 from tests.agents.world import DEADLINES, Sample, exact, run
 
 TENSORS = [
@@ -51,20 +69,32 @@ TENSORS = [
     WeightShare,
     InterceptShare,
 ]
+EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores]
 OTHERS = [
     (Accept, "version"),
-    (Ready, "rows"),
-    (Ready, "columns"),
-    (Start, "rows"),
-    (Start, "plan"),
+    (Start, "attempt"),
     (Handshake, "key"),
     (Handshake, "signature"),
     (Transcript, "signature"),
     (OrderContribution, "secret"),
+    (Presence, "bits"),
+    (AlignedRows, "rows"),
+    (AlignedRows, "ids"),
+    (Sizes, "rows"),
+    (Sizes, "held_out"),
+    (Sizes, "columns"),
+    (Terms, "rows"),
+    (Terms, "held_out"),
+    (Terms, "plan"),
     (OrderConfirmation, "confirmation"),
-    (OrderConfirmation, "ids"),
 ]
 FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1)
+LOOKED_AT = Sample(
+    (6, 7, 5), rows=90, batch=33, label=1, evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True)
+)
+STOPPED = Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=3, evaluation=Evaluation(loss=True),
+                 early_stopping=EarlyStopping(on="loss", patience=1, least_gain=10.0))  # fmt: skip
+PAIR = Sample((6, 7), rows=40, batch=33, epochs=1, alignment="ecdh")
 
 
 def flipped(value: Any, word: int = -1) -> Any:
@@ -96,10 +126,10 @@ class Flip:
 
 
 @cache
-def count(*kinds: type[Message]) -> int:
+def count(*kinds: type[Message], sample: Sample = FLIPPED) -> int:
     """How many messages of these kinds a run has."""
     counter = Flip(kinds, -1)
-    _, same = exact(FLIPPED, tap=counter)
+    _, same = exact(sample, tap=counter)
     assert same
     return counter.seen
 
@@ -112,6 +142,66 @@ def test_one_flipped_bit_in_a_tensor_is_noticed(model, which):
     _, same = exact(FLIPPED, tap=flip)
     assert flip.where is not None
     assert not same
+
+
+@pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model, which):
+    """The run fails, or a loss or a score is not the oracle's; what the model is stays as it was."""
+    flip = Flip([model], 0 if which == "first" else count(model, sample=LOOKED_AT) - 1)
+    simulation, same = exact(LOOKED_AT, tap=flip)
+    assert flip.where is not None
+    assert same == simulation.done
+    if simulation.done:
+        looked = Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables())
+        with pytest.raises(AssertionError):
+            right(looked)
+
+
+def right(looked: Heard) -> None:
+    """All losses and scores are the oracle's."""
+    check_losses(looked)
+    check_scores(looked)
+
+
+def test_undisturbed_the_same_checks_hold():
+    """Else they would notice everything."""
+    simulation, same = exact(LOOKED_AT)
+    assert same
+    right(Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables()))
+
+
+@pytest.mark.parametrize(("name", "number"), [("best", 0), ("best", 3), ("go_on", 0), ("go_on", 3)])
+def test_a_party_that_is_told_something_else_of_an_epoch_has_no_model_that_passes(name, number):
+    """It keeps the shares of another epoch, which do not add up with the others', or waits for who has stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        flip = Flip([EpochDecision], number, name)
+        simulation = asyncio.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
+        assert flip.where is not None
+        assert flip.where.receiver == "bank"
+        assert not bit_exact(simulation)
+
+
+def test_a_flipped_pseudonym_costs_a_row_and_no_more():
+    """As if its sender had not had the row; or the list does not ascend, and the helper names the sender."""
+    simulation, same = exact(FLIPPED, tap=Flip([Pseudonyms], 0, "pseudonyms"))
+    if not same:
+        failure = simulation.label_run.failure
+        assert failure is not None
+        assert failure.code == "message.malformed"
+        return
+    assert {simulation.runs[party].context.statistics.rows for party in FLIPPED.parties} == {FLIPPED.rows - 1}
+
+
+@pytest.mark.parametrize(("model", "name"), [(BlindedIds, "elements"), (TwiceBlindedIds, "hashes")])
+def test_a_flipped_element_fails_the_job_or_costs_a_row(model, name):
+    """What is no element is refused, and where the two do not find the same rows nothing starts."""
+    simulation, same = exact(PAIR, tap=Flip([model], 0, name))
+    rows = {simulation.runs[party].context.statistics.rows for party in PAIR.parties}
+    failure = simulation.label_run.failure
+    assert (same and rows == {PAIR.rows - 1}) or (
+        failure is not None and failure.code in {"message.malformed", "alignment.differs"}
+    )
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -166,18 +256,29 @@ class Flipping(MemoryBroker):
 
 MISSED = {"party.cut-off", "transport.lost", "party.silent", "party.busy", "party.unreachable"}
 IMPATIENT = Deadlines(
-    accept=1, ready=1, start=2, handshake=1, alignment=1, step=1, release=1, verdict=0.3, heartbeat=0.1, drain=1
+    accept=1,
+    ready=1,
+    start=2,
+    handshake=1,
+    alignment=1,
+    fit=1,
+    terms=2,
+    step=1,
+    release=1,
+    verdict=0.3,
+    heartbeat=0.1,
+    drain=1,
 )
 
 
-def impatient(folder: Path) -> dict[str, Settings]:
+def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
     """The parties, who do not wait long for what will not come."""
-    parties = FLIPPED.settings(folder)
+    parties = sample.settings(folder)
     return {party: own.model_copy(update={"deadlines": IMPATIENT}) for party, own in parties.items()}
 
 
 ALONG = (MaskedLabels, GradientShare)  # under another message's seal
-PARCELS = [model for model in (*TENSORS, *dict(OTHERS)) if model not in ALONG]
+PARCELS = [model for model in (*TENSORS, *dict(OTHERS), Pseudonyms) if model not in ALONG]
 
 
 @pytest.mark.parametrize("model", PARCELS, ids=lambda model: model.__name__)
@@ -195,6 +296,22 @@ def test_a_broker_that_changes_one_bit_is_noticed(model):
         assert not bit_exact(simulation)
     assert {run.failure.code for run in simulation.runs.values() if run.failure} <= MISSED
     assert {run.state for run in simulation.runs.values()} == {"failed"}
+
+
+@pytest.mark.parametrize("model", [Scores, LossShare, ScoringShare], ids=lambda model: model.__name__)
+def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
+    """In the same way."""
+
+    async def disturbed(folder: Path) -> Simulation:
+        office = Flipping(model.round, model.item)
+        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), office=office)
+        assert office.flips == 1
+        return simulation
+
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = asyncio.run(disturbed(Path(folder)))
+    assert {one.failure.code for one in simulation.runs.values() if one.failure} <= MISSED
+    assert {one.state for one in simulation.runs.values()} == {"failed"}
 
 
 def test_a_changed_last_word_leaves_no_finished_job():

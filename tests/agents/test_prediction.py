@@ -16,9 +16,9 @@ import pytest
 from pyarrow import csv, parquet
 
 from agents import model_part
-from agents.model_part import MANIFEST
+from agents.model_part import MANIFEST, ModelPart
 from agents.simulate import Simulation, bit_exact, simulate
-from mpc.fixed import CLIP, Floats, clip_rows, decode
+from mpc.fixed import CLIP, Floats, clip_rows, decode, features
 from mpc.ring import total
 from schemas.job import EarlyStopping, Evaluation, PredictionJob
 from schemas.messages import PartialScores, Pseudonyms, Scores
@@ -47,7 +47,6 @@ CHECKS = [
     check_sealed,
     check_keys,
 ]
-RESTARTED = 10.0  # alpha's inverse and more: the norm's rounding of a clipped row does not matter to a score
 
 
 def people(sample: Sample, rows: int, seed: int, *, blank: float = 0.08) -> dict[str, dict[str, list[str]]]:
@@ -92,11 +91,9 @@ def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, floa
     everywhere = set.intersection(*(set(table[PERSON]) for table in tables.values()))
     sums = dict.fromkeys(everywhere, 0.0)
     for party, (part, arrays) in parts.items():
-        encoded = clip_rows(
-            np.clip(part.encoding.apply(plain_table(part.encoding, tables[party])), -CLIP, CLIP), part.norm
-        )
+        plain = part.encoding.apply(plain_table(part.encoding, tables[party]))
         weights = arrays.get("weights", weight(parts, f"shares/{party}"))
-        for one, score in zip(tables[party][PERSON], encoded @ weights[:, 0], strict=True):
+        for one, score in zip(tables[party][PERSON], as_scored(part, plain) @ weights[:, 0], strict=True):
             if one in sums:
                 sums[one] += float(score)
     part, arrays = parts[sample.parties[sample.label]]
@@ -106,13 +103,22 @@ def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, floa
     return {one: scaling.mean + scaling.scale * score if scaling else score for one, score in shifted.items()}
 
 
+def as_scored(part: ModelPart, encoded: Floats) -> Floats:
+    """Rows clipped as in training; where weights stay shared, with the fractional bits that the plan has for them."""
+    if part.release == "owners":
+        return clip_rows(np.clip(encoded, -CLIP, CLIP), part.norm)
+    bits = int(str(part.plan["fx"]))
+    return decode(features(encoded, part.norm, bits), bits)
+
+
 def weight(parts: Mapping[str, Any], name: str) -> Floats:
     """What shares of one block add up to, as numbers; nothing where there are none."""
     shares = [arrays[name] for _, arrays in parts.values() if name in arrays]
     if not shares:
         return np.empty((0, 1))
     part = next(iter(parts.values()))[0]
-    return part.alpha * decode(total(shares), int(part.plan["fx"]) + int(part.plan["f"]))
+    numbers: Floats = part.alpha * decode(total(shares), part.plan["fx"] + part.plan["f"])
+    return numbers
 
 
 def scores_of(run: Simulation) -> pa.Table:
