@@ -5,6 +5,7 @@ in the key.
 """
 
 import asyncio
+import hmac
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -52,7 +53,7 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
         case "aligned":
             rows = np.arange(len(ids), dtype=np.int64)
     await _compare(context, key, ids, rows)
-    await _check_enough(context, ids, len(rows))
+    await check_enough(context, ids, len(rows))
     return rows
 
 
@@ -76,6 +77,8 @@ async def help_align(context: JobContext) -> None:
 async def _merged(context: JobContext, merger: Merger, wanted: Wanted) -> list[Answer]:
     party, step = wanted
     received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
+    if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):
+        raise _malformed(context, party, Pseudonyms, "a chunk of another size")
     try:
         return await context.compute(merger.take, received[party].pseudonyms, last=received[party].last)
     except Disordered as problem:
@@ -181,8 +184,8 @@ class _Exchange:
         mail, partner = self._context.mailbox, self._partner
         chunk = (await mail.receive(BlindedIds, [partner], self._deadline, step=number))[partner]
         elements, width = chunk.elements, PIECE * ELEMENT_BYTES
-        if not elements and not chunk.last:
-            raise _malformed(self._context, partner, BlindedIds, "an empty chunk that is not the last")
+        if not _full(len(elements) // ELEMENT_BYTES, ELEMENTS, last=chunk.last):
+            raise _malformed(self._context, partner, BlindedIds, "a chunk of another size")
         pieces = [elements[at : at + width] for at in range(0, len(elements), width)]
         try:
             hashes = await self._spread(self._blinding.blind_again, pieces)
@@ -213,13 +216,18 @@ def _processors() -> int:
 
 async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -> None:
     digest = await context.compute(ids_digest, derived(key, "rows"), ids, rows)
-    mine, deadline = AlignedRows(rows=len(rows), ids=digest), context.deadline("alignment")
-    await context.mailbox.send(mine, context.partners, deadline)
+    deadline = context.deadline("alignment")
+    await context.mailbox.send(_proof(digest, context.me, len(rows)), context.partners, deadline)
     received = await context.mailbox.receive(AlignedRows, context.partners, deadline)
     label = context.description.label
     for party in sorted(received, key=lambda one: one != label):  # who differs from the label party is at fault
-        if received[party] != mine:
+        if received[party] != _proof(digest, party, len(rows)):
             raise _differs(context, party, received[party].rows, len(rows))
+
+
+def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:
+    """What a party shows that has found these rows: its own, so that nobody can pass off another's as theirs."""
+    return AlignedRows(rows=rows, ids=hmac.digest(digest, party.encode(), "sha256"))
 
 
 def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProblem:
@@ -248,7 +256,12 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
     )
 
 
-async def _check_enough(context: JobContext, ids: pa.Array, count: int) -> None:
+async def check_enough(context: JobContext, ids: pa.Array, count: int) -> None:
+    """Return if so many rows, to train on or to score, are as many as this party asks for.
+
+    Raises:
+        JobProblem: they are too few.
+    """
     name = "min_scored_rows" if context.description.kind == "prediction" else "min_rows"
     least: int = getattr(context.settings.limits, name)
     if count >= least:
@@ -257,9 +270,9 @@ async def _check_enough(context: JobContext, ids: pa.Array, count: int) -> None:
     raise JobProblem(
         "alignment.few",
         context.me,
-        f"the tables have fewer rows in common than {context.me} asks for: compare which ids the tables hold and how "
-        f"they are written, or let {context.me} lower [limits] {name}",
-        f"{count} rows are in common, and [limits] {name} is {least}; our ids: {what}. If there should be more: is it "
+        f"fewer rows are in common, to train on or to score, than {context.me} asks for: compare which ids the tables "
+        f"hold and how they are written, or let {context.me} lower [limits] {name}",
+        f"there are {count} such rows, and [limits] {name} is {least}; our ids: {what}. If there should be more: is it "
         f"the others' kind of id, does one of the parties lack leading zeros, is it the right table?",
     )
 
@@ -276,6 +289,11 @@ def _malformed(context: JobContext, party: str, model: type[Message], what: str)
 def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
     """In one piece, from which rows in any order are quickly taken."""
     return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+
+
+def _full(count: int, size: int, *, last: bool) -> bool:
+    """Whether a chunk is as large as all but the last are."""
+    return count <= size if last else count == size
 
 
 def _chunks(count: int, size: int) -> list[slice]:

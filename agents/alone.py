@@ -25,7 +25,11 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
     y, held_out, job = role.labels[:, 0], role.held_out, context.training
     y = y + 0.5 if job.model == "logistic" else y
-    fitted = baselines.sgd(x[~held_out], y[~held_out], job.training, model=job.model)
-    scores = fitted.scores(x[held_out])
+    training = job.training
+    if context.history.best_epoch is not None:  # as many epochs as the joint model has seen
+        training = training.model_copy(update={"epochs": context.history.best_epoch + 1})
+    scores = baselines.sgd(x[~held_out], y[~held_out], training, model=job.model).scores(x[held_out])
+    if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
+        return {}
     to_label = (lambda z: z) if role.scaling is None else role.scaling.restore
     return metrics(job.model, context.history.labels, to_label(scores))

@@ -5,7 +5,7 @@ cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or
 """
 
 import asyncio
-import shutil
+import os
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
@@ -109,16 +109,28 @@ def predict(
     if not isinstance(description, PredictionJob):
         checked(_refuse, f'{job}: no prediction; write kind = "prediction" and of = "the id of a training job"')
         return
+    own: Settings = checked(read_settings, settings)
+    if out is not None and own.party != description.label:
+        checked(_refuse, f"--out: the scores are for {description.label} alone; leave it out at {own.party}")
     status = run_prediction(description, settings)
     if out is not None and status.scores is not None:
-        shutil.copyfile(status.scores, out)
-        out.chmod(0o600)
+        checked(_copy_private, Path(status.scores), out)
     if format is Format.JSON:
         show.print_json(status.model_dump(mode="json"))
     else:
         show.out.print(show.job_details(status))
     if status.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
+
+
+def _copy_private(source: Path, target: Path) -> None:
+    """Copy a file for this user only."""
+    try:
+        target.unlink(missing_ok=True)
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(source.read_bytes())
+    except OSError as error:
+        raise Invalid(f"{target}: {error.strerror}; the scores are in {source}") from None
 
 
 def _refuse(text: str) -> None:

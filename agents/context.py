@@ -158,8 +158,13 @@ class JobContext:
 
         For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
         """
-        request = None if self.plan is None else self.plan.request
-        if request is not None and min(request.batch, request.rows) * sum(request.columns) <= LIGHT_WORDS:
+        request = self.ready_plan.request
+        words = min(request.batch, request.rows) * sum(request.columns)
+        return await self.compute_if_heavy(words, function, *args, **kwargs)
+
+    async def compute_if_heavy(self, words: int, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run maths over so many words of features, in place where they are few."""
+        if words <= LIGHT_WORDS:
             return function(*args, **kwargs)
         return await self.compute(function, *args, **kwargs)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.alignment import check_enough
 from agents.context import JobContext
 from agents.evaluation import Evaluation, HeldOut
 from agents.own_rows import OwnRows
@@ -47,6 +48,7 @@ class DataPartyRole:
         self.words: FeatureView | None = None  # of the rows that are trained on
         self.party: DataParty | None = None
         self.shares: Shares | None = None  # of the model that is kept
+        self._evaluation: Evaluation | None = None
 
     async def prepare(self) -> None:
         """Read and check the table; nothing has been sent yet.
@@ -73,9 +75,10 @@ class DataPartyRole:
             raise JobProblem(
                 "job.holdout",
                 context.job.submitter,
-                "the rows in common are so few that none is left to train on, or none to evaluate with; "
-                "change holdout in the job, or bring more rows",
+                "the rows in common are so few that none is left to train on, or none to evaluate with; which are held "
+                "out is drawn anew in each run: run it again, change holdout in the job, or bring more rows",
             )
+        await check_enough(context, self.own.table.ids, rows)
         try:
             await context.compute(self._fit)
         except TableProblem as problem:
@@ -105,23 +108,21 @@ class DataPartyRole:
         if activation.error_bound is None:
             self.scaling = LabelScaling.fit(label[trained_on], self.own.table.name)
             label = self.scaling.apply(label)
+        activation.check_labels(label)
         activation.check_labels(label[trained_on])
         self.labels = activation.centre(label)[:, np.newaxis]
 
     async def begin(self) -> None:
         """Agree on the secret order, and encode the rows."""
         context = self.context
-        await context.compute(self._encode)
+        assert self.encoding is not None
+        plan = context.ready_plan
+        await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
+        self.words = self.own.view(~self.held_out)
         key = await self.own.confirm_order()
         self.order = Order(key, context.ready_plan.request.rows)
         self.party = await context.compute(self._data_party)
-        self.evaluation = await context.compute(self._evaluation, key)
-
-    def _encode(self) -> None:
-        assert self.encoding is not None
-        plan = self.context.ready_plan
-        self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
-        self.words = self.own.view(~self.held_out)
+        self._evaluation = await context.compute(self._make_evaluation, key)
 
     def _data_party(self) -> DataParty:
         context, order, words = self.context, self.order, self.words
@@ -138,7 +139,7 @@ class DataPartyRole:
             zero_masks=context.zero_masks(),
         )
 
-    def _evaluation(self, key: bytes) -> Evaluation:
+    def _make_evaluation(self, key: bytes) -> Evaluation:
         context, order = self.context, self.order
         assert order is not None
         loss = None
@@ -166,12 +167,13 @@ class DataPartyRole:
         """All steps, and what the job asks for between two epochs."""
         assert self.party is not None
         assert self.order is not None
-        steps = Steps(self.context, self.party, self.order, self.evaluation)
+        assert self._evaluation is not None
+        steps = Steps(self.context, self.party, self.order, self._evaluation)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(steps.send_ahead())
             loops.create_task(steps.online())
-        self.shares = self.evaluation.best or self.party.shares()
-        await self.evaluation.finish(self.shares)
+        self.shares = self._evaluation.best or self.party.shares()
+        await self._evaluation.finish(self.shares)
 
     async def release(self) -> Path:
         """Open this party's block to itself if the job says so, and write the part to disk."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from agents.context import JobContext
 from agents.evaluate import metrics
 from agents.history import Stopping
-from agents.scoring import BATCH, Scoring
+from agents.problems import JobProblem
+from agents.scoring import Scoring, scoring_batch
 from mpc.data_party import Shares
 from mpc.fixed import Floats
 from mpc.loss import LossParty, opened_loss
@@ -42,7 +43,7 @@ class Evaluation:
         job = self._context.training
         if self.loss is not None:
             await self._open_loss(epoch)
-        if job.scores_held_out and job.evaluation.metrics == "epoch":
+        if job.scorings and job.evaluation.metrics == "epoch":
             await self._validate(epoch, shares())
         if job.early_stopping is None:
             self._context.history.keep()
@@ -56,7 +57,7 @@ class Evaluation:
     async def finish(self, shares: Shares) -> None:
         """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch."""
         job = self._context.training
-        if job.scores_held_out and job.evaluation.metrics == "end":
+        if job.scorings and job.evaluation.metrics == "end":
             await self._validate(job.training.epochs - 1, shares)
             self._context.history.keep()
 
@@ -91,7 +92,7 @@ class Evaluation:
             helper_masks=context.masks(context.description.helper, "validation"),
             zero_masks=context.zero_masks("validation"),
         )
-        steps = scoring_steps(rows, BATCH, epoch, alpha)
+        steps = scoring_steps(rows, scoring_batch(plan.columns), epoch, alpha)
         scores = await Scoring(context, scorer, order, steps, plan.outputs).run()
         if scores is not None and held_out.labels is not None:
             await context.compute(self._measure, epoch, held_out.to_label(scores[:, 0]), held_out.labels)
@@ -109,7 +110,15 @@ class Evaluation:
             letters = await context.mailbox.receive(EpochDecision, [context.label], deadline, epoch=epoch)
             return letters[context.label]
         assert context.training.early_stopping is not None
-        value = context.history.value(epoch, context.training.early_stopping.on)
+        on = context.training.early_stopping.on
+        value = context.history.value(epoch, on)
+        if value is None:
+            raise JobProblem(
+                "job.holdout",
+                context.job.submitter,
+                f"no early stopping on {on}: all held-out rows have the same label; which are held out is drawn anew "
+                f"in each run: run it again, or hold out more",
+            )
         best, go_on = self._stopping.decide(value)
         decision = EpochDecision(best=best, go_on=go_on)
         await context.mailbox.send(decision, context.others, deadline, epoch=epoch)

@@ -12,7 +12,7 @@ from agents.context import JobContext
 from agents.pace import look_ahead
 from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
-from agents.scoring import BATCH, answer_scores
+from agents.scoring import answer_scores, scoring_batch
 from agents.states import State
 from mpc.helper import Diverged, Helper
 from mpc.loss import LossHelper
@@ -79,9 +79,9 @@ class HelperRole:
             return  # the parties' scores add up without it
         numbers = scoring_numbers(self._context, terms.scoring)
         helper = ScoringHelper(numbers, _masks(self._context, self._names, "prediction"))
-        await answer_scores(
-            self._context, helper, scoring_steps(terms.rows, BATCH, 0, 1.0), numbers.outputs, first="fit"
-        )
+        steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns), 0, 1.0))
+        self._context.statistics.steps = len(steps)
+        await answer_scores(self._context, helper, steps, numbers.outputs, first="fit")
 
 
 class _Training:
@@ -109,7 +109,7 @@ class _Training:
             if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
                 break
             dealt = [await self._deal(far) for far in islice(dealing, 1)]
-        if self._job.scores_held_out and self._job.evaluation.metrics == "end":
+        if self._job.scorings and self._job.evaluation.metrics == "end":
             await self._validate(self._job.training.epochs - 1)
 
     async def _deal(self, step: Step) -> Dealt:
@@ -158,7 +158,7 @@ class _Training:
 
     async def _epoch_over(self, epoch: int) -> bool:
         context, job = self._context, self._job
-        if job.scores_held_out and job.evaluation.metrics == "epoch":
+        if job.scorings and job.evaluation.metrics == "epoch":
             await self._validate(epoch)
         if job.early_stopping is None:
             return True
@@ -169,7 +169,8 @@ class _Training:
         context, plan = self._context, self._context.ready_plan
         assert context.terms is not None
         helper = ScoringHelper(plan, _masks(context, self._names, "validation"))
-        await answer_scores(context, helper, scoring_steps(context.terms.held_out, BATCH, epoch, 1.0), plan.outputs)
+        steps = scoring_steps(context.terms.held_out, scoring_batch(plan.columns), epoch, 1.0)
+        await answer_scores(context, helper, steps, plan.outputs)
 
 
 def _masks(context: JobContext, names: dict[int, str], purpose: str) -> dict[int, PairMasks]:

@@ -63,20 +63,20 @@ class OwnRows:
         """
         context = self._context
         try:
-            self.snapshot = await context.compute(self._take, with_label, expected)
+            await context.compute(self._take, with_label, expected)
         except (TableProblem, Invalid, KeyProblem) as problem:
             public = problem.public if isinstance(problem, TableProblem) else "the login to a database cannot be read"
             raise JobProblem("table.unusable", context.me, f"at {context.me} {public}", str(problem)) from None
         except OSError as error:
-            public = f"{context.me} cannot write a working copy of its table to its disk"
-            raise JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}") from None
+            raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
 
-    def _take(self, with_label: bool, expected: Mapping[str, Kind] | None) -> Snapshot:  # noqa: FBT001
+    def _take(self, with_label: bool, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
         context = self._context
         name = context.description.table_of(context.me)
         settings = context.settings.tables[name]
-        return snapshot_of(name, settings, context.work_folder, with_label=with_label, expected=expected)
+        # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
+        self.snapshot = snapshot_of(name, settings, context.work_folder, with_label=with_label, expected=expected)
 
     async def align(self) -> None:
         """Contribute to the keys, and find the rows that all data parties have.
@@ -124,8 +124,23 @@ class OwnRows:
                 raise JobProblem("order.key", party, reason)
         return key
 
-    def encode(self, encoding: Encoding, norm: float, fx: int) -> None:
-        """Write the words of all common rows to disk, for `view`; of the snapshot only ids and label stay."""
+    async def encode(self, encoding: Encoding, norm: float, fx: int) -> None:
+        """Write the words of all common rows to disk, for `view`; of the snapshot only ids and label stay.
+
+        Raises:
+            JobProblem: the disk does not take it.
+        """
+        try:
+            await self._context.compute(self._encode, encoding, norm, fx)
+        except OSError as error:
+            raise self._disk(error) from None
+
+    def _disk(self, error: OSError) -> JobProblem:
+        context = self._context
+        public = f"{context.me} cannot write a working copy of its table to its disk"
+        return JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}")
+
+    def _encode(self, encoding: Encoding, norm: float, fx: int) -> None:
         wanted = np.zeros(self.table.rows, np.bool_)
         wanted[self.rows] = True
         store = FeatureStore.create(self._context.work_folder, "features", len(self.rows), len(encoding.names))

@@ -5,6 +5,7 @@ It decides from settings and description alone, before anything of the table is 
 
 from agents.problems import JobProblem
 from broker.identity import Identity
+from schemas.job import TrainingJob
 from schemas.messages import Job, Member
 from schemas.settings import Settings
 
@@ -15,7 +16,7 @@ def check_policy(job: Job, settings: Settings, identity: Identity) -> None:
     Raises:
         JobProblem: it does not; whoever can mend it is named.
     """
-    for check in (_check_submitter, _check_members, _check_keys, _check_role):
+    for check in (_check_submitter, _check_members, _check_keys, _check_role, _check_scorings):
         check(job, settings, identity)
 
 
@@ -84,4 +85,18 @@ def _check_role(job: Job, settings: Settings, _: Identity) -> None:
     if description.kind == "training" and me == description.label and table.label is None:
         raise JobProblem(
             "policy.label", me, f"{me} is the label party, but its table {name!r} names no label in {me}'s settings"
+        )
+
+
+def _check_scorings(job: Job, settings: Settings, _: Identity) -> None:
+    description, most = job.description, settings.limits.max_scorings
+    # The label party learns its own columns' share only, whatever it asks for; the helper has none.
+    if not isinstance(description, TrainingJob) or settings.party in {description.label, description.helper}:
+        return
+    if description.scorings > most:
+        raise JobProblem(
+            "policy.scorings",
+            job.submitter,
+            f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
+            f'{description.scorings}: use metrics = "end" or fewer epochs ([limits] max_scorings at {settings.party})',
         )

@@ -17,7 +17,7 @@ from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import unreleased, written
 from agents.scores_file import write_scores
-from agents.scoring import BATCH, Scoring
+from agents.scoring import Scoring, scoring_batch
 from agents.states import State
 from mpc.data_party import Shares
 from mpc.fixed import Floats
@@ -61,6 +61,7 @@ class PredictionRole:
         folder = context.settings.state / "models" / of
         try:
             self._part, self._arrays = await context.compute(model_part.load, folder)
+            self._norm = self.part.norm
         except ModelPartProblem as problem:
             raise JobProblem(
                 "model.missing", context.me, f"{context.me} has no usable part of the model {of}", str(problem)
@@ -90,15 +91,16 @@ class PredictionRole:
         return Sizes(rows=len(self._own.rows), held_out=0, columns=len(part.columns), model=part.digest)
 
     async def begin(self) -> None:
-        """Agree on the secret order, and encode the rows if the forward pass needs them in words."""
-        self._key = await self._own.confirm_order()
-        self._context.statistics.steps = len(self._steps())
+        """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
         if self.part.release == "shared":
             fx = self.scoring_numbers.fx
-            await self._context.compute(self._own.encode, self.part.encoding, self.part.norm, fx)
+            await self._own.encode(self.part.encoding, self.part.norm, fx)
+        self._key = await self._own.confirm_order()
+        self._context.statistics.steps = len(self._steps())
 
     def _steps(self) -> list[Step]:
-        batch = BATCH if self.part.release == "shared" else PART
+        assert self._context.terms is not None
+        batch = scoring_batch(self._context.terms.columns) if self.part.release == "shared" else PART
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
     async def work(self) -> None:

@@ -81,7 +81,7 @@ def _common(context: JobContext) -> dict[str, Any]:
 
 
 def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
-    scored = job.evaluation.metrics if job.scores_held_out else ""
+    scored = job.evaluation.metrics if job.scorings else ""
     return {
         "model": job.model,
         "release": job.release,

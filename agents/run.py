@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -48,6 +49,7 @@ from schemas.address import Address, Round
 from schemas.messages import Cancel, Failure, Job, JobStatus, Message, Progress
 from schemas.settings import Settings
 
+IDLE_SECONDS = 1.0  # a thread that is longer at something at a job's end is not waited for
 EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done
 
 
@@ -202,11 +204,26 @@ class JobRun:
         except BrokerError as error:
             self._log.warning("queues are left at the broker", why=str(error))
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            if self.role is not None:
-                self.role.close()
-            discard(self.context.work_folder)
+            await self._clean()
             discard(unreleased(self.context))  # if it was not kept
+
+    async def _clean(self) -> None:
+        """Remove the working files. A thread cannot be stopped: what one that is at work still writes goes after it."""
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self.context.compute(lambda: None)
+        except TimeoutError:
+            self._executor.submit(self._close_role)
+        else:
+            self._close_role()
+        self._executor.shutdown(wait=False)
+        discard(self.context.work_folder)
+
+    def _close_role(self) -> None:
+        if self.role is not None:
+            self.role.close()
+        with suppress(OSError):  # not there, or in use by another run of the same job
+            self.context.work_folder.rmdir()
 
     # --- what others say, and what we say of ourselves
 

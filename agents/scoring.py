@@ -4,7 +4,8 @@ Used for held-out rows and for prediction. The label party learns the scores, an
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,7 +19,15 @@ from mpc.scoring import Scorer, ScoringHelper
 from schemas.messages import Message, Scores, ScoringInputs, ScoringShare, ScoringWeights
 from schemas.tensor import Words
 
-BATCH = 4096  # rows: at 100 columns 3 MB to each partner
+MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from all parties together
+
+
+T = TypeVar("T")
+
+
+def scoring_batch(columns: Sequence[int]) -> int:
+    """Rows that are scored at a time, the same at all parties."""
+    return max(32, min(MOST_ROWS, MOST_WORDS // sum(columns)))
 
 
 class Scoring:
@@ -43,8 +52,9 @@ class Scoring:
     async def _send(self) -> None:
         context = self._context
         partners, helper = context.partners, context.description.helper
+        await context.compute(self._order.permutation, self._steps[0].epoch)  # sorting many rows takes long
         for step in self._steps:
-            inputs, weights = await context.compute_step(self._masked, step)
+            inputs, weights = await self._computed(self._masked, step)
             await self._give(ScoringInputs(words=inputs), partners, step)
             for partner in partners:
                 await self._give(ScoringWeights(words=weights[context.number(partner)]), [partner], step)
@@ -52,8 +62,14 @@ class Scoring:
             block = (self._columns(context.me), self._outputs)
             opened = await self._take(ScoringWeights, step, dict.fromkeys(partners, block))
             numbered = [{context.number(p): words for p, words in got.items()} for got in (theirs, opened)]
-            share = await context.compute_step(self._scorer.preactivation, step, *numbered)
+            share = await self._computed(self._scorer.preactivation, step, *numbered)
             await self._give(ScoringShare(words=share), [helper], step)
+            note_scored(context, step)
+
+    async def _computed(self, function: Callable[..., T], step: Step, *args: Any) -> T:
+        assert self._context.terms is not None
+        words = step.rows * sum(self._context.terms.columns)
+        return await self._context.compute_if_heavy(words, function, step, *args)
 
     def _masked(self, step: Step) -> tuple[Words, dict[int, Words]]:
         return self._scorer.masked_inputs(step), self._scorer.masked_weights(step)
@@ -63,7 +79,7 @@ class Scoring:
         scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
         for step in self._steps:
             words = (await self._take(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
-            scores[self._order.rows(step)] = await self._context.compute_step(self._scorer.opened, step, words)
+            scores[self._order.rows(step)] = await self._context.compute(self._scorer.opened, step, words)
         return scores
 
     def _columns(self, party: str) -> int:
@@ -98,8 +114,15 @@ async def answer_scores(
         words = mail.words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)
         shares = {context.number(party): share for party, share in words.items()}
         try:
-            scores = await context.compute_step(helper.scores, step, shares)
+            scores = await context.compute(helper.scores, step, shares)
         except Diverged as diverged:
             reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
             raise JobProblem("scoring.range", context.job.submitter, reason) from None
         await mail.send(Scores(words=scores), [job.label], deadline, epoch=epoch, step=position)
+        note_scored(context, step)
+
+
+def note_scored(context: JobContext, step: Step) -> None:
+    """A step of a prediction is done; held-out rows are no steps of the training."""
+    if context.plan is None:
+        context.statistics.finished(step.epoch, step.index)

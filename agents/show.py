@@ -86,7 +86,7 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
 
 def job_details(job: JobStatus) -> Table:
     """All about one job."""
-    table = Table(show_header=False, title=job.job, title_justify="left")
+    table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
         ("state", job.state),
         (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
@@ -141,7 +141,7 @@ def column_table(name: str, found: dict[str, Any]) -> Table:
 
 def summary_table(result: dict[str, Any]) -> Table:
     """What a simulation came to."""
-    table = Table(show_header=False, title=result["job"], title_justify="left")
+    table = Table(Column(), Column(overflow="fold"), show_header=False, title=result["job"], title_justify="left")
     pace = result["seconds_per_step"]
     failure = result["failure"]
     rows = [

@@ -11,6 +11,8 @@ from mpc.plan import PlanRefused, Request
 from schemas.job import TrainingJob, canonical_digest
 from schemas.messages import ScoringTerms, Sizes, Terms
 
+MOST_ROWS = 2**32
+
 
 async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
@@ -76,6 +78,8 @@ def _plan(context: JobContext, rows: int, held_out: int, columns: tuple[int, ...
         model=job.model,
         rows=rows,
         held_out=held_out,
+        scorings=job.scorings,
+        label=context.number(job.label),
         columns=columns,
         accept_narrow=job.accept_narrow,
         **job.training.model_dump(),
@@ -88,6 +92,8 @@ def _plan(context: JobContext, rows: int, held_out: int, columns: tuple[int, ...
 
 async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     parties, label = context.description.data_parties, context.description.label
+    if terms.rows + terms.held_out > MOST_ROWS:  # before anything is counted through
+        raise _strange_terms(context, label)
     if len(terms.columns) != len(parties) or (terms.scoring is None) == (context.description.kind == "prediction"):
         raise _strange_terms(context, label)
     if mine is not None:

@@ -25,6 +25,7 @@ from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates,
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 LEAST_SCORE = 32.0  # a job whose scores could not reach this would be stopped for nothing
 FEW_COLUMNS, LEAST_COLUMNS = 20, 12  # below, lattice reduction recovers narrow data from the helper's view
+SCORED_COLUMNS = 4  # of each partner for each scoring: each tells one more linear combination of a row's columns
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
 MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
@@ -54,6 +55,8 @@ class Request:
     l2: float = 0.0
     accept_narrow: bool = False
     held_out: int = 0  # rows that are scored and not trained on
+    scorings: int = 0  # how often
+    label: int = 0  # the label party's index, which learns the scores
 
 
 class LossBits(NamedTuple):
@@ -280,6 +283,8 @@ def _check(request: Request) -> None:
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
     columns = sum(request.columns)
+    narrowest = min((count for party, count in enumerate(request.columns) if party != request.label), default=0)
+    most_scorings = max(1, narrowest // SCORED_COLUMNS)
     for holds, reason, remedy in (
         (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
         (request.schedule in get_args(RateKind), "the schedule is unknown",
@@ -293,6 +298,9 @@ def _check(request: Request) -> None:
         (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
          "use a smaller l2, not below 0"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
+        (request.scorings <= most_scorings or request.accept_narrow,
+         f"held-out rows are scored {request.scorings} times; a partner's {narrowest} columns allow {most_scorings}",
+         'use metrics = "end" or fewer epochs, or set accept_narrow if all parties accept that'),
         (columns >= LEAST_COLUMNS or request.accept_narrow,
          f"only {columns} columns in total: the helper could recover them (at least {LEAST_COLUMNS} are needed)",
          "add columns, or set accept_narrow if all parties accept that"),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgpack
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from schemas.strict import JobId, Name, Strict
+from schemas.strict import RESERVED, JobId, Name, Strict
 
 MAX_PARTIES = 16
 
@@ -98,6 +98,8 @@ class JobDescription(Strict):
             raise ValueError("a data party is named twice in [tables]")
         if self.label not in names:
             raise ValueError(f"the label party {self.label!r} has no entry in [tables]")
+        if RESERVED & {*names, self.helper}:
+            raise ValueError(f"no party can be called {' or '.join(sorted(RESERVED))}")
         if self.helper in names:
             raise ValueError(f"{self.helper!r} can't be both helper and data party")
         if self.alignment == "ecdh" and len(names) > 2:
@@ -161,9 +163,11 @@ class TrainingJob(JobDescription):
         return self
 
     @property
-    def scores_held_out(self) -> bool:
-        """Whether the label party learns the scores of held-out rows."""
-        return self.evaluation.holdout > 0
+    def scorings(self) -> int:
+        """How often the label party learns the scores of all held-out rows, at most."""
+        if self.evaluation.holdout == 0:
+            return 0
+        return self.training.epochs if self.evaluation.metrics == "epoch" else 1
 
 
 class PredictionJob(JobDescription):

@@ -141,9 +141,9 @@ class Progress(Message):
 
 
 class Released(Message):
-    """A party has its model part on its disk; the job is done when every party has said so."""
+    """A party has what the job gives it on its disk; the job is done when every party has said so."""
 
-    kind = "progress"
+    kind = "released"
     item = "released"
 
 

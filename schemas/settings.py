@@ -5,14 +5,15 @@ Read once at start; holds paths to secrets and never a secret itself.
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from schemas.job import Invalid, explain, read_toml
-from schemas.strict import Name, Written
+from schemas.strict import RESERVED, Name, Written
 
 MIB = 2**20
+SECRETS = {"password", "sslpassword"}  # options of a database's URL
 
 
 class BrokerSettings(Written):
@@ -98,7 +99,7 @@ class TableSettings(Written):
         parts = urlsplit(url)
         if parts.scheme not in {"postgresql", "sqlite"}:
             raise ValueError("write postgresql://host:port/name or sqlite:///file")
-        if parts.password is not None:
+        if parts.password is not None or SECRETS & parse_qs(parts.query, keep_blank_values=True).keys():
             raise ValueError("a password does not belong in the settings; put it into the credentials file")
         return url
 
@@ -168,6 +169,7 @@ class Limits(Written):
     parallel_jobs: int = Field(default=16, ge=1)
     min_rows: int = Field(default=32, ge=1)
     min_scored_rows: int = Field(default=1, ge=1)
+    max_scorings: int = Field(default=16, ge=0)
 
 
 class Settings(Written):
@@ -188,6 +190,8 @@ class Settings(Written):
     def _role_fits(self) -> Self:
         if self.role == "helper" and self.tables:
             raise ValueError('a helper holds no tables; remove [tables] or write role = "data"')
+        if RESERVED & {self.party, *self.partners}:
+            raise ValueError(f"no party can be called {' or '.join(sorted(RESERVED))}")
         if self.party in self.partners:
             raise ValueError("[partners] lists the party itself")
         return self

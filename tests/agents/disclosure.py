@@ -149,7 +149,7 @@ def due(heard: Heard) -> set[type[Message]]:
         return kinds | (SCORED if heard.sample.release == "shared" else {PartialScores})
     kinds |= BLOCKS
     kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
-    kinds |= SCORED if job.scores_held_out else set()
+    kinds |= SCORED if job.scorings else set()
     kinds |= {EpochDecision} if job.early_stopping else set()
     return kinds | ({WeightShare, InterceptShare} if job.release == "owners" else set())
 

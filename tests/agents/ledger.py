@@ -373,7 +373,7 @@ class Book(Common):
         """The passes over held-out rows, by the epoch after which they come."""
         job, per_epoch = self.heard.job, self.plan.steps_per_epoch
         assert isinstance(job, TrainingJob)
-        if not job.scores_held_out:
+        if not job.scorings:
             return {}
         if job.evaluation.metrics == "end":
             return {job.training.epochs - 1: self._pass(self.kept, job.training.epochs - 1)}
@@ -517,12 +517,12 @@ def said_presence(heard: Heard, address: Address) -> Message:
     return Presence(bits=np.packbits(np.array(flags, np.bool_)).tobytes())
 
 
-def said_rows(heard: Heard, _: Address) -> Message:
+def said_rows(heard: Heard, address: Address) -> Message:
     """The count, and a keyed digest of the ids in order."""
     code, common = hmac.new(key_of(heard, "rows"), digestmod="sha256"), common_ids(heard)
     for one in common:
         code.update(struct.pack("<I", len(one.encode())) + one.encode())
-    return AlignedRows(rows=len(common), ids=code.digest())
+    return AlignedRows(rows=len(common), ids=hmac.digest(code.digest(), address.sender.encode(), "sha256"))
 
 
 def said_decision(heard: Heard, address: Address) -> Message:

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import agents.announcer
-import agents.evaluation
 import agents.helper
 import agents.prediction
+import agents.scoring
 import agents.simulate
 from agents.data_party import DataPartyRole
 from agents.prediction import PredictionRole
@@ -141,7 +141,8 @@ class Heard:
         """Of the rows that are scored."""
         if self.parts:
             return Order(self.parts[0]._key, len(self.parts[0]._own.rows), "scoring")
-        return Order(self.label.evaluation._key, int(self.label.held_out.sum()), "scoring")
+        assert self.label._evaluation is not None
+        return Order(self.label._evaluation._key, int(self.label.held_out.sum()), "scoring")
 
     @property
     def y(self) -> Floats:
@@ -251,8 +252,7 @@ def listening(ear: Ear) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PairMasks, "__call__", noted)
-        for module in (agents.evaluation, agents.helper, agents.prediction):
-            patch.setattr(module, "BATCH", SCORING_BATCH)
+        patch.setattr(agents.scoring, "MOST_ROWS", SCORING_BATCH)
         yield
 
 

@@ -27,7 +27,7 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker, MemoryConnection
 from broker.seal import associated_data
 from schemas.address import Address, Round
-from schemas.job import Training, TrainingJob
+from schemas.job import PredictionJob, Training, TrainingJob
 from schemas.messages import JobStatus
 from schemas.settings import Deadlines, Partner, Settings, TableSettings
 
@@ -92,6 +92,13 @@ def job(name: str = "credit", /, **changes: Any) -> TrainingJob:
         "training": training,
     }
     return TrainingJob.model_validate(fields | changes)
+
+
+def prediction(of: str, /, **changes: Any) -> PredictionJob:
+    """Scores of the same tables' rows by the model of a job that is done."""
+    fields = {"kind": "prediction", "name": "scores", "of": of, "label": BANK, "helper": NOTARY}
+    tables = ((BANK, "customers"), (CARD, "customers"))
+    return PredictionJob.model_validate(fields | {"tables": tables} | changes)
 
 
 def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **changes: Any) -> Settings:
@@ -207,7 +214,7 @@ class Scene:
 
     # --- jobs
 
-    def submit(self, description: TrainingJob, party: str = BANK) -> str:
+    def submit(self, description: TrainingJob | PredictionJob, party: str = BANK) -> str:
         """Submit a job at a party; its id."""
         return self.agents[party].submit(description).job
 
@@ -223,9 +230,10 @@ class Scene:
             while not holds():  # noqa: ASYNC110 - what holds is told by no event
                 await asyncio.sleep(0.005)
 
-    async def run(self, description: TrainingJob, party: str = BANK) -> dict[str, JobStatus]:
-        """Start everybody, submit a job, and see how it ends everywhere."""
-        await self.start()
+    async def run(self, description: TrainingJob | PredictionJob, party: str = BANK) -> dict[str, JobStatus]:
+        """Start everybody, unless they live, submit a job, and see how it ends everywhere."""
+        if not self._living:
+            await self.start()
         return await self.ended(self.submit(description, party))
 
     def state(self, party: str, job_id: str) -> str:

@@ -1,9 +1,14 @@
 """The command line: data on standard output, the rest on standard error, and exit codes that scripts can rely on."""
 
+import csv
 import json
+import re
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from agents.cli import app
@@ -37,15 +42,21 @@ def test_simulate_prints_one_json_object(tercet, short_job):
     done = tercet("simulate", short_job, "--format", "json")
     assert done.exit_code == 0
     result = json.loads(done.stdout)
-    expected = {"job", "state", "model", "parties", "rows", "steps", "bytes", "metrics", "bit_exact"}
+    expected = {"job", "state", "model", "parties", "rows", "steps", "bytes", "metrics", "loss", "bit_exact"}
     assert expected | {"seconds_per_step"} <= result.keys()
     assert result["bit_exact"] is True
     assert result["state"] == "done"
-    assert result["rows"] == 24_000
-    assert result["bytes"]["masked inputs"] > 24_000 * 91 * 8
-    assert result["messages"]["masked labels"] == result["steps"]
-    assert result["bytes"]["gradient share"] > result["steps"] * 91 * 8
-    assert "model_parts" not in result  # they went nowhere that stays
+    assert result["table_rows"] == {"bank": 26_000, "card": 26_000}
+    assert result["rows"] + result["held_out"] == 23_400
+    assert 0.19 < result["held_out"] / 23_400 < 0.21
+    columns = sum(result["columns"].values())
+    assert 87 <= columns <= 91
+    assert result["bytes"]["masked inputs"] > 23_400 * columns * 8
+    assert result["messages"]["masked labels"] == 2 * result["steps"]  # those of the loss as well
+    assert result["bytes"]["gradient share"] > result["steps"] * columns * 8
+    assert 0.5 < result["metrics"]["auc"] < 0.8
+    assert 0 < result["loss"] < 0.7
+    assert not {"model_parts", "scores", "reports"} & result.keys()  # they went nowhere that stays
 
 
 def test_simulate_keeps_the_parts_where_it_is_told(tercet, short_job, tmp_path):
@@ -58,15 +69,128 @@ def test_simulate_keeps_the_parts_where_it_is_told(tercet, short_job, tmp_path):
 
 
 def test_a_failed_job_exits_with_1_and_says_whose_fault_it_is(tercet, short_job):
-    """Here the card processor's table has lost a column's number."""
-    table = short_job.parent / "card_train.csv.gz"
-    table.write_bytes((short_job.parent / "bank_train.csv.gz").read_bytes())
+    """Here the card processor's table is no Parquet file."""
+    table = short_job.parent / "card.parquet"
+    table.write_bytes((short_job.parent / "bank.csv.gz").read_bytes())
     done = tercet("simulate", short_job, "--format", "json")
     assert done.exit_code == 1
     result = json.loads(done.stdout)
     assert (result["state"], result["bit_exact"]) == ("failed", False)
     assert result["failure"]["culprit"] == "card"
     assert "card" in result["details"]
+
+
+def test_simulate_scores_new_rows_with_a_model_of_the_same_folder(tercet, short_job, tmp_path):
+    """An id and a score for each customer whom both know, at the bank alone, in the order of its file."""
+    out = tmp_path / "out"
+    trained = json.loads(tercet("simulate", short_job, "--format", "json", "--out", out).stdout)
+    predict = tmp_path / "predict.toml"
+    predict.write_text(re.sub('of = "[^"]*"', f'of = "{trained["job"]}"', predict.read_text()))
+    done = tercet("simulate", predict, "--format", "json", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["kind"], result["state"], result["rows"]) == ("prediction", "done", 1000)
+    assert result["bit_exact"] is None
+    assert result["scores"].keys() == {"bank"}
+    path = Path(result["scores"]["bank"])
+    assert (path.stat().st_mode & 0o777, path.is_relative_to(out)) == (0o600, True)
+    scored = list(csv.DictReader(path.read_text().splitlines()))
+    mine = [row["customer"] for row in csv.DictReader((tmp_path / "bank_new.csv").read_text().splitlines())]
+    theirs = set(parquet.read_table(tmp_path / "card_new.parquet")["client_id"].to_pylist())
+    assert [row["id"] for row in scored] == [one for one in mine if int(one) in theirs]
+    assert all(0 < float(row["probability"]) < 1 for row in scored)
+    assert "1000" in tercet("simulate", predict, "--out", out).stdout.replace(",", "")
+
+
+def test_a_prediction_without_its_model_fails_and_says_so(tercet, short_job, tmp_path):
+    """The simulator's parties have only what is in the folder that it is given."""
+    done = tercet("simulate", tmp_path / "predict.toml", "--format", "json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["failure"]["code"] == "model.missing"
+
+
+def test_predict_takes_no_training_job(tercet, short_job):
+    """It says what to write instead; nothing is asked of the agent."""
+    done = tercet("predict", short_job, "--settings", short_job.parent / "bank.toml")
+    assert done.exit_code == 3
+    assert 'kind = "prediction"' in done.stderr.replace("\n", " ")
+    assert done.stdout == ""
+
+
+# --- tables
+
+
+@pytest.fixture
+def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings with a table of every kind of column, beside an empty folder for temporary files."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    (tmp_path / "people.csv").write_text(
+        "number,owes,height,colour,shoe,note\n"
+        "007,1,1.5,red,41,a-secret-note\n"
+        "008,0,,green,42,\n"
+        "009,1,2.5,red,41,another-note\n"
+    )
+    (tmp_path / "others.csv").write_text("number,height\n1,tall-as-a-tree\n")
+    settings = tmp_path / "bank.toml"
+    settings.write_text(
+        'party = "bank"\nidentity = "none.key"\nstate = "state"\n'
+        '[tables.people]\npath = "people.csv"\nid = "number"\nlabel = "owes"\ncategorical = ["shoe"]\n'
+        '[tables.others]\npath = "others.csv"\nid = "number"\nnumeric = ["height"]\n'
+    )
+    return settings
+
+
+def test_table_says_what_each_column_is_taken_for(tercet, people):
+    """As JSON, without a value of the table; neither key, state folder nor broker is needed, and nothing is left."""
+    done = tercet("table", people, "people", "--format", "json")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert found.keys() == {"people"}
+    assert found["people"]["rows"] == 3
+    columns = {one.pop("column"): one for one in found["people"]["columns"]}
+    assert columns == {
+        "number": {"kind": "id", "declared": True, "missing": 0, "distinct": 3},
+        "owes": {"kind": "label", "declared": True, "missing": 0, "mean": pytest.approx(2 / 3)},
+        "height": {"kind": "numeric", "declared": False, "missing": 1, "mean": 2.0},
+        "colour": {"kind": "categorical", "declared": False, "missing": 0, "distinct": 2},
+        "shoe": {"kind": "categorical", "declared": True, "missing": 0, "distinct": 2},
+        "note": {"kind": "categorical", "declared": False, "missing": 1, "distinct": 2},
+    }
+    assert 'note"' in done.stdout
+    assert "secret" not in done.output
+    assert sorted(path.name for path in people.parent.iterdir()) == [
+        "bank.toml", "others.csv", "people.csv", "temporary"
+    ]  # fmt: skip
+    assert list((people.parent / "temporary").iterdir()) == []
+
+
+def test_table_prints_for_people_too(tercet, people):
+    """Every column has its line."""
+    done = tercet("table", people, "people")
+    assert done.exit_code == 0
+    assert "people: 3 rows" in done.stdout
+    lines = {words[0]: words for line in done.stdout.replace("│", " ").splitlines() if (words := line.split())}
+    assert lines["height"][1:4] == ["numeric", "False", "1"]
+    assert {"number", "owes", "colour", "shoe", "note"} <= lines.keys()
+
+
+def test_a_table_that_cannot_be_used_exits_with_3_and_leaves_nothing(tercet, people):
+    """All tables are read where none is named; the error has column and line, and no value."""
+    done = tercet("table", people)
+    assert done.exit_code == 3
+    assert "'height'" in done.stderr
+    assert "line 2" in done.stderr.replace("\n", " ")
+    assert "tree" not in done.output
+    assert list((people.parent / "temporary").iterdir()) == []
+
+
+def test_a_table_that_the_settings_do_not_list_exits_with_3(tercet, people):
+    """Nothing is read."""
+    done = tercet("table", people, "nobody")
+    assert done.exit_code == 3
+    assert "'nobody'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -145,10 +269,19 @@ def test_the_demo_beats_whoever_goes_alone(tercet, tmp_path):
     assert abs(auc["tercet"] - auc["pooled"]) <= 0.001
     assert auc["tercet"] >= auc["bank"] + 0.06
     assert all((tmp_path / party / "models").is_dir() for party in ("bank", "card"))
+    assert result["prediction"]["rows"] == 1000
+    assert 0.72 < result["prediction"]["auc"] < 0.80
 
 
 def test_a_status_survives_its_json():
     """What `--format json` prints is what the agent knows."""
-    told = {"job": "a-1", "state": "done", "kind": "training", "model": "linear", "label": "a", "helper": "h"}
+    told: dict[str, Any] = {
+        "job": "a-1",
+        "state": "done",
+        "kind": "training",
+        "model": "linear",
+        "label": "a",
+        "helper": "h",
+    }
     status = JobStatus(**told, parties=(), submitted="now", metrics={"rmse": 0.5}, loss=1.5, scores="s.csv")
     assert JobStatus.model_validate_json(status.model_dump_json()) == status

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mpc.plan import Request, make_plan
 from schemas.address import Address
 from schemas.codec import encode
-from schemas.job import Evaluation
+from schemas.job import Evaluation, canonical_digest
 from schemas.messages import (
     PROTOCOL_VERSION,
     Accept,
@@ -522,6 +523,34 @@ async def test_terms_with_other_numbers_are_noticed(tmp_path: Path, changes: dic
         stage.tap = tap
         ended = await stage.run(job())
         off(ended, "job.terms", BANK)
+        nothing_left(stage)
+
+
+OTHER_SIZES = [{"rows": ROWS - 1}, {"held_out": 1}, {"columns": (COLUMNS, COLUMNS + 1)}]
+
+
+@pytest.mark.parametrize("changes", OTHER_SIZES, ids=", ".join)
+async def test_terms_that_agree_with_their_plan_and_not_with_the_table_are_noticed(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """The helper has nothing to compare them with, but the party whose table it is."""
+
+    def other(message: Message) -> Message:
+        assert isinstance(message, Terms)
+        sizes: dict[str, Any] = {
+            "rows": message.rows,
+            "held_out": message.held_out,
+            "columns": message.columns,
+        } | changes
+        job_says: dict[str, Any] = {"model": "logistic", "accept_narrow": False, **job().training.model_dump()}
+        plan = make_plan(Request(**sizes, **job_says))
+        return Terms(**sizes, plan=canonical_digest("tercet plan", plan.canonical()))
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(BANK, Terms, other)
+        ended = await stage.run(job())
+        off(ended, "job.terms", BANK)
+        assert ended[CARD].failure is not None
         nothing_left(stage)
 
 

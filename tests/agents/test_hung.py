@@ -18,7 +18,7 @@ from broker.memory_queue import Delay, Drop, Fault
 from schemas.address import parse_address
 from schemas.job import Evaluation
 from schemas.messages import JobStatus
-from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -54,10 +54,8 @@ STAGES: dict[str, Callable[[str], Trigger]] = {
     "accept": first_contact,
     "handshake": lambda party: said_by(party, "handshake"),
     "alignment": lambda party: said_by(party, "presence" if party == NOTARY else "pseudonyms"),
-    "rows": lambda _: item("rows", CARD),
     "sizes": lambda _: item("sizes", CARD),
     "terms": lambda _: item("terms", BANK),
-    "order": lambda _: item("confirmation", CARD),
     "training": lambda party: said_by(party, "pre-activation share", "masked activation", step=1),
     "scoring": lambda party: item("scores" if party == NOTARY else "scoring-output", party),
     "loss": lambda _: item("loss", CARD),
@@ -94,11 +92,16 @@ async def hang_one(folder: Path, party: str, when: str) -> None:
             await stage.ended(job_id)
 
 
-@pytest.mark.parametrize("when", STAGES)
-async def test_every_other_party_names_the_one_that_hangs(tmp_path: Path, when: str) -> None:
+# Two stages at a time, since all that these runs do is wait.
+PAIRS = [("accept", "release"), ("handshake", "alignment"), ("sizes", "terms"), ("training", "scoring"), ("loss",)]
+
+
+@pytest.mark.parametrize("stages", PAIRS, ids=" and ".join)
+async def test_every_other_party_names_the_one_that_hangs(tmp_path: Path, stages: tuple[str, ...]) -> None:
     """Each in turn, within the deadline of that wait and a verdict's; who only waits for it is innocent."""
-    parties = (BANK, CARD) if when == "release" else PARTIES  # the helper has nothing to release, and has said so
-    await asyncio.gather(*(hang_one(tmp_path / party, party, when) for party in parties))
+    hangs = {(when, party) for when in stages for party in PARTIES}
+    hangs -= {("release", NOTARY)}  # it has nothing to release, and has said so by then
+    await asyncio.gather(*(hang_one(tmp_path / f"{when} {party}", party, when) for when, party in hangs))
 
 
 async def test_a_party_that_wakes_up_late_shows_the_others_verdict(tmp_path: Path) -> None:
@@ -132,14 +135,15 @@ async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tm
 
 
 class Slow:
-    """Lets one function that a party computes wait for `enough`, for at most so many seconds."""
+    """Lets one function wait for `enough` wherever `party` computes it, for at most so many seconds."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, party: str, name: str, seconds: float) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, seconds: float, *parties: Path) -> None:
+        """`parties` are state folders."""
         self.enough = threading.Event()
         real = JobContext.compute
 
         async def compute(context: JobContext, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if context.me == party and function.__name__ == name:
+            if context.settings.state in parties and function.__name__ == name:
                 await real(context, self.enough.wait, seconds)
             return await real(context, function, *args, **kwargs)
 
@@ -147,33 +151,38 @@ class Slow:
 
 
 @pytest.mark.parametrize(
-    ("name", "deadline"),
+    ("name", "deadline", "parties"),
     [
-        ("_take", "ready"),
-        ("ids_digest", "alignment"),
-        ("ascending", "alignment"),
-        ("_fit", "fit"),
-        ("_encode", "fit"),
-        ("_measure", "step"),
+        ("_take", "ready", (BANK, CARD)),
+        ("ids_digest", "alignment", (BANK, CARD)),
+        ("ascending", "alignment", (BANK, CARD)),
+        ("_fit", "fit", (BANK, CARD)),
+        ("_encode", "fit", (BANK, CARD)),
+        ("_measure", "step", (BANK,)),
     ],
 )
-@pytest.mark.parametrize("party", [BANK, CARD])
 async def test_a_party_that_computes_for_ever_is_named_busy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, party: str, name: str, deadline: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, deadline: str, parties: tuple[str, ...]
 ) -> None:
     """Its agent still answers, so it is no matter of connections."""
-    if (party, name) == (CARD, "_measure"):
-        pytest.skip("only the label party measures")
-    slow = Slow(monkeypatch, party, name, 10.0)
-    async with scene(three(tmp_path), tmp_path) as stage:
-        try:
+    slow = Slow(monkeypatch, name, 10.0, *(tmp_path / party / party for party in parties))
+
+    async def busy(party: str) -> None:
+        async with scene(three(tmp_path / party), tmp_path / party) as stage:
             reason = off(await stage.run(job(evaluation=EVALUATED)), "party.busy", party)
-        finally:
-            slow.enough.set()
         assert "alive" in reason
         assert f"{party}'s log" in reason
         if party == CARD:
             assert f"'{deadline}'" in reason  # the others' waits for a label party have other names
+
+    try:
+        await asyncio.gather(*(busy(party) for party in parties))
+    finally:
+        slow.enough.set()
+
+
+# Longer than a step may take, and within what reading and encoding a table may.
+LONGER = QUICK.model_copy(update={"fit": 3.0, "terms": 4.0})
 
 
 @pytest.mark.parametrize("party", [BANK, CARD])
@@ -181,10 +190,21 @@ async def test_a_table_that_takes_longer_to_encode_than_a_step_does_is_waited_fo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, party: str
 ) -> None:
     """By the helper too, whose next message is that of the first step."""
-    assert QUICK.step / 2 < 0.65 < QUICK.fit
-    Slow(monkeypatch, party, "_encode", 0.65)
-    async with scene(three(tmp_path), tmp_path) as stage:
+    Slow(monkeypatch, "_encode", 0.7, tmp_path / party)
+    async with scene(three(tmp_path, LONGER), tmp_path) as stage:
         assert {status.state for status in (await stage.run(job())).values()} == {"done"}
+
+
+@pytest.mark.parametrize(("release", "name"), [("owners", "_partial"), ("shared", "encode")])
+async def test_a_table_that_takes_longer_to_score_than_a_step_does_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, name: str
+) -> None:
+    """The first message of a prediction comes when all rows are scored, or encoded."""
+    async with scene(three(tmp_path, LONGER), tmp_path) as stage:
+        trained = await stage.run(job(release=release))
+        Slow(monkeypatch, name, 1.3, tmp_path / CARD)
+        ended = await stage.run(prediction(trained[BANK].job))
+        assert {status.state for status in ended.values()} == {"done"}
 
 
 async def test_two_parties_that_hang_together_are_not_mistaken_for_a_lost_message(tmp_path: Path) -> None:

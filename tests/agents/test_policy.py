@@ -9,16 +9,21 @@ import pytest
 from agents.policy import check_policy
 from agents.problems import JobProblem
 from broker.identity import Identity
+from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, Member
 from schemas.settings import Partner, Settings
-from tests.agents.scenes import BANK, CARD, NOTARY, job, party_settings
+from tests.agents.scenes import BANK, CARD, NOTARY, job, party_settings, prediction
 
 KEYS = {party: Identity.generate() for party in (BANK, CARD, NOTARY)}
 
 
 def announced(submitter: str = BANK, **changes: Any) -> Job:
     """A job as its submitter's agent announces it."""
-    description = job(**changes)
+    return announcing(job(**changes), submitter)
+
+
+def announcing(description: TrainingJob | PredictionJob, submitter: str = BANK) -> Job:
+    """The same for any description."""
     members = tuple(
         Member(name=p, role="helper" if p == description.helper else "data", key=str(KEYS[p].public))
         for p in description.parties
@@ -87,6 +92,22 @@ def test_a_label_party_needs_a_label() -> None:
     """The card processor's table has none."""
     problem = refusal(announced(label=CARD), settings_of(CARD))
     assert (problem.code, problem.culprit) == ("policy.label", CARD)
+
+
+@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+def test_a_prediction_needs_no_label_anywhere(party: str) -> None:
+    """Its table has rows of which nobody knows the outcome yet."""
+    announcement = announcing(prediction("credit-01234567"))
+    settings = settings_of(party)
+    tables = {name: table.model_copy(update={"label": None}) for name, table in settings.tables.items()}
+    check_policy(announcement, settings.model_copy(update={"tables": tables}), KEYS[party])
+
+
+def test_a_prediction_is_refused_for_the_same_reasons_as_a_training() -> None:
+    """Who may submit, and which tables there are."""
+    announcement = announcing(prediction("credit-01234567"))
+    assert refusal(announcement, may_not_submit(settings_of(CARD))).code == "policy.submitter"
+    assert refusal(announcement, settings_of(CARD).model_copy(update={"tables": {}})).code == "policy.table"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from mpc.fixed import CLIP, Floats, clip_rows, decode, features
 from mpc.ring import total
 from schemas.job import EarlyStopping, Evaluation, PredictionJob
 from schemas.messages import PartialScores, Pseudonyms, Scores
+from tables.categorical import CategoricalColumn
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -33,7 +34,6 @@ from tests.agents.disclosure import (
     check_sealed,
     check_uniform,
 )
-from tests.agents.ledger import plain_table
 from tests.agents.recording import Heard, Tables, hear, hear_prediction, prediction_of, settings_of
 from tests.agents.world import HELPER, LIMIT_SECONDS, OUTCOME, PERSON, Sample, write_table
 
@@ -68,11 +68,13 @@ def people(sample: Sample, rows: int, seed: int, *, blank: float = 0.08) -> dict
 
 
 def newcomers(sample: Sample, rows: int = 60, seed: int = 7) -> dict[str, dict[str, list[str]]]:
-    """Rows to score: each party's in an order of its own, some at one party only, with a category nobody has seen."""
+    """Rows to score: each party's in an order of its own, some at one party only; values nobody has seen."""
     rng, tables = np.random.default_rng(seed), {}
     for number, (party, whole) in enumerate(people(sample, rows + 10, seed).items()):
         table = {name: list(values) for name, values in whole.items() if name != OUTCOME}
         table[f"{party}_housing"][number:rows:11] = ["castle"] * len(range(number, rows, 11))
+        for values in list(table.values())[1:-1]:
+            values[20] = "1e9"  # far outside what was trained on: clipped, as it would have been then
         order = [row for row in rng.permutation(rows + 10) if row < rows - 3 * number or row == rows + number]
         tables[party] = {name: [values[row] for row in order] for name, values in table.items()}
     return tables
@@ -91,7 +93,7 @@ def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, floa
     everywhere = set.intersection(*(set(table[PERSON]) for table in tables.values()))
     sums = dict.fromkeys(everywhere, 0.0)
     for party, (part, arrays) in parts.items():
-        plain = part.encoding.apply(plain_table(part.encoding, tables[party]))
+        plain = encoded(part, tables[party])
         weights = arrays.get("weights", weight(parts, f"shares/{party}"))
         for one, score in zip(tables[party][PERSON], as_scored(part, plain) @ weights[:, 0], strict=True):
             if one in sums:
@@ -101,6 +103,22 @@ def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, floa
     scaling = part.label_scaling
     shifted = {one: score + float(intercept[0, 0]) for one, score in sums.items()}
     return {one: scaling.mean + scaling.scale * score if scaling else score for one, score in shifted.items()}
+
+
+def encoded(part: ModelPart, texts: Mapping[str, list[str]]) -> Floats:
+    """A table as the manifest says, column by column: numbers standardised, a 1 for a category or a gap."""
+    columns = []
+    for column in part.encoding.columns:
+        cells, gap = texts[column.name], np.array([not text for text in texts[column.name]], float)
+        if isinstance(column, CategoricalColumn):
+            columns += [np.array([cell == category for cell in cells], float) for category in column.categories]
+            columns += [gap] if column.missing else []
+        else:
+            number = (np.array([float(cell or column.mean) for cell in cells]) - column.mean) / column.scale
+            columns += [np.clip(number, -CLIP, CLIP), *([gap] if column.missing else [])]
+    whitening = part.encoding.whitening
+    plain: Floats = np.column_stack(columns)
+    return plain if whitening is None else whitening.apply(plain, CLIP)
 
 
 def as_scored(part: ModelPart, encoded: Floats) -> Floats:

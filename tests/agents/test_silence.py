@@ -230,7 +230,7 @@ def fewer_rows(table: Table) -> None:
         values.pop()
 
 
-TABLES = {
+TABLES: dict[Any, tuple[str, Sample, dict[str, Any]]] = {
     not_a_number: ("table.unusable", SAMPLE, {"numeric": ("telco_quantity_3",)}),
     missing: ("table.unusable", SAMPLE, {"missing": "refuse"}),
     infinite: ("table.unusable", SAMPLE, {}),

@@ -6,15 +6,16 @@ from hypothesis import strategies as st
 
 from agents.states import NEXT, TERMINAL, IllegalMove, State, move
 
-PATH = [State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED, State.TRAINING, State.RELEASED, State.DONE]
 
-
-def test_a_job_can_go_from_received_to_done_one_state_at_a_time() -> None:
-    """In the order of the architecture's table."""
+@pytest.mark.parametrize("work", [State.TRAINING, State.SCORING])
+def test_a_job_can_go_from_received_to_done_one_state_at_a_time(work: State) -> None:
+    """In the order of the architecture's table; a prediction scores where a training trains, and none does both."""
     here = State.RECEIVED
-    for there in PATH[1:]:
+    for there in (State.ACCEPTED, State.READY, State.ALIGNED, work, State.RELEASED, State.DONE):
         here = move(here, there)
     assert here == State.DONE
+    other = {State.TRAINING, State.SCORING} - {work}
+    assert not other & NEXT[work]
 
 
 @pytest.mark.parametrize("state", set(State) - TERMINAL)

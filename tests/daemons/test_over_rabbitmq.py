@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,8 +15,8 @@ import numpy as np
 import pytest
 
 from agents import model_part
-from agents.simulate import bit_exact, joint_words, simulate
-from schemas.job import TrainingJob, read_job
+from agents.simulate import Simulation, bit_exact, joint_words, simulate
+from schemas.job import PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
@@ -46,14 +48,16 @@ drain = 0.5
 
 
 def write_tables(folder: Path) -> dict[str, str]:
-    """Two aligned tables, and how settings name them."""
+    """Two tables with rows in common, one of them upside down and with more, and how settings name them."""
     random = np.random.default_rng(7)
     x, ids = random.normal(size=(ROWS, 24)), np.arange(ROWS)
     label = (x @ random.normal(size=24) > 0).astype(int)
     bank = "\n".join(
         f"c{i},{','.join(map(repr, row[:12].tolist()))},{y}" for i, row, y in zip(ids, x, label, strict=True)
     )
-    card = "\n".join(f"c{i},{','.join(map(repr, row[12:].tolist()))}" for i, row in zip(ids, x, strict=True))
+    others = [f"stranger-{i}{',0.5' * 12}" for i in range(30)]
+    theirs = [f"c{i},{','.join(map(repr, row[12:].tolist()))}" for i, row in zip(ids, x, strict=True)]
+    card = "\n".join(reversed(others + theirs))
     (folder / "bank.csv").write_text(f"id,{','.join(f'a{j}' for j in range(12))},label\n{bank}\n")
     (folder / "card.csv").write_text(f"id,{','.join(f'b{j}' for j in range(12))}\n{card}\n")
     return {
@@ -72,10 +76,39 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, amqp_url: str) -> Itera
         yield three
 
 
-def job_file(deployment: Deployment, name: str, epochs: int = 3) -> Path:
+EVALUATED = """
+[evaluation]
+holdout = 0.25
+metrics = "epoch"
+loss = true
+loss_to = "all"
+[early_stopping]
+on = "auc"
+patience = 2
+"""
+PREDICTION = """
+kind = "prediction"
+name = "{name}"
+of = "{of}"
+label = "bank"
+helper = "notary"
+[tables]
+bank = "customers"
+card = "delays"
+"""
+
+
+def job_file(deployment: Deployment, name: str, epochs: int = 3, more: str = "") -> Path:
     """A job of its own name, so that tests share the broker and no queue."""
     path = deployment.folder / f"{name}.toml"
-    path.write_text(JOB.format(name=name, epochs=epochs))
+    path.write_text(JOB.format(name=name, epochs=epochs) + more)
+    return path
+
+
+def prediction_file(deployment: Deployment, name: str, of: str) -> Path:
+    """A prediction with the model of a job that is done."""
+    path = deployment.folder / f"{name}.toml"
+    path.write_text(PREDICTION.format(name=name, of=of))
     return path
 
 
@@ -108,13 +141,21 @@ def words_of(deployment: Deployment, job: str) -> dict[str, Any]:
     return {f"{p} {name}": array for p, arrays in parts.items() for name, array in arrays.items()}
 
 
-def simulated(deployment: Deployment, description: TrainingJob) -> tuple[list[Any], Any]:
+def simulated(deployment: Deployment, description: TrainingJob | PredictionJob) -> Simulation:
     """The same job in one process, with the same contributions."""
     settings: dict[str, Settings] = {p: read_settings(deployment.settings(p)) for p in deployment.parties}
     contribute = {party: fixed_contribution(party) for party in settings}
-    run = asyncio.run(simulate(description, settings, deployment.folder / "simulated", contribute=contribute))
-    assert bit_exact(run)
-    return joint_words(run)
+    return asyncio.run(simulate(description, settings, deployment.folder / "simulated", contribute=contribute))
+
+
+def same_words(deployment: Deployment, job: str, simulation: Simulation) -> None:
+    """Check that the daemons' model parts hold the simulator's words, and those the oracle's."""
+    assert bit_exact(simulation)
+    (bank, card), intercept = joint_words(simulation)
+    got = words_of(deployment, job)
+    assert np.array_equal(got["bank weight_words"], bank)
+    assert np.array_equal(got["card weight_words"], card)
+    assert np.array_equal(got["bank intercept_words"], intercept)
 
 
 def test_three_daemons_train_the_model_that_the_simulator_trains(deployment):
@@ -125,11 +166,62 @@ def test_three_daemons_train_the_model_that_the_simulator_trains(deployment):
     assert watched["state"] == "done"
     assert watched["steps"] == 3 * -(-ROWS // BATCH)
     until(deployment, "bank", job, "done")
-    (bank, card), intercept = simulated(deployment, read_job(path))
-    got = words_of(deployment, job)
-    assert np.array_equal(got["bank weight_words"], bank)
-    assert np.array_equal(got["card weight_words"], card)
-    assert np.array_equal(got["bank intercept_words"], intercept)
+    same_words(deployment, job, simulated(deployment, read_job(path)))
+
+
+def test_daemons_evaluate_stop_early_and_predict_as_the_simulator_does(deployment, queues_of):
+    """Losses, metrics, the epoch that is kept, the words of the model, and then every score."""
+    path = job_file(deployment, "evaluated", epochs=60, more=EVALUATED)
+    job = submit(deployment, path, "card")
+    status = {party: until(deployment, party, job, "done") for party in deployment.parties}
+    assert status["bank"]["step"] < status["bank"]["steps"], "it has not stopped early"
+    assert status["bank"]["rows"] + status["bank"]["held_out"] == ROWS
+    assert [status[party]["table_rows"] for party in deployment.parties] == [ROWS, ROWS + 30, 0]
+    simulation = simulated(deployment, read_job(path))
+    same_words(deployment, job, simulation)
+    own = simulation.label_run.status()
+    best = simulation.label_run.context.history.best_epoch
+    assert best, "an epoch that is not the first has to be the best one here"
+    kept = {party: model_part.load(Path(status[party]["model_part"]))[0].steps for party in ("bank", "card")}
+    assert kept == dict.fromkeys(kept, (best + 1) * status["bank"]["steps"] // 60)
+    assert status["bank"]["metrics"] == own.metrics
+    assert status["bank"]["metrics"].keys() >= {"auc", "ks", "log_loss"}
+    assert status["bank"]["loss"] == status["card"]["loss"] == own.loss
+    assert (status["card"]["metrics"], status["notary"]["metrics"], status["notary"]["loss"]) == ({}, {}, None)
+
+    predict, out = prediction_file(deployment, "predicted", job), deployment.folder / "copied.csv"
+    out.touch(0o644)
+    done = told(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"))
+    assert (done["state"], done["kind"], done["rows"]) == ("done", "prediction", ROWS)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    scores = simulated(deployment, read_job(predict)).label_run.scores
+    assert scores is not None
+    assert out.read_bytes() == Path(done["scores"]).read_bytes() == scores.read_bytes()
+    assert len(out.read_text().splitlines()) == ROWS + 1
+    assert queues_of(job) + queues_of(done["job"]) == []
+
+
+def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deployment):
+    """A partner sees that the prediction is done and copies nothing; a training job is none."""
+    job = submit(deployment, job_file(deployment, "scored"))
+    until(deployment, "bank", job, "done")
+    predict, out = prediction_file(deployment, "asked", job), deployment.folder / "none.csv"
+    first = told(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json", party="card"))
+    assert (first["state"], first["scores"], out.exists()) == ("done", None, False)
+    assert until(deployment, "bank", first["job"], "done")["scores"] is not None
+    again = deployment.tercet("predict", str(predict), party="bank")
+    assert again.returncode == 0, again.stderr
+    assert "scores.csv" in re.sub(r"[\s│]", "", again.stdout)  # the whole path, on as many lines as it takes
+    refused = deployment.tercet("predict", str(deployment.folder / "scored.toml"))
+    assert refused.returncode == 3
+    assert 'kind = "prediction"' in refused.stderr.replace("\n", " ")
+
+
+def test_a_prediction_without_its_model_exits_with_1_and_says_who_lacks_it(deployment):
+    """Nothing is copied."""
+    predict, out = prediction_file(deployment, "lost", "gone-01234567"), deployment.folder / "lost.csv"
+    done = told(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"), code=1)
+    assert (done["state"], done["failure"]["code"], out.exists()) == ("failed", "model.missing", False)
 
 
 def test_submitting_twice_and_killing_a_watcher_change_nothing(deployment):

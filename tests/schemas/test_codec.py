@@ -195,7 +195,7 @@ def test_a_body_does_not_become_many_times_its_size(name: str) -> None:
 
 def test_a_list_of_thousands_of_jobs_is_no_such_body() -> None:
     """Nor one of jobs of which as little as possible is said."""
-    said = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "a")
+    said: dict[str, Any] = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "a")
     least = JobStatus(**said, parties=())
     for jobs in ((least,), (least,) * 4096):
         assert decode(encode(Status(jobs=jobs))) == Status(jobs=jobs)

@@ -43,6 +43,7 @@ def written(folder: Path, *changes: tuple[str, str]) -> Path:
 def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
     """That order numbers the parties; what is not written has a default."""
     job = read_job(written(tmp_path))
+    assert isinstance(job, TrainingJob)
     assert job.data_parties == ("bank", "card")
     assert job.parties == ("bank", "card", "notary")
     assert job.table_of("card") == "delays"
