@@ -299,9 +299,9 @@ class JobRun:
 
     async def _finish(self, state: State) -> None:
         """Nobody waits for this party any more."""
-        if state == State.DONE:
-            self.report = await self._write_report()
         self._enter(state)
+        if state == State.DONE:  # and stays so if the page fails, or the agent is killed while it is made
+            self.report = await self._write_report()
 
     def _kept(self, folder: Path) -> Path | JobProblem:
         """The folder's lasting place: only here is it certain that the job comes to its good end."""
