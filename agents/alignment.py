@@ -272,8 +272,8 @@ async def check_enough(context: JobContext, ids: pa.Array, count: int) -> None:
         context.me,
         f"fewer rows are in common, to train on or to score, than {context.me} asks for: compare which ids the tables "
         f"hold and how they are written, or let {context.me} lower [limits] {name}",
-        f"there are {count} such rows, and [limits] {name} is {least}; our ids: {what}. If there should be more: is it "
-        f"the others' kind of id, does one of the parties lack leading zeros, is it the right table?",
+        f"{count} rows are in common to train on or to score, and [limits] {name} is {least}; our ids: {what}. "
+        f"If there should be more: is it the others' kind of id, are leading zeros lacking, is it the right table?",
     )
 
 

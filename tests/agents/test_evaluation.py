@@ -184,7 +184,7 @@ def test_an_encoding_is_fitted_on_the_rows_that_are_trained_on_alone():
 STOPPING = [
     Sample((6, 5), rows=120, batch=40, epochs=8, rate=0.3, evaluation=EACH_EPOCH, seed=1,
            early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
-    Sample((6, 5), rows=120, batch=40, epochs=10, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
+    Sample((6, 5), rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
            early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
     Sample((4, 5, 4), rows=150, batch=40, epochs=10, rate=0.5, evaluation=EACH_EPOCH, seed=2, label=2,
            early_stopping=EarlyStopping(on="log_loss", patience=2, least_gain=0.04)),
@@ -240,16 +240,15 @@ def decided(run: Heard) -> tuple[int, int]:
     return best, len(gains)
 
 
-def test_a_metric_that_the_rows_do_not_define_gains_nothing():
-    """All held-out labels alike: there is no AUC, and the job ends in order with what it has."""
+def test_early_stopping_on_a_metric_that_the_rows_do_not_define_is_refused():
+    """All held-out labels alike: there is no AUC, and nothing to stop by."""
     rule = EarlyStopping(on="auc", patience=2)
     sample = Sample((4, 4), rows=60, epochs=5, evaluation=EACH_EPOCH, early_stopping=rule)
     first = hear_held_out(sample)
     tables = {party: dict(table) for party, table in sample.tables().items()}
     tables["bank"][OUTCOME] = ["1" if held else text for held, text in zip(first, tables["bank"][OUTCOME], strict=True)]
-    run = heard(sample, tables)
-    assert {one.context.statistics.step for one in run.simulation.runs.values()} == {2 * run.plan.steps_per_epoch}
-    assert run.label.context.history.best_epoch is None
+    with pytest.raises(AssertionError, match=r"job\.holdout.*same label"):
+        heard(sample, tables)
 
 
 def hear_held_out(sample: Sample) -> list[bool]:

@@ -27,6 +27,7 @@ name = "{name}"
 model = "logistic"
 label = "bank"
 helper = "notary"
+accept_narrow = true
 [tables]
 bank = "customers"
 card = "delays"
@@ -206,8 +207,11 @@ def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deploy
     job = submit(deployment, job_file(deployment, "scored"))
     until(deployment, "bank", job, "done")
     predict, out = prediction_file(deployment, "asked", job), deployment.folder / "none.csv"
-    first = told(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json", party="card"))
-    assert (first["state"], first["scores"], out.exists()) == ("done", None, False)
+    first = told(deployment.tercet("predict", str(predict), "--format", "json", party="card"))
+    assert (first["state"], first["scores"]) == ("done", None)
+    barred = deployment.tercet("predict", str(predict), "--out", str(out), party="card")
+    assert (barred.returncode, out.exists()) == (3, False)
+    assert "bank alone" in barred.stderr
     assert until(deployment, "bank", first["job"], "done")["scores"] is not None
     again = deployment.tercet("predict", str(predict), party="bank")
     assert again.returncode == 0, again.stderr
