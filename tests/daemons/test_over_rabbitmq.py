@@ -71,7 +71,9 @@ def write_tables(folder: Path) -> dict[str, str]:
 def deployment(tmp_path_factory: pytest.TempPathFactory, amqp_url: str) -> Iterator[Deployment]:
     """Three agents that are up, the same for all tests of this file: they outlive whatever happens to a job."""
     folder = tmp_path_factory.mktemp("deployment")
-    with Deployment(folder, amqp_url, write_tables(folder), "notary", extra=DEADLINES) as three:
+    with Deployment(
+        folder, amqp_url, write_tables(folder), "notary", extra=DEADLINES + "\n[limits]\nmax_scorings = 64\n"
+    ) as three:
         three.start()
         three.wait_until_up()
         yield three
