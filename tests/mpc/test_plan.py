@@ -1,5 +1,6 @@
 """The schedule and the planner: every row once an epoch, every job fitted or refused with what to change."""
 
+import dataclasses
 import itertools
 from dataclasses import replace
 
@@ -172,3 +173,15 @@ def test_following_the_advice_on_the_rate_helps():
             make_plan(wild)
         advised = float(caught.value.remedy.split("about ")[1].split(" ")[0])
         make_plan(replace(wild, rate=advised))
+
+
+def test_held_out_rows_are_scored_once_for_every_four_columns_of_the_narrowest_partner() -> None:
+    """The label party's own columns do not count: it knows them."""
+    wide = Request(model="logistic", rows=600, columns=(3, 12), batch=64, epochs=9, rate=0.1, held_out=100, scorings=3)
+    make_plan(wide)
+    with pytest.raises(PlanRefused, match="scored 4 times"):
+        make_plan(dataclasses.replace(wide, scorings=4))
+    with pytest.raises(PlanRefused, match="scored 2 times"):
+        make_plan(dataclasses.replace(wide, scorings=2, label=1))
+    make_plan(dataclasses.replace(wide, scorings=4, accept_narrow=True))
+    make_plan(dataclasses.replace(wide, scorings=1, label=1))
