@@ -56,6 +56,12 @@ def transposed_product(x: Words, e: Words) -> Words:
     return wide
 
 
+def product_transposed(e: Words, w: Words) -> Words:
+    """E w^T for e (rows, outputs) and w (columns, outputs)."""
+    back: Words = np.matmul(e, w.T)
+    return back
+
+
 def expect(words: Words, shape: tuple[int, int], what: str) -> Words:
     """The same words if they have this shape; else ShapeProblem, since numpy would broadcast a wrong one."""
     if words.dtype != np.uint64 or words.shape != shape:
