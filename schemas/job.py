@@ -48,7 +48,9 @@ class Evaluation(Strict):
     loss_to: Literal["label", "all"] = "label"
 
 
-METRICS = {  # by model: the metrics of held-out rows, and whether more is better
+ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
+_COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
+METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
     "logistic": {
         "auc": True,
         "ks": True,
@@ -58,7 +60,24 @@ METRICS = {  # by model: the metrics of held-out rows, and whether more is bette
         "calibration_error": False,
     },
     "linear": {"r2": True, "rmse": False, "mae": False},
+    "softmax": {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False},
+    "poisson": _COUNTED,
+    "gamma": _COUNTED,
 }
+
+
+class Network(Strict):
+    """The layers of a multilayer perceptron, beside its input, which is everybody's columns.
+
+    Attributes:
+        hidden: the width of each hidden layer, from the input on.
+        activation: what each hidden layer applies.
+        output: the link between the last layer's scores and the label.
+    """
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=8)
+    activation: Literal["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"] = "relu"
+    output: Literal["logistic", "linear", "softmax", "poisson"] = "logistic"
 
 
 class EarlyStopping(Strict):
@@ -126,7 +145,11 @@ class JobDescription(Strict):
     @property
     def digest(self) -> bytes:
         """SHA-256 of the canonical form."""
-        return canonical_digest("tercet job description", self.model_dump())
+        return canonical_digest("tercet job description", self.canonical())
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that the description says, as plain values."""
+        return self.model_dump()
 
     def anew(self) -> Self:
         """The same job under an id of its own, to run it again."""
@@ -138,15 +161,28 @@ class JobDescription(Strict):
 
 
 class TrainingJob(JobDescription):
-    """One model over several parties' columns."""
+    """One model over several parties' columns.
+
+    Attributes:
+        model: a generalised linear model by its link, or a multilayer perceptron, which `network` describes.
+    """
 
     kind: Literal["training"] = "training"
-    model: Literal["logistic", "linear"]
+    model: ModelKind
+    network: Network | None = None
     training: Training
     evaluation: Evaluation = Evaluation()
     early_stopping: EarlyStopping | None = None
     release: Literal["owners", "shared"] = "owners"
     accept_narrow: bool = False
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> Self:
+        if self.model == "mlp" and self.network is None:
+            raise ValueError('model = "mlp" needs its layers: write hidden = [32], say, under [network]')
+        if self.model != "mlp" and self.network is not None:
+            raise ValueError(f'a {self.model} model has no layers: leave out [network], or use model = "mlp"')
+        return self
 
     @model_validator(mode="after")
     def _stopping_is_told(self) -> Self:
@@ -156,11 +192,20 @@ class TrainingJob(JobDescription):
         if stopping.on == "loss":
             if not evaluation.loss:
                 raise ValueError("early stopping on the loss needs loss = true under [evaluation]")
-        elif stopping.on not in METRICS[self.model]:
-            raise ValueError(f"early stopping on one of loss, {', '.join(METRICS[self.model])}")
+        elif stopping.on not in METRICS[self.link]:
+            raise ValueError(f"early stopping on one of loss, {', '.join(METRICS[self.link])}")
         elif evaluation.holdout == 0 or evaluation.metrics != "epoch":
             raise ValueError('early stopping on a metric needs holdout and metrics = "epoch" under [evaluation]')
         return self
+
+    @property
+    def link(self) -> str:
+        """What lies between score and label, by which labels, losses, metrics and scores go."""
+        return self.model if self.network is None else self.network.output
+
+    def canonical(self) -> dict[str, Any]:
+        """Without a network where there is none, so that a linear model's job keeps the id it had before there were."""
+        return self.model_dump(exclude={"network"} if self.network is None else None)
 
     @property
     def scorings(self) -> int:
@@ -194,9 +239,11 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
         Invalid: the file is missing, is not TOML or is no job; the text names the field.
     """
     content = read_toml(path)
-    tables = content.get("tables")
+    tables, network = content.get("tables"), content.get("network")
     if isinstance(tables, dict):
         content["tables"] = tuple(tables.items())
+    if isinstance(network, dict) and isinstance(network.get("hidden"), list):
+        network["hidden"] = tuple(network["hidden"])
     try:
         return _JOB.validate_python({"kind": "training"} | content)
     except ValidationError as error:

@@ -13,7 +13,9 @@ from schemas.job import MAX_PARTIES, AnyJob
 from schemas.strict import JobId, Name, Sentence, Strict
 from schemas.tensor import RingTensor
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
+
+MOST_OUTPUTS = 1000  # classes of a model
 
 
 def _whole(size: int) -> Callable[[bytes], bytes]:
@@ -29,6 +31,7 @@ Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Field(min_length=32, max_length=32, repr=False)]  # in no log and no traceback
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
+Outputs = Annotated[int, Field(ge=1, le=MOST_OUTPUTS)]
 Bytes = Annotated[bytes, Field(max_length=2**24, repr=False)]
 Hashes = Annotated[Bytes, AfterValidator(_whole(16))]  # of 128 bits each
 Elements = Annotated[Bytes, AfterValidator(_whole(32))]  # of ristretto255, 32 bytes each
@@ -92,8 +95,9 @@ class Start(Message):
 class Sizes(Message):
     """What a data party brings after alignment; the counts go to every party in `Terms`.
 
-    `rows` to train on (or to score) and `held_out` are the same at all data parties. `model` tells parts of one trained
-    model from those of another, in prediction.
+    `rows` to train on (or to score) and `held_out` are the same at all data parties. Only the label party knows how
+    many `outputs` its label asks for, the classes of a softmax model; the others say 1. `model` tells parts of one
+    trained model from those of another, in prediction.
     """
 
     kind = "sizes"
@@ -101,6 +105,7 @@ class Sizes(Message):
     rows: Count
     held_out: Count
     columns: Count
+    outputs: Outputs = 1
     model: Digest | None = None
 
 
@@ -121,6 +126,7 @@ class Terms(Message):
     rows: Count
     held_out: Count
     columns: tuple[Count, ...]
+    outputs: Outputs = 1
     plan: Digest
     scoring: ScoringTerms | None = None
 

@@ -1,10 +1,12 @@
 """Any valid message of each kind, for Hypothesis."""
 
+from typing import get_args
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from schemas.job import Evaluation, PredictionJob, Training, TrainingJob
+from schemas.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
 from schemas.messages import (
     Accept,
     AlignedRows,
@@ -56,6 +58,7 @@ from schemas.strict import JOB_ID_PATTERN, NAME_PATTERN
 names = st.from_regex(NAME_PATTERN, fullmatch=True)
 job_ids = st.from_regex(JOB_ID_PATTERN, fullmatch=True)
 counts = st.integers(0, 2**40 - 1)
+outputs = st.integers(1, 1000)
 digests = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
 sentences = st.text(max_size=200)
@@ -82,6 +85,14 @@ evaluations = st.builds(
     loss_to=st.sampled_from(["label", "all"]),
 )
 
+models: st.SearchStrategy[ModelKind] = st.sampled_from(get_args(ModelKind))
+networks = st.builds(
+    Network,
+    hidden=st.lists(st.integers(1, 4096), min_size=1, max_size=8).map(tuple),
+    activation=st.sampled_from(["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"]),
+    output=st.sampled_from(["logistic", "linear", "softmax", "poisson"]),
+)
+
 
 @st.composite
 def predictions(draw: st.DrawFn) -> PredictionJob:
@@ -97,9 +108,11 @@ def predictions(draw: st.DrawFn) -> PredictionJob:
 def descriptions(draw: st.DrawFn) -> TrainingJob:
     """A job of two to four data parties."""
     parties = draw(st.lists(names, min_size=3, max_size=5, unique=True))
+    model = draw(models)
     return TrainingJob(
         name=draw(names),
-        model=draw(st.sampled_from(["logistic", "linear"])),
+        model=model,
+        network=draw(networks) if model == "mlp" else None,
         label=draw(st.sampled_from(parties[1:])),
         helper=parties[0],
         tables=tuple((party, draw(names)) for party in parties[1:]),
@@ -157,12 +170,13 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     Accept: st.builds(Accept, version=st.integers(0, 2**31)),
     Ready: st.just(Ready()),
     Start: st.builds(Start, attempt=counts),
-    Sizes: st.builds(Sizes, rows=counts, held_out=counts, columns=counts, model=st.none() | digests),
+    Sizes: st.builds(Sizes, rows=counts, held_out=counts, columns=counts, outputs=outputs, model=st.none() | digests),
     Terms: st.builds(
         Terms,
         rows=counts,
         held_out=counts,
         columns=st.lists(counts, max_size=4).map(tuple),
+        outputs=outputs,
         plan=digests,
         scoring=st.none() | scoring_terms,
     ),

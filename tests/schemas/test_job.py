@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.job import Invalid, PredictionJob, TrainingJob, canonical_digest, read_job
+from schemas.job import METRICS, Invalid, PredictionJob, TrainingJob, canonical_digest, read_job
 from schemas.strict import JOB_ID_PATTERN
 from tests.schemas.strategies import descriptions
 
@@ -62,6 +62,14 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "loss"}', "loss = true under [evaluation]"),
         ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "auc"}', 'metrics = "epoch"'),
         ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "r2"}', "one of loss, auc"),
+        ('"logistic"', '"mlp"', "hidden = [32], say, under [network]"),
+        ('name = "credit"', 'name = "credit"\nnetwork = {hidden = [8]}', 'or use model = "mlp"'),
+        ('"logistic"', '"mlp"\nnetwork = {hidden = []}', "network.hidden"),
+        ('"logistic"', '"mlp"\nnetwork = {hidden = [0]}', "network.hidden.0"),
+        ('"logistic"', '"mlp"\nnetwork = {hidden = [8], activation = "swish"}', "'relu', 'leaky-relu', 'tanh'"),
+        ('"logistic"', '"mlp"\nnetwork = {hidden = [8], output = "gamma"}', "network.output"),
+        ('"logistic"', '"softmax"\nearly_stopping = {on = "ks"}', "auc, accuracy, balanced_accuracy, log_loss"),
+        ('"logistic"', '"poisson"\nearly_stopping = {on = "auc"}', "d2, deviance, rmse, mae"),
         ('name = "credit"', 'name = "credit"\nkind = "prediction"', "of: Field required"),
         ('name = "credit"', 'name = "credit"\nkind = "guess"', "kind"),
         ('name = "credit"', 'name = "Credit Default"', "name"),
@@ -86,6 +94,29 @@ def test_a_mistake_is_told_with_its_file_and_field(tmp_path: Path, old: str, new
         read_job(path)
     assert words in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("model", "link"),
+    [("logistic", "logistic"), ("gamma", "gamma"), ("mlp", "poisson")],
+)
+def test_labels_and_metrics_go_by_the_link_whatever_the_kind(tmp_path: Path, model: str, link: str) -> None:
+    """A network's is that of its output layer."""
+    network = '\nnetwork = {hidden = [64, 32], activation = "gelu", output = "poisson"}' if model == "mlp" else ""
+    job = read_job(written(tmp_path, ('"logistic"', f'"{model}"{network}')))
+    assert isinstance(job, TrainingJob)
+    assert job.link == link
+    assert job.link in METRICS
+    assert (job.network is None) == (model != "mlp")
+    if job.network:
+        assert job.network.hidden == (64, 32)
+
+
+def test_a_linear_models_job_has_the_id_it_had_before_there_were_networks() -> None:
+    """Predictions refer to it."""
+    example = read_job(Path(__file__).parents[2] / "examples/credit/job.toml")
+    assert example.id == "credit-default-1ae29031"
+    assert "network" not in example.canonical()
 
 
 def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
@@ -149,6 +180,6 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     """What shapes a model beside it comes from the parties' own randomness."""
     described: dict[str, Any] = TrainingJob.model_fields
     assert set(described) == {
-        "name", "kind", "model", "label", "helper", "tables", "training", "evaluation", "early_stopping", "release",
-        "alignment", "accept_narrow", "again",
+        "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
+        "release", "alignment", "accept_narrow", "again",
     }  # fmt: skip
