@@ -22,14 +22,19 @@ def preactivation_share(x: Words, weights: Words, ahead: Words) -> Words:
     return product(x, weights) + ahead
 
 
-def zero_share(me: int, masks: Mapping[int, Masks], step: Step, shape: tuple[int, int]) -> Words:
-    """sum_(j>i) PRF(k_ij) - sum_(j<i) PRF(k_ji): uniform, and zero in sum over all data parties."""
+def zero_share(
+    me: int, masks: Mapping[int, Masks], step: Step, shape: tuple[int, int], name: str = "zero"
+) -> Words:
+    """sum_(j>i) PRF(k_ij) - sum_(j<i) PRF(k_ji): uniform, and zero in sum over all data parties.
+
+    A step that sends the helper more than one share has a name for each.
+    """
     share = np.zeros(shape, np.uint64)
     for other, words in masks.items():
         if other > me:
-            share += words("zero", me, other, step, shape)
+            share += words(name, me, other, step, shape)
         else:
-            share -= words("zero", other, me, step, shape)
+            share -= words(name, other, me, step, shape)
     return share
 
 
