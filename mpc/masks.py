@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgpack
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -22,6 +22,7 @@ VERSION = 1  # of the protocol: a change of what is derived from a secret change
 KEY_BYTES = 32
 MOST_BLOCKS = 2**32  # the counter block has 32 bits for them
 ZEROS = bytes(1 << 16)  # encrypted again and again: small enough to stay in the cache
+LITTLE_ENDIAN = np.dtype("<u8")
 
 
 class Masks(Protocol):
@@ -52,6 +53,7 @@ class Keystream:
 
     def __init__(self, key: bytes) -> None:
         self._cipher = algorithms.AES(key)
+        self._idle: list[CipherContext] = []  # making one takes longer than 16 KiB of its stream
 
     def words(self, attempt: int, epoch: int, step: int, shape: tuple[int, ...]) -> Words:
         """Uniform words of this shape; the counter block is (attempt, epoch, step, block), 32 bits each.
@@ -65,15 +67,26 @@ class Keystream:
             nonce = struct.pack(">IIII", attempt, epoch, step, 0)
         except struct.error:
             raise OverflowError("a part of a mask's address needs more than 32 bits") from None
-        words: Words = np.empty(shape, np.dtype("<u8"))
-        self._fill(nonce, words.data.cast("B"))
+        words: Words = np.empty(shape, LITTLE_ENDIAN)
+        stream = self._at(nonce)
+        _fill(stream, words.data.cast("B"))
+        self._idle.append(stream)
         return words.astype(np.uint64, copy=False)
 
-    def _fill(self, nonce: bytes, out: memoryview) -> None:
-        stream = Cipher(self._cipher, modes.CTR(nonce)).encryptor()
-        for start in range(0, len(out), len(ZEROS)):
-            part = out[start : start + len(ZEROS)]
-            stream.update_into(ZEROS[: len(part)], part)
+    def _at(self, nonce: bytes) -> CipherContext:
+        """A stream that begins at this block and that nobody else has."""
+        try:
+            stream = self._idle.pop()
+        except IndexError:
+            return Cipher(self._cipher, modes.CTR(nonce)).encryptor()
+        stream.reset_nonce(nonce)
+        return stream
+
+
+def _fill(stream: CipherContext, out: memoryview) -> None:
+    for start in range(0, len(out), len(ZEROS)):
+        part = out[start : start + len(ZEROS)]
+        stream.update_into(ZEROS[: len(part)], part)
 
 
 class PairMasks:

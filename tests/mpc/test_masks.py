@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import erfc, sqrt
 from typing import Any
@@ -62,6 +63,14 @@ def test_long_masks_are_one_stream():
     whole = Cipher(algorithms.AES(b"k" * 32), modes.CTR((1 << 96 | 2 << 64 | 3 << 32).to_bytes(16, "big"))).encryptor()
     assert long.tobytes() == whole.update(bytes(30_001 * 8))
     assert long.dtype == np.uint64
+
+
+def test_threads_may_share_a_keystream():
+    """Each address has its words whoever asks when; a cipher that another thread is using is left alone."""
+    stream, fresh = Keystream(b"k" * 32), [Keystream(b"k" * 32).words(1, 2, step, (5_000,)) for step in range(50)]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda step: stream.words(1, 2, step, (5_000,)), [*range(50)] * 4)
+        assert all(np.array_equal(words, fresh[number % 50]) for number, words in enumerate(found))
 
 
 def test_more_blocks_than_a_counter_holds_are_refused():
