@@ -20,6 +20,7 @@ def snapshot_of(
     folder: Path,
     *,
     with_label: bool,
+    label_kind: Kind | None = "numeric",
     expected: Mapping[str, Kind] | None = None,
 ) -> Snapshot:
     """A snapshot of a table in `folder`, with the login that its settings name.
@@ -30,7 +31,9 @@ def snapshot_of(
     """
     login = None if settings.credentials is None else read_credentials(settings.credentials)
     pair = None if login is None else (login.username, login.password)
-    return take_snapshot(name, settings, folder, with_label=with_label, login=pair, expected=expected)
+    return take_snapshot(
+        name, settings, folder, with_label=with_label, label_kind=label_kind, login=pair, expected=expected
+    )
 
 
 def described(name: str, settings: TableSettings) -> dict[str, Any]:
@@ -40,6 +43,6 @@ def described(name: str, settings: TableSettings) -> dict[str, Any]:
         TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None)
+        snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
         with snapshot:
             return {"rows": snapshot.rows, "columns": describe(snapshot)}

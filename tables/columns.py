@@ -5,7 +5,7 @@ It sees names and types, never a value: the settings decide, or the model that w
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -39,6 +39,7 @@ class Chosen:
     Attributes:
         id: column of the ids.
         label: column of the label, or None where none was asked for.
+        label_kind: whether it is read as a number or as a class.
         columns: the features in their order.
         as_trained: whether a model asks for these columns, and not the settings.
         unlike: how the table differs from the one that the model was trained on, as far as names and types tell.
@@ -49,6 +50,7 @@ class Chosen:
     columns: tuple[Column, ...]
     as_trained: bool = False
     unlike: tuple[str, ...] = ()
+    label_kind: Kind = "numeric"
 
     @property
     def names(self) -> list[str]:
@@ -59,11 +61,17 @@ class Chosen:
 
 
 def choose(
-    schema: pa.Schema, settings: TableSettings, *, with_label: bool, expected: Mapping[str, Kind] | None = None
+    schema: pa.Schema,
+    settings: TableSettings,
+    *,
+    with_label: bool,
+    label_kind: Kind | None = "numeric",
+    expected: Mapping[str, Kind] | None = None,
 ) -> Chosen:
     """The columns to read: those of the settings, or the `expected` ones that a model was trained on.
 
-    The label is never a feature, and may be missing where it is not asked for.
+    The label is never a feature, and may be missing where it is not asked for. A model wants it as a number or as a
+    class; where no model is known yet, None, its type decides.
 
     Raises:
         UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
@@ -76,10 +84,13 @@ def choose(
             "has columns of the same name",
         )
     _must_exist("id", [settings.id], schema)
-    label = _label(schema, settings) if with_label else None
+    label: str | None = None
+    kind: Kind = "numeric"
+    if with_label:
+        label, kind = _label(schema, settings, label_kind)
     if expected is not None:
-        return _as_expected(schema, settings.id, label, expected)
-    return Chosen(settings.id, label, _with_kinds(schema, settings, _features(schema, settings)))
+        return replace(_as_expected(schema, settings.id, label, expected), label_kind=kind)
+    return Chosen(settings.id, label, _with_kinds(schema, settings, _features(schema, settings)), label_kind=kind)
 
 
 def _as_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mapping[str, Kind]) -> Chosen:
@@ -133,7 +144,7 @@ def _must_exist(setting: str, names: Iterable[str], schema: pa.Schema) -> None:
         )
 
 
-def _label(schema: pa.Schema, settings: TableSettings) -> str:
+def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> tuple[str, Kind]:
     if settings.label is None:
         raise UnusableError(
             "the job wants a label from it and the settings name none",
@@ -149,13 +160,14 @@ def _label(schema: pa.Schema, settings: TableSettings) -> str:
             "has no label",
         )
     kind = schema.field(settings.label).type
+    wanted = wanted or ("categorical" if inferred(kind) == "categorical" else "numeric")
     if not _readable(kind, "numeric"):
         raise UnusableError(
             f"the label {settings.label!r} holds {_content(kind)}",
-            "give the label as a number",
+            "give the label as a number" if wanted == "numeric" else "give the classes as texts or whole numbers",
             "has no label to learn",
         )
-    return settings.label
+    return settings.label, wanted
 
 
 # --- what a column is

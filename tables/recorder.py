@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tables.columns import Chosen, Column
 from tables.ids import IdColumn
+from tables.label import ClassColumn
 from tables.problem import Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
@@ -33,22 +34,24 @@ class Recorder:
 
     def __init__(self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"]) -> None:
         self._source, self._chosen, self._refuses_missing = source, chosen, missing == "refuse"
-        label = [Column(chosen.label, "numeric", declared=True)] if chosen.label is not None else []
+        label = [Column(chosen.label, chosen.label_kind, declared=True)] if chosen.label is not None else []
         self._all = [*chosen.columns, *label]
         self._schema = pa.schema(
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
         )
         # NUMERIC of PostgreSQL is declared a decimal and comes as text.
-        decimal = pa.types.is_decimal(source.schema.field(chosen.id).type)
-        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=decimal)
+        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=_decimal(source, chosen.id))
         self._label: list[Numbers] = []
+        self._classes: ClassColumn | None = None
+        if chosen.label is not None and chosen.label_kind == "categorical":
+            self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
         self._rows = 0
         self._wrong, self._infinite, self._missing = (
             {one.name: Tally(source.unit, source.first) for one in self._all} for _ in range(3)
         )
 
-    def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None]:
-        """Read everything, write the features to `target`, and return ids and label.
+    def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
+        """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
 
         Raises:
             UnusableError: the table can't be used; what was written is worth nothing.
@@ -62,21 +65,25 @@ class Recorder:
         self._check_likeness()
         ids = self._ids.finish()
         self._check_values()
-        return ids, np.concatenate(self._label) if self._chosen.label is not None else None
+        if self._classes is not None:
+            return ids, *self._classes.finish()
+        return ids, np.concatenate(self._label) if self._chosen.label is not None else None, ()
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The features of a batch as they are written."""
         with _told_as_utf8(self._chosen.id):
             self._ids.add(batch.column(self._chosen.id))
         values = {one.name: self._values(one, batch.column(one.name)) for one in self._all}
-        if self._chosen.label is not None:
+        if self._chosen.label is not None and self._classes is None:
             self._label.append(values[self._chosen.label].to_numpy(zero_copy_only=False))
         self._rows += batch.num_rows
         return pa.RecordBatch.from_arrays([values[name] for name in self._schema.names], schema=self._schema)
 
     def _values(self, column: Column, values: pa.Array) -> pa.Array:
         with _told_as_utf8(column.name):
-            if column.kind == "categorical":
+            if self._classes is not None and column.name == self._chosen.label:
+                read, wrong = self._classes.add(values)
+            elif column.kind == "categorical":
                 read, wrong = as_texts(values), np.zeros(len(values), np.bool_)
             else:
                 read, wrong = as_numbers(values)
@@ -103,6 +110,12 @@ class Recorder:
             )
 
     def _check_values(self) -> None:
+        if self._classes is not None and self._wrong[str(self._chosen.label)]:
+            raise UnusableError(
+                f"label column {self._chosen.label!r} has {self._wrong[str(self._chosen.label)].of('not whole')}",
+                "give classes as texts, whole numbers or true and false, or choose a model that predicts numbers",
+                "has a label that is not of classes",
+            )
         wrong = self._found(self._wrong, self._all)
         if wrong:
             raise UnusableError(
@@ -127,6 +140,12 @@ class Recorder:
     @staticmethod
     def _found(tallies: Mapping[str, Tally], columns: Iterable[Column]) -> dict[str, Tally]:
         return {one.name: tallies[one.name] for one in columns if tallies[one.name]}
+
+
+def _decimal(source: Source, column: str) -> bool:
+    """Whether texts of this column are numbers."""
+    decimal: bool = pa.types.is_decimal(source.schema.field(column).type)
+    return decimal
 
 
 def _told(found: Mapping[str, Tally], verb: str, what: str) -> str:

@@ -33,6 +33,7 @@ def take_snapshot(
     folder: Path,
     *,
     with_label: bool,
+    label_kind: Kind | None = "numeric",
     login: tuple[str, str] | None = None,
     expected: Mapping[str, Kind] | None = None,
 ) -> "Snapshot":
@@ -45,6 +46,7 @@ def take_snapshot(
         settings: what it is and which columns to use.
         folder: of the party's own; made if it is not there, for its owner only.
         with_label: whether to read the label, which otherwise may be missing.
+        label_kind: what the model takes it for, a number or a class; None where its type is to say so.
         login: user name and password of a database.
         expected: the features that a model was trained on, in their order, instead of those of the settings.
 
@@ -54,13 +56,13 @@ def take_snapshot(
     """
     place = settings.database or str(settings.path)
     with problems_of(name, place), closing(open_source(settings, login)) as source:
-        chosen = choose(source.schema, settings, with_label=with_label, expected=expected)
+        chosen = choose(source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
             with os.fdopen(descriptor, "wb") as target:
-                ids, label = Recorder(source, chosen, settings.missing).record(target)
-            return Snapshot(name, Path(path), chosen, ids, label)
+                ids, label, classes = Recorder(source, chosen, settings.missing).record(target)
+            return Snapshot(name, Path(path), chosen, ids, label, classes)
         except BaseException:
             Path(path).unlink()
             raise
@@ -73,11 +75,20 @@ class Snapshot:
         name: as the settings list it.
         chosen: which columns were read as what.
         ids: by the rule of `tables.ids`, none null, none twice.
-        label: rows finite float64 values, or None where it was not asked for.
+        label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
+        classes: the different classes in the table, sorted; none where the label is a number.
     """
 
-    def __init__(self, name: str, path: Path, chosen: Chosen, ids: pa.LargeStringArray, label: Numbers | None) -> None:
-        self.name, self.chosen, self.ids, self.label = name, chosen, ids, label
+    def __init__(  # noqa: PLR0917
+        self,
+        name: str,
+        path: Path,
+        chosen: Chosen,
+        ids: pa.LargeStringArray,
+        label: Numbers | None,
+        classes: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
         self._path = path
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
@@ -159,7 +170,8 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
     chosen = snapshot.chosen
     rows = [_entry(chosen.id, "id", declared=True, distinct=snapshot.rows)]
     if snapshot.label is not None:
-        rows.append(_entry(str(chosen.label), "label", declared=True, mean=float(snapshot.label.mean())))
+        said = {"distinct": len(snapshot.classes)} if snapshot.classes else {"mean": float(snapshot.label.mean())}
+        rows.append(_entry(str(chosen.label), "label", declared=True, **said))
     for one in snapshot.columns:
         values = snapshot.table[one.name]
         found = {"mean": pc.mean(values).as_py()} if one.kind == "numeric" else {"distinct": _distinct(values)}

@@ -42,9 +42,9 @@ def take(write, tmp_path):
     """A function that takes a snapshot of such a file; all are closed in the end."""
     taken = []
 
-    def take(content, *, with_label=False, expected=None, **settings):
-        given = write(content, **settings)
-        taken.append(take_snapshot("customers", given, tmp_path / "work", with_label=with_label, expected=expected))
+    def take(content, *, with_label=False, label_kind="numeric", expected=None, **settings):
+        given, how = write(content, **settings), {"with_label": with_label, "label_kind": label_kind}
+        taken.append(take_snapshot("customers", given, tmp_path / "work", **how, expected=expected))
         return taken[-1]
 
     yield take
@@ -56,10 +56,11 @@ def take(write, tmp_path):
 def problem(write, tmp_path):
     """A function that finds how taking such a snapshot fails. Nothing is left on the disk."""
 
-    def problem(content, *, with_label=True, expected=None, **settings) -> TableProblem:
+    def problem(content, *, with_label=True, label_kind="numeric", expected=None, **settings) -> TableProblem:
         given, before = write(content, **settings), set(tmp_path.glob("work/*"))
+        how = {"with_label": with_label, "label_kind": label_kind}
         with pytest.raises(TableProblem) as caught:
-            take_snapshot("customers", given, tmp_path / "work", with_label=with_label, expected=expected)
+            take_snapshot("customers", given, tmp_path / "work", **how, expected=expected)
         assert set(tmp_path.glob("work/*")) == before
         return caught.value
 
@@ -448,6 +449,75 @@ def test_held_out_rows_have_labels_to_compare_with(take, problem):
     """Evaluation asks for both; a bad label is still a bad label."""
     assert take(GOOD, with_label=True, expected=TRAINED).label.tolist() == [0, 1]
     assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
+
+
+# --- a label of classes
+
+
+CLASSES = {
+    "texts": (["pear", "apple", " plum", "apple"], ("apple", "pear", "plum"), [1, 0, 2, 0]),
+    "whole numbers": ([10, 9, -1, 9], ("-1", "9", "10"), [2, 1, 0, 1]),
+    "floats": ([10.0, 9.0, 0.0, 9.0], ("0", "9", "10"), [2, 1, 0, 1]),
+    "booleans": ([True, False, True, True], ("false", "true"), [1, 0, 1, 1]),
+    "a dictionary": (pa.array(["b", "a", "c", "a"]).dictionary_encode(), ("a", "b", "c"), [1, 0, 2, 0]),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_a_label_of_classes_is_read_as_ids_are(take, case):
+    """Numbers in their own order, texts without white space around them; the label says which one."""
+    values, classes, label = CLASSES[case]
+    snapshot = take(
+        pa.table({"customer": [1, 2, 3, 4], "age": [1, 2, 3, 4], "defaulted": values}),
+        with_label=True,
+        label_kind="categorical",
+    )
+    assert (snapshot.classes, snapshot.label.tolist()) == (classes, label)
+    assert describe(snapshot)[1]["distinct"] == len(classes)
+
+
+def test_a_file_of_any_length_gives_one_list_of_classes(take):
+    """Though it is read a megabyte at a time, and some classes come late."""
+    rows = 200_000
+    kinds = [f"kind {row // 50_000 * (row % 7)}" for row in range(rows)]
+    text = HEAD + "".join(f"{row},1,m,3,{kind}\n" for row, kind in enumerate(kinds))
+    snapshot = take(text, with_label=True, label_kind="categorical")
+    assert snapshot.classes == tuple(sorted(set(kinds)))
+    assert [snapshot.classes[int(place)] for place in snapshot.label] == kinds
+
+
+def test_a_csv_files_whole_numbers_are_the_classes_of_a_database(take):
+    """Only of a file with points or exponents they differ, as ids do."""
+    text = HEAD + "1,41,f,3,2\n2,41,f,3,10\n3,41,f,3,1\n"
+    assert take(text, with_label=True, label_kind="categorical").classes == ("1", "2", "10")
+
+
+def test_where_no_model_is_known_the_labels_type_decides(take):
+    """As `tercet table` has it."""
+    assert take(GOOD, with_label=True, label_kind=None).classes == ()
+    assert take(GOOD.replace(",1\n", ",late\n"), with_label=True, label_kind=None).classes == ("0", "late")
+
+
+NO_CLASSES = {
+    "a missing class": (HEAD + "1,41,f,3,a\n2,41,f,3,\n", "'defaulted' has 1 value missing (line 3)", "missing values"),
+    "a class not known": (HEAD + "1,41,f,3,a\n2,41,f,3,NA\n", "has 1 value missing (line 3)", "missing values"),
+    "fractions": (
+        pa.table({"customer": [1, 2], "age": [1, 2], "defaulted": [1.0, 2.5]}),
+        "label column 'defaulted' has 1 value not whole (row 2)",
+        "a label that is not of classes",
+    ),
+    "dates": (HEAD + "1,41,f,3,2020-01-01\n", "'defaulted' holds dates or times", "no label to learn"),
+}
+
+
+@pytest.mark.parametrize("case", NO_CLASSES)
+def test_a_label_that_names_no_class_is_refused_with_what_is_wrong_and_where(problem, case):
+    """Before anything leaves the party."""
+    content, what, public = NO_CLASSES[case]
+    found = problem(content, label_kind="categorical")
+    assert what in found.what
+    assert public in found.public
+    assert "defaulted" not in found.public
 
 
 # --- what is said of it
