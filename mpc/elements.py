@@ -1,0 +1,51 @@
+"""What the data parties keep from the helper in a hidden layer: the order of all elements, their signs and noise.
+
+The helper has no part in the key. In its view a layer is one row of elements; nothing in it tells rows or units apart.
+"""
+
+import numpy as np
+
+from mpc.masks import Keystream
+from mpc.order import KEPT_BITS, Purpose, derived
+from mpc.ring import Signed, Words
+from mpc.schedule import Step
+
+
+class Elements:
+    """Orders, signs and noise words of hidden layers, from the order key, for one purpose."""
+
+    def __init__(self, key: bytes, purpose: Purpose = "training") -> None:
+        self._key, self._prefix = key, "" if purpose == "training" else f"{purpose} "
+        self._streams: dict[tuple[str, int], Keystream] = {}
+
+    def permutation(self, step: Step, layer: int, count: int) -> Signed:
+        """Place k of the helper's view holds the element with this index; (count,)."""
+        return np.argsort(self._words("permutation", step, layer, count), kind="stable")
+
+    def signs(self, step: Step, layer: int, count: int) -> Words:
+        """1 or -1 for each place of the helper's view, (count,)."""
+        words = self._words("signs", step, layer, -(-count // 64))
+        bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=count)
+        return np.uint64(1) - np.uint64(2) * bits.astype(np.uint64)
+
+    def noise(self, step: Step, layer: int, count: int, fz: int) -> Words:
+        """Uniform in [-2^(f_z - 21), 2^(f_z - 21)) for each place of the helper's view, (count,), f_z bits."""
+        width = fz - KEPT_BITS
+        words = self._words("noise", step, layer, count)
+        return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))
+
+    def level(self, step: Step, rows: int) -> Words:
+        """One uniform word for all logits of a row, of which the helper needs the differences only; (rows, 1)."""
+        return self._words("level", step, 0, rows)[:, np.newaxis]
+
+    def _words(self, label: str, step: Step, layer: int, count: int) -> Words:
+        if (label, layer) not in self._streams:
+            self._streams[label, layer] = Keystream(derived(self._key, f"{self._prefix}hidden {label} {layer}"))
+        return self._streams[label, layer].words(0, step.epoch, step.position, (count,))
+
+
+def scattered(words: Words, order: Signed, shape: tuple[int, int]) -> Words:
+    """From the helper's view, (1, count), back to rows and units."""
+    placed = np.empty(words.size, np.uint64)
+    placed[order] = words.reshape(-1)
+    return placed.reshape(shape)

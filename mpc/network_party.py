@@ -1,0 +1,318 @@
+"""A data party's side of training a network: the forward pass, then the way back through every layer.
+
+It sees words that are masked or shared; no activation, error, gradient or weight in clear.
+
+Symbols of the way back: e is the error of the scores, known to every data party as E = e - m with the helper's mask m
+(and the label party's); delta_k is the error of hidden layer k's pre-activations, O_k = delta_k - o_k where it is
+opened for the layer below. For the weights W above hidden layer k, with Q = a - q of the forward pass, T = W' - v the
+opened narrow weights, E and m those of the layer above:
+
+    gradient   a^T e  = Q^T (m_j + [j first] E) + q_j^T E + [q^T m]_j          f_x + F = f_w bits
+    error      e W'^T = E W'_j^T + m_j T^T + [m v^T]_j                         F + 20 bits
+    delta_k = (error, truncated to F bits) * slope, element by element in the helper's order
+
+The truncation's opening serves the product with the slope at once, since both go element by element: with
+c the opened words, S the opened slope, tau its mask, t and h the dealt parts of the truncation's mask,
+
+    delta = (A + B t - h)(S + tau) = A S + A tau + B S t + B [t tau] - S h - [h tau]
+
+A slope that is not 0 or 1 has f_x fractional bits, so that a second truncation follows. Layer 0 is updated with
+p_i = delta_i + sum_j (delta_j - s_ij), as in section 5 of the protocol.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from mpc import truncation
+from mpc.elements import Elements, scattered
+from mpc.fixed import Floats, encode, encode_number
+from mpc.linear import own_update, partner_update
+from mpc.loss import LossParty
+from mpc.masks import Masks
+from mpc.network import NARROW_BITS, pack, unpack
+from mpc.network_forward import ForwardParty, NetworkShares
+from mpc.order import Order
+from mpc.plan import Plan
+from mpc.ring import Words, expect, product, product_transposed, total, transposed_product
+from mpc.rows import Rows
+from mpc.schedule import OutOfTurn, Step, Turns
+from mpc.script import HELPER, Give, Mark, Need, Script, Take, taken
+
+
+class NetworkParty(ForwardParty):
+    """Data party `me` in one attempt; `label` is the index of the label party. Not to be shared by threads.
+
+    For each step, in order: `ahead`, `absorb` and `take_dealt`, any number of steps before `openings` and `online`,
+    which are scripts to be driven side by side. Anything out of turn raises OutOfTurn and changes nothing.
+
+    Args:
+        me, plan, x, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of the purpose training.
+        label: The label party's index.
+        y: At the label party the centred labels, (rows, outputs); elsewhere None.
+        shares: Where to begin.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        label: int,
+        plan: Plan,
+        x: Rows,
+        y: Floats | None,
+        *,
+        order: Order,
+        elements: Elements,
+        helper_masks: Masks,
+        zero_masks: Mapping[int, Masks],
+        shares: NetworkShares,
+    ) -> None:
+        super().__init__(me, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks)
+        self._label, self._y = label, y
+        self._smooth = plan.smooth
+        self._labels: dict[int, Words] = {}  # y~ by step, at the label party
+        self._partners = {shares.step: dict(shares.partners)}  # by step: these run ahead
+        self._shares = shares
+        self._turns = Turns(shares.step)
+
+    def shares(self) -> NetworkShares:
+        """After the last step that is done, whatever has run ahead of it."""
+        return self._shares
+
+    # --- ahead of time
+
+    def ahead(self, step: Step) -> tuple[Words, Words, Words | None, dict[int, Words]]:
+        """E_me; D_me; at the label party y~; f_(i,me) by the party to whom it goes."""
+        if step.index not in self._partners:
+            raise OutOfTurn(f"the step before {step.index} is not absorbed")
+        self._turns.take("ahead", step)
+        inputs, openings = self.masked_inputs(step)
+        labels = None
+        if self._y is not None:
+            labels = self._encoded_labels(step, self._y) - self._label_mask(step)
+            self._labels[step.index] = labels
+        return inputs, openings, labels, self.masked_weights(step, self._partners[step.index])
+
+    def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words]) -> None:
+        """Take in E_i and D_i of every other data party; the shares of their blocks go on to the next step."""
+        super().absorb(step, inputs, openings)
+        self._turns.take("absorb", step)
+        shape = self.layout.below(0, step.rows)
+        self._partners[step.index + 1] = {
+            i: partner_update(
+                share,
+                inputs[i],
+                self.block_mask("S", i, step, shape),
+                self.block_mask("R", i, step, self.layout.block(i)),
+            )
+            for i, share in self._partners[step.index].items()
+        }
+
+    def take_dealt(self, step: Step, words: Words) -> None:
+        """Take in what the helper deals: this party's g_me, and at the carrier all products.
+
+        Raises:
+            ShapeProblem: naming the helper, if it has the wrong length.
+        """
+        self._turns.take("dealt", step)
+        entries = self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
+        self.state(step).dealt = unpack(entries, words, "what the helper dealt")
+
+    def _encoded_labels(self, step: Step, y: Floats) -> Words:
+        """Scale y at F fractional bits, under the signs of the rows, classes in secret order."""
+        state = self.state(step)
+        return state.signs * encode(step.scale * y[self.order.rows(step)], self.plan.f)[:, state.classes]
+
+    def _label_mask(self, step: Step) -> Words:
+        return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
+
+    # --- the weights above layer 0, opened under masks while the layers below are under way
+
+    def openings(self, step: Step) -> Script[None]:
+        """Two rounds; needs the weights as the step before leaves them."""
+        yield Need("absorbed")
+        yield Need("weights")
+        self._turns.take("openings", step)
+        layout, others = self.layout, tuple(self.others)
+        entries = layout.weights("G", "c")
+        mine = self.weight_openings(step, self._shares.upper) | self._truncated_weights(step)
+        summed = yield from self._opened("weight opening", 0, pack(entries, mine), others)
+        self.state(step).weights |= unpack(entries, summed, "opened weights")
+        yield Mark("forward")
+        entries = layout.weights("T")
+        yield Need("dealt")
+        summed = yield from self._opened("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
+        self.state(step).weights |= unpack(entries, summed, "opened weights")
+        yield Mark("backward")
+
+    def _truncated_weights(self, step: Step) -> dict[tuple[str, int], Words]:
+        """The openings that truncate each upper layer from f_w to 20 fractional bits."""
+        found = {}
+        for k in self.layout.hidden:
+            share = self.in_view(step, k, self._shares.upper[k]) + self.mask("rw", k, step, self.layout.upper(k))
+            found["c", k] = share + truncation.SHIFT if self.me == 0 else share
+        return found
+
+    def _narrow_openings(self, step: Step) -> dict[tuple[str, int], Words]:
+        """T_me, from the narrow shares, which are kept."""
+        state, found = self.state(step), {}
+        for k in self.layout.hidden:
+            shape = self.layout.upper(k)
+            c = truncation.opened(state.weights.pop(("c", k)), self.plan.fw - NARROW_BITS)
+            narrow = c.factor * self.dealt(step, "tw", k, shape) - self.dealt(step, "hw", k, shape)
+            if self.me == 0:
+                narrow += c.constant
+            state.weights["narrow", k] = narrow
+            found["T", k] = narrow - self.mask("v", k, step, shape)
+        return found
+
+    def _opened(self, kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
+        """Send a share to every other data party; returns the sum of all."""
+        yield Give(kind, turn, others, mine)
+        theirs = taken((yield Take(kind, turn, dict.fromkeys(others, mine.shape))))
+        return total([mine, *theirs.values()])
+
+    # --- online
+
+    def online(self, step: Step, loss: LossParty | None = None) -> Script[None]:
+        """The step itself; `loss` where the job wants that."""
+        layout, others = self.layout, tuple(self.others)
+        yield Need("absorbed")
+        block = layout.block(self.me)
+        weights = taken((yield Take("masked weights", 0, dict.fromkeys(others, block))))
+        yield Need("dealt")
+        self._turns.take("online", step)
+        z = self.first(step, self._shares, weights)
+        for k in layout.hidden:
+            yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
+            rows, (_, count) = self.answer_rows, layout.elements(k, step.rows)
+            self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: (rows, count)})))[HELPER])
+            yield Need("forward")
+            z = self.above(step, k, self._shares.upper[k], self._shares.biases[k + 1])
+        yield Give("output share", 0, (HELPER,), self.output(step, z))
+        error = yield from self._error(step)
+        if loss is not None and self.me == self._label:
+            shape = (step.rows + 1, layout.outputs)
+            terms = taken((yield Take("loss terms", 0, {HELPER: shape})))[HELPER]
+            loss.absorb_terms(step, terms[:-1], terms[-1:])
+        delta = yield from self._back(step, error)
+        yield from self._update_first(step, delta)
+        yield Mark("done")
+
+    @property
+    def answer_rows(self) -> int:
+        """Rows of a hidden answer: the activation, of both signs where it needs both, and the slope."""
+        return 2 if self.layout.activation.kappa is None else 3
+
+    def _error(self, step: Step) -> Script[Words]:
+        """E, which every data party may know: p - y~, of F bits, under the rows' signs, classes in secret order."""
+        shape = (step.rows, self.layout.outputs)
+        if self.me == self._label:
+            labels = self._labels.pop(step.index)
+        else:
+            labels = taken((yield Take("masked labels", 0, {self._label: shape})))[self._label]
+        answer = taken((yield Take("output answer", 0, {HELPER: shape})))[HELPER]
+        return answer - labels
+
+    def _error_mask(self, step: Step) -> Words:
+        """This party's share of the mask on E: m_j, less m_y at the label party."""
+        mask = self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
+        return mask - self._label_mask(step) if self.me == self._label else mask
+
+    def _back(self, step: Step, error: Words) -> Script[Words]:
+        """Through all upper layers, which are updated; returns this party's share of delta_0, (rows, units), F bits."""
+        layout, others = self.layout, tuple(self.others)
+        opened, mask = error, self._error_mask(step)
+        upper, biases = list(self._shares.upper), list(self._shares.biases)
+        delta = mask
+        for turn, k in enumerate(reversed(layout.hidden)):
+            if k != layout.last:
+                mask = self.mask("o", k, step, (step.rows, layout.widths[k + 1]))
+                opened = yield from self._opened("error opening", turn, delta - mask, others)
+            upper[k], biases[k + 1] = self._updated(step, k, opened, mask)
+            if k == 0:
+                self._shares = replace(self._shares, upper=tuple(upper), biases=tuple(biases))
+                yield Mark("weights")
+            yield Need("backward")
+            delta = yield from self._delta(step, k, turn, self._through(step, k, opened, mask))
+        return delta
+
+    def _updated(self, step: Step, k: int, opened: Words, mask: Words) -> tuple[Words, Words]:
+        """Shares of the weights and the bias above hidden layer k after this step."""
+        layout, state = self.layout, self.state(step)
+        hidden, shape = state.hidden[k], layout.upper(k)
+        share = mask + opened if self.me == 0 else mask
+        gradient = transposed_product(hidden.opened, share)
+        gradient += transposed_product(hidden.mask, opened)
+        gradient += self.dealt(step, "qo", k, shape)
+        back = encode_number(step.after, self.plan.fx)
+        last = k == layout.last
+        falls = back * ((state.signs * share) if last else share).sum(axis=0, keepdims=True)
+        if last:
+            canonical = np.argsort(state.classes)
+            gradient, falls = gradient[:, canonical], falls[:, canonical]
+        return self._shares.upper[k] - gradient, self._shares.biases[k + 1] - falls
+
+    def _through(self, step: Step, k: int, opened: Words, mask: Words) -> Words:
+        """This party's share of e W'^T, (rows, units below), F + 20 fractional bits."""
+        weights = self.state(step).weights
+        error = product_transposed(opened, weights["narrow", k])
+        error += product_transposed(mask, weights["T", k])
+        error += self.dealt(step, "ov", k, self.layout.below(k, step.rows))
+        return error
+
+    def _delta(self, step: Step, k: int, turn: int, error: Words) -> Script[Words]:
+        """This party's share of delta_k, (rows, units), F fractional bits."""
+        hidden, others = self.state(step).hidden[k], tuple(self.others)
+        flat = error.reshape(1, -1)[:, hidden.order]
+        flat += self.mask("rd", k, step, flat.shape)
+        if self.me == 0:
+            flat += truncation.SHIFT
+        c = yield from self._opened("truncation opening", turn, flat, others)
+        delta = self._times_slope(step, k, truncation.opened(c, NARROW_BITS))
+        if self._smooth:
+            delta += self.mask("rs", k, step, flat.shape)
+            if self.me == 0:
+                delta += truncation.SHIFT
+            c = yield from self._opened("slope opening", turn, delta, others)
+            delta = self._cut(step, k, truncation.opened(c, self.plan.fx))
+        placed = scattered(delta, hidden.order, error.shape)
+        return self.state(step).signs * placed if k == self.layout.last else placed
+
+    def _times_slope(self, step: Step, k: int, c: truncation.Opened) -> Words:
+        """This party's share of the truncated error times the slope, in the helper's order."""
+        hidden, activation, shape = self.state(step).hidden[k], self.layout.activation, c.constant.shape
+        slope, signs = hidden.slope, hidden.signs
+        tau, t, h, tt, ht = (
+            self.mask("tau", k, step, shape),
+            *(self.dealt(step, name, k, shape) for name in ("t", "h", "tt", "ht")),
+        )
+        if activation.kappa is not None:
+            kappa = encode_number(step.alpha * activation.kappa, self.plan.fx if self._smooth else 0)
+            slope = np.where(signs == 1, slope, kappa - slope)
+            tau, tt, ht = signs * tau, signs * tt, signs * ht
+        product_ = c.constant * tau + c.factor * (slope * t + tt) - slope * h - ht
+        if self.me == 0:
+            product_ += c.constant * slope
+        return product_
+
+    def _cut(self, step: Step, k: int, c: truncation.Opened) -> Words:
+        """This party's share after the second truncation."""
+        shape = c.constant.shape
+        share = c.factor * self.dealt(step, "t2", k, shape) - self.dealt(step, "h2", k, shape)
+        return share + c.constant if self.me == 0 else share
+
+    def _update_first(self, step: Step, delta: Words) -> Script[None]:
+        """The step on this party's own block of layer 0."""
+        shape = delta.shape
+        for i in self.others:
+            yield Give("masked error", 0, (i,), delta - self.block_mask("S", i, step, shape))
+        theirs = taken((yield Take("masked error", 0, dict.fromkeys(self.others, shape))))
+        state = self.state(step)
+        assert state.dealt is not None
+        own = own_update(self._shares.own, state.x, total([delta, *theirs.values()]), state.dealt["g", 0])
+        falls = encode_number(step.after, self.plan.fx) * delta.sum(axis=0, keepdims=True)
+        biases = (self._shares.biases[0] - falls, *self._shares.biases[1:])
+        self._shares = NetworkShares(step.index + 1, own, self._partners[step.index + 1], self._shares.upper, biases)
+        del self._partners[step.index], self._states[step.index]

@@ -1,0 +1,275 @@
+"""All roles of a network's training in one process, for tests: scripts driven in any order, every tensor written down.
+
+It may look at everything; the roles inside get only what the protocol gives them.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpc.activations import ACTIVATIONS
+from mpc.elements import Elements
+from mpc.fixed import Floats, features
+from mpc.helper import Answer, activation
+from mpc.loss import LossHelper, LossParty
+from mpc.network_forward import NetworkShares
+from mpc.network_helper import NetworkHelper
+from mpc.network_party import NetworkParty
+from mpc.network_reference import NetworkWeights
+from mpc.network_start import first_shares
+from mpc.order import Order, order_key
+from mpc.plan import Plan, Request, make_plan
+from mpc.ring import Words, total
+from mpc.rows import ArrayRows
+from mpc.schedule import Step
+from mpc.script import HELPER, Give, Mark, Need, Script, Take
+from tests.mpc.world import MaskSource, Sent, keyed
+
+KEY = b"k" * 32
+
+
+class NetworkJob(NamedTuple):
+    """A small job with everybody's inputs."""
+
+    plan: Plan
+    label: int
+    x: list[Floats]  # as clipped
+    xs: list[Words]
+    y: Floats  # centred
+    order: Order
+    elements: Elements
+    first: list[NetworkShares]
+
+
+def make_network_job(
+    request: Request, label: int = 0, seed: int = 0, x: list[Floats] | None = None, y: Floats | None = None
+) -> NetworkJob:
+    """Random features, or those given, and labels that depend on them."""
+    rng = np.random.default_rng(seed)
+    plan = make_plan(request)
+    raw = x or [rng.normal(size=(request.rows, columns)) for columns in request.columns]
+    xs = [features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
+    clipped = [features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
+    labels = made_up_labels(request, clipped, rng) if y is None else y
+    contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
+    key = order_key(b"digest", contributions)
+    first = [first_shares(i, plan, bytes([i + 1, seed % 256] * 16)) for i in range(len(xs))]
+    centred = ACTIVATIONS[request.model].centre(labels)
+    return NetworkJob(plan, label, clipped, xs, centred, Order(key, request.rows), Elements(key), first)
+
+
+def made_up_labels(request: Request, x: list[Floats], rng: np.random.Generator) -> Floats:
+    """(rows, outputs), as the label party has them before they are centred."""
+    outputs = request.outputs
+    score = sum((np.tanh(part @ rng.normal(size=(part.shape[1], outputs))) for part in x), np.zeros((1, outputs)))
+    match request.model:
+        case "logistic":
+            return (score > 0).astype(np.float64)
+        case "softmax":
+            return np.eye(outputs)[score.argmax(axis=1)]
+        case "poisson":
+            return np.floor(np.exp(score))
+    return score
+
+
+@dataclass
+class Task:
+    """A script under way, or one that has yet to begin."""
+
+    party: int
+    steps: Iterator[Step]
+    make: Callable[[Step], Script[None]]
+    step: Step | None = None
+    script: Script[None] | None = None
+    event: Any = None
+    over: bool = False
+
+
+@dataclass
+class NetworkWorld:
+    """The data parties and the helper; `seed` shuffles who goes next."""
+
+    job: NetworkJob
+    masks: MaskSource = field(default_factory=keyed)
+    answer: Answer = activation
+    loss_masks: MaskSource | None = None
+    start: list[NetworkShares] | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        job = self.job
+        self.ids = range(len(job.xs))
+        self.sent: list[Sent] = []
+        self.box: dict[tuple[str, int, int, int, int], Words] = {}
+        start = self.start or job.first
+        self.parties = [
+            NetworkParty(
+                i, job.label, job.plan, ArrayRows(job.xs[i]), job.y if i == job.label else None, order=job.order,
+                elements=job.elements, helper_masks=self.masks(i, HELPER),
+                zero_masks={j: self.masks(i, j) for j in self.ids if j != i}, shares=start[i],
+            )
+            for i in self.ids
+        ]  # fmt: skip
+        begin = start[0].step
+        masks = {i: self.masks(i, HELPER) for i in self.ids}
+        self.helper = NetworkHelper(job.plan, job.label, masks, self.answer, begin)
+        counts = {"absorbed": begin, "dealt": begin, "forward": begin, "backward": begin, "weights": begin + 1}
+        self.counts = {i: dict(counts) | {"done": begin} for i in (*self.ids, HELPER)}
+        self.losses: list[LossParty | None] = [None for _ in self.ids]
+        self.loss_helper: LossHelper | None = None
+        if self.loss_masks is not None:
+            make = self.loss_masks
+            self.losses = [
+                LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
+                          helper_masks=make(i, HELPER)) for i in self.ids
+            ]  # fmt: skip
+            self.loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
+
+    # --- scripts
+
+    def ahead(self, i: int, step: Step) -> Script[None]:
+        """What a data party does ahead of time."""
+        party, others, layout = self.parties[i], self.parties[i].others, self.parties[i].layout
+        inputs, openings, labels, weights = party.ahead(step)
+        yield Give("masked inputs", 0, tuple(others), inputs)
+        yield Give("openings", 0, tuple(others), openings)
+        if labels is not None:
+            yield Give("masked labels", 0, tuple(others), labels)
+        for j, words in weights.items():
+            yield Give("masked weights", 0, (j,), words)
+        shapes = {j: (step.rows, layout.columns[j]) for j in others}
+        theirs = yield Take("masked inputs", 0, shapes)
+        opened = yield Take("openings", 0, dict.fromkeys(others, openings.shape))
+        assert theirs is not None
+        assert opened is not None
+        party.absorb(step, theirs, opened)
+        yield from self.loss_ahead(i, step)
+        yield Mark("absorbed")
+        entries = layout.dealt_to(i, step.rows, smooth=self.job.plan.smooth)
+        dealt = yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in entries))})
+        assert dealt is not None
+        party.take_dealt(step, dealt[HELPER])
+        yield Mark("dealt")
+
+    def loss_ahead(self, i: int, step: Step) -> Script[None]:
+        """The same for the loss."""
+        loss, label = self.losses[i], self.job.label
+        if loss is None:
+            return
+        if i == label:
+            yield Give("loss labels", 0, tuple(self.parties[i].others), loss.masked_labels(step))
+            return
+        labels = yield Take("loss labels", 0, {label: (step.rows, self.job.plan.outputs)})
+        assert labels is not None
+        loss.absorb(step, labels[label])
+
+    def deal(self, step: Step) -> Script[None]:
+        """What the helper does ahead of time."""
+        for i, words in self.helper.deal(step).items():
+            yield Give("dealt", 0, (i,), words)
+
+    # --- driving
+
+    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "NetworkWorld":
+        """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
+        steps = list(self.job.plan.steps())[first:stop]
+        tasks = [Task(HELPER, iter(steps), self.deal), Task(HELPER, iter(steps), self._answering)]
+        for i in self.ids:
+            party, loss = self.parties[i], self.losses[i]
+            tasks.append(Task(i, iter(steps), lambda step, i=i: self.ahead(i, step)))
+            tasks.append(Task(i, iter(steps), party.openings))
+            tasks.append(Task(i, iter(steps), lambda step, party=party, loss=loss: party.online(step, loss)))
+        rng = None if self.seed is None else random.Random(self.seed)
+        while any(not task.over for task in tasks):
+            if rng:
+                rng.shuffle(tasks)
+            moved = [self._advance(task, look_ahead) for task in tasks if not task.over]
+            assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
+        assert not self.box, f"never used: {list(self.box)}"
+        return self
+
+    def _answering(self, step: Step) -> Script[None]:
+        return self.helper.online(step, self.loss_helper)
+
+    def _advance(self, task: Task, look_ahead: int) -> bool:
+        """Drive a script as far as it goes; whether it has moved."""
+        if task.script is None:
+            task.step = next(task.steps, None)
+            if task.step is None:
+                task.over = True
+                return True
+            task.script, task.event = task.make(task.step), "begin"
+        assert task.step is not None
+        ahead = task.make.__name__ == "<lambda>" and task.event == "begin" and "ahead" in task.make.__code__.co_names
+        if ahead and self.counts[task.party]["done"] < task.step.index + 1 - look_ahead:
+            return False
+        moved = False
+        while True:
+            answer: Mapping[int, Words] | None = None
+            match task.event:
+                case Take():
+                    answer = self._take(task, task.event)
+                    if answer is None:
+                        return moved
+                case Need(name):
+                    if self.counts[task.party][name] <= task.step.index:
+                        return moved
+            try:
+                task.event = task.script.send(answer if task.event != "begin" else None)
+            except StopIteration:
+                task.script = None
+                return True
+            moved = True
+            self._note(task, task.event)
+
+    def _note(self, task: Task, event: Any) -> None:
+        assert task.step is not None
+        match event:
+            case Give(kind, turn, to, words):
+                for receiver in to:
+                    self.sent.append(Sent(f"{kind} {turn}", task.step.index, task.party, receiver, words.copy()))
+                    self.box[kind, turn, task.step.index, task.party, receiver] = words.copy()
+            case Mark(name):
+                self.counts[task.party][name] += 1
+
+    def _take(self, task: Task, event: Take) -> Mapping[int, Words] | None:
+        assert task.step is not None
+        keys = {i: (event.kind, event.turn, task.step.index, i, task.party) for i in event.shapes}
+        if any(key not in self.box for key in keys.values()):
+            return None
+        found = {i: self.box.pop(key) for i, key in keys.items()}
+        for i, words in found.items():
+            assert words.shape == event.shapes[i], (event, words.shape)
+        return found
+
+    # --- looking at everything
+
+    def weights(self) -> NetworkWeights:
+        """What the shares add up to."""
+        return opened([party.shares() for party in self.parties])
+
+    def dealt(self, name: str, k: int, step: Step) -> Words:
+        """A mask that only the helper knows whole."""
+        layout = self.parties[0].layout
+        shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
+        return total(self.masks(i, HELPER)(f"{name}/{k}", i, i, step, shape) for i in self.ids)
+
+
+def opened(shares: list[NetworkShares]) -> NetworkWeights:
+    """The weights that all parties' shares of one step add up to."""
+    blocks = tuple(
+        total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
+        for i, mine in enumerate(shares)
+    )
+    upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
+    biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
+    return NetworkWeights(blocks, upper, biases)
+
+
+def same(a: NetworkWeights, b: NetworkWeights) -> bool:
+    """Bit for bit."""
+    pairs = zip((*a.blocks, *a.upper, *a.biases), (*b.blocks, *b.upper, *b.biases), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
