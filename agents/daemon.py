@@ -26,6 +26,7 @@ from agents.states import NEXT, TERMINAL, State
 from broker import topology
 from broker.base import Broker, BrokerError
 from broker.identity import Identity
+from mpc.ring import use_threads
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus, Query, Status, Submit
@@ -83,6 +84,7 @@ class Agent:
             BrokerError: another agent of this party runs, or the broker refuses.
         """
         logs.of_party(self.me)
+        use_threads(self.settings.limits.threads)
         self.settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as self._tasks:
             running = self._recall()

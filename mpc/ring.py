@@ -24,7 +24,7 @@ Signed = NDArray[np.int64]
 Kernel = Callable[[Words, Words, Words], None]  # out = a b
 
 WORTH_LOADING = 2**22  # multiply-adds that numpy takes some milliseconds for
-WORTH_A_THREAD = 2**21  # some 50 us of compiled code or more; to wake a thread takes 20
+WORTH_A_THREAD = 2**22  # a tenth of a millisecond of compiled code or more; to wake a thread takes a third of that
 FEWEST_ROWS = 16  # of one thread: whole tiles of the compiled code
 FEW_OUTPUTS = 2  # of X^T e, for which e^T X is faster
 
@@ -155,23 +155,15 @@ def _multiply(a: Words, b: Words) -> Words:
         slow: Words = np.matmul(a, b)
         return slow
     parts = _MACHINE.parts(work)
-    if rows >= parts * FEWEST_ROWS:
-        return _by_rows(kernel, a, b, parts)
-    return _by_terms(kernel, a, b, parts)
-
-
-def _by_rows(kernel: Kernel, a: Words, b: Words, parts: int) -> Words:
-    out = np.empty((a.shape[0], b.shape[1]), np.uint64)
-    ranges = _ranges(a.shape[0], parts)
-    _MACHINE.run(kernel, [(a[some], b, out[some]) for some in ranges])
-    return out
-
-
-def _by_terms(kernel: Kernel, a: Words, b: Words, parts: int) -> Words:
-    """For few rows: each thread has its part of every sum."""
-    ranges = _ranges(a.shape[1], parts)
-    outs = np.empty((len(ranges), a.shape[0], b.shape[1]), np.uint64)
-    _MACHINE.run(kernel, [(a[:, some], b[some], out) for some, out in zip(ranges, outs, strict=True)])
+    by_terms = parts > 1 and rows < parts * FEWEST_ROWS  # then each thread has its part of every sum
+    outs = np.empty((parts if by_terms else 1, rows, columns), np.uint64)
+    if parts == 1:
+        kernel(a, b, outs[0])
+    elif by_terms:
+        ranges = _ranges(inner, parts)
+        _MACHINE.run(kernel, [(a[:, some], b[some], out) for some, out in zip(ranges, outs, strict=True)])
+    else:
+        _MACHINE.run(kernel, [(a[some], b, outs[0, some]) for some in _ranges(rows, parts)])
     return total(outs)
 
 

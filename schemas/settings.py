@@ -160,7 +160,7 @@ class Deadlines(Written):
 
 
 class Limits(Written):
-    """How much of the machine one agent may use."""
+    """How much of the machine one agent may use; as many threads for one large product as there are processors."""
 
     in_flight_mib: int = Field(default=64, ge=1)
     part_bytes: int = Field(default=MIB, ge=1024, le=8 * MIB)
@@ -170,6 +170,7 @@ class Limits(Written):
     min_rows: int = Field(default=32, ge=1)
     min_scored_rows: int = Field(default=1, ge=1)
     max_scorings: int = Field(default=16, ge=0)
+    threads: int | None = Field(default=None, ge=1)
 
 
 class Settings(Written):
