@@ -127,6 +127,34 @@ class NetworkParty(ForwardParty):
     def _label_mask(self, step: Step) -> Words:
         return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
 
+    def preparing(self, step: Step, loss: LossParty | None = None) -> Script[None]:
+        """All of that as a script, but what the helper deals: sends this party's masked words, and takes the others'."""
+        inputs, openings, labels, weights = self.ahead(step)
+        loss_labels = None if loss is None or labels is None else loss.masked_labels(step)
+        for i in self.others:
+            along = [("mask openings", openings), ("masked weights", weights[i])]
+            if labels is not None:
+                along.append(("masked labels", labels))
+            if loss_labels is not None:
+                along.append(("loss labels", loss_labels))
+            yield Give("masked inputs", 0, (i,), inputs, tuple(along))
+        yield Mark("masked")
+        theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, self.layout.columns[i]) for i in self.others})))
+        opened = taken((yield Take("mask openings", 0, dict.fromkeys(self.others, openings.shape))))
+        self.absorb(step, theirs, opened)
+        if loss is not None and self.me != self._label:
+            shape = (step.rows, self.layout.outputs)
+            loss.absorb(step, taken((yield Take("loss labels", 0, {self._label: shape})))[self._label])
+        yield Mark("absorbed")
+
+    def receiving(self, step: Step) -> Script[None]:
+        """Takes what the helper deals."""
+        yield Need("masked")
+        entries = self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
+        dealt = taken((yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in entries))})))
+        self.take_dealt(step, dealt[HELPER])
+        yield Mark("dealt")
+
     # --- the weights above layer 0, opened under masks while the layers below are under way
 
     def openings(self, step: Step) -> Script[None]:

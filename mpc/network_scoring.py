@@ -64,15 +64,13 @@ class NetworkScorer(ForwardParty):
         self._turns.take("script", step)
         layout, others = self.layout, tuple(self.others)
         inputs, openings = self.masked_inputs(step)
-        yield Give("masked inputs", 0, others, inputs)
-        yield Give("openings", 0, others, openings)
         for i, words in self.masked_weights(step, self._shares.partners).items():
-            yield Give("masked weights", 0, (i,), words)
+            yield Give("masked inputs", 0, (i,), inputs, (("mask openings", openings), ("masked weights", words)))
         entries = layout.weights("G")
         mine = pack(entries, self.weight_openings(step, self._shares.upper))
         yield Give("weight opening", 0, others, mine)
         theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, layout.columns[i]) for i in others})))
-        self.absorb(step, theirs, taken((yield Take("openings", 0, dict.fromkeys(others, openings.shape)))))
+        self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, openings.shape)))))
         if self.me == CARRIER:
             dealt = layout.dealt_forward(step.rows)
             words = taken((yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in dealt))})))[HELPER]

@@ -13,12 +13,16 @@ HELPER = -1  # beside the data parties' numbers
 
 
 class Give(NamedTuple):
-    """Send these words to each of them. `turn` numbers messages of one kind within a step."""
+    """Send these words to each of them. `turn` numbers messages of one kind within a step.
+
+    What goes `along` is of other kinds and travels with it, but is waited for by itself.
+    """
 
     kind: str
     turn: int
     to: tuple[int, ...]
     words: Words
+    along: tuple[tuple[str, Words], ...] = ()
 
 
 class Take(NamedTuple):
