@@ -5,6 +5,7 @@ The roles and the lifecycle read it; nothing here decides.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from agents.history import History
 from agents.inbox import Deadline
 from agents.mailbox import Mailbox
 from agents.statistics import Statistics
+from agents.trace import Trace
 from broker.handshake import SessionSecrets
 from broker.identity import Identity
 from mpc.masks import PairMasks
 from mpc.plan import Plan
+from mpc.schedule import Step
 from schemas.job import PredictionJob, TrainingJob, canonical_digest
 from schemas.messages import Job, Terms
 from schemas.settings import Settings
@@ -148,10 +151,22 @@ class JobContext:
         """The masks shared with each other data party, by its number."""
         return {self.number(party): self.masks(party, purpose) for party in self.partners}
 
+    @property
+    def trace(self) -> Trace:
+        """What this party does in its last steps, moment by moment."""
+        return self.mailbox.trace
+
+    def finished(self, step: Step) -> None:
+        """A step is done at this party."""
+        self.statistics.finished(step.epoch, step.index)
+        self.trace.finished(step.index)
+
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""
-        call = partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.executor, call)
+        since, call = time.perf_counter(), partial(function, *args, **kwargs)
+        result = await asyncio.get_running_loop().run_in_executor(self.executor, call)
+        self._note(function, args, since, "thread")
+        return result
 
     async def compute_step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the maths of one step: in place where that takes less than a millisecond, in the thread where it may not.
@@ -159,14 +174,23 @@ class JobContext:
         For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
         """
         request = self.ready_plan.request
-        words = min(request.batch, request.rows) * sum(request.columns)
+        words = min(request.batch, request.rows) * sum(request.columns) * self.ready_plan.outputs
         return await self.compute_if_heavy(words, function, *args, **kwargs)
 
     async def compute_if_heavy(self, words: int, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths over so many words of features, in place where they are few."""
-        if words <= LIGHT_WORDS:
-            return function(*args, **kwargs)
-        return await self.compute(function, *args, **kwargs)
+        if words > LIGHT_WORDS:
+            return await self.compute(function, *args, **kwargs)
+        since = time.perf_counter()
+        result = function(*args, **kwargs)
+        self._note(function, args, since, "in place")
+        return result
+
+    def _note(self, function: Callable[..., Any], args: tuple[Any, ...], since: float, where: str) -> None:
+        """For the trace: under the name of the function, and the step that is its first argument."""
+        name = getattr(function, "__name__", "maths").strip("_").replace("_", " ")
+        step = args[0].index if args and isinstance(args[0], Step) else -1
+        self.trace.note("maths", name, since, step=step, where=where)
 
 
 def work_folder(settings: Settings) -> Path:

@@ -14,6 +14,7 @@ from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
 from agents.scoring import answer_scores, scoring_batch
 from agents.states import State
+from agents.trace import loop
 from mpc.helper import Diverged, Helper
 from mpc.loss import LossHelper
 from mpc.masks import PairMasks
@@ -100,6 +101,8 @@ class _Training:
         context = self._context
         dealing = context.ready_plan.steps()
         ahead = look_ahead(context.ready_plan, context.settings.limits)
+        context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
+        loop.set("online")
         dealt: list[Dealt] = []
         for step in context.ready_plan.steps():
             shares = await self._receive(step)
@@ -133,7 +136,7 @@ class _Training:
                 step=step.position,
                 along=along,
             )
-        context.statistics.finished(step.epoch, step.index)
+        context.finished(step)
 
     def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
         answers = self._helper.masked_activations(step, shares)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agents.problems import JobProblem, Overdue
+from agents.trace import Trace
 from schemas.address import Address
 from schemas.codec import MODELS, encode
 from schemas.messages import Message
@@ -50,6 +51,7 @@ class Inbox:
         self._waits: list[_Wait] = []
         self._lapsed: Overdue | None = None  # the job ends with it, but not at once
         self.waited: dict[str, float] = {}  # seconds, by round
+        self.trace = Trace()
 
     # --- filing
 
@@ -126,11 +128,12 @@ class Inbox:
         keys: dict[str, Key] = {sender: (model, sender, epoch, step) for sender in senders}
         missing = {key for key in keys.values() if key not in self._letters}
         if missing:
-            await self._arrival(_Wait(model.kind, missing), deadline, model.round)
+            await self._arrival(_Wait(model.kind, missing), deadline, model.round, self.trace.index(epoch, step))
         return {sender: self._pop(key, model) for sender, key in keys.items()}
 
-    async def _arrival(self, wait: _Wait, deadline: Deadline, round_: str) -> None:
+    async def _arrival(self, wait: _Wait, deadline: Deadline, round_: str, step: int) -> None:
         self._waits.append(wait)
+        whom = sorted({key[1] for key in wait.missing})
         since = time.perf_counter()
         try:
             async with asyncio.timeout(deadline.seconds):
@@ -142,6 +145,7 @@ class Inbox:
         finally:
             self._waits.remove(wait)
             self.waited[round_] = self.waited.get(round_, 0.0) + time.perf_counter() - since
+            self.trace.note("wait", wait.stage, since, step=step, whom=whom)
 
     def _pop(self, key: Key, model: type[M]) -> M:
         message, size = self._letters.pop(key)

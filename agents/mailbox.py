@@ -8,6 +8,7 @@ wrong ends the job with its sender named.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
@@ -91,7 +92,7 @@ class Mailbox(Inbox):
         An optional message is dropped where its receiver has no queue for it. `along` are others of the same round that
         travel in the same parcel: what a small message costs is mostly its parcel.
         """
-        receivers = tuple(receivers)
+        receivers, since = tuple(receivers), time.perf_counter()
         self._note_carried(message, along, len(receivers))
         body = None if self._tap else await _encoded(message, along)
         for receiver in receivers:
@@ -110,6 +111,7 @@ class Mailbox(Inbox):
                 )
                 if len(sent) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
+        self.trace.note("send", message.kind, since, step=self._traced(message.round, epoch, step), whom=receivers)
 
     def _note_carried(self, message: Message, along: Sequence[Companion], times: int) -> None:
         for companion, _, _ in along:
@@ -173,14 +175,22 @@ class Mailbox(Inbox):
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker and settle it."""
+        since = time.perf_counter()
         try:
-            taken = await self._taken(self._addressed(delivery.parcel), delivery.parcel)
+            address = self._addressed(delivery.parcel)
+            taken = await self._taken(address, delivery.parcel)
+            step = self._traced(address.round, address.epoch, address.step)
+            self.trace.note("open", delivery.parcel.kind, since, step=step, whom=(address.sender,))
         except (MalformedAddress, Unwanted) as error:
             taken = self._refuse(delivery.parcel, error)
         if taken:
             await delivery.ack()
         else:
             await delivery.reject()
+
+    def _traced(self, round_: str, epoch: int, step: int) -> int:
+        """The step for the trace; what is said beside the steps has none."""
+        return -1 if round_ == Round.CONTROL else self.trace.index(epoch, step)
 
     def _addressed(self, parcel: Parcel) -> Address:
         address = parse_address(parcel.address)

@@ -125,4 +125,4 @@ async def answer_scores(
 def note_scored(context: JobContext, step: Step) -> None:
     """A step of a prediction is done; held-out rows are no steps of the training."""
     if context.plan is None:
-        context.statistics.finished(step.epoch, step.index)
+        context.finished(step)

@@ -1,14 +1,21 @@
-"""The two loops of a data party's training: one sends ahead what needs no activation, the other takes the online hops.
+"""A data party's training in three loops: two keep what needs no activation ahead, the third takes the online hops.
 
 What is between two epochs, losses and metrics and whether to go on, is `evaluation`'s; the equations are in mpc.
+
+One loop masks and sends this party's inputs, as far ahead as the look-ahead allows; one absorbs those of the partners
+as they come, which makes the next masked weights. So over a slow line a step's inputs leave while those before them are
+still under way.
 """
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from agents.context import JobContext
 from agents.evaluation import Evaluation
 from agents.pace import Count, look_ahead
+from agents.trace import loop
 from mpc.data_party import DataParty
 from mpc.order import Order
 from mpc.schedule import Step
@@ -28,17 +35,25 @@ from schemas.tensor import Words
 
 M = TypeVar("M", bound=Message)
 
+EARLY = 2  # steps that masked weights leave before their own: a step lasts as long as they are under way, or longer
+
 
 class _Masked(NamedTuple):
     """What leaves ahead of a step."""
 
     inputs: Words
     along: tuple[Message, ...]  # the label party's, with the inputs
-    weights: dict[int, Words]
+
+
+class _Weights(NamedTuple):
+    """Masked weights of a step that have not left yet."""
+
+    step: Step
+    words: dict[int, Words]
 
 
 class Steps:
-    """Both loops; run them side by side."""
+    """All loops; run `send_ahead` and `online` side by side."""
 
     def __init__(self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation) -> None:
         self._context, self._party, self._order, self._mail = context, party, order, context.mailbox
@@ -48,56 +63,112 @@ class Steps:
         columns = self._plan.request.columns[context.number(context.me)]
         self._own_block = (columns, self._plan.outputs)
         self._ahead = look_ahead(self._plan, context.settings.limits)
-        self._absorbed, self._done, self._epochs = Count(), Count(), Count()
+        self._masked, self._absorbed, self._done, self._epochs = Count(), Count(), Count(), Count()
+        self._next: Step | None = next(self._plan.steps())  # whose masked inputs leave next
+        self._unsent: list[_Weights] = []  # which leave with them
         self._stopped = False
         self._may_stop = context.training.early_stopping is not None
+        context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
     # --- ahead of time
 
     async def send_ahead(self) -> None:
         """Masked inputs, labels and weights of each step, and what follows from the partners' masked inputs."""
-        partners, loss = self._context.partners, self._evaluation.loss
-        label = self._context.description.label
-        for step in self._plan.steps():
-            await self._done.reaches(step.index + 1 - self._ahead)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._absorb())
+            loops.create_task(self._send_inputs())
+
+    async def _send_inputs(self) -> None:
+        loop.set("ahead")
+        for step, after in _followed(self._plan.steps()):
+            await self._until(self._done, self._due(step), "look-ahead", step)
             if step.position == 0 and not await self._epoch_begins(step):
                 return
-            masked = await self._context.compute_step(self._masked, step)
-            along = [Companion(message, step.epoch, step.position) for message in masked.along]
-            await self._send(MaskedInputs(words=masked.inputs), partners, step, along)
-            for partner in partners:
-                await self._send(MaskedWeights(words=masked.weights[self._numbers[partner]]), [partner], step)
-            received = await self._receive(MaskedInputs, partners, step)
-            await self._context.compute_step(self._party.absorb, step, self._numbered(received))
-            if loss is not None and not self._context.leads:
-                labels = (await self._receive(MaskedLossLabels, [label], step))[label]
-                await self._context.compute_step(loss.absorb, step, labels)
-            self._absorbed.rise()
+            masked = await self._context.compute_step(self._masked_ahead, step)
+            self._masked.rise()
+            weights, self._unsent, self._next = self._unsent, [], after
+            for partner in self._context.partners:
+                along = [Companion(message, step.epoch, step.position) for message in masked.along]
+                along += [self._weights_for(partner, each) for each in weights]
+                await self._send(MaskedInputs(words=masked.inputs), [partner], step, along)
+
+    def _due(self, step: Step) -> int:
+        """How many steps are done before this one's inputs leave."""
+        return step.index if self._may_stop and step.position == 0 else step.index + 1 - self._ahead
 
     async def _epoch_begins(self, step: Step) -> bool:
         """Whether there is this epoch; its order is there then."""
-        if self._may_stop:
-            await self._epochs.reaches(step.epoch)
-            if self._stopped:
-                return False
+        if not await self._goes_on(step):
+            return False
         await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
         return True
 
-    def _masked(self, step: Step) -> _Masked:
+    async def _goes_on(self, step: Step) -> bool:
+        """Whether there is this step, the first of an epoch."""
+        if self._may_stop:
+            await self._epochs.reaches(step.epoch)
+        return not self._stopped
+
+    def _masked_ahead(self, step: Step) -> _Masked:
         inputs, loss = self._party.masked_inputs(step), self._evaluation.loss
         along: list[Message] = []
         if self._context.leads:
             along.append(MaskedLabels(words=self._party.masked_labels(step)))
             if loss is not None:
                 along.append(MaskedLossLabels(words=loss.masked_labels(step)))
-        return _Masked(inputs, tuple(along), self._party.masked_weights(step))
+        return _Masked(inputs, tuple(along))
+
+    async def _absorb(self) -> None:
+        loop.set("absorb")
+        first = next(self._plan.steps())
+        await self._give(_Weights(first, await self._context.compute_step(self._party.masked_weights, first)))
+        for step, after in _followed(self._plan.steps()):
+            if step.position == 0 and not await self._goes_on(step):
+                return
+            await self._absorb_step(step, after)
+
+    async def _absorb_step(self, step: Step, after: Step | None) -> None:
+        await self._until(self._masked, step.index + 1, "own masked inputs", step)  # partners send theirs as far ahead
+        received = await self._receive(MaskedInputs, self._context.partners, step)
+        weights = await self._context.compute_step(self._absorbed_with, step, self._numbered(received), after)
+        loss, label = self._evaluation.loss, self._context.label
+        if loss is not None and not self._context.leads:
+            labels = (await self._receive(MaskedLossLabels, [label], step))[label]
+            await self._context.compute_step(loss.absorb, step, labels)
+        self._absorbed.rise()
+        if weights is not None:
+            await self._give(weights)
+
+    def _absorbed_with(self, step: Step, received: dict[int, Words], after: Step | None) -> _Weights | None:
+        """Take in the partners' masked inputs; the masked weights of the step after."""
+        self._party.absorb(step, received)
+        return None if after is None else _Weights(after, self._party.masked_weights(after))
+
+    async def _give(self, weights: _Weights) -> None:
+        """Let masked weights leave: with the next masked inputs, unless those are due too late for them.
+
+        Weights of a step that is not the next one's own must leave EARLY steps before it; those of an epoch that may
+        not be are always with its first inputs, which are not due before all steps of the one before are done.
+        """
+        step, following = weights.step, self._next
+        if following is not None and (following.index == step.index or self._due(following) <= step.index - EARLY):
+            self._unsent.append(weights)
+            return
+        for partner in self._context.partners:
+            message, epoch, position = self._weights_for(partner, weights)
+            await self._mail.send(message, [partner], self._deadline, epoch=epoch, step=position)
+
+    def _weights_for(self, partner: str, weights: _Weights) -> Companion:
+        words = weights.words[self._numbers[partner]]
+        return Companion(MaskedWeights(words=words), weights.step.epoch, weights.step.position)
 
     # --- online
 
     async def online(self) -> None:
         """A pre-activation share to the helper, a masked activation back, the step taken; the epoch looked at."""
+        loop.set("online")
         for step in self._plan.steps():
-            await self._absorbed.reaches(step.index + 1)
+            await self._until(self._absorbed, step.index + 1, "absorbed inputs", step)
             await self._take(step)
             if step.position + 1 == self._plan.steps_per_epoch and not await self._epoch_ends(step):
                 return
@@ -114,7 +185,7 @@ class Steps:
         if self._evaluation.loss is not None and context.leads:
             await self._take_loss(step)
         await context.compute_step(self._party.update, step, activation, gradient, labels)
-        context.statistics.finished(step.epoch, step.index)
+        context.finished(step)
         self._done.rise()
 
     async def _take_loss(self, step: Step) -> None:
@@ -131,7 +202,14 @@ class Steps:
         self._epochs.rise()
         return go_on
 
-    # --- both
+    # --- all
+
+    async def _until(self, count: Count, bound: int, what: str, step: Step) -> None:
+        """Wait for another loop of ours, and note that."""
+        if count.value < bound:
+            since = time.perf_counter()
+            await count.reaches(bound)
+            self._context.trace.note("wait", what, since, step=step.index)
 
     async def _send(
         self, message: Message, receivers: Sequence[str], step: Step, along: Sequence[Companion] = ()
@@ -152,3 +230,14 @@ class Steps:
 
     def _numbered(self, words: dict[str, Words]) -> dict[int, Words]:
         return {self._numbers[party]: value for party, value in words.items()}
+
+
+def _followed(steps: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:
+    """Each step with the one after it."""
+    before: Step | None = None
+    for step in steps:
+        if before is not None:
+            yield before, step
+        before = step
+    if before is not None:
+        yield before, None
