@@ -1,77 +1,86 @@
-"""The one place where an activation is defined: function, symmetry, loss, range and label check.
+"""The one place where an output link is defined: function, symmetry, loss, range and label check.
 
 It sees plain numbers only; which of them the helper may see, and in which order, is decided elsewhere.
 
-Everything that shapes a model is made of IEEE + - * /, rint, ldexp and copysign, so that it is the same to the last
-bit on every machine; numpy's own exp may differ by one unit between processors.
+Everything that shapes a model is made of IEEE operations (`elementary`), so that it is the same to the last bit on
+every machine. A link is added by an entry in ACTIVATIONS.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
+from mpc.elementary import centred_sigmoid, exp, log, log_sum_exp, log_two_cosh, softmax
 from mpc.fixed import CLIP, Floats
 
-# ln 2 in two parts: the first has 32 fractional bits, so that a whole number of up to 20 bits times it is exact.
-LN2_HIGH = float.fromhex("0x1.62e42ff000000p-1")
-LN2_LOW = float.fromhex("-0x1.718432a1b0e26p-35")
-PER_LN2 = float.fromhex("0x1.71547652b82fep+0")
-# r coth(r/2) - 2 as a series in r^2: 2 B_2n / (2n)! with Bernoulli's numbers; the next term is below 2^-56 here.
-COTH = (1 / 6, -1 / 360, 1 / 15120, -1 / 604800, 1 / 23950080, -691 / 653837184000)
-LEAST_EXPONENT = -746.0  # exp of anything below is zero
-# artanh(q) / q as a series in q^2; the next term is below 2^-57 for q <= 1/3.
-ARTANH = tuple(1 / odd for odd in range(1, 35, 2))
+LIMIT_STEPS = 1024.0  # a limit made by a logarithm is rounded down to a multiple of 1/1024: never above the true one
+FAR_SCORE = 32.0  # what a bounded link's scores, and a linear regression's, must be able to reach
+FAR_LOG_SCORE = 4.0  # e^4 is 55: of a count or a mean; below, too few labels fit
 
 
 class LabelProblem(ValueError):
     """Labels that the model cannot be trained on: the label party's input. The text counts, it does not quote."""
 
 
-def exp(x: Floats) -> Floats:
-    """e^x for x <= 700, within one unit in the last place down to 2^-1022; nan stays nan.
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A link between score and label. Score, centred label and phi have shape (rows, outputs).
 
-    With x = k ln 2 + r, |r| <= ln 2 / 2: e^r = 1 + 2r / (r coth(r/2) - r), rearranged so that only a small term is
-    rounded.
+    With t the target, which is the label, and r the score: a row's loss is cumulant(r) - sum of t r + label_part(y),
+    with phi the slope of cumulant. So the first can be computed of scores under secret signs or in a secret order of
+    the classes, the second is one product, and the third is the label party's own. Where a link has an offset, r is
+    the score plus offset(y), which the label party adds to its own share in training, and t is zero.
     """
-    x = np.maximum(x, LEAST_EXPONENT)
-    k = np.rint(x * PER_LN2)
-    high, low = x - k * LN2_HIGH, k * LN2_LOW
-    r = high - low
-    square = r * r
-    series = np.full_like(square, COTH[-1])
-    for coefficient in reversed(COTH[:-1]):
-        series *= square
-        series += coefficient
-    c = r - square * series
-    return np.ldexp(1.0 - ((low - r * c / (2.0 - c)) - high), k.astype(np.int64))
+
+    name: str
+    phi: Callable[[Floats], Floats]  # what the helper applies; any order of the outputs gives the same to the last bit
+    odd: bool  # phi(-z) == -phi(z) to the last bit, and the cumulant is even: then secret signs apply
+    cumulant: Callable[[Floats], Floats]  # (rows, 1), convex; likewise the same in any order of the outputs
+    label_part: Callable[[Floats], Floats]  # (rows, 1), of centred labels
+    label_bits: int  # fractional bits that a target needs in the loss, or may have
+    check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels, (rows,), as the label party holds them
+    centre: Callable[[Floats, int], Floats]  # from such labels and the number of outputs to centred labels
+    reach: Callable[[float], float]  # the largest score at which |phi - t| stays within this error; inf: at any
+    most_label: Callable[[float], float]  # no centred label may be larger in size, where scores have this limit
+    least_score: float = FAR_SCORE  # a job whose scores could not reach this would be stopped for nothing
+    least_error: float = 1.0  # no |phi - t| is larger at scores within least_score, labels being within the same
+    side: int = 0  # of which sign the scores are at which errors grow; 0: of both
+    offset: Callable[[Floats], Floats] | None = None  # of centred labels, (rows, outputs)
+    most_offset: float = 0.0  # no offset is larger in size
+    classes: bool = False  # labels are classes, numbered from 0, with an output for each
+
+    def target(self, y: Floats) -> Floats:
+        """What phi is compared with, of centred labels."""
+        return np.zeros_like(y) if self.offset else y
+
+    def shifted(self, z: Floats, y: Floats) -> Floats:
+        """What phi and cumulant are applied to, of scores and centred labels."""
+        return z + self.offset(y) if self.offset else z
+
+    def exposed(self, scores: Floats) -> Floats:
+        """How far each score is out where errors grow: what a limit applies to."""
+        return scores * float(self.side) if self.side else np.abs(scores)
+
+    def bounds(self, limit: float, far: float) -> tuple[float, float]:
+        """The lowest score and the highest, if `exposed` is within `limit`, and none beyond `far` in size."""
+        return (-far if self.side > 0 else -limit), (far if self.side < 0 else limit)
+
+    def loss(self, z: Floats, y: Floats) -> float:
+        """Of scores and centred labels, summed over rows."""
+        r = self.shifted(z, y)
+        products = (self.target(y) * r).sum(axis=1, keepdims=True)
+        return float((self.cumulant(r) - products + self.label_part(y)).sum())
 
 
-def centred_sigmoid(z: Floats) -> Floats:
-    """sigmoid(z) - 1/2, odd to the last bit: the helper sees z under a secret sign."""
-    return np.copysign(1.0 / (1.0 + exp(-np.abs(z))) - 0.5, z)
+# Parts of links
 
 
 def identity(z: Floats) -> Floats:
     """The score itself."""
     return z
-
-
-def log_two_cosh(z: Floats) -> Floats:
-    """log(2 cosh(z/2)): what the log-loss -log p(y) has beside -y z, for centred labels y of -1/2 and 1/2.
-
-    It is |z|/2 + log(1 + e) with e = exp(-|z|), and log(1 + e) = 2 artanh(q) with q = e / (2 + e) <= 1/3.
-    """
-    size = np.abs(z)
-    e = exp(-size)
-    q = e / (2.0 + e)
-    square = q * q
-    series = np.full_like(square, ARTANH[-1])
-    for coefficient in reversed(ARTANH[:-1]):
-        series *= square
-        series += coefficient
-    return size / 2.0 + 2.0 * q * series
 
 
 def half_square(x: Floats) -> Floats:
@@ -80,56 +89,130 @@ def half_square(x: Floats) -> Floats:
 
 
 def nothing(y: Floats) -> Floats:
-    """Zeros: a log-loss has no part of the label alone."""
-    return np.zeros_like(y)
+    """Zeros, (rows, 1): a loss without a part of the label alone."""
+    return np.zeros((len(y), 1))
 
 
-def check_binary(y: Floats) -> None:
-    """Labels of 0 and 1, both of them present."""
-    wrong = int((~np.isin(y, (0.0, 1.0))).sum())
-    if wrong:
-        raise LabelProblem(f"{wrong} of {y.size} labels are neither 0 nor 1; encode the two classes as 0 and 1")
+def saturating(r: Floats) -> Floats:
+    """1 - exp(-r): with r the score less the logarithm of the label, a gamma regression's 1 - y exp(-z)."""
+    return 1.0 - exp(-r)
+
+
+def half_gamma_deviance(r: Floats) -> Floats:
+    """Half the unit deviance, r + exp(-r) - 1, r being the score less the logarithm of the label."""
+    return r + exp(-r) - 1.0
+
+
+def minus_log(y: Floats) -> Floats:
+    """-log y of positive labels."""
+    return -log(y)
+
+
+def saturated_poisson(y: Floats) -> Floats:
+    """Y log y - y, 0 for 0: what half the unit deviance has beside exp(z) - y z."""
+    return y * log(np.maximum(y, 1.0)) - y
+
+
+def within_unit(error: float) -> float:
+    """Of a link whose errors are never above 1."""
+    return math.inf if error > 1.0 else 0.0
+
+
+def linear_reach(error: float) -> float:
+    """The error is at most the score and a label of CLIP."""
+    return max(0.0, math.ceil(error - CLIP) - 1.0) if math.isfinite(error) else math.inf
+
+
+def log_reach(error: float) -> float:
+    """Where exp reaches this: no count above it fits either, so that |exp(z) - y| stays within it."""
+    return math.floor(_log(error) * LIMIT_STEPS) / LIMIT_STEPS if error > 1.0 else 0.0
+
+
+def gamma_reach(error: float) -> float:
+    """exp(-r) - 1 for r below 0; above, the error is at most 1."""
+    return log_reach(error + 1.0) if error > 1.0 else 0.0
+
+
+def largest_count(limit: float) -> float:
+    """The whole number below the exponential of the limit."""
+    return math.floor(_exp(limit))
+
+
+def largest_ratio(limit: float) -> float:
+    """Half of what a score of 0 has its limit at."""
+    return _exp(limit) / 2.0
+
+
+def _exp(x: float) -> float:
+    return float(exp(np.array([x]))[0])
+
+
+def _log(x: float) -> float:
+    return float(log(np.array([x]))[0])
+
+
+# Labels
+
+
+def column(y: Floats, outputs: int) -> Floats:
+    """Labels as they are, (rows, 1)."""
+    assert outputs == 1
+    return y.reshape(-1, 1)
+
+
+def centred_binary(y: Floats, outputs: int) -> Floats:
+    """0 and 1 as -1/2 and 1/2."""
+    return column(y, outputs) - 0.5
+
+
+def one_hot(y: Floats, outputs: int) -> Floats:
+    """1 in the column of the class, else 0."""
+    return np.equal(y.reshape(-1, 1), np.arange(outputs)).astype(np.float64)
+
+
+def refuse(wrong: np.typing.NDArray[np.bool_], text: str) -> None:
+    """LabelProblem, if any is wrong; the text says what they are and what to do."""
+    count = int(wrong.sum())
+    if count:
+        raise LabelProblem(f"{count} of {wrong.size} labels are {text}")
+
+
+def _check_not_all_the_same(y: Floats) -> None:
     if y.size and (y == y.flat[0]).all():
         raise LabelProblem("all labels are the same; there is nothing to learn")
 
 
+def check_binary(y: Floats) -> None:
+    """Labels of 0 and 1, both of them present."""
+    refuse(~np.isin(y, (0.0, 1.0)), "neither 0 nor 1; encode the two classes as 0 and 1")
+    _check_not_all_the_same(y)
+
+
 def check_standardised(y: Floats) -> None:
     """Finite labels within CLIP, as the label party standardises them."""
-    wrong = int((~np.isfinite(y)).sum())
-    if wrong:
-        raise LabelProblem(f"{wrong} of {y.size} labels are not finite numbers; remove or impute them")
-    outside = int((np.abs(y) > CLIP).sum())
-    if outside:
-        raise LabelProblem(f"{outside} of {y.size} labels are beyond {CLIP:g}; standardise and clip them first")
+    refuse(~np.isfinite(y), "not finite numbers; remove or impute them")
+    refuse(np.abs(y) > CLIP, f"beyond {CLIP:g}; standardise and clip them first")
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """A link between score and label. Score, label and result have shape (rows, outputs).
-
-    A row's loss is even(z) - y z + label_part(y), with phi the slope of even: so the first can be computed of scores
-    under secret signs, the second is one product, and the third is the label party's own.
-    """
-
-    name: str
-    phi: Callable[[Floats], Floats]  # what the helper applies to the score
-    odd: bool  # phi(-z) == -phi(z) to the last bit: then secret signs apply
-    even: Callable[[Floats], Floats]  # the same for z and -z to the last bit; grows with |z|
-    label_part: Callable[[Floats], Floats]
-    label_bits: int  # fractional bits that a centred label needs in the loss, or may have
-    most_label: float  # no centred label is larger
-    error_bound: float | None  # largest |phi(z) - y|; None where it grows with the score
-    check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels as the label party holds them
-    centre: Callable[[Floats], Floats]  # from such labels to those that phi is compared with
-
-    def loss(self, z: Floats, y: Floats) -> float:
-        """Of scores and centred labels, summed over rows."""
-        return float((self.even(z) - y * z + self.label_part(y)).sum())
+def check_classes(y: Floats) -> None:
+    """Whole numbers from 0, more than one of them."""
+    refuse(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))), "no number of a class; number the classes from 0")
+    _check_not_all_the_same(y)
 
 
-def centred_binary(y: Floats) -> Floats:
-    """0 and 1 as -1/2 and 1/2."""
-    return y - 0.5
+def check_counts(y: Floats) -> None:
+    """Whole numbers from 0, not all of them 0."""
+    refuse(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))),
+           'no whole numbers from 0 on; use counts, or model = "gamma" or "linear"')  # fmt: skip
+    if y.size and not y.any():
+        raise LabelProblem("all labels are 0; there is nothing to learn")
+
+
+def check_positive(y: Floats) -> None:
+    """Above 0, and none less than e^-CLIP of what labels were divided by."""
+    refuse(~np.isfinite(y), "not finite numbers; remove or impute them")
+    refuse(y <= 0.0, 'not above 0; remove them, or use model = "linear"')
+    refuse(log(y) < -CLIP, "less than a ten-millionth of the mean; remove them")
 
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
@@ -140,25 +223,71 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 name="logistic",
                 phi=centred_sigmoid,
                 odd=True,
-                even=log_two_cosh,
+                cumulant=log_two_cosh,
                 label_part=nothing,
                 label_bits=1,
-                most_label=0.5,
-                error_bound=1.0,
                 check_labels=check_binary,
                 centre=centred_binary,
+                reach=within_unit,
+                most_label=lambda _: 0.5,
             ),
             Activation(
                 name="linear",
                 phi=identity,
                 odd=True,
-                even=half_square,
+                cumulant=half_square,
                 label_part=half_square,
                 label_bits=20,
-                most_label=CLIP,
-                error_bound=None,
                 check_labels=check_standardised,
-                centre=identity,
+                centre=column,
+                reach=linear_reach,
+                most_label=lambda _: CLIP,
+                least_error=FAR_SCORE + CLIP,
+            ),
+            Activation(
+                name="softmax",
+                phi=softmax,
+                odd=False,
+                cumulant=log_sum_exp,
+                label_part=nothing,
+                label_bits=0,
+                check_labels=check_classes,
+                centre=one_hot,
+                reach=within_unit,
+                most_label=lambda _: 1.0,
+                classes=True,
+            ),
+            Activation(
+                name="poisson",
+                phi=exp,
+                odd=False,
+                cumulant=exp,
+                label_part=saturated_poisson,
+                label_bits=0,
+                check_labels=check_counts,
+                centre=column,
+                reach=log_reach,
+                most_label=largest_count,
+                least_score=FAR_LOG_SCORE,
+                least_error=math.ceil(_exp(FAR_LOG_SCORE)),
+                side=1,
+            ),
+            Activation(
+                name="gamma",
+                phi=saturating,
+                odd=False,
+                cumulant=half_gamma_deviance,
+                label_part=nothing,
+                label_bits=0,
+                check_labels=check_positive,
+                centre=column,
+                reach=gamma_reach,
+                most_label=largest_ratio,
+                least_score=FAR_LOG_SCORE,
+                least_error=math.ceil(_exp(FAR_LOG_SCORE)),
+                side=-1,
+                offset=minus_log,
+                most_offset=CLIP,
             ),
         )
     },

@@ -1,4 +1,4 @@
-"""A data party's side of linear and logistic regression, step by step, without messages.
+"""A data party's side of a generalised linear model's training, step by step, without messages.
 
 It never sees another party's features, labels or weights, nor a pre-activation: only words that are masked or shared.
 """
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpc.fixed import Floats, encode, encode_number
-from mpc.linear import intercept_update, own_update, partner_update, preactivation_share, zero_share
+from mpc.linear import intercept_update, own_update, partner_update, preactivation_share, reordered, zero_share
 from mpc.masks import Masks
 from mpc.order import Order
 from mpc.plan import Plan
-from mpc.ring import ShapeProblem, Words, expect, product, total
+from mpc.ring import ShapeProblem, Signed, Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
 
@@ -37,6 +37,7 @@ class _Batch:
 
     x: Words
     signs: Words
+    classes: Signed
     labels: Words | None  # at the label party, F fractional bits
     ahead: Words | None = None  # the part of the pre-activation share that needs no update
 
@@ -54,8 +55,8 @@ class DataParty:
         plan: The job's agreed numbers.
         x: This party's features, (rows, columns), f_x fractional bits, as `fixed.features` makes them; read batch by
             batch.
-        y: At the label party the centred labels, (rows, 1); elsewhere None.
-        order: The order of samples, signs and noise.
+        y: At the label party the centred labels, (rows, outputs); elsewhere None.
+        order: The order of samples and classes, signs and noise.
         helper_masks: Shared with the helper.
         zero_masks: Shared with each other data party, by its index.
         shares: Where to go on from; the first step's zeros if None.
@@ -81,6 +82,8 @@ class DataParty:
             raise ValueError("labels belong to the label party, and zero masks to every other data party")
         if x.shape != (plan.request.rows, columns[me]):
             raise ShapeProblem(f"features: expected {(plan.request.rows, columns[me])}, got {x.shape}")
+        if y is not None and y.shape != (plan.request.rows, plan.outputs):
+            raise ShapeProblem(f"labels: expected {(plan.request.rows, plan.outputs)}, got {y.shape}")
         self._x, self._y = x, y
         self._helper_masks, self._zero_masks = helper_masks, zero_masks
         start = shares or first_shares(me, plan)
@@ -101,13 +104,14 @@ class DataParty:
         self._turns.take("masked inputs", step)
         rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.activation.odd)
         x = expect(self._x.take(rows), (step.rows, self._x.shape[1]), "features of a batch")
-        batch = _Batch(x, signs, self._encoded_labels(step, signs))
+        classes = self._order.classes(step, self._plan.outputs)
+        batch = _Batch(x, signs, classes, self._encoded_labels(step, signs, classes))
         batch.x *= signs
         self._batches[step.index] = batch
         return batch.x - self._helper_masks("U", self._me, self._me, step, batch.x.shape)
 
     def masked_labels(self, step: Step) -> Words:
-        """y~ = scale s y - m_y, (rows of the batch, outputs), F fractional bits, for every other data party."""
+        """y~ = scale s y P - m_y, (rows of the batch, outputs), F fractional bits, for every other data party."""
         labels = self._batch(step).labels
         if labels is None:
             raise OutOfTurn("only the label party has labels")
@@ -115,11 +119,12 @@ class DataParty:
         return labels - self._label_mask(step)
 
     def masked_weights(self, step: Step) -> dict[int, Words]:
-        """f_ij = w_ij - v_ij for each other data party i, to whom it goes; needs the step before absorbed."""
+        """f_ij = w_ij P - v_ij for each other data party i, to whom it goes; needs the step before absorbed."""
         if step.index not in self._partners:
             raise OutOfTurn(f"the step before {step.index} is not absorbed, or this one done")
         self._turns.take("masked weights", step)
-        return {i: share - self._block_mask("V", i, step) for i, share in self._partners[step.index].items()}
+        classes, partners = self._order.classes(step, self._plan.outputs), self._partners[step.index]
+        return {i: reordered(share, classes) - self._block_mask("V", i, step) for i, share in partners.items()}
 
     def absorb(self, step: Step, inputs: Mapping[int, Words]) -> None:
         """Take in E_i of every other data party: all of this step that no activation is needed for.
@@ -142,9 +147,11 @@ class DataParty:
         else:
             batch.ahead += self._intercept_column(step, batch)
             back = encode_number(step.after, self._plan.fx)
-            self._intercepts[t + 1] = intercept_update(self._intercepts[t], back, batch.signs, known[self._label])
+            self._intercepts[t + 1] = intercept_update(
+                self._intercepts[t], back, batch.signs, known[self._label], batch.classes
+            )
         self._partners[t + 1] = {
-            i: partner_update(share, masked[i], known[i], self._block_mask("R", i, step))
+            i: partner_update(share, masked[i], known[i], self._block_mask("R", i, step), batch.classes)
             for i, share in self._partners[t].items()
         }
 
@@ -162,11 +169,12 @@ class DataParty:
         if batch.ahead is None or step.index != self._done:
             raise OutOfTurn(f"step {step.index} is not absorbed, or the one before it not done")
         self._turns.take("pre-activation", step)
-        z = preactivation_share(batch.x, total([self._own, *opened]), batch.ahead)
+        z = preactivation_share(batch.x, total([reordered(self._own, batch.classes), *opened]), batch.ahead)
         if self._me == self._label:
             z += self._intercept_column(step, batch)
+            z += self._offset(step)
         if self._me == 0:
-            z += self._order.noise(step, self._plan.fz)
+            z += self._order.noise(step, self._plan.fz, self._plan.outputs)
         z += zero_share(self._me, self._zero_masks, step, (step.rows, self._plan.outputs))  # last, over everything
         return z
 
@@ -192,10 +200,10 @@ class DataParty:
 
     def _finish(self, step: Step, batch: _Batch, error: Words, gradient: Words) -> None:
         t = step.index
-        self._own = own_update(self._own, batch.x, error, gradient)
+        self._own = own_update(self._own, batch.x, error, gradient, batch.classes)
         if self._me == self._label:
             back = encode_number(step.after, self._plan.fx)
-            self._intercepts[t + 1] = intercept_update(self._intercepts[t], back, batch.signs, error)
+            self._intercepts[t + 1] = intercept_update(self._intercepts[t], back, batch.signs, error, batch.classes)
         del self._partners[t], self._intercepts[t]
         self._done = t + 1
 
@@ -204,15 +212,25 @@ class DataParty:
             raise OutOfTurn(f"the inputs of step {step.index} are not masked yet, or it is done")
         return self._batches[step.index]
 
-    def _encoded_labels(self, step: Step, signs: Words) -> Words | None:
-        """Scale y at F fractional bits under the signs: the activation is encoded with the same scale."""
+    def _encoded_labels(self, step: Step, signs: Words, classes: Signed) -> Words | None:
+        """Scale y P at F fractional bits under the signs: the activation is encoded with the same scale."""
         if self._y is None:
             return None
-        return signs * encode(step.scale * self._y[self._order.rows(step)], self._plan.f)
+        target = self._plan.activation.target(self._y[self._order.rows(step)])
+        return reordered(signs * encode(step.scale * target, self._plan.f), classes)
 
     def _intercept_column(self, step: Step, batch: _Batch) -> Words:
         """The intercept's part of a pre-activation share; its public column is 1 / alpha, since it has no penalty."""
-        return batch.signs * (encode_number(1.0 / step.alpha, self._plan.fx) * self._intercepts[step.index])
+        column = encode_number(1.0 / step.alpha, self._plan.fx) * self._intercepts[step.index]
+        return batch.signs * reordered(column, batch.classes)
+
+    def _offset(self, step: Step) -> Words | np.uint64:
+        """What the label party adds to a pre-activation of its labels alone, where the link has that; f_z bits."""
+        offset, batch = self._plan.activation.offset, self._batch(step)
+        if offset is None or self._y is None:
+            return np.uint64(0)
+        words = encode(offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)
+        return reordered(batch.signs * words, batch.classes)
 
     def _block_mask(self, mask: str, i: int, step: Step) -> Words:
         """This party's v_i or r_i, shaped like party i's block."""

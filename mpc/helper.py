@@ -1,7 +1,9 @@
 """The helper's side: dealing gradient shares ahead of time, and computing the activation on the sum of all shares.
 
-It never sees features, labels, weights or the order of samples; it sees each batch's z, in secret order, under secret
-signs and noise, and forgets a step when it answers the next.
+It never sees features, labels, weights or the order of samples and classes; it sees each batch's z, in secret order,
+under noise and, where the activation is odd, secret signs; and it forgets a step when it answers the next.
+
+The classes of a batch stand in a secret order too, the same for all its rows, in everything that has a column for each.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +14,9 @@ import numpy as np
 from mpc.fixed import Floats, RangeProblem, decode, encode
 from mpc.linear import correction, gradient_share
 from mpc.masks import Masks
-from mpc.plan import Plan
+from mpc.plan import GUARD_BIT, Plan
 from mpc.ring import Words, expect, total
 from mpc.schedule import OutOfTurn, Step, Turns
-
-GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
 
 
 class Diverged(ArithmeticError):
@@ -45,14 +45,14 @@ def check_range(step: Step, z: Words, fz: int) -> None:
 
 
 def activation(plan: Plan, step: Step, z: Words) -> Words:
-    """encode(scale phi(alpha decode(z))), after the guards.
+    """encode(scale phi(alpha decode(z))), after the guards; no exponential is taken of anything beyond the limit.
 
     Raises:
         Diverged: if z or the activation leaves the plan's range.
     """
     check_range(step, z, plan.fz)
     scores = step.alpha * decode(z, plan.fz)
-    if not (np.abs(scores) <= plan.score_limit).all():
+    if not (plan.activation.exposed(scores) <= plan.score_limit).all():
         raise Diverged(step, f"a score exceeded {plan.score_limit:g}")
     try:
         return encode(step.scale * plan.activation.phi(scores), plan.f)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.activations import exp
+from mpc.elementary import exp
 from mpc.fixed import Floats
 
 LEAK = 1.0 / 128.0  # of the leaky ReLU; a power of two has no rounding of its own

@@ -3,12 +3,15 @@
 A data party sees only words that are masked or shared; the helper sees the scores that it has from the training
 anyway, in secret order and under secret signs, and never the sum.
 
-A row's loss is even(z) - y z + label_part(y) (`activations`). The helper knows the first part of a batch, the label
-party L the last; the product is one more masked column. y' = s y has the label's bits and zeta = s z the score's;
-E_y = y' - U_y is what others receive; n_j and q_j are masks of party j and the helper:
+A row's loss is cumulant(z) - sum of y z + label_part(y) (`activations`). The helper knows the first part of a batch,
+the label party L the last; each product is one more masked column. y' = s y P has the label's bits and zeta = s z P the
+score's, with P the secret order of classes; E_y = y' - U_y is what others receive; n_j and q_j are masks of party j and
+the helper. Output by output, and summed over all where shares are:
 
-    p = zeta - sum_j n_j,  g = sum even - U_y^T sum_j n_j + sum_j q_j        helper -> L
+    p = zeta - sum_j n_j,  g = sum cumulant - U_y^T sum_j n_j + sum_j q_j        helper -> L
     L's share += g - y'^T p + sum label_part,  j's share -= E_y^T n_j + q_j
+
+with the cumulant in the first output's g alone.
 
 The loss of an epoch is the mean over its rows, each scored with the weights before its own step: the running training
 loss, and not the loss of the epoch's last weights.
@@ -19,6 +22,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from mpc.fixed import Floats, decode, encode
+from mpc.linear import reordered
 from mpc.masks import Masks
 from mpc.order import Order
 from mpc.plan import Plan
@@ -36,7 +40,7 @@ class LossParty:
         me: This party's index.
         label: The label party's.
         plan: The job's agreed numbers.
-        y: At the label party the centred labels, (rows, 1), as in training; elsewhere None.
+        y: At the label party the centred labels, (rows, outputs), as in training; elsewhere None.
         order: The training's.
         helper_masks: Shared with the helper, of a purpose that is not training's.
     """
@@ -47,17 +51,20 @@ class LossParty:
         self._me, self._label, self._plan, self._bits, self._y = me, label, plan, plan.loss_bits, y
         self._order, self._masks = order, helper_masks
         self._labels: dict[int, Words] = {}  # y' by step, until its terms are here
+        self._alone: dict[int, Words] = {}  # likewise, the part of the labels alone
         self._epochs: dict[int, list[Words]] = {}  # what each step adds to the share, until that is asked for
         self._turns = Turns(0)
 
     def masked_labels(self, step: Step) -> Words:
-        """E_y = s y - U_y, (rows of the batch, outputs), for every other data party."""
+        """E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
         if self._y is None:
             raise OutOfTurn("only the label party has labels")
         self._turns.take("loss labels", step)
-        signs = self._order.signs(step, odd=self._plan.activation.odd)
-        labels = signs * encode(self._y[self._order.rows(step)], self._bits.label)
-        self._labels[step.index] = labels
+        link, y = self._plan.activation, self._y[self._order.rows(step)]
+        signs, classes = self._order.signs(step, odd=link.odd), self._order.classes(step, self._plan.outputs)
+        target = encode(link.target(y), self._bits.label)
+        self._alone[step.index] = _summed(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
+        labels = self._labels[step.index] = reordered(signs * target, classes)
         return labels - self._masks("U_y", self._label, self._label, step, (step.rows, self._plan.outputs))
 
     def absorb(self, step: Step, masked_labels: Words) -> None:
@@ -73,7 +80,7 @@ class LossParty:
         self._turns.take("loss", step)
         n = self._masks("N", self._label, self._me, step, shape)
         q = self._masks("Q", self._label, self._me, step, (1, self._plan.outputs))
-        self._add(step, np.uint64(0) - (_products(labels, n) + q))
+        self._add(step, np.uint64(0) - _summed(_products(labels, n) + q))
 
     def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
         """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
@@ -87,11 +94,10 @@ class LossParty:
             raise OutOfTurn(f"the labels of step {step.index} are not masked yet, or its loss is done")
         self._turns.take("loss", step)
         labels = self._labels.pop(step.index)
-        own = encode(self._plan.activation.label_part(decode(labels, self._bits.label)), self._bits.total)
-        self._add(step, g - _products(labels, p) + own.sum(axis=0, keepdims=True))
+        self._add(step, _summed(g - _products(labels, p)) + self._alone.pop(step.index))
 
     def share(self, epoch: int) -> Words:
-        """This party's share of the epoch's summed loss, (1, outputs), `Plan.loss_bits.total` fractional bits.
+        """This party's share of the epoch's summed loss, (1, 1), `Plan.loss_bits.total` fractional bits.
 
         Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
         """
@@ -130,14 +136,20 @@ class LossHelper:
         q = total(self._masks[j]("Q", label, j, step, (1, shape[1])) for j in self._others)
         u = self._masks[label]("U_y", label, label, step, shape)
         # Rounded row by row: a sum of floats would depend on the order of the rows.
-        even = encode(self._plan.activation.even(scores), self._bits.total)
-        g = even.sum(axis=0, keepdims=True) - _products(u, n) + q
+        cumulant = encode(self._plan.activation.cumulant(scores), self._bits.total)
+        g = q - _products(u, n)
+        g[:, :1] += _summed(cumulant)
         return np.concatenate([encode(scores, self._bits.score) - n, g])
 
 
 def opened_loss(shares: Iterable[Words], plan: Plan) -> float:
     """The mean loss of an epoch, from all data parties' shares of it."""
-    return float(decode(total(shares), plan.loss_bits.total).sum()) / plan.request.rows
+    return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.request.rows
+
+
+def _summed(words: Words) -> Words:
+    """Of all rows and outputs, (1, 1)."""
+    return np.asarray(words.sum(keepdims=True))
 
 
 def _products(a: Words, b: Words) -> Words:

@@ -1,4 +1,4 @@
-"""What the data parties keep from the helper: the order of the samples, their signs and the noise words.
+"""What the data parties keep from the helper: the order of samples and classes, signs and noise words.
 
 The helper has no part in the key; nor does an attempt, so that a job taken up again sees the same order.
 """
@@ -88,7 +88,7 @@ def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]
 
 
 class Order:
-    """Permutations, signs and noise words of one job, from its order key, for one purpose.
+    """Permutations, orders of classes, signs and noise words of one job, from its order key, for one purpose.
 
     Training and scoring have nothing in common, so that the rows of both may be the same or others.
     """
@@ -96,8 +96,8 @@ class Order:
     def __init__(self, key: bytes, rows: int, purpose: Purpose = "training") -> None:
         self._rows = rows
         prefix = "" if purpose == "training" else f"{purpose} "
-        self._permutations, self._signs, self._noise = (
-            Keystream(derived(key, prefix + label)) for label in ("permutation", "signs", "noise")
+        self._permutations, self._classes, self._signs, self._noise = (
+            Keystream(derived(key, prefix + label)) for label in ("permutation", "classes", "signs", "noise")
         )
         self._epochs: dict[int, Signed] = {}
 
@@ -113,6 +113,12 @@ class Order:
         """The rows of a step's batch, in order."""
         return self.permutation(step.epoch)[step.start : step.stop]
 
+    def classes(self, step: Step, outputs: int) -> Signed:
+        """The order of a batch's classes, or of other outputs, as indices, shape (outputs,)."""
+        if outputs == 1:
+            return np.zeros(1, np.int64)
+        return np.argsort(self._classes.words(0, step.epoch, step.position, (outputs,)), kind="stable")
+
     def signs(self, step: Step, *, odd: bool) -> Words:
         """1 or -1 for each row of the batch, shape (rows, 1); all 1 where the activation is not odd."""
         if not odd:
@@ -121,11 +127,13 @@ class Order:
         bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=step.rows)
         return from_signed(1 - 2 * bits.astype(np.int64)[:, np.newaxis])
 
-    def noise(self, step: Step, fz: int) -> Words:
-        """Uniform in [-2^(f_z - 21), 2^(f_z - 21)) for each row of the batch, shape (rows, 1), f_z fractional bits.
+    def noise(self, step: Step, fz: int, outputs: int = 1) -> Words:
+        """Uniform in [-2^(f_z - 21), 2^(f_z - 21)) for each pre-activation, shape (rows, outputs), f_z fractional bits.
 
         Without it the lowest bits of z, which are products of small whole numbers, betray narrow data to the helper.
+        One word for all outputs of a row would cancel in their differences, and betray it too. Columns are those that
+        the helper sees, in the order of `classes`.
         """
         width = fz - KEPT_BITS
-        words = self._noise.words(0, step.epoch, step.position, (step.rows, 1))
+        words = self._noise.words(0, step.epoch, step.position, (step.rows, outputs))
         return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))

@@ -17,13 +17,15 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from mpc.activations import ACTIVATIONS, Activation
+from mpc.activations import ACTIVATIONS, FAR_SCORE, Activation, refuse
 from mpc.fixed import CLIP, Floats, decode
+from mpc.hidden import HIDDEN
+from mpc.network import Network
 from mpc.ring import Words
 from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates, snapped
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
-LEAST_SCORE = 32.0  # a job whose scores could not reach this would be stopped for nothing
+GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
 FEW_COLUMNS, LEAST_COLUMNS = 20, 12  # below, lattice reduction recovers narrow data from the helper's view
 SCORED_COLUMNS = 4  # of each partner for each scoring: each tells one more linear combination of a row's columns
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
@@ -57,6 +59,8 @@ class Request:
     held_out: int = 0  # rows that are scored and not trained on
     scorings: int = 0  # how often
     label: int = 0  # the label party's index, which learns the scores
+    outputs: int = 1  # of a softmax: the number of classes
+    network: Network | None = None  # None for a model without hidden layers
 
 
 class LossBits(NamedTuple):
@@ -79,7 +83,7 @@ class Plan:
     fx: int
     f: int
     norms: tuple[float, ...]  # each data party clips its rows to its own
-    score_limit: float  # the helper stops the job when alpha |z| exceeds this
+    score_limit: float  # the helper stops the job when a score exceeds this where errors grow, `Activation.exposed`
     last_alpha: float  # at the end of the job: the weights are alpha times the sum of their shares
     steps_per_epoch: int
     warnings: tuple[str, ...]
@@ -103,7 +107,18 @@ class Plan:
     @property
     def outputs(self) -> int:
         """Outputs of the model, K."""
-        return 1
+        return self.request.outputs
+
+    @property
+    def network(self) -> Network | None:
+        """Hidden layers, if the model has any."""
+        return self.request.network
+
+    @property
+    def smooth(self) -> bool:
+        """Whether hidden slopes have fractional bits: all but ReLU's do, and its too where alpha goes into them."""
+        network = self.request.network
+        return network is not None and not (HIDDEN[network.activation].two_valued and self.request.l2 == 0.0)
 
     @property
     def activation(self) -> Activation:
@@ -122,11 +137,34 @@ class Plan:
         The helper stops the job at a score beyond the limit, and labels are bounded: so the loss of a row is, and with
         it the sum. A loss costs no job its place: where rows are many, bits are fewer, and roundings cancel.
         """
-        link, limit = self.activation, self.score_limit
-        most = link.even(np.array([limit])) + link.label_part(np.array([link.most_label])) + link.most_label * limit
-        room = 61 - _ceil_log2(self.request.rows * float(most[0]))
-        label = min(link.label_bits, room // 2)
-        return LossBits(min(MOST_SCORE_BITS, room - label), label)
+        link = self.activation
+        low, high = link.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
+        corners = np.array([[low] * self.outputs, [high] * self.outputs])
+        label = np.full((1, self.outputs), self.most_label)
+        # A cumulant is convex. Of several outputs but one label is not 0.
+        most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
+        most += float(link.target(label)[0, 0]) * max(-low, high)
+        room = 61 - _ceil_log2(self.request.rows * most)
+        bits = min(link.label_bits, room // 2)
+        return LossBits(min(MOST_SCORE_BITS, room - bits), bits)
+
+    @property
+    def most_label(self) -> float:
+        """No centred label is larger in size."""
+        return self.activation.most_label(self.score_limit)
+
+    def check_labels(self, labels: Floats) -> None:
+        """Whether labels, (rows,), as the label party holds them, are such as this plan can train on.
+
+        Raises:
+            LabelProblem: saying how many are not, and what to change.
+        """
+        link = self.activation
+        link.check_labels(labels)
+        if link.classes:
+            refuse(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
+        size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
+        refuse(size > self.most_label, "larger than fits at this rate; use a smaller learning rate or smaller batches")
 
     def steps(self) -> Iterator[Step]:
         """Every step of the job, in order, made as it is asked for."""
@@ -169,6 +207,8 @@ class Plan:
         del plain["warnings"], plain["notes"]
         plain["norms"] = list(self.norms)
         plain["request"]["columns"] = list(self.request.columns)
+        if self.request.network is not None:
+            plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
         return plain
 
 
@@ -230,7 +270,7 @@ def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, floa
     chosen = f"features have {{}} fractional bits, the activation {f}"
     for fx in range(formula, min(formula, GOOD_FX) - 1, -1):
         limit = _score_limit(request, course, fx, f)
-        if limit >= LEAST_SCORE:
+        if limit > 0.0:
             lowered = f" ({formula} would be too many for one step at this rate)" if fx < formula else ""
             return fx, limit, (chosen.format(fx) + lowered,)
     raise _refusal(request, course, min(formula, GOOD_FX), f)
@@ -238,28 +278,31 @@ def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, floa
 
 def _score_limit(request: Request, course: _Course, fx: int, f: int) -> float:
     """The largest score that the helper may let pass with these bits; 0 where the job does not fit at all."""
-    raw = math.ldexp(1.0, 62 - 2 * fx - f)
-    most_error = min(2.0 * raw / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
-    bound = ACTIVATIONS[request.model].error_bound
-    if bound is None:  # the error is at most the score and a label of CLIP
-        return min(math.ceil(most_error - CLIP) - 1.0, course.alpha * raw)
-    if most_error <= bound or course.alpha * raw < LEAST_SCORE:
-        return 0.0
-    return raw
+    link, raw = ACTIVATIONS[request.model], math.ldexp(1.0, GUARD_BIT - 2 * fx - f)
+    most_error = min(_room(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
+    limit = min(link.reach(most_error), raw)
+    return limit if limit >= link.least_score and course.alpha * raw >= FAR_SCORE else 0.0
+
+
+def _room(request: Request, course: _Course, raw: float) -> float:
+    """How far one step may move a raw pre-activation: past the guard, and offsets may pull it back and push it on."""
+    return 2.0 * raw - 2.0 * ACTIVATIONS[request.model].most_offset / course.alpha
 
 
 def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
     """Why not even these bits will do, and what would."""
-    raw = math.ldexp(1.0, 62 - 2 * fx - f)
-    error = ACTIVATIONS[request.model].error_bound or LEAST_SCORE + CLIP
-    if course.alpha * raw < LEAST_SCORE:
+    raw, error = math.ldexp(1.0, GUARD_BIT - 2 * fx - f), ACTIVATIONS[request.model].least_error
+    if course.alpha * raw < FAR_SCORE:
         return PlanRefused(f"l2 shrinks the weights' scale to {course.alpha:.2g} by the end of the job",
                            "use a smaller l2, a smaller rate or fewer epochs")  # fmt: skip
-    if course.leap * error >= 2.0 * raw:
-        rate = 0.95 * request.rate * 2.0 * raw / (course.leap * error)
+    if course.leap * error >= _room(request, course, raw):
+        part = 0.95 * _room(request, course, raw) / (course.leap * error)
+        # Below this rate bits are added to the activation as fast as the rate falls.
+        helps = request.batch / (part * course.least_rate) <= math.ldexp(1.0, LEAST_F - 12)
+        rate = f"use a learning rate of about {part * request.rate:.2g} or less, a smaller l2, or fewer columns"
         return PlanRefused(
             "one step could move a score past what 64 bits can hold",
-            f"use a learning rate of about {rate:.2g} or less, a smaller l2, or fewer columns",
+            rate if helps else "use smaller batches or fewer columns",
         )
     return PlanRefused("all steps together could move a weight past what 64 bits can hold",
                        "use fewer epochs, larger batches or a smaller rate")  # fmt: skip
@@ -284,9 +327,10 @@ def _check(request: Request) -> None:
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
     columns = sum(request.columns)
     narrowest = min((count for party, count in enumerate(request.columns) if party != request.label), default=0)
-    most_scorings = max(1, narrowest // SCORED_COLUMNS)
+    most_scorings = max(1, narrowest // (SCORED_COLUMNS * max(1, request.outputs)))
     for holds, reason, remedy in (
         (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
+        *_outputs_checks(request),
         (request.schedule in get_args(RateKind), "the schedule is unknown",
          f"choose one of {', '.join(get_args(RateKind))}"),
         (len(request.columns) >= 2, "there is only one data party", "name two or more"),
@@ -307,6 +351,19 @@ def _check(request: Request) -> None:
     ):  # fmt: skip
         if not holds:
             raise PlanRefused(reason, remedy)
+
+
+def _outputs_checks(request: Request) -> tuple[tuple[bool, str, str], ...]:
+    """As many outputs as the link has: a class each, of which there are three or more, or one."""
+    link, outputs = ACTIVATIONS.get(request.model), request.outputs
+    classes = link is not None and link.classes
+    return (
+        (not classes or outputs != 2, "the label has two classes", 'use model = "logistic"'),
+        (not classes or outputs > 2, f"the number of classes is {outputs}",
+         "a softmax needs a label of three classes or more"),
+        (classes or outputs == 1, f"there are {outputs} outputs",
+         "only a softmax has more than one; use that, or one label column"),
+    )  # fmt: skip
 
 
 def _ceil_log2(x: float) -> int:

@@ -26,8 +26,11 @@ class Ordered(Protocol):
     def signs(self, step: Step, *, odd: bool) -> Words:
         """1 or -1, (rows of the batch, 1)."""
 
-    def noise(self, step: Step, fz: int) -> Words:
-        """(rows of the batch, 1), f_z fractional bits."""
+    def classes(self, step: Step, outputs: int) -> Signed:
+        """Indices of all outputs."""
+
+    def noise(self, step: Step, fz: int, outputs: int = 1) -> Words:
+        """(rows of the batch, outputs), f_z fractional bits; the outputs in the order of `classes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class _Taken(NamedTuple):
 
     step: Step
     rows: Signed
-    z: Words  # in the batch's order, without its signs; f_z fractional bits
+    z: Words  # in the batch's order, without its signs, the label's offset in it; f_z fractional bits
     weights: Weights  # after it
 
 
@@ -60,7 +63,7 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int 
 
     Args:
         xs: Each data party's encoded features, (rows, columns), f_x fractional bits.
-        y: Centred labels, (rows, 1).
+        y: Centred labels, (rows, outputs).
         plan: The job's agreed numbers.
         order: Permutations, signs and noise of the joint run.
         stop: How many steps; the whole job if None.
@@ -82,9 +85,10 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int
     link, bits = plan.activation, plan.loss_bits
     sums: dict[int, Words] = {}
     for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order), stop):
-        scores, labels = step.alpha * decode(z, plan.fz), encode(y[rows], bits.label)
-        alone = encode(link.even(scores), bits.total) + encode(link.label_part(decode(labels, bits.label)), bits.total)
-        loss = (alone - labels * encode(scores, bits.score)).sum(axis=0, keepdims=True)
+        scores, labels = step.alpha * decode(z, plan.fz), encode(link.target(y[rows]), bits.label)
+        alone = link.cumulant(scores), link.label_part(decode(labels, bits.label))
+        products = (labels * encode(scores, bits.score)).sum(keepdims=True)
+        loss = sum((encode(part, bits.total).sum(keepdims=True) for part in alone), np.uint64(0) - products)
         sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
     return list(sums.values())
 
@@ -113,8 +117,10 @@ def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterato
     for step in plan.steps():
         rows = order.permutation(step.epoch)[step.start : step.stop]
         z = _scored(xs, weights, plan, order, step)
+        if link.offset is not None:
+            z = z + encode(link.offset(y[rows]) / step.alpha, plan.fz)
         a = encode(step.scale * link.phi(step.alpha * decode(z, plan.fz)), plan.f)
-        error = a - encode(step.scale * y[rows], plan.f)
+        error = a - encode(step.scale * link.target(y[rows]), plan.f)
         blocks = tuple(block - x[rows].T @ error for x, block in zip(xs, weights.blocks, strict=True))
         back = encode_number(step.after, plan.fx)
         weights = Weights(blocks, weights.intercept - back * error.sum(axis=0, keepdims=True))
@@ -124,8 +130,9 @@ def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterato
 def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, step: Step) -> Words:
     """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
     rows = order.permutation(step.epoch)[step.start : step.stop]
-    noise = order.signs(step, odd=numbers.activation.odd) * order.noise(step, numbers.fz)
-    z = noise + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
+    noise = order.signs(step, odd=numbers.activation.odd) * order.noise(step, numbers.fz, numbers.outputs)
+    z = noise[:, np.argsort(order.classes(step, numbers.outputs))]
+    z = z + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
     for x, block in zip(xs, weights.blocks, strict=True):
         z = z + x[rows] @ block
     return z
@@ -145,7 +152,7 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> 
         rows = order.permutation(step.epoch)[step.start : step.stop]
         batch = [x[rows] for x in xs]
         scores = sum((x @ block for x, block in zip(batch, w, strict=True)), w0)
-        error = rate / step.rows * (link.phi(scores) - y[rows])
+        error = rate / step.rows * (link.phi(link.shifted(scores, y[rows])) - link.target(y[rows]))
         w = [(1.0 - rate * request.l2) * block - x.T @ error for x, block in zip(batch, w, strict=True)]
         w0 = w0 - error.sum(axis=0, keepdims=True)
     return Model(tuple(w), w0)

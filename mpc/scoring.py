@@ -1,7 +1,8 @@
 """Scores of rows that are not trained on: the forward pass of training, on shares that do not change.
 
-A data party sees only words that are masked or shared, the helper each batch's z in secret order, under secret signs
-and noise; the label party learns the scores to SCORE_BITS fractional bits, and nobody else anything.
+A data party sees only words that are masked or shared, the helper each batch's z with rows and classes in secret
+order, under noise and secret signs; the label party learns the scores to SCORE_BITS fractional bits, and nobody else
+anything.
 
 Symbols are those of `linear`. The helper rounds z before it tells it: z to the last bit is an integer combination of
 the other parties' features, from which narrow ones could be solved for, and the noise is no secret to the label party.
@@ -18,10 +19,10 @@ from mpc.data_party import Shares
 from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward
 from mpc.helper import check_range
-from mpc.linear import correction, preactivation_share, zero_share
+from mpc.linear import correction, preactivation_share, reordered, restored, zero_share
 from mpc.masks import Masks
 from mpc.order import Order
-from mpc.ring import ShapeProblem, Words, expect, product, total
+from mpc.ring import ShapeProblem, Signed, Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns, batch_sizes
 
@@ -34,17 +35,13 @@ class Numbers:
     columns: tuple[int, ...]  # encoded columns of each data party, in party order
     fx: int
     f: int
+    outputs: int = 1  # K
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
         """From `Plan.canonical()`, also after it was written as JSON and read again."""
         request = plan["request"]
-        return cls(request["model"], tuple(request["columns"]), plan["fx"], plan["f"])
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of the model, K."""
-        return 1
+        return cls(request["model"], tuple(request["columns"]), plan["fx"], plan["f"], request.get("outputs", 1))
 
     @property
     def fz(self) -> int:
@@ -120,9 +117,10 @@ class Scorer:
         return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
 
     def masked_weights(self, step: Step) -> dict[int, Words]:
-        """f_ij = w_ij - v_ij for each other data party i, to whom it goes."""
+        """f_ij = w_ij P - v_ij for each other data party i, to whom it goes."""
         self._turns.take("masked weights", step)
-        return {i: self._shares.partners[i] - self._block_mask(i, step) for i in self._others}
+        classes, partners = self._classes(step), self._shares.partners
+        return {i: reordered(partners[i], classes) - self._block_mask(i, step) for i in self._others}
 
     def preactivation(self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words]) -> Words:
         """z_me for the helper, (rows of the batch, outputs), f_z fractional bits, from all E_i and f_(me,j) received.
@@ -141,11 +139,13 @@ class Scorer:
             raise OutOfTurn(f"the inputs of scoring step {step.index} are not masked yet, or it is done")
         self._turns.take("pre-activation", step)
         # The intercept's public column is 1 / alpha, since it has no penalty.
-        ahead = self._signs(step) * (encode_number(1.0 / self._alpha, numbers.fx) * self._shares.intercept)
-        ahead = total([ahead, *(product(e, self._block_mask(i, step)) for i, e in masked.items())])
-        z = preactivation_share(self._batches.pop(step.index), total([self._shares.own, *opened]), ahead)
+        classes = self._classes(step)
+        column = encode_number(1.0 / self._alpha, numbers.fx) * reordered(self._shares.intercept, classes)
+        products = (product(e, self._block_mask(i, step)) for i, e in masked.items())
+        ahead, own = total([self._signs(step) * column, *products]), reordered(self._shares.own, classes)
+        z = preactivation_share(self._batches.pop(step.index), total([own, *opened]), ahead)
         if self._me == 0:
-            z += self._order.noise(step, numbers.fz)
+            z += self._order.noise(step, numbers.fz, numbers.outputs)
         z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
         return z
 
@@ -161,10 +161,13 @@ class Scorer:
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
         self._turns.take("scores", step)
-        return self._alpha * decode_scores(self._signs(step) * words)
+        return self._alpha * decode_scores(restored(self._signs(step) * words, self._classes(step)))
 
     def _signs(self, step: Step) -> Words:
         return self._order.signs(step, odd=self._numbers.activation.odd)
+
+    def _classes(self, step: Step) -> Signed:
+        return self._order.classes(step, self._numbers.outputs)
 
     def _block_mask(self, i: int, step: Step) -> Words:
         """This party's v_i, shaped like party i's block."""

@@ -336,7 +336,7 @@ class Book(Common):
 
     def even(self, step: Step) -> Words:
         """The sum of what the loss has of the scores alone."""
-        even: Words = encode(self.plan.activation.even(self.seen(step)), self.plan.loss_bits.total)
+        even: Words = encode(self.plan.activation.cumulant(self.seen(step)), self.plan.loss_bits.total)
         return np.asarray(even.sum(axis=0, keepdims=True))
 
     def loss_labels_row(self, step: Step, i: int, _: int) -> Row:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.activations import ACTIVATIONS, LabelProblem, centred_sigmoid, exp
+from mpc.activations import ACTIVATIONS, LabelProblem
+from mpc.elementary import centred_sigmoid, exp, log
 from mpc.fixed import RangeProblem, clip_rows, decode, encode, encode_number, features
 from mpc.ring import ShapeProblem, expect, from_signed, product, to_signed, total, transposed_product
 
@@ -100,21 +101,72 @@ def test_the_sigmoid_is_odd_to_the_last_bit_and_accurate():
     assert np.abs(centred_sigmoid(z)).max() == 0.5
 
 
+RAW = {  # labels as a label party holds them
+    "logistic": [0.0, 1.0],
+    "linear": [-16.0, 0.0, 3.5, 16.0],
+    "softmax": [0.0, 1.0, 2.0, 3.0],
+    "poisson": [0.0, 1.0, 2.0, 50.0],
+    "gamma": [0.001, 0.5, 1.0, 20.0],
+}
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_keeps_its_promises(name):
-    """Odd where it says so, within its error bound, and its loss's derivative is phi - y."""
+    """Odd where it says so, within its error bound, and its loss's derivative is phi - target."""
     link = ACTIVATIONS[name]
-    rng = np.random.default_rng(2)
-    z, raw = 3 * rng.standard_normal((500, 1)), rng.integers(0, 2, (500, 1)).astype(np.float64)
+    rng, outputs = np.random.default_rng(2), 4 if link.classes else 1
+    raw = rng.choice(RAW[name], 500)
     link.check_labels(raw)
-    y = link.centre(raw)
+    y, z = link.centre(raw, outputs), 1.5 * rng.standard_normal((500, outputs))
     assert link.name == name
+    assert y.shape == (500, outputs)
     if link.odd:
         assert np.array_equal(link.phi(-z), -link.phi(z))
-    if link.error_bound is not None:
-        assert np.abs(link.phi(z * 100) - y).max() <= link.error_bound
-    slope = (link.loss(z + 1e-4, y) - link.loss(z - 1e-4, y)) / 2e-4
-    assert slope == pytest.approx(float((link.phi(z) - y).sum()), abs=1e-4)
+    for k in range(outputs):
+        h = np.eye(outputs)[k] * 1e-5
+        slope = (link.loss(z + h, y) - link.loss(z - h, y)) / 2e-5
+        error = link.phi(link.shifted(z, y)) - link.target(y)
+        assert slope == pytest.approx(float(error[:, k].sum()), rel=1e-6, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("error", [1.5, 49.0, 1e3, 1e6])
+def test_no_error_is_larger_than_the_one_whose_reach_the_scores_keep(name, error):
+    """At any score within the reach and any label that fits it, on the side where errors do not grow at any at all."""
+    link = ACTIVATIONS[name]
+    limit, outputs = min(link.reach(error), 1e4), 3 if link.classes else 1
+    if limit < link.least_score:
+        return
+    low, high = link.bounds(limit, 1e4)
+    rng = np.random.default_rng(4)
+    z = np.concatenate(
+        [rng.uniform(low, high, (3000, outputs)), np.full((1, outputs), low), np.full((1, outputs), high)]
+    )
+    most = link.most_label(limit)
+    targets = [-most, most] if name in {"logistic", "linear"} else [0.0] if link.offset else [0.0, most]
+    assert (link.exposed(z) <= limit).all()
+    assert max(float(np.abs(link.phi(z) - t).max()) for t in targets) <= error
+    assert link.reach(link.least_error * 1.001) >= link.least_score
+    assert link.reach(0.5) == 0.0
+
+
+@pytest.mark.parametrize("error", [0.0, -5.0, 1.0])
+def test_a_job_that_allows_no_error_reaches_no_score(error):
+    """Such as one whose offsets alone fill the words."""
+    assert all(link.reach(error) == 0.0 for link in ACTIVATIONS.values())
+
+
+def test_log_is_within_one_unit_in_the_last_place():
+    """Against extended precision, from the smallest numbers to the largest and close to 1."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([10.0 ** rng.uniform(-300, 300, 200_000), 1 + rng.uniform(-1, 1, 200_000) * 0.5,
+                        1 + rng.choice([-1, 1], 100_000) * 10.0 ** rng.uniform(-16, -1, 100_000),
+                        rng.uniform(0, 1000, 100_000), [2.0**-1074, 2.0**-1022, 1.7e308]])  # fmt: skip
+    right = np.log(x.astype(np.longdouble))
+    units = np.abs(log(x).astype(np.longdouble) - right) / np.spacing(np.abs(right).astype(np.float64))
+    assert float(units.max()) <= 1.0
+    assert log(np.array([1.0])).tolist() == [0.0]
+    assert np.isnan(log(np.array([np.nan]))).all()
 
 
 @pytest.mark.parametrize("labels", [[0.0, 2.0], [0.0, np.nan], [-1.0, 1.0], [1.0, 1.0]])
@@ -130,3 +182,22 @@ def test_labels_of_a_linear_regression_are_finite_and_within_the_clip(bad):
     ACTIVATIONS["linear"].check_labels(np.array([[-16.0], [0.0], [16.0]]))
     with pytest.raises(LabelProblem):
         ACTIVATIONS["linear"].check_labels(np.array([[bad]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "what"),
+    [
+        ("softmax", [0.0, 1.0, 1.5], "1 of 3 labels are no number of a class"),
+        ("softmax", [-1.0, 1.0, np.nan], "2 of 3 labels are no number of a class"),
+        ("softmax", [2.0, 2.0], "all labels are the same"),
+        ("poisson", [0.0, 1.5, -1.0, np.inf], "3 of 4 labels are no whole numbers from 0 on; use counts"),
+        ("poisson", [0.0, 0.0], "all labels are 0"),
+        ("gamma", [0.0, 1.0, -2.0], "2 of 3 labels are not above 0; remove them, or use"),
+        ("gamma", [1.0, np.nan], "not finite"),
+        ("gamma", [1.0, 1e-8], "ten-millionth of the mean"),
+    ],
+)
+def test_labels_outside_a_links_range_are_refused_with_what_to_do(name, labels, what):
+    """How many, and never which."""
+    with pytest.raises(LabelProblem, match=what):
+        ACTIVATIONS[name].check_labels(np.array(labels))

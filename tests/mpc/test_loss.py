@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mpc.activations import ACTIVATIONS, log_two_cosh
+from mpc.activations import ACTIVATIONS
+from mpc.elementary import log_sum_exp, log_two_cosh, softmax
 from mpc.fixed import decode
 from mpc.helper import Diverged
 from mpc.loss import LossParty, opened_loss
@@ -179,24 +180,27 @@ def test_training_without_a_loss_does_nothing_for_it():
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["logistic", "linear"]), st.integers(1, 2**31), st.integers(2**10, 2**22), st.floats(1e-4, 0.2),
+    st.sampled_from(sorted(ACTIVATIONS)), st.integers(1, 2**31), st.integers(2**10, 2**22), st.floats(1e-4, 0.2),
     st.integers(1, 60), st.sampled_from([0.0, 0.01]),
 )  # fmt: skip
 def test_no_epochs_loss_can_wrap(model, rows, batch, rate, columns, l2):
     """All rows at the limit and on the wrong side, each rounded to the worst; in whole numbers, not in floats."""
     batch = max(batch, rows // 1000)
     try:
-        plan = make_plan(Request(model, rows, (columns, columns), batch, 1, rate, l2=l2, accept_narrow=True))
+        plan = make_plan(Request(model, rows, (columns, columns), batch, 1, rate, l2=l2, accept_narrow=True,
+                                 outputs=5 if model == "softmax" else 1))  # fmt: skip
     except PlanRefused:
         reject()
     link, (score, label) = plan.activation, plan.loss_bits
-    limit, most = Fraction(plan.score_limit), Fraction(link.most_label)
-    worst_score, worst_label = limit + Fraction(1, 2 ** (score + 1)), most + Fraction(1, 2 ** (label + 1))
-    even = Fraction(float(link.even(np.array([plan.score_limit]))[0])) + Fraction(1, 2**score)
-    part = Fraction(float(link.label_part(np.array([float(worst_label)]))[0])) + Fraction(1, 2**score)
-    assert rows * (even + part + worst_score * worst_label) * 2**plan.loss_bits.total < 2**63
+    low, high = link.bounds(plan.score_limit, 2.0 ** (62 - plan.fz))
+    worst_score, most = Fraction(max(-low, high)) + Fraction(1, 2 ** (score + 1)), Fraction(plan.most_label)
+    worst_label = Fraction(0) if link.offset else most + Fraction(1, 2 ** (label + 1))
+    cumulants = np.abs(link.cumulant(np.array([[low] * plan.outputs, [high] * plan.outputs])))
+    cumulant = Fraction(float(cumulants.max())) + Fraction(1, 2**score)
+    part = Fraction(float(link.label_part(np.array([[float(worst_label)]]))[0, 0])) + Fraction(1, 2**score)
+    assert rows * (cumulant + part + worst_score * worst_label) * 2**plan.loss_bits.total < 2**63
     assert score >= 1
-    assert label >= 1
+    assert label >= min(1, link.label_bits)
     assert score <= 20
     assert label <= link.label_bits
 
@@ -214,16 +218,32 @@ def test_losses_have_twenty_bits_of_the_score_unless_rows_are_many():
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_parts_of_a_loss_keep_their_promises(name):
-    """Even to the last bit, growing with the size of the score, its slope phi; and a whole loss is never below 0."""
+    """The cumulant is even where signs are secret, convex, and its slope is phi; a whole loss is never below 0."""
     link, rng = ACTIVATIONS[name], np.random.default_rng(5)
-    z = np.concatenate([rng.normal(size=20_000) * 10.0 ** rng.uniform(-6, 3, 20_000), [0.0, 700.0, 5000.0]])
-    assert np.array_equal(link.even(z), link.even(-z))
-    assert (np.diff(link.even(np.sort(np.abs(z)))) >= -3e-16).all()
-    near = z[np.abs(z) < 50]
-    slope = (link.even(near + 1e-5) - link.even(near - 1e-5)) / 2e-5
-    assert slope == pytest.approx(link.phi(near), abs=1e-5)
-    labels = np.array([-link.most_label, link.most_label])
-    assert all(link.loss(np.array([score]), np.array([y])) > -1e-9 for score in (-30.0, 0.0, 30.0) for y in labels)
+    outputs = 4 if link.classes else 1
+    z = rng.normal(size=(5000, outputs)) * 10.0 ** rng.uniform(-6, 0.5, (5000, 1))
+    if link.odd:
+        wide = np.concatenate([z * 300, [[0.0], [700.0], [5000.0]]])
+        assert np.array_equal(link.cumulant(wide), link.cumulant(-wide))
+    other = rng.normal(size=(5000, outputs)) * 3
+    assert (link.cumulant((z + other) / 2) <= (link.cumulant(z) + link.cumulant(other)) / 2 + 1e-9).all()
+    for k in range(outputs):
+        h = np.eye(outputs)[k] * 1e-5
+        slope = (link.cumulant(z + h) - link.cumulant(z - h))[:, 0] / 2e-5
+        assert slope == pytest.approx(link.phi(z)[:, k], abs=1e-5, rel=1e-5)
+    raw = {"logistic": [0, 1], "linear": [-16, 0, 16], "softmax": range(4), "poisson": [0, 1, 50], "gamma": [0.01, 9]}
+    y = link.centre(np.array(raw[name], np.float64), outputs)
+    assert all(link.loss(np.full_like(one, score), one) > -1e-9 for score in (-30.0, 0.0, 30.0) for one in y[:, None])
+
+
+@given(st.lists(st.floats(-700, 700), min_size=2, max_size=40), st.randoms(use_true_random=False))
+def test_the_order_of_the_classes_does_not_show_in_a_single_bit(scores, random):
+    """Neither in a softmax nor in its loss, whatever else is in the batch: the oracle knows no secret order."""
+    order = random.sample(range(len(scores)), len(scores))
+    z = np.array([scores, scores[::-1], [0.0] * len(scores)])
+    assert np.array_equal(softmax(z[:, order]).view(np.uint64), softmax(z)[:, order].view(np.uint64))
+    assert np.array_equal(log_sum_exp(np.asfortranarray(z)[:, order]), log_sum_exp(z))
+    assert np.array_equal(softmax(z[1:2]), softmax(z)[1:2])
 
 
 def test_log_two_cosh_is_accurate_everywhere():
