@@ -9,6 +9,8 @@ from mpc.plan import Plan
 from mpc.schedule import LEAST_ROWS
 from schemas.settings import Limits
 
+DEALT = 12  # words that are sent ahead for each element of a hidden layer, all parties together
+
 
 class Count:
     """A number that only grows."""
@@ -41,5 +43,6 @@ def largest_batch(plan: Plan) -> int:
 
 def look_ahead(plan: Plan, limits: Limits) -> int:
     """How many steps to send ahead, so that what is under way and in the inbox stays within the memory bound."""
-    step_bytes = 8 * largest_batch(plan) * (sum(plan.request.columns) + 3 * plan.outputs)
+    units = 0 if plan.network is None else sum(plan.network.hidden)
+    step_bytes = 8 * largest_batch(plan) * (sum(plan.request.columns) + 3 * plan.outputs + DEALT * units)
     return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // step_bytes))

@@ -13,7 +13,9 @@ PREFIX: Final = "tercet"
 ANNOUNCE: Final = "announce"  # the last but one word of a standing queue's routing keys
 
 # A party that fills a slow line with masked inputs must not hold up an activation, nor a heartbeat.
-_BULK_ROUNDS = frozenset({Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE})
+_BULK_ROUNDS = frozenset(
+    {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.DEALT, Round.RELEASE},
+)
 
 ROUNDS: Final = {  # the queues that a party of each role has for a job
     "data": tuple(round_ for round_ in Round if round_ != Round.PREACTIVATIONS),

@@ -228,6 +228,11 @@ class NetworkHelper(ForwardHelper):
         del self._deals[step.index]
         return answer
 
+    def dealing(self, step: Step) -> Script[None]:
+        """The same as a script."""
+        for i, words in self.deal(step).items():
+            yield Give("dealt", 0, (i,), words)
+
     def online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
         """The answers of a step, as a script."""
         everybody, label, rows = tuple(self.parties), self._label, step.rows

@@ -1,0 +1,68 @@
+"""Scores of rows by a network that stays shared: the forward pass of a step, batch after batch, with nothing learnt.
+
+Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from agents.context import JobContext
+from agents.problems import JobProblem
+from agents.scoring import note_scored
+from agents.scripts import SCORING, Scripts
+from mpc.fixed import Floats
+from mpc.helper import Diverged
+from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
+from mpc.order import Order
+from mpc.schedule import Step
+from mpc.script import HELPER, Take, taken
+
+
+async def score(context: JobContext, scorer: NetworkScorer, order: Order, steps: Sequence[Step]) -> Floats | None:
+    """One pass over some rows; at the label party the scores, (rows, outputs), in the order of the rows.
+
+    Raises:
+        JobProblem: a tensor of a wrong shape came.
+    """
+    scripts = Scripts(context, SCORING, scorer.layout)
+    await context.compute(order.permutation, steps[0].epoch)  # sorting many rows takes long
+    async with asyncio.TaskGroup() as loops:
+        loops.create_task(_share(context, scripts, scorer, steps))
+        collecting = loops.create_task(_collect(scripts, scorer, order, steps)) if context.leads else None
+    return None if collecting is None else collecting.result()
+
+
+async def _share(context: JobContext, scripts: Scripts, scorer: NetworkScorer, steps: Sequence[Step]) -> None:
+    for step in steps:
+        await scripts.run(scorer.script(step), step)
+        scripts.counts["shared"].rise()
+        note_scored(context, step)
+
+
+async def _collect(scripts: Scripts, scorer: NetworkScorer, order: Order, steps: Sequence[Step]) -> Floats:
+    shape = (steps[-1].stop, scorer.layout.outputs)
+    scores = np.empty(shape)
+    for step in steps:
+        await scripts.until("shared", step)
+        take = Take("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
+        words = taken(await scripts.take(take, step))[HELPER]
+        scores[order.rows(step)] = scorer.opened(step, words)
+    return scores
+
+
+async def answer(context: JobContext, helper: NetworkScoringHelper, steps: Iterable[Step], first: str = "step") -> None:
+    """The helper's part of one pass. `first` names the deadline of the first batch, before which rows are encoded.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    scripts = Scripts(context, SCORING, helper.layout)
+    for step in steps:
+        try:
+            await scripts.run(helper.script(step), step, context.deadline(first if step.index == 0 else "step"))
+        except Diverged as diverged:
+            reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
+            raise JobProblem("scoring.range", context.job.submitter, reason) from None
+        note_scored(context, step)

@@ -1,0 +1,98 @@
+"""The loops of a training of a network: what a data party does ahead and online, and what the helper deals and answers.
+
+What is between two epochs is `evaluation`'s; the equations are in mpc, as scripts that `scripts` drives.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from agents.context import JobContext
+from agents.evaluation import Evaluation
+from agents.pace import look_ahead
+from agents.scripts import TRAINING, Scripts
+from agents.trace import loop
+from mpc.loss import LossHelper
+from mpc.network_helper import NetworkHelper
+from mpc.network_party import NetworkParty
+from mpc.order import Order
+from mpc.schedule import Step
+from mpc.script import Script
+
+
+class NetworkSteps:
+    """A data party's."""
+
+    def __init__(self, context: JobContext, party: NetworkParty, order: Order, evaluation: Evaluation) -> None:
+        self._context, self._party, self._order, self._evaluation = context, party, order, evaluation
+        self._plan = context.ready_plan
+        self._scripts = Scripts(context, TRAINING, party.layout)
+        self._ahead = look_ahead(self._plan, context.settings.limits)
+        self._stopped = False
+        self._may_stop = context.training.early_stopping is not None
+        context.trace.steps_per_epoch = self._plan.steps_per_epoch
+
+    async def run(self) -> None:
+        """All steps, or as many as the job goes on for."""
+        self._scripts.counts["weights"].rise()  # those of the first step
+        async with asyncio.TaskGroup() as loops:
+            beside = [
+                loops.create_task(self._prepare()),
+                loops.create_task(self._each("dealt", self._party.receiving)),
+                loops.create_task(self._each("openings", self._party.openings)),
+            ]
+            await self._online()
+            for task in beside:  # they wait for an epoch that is not to be
+                task.cancel()
+
+    async def _prepare(self) -> None:
+        loop.set("ahead")
+        for step in self._plan.steps():
+            first = self._may_stop and step.position == 0  # nothing of an epoch is sent before it is certain
+            await self._scripts.until("done", step, ahead=0 if first else 1 - self._ahead)
+            if step.position == 0:
+                await self._scripts.until("epochs", step, ahead=step.epoch - step.index if first else -step.index)
+                await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
+            await self._scripts.run(self._party.preparing(step, self._evaluation.loss), step)
+
+    async def _each(self, name: str, script: Callable[[Step], Script[None]]) -> None:
+        loop.set(name)
+        for step in self._plan.steps():
+            await self._scripts.run(script(step), step)
+
+    async def _online(self) -> None:
+        loop.set("online")
+        for step in self._plan.steps():
+            await self._scripts.run(self._party.online(step, self._evaluation.loss), step)
+            self._context.finished(step)
+            if step.position + 1 == self._plan.steps_per_epoch:
+                if not await self._evaluation.epoch_over(step.epoch, self._party.shares):
+                    return
+                self._scripts.counts["epochs"].rise()
+
+
+class NetworkAnswers:
+    """The helper's. `loss` where the job wants that."""
+
+    def __init__(self, context: JobContext, helper: NetworkHelper, loss: LossHelper | None) -> None:
+        self._context, self._helper, self._loss = context, helper, loss
+        self._plan, self._scripts = context.ready_plan, Scripts(context, TRAINING, helper.layout)
+        self._ahead = look_ahead(self._plan, context.settings.limits)
+        context.trace.steps_per_epoch = self._plan.steps_per_epoch
+
+    async def deal(self) -> None:
+        """Products of masks of each step, as far ahead as the look-ahead allows."""
+        loop.set("ahead")
+        for step in self._plan.steps():
+            await self._scripts.until("done", step, ahead=1 - self._ahead)
+            await self._scripts.run(self._helper.dealing(step), step)
+
+    async def answer(self, step: Step) -> None:
+        """All answers of a step.
+
+        Raises:
+            Diverged: a value left the range that the plan allows.
+        """
+        deadline = self._context.deadline("fit") if step.index == 0 else None  # before the first the rows are encoded
+        await self._scripts.run(self._helper.online(step, self._loss), step, deadline)
+        self._scripts.counts["done"].rise()
+        self._context.finished(step)

@@ -1,0 +1,174 @@
+"""Drives the scripts of a role (`mpc.script`) over a party's mailbox: sends, waits and answers as they ask for it.
+
+It knows which message stands for which kind, and when something is to be said; not what it means.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from agents.context import JobContext
+from agents.inbox import Deadline
+from agents.pace import Count
+from mpc.network import Layout
+from mpc.schedule import Step
+from mpc.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
+from schemas.codec import Companion
+from schemas.messages import (
+    DealtShares,
+    ErrorOpening,
+    HiddenAnswer,
+    HiddenShare,
+    LossTerms,
+    MaskedActivation,
+    MaskedError,
+    MaskedInputs,
+    MaskedLabels,
+    MaskedLossLabels,
+    MaskedWeights,
+    MaskOpenings,
+    Message,
+    NarrowOpening,
+    PreactivationShare,
+    Scores,
+    ScoringDealtShares,
+    ScoringHiddenAnswer,
+    ScoringHiddenShare,
+    ScoringInputs,
+    ScoringMaskOpenings,
+    ScoringShare,
+    ScoringWeightOpening,
+    ScoringWeights,
+    SlopeOpening,
+    TruncationOpening,
+    WeightOpening,
+)
+from schemas.tensor import Words
+
+Kinds = Mapping[str, type[Message]]
+T = TypeVar("T")
+
+TRAINING: Kinds = {
+    "masked inputs": MaskedInputs,
+    "mask openings": MaskOpenings,
+    "masked labels": MaskedLabels,
+    "loss labels": MaskedLossLabels,
+    "masked weights": MaskedWeights,
+    "dealt": DealtShares,
+    "weight opening": WeightOpening,
+    "narrow opening": NarrowOpening,
+    "hidden share": HiddenShare,
+    "hidden answer": HiddenAnswer,
+    "output share": PreactivationShare,
+    "output answer": MaskedActivation,
+    "loss terms": LossTerms,
+    "truncation opening": TruncationOpening,
+    "slope opening": SlopeOpening,
+    "error opening": ErrorOpening,
+    "masked error": MaskedError,
+}
+SCORING: Kinds = {
+    "masked inputs": ScoringInputs,
+    "mask openings": ScoringMaskOpenings,
+    "masked weights": ScoringWeights,
+    "dealt": ScoringDealtShares,
+    "weight opening": ScoringWeightOpening,
+    "hidden share": ScoringHiddenShare,
+    "hidden answer": ScoringHiddenAnswer,
+    "output share": ScoringShare,
+    "scores": Scores,
+}
+
+
+ELEMENT = 8  # a hidden element takes about as long as this many words of features
+TURNS = frozenset(
+    {HiddenShare, HiddenAnswer, TruncationOpening, SlopeOpening, ErrorOpening, ScoringHiddenShare, ScoringHiddenAnswer}
+)
+
+
+class Scripts:
+    """The scripts of one role in one training, or in one pass over rows that are scored.
+
+    Args:
+        context: The job at this party.
+        kinds: The message for each kind of tensor.
+        layout: Of the network.
+    """
+
+    def __init__(self, context: JobContext, kinds: Kinds, layout: Layout) -> None:
+        self._context, self._kinds, self._layers = context, kinds, len(layout.hidden)
+        self._words = sum(layout.columns) + ELEMENT * sum(layout.widths)  # for each row
+        self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
+        self._numbers = {name: number for number, name in self._names.items()}
+        self.counts: dict[str, Count] = defaultdict(Count)
+
+    async def run(self, script: Script[T], step: Step, deadline: Deadline | None = None) -> T:
+        """Drive a script to its end; what it returns.
+
+        Raises:
+            Overdue, JobProblem: something did not come in time, or came in a wrong shape.
+        """
+        answer: Answer = None
+        while True:
+            heavy = step.rows * self._words
+            event, returned = await self._context.compute_if_heavy(heavy, _advanced, script, answer)
+            if event is None:
+                return returned  # type: ignore[no-any-return]
+            answer = await self._answered(event, step, deadline or self._context.deadline("step"))
+
+    async def _answered(self, event: Event, step: Step, deadline: Deadline) -> Answer:
+        match event:
+            case Give():
+                await self._give(event, step, deadline)
+            case Take():
+                return await self.take(event, step, deadline)
+            case Mark(name):
+                self.counts[name].rise()
+            case Need(name):
+                await self.until(name, step)
+        return None
+
+    async def until(self, name: str, step: Step, ahead: int = 1) -> None:
+        """Wait for another script of ours to have done something for this step (`ahead` 1), and note that."""
+        bound = step.index + ahead
+        if self.counts[name].value < bound:
+            since = time.perf_counter()
+            await self.counts[name].reaches(bound)
+            self._context.trace.note("wait", name, since, step=step.index)
+
+    def _place(self, model: type[Message], turn: int, step: Step) -> int:
+        """The step of an address: a message of which a step has several counts its turns in it."""
+        return step.position * self._layers + turn if model in TURNS else step.position
+
+    async def _give(self, event: Give, step: Step, deadline: Deadline) -> None:
+        model = self._kinds[event.kind]
+        receivers, place = [self._names[number] for number in event.to], self._place(model, event.turn, step)
+        along = [
+            Companion(_message(self._kinds[kind], words), step.epoch, step.position) for kind, words in event.along
+        ]
+        message = _message(model, event.words)
+        await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
+
+    async def take(self, event: Take, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
+        """Wait for what a script would wait for."""
+        deadline = deadline or self._context.deadline("step")
+        model, mail = self._kinds[event.kind], self._context.mailbox
+        senders = [self._names[number] for number in event.shapes]
+        place = self._place(model, event.turn, step)
+        letters = await mail.receive(model, senders, deadline, epoch=step.epoch, step=place)
+        words = mail.words(letters, lambda sender: event.shapes[self._numbers[sender]])
+        return {self._numbers[sender]: value for sender, value in words.items()}
+
+
+def _advanced(script: Script[T], answer: Answer) -> tuple[Event | None, Any]:
+    """What a script asks for next, or None and what it returns: no StopIteration may pass through a future."""
+    try:
+        return script.send(answer), None
+    except StopIteration as over:
+        return None, over.value
+
+
+def _message(model: type[Message], words: Words) -> Message:
+    make: Callable[..., Message] = model
+    return make(words=words)
