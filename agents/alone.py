@@ -22,14 +22,15 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     words = role.own.words
     if words.shape[0] * words.shape[1] > MOST_WORDS or role.labels is None or context.history.labels is None:
         return {}
+    if context.training.network is not None:  # another kind of model is no comparison
+        return {}
     x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
-    y, held_out, job = role.labels[:, 0], role.held_out, context.training
-    y = y + 0.5 if job.model == "logistic" else y
+    held_out, job = role.held_out, context.training
+    y = role.labels if job.link == "softmax" else role.labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
     training = job.training
     if context.history.best_epoch is not None:  # as many epochs as the joint model has seen
         training = training.model_copy(update={"epochs": context.history.best_epoch + 1})
-    scores = baselines.sgd(x[~held_out], y[~held_out], training, model=job.model).scores(x[held_out])
+    scores = baselines.sgd(x[~held_out], y[~held_out], training, link=job.link).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
         return {}
-    to_label = (lambda z: z) if role.scaling is None else role.scaling.restore
-    return metrics(job.model, context.history.labels, to_label(scores))
+    return metrics(job.link, context.history.labels, role.in_labels_terms(scores))

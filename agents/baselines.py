@@ -4,7 +4,7 @@ For comparison only: it needs in one place what the parties never show one anoth
 protocol or its oracle, so that agreement means something.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,39 +21,41 @@ POOLED = "pooled"
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A logistic regression: weights (d,) and intercept."""
+    """A generalised linear model: weights (d,) and intercept, or of softmax (d, classes) and (classes,)."""
 
     weights: Numbers
-    intercept: float
+    intercept: Numbers | float
 
     def scores(self, x: Numbers) -> Numbers:
-        """The pre-activations of rows: (rows,)."""
+        """The pre-activations of rows: (rows,), or (rows, classes)."""
         return np.asarray(x @ self.weights + self.intercept)
 
 
-def sgd(x: Numbers, y: Numbers, training: Training, *, model: str = "logistic", seed: int = 0) -> Fitted:
-    """Logistic or linear regression by float64 SGD from zero, the L2 penalty on the weights but not on the intercept.
+def sgd(x: Numbers, y: Numbers, training: Training, *, link: str = "logistic", seed: int = 0) -> Fitted:
+    """A generalised linear model by float64 SGD from zero, the L2 penalty on the weights but not on the intercept.
+
+    A rate that is too large gives weights that are not finite, without a warning.
 
     Args:
         x: encoded columns (rows, d).
-        y: labels (rows,), of logistic regression 0 or 1.
+        y: labels (rows,), of logistic regression 0 or 1; of softmax (rows, classes), 1 in the column of each row's
+            class.
         training: batch, epochs and the schedule, as a job has them.
-        model: "logistic" or "linear".
+        link: between score and label, one of `LINKS`.
         seed: of the order of the rows, a new one in each epoch.
     """
-    weights, intercept = np.zeros(x.shape[1]), 0.0
+    weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), LINKS[link]
     generator = np.random.default_rng(seed)
     rates = _rates(training)
     for _ in range(training.epochs):
         order = generator.permutation(len(y))
         for batch in _batches(order, training.batch):
             rate = next(rates)
-            # the gradient of the mean log-loss, or half squared error, with respect to each score
-            scores = x[batch] @ weights + intercept
-            slope = ((_sigmoid(scores) if model == "logistic" else scores) - y[batch]) / len(batch)
-            weights = (1 - rate * training.l2) * weights - rate * (x[batch].T @ slope)
-            intercept -= rate * slope.sum()
-    return Fitted(weights, float(intercept))
+            with np.errstate(over="ignore", invalid="ignore"):
+                slope = error(x[batch] @ weights + intercept, y[batch]) / len(batch)
+                weights = (1 - rate * training.l2) * weights - rate * (x[batch].T @ slope)
+                intercept = intercept - rate * slope.sum(axis=0)
+    return Fitted(weights, intercept)
 
 
 def auc(y: Numbers, scores: Numbers) -> float:
@@ -114,3 +116,18 @@ def _rates(training: Training) -> Iterator[float]:
 
 def _sigmoid(z: Numbers) -> Numbers:
     return np.asarray((1 + np.tanh(z / 2)) / 2)
+
+
+def _softmax(z: Numbers) -> Numbers:
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+# By link, the gradient of the loss (log-loss, half squared error, half deviance) with respect to score z, label y.
+LINKS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
+    "logistic": lambda z, y: _sigmoid(z) - y,
+    "linear": lambda z, y: z - y,
+    "softmax": lambda z, y: _softmax(z) - y,
+    "poisson": lambda z, y: np.exp(z) - y,
+    "gamma": lambda z, y: 1 - y * np.exp(-z),
+}

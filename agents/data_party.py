@@ -24,9 +24,12 @@ from mpc.loss import LossParty
 from mpc.order import Order
 from schemas.messages import ScoringTerms, Sizes
 from tables.encoding import Encoding
-from tables.label import LabelScaling
+from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
+from tables.table import Kind
+
+SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
 class DataPartyRole:
@@ -43,7 +46,9 @@ class DataPartyRole:
         self.held_out: NDArray[np.bool_] = np.empty(0, np.bool_)  # of the common rows
         self.encoding: Encoding | None = None
         self.scaling: LabelScaling | None = None
-        self.labels: Floats | None = None  # of the common rows, centred; at the label party
+        self.classes: Classes | None = None
+        self.labels: Floats | None = None  # of the common rows, centred, (rows, outputs); at the label party
+        self._plain_labels: Floats = np.empty(0)  # (rows,), what they were made from: numbers of classes, or scaled
         self.order: Order | None = None
         self.words: FeatureView | None = None  # of the rows that are trained on
         self.party: DataParty | None = None
@@ -56,7 +61,8 @@ class DataPartyRole:
         Raises:
             JobProblem: the table, its columns or its labels cannot be used; this party is named.
         """
-        await self.own.read(with_label=self.context.leads)
+        kind: Kind = "categorical" if ACTIVATIONS[self.context.training.link].classes else "numeric"
+        await self.own.read(with_label=self.context.leads, label_kind=kind)
 
     async def align(self) -> None:
         """Find the rows that all data parties have."""
@@ -81,16 +87,30 @@ class DataPartyRole:
         await check_enough(context, self.own.table.ids, rows)
         try:
             await context.compute(self._fit)
+        except (UnfitLabel, LabelProblem) as problem:
+            raise self._unfit(problem) from None
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
-        except LabelProblem as problem:
-            table = context.description.table_of(context.me)
-            public = f"at {context.me} the label of table {table!r} does not fit a {context.training.model} model"
-            raise JobProblem("table.label", context.me, public, str(problem)) from None
         assert self.encoding is not None
-        for warning in self.encoding.warnings:
+        for warning in self.warnings:
             context.log.warning("table", note=warning)
-        return Sizes(rows=rows, held_out=held_out, columns=len(self.encoding.names))
+        outputs = 1 if self.labels is None else self.labels.shape[1]
+        return Sizes(rows=rows, held_out=held_out, columns=len(self.encoding.names), outputs=outputs)
+
+    def _unfit(self, problem: UnfitLabel | LabelProblem) -> JobProblem:
+        context = self.context
+        table, link = context.description.table_of(context.me), context.training.link
+        detail = str(problem) if isinstance(problem, UnfitLabel) else f"the label of table {table!r}: {problem}"
+        public = f"at {context.me} the label of table {table!r} does not fit a {link} model"
+        return JobProblem("table.label", context.me, public, detail)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What this party should know of its own table, once encodings are fitted."""
+        found = [] if self.encoding is None else self.encoding.warnings
+        if self.classes is not None:
+            found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
+        return tuple(found)
 
     def _fit(self) -> None:
         context, table = self.context, self.own.table
@@ -103,20 +123,32 @@ class DataPartyRole:
             self._fit_label(table.label[self.own.rows])
 
     def _fit_label(self, label: Floats) -> None:
-        context, trained_on = self.context, ~self.held_out
-        activation = ACTIVATIONS[context.training.model]
-        if activation.error_bound is None:
-            self.scaling = LabelScaling.fit(label[trained_on], self.own.table.name)
+        trained_on, link, table = ~self.held_out, self.context.training.link, self.own.table
+        activation = ACTIVATIONS[link]
+        if activation.classes:
+            self.classes, label = Classes.fit(label, table.classes, table.name)
+        elif link in SCALINGS:
+            self.scaling = SCALINGS[link](label[trained_on], table.name)
             label = self.scaling.apply(label)
         activation.check_labels(label)
         activation.check_labels(label[trained_on])
-        self.labels = activation.centre(label)[:, np.newaxis]
+        self._plain_labels = label
+        self.labels = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
 
     async def begin(self) -> None:
-        """Agree on the secret order, and encode the rows."""
+        """Agree on the secret order, and encode the rows.
+
+        Raises:
+            JobProblem: the plan leaves no room for such labels; this party is named.
+        """
         context = self.context
         assert self.encoding is not None
         plan = context.ready_plan
+        if self.labels is not None:
+            try:
+                plan.check_labels(self._plain_labels)
+            except LabelProblem as problem:
+                raise self._unfit(problem) from None
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view(~self.held_out)
         key = await self.own.confirm_order()
@@ -158,10 +190,18 @@ class DataPartyRole:
     def _rows_held_out(self) -> HeldOut:
         words, raw = self.own.view(self.held_out), self.own.table.label
         if raw is None or self.labels is None:
-            return HeldOut(words, None, _unchanged)
-        if self.scaling is None:
-            return HeldOut(words, self.labels[self.held_out, 0], _unchanged)
-        return HeldOut(words, raw[self.own.rows[self.held_out]], self.scaling.restore)
+            return HeldOut(words, None, self.in_labels_terms)
+        labels = self._plain_labels if self.classes is not None else self.labels[:, 0]
+        if self.scaling is not None:
+            labels = raw[self.own.rows]
+        return HeldOut(words, labels[self.held_out], self.in_labels_terms)
+
+    def in_labels_terms(self, scores: Floats) -> Floats:
+        """Scores, (rows, outputs), as `evaluate.metrics` compares them with labels: (rows,), or one for each class."""
+        if self.classes is not None:
+            return scores
+        scores = scores.reshape(len(scores))
+        return scores if self.scaling is None else self.scaling.restore(scores)
 
     async def work(self) -> None:
         """All steps, and what the job asks for between two epochs."""
@@ -180,12 +220,9 @@ class DataPartyRole:
         assert self.shares is not None
         assert self.encoding is not None
         arrays = await open_blocks(self.context, self.shares, self._me)
-        return await save_part(self.context, self.encoding, self.scaling, arrays, self.shares.step)
+        label = (self.scaling, self.classes)
+        return await save_part(self.context, self.encoding, label, arrays, self.shares.step)
 
     def close(self) -> None:
         """Remove the working copies."""
         self.own.close()
-
-
-def _unchanged(scores: Floats) -> Floats:
-    return scores

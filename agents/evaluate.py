@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 BINS = 10  # of equally many rows, for calibration, gain and predicted against actual
 RESIDUAL_BINS = 30
 MOST_POINTS = 200  # of a curve: more cannot be seen
+MOST_LOG = 300.0  # scores that are logarithms end here, so that squares of what they stand for are still numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +51,9 @@ class Curves:
         lift: (deciles,): the observed share of each decile over the prevalence, by falling score.
         actual: (deciles, 3): mean predicted, mean actual, rows; by rising prediction, of a regression.
         residuals: actual minus predicted, of a regression.
+        confusion: (classes, classes): rows by actual and by predicted class, where there are more than two.
+
+    Of more than two classes `calibration` is of the predicted class: its mean probability, and how often it is right.
     """
 
     prevalence: float | None = None
@@ -60,31 +64,48 @@ class Curves:
     lift: Floats | None = None
     actual: Floats | None = None
     residuals: Histogram | None = None
+    confusion: Floats | None = None
 
 
-def metrics(model: str, labels: Floats, scores: Floats) -> dict[str, float]:
-    """The metrics that `schemas.job.METRICS` names for the model, without those that the rows do not define.
+def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
+    """The metrics that `schemas.job.METRICS` names for the link, without those that the rows do not define.
 
-    auc, ks and average_precision need rows of both classes, r2 rows that differ, and all of them a row. A score above 0
-    predicts the positive class. calibration_error is the expected calibration error over `BINS` deciles: the mean
-    distance, weighted by rows, of predicted from observed share.
+    auc, ks and average_precision need rows of both classes, r2 and d2 rows that differ, and all of them a row. A score
+    above 0 predicts the positive class, of several classes that with the highest score is predicted.
+    calibration_error is the expected calibration error over `BINS` deciles: the mean distance, weighted by rows, of
+    predicted from observed share. Of several classes auc is the mean over classes of one against the rest, and
+    balanced_accuracy the mean share of a class's rows that are found; both of classes that have rows (for auc and
+    rows that are of others). deviance is the mean unit deviance, and d2 what it lacks to that of the mean label.
 
     Args:
-        model: "logistic" or "linear".
-        labels: (rows,), finite; centred (-1/2, 1/2) for logistic, in the units of `scores` for linear.
-        scores: (rows,), finite; log-odds for logistic. Neither is beyond 1e100.
+        link: between score and label, one of `METRICS`.
+        labels: (rows,), finite; centred (-1/2, 1/2) for logistic, numbers of classes from 0 for softmax, else the
+            label's own unit.
+        scores: finite, (rows,): log-odds for logistic, in the label's unit for linear, the logarithm of that for
+            poisson and gamma; for softmax (rows, classes), one more than the logarithms of probabilities by the same
+            for all classes of a row. Neither is beyond 1e100.
     """
     if not len(labels):
         return {}
-    return _regression(labels, scores) if model == "linear" else _classification(labels, scores)
+    match link:
+        case "logistic":
+            return _classification(labels, scores)
+        case "softmax":
+            return _choice(labels.astype(np.int64), scores)
+        case "poisson" | "gamma":
+            return _counted(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
+    return _regression(labels, scores)
 
 
-def curves(model: str, labels: Floats, scores: Floats) -> Curves:
-    """The curves of a model; arguments as of `metrics`."""
+def curves(link: str, labels: Floats, scores: Floats) -> Curves:
+    """The curves of a model with this link; arguments as of `metrics`."""
     if not len(labels):
         return Curves()
-    if model == "linear":
-        return Curves(actual=_deciles(scores, scores, labels), residuals=histogram(labels - scores))
+    if link == "softmax":
+        return _choice_curves(labels.astype(np.int64), scores)
+    if link != "logistic":
+        predicted = scores if link == "linear" else expected(scores)
+        return Curves(actual=_deciles(scores, predicted, labels), residuals=histogram(labels - predicted))
     positive = labels > 0
     calibration = _deciles(scores, probabilities(scores), positive)
     if positive.all() or not positive.any():
@@ -107,6 +128,16 @@ def probabilities(scores: Floats) -> Floats:
     """Of log-odds."""
     odds = np.exp(-np.abs(scores))  # never overflows
     return np.asarray(np.where(scores >= 0, 1, odds) / (1 + odds))
+
+
+def expected(logs: Floats) -> Floats:
+    """Labels of these logarithms; of what is beyond `MOST_LOG`, as of that."""
+    return np.asarray(np.exp(np.clip(logs, -MOST_LOG, MOST_LOG)))
+
+
+def class_probabilities(scores: Floats) -> Floats:
+    """Of scores (rows, classes); each row adds up to 1."""
+    return np.exp(_log_probabilities(scores))
 
 
 def histogram(values: Floats, bins: int = RESIDUAL_BINS) -> Histogram:
@@ -142,6 +173,56 @@ def _regression(labels: Floats, scores: Floats) -> dict[str, float]:
         "rmse": float(root_mean_squared_error(labels, scores)),
         "mae": float(mean_absolute_error(labels, scores)),
     }
+
+
+def _log_probabilities(scores: Floats) -> Floats:
+    below = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(below - np.log(np.exp(below).sum(axis=1, keepdims=True)))
+
+
+def _choice(labels: NDArray[np.int64], scores: Floats) -> dict[str, float]:
+    logs, right = _log_probabilities(scores), scores.argmax(axis=1) == labels
+    classes, place, rows = np.unique(labels, return_inverse=True, return_counts=True)
+    found: dict[str, float] = {}
+    if len(classes) > 1:
+        found["auc"] = float(np.mean([roc_auc_score(labels == one, logs[:, one]) for one in classes]))
+    return found | {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean(np.bincount(place, weights=right) / rows)),
+        "log_loss": float(-np.mean(logs[np.arange(len(labels)), labels])),
+    }
+
+
+def _choice_curves(labels: NDArray[np.int64], scores: Floats) -> Curves:
+    best, predicted, classes = _log_probabilities(scores).max(axis=1), scores.argmax(axis=1), scores.shape[1]
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes).astype(np.float64)
+    return Curves(
+        calibration=_deciles(best, np.exp(best), predicted == labels),
+        confusion=counts.reshape(classes, classes),
+    )
+
+
+def _counted(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
+    found, deviance = {}, _deviance(link, labels, logs)
+    if np.ptp(labels) > 0:
+        of_mean = _deviance(link, labels, np.full_like(labels, np.log(labels.mean())))
+        d2 = 1 - deviance / of_mean if of_mean > 0 else -math.inf  # labels may hardly differ
+        found = {"d2": d2} if math.isfinite(d2) else {}
+    return found | {
+        "deviance": deviance,
+        "rmse": float(root_mean_squared_error(labels, np.exp(logs))),
+        "mae": float(mean_absolute_error(labels, np.exp(logs))),
+    }
+
+
+def _deviance(link: str, labels: Floats, logs: Floats) -> float:
+    """The mean unit deviance from expected labels of these logarithms."""
+    if link == "poisson":
+        parts = labels * (np.log(np.where(labels > 0, labels, 1)) - logs) - labels + np.exp(logs)
+    else:
+        rest = np.log(labels) - logs
+        parts = np.exp(rest) - 1 - rest
+    return float(2 * np.maximum(parts, 0).mean())
 
 
 def _deciles(scores: Floats, predicted: Floats, actual: NDArray[np.generic]) -> Floats:

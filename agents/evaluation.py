@@ -25,7 +25,7 @@ class HeldOut(NamedTuple):
 
     words: FeatureView
     labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
-    to_label: Callable[[Floats], Floats]  # from scores to what the labels are compared with
+    to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
 
 
 class Evaluation:
@@ -95,11 +95,11 @@ class Evaluation:
         steps = scoring_steps(rows, scoring_batch(plan.columns), epoch, alpha)
         scores = await Scoring(context, scorer, order, steps, plan.outputs).run()
         if scores is not None and held_out.labels is not None:
-            await context.compute(self._measure, epoch, held_out.to_label(scores[:, 0]), held_out.labels)
+            await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
 
     def _measure(self, epoch: int, scores: Floats, labels: Floats) -> None:
         history = self._context.history
-        history.metrics[epoch] = metrics(self._context.training.model, labels, scores)
+        history.metrics[epoch] = metrics(self._context.training.link, labels, scores)
         history.latest, history.labels = scores, labels
 
     # --- early stopping

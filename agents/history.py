@@ -21,7 +21,7 @@ class History:
         losses: the mean training loss of each epoch.
         metrics: of the held-out rows after an epoch.
         best_epoch: whose model was kept, where the job stops early; else None.
-        latest: the last scores of the held-out rows, (rows,).
+        latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
         scores: those of the model that is kept, and `labels` what they are compared with.
     """
 
@@ -55,7 +55,7 @@ class Stopping:
     def __init__(self, job: TrainingJob) -> None:
         assert job.early_stopping is not None
         self._rule: EarlyStopping = job.early_stopping
-        self._more_is_better = METRICS[job.model].get(self._rule.on, False)
+        self._more_is_better = METRICS[job.link].get(self._rule.on, False)
         self._best: float | None = None
         self._without_gain = 0
 

@@ -19,13 +19,14 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from mpc.fixed import CLIP, clip_rows
-from schemas.job import canonical_digest
+from schemas.job import ModelKind, Network, canonical_digest
+from schemas.messages import MOST_OUTPUTS
 from schemas.strict import Name, Strict
 from tables.encoding import Encoding
-from tables.label import LabelScaling
+from tables.label import Classes, LabelScaling
 from tables.table import Table
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 MANIFEST = "manifest.json"
 SHARE = "shares/"
 WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
@@ -43,8 +44,8 @@ class ModelPart(Strict):
 
     The arrays that belong to it, by release:
 
-    - `owners`: "weights" float64 (d, 1) and "weight_words" uint64 (d, 1), the same weights as the ring's words;
-      where this party holds the intercept also "intercept" float64 (1, 1) and "intercept_words" uint64 (1, 1).
+    - `owners`: "weights" float64 (d, outputs) and "weight_words" uint64 (d, outputs), the same weights as the ring's
+      words; where this party holds the intercept also "intercept" float64 (1, outputs) and "intercept_words" uint64.
     - `shared`: "shares/<block>" uint64 (rows, outputs), this party's share of each data party's block, and
       "shares/intercept"; worthless without all other data parties' shares.
 
@@ -54,14 +55,17 @@ class ModelPart(Strict):
         steps: how many the model has seen; fewer than the plan's where it was stopped early.
         alpha: what the words of weights are multiplied by.
         intercept_holder: the party whose part adds the intercept to its scores.
-        label_scaling: only in the label party's part, and only where the label was standardised.
+        model: as the job has it; `network`: the layers of a multilayer perceptron.
+        label_scaling: only in the label party's part, and only where the label was scaled.
+        classes: only in the label party's part: what its outputs stand for, where they are more than one.
         weights_sha256: of the weights file; `save` fills it in.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     job: str
     run: str
-    model: str
+    model: ModelKind
+    network: Network | None = None
     party: Name
     role: Literal["data"] = "data"
     label_party: Name
@@ -74,6 +78,7 @@ class ModelPart(Strict):
     alpha: float = Field(gt=0, le=1)
     intercept_holder: Name
     label_scaling: LabelScaling | None = None
+    classes: Classes | None = None
     created: AwareDatetime
     tercet: str
     weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
@@ -86,6 +91,20 @@ class ModelPart(Strict):
         if not isinstance(norm, float):
             raise ModelPartProblem("the manifest's plan has no norms; restore it from a copy")
         return norm
+
+    @property
+    def link(self) -> str:
+        """What lies between score and label."""
+        return self.model if self.network is None else self.network.output
+
+    @property
+    def outputs(self) -> int:
+        """Scores of a row."""
+        request = self.plan.get("request")
+        outputs = request.get("outputs") if isinstance(request, dict) else None
+        if not isinstance(outputs, int) or not 1 <= outputs <= MOST_OUTPUTS:
+            raise ModelPartProblem("the manifest's plan has no outputs; restore it from a copy")
+        return outputs
 
     @property
     def digest(self) -> bytes:
@@ -144,7 +163,9 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
 
 
 def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:
-    """What this party's columns add to the score of each row: float64 (rows,), the intercept included by its holder.
+    """What this party's columns add to the scores of each row: float64 (rows, outputs).
+
+    The intercept is included by its holder.
 
     Raises:
         ModelPartProblem: the weights stayed shared, so that no party can score by itself.
@@ -155,16 +176,17 @@ def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.
             f"the weights of {part.job} stayed shared; predict with all its parties, or train with release = owners"
         )
     encoded = clip_rows(np.clip(part.encoding.apply(table), -CLIP, CLIP), part.norm)  # as in training
-    scores = np.einsum("bd,d->b", encoded, arrays["weights"][:, 0])  # the same for a row whatever the batch
-    if part.party == part.intercept_holder:
-        scores = scores + arrays["intercept"][0, 0]
-    return np.asarray(scores, dtype=np.float64)
+    # Output by output: the same for a row whatever the batch.
+    scores = np.column_stack([np.einsum("bd,d->b", encoded, column) for column in arrays["weights"].T])
+    return scores + arrays["intercept"] if part.party == part.intercept_holder else scores
 
 
 def _check(part: ModelPart, arrays: Arrays) -> None:
     """The arrays are those that the manifest promises."""
     if part.columns != tuple(part.encoding.names):
         raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
+    if part.classes is not None and len(part.classes.names) != part.outputs:
+        raise ModelPartProblem("the manifest's classes are not as many as the model's outputs; restore it from a copy")
     if part.release == "owners":
         _check_owned(part, arrays)
         return
@@ -175,9 +197,9 @@ def _check(part: ModelPart, arrays: Arrays) -> None:
 
 
 def _check_owned(part: ModelPart, arrays: Arrays) -> None:
-    shapes = {"weights": (len(part.columns), 1)}
+    shapes = {"weights": (len(part.columns), part.outputs)}
     if part.party == part.intercept_holder:
-        shapes["intercept"] = (1, 1)
+        shapes["intercept"] = (1, part.outputs)
     words = {WORDS[name]: shape for name, shape in shapes.items()}
     _check_names(arrays, shapes.keys() | words.keys())
     for expected, dtype in ((shapes, np.float64), (words, np.uint64)):

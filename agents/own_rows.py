@@ -55,7 +55,9 @@ class OwnRows:
         assert self.snapshot is not None
         return self.snapshot
 
-    async def read(self, *, with_label: bool, expected: Mapping[str, Kind] | None = None) -> None:
+    async def read(
+        self, *, with_label: bool, label_kind: Kind = "numeric", expected: Mapping[str, Kind] | None = None
+    ) -> None:
         """Take the snapshot; nothing has been sent yet.
 
         Raises:
@@ -63,7 +65,7 @@ class OwnRows:
         """
         context = self._context
         try:
-            await context.compute(self._take, with_label, expected)
+            await context.compute(self._take, with_label, label_kind, expected)
         except (TableProblem, Invalid, KeyProblem) as problem:
             public = problem.public if isinstance(problem, TableProblem) else "the login to a database cannot be read"
             raise JobProblem("table.unusable", context.me, f"at {context.me} {public}", str(problem)) from None
@@ -71,12 +73,14 @@ class OwnRows:
             raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
 
-    def _take(self, with_label: bool, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
+    def _take(self, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
         context = self._context
         name = context.description.table_of(context.me)
         settings = context.settings.tables[name]
         # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
-        self.snapshot = snapshot_of(name, settings, context.work_folder, with_label=with_label, expected=expected)
+        self.snapshot = snapshot_of(
+            name, settings, context.work_folder, with_label=with_label, label_kind=label_kind, expected=expected
+        )
 
     async def align(self) -> None:
         """Contribute to the keys, and find the rows that all data parties have.

@@ -16,7 +16,7 @@ from agents.model_part import ModelPart, ModelPartProblem
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import unreleased, written
-from agents.scores_file import write_scores
+from agents.scores_file import scored_columns, write_scores
 from agents.scoring import Scoring, scoring_batch
 from agents.states import State
 from mpc.data_party import Shares
@@ -43,7 +43,7 @@ class PredictionRole:
         self._arrays: dict[str, NDArray[Any]] = {}
         self._key = b""
         self.scoring: ScoringTerms | None = None
-        self.scores: Floats | None = None  # of the common rows, at the label party
+        self.scores: Floats | None = None  # of the common rows at the label party, in the label's terms if it has such
 
     @property
     def part(self) -> ModelPart:
@@ -88,7 +88,8 @@ class PredictionRole:
     async def fit(self) -> Sizes:
         """Nothing is fitted: the encoding is the training's."""
         part = self.part
-        return Sizes(rows=len(self._own.rows), held_out=0, columns=len(part.columns), model=part.digest)
+        sizes = {"rows": len(self._own.rows), "held_out": 0, "columns": len(part.columns), "outputs": part.outputs}
+        return Sizes(**sizes, model=part.digest)
 
     async def begin(self) -> None:
         """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
@@ -100,7 +101,8 @@ class PredictionRole:
 
     def _steps(self) -> list[Step]:
         assert self._context.terms is not None
-        batch = scoring_batch(self._context.terms.columns) if self.part.release == "shared" else PART
+        terms = self._context.terms
+        batch = scoring_batch(terms.columns) if self.part.release == "shared" else PART // terms.outputs
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
     async def work(self) -> None:
@@ -118,8 +120,9 @@ class PredictionRole:
         folder = unreleased(context)
         order = np.argsort(self._own.rows)
         ids = self._own.table.ids.take(pa.array(self._own.rows[order]))
-        save = lambda: write_scores(folder, context.prediction.format, self.part.model, ids, scores[order])  # noqa: E731
-        await written(context, folder, save)
+        names = () if self.part.classes is None else self.part.classes.names
+        columns = scored_columns(self.part.link, scores[order], names)
+        await written(context, folder, lambda: write_scores(folder, context.prediction.format, ids, columns))
         return folder
 
     def close(self) -> None:
@@ -133,7 +136,7 @@ class PredictionRole:
         own = encode_scores(await context.compute(self._partial))
         zero_masks = context.zero_masks("prediction")
         for step in self._steps():
-            me, shape = context.number(context.me), (step.rows, 1)
+            me, shape = context.number(context.me), (step.rows, self.part.outputs)
             deadline = context.deadline("fit" if step.index == 0 else "step")  # before the first all rows are scored
             share = own[step.start : step.stop] + await context.compute(zero_share, me, zero_masks, step, shape)
             if context.leads:
@@ -143,18 +146,18 @@ class PredictionRole:
             else:
                 await context.mailbox.send(PartialScores(words=share), [context.label], deadline, step=step.position)
             context.statistics.finished(0, step.index)
-        return decode_scores(own)[:, 0] if context.leads else None
+        return decode_scores(own) if context.leads else None
 
     def _partial(self) -> Floats:
-        """What this party's columns add to the score of each common row, (rows, 1), in the common order."""
+        """What this party's columns add to the scores of each common row, (rows, outputs), in the common order."""
         own, every = self._own, np.ones(len(self._own.rows), np.bool_)
-        scores = np.empty(own.table.rows)
+        scores = np.empty((own.table.rows, self.part.outputs))
         marks, start = own.marked(every), 0
         places = np.flatnonzero(marks)
         for batch in own.table.batches(marks):
             scores[places[start : start + batch.rows]] = model_part.partial_scores(self.part, self._arrays, batch)
             start += batch.rows
-        return scores[own.rows][:, np.newaxis]
+        return scores[own.rows]
 
     # --- release = "shared": the forward pass with the helper
 
@@ -178,8 +181,7 @@ class PredictionRole:
             helper_masks=context.masks(context.description.helper, "prediction"),
             zero_masks=context.zero_masks("prediction"),
         )
-        scores = await Scoring(context, scorer, order, self._steps(), numbers.outputs).run()
-        return None if scores is None else scores[:, 0]
+        return await Scoring(context, scorer, order, self._steps(), numbers.outputs).run()
 
     def _shares(self) -> Shares:
         context, arrays = self._context, self._arrays
@@ -191,4 +193,5 @@ def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Number
     """The fixed point that a prediction's terms speak of."""
     assert scoring is not None
     assert context.terms is not None
-    return Numbers(model=scoring.model, fx=scoring.fx, f=scoring.f, columns=context.terms.columns)
+    terms = context.terms
+    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs)

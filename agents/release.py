@@ -22,7 +22,7 @@ from mpc.ring import total
 from schemas.messages import InterceptShare, WeightShare
 from schemas.tensor import Words
 from tables.encoding import Encoding
-from tables.label import LabelScaling
+from tables.label import Classes, LabelScaling
 
 
 async def open_blocks(context: JobContext, shares: Shares, me: int) -> Arrays:
@@ -58,11 +58,15 @@ async def _opened(context: JobContext, model: type[WeightShare | InterceptShare]
 
 
 async def save_part(
-    context: JobContext, encoding: Encoding, scaling: LabelScaling | None, arrays: Arrays, steps: int
+    context: JobContext,
+    encoding: Encoding,
+    label: tuple[LabelScaling | None, Classes | None],
+    arrays: Arrays,
+    steps: int,
 ) -> Path:
     """Write the part, as it is after so many steps, to its hidden folder and return that.
 
-    A save that fails or is cancelled leaves nothing there.
+    `label` is what the label party keeps of its own. A save that fails or is cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.
@@ -72,6 +76,7 @@ async def save_part(
         job=context.job.id,
         run=context.job.run.hex(),
         model=job.model,
+        network=job.network,
         party=context.me,
         label_party=job.label,
         parties=job.data_parties,
@@ -82,7 +87,8 @@ async def save_part(
         steps=steps,
         alpha=plan.alpha_after(steps),
         intercept_holder=job.label,
-        label_scaling=scaling,
+        label_scaling=label[0],
+        classes=label[1],
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )

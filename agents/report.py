@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from agents import charts
 from agents.charts import Chart
 from agents.evaluate import Curves, Histogram
-from schemas.job import METRICS
+from schemas.job import METRICS, Network
 
 TOP_WEIGHTS = 20  # drawn as bars; the others are in the table
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
@@ -27,15 +27,35 @@ NAMES = {
     "ks": "KS",
     "average_precision": "Average precision",
     "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
     "log_loss": "Log-loss",
     "calibration_error": "Calibration error",
     "r2": f"R{chr(0xB2)}",
+    "d2": f"D{chr(0xB2)}",
+    "deviance": "Mean deviance",
     "rmse": "RMSE",
     "mae": "MAE",
 }
-BY_EPOCH = ("auc", "ks", "average_precision", "accuracy", "r2")  # drawn together: all of them end at 1
+# drawn together: all of them end at 1
+BY_EPOCH = ("auc", "ks", "average_precision", "accuracy", "balanced_accuracy", "r2", "d2")
+MOST_CONFUSED = 12  # classes, of which a matrix can be read
+SCORE = {  # by link: what a score is
+    "logistic": "the score (log-odds)",
+    "linear": "the score",
+    "softmax": "the score of a class; only how these differ among the classes counts",
+    "poisson": "the score, which is the logarithm of the expected count",
+    "gamma": "the score, which is the logarithm of the expected label",
+}
+SEEN = {  # by link: what of scores the helper sees, in secret order
+    "logistic": "the sizes of the scores without sign",
+    "linear": "the sizes of the scores without sign",
+    "softmax": "whole rows of scores, whose classes stand in a secret order too, hence which rows share a likely class",
+    "poisson": "the scores with their signs",
+    "gamma": "the scores with their signs",
+}
+SEEN_IN_TRAINING = SEEN | {"gamma": "the scores less the logarithms of their labels"}
 
-LABEL_PARTY_ONLY = {"metrics", "curves", "alone", "intercept", "predictions"}
+LABEL_PARTY_ONLY = {"metrics", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
 DATA_PARTY_ONLY = {"losses", "weights", "table_rows", "raw_columns", "preprocessing"}
 
 
@@ -45,6 +65,7 @@ class ReportData:
 
     Attributes:
         kind: "training" or "prediction".
+        model: as the job has it; `network`: its layers, if it has such.
         release: of the model, "owners" or "shared".
         when: the end of the job, with its zone.
         version: of tercet.
@@ -60,8 +81,10 @@ class ReportData:
         best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
         curves: of held-out rows under the model that was kept.
         alone: metrics of the same held-out rows under a model of this party's own columns alone.
-        weights: of this party's own encoded columns, by name.
-        predictions: how the predictions are spread.
+        weights: of this party's own encoded columns, by name; one for each class where there are several.
+        classes: what the outputs of a softmax stand for.
+        predictions: how the predictions are spread; of classes, how probable the most probable one is.
+        predicted: rows by predicted class.
         stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.
         sent_messages, sent_bytes: by kind of message.
         steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
@@ -85,6 +108,7 @@ class ReportData:
     state: str
     when: datetime
     version: str
+    network: Network | None = None
     of: str = ""
     failure: str = ""
     detail: str = ""
@@ -105,7 +129,9 @@ class ReportData:
     alone: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     intercept: float | None = None
+    classes: tuple[str, ...] = ()
     predictions: Histogram | None = None
+    predicted: Mapping[str, int] = field(default_factory=dict)
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     round_seconds: Mapping[str, float] = field(default_factory=dict)
     sent_messages: Mapping[str, int] = field(default_factory=dict)
@@ -140,12 +166,25 @@ class ReportData:
         return "label party" if self.party == self.label_party else "data party"
 
     @property
+    def link(self) -> str:
+        """What lies between score and label."""
+        return self.model if self.network is None else self.network.output
+
+    @property
+    def sort(self) -> str:
+        """The model in words."""
+        if self.network is None:
+            return f"{self.model} regression"
+        layers = listed([str(width) for width in self.network.hidden])
+        return f"neural network with {layers} hidden {self.network.activation} units and a {self.link} output"
+
+    @property
     def result(self) -> dict[str, float]:
         """The metrics of the model that was kept, in their usual order."""
         found = self.metrics.get(-1 if self.best_epoch is None else self.best_epoch)
         if found is None:
             found = self.metrics[max(self.metrics)] if self.metrics else {}
-        return {name: found[name] for name in METRICS.get(self.model, {}) if name in found}
+        return {name: found[name] for name in METRICS.get(self.link, {}) if name in found}
 
 
 def render(data: ReportData) -> str:
@@ -172,11 +211,16 @@ def render(data: ReportData) -> str:
         others=[party for party in data.data_parties if party != data.party],
         private=_private(data),
         when=f"{data.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-        tiles=[(NAMES[name], value, _meaning(name, data.curves)) for name, value in data.result.items()],
+        tiles=[(NAMES[name], value, _meaning(name, data)) for name, value in data.result.items()],
         by_epoch=_by_epoch(data),
         quality=charts.quality(data.curves, data.result) if data.curves else [],
         deciles=_deciles(data.curves) if data.curves else [],
-        predictions=charts.predictions(data.predictions, shares=data.model == "logistic") if data.predictions else None,
+        confused=_confused(data),
+        most_confused=MOST_CONFUSED,
+        predictions=_predictions(data),
+        score=SCORE.get(data.link, "the score"),
+        seen=(SEEN_IN_TRAINING if data.kind == "training" else SEEN).get(data.link, "scores"),
+        seen_held_out=SEEN.get(data.link, "scores"),
         comparison=_comparison(data),
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
@@ -244,6 +288,7 @@ def _private(data: ReportData) -> list[str]:
         "how good the model is": data.metrics or data.curves,
         "the training loss": data.losses and data.loss_to == "label",
         "how the scores are spread": data.predictions,
+        "the names of the label's classes": data.classes,
         f"the weights of the columns of {data.party}": data.weights,
         f"what the table of {data.party} is like": data.table_rows or data.raw_columns or data.preprocessing,
         "the detail of the failure": data.detail,
@@ -251,33 +296,75 @@ def _private(data: ReportData) -> list[str]:
     return [text for text, there in found.items() if there]
 
 
-def _meaning(name: str, curves: Curves | None) -> str:
+def _meaning(name: str, data: ReportData) -> str:
     """What to compare a metric with."""
-    share = curves.prevalence if curves else None
-    if share is not None and 0 < share < 1:
-        entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    compared: dict[str, str] = {}
+    shares = _shares(data.curves)
+    if len(shares) > 1:
+        entropy = -sum(share * math.log(share) for share in shares)
         compared = {
-            "average_precision": f"by chance {number(share)}",
-            "accuracy": f"the more frequent class alone: {number(max(share, 1 - share))}",
-            "log_loss": f"the share of positives alone: {number(entropy)}",
+            "average_precision": f"by chance {number(shares[-1])}",
+            "accuracy": f"the most frequent class alone: {number(max(shares))}",
+            "balanced_accuracy": f"mean share of a class that is found; by chance {number(1 / len(shares))}",
+            "log_loss": f"the shares of the classes alone: {number(entropy)}",
         }
-        if name in compared:
-            return compared[name]
+    if name in compared:
+        return compared[name]
     return {
-        "auc": "by chance 0.5, at best 1",
+        "auc": f"{'mean of each class against the rest; ' * (data.link == 'softmax')}by chance 0.5, at best 1",
         "ks": "positives found less false alarms, at their widest",
         "calibration_error": "predicted and observed share of a decile, mean distance",
         "r2": "share of the variance that is explained",
+        "d2": "share of the deviance that is explained",
+        "deviance": f"mean unit deviance of a {data.link} distribution",
         "rmse": "root mean squared error, in the label's units",
         "mae": "mean absolute error, in the label's units",
     }.get(name, "")
+
+
+def _shares(curves: Curves | None) -> list[float]:
+    """Of the rows, by class that occurs; of two classes the positive one comes last."""
+    if curves is None:
+        return []
+    if curves.confusion is not None:
+        rows = curves.confusion.sum(axis=1)
+        return [float(share) for share in rows[rows > 0] / rows.sum()]
+    share = curves.prevalence
+    return [1 - share, share] if share is not None and 0 < share < 1 else []
+
+
+def _confused(data: ReportData) -> list[dict[str, Any]]:
+    """Class by class: rows, how many of them are found, how often it is rightly predicted, and what it is taken for."""
+    counts = None if data.curves is None else data.curves.confusion
+    if counts is None:
+        return []
+    actual, predicted = counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
+    names = data.classes or tuple(f"class {place + 1}" for place in range(len(counts)))
+    return [
+        {
+            "name": name,
+            "rows": int(actual[place]),
+            "recall": counts[place, place] / actual[place] if actual[place] else None,
+            "precision": counts[place, place] / predicted[place] if predicted[place] else None,
+            "taken": [(int(count), count / max(actual[place], 1)) for count in counts[place].tolist()],
+        }
+        for place, name in enumerate(names)
+    ]
+
+
+def _predictions(data: ReportData) -> Chart | None:
+    if data.predictions is None:
+        return None
+    return charts.predictions(data.predictions, shares=data.link in {"logistic", "softmax"})
 
 
 def _by_epoch(data: ReportData) -> list[Chart]:
     history = partial(_history, data.metrics)
     drawn = []
     if len(data.losses) > 1:
-        drawn.append(charts.training_loss(data.losses, history("log_loss"), data.best_epoch))
+        deviances = history("deviance").items()  # the loss is half of it
+        held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
+        drawn.append(charts.training_loss(data.losses, held_out, data.best_epoch))
     series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}
     if series:
         drawn.append(charts.metrics_by_epoch(series, data.best_epoch))
@@ -305,7 +392,7 @@ def _deciles(curves: Curves) -> list[dict[str, Any]]:
 
 def _comparison(data: ReportData) -> list[dict[str, Any]]:
     """Metric by metric, the joint model beside the label party's own columns alone."""
-    better = METRICS.get(data.model, {})
+    better = METRICS.get(data.link, {})
     return [
         {
             "name": NAMES[name],

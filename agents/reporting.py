@@ -15,12 +15,15 @@ from agents import model_part
 from agents.alone import alone
 from agents.context import JobContext
 from agents.data_party import DataPartyRole
-from agents.evaluate import curves, histogram
+from agents.evaluate import class_probabilities, curves, expected, histogram, probabilities
 from agents.helper import HelperRole
 from agents.prediction import PredictionRole
 from agents.report import ReportData, render
 from agents.states import State
+from mpc.fixed import Floats
 from schemas.job import TrainingJob
+
+ARROW = "\N{RIGHTWARDS ARROW}"
 
 AnyRole = DataPartyRole | PredictionRole | HelperRole
 
@@ -84,6 +87,7 @@ def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
     scored = job.evaluation.metrics if job.scorings else ""
     return {
         "model": job.model,
+        "network": job.network,
         "release": job.release,
         "epochs": job.training.epochs,
         "losses": tuple(context.history.losses),
@@ -104,16 +108,29 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
         case DataPartyRole():
             return _of_data_party(context, role, folder)
         case PredictionRole():
-            own = {"table_rows": context.statistics.table_rows, "raw_columns": len(role.part.encoding.kinds)}
-            return own | ({} if role.scores is None else {"predictions": histogram(_shown(role))})
+            part = role.part
+            own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
+            return {"model": part.model, "network": part.network, **own} | (
+                {} if role.scores is None else _predicted(part, role.scores)
+            )
         case HelperRole():
             return {}
 
 
-def _shown(role: PredictionRole) -> Any:
-    assert role.scores is not None
-    logistic = role.part.model == "logistic"
-    return 1 / (1 + np.exp(-np.clip(role.scores, -700, 700))) if logistic else role.scores
+def _predicted(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
+    """How predictions are spread."""
+    match part.link:
+        case "softmax":
+            assert part.classes is not None
+            rows = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).tolist()
+            spread = class_probabilities(scores).max(axis=1)
+            named = {"classes": part.classes.names, "predicted": dict(zip(part.classes.names, rows, strict=True))}
+            return named | {"predictions": histogram(spread)}
+        case "logistic":
+            return {"predictions": histogram(probabilities(scores[:, 0]))}
+        case "linear":
+            return {"predictions": histogram(scores[:, 0])}
+    return {"predictions": histogram(expected(scores[:, 0]))}
 
 
 def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None) -> dict[str, Any]:
@@ -122,14 +139,16 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     known: dict[str, Any] = {
         "table_rows": context.statistics.table_rows,
         "raw_columns": len(role.encoding.kinds),
-        "preprocessing": tuple(role.encoding.warnings),
+        "preprocessing": role.warnings,
     }
     if folder is not None and context.training.release == "owners":
         known |= _weights(folder)
+    if role.classes is not None:
+        known["classes"] = role.classes.names
     if context.leads:
         known["metrics"] = history.metrics
         if history.scores is not None and history.labels is not None:
-            known["curves"] = curves(context.training.model, history.labels, history.scores)
+            known["curves"] = curves(context.training.link, history.labels, history.scores)
             known["alone"] = alone(context, role)
     return known
 
@@ -137,8 +156,16 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
 def _weights(folder: Path) -> dict[str, Any]:
     """This party's own, by encoded column; where they were whitened, by the columns before that."""
     part, arrays = model_part.load(folder)
-    weights, shift = part.encoding.unwhitened(arrays["weights"][:, 0])
-    known: dict[str, Any] = {"weights": dict(zip(part.encoding.column_names, weights.tolist(), strict=True))}
-    if "intercept" in arrays:
-        known["intercept"] = float(arrays["intercept"][0, 0]) + shift
-    return known
+    names = part.encoding.column_names
+    by_output = [part.encoding.unwhitened(weights) for weights in arrays["weights"].T]
+    intercepts = arrays["intercept"][0].tolist() if "intercept" in arrays else []
+    if part.outputs == 1:
+        known: dict[str, Any] = {"weights": dict(zip(names, by_output[0][0].tolist(), strict=True))}
+        return known | ({"intercept": intercepts[0] + by_output[0][1]} if intercepts else {})
+    # What the outputs are called the label party alone knows.
+    outputs = part.classes.names if part.classes else [f"class {place + 1}" for place in range(part.outputs)]
+    found: dict[str, float] = {}
+    for place, (output, (weights, shift)) in enumerate(zip(outputs, by_output, strict=True)):
+        found |= {f"{name} {ARROW} {output}": weight for name, weight in zip(names, weights.tolist(), strict=True)}
+        found |= {f"intercept {ARROW} {output}": intercepts[place] + shift} if intercepts else {}
+    return {"weights": found}

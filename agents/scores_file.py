@@ -1,40 +1,60 @@
-"""The file with which a prediction ends: an id and a score for each row, as CSV or Parquet.
+"""The file with which a prediction ends: an id and what the model says of each row, as CSV or Parquet.
 
 It is the label party's alone, and is written before the job is over; whoever ends the job decides whether it stays.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from agents.evaluate import class_probabilities, expected, probabilities
 from mpc.fixed import Floats
 
 
+def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[str, pa.Array]:
+    """What is told of each row, by column.
+
+    - linear: `score`, in the label's own unit;
+    - logistic: `score`, the log-odds, and `probability`;
+    - poisson, gamma: `score`, the logarithm of the expected label, and `mean`, the expected label;
+    - softmax: `class`, the most probable one, and `probability_<class>` for each.
+
+    Args:
+        link: between score and label.
+        scores: (rows, outputs), of a label that was scaled in its own terms.
+        classes: what the outputs of a softmax stand for.
+    """
+    if link == "softmax":
+        likely = pa.array(classes, pa.large_string()).take(pa.array(scores.argmax(axis=1)))
+        chances = class_probabilities(scores)
+        named = {f"probability_{name}": pa.array(chances[:, place]) for place, name in enumerate(classes)}
+        return {"class": likely, **named}
+    score = scores[:, 0]
+    columns = {"score": pa.array(score)}
+    if link == "logistic":
+        columns["probability"] = pa.array(probabilities(score))
+    elif link != "linear":
+        columns["mean"] = pa.array(expected(score))
+    return columns
+
+
 def write_scores(
-    folder: Path,
-    kind: Literal["csv", "parquet"],
-    model: str,
-    ids: pa.Array | pa.ChunkedArray,
-    scores: Floats,
+    folder: Path, kind: Literal["csv", "parquet"], ids: pa.Array | pa.ChunkedArray, columns: Mapping[str, pa.Array]
 ) -> Path:
     """Write scores.csv or scores.parquet into a new folder, readable for its owner only; returns the file.
 
-    Columns: `id`, `score` (log-odds of a logistic model, the label's own unit of a linear one) and, where the model
-    has probabilities, `probability`.
+    It has a column `id`, and then `columns`.
 
     Raises:
         OSError: the disk does not take it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"scores.{kind}"
-    columns = {"id": ids, "score": pa.array(scores)}
-    if model == "logistic":
-        columns["probability"] = pa.array(1 / (1 + np.exp(-np.clip(scores, -700, 700))))
-    table = pa.table(columns)
+    table = pa.table({"id": ids, **columns})
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         if kind == "csv":
             csv.write_csv(table, file)

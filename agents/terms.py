@@ -26,7 +26,7 @@ async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms |
     if context.leads:
         assert mine is not None
         columns = await _collect(context, mine)
-        terms = await _made(context, mine.rows, mine.held_out, columns, scoring)
+        terms = await _made(context, mine, columns, scoring)
         await context.mailbox.send(terms, context.others, context.deadline("terms"))
     else:
         if mine is not None:
@@ -55,29 +55,33 @@ async def _collect(context: JobContext, mine: Sizes) -> tuple[int, ...]:
 
 
 async def _made(
-    context: JobContext, rows: int, held_out: int, columns: tuple[int, ...], scoring: ScoringTerms | None
+    context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...], scoring: ScoringTerms | None
 ) -> Terms:
-    """The terms that follow from the sizes; sets the plan of a training job."""
+    """The terms that follow from the label party's sizes and everybody's columns; sets the plan of a training job."""
     if isinstance(context.description, TrainingJob):
-        plan = context.plan = await context.compute(_plan, context, rows, held_out, columns)
+        plan = context.plan = await context.compute(_plan, context, sizes, columns)
         digest = canonical_digest("tercet plan", plan.canonical())
     else:
         assert scoring is not None
         digest = canonical_digest("tercet scoring", scoring.model_dump())
-    return Terms(rows=rows, held_out=held_out, columns=columns, plan=digest, scoring=scoring)
+    counts = {"rows": sizes.rows, "held_out": sizes.held_out, "outputs": sizes.outputs}
+    return Terms(**counts, columns=columns, plan=digest, scoring=scoring)
 
 
-def _plan(context: JobContext, rows: int, held_out: int, columns: tuple[int, ...]) -> mpc.plan.Plan:
+def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -> mpc.plan.Plan:
     """The fixed-point plan and schedule, which every party makes for itself.
 
     Raises:
         JobProblem: the planner refuses; whoever wrote the job can mend it.
     """
     job = context.training
+    if job.network is not None:
+        raise JobProblem("job.plan", context.job.submitter, "this version trains no networks yet; use another model")
     request = Request(
-        model=job.model,
-        rows=rows,
-        held_out=held_out,
+        model=job.link,
+        rows=sizes.rows,
+        held_out=sizes.held_out,
+        outputs=sizes.outputs,
         scorings=job.scorings,
         label=context.number(job.label),
         columns=columns,
@@ -94,14 +98,20 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
     parties, label = context.description.data_parties, context.description.label
     if terms.rows + terms.held_out > MOST_ROWS:  # before anything is counted through
         raise _strange_terms(context, label)
-    if len(terms.columns) != len(parties) or (terms.scoring is None) == (context.description.kind == "prediction"):
+    # Only the label party knows how many outputs its label asks for; of a trained model every part says so.
+    other = context.description.kind == "prediction" and mine is not None and mine.outputs != terms.outputs
+    if (
+        other
+        or len(terms.columns) != len(parties)
+        or (terms.scoring is None) == (context.description.kind == "prediction")
+    ):
         raise _strange_terms(context, label)
     if mine is not None:
         own = (terms.rows, terms.held_out, terms.columns[context.number(context.me)])
         if own != (mine.rows, mine.held_out, mine.columns):
             raise _strange_terms(context, label)
     # A helper has no model part to compare with, and takes a prediction's numbers as they are.
-    if terms != await _made(context, terms.rows, terms.held_out, terms.columns, scoring or terms.scoring):
+    if terms != await _made(context, terms, terms.columns, scoring or terms.scoring):
         raise _strange_terms(context, label)
 
 
@@ -128,7 +138,7 @@ def _check_size(context: JobContext) -> None:
     job, plan = context.description, context.ready_plan
     if context.me == job.helper:
         return
-    most, limit = max(plan.request.columns), context.settings.limits.message_mib * 2**20
+    most, limit = max(*plan.request.columns, plan.outputs), context.settings.limits.message_mib * 2**20
     if 2 * 8 * largest_batch(plan) * most > limit:
         raise JobProblem(
             "job.batch",

@@ -9,7 +9,6 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from schemas.strict import Strict
@@ -22,7 +21,7 @@ LEAST_CLASSES, MOST_CLASSES = 3, 1000
 FEWER = 'use model = "logistic", with labels of 0 and 1'
 
 
-class LabelProblem(TableProblem):
+class UnfitLabel(TableProblem):
     """A label that the model cannot be trained on; nothing of it is in the public text."""
 
     def __init__(self, what: str, remedy: str, table: str) -> None:
@@ -68,7 +67,7 @@ class LabelScaling(Strict):
         """
         wrong = int((label <= 0).sum())
         if wrong:
-            raise LabelProblem(
+            raise UnfitLabel(
                 f"the label of table {name!r} is 0 or below in {wrong:,} of {len(label):,} training rows",
                 "leave these rows out, or use another model",
                 name,
@@ -117,7 +116,7 @@ class Classes(Strict):
         return self
 
     @classmethod
-    def fit(cls, label: Floats, names: Sequence[str], table: str) -> tuple[Self, NDArray[np.int64]]:
+    def fit(cls, label: Floats, names: Sequence[str], table: str) -> tuple[Self, Floats]:
         """The classes that occur, and which of them each label is, (rows,).
 
         Args:
@@ -126,24 +125,20 @@ class Classes(Strict):
             table: its name, for errors.
 
         Raises:
-            LabelProblem: there are too few classes, or too many.
+            UnfitLabel: there are too few classes, or too many.
         """
         found, codes = np.unique(label.astype(np.int64), return_inverse=True)
         said = f"the label of table {table!r} has {len(found):,} class{'es' * (len(found) != 1)} in the rows in common"
         if len(found) < LEAST_CLASSES:
-            raise LabelProblem(
+            raise UnfitLabel(
                 said, FEWER if len(found) == LEAST_CLASSES - 1 else "give rows of other classes too", table
             )
         if len(found) > MOST_CLASSES:
             remedy = f"group them to at most {MOST_CLASSES}, or choose a model that predicts numbers"
-            raise LabelProblem(said, remedy, table)
-        return cls(names=tuple(names[place] for place in found)), codes
+            raise UnfitLabel(said, remedy, table)
+        return cls(names=tuple(names[place] for place in found)), codes.astype(np.float64)
 
-    def one_hot(self, codes: NDArray[np.int64]) -> Floats:
-        """1 in the column of each row's class, else 0: (rows, classes)."""
-        return np.eye(len(self.names))[codes]
-
-    def warnings(self, trained_on: NDArray[np.int64]) -> list[str]:
+    def warnings(self, trained_on: Floats) -> list[str]:
         """What the label party should know; `trained_on` are the classes of the training rows."""
         absent = len(self.names) - len(np.unique(trained_on))
         if absent == 0:

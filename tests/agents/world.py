@@ -22,6 +22,7 @@ DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
 HELPER = "notary"
 PERSON, OUTCOME = "person_number", "defaulted_later"  # columns; long enough to be told from chance in a stream of bytes
 EVALUATION = Evaluation()  # none
+CLASSES = ("never_defaulted", "after_a_year", "within_a_year", "at_once")  # not as they are sorted
 LIMIT_SECONDS = 30  # a run that takes longer hangs
 
 # Long enough for a busy machine, short enough for a test that waits for one to pass.
@@ -114,13 +115,27 @@ class Sample:
         )
         for part in raw:
             part[rng.random(part.shape) < self.outliers] *= 1000
-        label = (score > 0).astype(int) if self.model == "logistic" else 250 + 40 * score
         tables = {
             party: {PERSON: people} | {f"{party}_quantity_{k}": _texts(part[:, k]) for k in range(part.shape[1])}
             for party, part in zip(self.parties, raw, strict=True)
         }
-        tables[self.parties[self.label]][OUTCOME] = _texts(label)
+        tables[self.parties[self.label]][OUTCOME] = labels(self.model, score, rng)
         return tables
+
+
+def labels(link: str, score: Floats, rng: np.random.Generator) -> list[str]:
+    """A label of each row, for a model with this link to learn; larger where the score is, classes in its order."""
+    level = 0.5 * _standard(score)
+    match link:
+        case "logistic":
+            return _texts((score > 0).astype(int))
+        case "softmax":
+            return [CLASSES[one] for one in np.digitize(level, [-0.6, 0.0, 0.4])]
+        case "poisson":
+            return _texts(rng.poisson(1.5 * np.exp(level)))
+        case "gamma":
+            return _texts(250 * np.exp(level) * rng.gamma(4.0, 0.25, len(level)))
+    return _texts(250 + 40 * score)
 
 
 def _standard(part: Floats) -> Floats:
