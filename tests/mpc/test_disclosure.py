@@ -6,10 +6,12 @@ modulo 2^64, and full row rank over GF(2) makes the view exactly uniform, whatev
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mpc.fixed import decode, encode
 from mpc.linear import zero_share
@@ -22,6 +24,10 @@ from tests.mpc.world import HELPER, Job, World, keyed, make_job
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 MEDIUM = Request("logistic", rows=300, columns=(10, 10, 9), batch=64, epochs=2, rate=0.3)
+LINKS = [MEDIUM, *(replace(MEDIUM, model=model, rate=0.02) for model in ("linear", "poisson", "gamma")),
+         replace(MEDIUM, model="softmax", outputs=4, epochs=6)]  # fmt: skip
+SOFTMAX = LINKS[-1]
+by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
 
 
 def without(omitted, source=None):
@@ -113,7 +119,8 @@ def deficiency(masks: Vector, view) -> int:
 
 def coalition_deficiency(job: Job, coalition, omitted=()) -> int:
     """For data parties who put together all they receive in the whole job, the helper's answers being constant."""
-    answers = np.random.default_rng(0).integers(0, 2**64, (99, job.plan.request.rows, 1), dtype=np.uint64)
+    shape = (99, job.plan.request.rows, job.plan.outputs)
+    answers = np.random.default_rng(0).integers(0, 2**64, shape, dtype=np.uint64)
 
     def view(masks):
         world = World(job, masks, answer=lambda plan, step, z: answers[step.index]).run(1)
@@ -139,24 +146,35 @@ def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, co
     assert coalition_deficiency(job, coalition) == 0
 
 
+@pytest.mark.parametrize("coalition", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize(("model", "outputs"), [("softmax", 3), ("poisson", 1), ("gamma", 1)])
+def test_what_a_coalition_receives_is_uniform_with_every_link(model, outputs, coalition):
+    """With a column for each class, in a secret order; the label's offset is in what the helper alone receives."""
+    job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 1)
+    assert coalition_deficiency(job, coalition) == 0
+
+
 @pytest.mark.parametrize("omitted", ["R", "M", "U", "V", "m_y"])
-def test_no_mask_can_be_left_out(omitted):
+@pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3)])
+def test_no_mask_can_be_left_out(omitted, model, outputs):
     """Without any one kind of mask the coalition's view is no longer uniform; r_ij is the one that looks spare."""
-    job = make_job(Request("linear", columns=(2, 1, 2), epochs=2, **TINY), 2)
+    job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 2)
     assert coalition_deficiency(job, (0, 1), {omitted}) > 0
 
 
 @pytest.mark.parametrize("omitted", [set(), {"zero"}])
-def test_the_helper_sees_only_the_sum_of_the_preactivation_shares(omitted):
+@pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3), ("gamma", 1)])
+def test_the_helper_sees_only_the_sum_of_the_preactivation_shares(omitted, model, outputs):
     """Given the sum, all shares but one are uniform: the rank in the zero shares' masks is that of all but one."""
-    job = make_job(Request("linear", columns=(3, 4, 2), epochs=2, **TINY), 1)
+    job = make_job(Request(model, columns=(3, 4, 2), epochs=2, outputs=outputs, **TINY), 1)
 
     def view(masks):
         world = World(job, masks).run(1)
         return np.concatenate([words.ravel() for words in world.received("z", HELPER).values()])
 
     missing = deficiency(Vector(lambda a, b: HELPER in (a, b), omitted), view)
-    sums, words = 2 * 2, 2 * 2 * 3
+    sums = 2 * 2 * outputs
+    words = 3 * sums
     assert missing == (words if omitted else sums)
 
 
@@ -195,30 +213,55 @@ def test_without_the_zero_share_the_helper_reads_the_features():
     assert stolen_rows(World(job).run(), job) == 0
 
 
+def helper_z(world: World, step: Step) -> Words:
+    """What the helper puts together."""
+    masks, columns, outputs = world.helper._masks, world.job.plan.columns, world.job.plan.outputs
+    z = total(words for key, words in world.received("z", HELPER).items() if key[0] == step.index)
+    for i in world.ids:
+        u = masks[i]("U", i, i, step, (step.rows, columns[i]))
+        z = z + u @ total(masks[j]("V", i, j, step, (columns[i], outputs)) for j in world.others(i))
+    return z
+
+
 def check_helper_view(job: Job, world: World) -> None:
     """The helper's reconstruction is exactly the signed, noised z of the batch in secret order, and nothing shows."""
-    order, signs = job.order, []
+    order, link, outputs = job.order, job.plan.activation, job.plan.outputs
+    signs, places = [], []
     for step in job.plan.steps():
-        z = total(words for key, words in world.received("z", HELPER).items() if key[0] == step.index)
-        for i in world.ids:
-            masks = world.helper._masks
-            u = masks[i]("U", i, i, step, (step.rows, job.plan.request.columns[i]))
-            shape = (job.plan.request.columns[i], 1)
-            z = z + u @ total(masks[j]("V", i, j, step, shape) for j in world.others(i))
-        before = train(job.xs, job.y, job.plan, job.order, stop=step.index)
+        before = train(job.xs, job.y, job.plan, order, stop=step.index)
         plain = total(x[order.rows(step)] @ block for x, block in zip(job.xs, before.blocks, strict=True))
         plain = plain + np.uint64(1 << job.plan.fx) * before.intercept
-        expected = order.signs(step, odd=True) * plain + order.noise(step, job.plan.fz)
-        assert np.array_equal(z, expected)
+        if link.offset is not None:
+            plain = plain + encode(link.offset(job.y[order.rows(step)]), job.plan.fz)
+        z, classes = helper_z(world, step), order.classes(step, outputs)
+        noise = order.noise(step, job.plan.fz, outputs)
+        assert np.array_equal(z, order.signs(step, odd=link.odd) * plain[:, classes] + noise)
         signs.append(np.sign(decode(z, job.plan.fz)) * np.sign(decode(plain, job.plan.fz)))
-        assert np.unique(order.noise(step, job.plan.fz)).size > 0.9 * step.rows
-    agreement = float(np.concatenate(signs[1:]).mean())  # at the first step z is nothing but noise
-    assert abs(agreement) < 6 / sum(map(len, signs[1:])) ** 0.5
+        places.append(classes)
+        # Neither a word nor a difference of two within a row may repeat: noise must not cancel.
+        for words in (noise, *(noise[:, [k]] - noise[:, [k - 1]] for k in range(1, outputs))):
+            assert np.unique(words).size > 0.9 * words.size
+    check_signs(signs, odd=link.odd)
+    check_places(np.array(places), outputs)
 
 
-def test_the_helper_sees_the_signed_and_noised_scores_and_no_more():
-    """Bit for bit, at every step."""
-    job = make_job(MEDIUM, label=1)
+def check_signs(signs, *, odd: bool) -> None:
+    """Fair where they should be; at the first step z is nothing but noise, or the label's."""
+    agreement = float(np.concatenate(signs[1:]).mean())
+    assert not odd or abs(agreement) < 6 / sum(map(len, signs[1:])) ** 0.5
+
+
+def check_places(places: NDArray[np.int64], outputs: int) -> None:
+    """Each class stands in each place about as often as in any other."""
+    if outputs > 1:
+        share = np.array([(places == k).mean(axis=0) for k in range(outputs)])
+        assert np.abs(share - 1 / outputs).max() < 4 * (outputs * len(places)) ** -0.5
+
+
+@by_link
+def test_the_helper_sees_the_signed_and_noised_scores_and_no_more(request_):
+    """Bit for bit, at every step, with every link: of a gamma regression less the label's logarithm."""
+    job = make_job(request_, label=1)
     check_helper_view(job, World(job).run(2))
 
 
@@ -236,14 +279,56 @@ class Noiseless(Order):
         return np.zeros((step.rows, outputs), np.uint64)
 
 
-@pytest.mark.parametrize("order", [Unsigned, Noiseless])
-def test_missing_signs_or_noise_are_noticed(order):
-    """The check of the helper's view fails for either."""
-    job = make_job(MEDIUM, label=1)
+class RowNoise(Order):
+    """A planted mistake: one noise word for all logits of a row, which cancels in their differences."""
+
+    def noise(self, step, fz, outputs=1):
+        return np.repeat(super().noise(step, fz), outputs, axis=1)
+
+
+class OpenClasses(Order):
+    """A planted mistake: the classes in their own order."""
+
+    def classes(self, step, outputs):
+        return np.arange(outputs)
+
+
+class OneOrder(Order):
+    """A planted mistake: the classes in one order throughout."""
+
+    def classes(self, step, outputs):
+        return np.roll(np.arange(outputs), 1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "order"),
+    [(MEDIUM, Unsigned), (MEDIUM, Noiseless), (SOFTMAX, Noiseless), (SOFTMAX, RowNoise), (SOFTMAX, OpenClasses),
+     (SOFTMAX, OneOrder)],
+)  # fmt: skip
+def test_missing_signs_noise_or_orders_of_classes_are_noticed(request_, order):
+    """The check of the helper's view fails for each."""
+    job = make_job(request_, label=1)
     job = job._replace(order=order(b"k" * 32, job.plan.request.rows))
     world = World(job).run(2)
     with pytest.raises(AssertionError):
         check_helper_view(job, world)
+
+
+def test_the_helper_cannot_tell_classes_apart_by_their_place():
+    """Without the order it could name every row's predicted class; with it its guess is as good as any."""
+
+    def told(order) -> float:
+        """How often the place of the largest logit is the row's class, in the last epoch."""
+        job = make_job(replace(SOFTMAX, rows=600, epochs=12), label=1)
+        job = job._replace(order=order(b"k" * 32, 600))
+        world, hits = World(job).run(2), []
+        for step in list(job.plan.steps())[-4 * job.plan.steps_per_epoch :]:
+            guess = decode(helper_z(world, step), job.plan.fz).argmax(axis=1)
+            hits.append(guess == job.y[job.order.rows(step)].argmax(axis=1))
+        return float(np.concatenate(hits).mean())
+
+    assert told(OpenClasses) > 0.7
+    assert told(Order) < 0.4
 
 
 # The ledger
@@ -294,15 +379,16 @@ def check_ledger(job: Job, source) -> None:
 
 
 def check_ahead(job: Job, world: World, ledger: Ledger, step: Step) -> None:
-    signs, rows, label = job.order.signs(step, odd=True), job.order.rows(step), job.label
+    link, rows, label = job.plan.activation, job.order.rows(step), job.label
+    signs, classes = job.order.signs(step, odd=link.odd), job.order.classes(step, job.plan.outputs)
     m_y = ledger.mask(label, "m_y", label, label, step)
     for i, j in itertools.permutations(world.ids, 2):
         value = signs * job.xs[i][rows]
         assert np.array_equal(world.received("E")[step.index, i, j], value - ledger.mask(i, "U", i, i, step))
-        share = world.box["w", step.index, j, i]
+        share = world.box["w", step.index, j, i][:, classes]
         assert np.array_equal(world.received("f")[step.index, j, i], share - ledger.mask(j, "V", i, j, step))
         if i == label:
-            value = signs * encode(step.scale * job.y[rows], job.plan.f)
+            value = signs * encode(step.scale * link.target(job.y[rows]), job.plan.f)[:, classes]
             assert np.array_equal(world.received("y~")[step.index, label, j], value - m_y)
 
 
@@ -317,19 +403,21 @@ def check_answers(job: Job, world: World, ledger: Ledger, step: Step) -> None:
         assert np.array_equal(world.received("g")[step.index, HELPER, i], g)
         activations.append(world.received("p")[step.index, HELPER, i] + dealt)
     assert all(np.array_equal(a, activations[0]) for a in activations)
-    assert np.abs(decode(activations[0], job.plan.f)).max() <= step.scale / 2
+    assert np.abs(decode(activations[0], job.plan.f)).max() <= step.scale * job.plan.activation.least_error
 
 
-def test_every_tensor_is_its_value_minus_masks_used_once():
-    """Three parties, every step."""
-    check_ledger(make_job(MEDIUM, label=2), keyed())
+@by_link
+def test_every_tensor_is_its_value_minus_masks_used_once(request_):
+    """Three parties, every step, every link."""
+    check_ledger(make_job(request_, label=2), keyed())
 
 
 @pytest.mark.parametrize("reused", ["U", "V", "M", "R", "m_y", "zero"])
-def test_a_reused_mask_is_noticed(reused):
+@pytest.mark.parametrize("request_", [MEDIUM, SOFTMAX], ids=lambda one: one.model)
+def test_a_reused_mask_is_noticed(reused, request_):
     """A mask that forgets the step fails the ledger, although the model comes out right."""
     with pytest.raises(AssertionError, match="the same word"):
-        check_ledger(make_job(MEDIUM, label=2), reusing([reused]))
+        check_ledger(make_job(request_, label=2), reusing([reused]))
 
 
 def test_zero_shares_cancel_for_any_number_of_parties():
