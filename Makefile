@@ -12,7 +12,7 @@ help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
 	@echo "make test    lint, type checks and all tests, those on RabbitMQ and PostgreSQL included"
 	@echo "make lint    the first two alone"
-	@echo "make bench   what steps, alignment and large tables take; ARGS=step, alignment or memory for one of them"
+	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."
