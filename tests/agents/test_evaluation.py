@@ -12,11 +12,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, r2_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    d2_tweedie_score,
+    log_loss,
+    mean_absolute_error,
+    mean_tweedie_deviance,
+    r2_score,
+    roc_auc_score,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from agents import model_part
+from agents.alone import alone
 from agents.baselines import auc, sgd
 from agents.evaluate import metrics
 from agents.simulate import bit_exact, joint_words
@@ -27,7 +37,7 @@ from mpc.scoring import scoring_steps
 from schemas.job import METRICS, EarlyStopping, Evaluation
 from schemas.messages import LossShare
 from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
-from tests.agents.world import HELPER, OUTCOME, PERSON, Sample
+from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample
 
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
 FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
@@ -43,23 +53,29 @@ def heard(sample: Sample, tables: Tables | None = None) -> Heard:
 
 
 def scores_after(run: Heard, steps: int, epoch: int) -> Floats:
-    """What the oracle's model after so many steps says of the held-out rows, (rows,)."""
+    """What the oracle's model after so many steps says of the held-out rows, (rows, outputs)."""
     weights = reference.train(run.xs, run.y, run.plan, run.order, steps)
     passed = scoring_steps(len(run.held_out_xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
-    return reference.scores(run.held_out_xs, weights, run.plan, run.scoring_order, passed)[:, 0]
+    return reference.scores(run.held_out_xs, weights, run.plan, run.scoring_order, passed)
 
 
 def labels_of(run: Heard) -> Floats:
-    """Those of the held-out rows: centred, or of a regression as they are in the table."""
+    """Those of the held-out rows: centred, or numbers of classes, or as they are in the table."""
     role = run.label
-    raw = np.array([float(text) for text in run.tables[role.context.me][OUTCOME]])[role.own.rows[role.held_out]]
+    texts = [run.tables[role.context.me][OUTCOME][row] for row in role.own.rows[role.held_out]]
+    if run.sample.model == "softmax":
+        return np.array([sorted(CLASSES).index(text) for text in texts], np.float64)
+    raw = np.array([float(text) for text in texts])
     return raw - 0.5 if run.sample.model == "logistic" else raw
 
 
 def told(run: Heard, scores: Floats) -> Floats:
-    """Scores in the label's own unit."""
-    scaling = run.label.scaling
-    return scores if scaling is None else scaling.restore(scores)
+    """Scores, (rows, outputs), in the label's own terms: (rows,), but for classes."""
+    scaling, model = run.label.scaling, run.sample.model
+    if model == "softmax":
+        return scores
+    assert (scaling is None) == (model in {"logistic", "poisson"})
+    return scores[:, 0] if scaling is None else scaling.restore(scores[:, 0])
 
 
 # --- equality
@@ -73,10 +89,10 @@ def samples(draw) -> Sample:
         columns=tuple(draw(st.lists(st.integers(1, 5), min_size=parties, max_size=parties))),
         rows=draw(st.integers(60, 160)),
         label=draw(st.integers(0, parties - 1)),
-        model=draw(st.sampled_from(["logistic", "linear"])),
+        model=draw(st.sampled_from(list(METRICS))),
         batch=draw(st.integers(32, 70)),
         epochs=draw(st.integers(1, 3)),
-        rate=draw(st.floats(0.02, 0.1)),
+        rate=draw(st.floats(0.02, 0.05)),
         l2=draw(st.sampled_from([0.0, 0.05])),
         release=draw(st.sampled_from(["owners", "shared"])),
         evaluation=draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END])),
@@ -88,6 +104,9 @@ def samples(draw) -> Sample:
 @given(samples())
 @example(Sample((3, 2, 4), rows=120, label=1, model="linear", evaluation=FOR_ALL, epochs=3, l2=0.05))
 @example(Sample((5, 4), rows=120, label=1, release="shared", evaluation=AT_THE_END, epochs=2))
+@example(Sample((3, 2, 4), rows=120, label=1, model="softmax", evaluation=FOR_ALL, epochs=3, l2=0.05))
+@example(Sample((5, 4), rows=120, label=1, model="poisson", rate=0.03, evaluation=FOR_ALL, epochs=2, l2=0.05))
+@example(Sample((3, 4, 2), rows=120, label=1, model="gamma", rate=0.03, evaluation=FOR_ALL, epochs=2, l2=0.05))
 def test_losses_and_scores_are_the_oracles(sample):
     """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
     run = heard(sample)
@@ -127,17 +146,30 @@ def check_scores(run: Heard) -> None:
             assert (role.context.history.metrics, role.context.history.scores) == ({}, None)
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear"])
+@pytest.mark.parametrize("model", METRICS)
 def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
     """Scores by the released weights of the parties' own tables, without any of the protocol's arithmetic."""
-    sample = Sample((5, 4, 4), rows=400, batch=64, epochs=4, label=2, model=model, evaluation=AT_THE_END)
+    sample = Sample((5, 4, 4), rows=400, batch=64, epochs=4, label=2, rate=0.06, model=model, evaluation=AT_THE_END)
     run = hear(sample, tmp_path)
     scores = told(run, plain_scores(run)[run.label.held_out])
     truth, found = labels_of(run), run.label.context.history.last_metrics
     assert set(found) == set(METRICS[model])
-    if model == "linear":
+    if model in {"poisson", "gamma"}:
+        power, means = {"poisson": 1, "gamma": 2}[model], np.exp(scores)
+        expected = {"mae": mean_absolute_error(truth, means), "rmse": float(np.sqrt(np.mean((truth - means) ** 2)))}
+        expected |= {"deviance": mean_tweedie_deviance(truth, means, power=power)}
+        expected |= {"d2": d2_tweedie_score(truth, means, power=power)}
+    elif model == "linear":
         expected = {"r2": r2_score(truth, scores), "mae": mean_absolute_error(truth, scores)}
         expected |= {"rmse": float(np.sqrt(np.mean((truth - scores) ** 2)))}
+    elif model == "softmax":
+        chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        expected = {
+            "auc": roc_auc_score(truth, chances, multi_class="ovr"),
+            "accuracy": accuracy_score(truth, chances.argmax(axis=1)),
+            "balanced_accuracy": balanced_accuracy_score(truth, chances.argmax(axis=1)),
+            "log_loss": log_loss(truth, chances),
+        }
     else:
         chances = 1 / (1 + np.exp(-scores))
         expected = {
@@ -145,13 +177,14 @@ def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
             "accuracy": accuracy_score(truth > 0, chances > 0.5),
             "log_loss": log_loss(truth > 0, chances),
         }
+    assert max(found.get(name, 0) for name in ("auc", "r2", "d2")) > 0.1, "the model says nothing"
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-3), name
 
 
 def plain_scores(run: Heard) -> Floats:
-    """Of all common rows, in the common order, from the released parts."""
-    scores = np.zeros(len(run.label.own.rows))
+    """Of all common rows, in the common order, (rows, outputs), from the released parts."""
+    scores = np.zeros((len(run.label.own.rows), run.plan.outputs))
     for role in run.roles:
         folder = run.simulation.runs[role.context.me].model_part
         assert folder is not None
@@ -159,8 +192,8 @@ def plain_scores(run: Heard) -> Floats:
         table, at = run.tables[role.context.me], role.own.rows
         raw = np.column_stack([np.array([float(text) for text in table[name]])[at] for name in part.encoding.kinds])
         mean, scale = (np.array([getattr(one, name) for one in part.encoding.columns]) for name in ("mean", "scale"))
-        scores += ((raw - mean) / scale) @ arrays["weights"][:, 0]
-        scores += arrays["intercept"][0, 0] if part.party == part.intercept_holder else 0.0
+        scores += ((raw - mean) / scale) @ arrays["weights"]
+        scores += arrays["intercept"] if part.party == part.intercept_holder else 0.0
     return scores
 
 
@@ -192,6 +225,12 @@ STOPPING = [
            early_stopping=EarlyStopping(on="r2", patience=3, least_gain=0.1)),
     Sample((4, 5, 4), rows=150, batch=40, epochs=9, rate=0.2, evaluation=AT_THE_END, l2=0.1,
            early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
+    Sample((6, 5), rows=150, batch=40, epochs=9, rate=0.5, evaluation=EACH_EPOCH, model="softmax", label=1,
+           early_stopping=EarlyStopping(on="balanced_accuracy", patience=2, least_gain=0.02), release="shared"),
+    Sample((6, 5), rows=150, batch=40, epochs=9, rate=0.05, evaluation=EACH_EPOCH, model="poisson",
+           early_stopping=EarlyStopping(on="d2", patience=2, least_gain=0.05)),
+    Sample((6, 5), rows=150, batch=40, epochs=9, rate=0.06, evaluation=EACH_EPOCH, model="gamma", label=1,
+           early_stopping=EarlyStopping(on="deviance", patience=2, least_gain=0.03)),
 ]  # fmt: skip
 
 
@@ -388,6 +427,18 @@ def test_gaps_and_unseen_categories_cost_no_accuracy(seed):
     found = run.label.context.history.last_metrics["auc"]
     assert found > 0.7
     assert abs(found - pooled_auc(run)) < 0.002
+
+
+@pytest.mark.parametrize("model", METRICS)
+def test_the_label_party_alone_is_compared_by_the_same_link_on_the_same_rows(model, tmp_path):
+    """Its own columns say less than everybody's: by every metric of the kind that ends at 1."""
+    sample = Sample((4, 4), rows=600, batch=64, epochs=6, rate=0.05, model=model, evaluation=AT_THE_END)
+    run = hear(sample, tmp_path)
+    context = run.label.context
+    found, joint = alone(context, run.label), context.history.last_metrics
+    assert found.keys() == joint.keys() == METRICS[model].keys()
+    first = next(iter(METRICS[model]))
+    assert 0.05 < found[first] < joint[first]
 
 
 def test_everybody_is_done_at_the_same_step_without_a_stop():

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from agents import model_part
 from agents.model_part import MANIFEST, ModelPart, ModelPartProblem, load, partial_scores, save
 from mpc.fixed import clip_rows
+from schemas.job import Network
 from tables.encoding import Encoding
-from tables.label import LabelScaling
+from tables.label import Classes, LabelScaling
 from tables.problem import TableProblem
 from tables.table import Table
 
@@ -27,6 +28,9 @@ TABLE = Table(
     categorical={"sex": np.array(["f", "m", "f"], dtype=np.object_)},
 )
 ENCODING = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
+PLAN = {"fx": 13, "f": 26, "norms": [27.712812921102035, 32.0], "request": {"l2": 0.1, "outputs": 1}}
+OF_THREE = PLAN | {"request": {"outputs": 3}}
+CLASSES = Classes(names=("setosa", "versicolor", "virginica"))
 
 
 def part(**changes) -> ModelPart:
@@ -41,7 +45,7 @@ def part(**changes) -> ModelPart:
         "release": "owners",
         "encoding": ENCODING,
         "columns": tuple(ENCODING.names),
-        "plan": {"fx": 13, "f": 26, "norms": [27.712812921102035, 32.0], "request": {"l2": 0.1, "batch": 512}},
+        "plan": PLAN,
         "steps": 376,
         "alpha": 0.75,
         "intercept_holder": "bank",
@@ -83,15 +87,18 @@ def assert_same(found, expected):
 @given(
     weights=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3),
     l2=st.floats(allow_nan=False, allow_infinity=False),
-    scaling=st.none() | st.builds(LabelScaling, mean=st.floats(-9, 9), scale=st.floats(1e-9, 9)),
+    scaling=st.none()
+    | st.builds(LabelScaling, mean=st.floats(-9, 9), scale=st.floats(1e-9, 9))
+    | st.builds(LabelScaling, mean=st.just(0.0), scale=st.floats(1e-9, 9), clip=st.none(), log=st.just(True)),
 )
 def test_a_part_comes_back_as_it_was_saved(tmp_path_factory, weights, l2, scaling):
     """Every number of the manifest and every bit of the weights."""
     folder = tmp_path_factory.mktemp("part")
-    saved = save(folder, part(plan={"l2": l2}, label_scaling=scaling), owned(weights))
+    changes = {"plan": PLAN | {"l2": l2}, "label_scaling": scaling}
+    saved = save(folder, part(**changes), owned(weights))
     found, arrays = load(folder)
     assert found == saved
-    assert found.model_copy(update={"weights_sha256": ""}) == part(plan={"l2": l2}, label_scaling=scaling)
+    assert found.model_copy(update={"weights_sha256": ""}) == part(**changes)
     assert_same(arrays, owned(weights))
 
 
@@ -116,15 +123,38 @@ def test_weights_in_any_memory_layout_are_saved_as_they_read(tmp_path):
 def test_partial_scores_are_encoded_columns_times_weights_and_the_holders_intercept():
     """Summed over the parties they are the pre-activation."""
     expected = ENCODING.apply(TABLE) @ np.array([0.5, -1.0, 2.0])
-    assert partial_scores(part(), owned(), TABLE).tolist() == (expected + 0.25).tolist()
+    assert partial_scores(part(), owned(), TABLE)[:, 0].tolist() == (expected + 0.25).tolist()
     elsewhere = part(intercept_holder="card", label_party="card")
-    assert partial_scores(elsewhere, owned(), TABLE).tolist() == expected.tolist()
-    short = part(intercept_holder="card", plan={"norms": [1.0, 32.0]})  # rows are as long as in training at most
+    assert partial_scores(elsewhere, owned(), TABLE)[:, 0].tolist() == expected.tolist()
+    short = part(intercept_holder="card", plan=PLAN | {"norms": [1.0, 32.0]})  # rows are as long as in training at most
     clipped = clip_rows(ENCODING.apply(TABLE), 1.0) @ np.array([0.5, -1.0, 2.0])
-    assert partial_scores(short, owned(), TABLE) == pytest.approx(clipped)
+    assert partial_scores(short, owned(), TABLE)[:, 0] == pytest.approx(clipped)
     other = Table(name="t", rows=1, columns=("age",), numeric={"age": np.ones(1)}, categorical={})
     with pytest.raises(TableProblem, match="column 'sex' is not there"):
         partial_scores(part(), owned(), other)
+
+
+def test_a_part_of_several_classes_has_a_column_for_each(tmp_path):
+    """And scores for each; the label party's knows what they are called, as many as there are outputs."""
+    rng = np.random.default_rng(1)
+    weights, intercept = rng.normal(size=(3, 3)), rng.normal(size=(1, 3))
+    arrays = {"weights": weights, "weight_words": weights.view(np.uint64)}
+    arrays |= {"intercept": intercept, "intercept_words": intercept.view(np.uint64)}
+    whole = part(model="softmax", plan=OF_THREE, classes=CLASSES)
+    save(tmp_path, whole, arrays)
+    found, read = load(tmp_path)
+    assert (found.classes, found.outputs, found.link) == (CLASSES, 3, "softmax")
+    np.testing.assert_allclose(partial_scores(found, read, TABLE), ENCODING.apply(TABLE) @ weights + intercept)
+    with pytest.raises(ModelPartProblem, match="classes are not as many"):
+        save(tmp_path / "other", part(model="softmax", classes=CLASSES), owned())
+    with pytest.raises(ModelPartProblem, match="'weights' is not float64"):
+        save(tmp_path / "other", whole, owned())
+
+
+def test_a_networks_part_goes_by_its_output():
+    """Labels and scores do, whatever comes before them."""
+    network = Network(hidden=(8,), output="poisson")
+    assert part(model="mlp", network=network).link == "poisson"
 
 
 def test_files_are_for_their_owner_only(tmp_path):
@@ -199,7 +229,12 @@ def rewrite(folder: Path, change) -> None:
 
 
 TAMPERED = {
-    "newer format": (lambda m: m.update(format=3), "format 3, and this version reads 2"),
+    "newer format": (lambda m: m.update(format=4), "format 4, and this version reads 3"),
+    "older format": (lambda m: m.update(format=2), "format 2, and this version reads 3"),
+    "no outputs": (lambda m: m["plan"]["request"].pop("outputs"), "no outputs; restore"),
+    "no number of outputs": (lambda m: m["plan"]["request"].update(outputs="all"), "no outputs; restore"),
+    "other outputs": (lambda m: m["plan"]["request"].update(outputs=3), "'weights' is not float64 .3, 3."),
+    "another model": (lambda m: m.update(model="forest"), "wrong or missing: model"),
     "no format": (lambda m: m.pop("format"), "format None"),
     "missing field": (lambda m: m.pop("steps"), "wrong or missing: steps"),
     "unknown field": (lambda m: m.update(note="x"), "wrong or missing: note"),
