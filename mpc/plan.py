@@ -164,7 +164,7 @@ class Plan:
         if link.classes:
             refuse(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
-        refuse(size > self.most_label, "larger than fits at this rate; use a smaller learning rate or smaller batches")
+        refuse(size > self.most_label, "larger than fits at this rate; use a smaller learning rate")
 
     def steps(self) -> Iterator[Step]:
         """Every step of the job, in order, made as it is asked for."""

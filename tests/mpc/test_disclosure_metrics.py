@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,22 @@ from mpc.order import Order
 from mpc.plan import Request
 from mpc.reference import train
 from mpc.ring import Words, product, total
-from tests.mpc.test_disclosure import COALITIONS, MEDIUM, TINY, Vector, deficiency, without
+from tests.mpc.test_disclosure import (
+    COALITIONS,
+    MEDIUM,
+    SOFTMAX,
+    TINY,
+    Noiseless,
+    OneOrder,
+    OpenClasses,
+    RowNoise,
+    Unsigned,
+    Vector,
+    by_link,
+    check_places,
+    deficiency,
+    without,
+)
 from tests.mpc.world import HELPER, Job, Pass, World, keyed, make_job
 
 # What data parties receive
@@ -47,6 +63,15 @@ def test_what_a_coalition_receives_in_scoring_is_uniform(columns, label, coaliti
     assert scoring_deficiency(job, coalition) == 0
 
 
+@pytest.mark.parametrize("coalition", [(0,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize(("model", "outputs"), [("softmax", 3), ("gamma", 1)])
+def test_what_a_coalition_receives_of_other_links_is_uniform(model, outputs, coalition):
+    """In scoring, and in training with a loss, of which one number an epoch is told for all classes together."""
+    job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 2)
+    assert scoring_deficiency(job, coalition) == 0
+    assert loss_deficiency(job, coalition) == 2
+
+
 @pytest.mark.parametrize("omitted", ["U", "V"])
 def test_no_mask_of_scoring_can_be_left_out(omitted):
     """The coalition's view is no longer uniform."""
@@ -78,9 +103,10 @@ def test_what_a_coalition_receives_with_a_loss_is_uniform_but_for_one_number_an_
 
 
 @pytest.mark.parametrize("omitted", ["U_y", "N", "Q"])
-def test_no_mask_of_the_loss_can_be_left_out(omitted):
+@pytest.mark.parametrize(("model", "outputs"), [("logistic", 1), ("softmax", 3)])
+def test_no_mask_of_the_loss_can_be_left_out(omitted, model, outputs):
     """One coalition or another then has more than the sums; without Q it is the label party's."""
-    job = make_job(Request("logistic", columns=(2, 1, 2), epochs=2, **TINY), 1)
+    job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 1)
     coalitions = [(0,), (1,), (0, 2), (0, 1)]
     assert max(loss_deficiency(job, coalition, {omitted}) for coalition in coalitions) > 2
 
@@ -97,9 +123,10 @@ def test_the_helper_receives_nothing_for_a_loss_and_the_others_nothing_of_a_rows
 
 
 @pytest.mark.parametrize("omitted", [set(), {"zero"}])
-def test_the_helper_sees_only_the_sum_of_the_scoring_shares(omitted):
+@pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3)])
+def test_the_helper_sees_only_the_sum_of_the_scoring_shares(omitted, model, outputs):
     """Given the sum, all shares but one are uniform."""
-    job = make_job(Request("linear", columns=(3, 4, 2), epochs=1, **TINY), 1)
+    job = make_job(Request(model, columns=(3, 4, 2), epochs=1, outputs=outputs, **TINY), 1)
     shares = [party.shares() for party in World(job).run().parties]
 
     def view(masks):
@@ -108,7 +135,8 @@ def test_the_helper_sees_only_the_sum_of_the_scoring_shares(omitted):
         return flat(s.words for s in scored.sent if s.receiver == HELPER)
 
     missing = deficiency(Vector(lambda a, b: HELPER in (a, b), omitted), view)
-    sums, words = 2, 2 * 3
+    sums = 2 * outputs
+    words = 3 * sums
     assert missing == (words if omitted else sums)
 
 
@@ -118,35 +146,26 @@ def check_helper_view(job: Job, order: Order) -> None:
     masks = keyed(purpose="validation")
     scored = Pass(job, [party.shares() for party in world.parties], job.xs, 3, order=order, masks=masks)
     scored.run()
-    weights, agreement = train(job.xs, job.y, job.plan, job.order), []
+    weights, agreement, places = train(job.xs, job.y, job.plan, job.order), [], []
+    link, outputs = job.plan.activation, job.plan.outputs
     for step in scored.steps:
         z = total(s.words for s in scored.sent if (s.receiver, s.step) == (HELPER, step.index))
         for i in scored.ids:
             u = masks(i, HELPER)("U", i, i, step, (step.rows, job.plan.columns[i]))
-            block = (job.plan.columns[i], 1)
+            block = (job.plan.columns[i], outputs)
             z = z + product(u, total(masks(j, HELPER)("V", i, j, step, block) for j in scored.ids if j != i))
         in_order = order.rows(step)
         plain = total(x[in_order] @ block for x, block in zip(job.xs, weights.blocks, strict=True))
         plain = plain + np.uint64(1 << job.plan.fx) * weights.intercept
-        assert np.array_equal(z, order.signs(step, odd=True) * plain + order.noise(step, job.plan.fz))
-        assert np.unique(order.noise(step, job.plan.fz)).size > 0.9 * step.rows
+        noise, classes = order.noise(step, job.plan.fz, outputs), order.classes(step, outputs)
+        assert np.array_equal(z, order.signs(step, odd=link.odd) * plain[:, classes] + noise)
+        for words in (noise, *(noise[:, [k]] - noise[:, [k - 1]] for k in range(1, outputs))):
+            assert np.unique(words).size > 0.9 * words.size
+        places.append(classes)
         assert (in_order == np.arange(step.start, step.stop)).mean() < 0.2
         agreement.append(np.sign(decode(z, job.plan.fz)) * np.sign(decode(plain, job.plan.fz)))
-    assert abs(float(np.concatenate(agreement).mean())) < 6 / rows**0.5
-
-
-class Unsigned(Order):
-    """A planted mistake: no secret signs."""
-
-    def signs(self, step, *, odd):
-        return np.ones((step.rows, 1), np.uint64)
-
-
-class Noiseless(Order):
-    """A planted mistake: the same noise for all."""
-
-    def noise(self, step, fz, outputs=1):
-        return np.zeros((step.rows, outputs), np.uint64)
+    assert not link.odd or abs(float(np.concatenate(agreement).mean())) < 6 / rows**0.5
+    check_places(np.array(places), outputs)
 
 
 class Unordered(Order):
@@ -156,16 +175,23 @@ class Unordered(Order):
         return np.arange(self._rows)
 
 
-def test_the_helper_sees_the_signed_and_noised_scores_in_secret_order():
-    """Bit for bit, in every batch."""
-    check_helper_view(make_job(MEDIUM, label=1), Order(b"s" * 32, MEDIUM.rows, "scoring"))
+@by_link
+def test_the_helper_sees_the_signed_and_noised_scores_in_secret_order(request_):
+    """Bit for bit, in every batch; never with a label in it."""
+    many = replace(request_, rows=1500) if request_ is SOFTMAX else request_
+    check_helper_view(make_job(many, label=1), Order(b"s" * 32, many.rows, "scoring"))
 
 
-@pytest.mark.parametrize("order", [Unsigned, Noiseless, Unordered])
-def test_missing_signs_noise_or_order_are_noticed(order):
+@pytest.mark.parametrize(
+    ("request_", "order"),
+    [(MEDIUM, Unsigned), (MEDIUM, Noiseless), (MEDIUM, Unordered), (SOFTMAX, RowNoise), (SOFTMAX, OpenClasses),
+     (SOFTMAX, OneOrder)],
+)  # fmt: skip
+def test_missing_signs_noise_or_order_are_noticed(request_, order):
     """The check of the helper's view fails for each."""
+    many = replace(request_, rows=1500) if request_ is SOFTMAX else request_
     with pytest.raises(AssertionError):
-        check_helper_view(make_job(MEDIUM, label=1), order(b"s" * 32, MEDIUM.rows, "scoring"))
+        check_helper_view(make_job(many, label=1), order(b"s" * 32, many.rows, "scoring"))
 
 
 # The ledger
@@ -202,13 +228,13 @@ class Ledger:
         assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
 
 
-def run_everything(ledger: Ledger, epochs=lambda epoch: epoch) -> None:
+def run_everything(ledger: Ledger, epochs=lambda epoch: epoch, request: Request = MEDIUM) -> None:
     """Training with a loss, and a validation after each epoch; every masked tensor must have a mask to itself."""
-    job = make_job(MEDIUM, label=2)
+    job = make_job(request, label=2)
     world = World(job, ledger.source("training"), loss_masks=ledger.source("loss"))
     masked: dict[Any, bytes] = {}
     rows = [x[:100] for x in job.xs]
-    for epoch in range(MEDIUM.epochs):
+    for epoch in range(request.epochs):
         size = job.plan.steps_per_epoch
         world.run(2, first=epoch * size, stop=(epoch + 1) * size)
         shares = [party.shares() for party in world.parties]
@@ -218,13 +244,14 @@ def run_everything(ledger: Ledger, epochs=lambda epoch: epoch) -> None:
             if sent.what in "Ef":
                 address = (sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
                 assert masked.setdefault(address, sent.words.tobytes()) == sent.words.tobytes(), "a mask met two values"
-    assert {epochs(epoch) for epoch in range(MEDIUM.epochs)} == {address[3] for address in masked}
+    assert {epochs(epoch) for epoch in range(request.epochs)} == {address[3] for address in masked}
 
 
-def test_training_loss_and_every_validation_have_masks_of_their_own():
+@pytest.mark.parametrize("request_", [MEDIUM, replace(SOFTMAX, epochs=2)], ids=lambda one: one.model)
+def test_training_loss_and_every_validation_have_masks_of_their_own(request_):
     """In one job of several epochs: no two addresses share a word, no mask meets two values."""
     ledger = Ledger()
-    run_everything(ledger)
+    run_everything(ledger, request=request_)
     ledger.check()
     purposes = {(address[0], address[5]) for address in ledger.words}
     assert purposes == set(itertools.product(["training", "loss", "validation"], [0, 1]))
