@@ -81,11 +81,12 @@ def test_any_interleaving_of_ahead_and_online_gives_the_same_model(data):
     assert same(world.weights(), train(job.xs, job.y, job.plan, job.order))
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear"])
+@pytest.mark.parametrize("model", ACTIVATIONS)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_model_is_close_to_float64_sgd(model, l2):
     """Features are rounded at f_x bits and rates snapped; nothing else keeps it from float64."""
-    request = Request(model, 1000, (6, 9, 8), 64, 6, 0.1, "inverse-time", 0.02, l2)
+    rate, outputs = (0.02 if model in {"poisson", "gamma"} else 0.1), 4 if model == "softmax" else 1
+    request = Request(model, 1000, (6, 9, 8), 64, 6, rate, "inverse-time", 0.02, l2, outputs=outputs)
     job = make_job(request, label=1)
     ours = release(World(job).run(2).weights(), job.plan)
     theirs = train_float(job.x, job.y, job.plan, job.order)
@@ -118,7 +119,8 @@ def test_shares_alone_say_nothing_of_the_weights():
 
 @pytest.mark.parametrize("what", ["E", "y~", "f", "g", "z", "p"])
 @pytest.mark.parametrize("receiver", [HELPER, 0, 1])
-def test_one_flipped_bit_in_any_tensor_changes_the_model(what, receiver):
+@pytest.mark.parametrize(("model", "outputs"), [("logistic", 1), ("softmax", 3), ("gamma", 1)])
+def test_one_flipped_bit_in_any_tensor_changes_the_model(what, receiver, model, outputs):
     """Every tensor that travels matters, so equality with the oracle means that all arrived.
 
     (The lowest bits of a pre-activation are lost in the activation's rounding, on purpose.)
@@ -134,7 +136,7 @@ def test_one_flipped_bit_in_any_tensor_changes_the_model(what, receiver):
                 self.flipped = True
             super().send(kind, step, sender, to, words)
 
-    job = make_job(replace(SMALL, epochs=1, rows=80))
+    job = make_job(replace(SMALL, model=model, outputs=outputs, epochs=1, rows=80, rate=0.1))
     world = Flipping(job)
     try:
         changed = not same(world.run().weights(), train(job.xs, job.y, job.plan, job.order))
@@ -178,6 +180,31 @@ def test_scores_beyond_the_limit_stop_a_linear_regression():
                 activation(job.plan, step, z)
         else:
             activation(job.plan, step, z)
+
+
+@pytest.mark.parametrize(("model", "side"), [("poisson", 1.0), ("gamma", -1.0)])
+def test_the_exponential_is_guarded_on_the_side_where_it_grows(model, side):
+    """No exponential is taken of a score beyond the limit; far out on the other side is no error to speak of."""
+    job = make_job(replace(SMALL, model=model, rate=0.02))
+    step = next(job.plan.steps())
+    for score, stops in [(1.01, True), (0.99, False), (-30.0, False), (150.0, True), (-150.0, False)]:
+        z = encode(np.array([[side * score * job.plan.score_limit]]), job.plan.fz)
+        if stops:
+            with pytest.raises(Diverged, match="a score exceeded"):
+                activation(job.plan, step, z)
+        else:
+            sizes = np.abs(decode(activation(job.plan, step, z), job.plan.f))
+            assert sizes.max() <= step.scale * np.exp(job.plan.score_limit)
+
+
+def test_labels_in_one_column_are_refused_where_there_are_classes():
+    """Numpy would broadcast them; and the other way round."""
+    job = make_job(replace(SMALL, model="softmax", outputs=3))
+    masks = keyed()
+    for y in (job.y[:, :1], job.y[:-1], job.y[:, 0]):
+        with pytest.raises(ShapeProblem, match=r"labels: expected \(150, 3\)"):
+            DataParty(0, 0, job.plan, ArrayRows(job.xs[0]), y, order=job.order, helper_masks=masks(0, HELPER),
+                      zero_masks={1: masks(0, 1)})  # fmt: skip
 
 
 def test_roles_forget_what_is_done():
@@ -239,16 +266,18 @@ def test_labels_and_zero_masks_belong_where_they_belong():
                       zero_masks=zero)  # fmt: skip
 
 
-def test_the_oracle_imports_no_protocol_module():
+@pytest.mark.parametrize("oracle", ["reference", "network_reference"])
+def test_the_oracle_imports_no_protocol_module(oracle):
     """It could not judge the protocol with the protocol's own code."""
     allowed = {
         f"mpc.{module}"
         for module in (
-            "activations", "elementary", "fixed", "forward", "hidden", "kernels", "network", "plan", "ring", "schedule"
+            "activations", "elementary", "fixed", "forward", "hidden", "kernels", "network", "plan", "reference", "ring",
+            "schedule",
         )
     }  # fmt: skip
     seen: set[str] = set()
-    waiting = {"mpc.reference"}
+    waiting = {f"mpc.{oracle}"}
     while waiting:
         module = waiting.pop()
         path = Path(mpc.reference.__file__).with_name(f"{module.removeprefix('mpc.')}.py")

@@ -41,27 +41,43 @@ def test_the_joint_loss_of_every_epoch_equals_the_oracles_words(job, look_ahead)
     assert same(world.weights(), train(job.xs, job.y, job.plan, job.order))
 
 
+def plain_losses(model, z, y):
+    """Of scores and centred labels, as textbooks have them: log-losses, and halves of deviances."""
+    match model:
+        case "logistic":
+            return np.log1p(np.exp(-2 * y * z))
+        case "softmax":
+            return np.log(np.exp(z).sum(axis=1)) - z[y > 0]
+        case "poisson":
+            return y * np.log(np.maximum(y, 1) / np.exp(z)) - y + np.exp(z)
+        case "gamma":
+            return y / np.exp(z) - 1 - np.log(y / np.exp(z))
+        case _:
+            return (z - y) ** 2 / 2
+
+
 def float_losses(job: Job) -> list[float]:
     """The mean loss of each epoch in ordinary float64 SGD, each row's before its own step."""
     request, link = job.plan.request, job.plan.activation
-    w, w0, sums = [np.zeros((x.shape[1], 1)) for x in job.x], np.zeros((1, 1)), [0.0] * request.epochs
+    k, sums = request.outputs, [0.0] * request.epochs
+    w, w0 = [np.zeros((x.shape[1], k)) for x in job.x], np.zeros((1, k))
     for step, rate in zip(job.plan.steps(), rates(request.schedule, request.rate, request.decay), strict=False):
         rows = job.order.permutation(step.epoch)[step.start : step.stop]
         score = sum((x[rows] @ block for x, block in zip(job.x, w, strict=True)), w0)
-        z, y = score[:, 0], job.y[rows, 0]
-        plain = np.log1p(np.exp(-2 * y * z)) if request.model == "logistic" else (z - y) ** 2 / 2
-        sums[step.epoch] += float(plain.sum())
-        error = rate / step.rows * (link.phi(score) - job.y[rows])
+        sums[step.epoch] += float(plain_losses(request.model, score, job.y[rows]).sum())
+        error = rate / step.rows * (link.phi(link.shifted(score, job.y[rows])) - link.target(job.y[rows]))
         w = [(1 - rate * request.l2) * block - x[rows].T @ error for x, block in zip(job.x, w, strict=True)]
         w0 = w0 - error.sum(axis=0, keepdims=True)
     return [each / request.rows for each in sums]
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear"])
+@pytest.mark.parametrize("model", ACTIVATIONS)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
     """1e-4; it falls from epoch to epoch, each of which begins at nothing."""
-    job = make_job(Request(model, 1000, (6, 9, 8), 64, 6, 0.1, "inverse-time", 0.02, l2), label=1)
+    rate, outputs = (0.02 if model in {"poisson", "gamma"} else 0.1), 4 if model == "softmax" else 1
+    request = Request(model, 1000, (6, 9, 8), 64, 6, rate, "inverse-time", 0.02, l2, outputs=outputs)
+    job = make_job(request, label=1)
     world = World(job, loss_masks=LOSS).run(2)
     found = [opened_loss([party.share(epoch) for party in world.losses], job.plan) for epoch in range(6)]
     assert found == pytest.approx(float_losses(job), abs=1e-4)
@@ -76,6 +92,13 @@ def test_the_first_loss_of_a_logistic_regression_is_that_of_guessing():
     assert opened_loss([party.share(0) for party in world.losses], job.plan) == pytest.approx(math.log(2), abs=1e-5)
 
 
+def test_the_first_loss_of_a_softmax_is_that_of_guessing():
+    """Likewise ln K."""
+    job = make_job(replace(SMALL, model="softmax", outputs=5, batch=150, epochs=1))
+    world = World(job, loss_masks=LOSS).run()
+    assert opened_loss([party.share(0) for party in world.losses], job.plan) == pytest.approx(math.log(5), abs=1e-5)
+
+
 def test_a_share_of_the_loss_says_nothing():
     """It is off by uniform words, and so is every epoch's."""
     job = make_job(replace(SMALL, epochs=6))
@@ -85,7 +108,8 @@ def test_a_share_of_the_loss_says_nothing():
 
 
 @pytest.mark.parametrize(("what", "receiver"), [("E_y", 1), ("terms", 0)])
-def test_one_flipped_bit_changes_the_loss_but_not_the_model(what, receiver):
+@pytest.mark.parametrize(("model", "outputs"), [("logistic", 1), ("softmax", 3)])
+def test_one_flipped_bit_changes_the_loss_but_not_the_model(what, receiver, model, outputs):
     """All that travels for the loss matters to it, and to it alone."""
 
     class Flipping(World):
@@ -95,7 +119,7 @@ def test_one_flipped_bit_changes_the_loss_but_not_the_model(what, receiver):
                 words[-1, -1] ^= np.uint64(1 << 40)
             super().send(kind, step, sender, to, words)
 
-    job = make_job(SMALL)
+    job = make_job(replace(SMALL, model=model, outputs=outputs))
     world = Flipping(job, loss_masks=LOSS).run()
     expected = losses(job.xs, job.y, job.plan, job.order)
     right = [np.array_equal(total(p.share(epoch) for p in world.losses), words) for epoch, words in enumerate(expected)]
