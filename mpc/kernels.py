@@ -1,7 +1,7 @@
 """Compiled loops over words: matrix products modulo 2^64 in vectors of eight words.
 
-It starts no thread and chooses nothing: that is `ring`'s business, which imports it on first use, since numba takes
-half a second to load. The GIL is not held while a kernel runs.
+It starts no thread and chooses nothing: that is `ring`'s business, which imports it on first use, since numba takes a
+third of a second to load. The GIL is not held while a kernel runs.
 
 Everything is in this one file because numba renews what it has kept on disk only when this file has changed.
 """
