@@ -152,20 +152,21 @@ class ForwardParty:
         return {i: w - self.block_mask("V", i, step, self.layout.block(i)) for i, w in partners.items()}
 
     def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words]) -> None:
-        """Take in E_i and D_i of every other data party.
+        """Take in E_i and D_i of every other data party, once.
 
         Raises:
-            ShapeProblem: naming the data party whose words have the wrong shape.
+            ShapeProblem: naming the data party whose words have the wrong shape; nothing has changed.
         """
-        state, layout = self.state(step), self.layout
+        state, layout, entries = self.state(step), self.layout, self.layout.openings(step.rows)
         masked = {
             i: expect(inputs[i], (step.rows, layout.columns[i]), f"masked inputs of party {i}") for i in self.others
         }
+        opened = [unpack(entries, openings[i], f"openings of party {i}") for i in self.others]
+        if state.ahead is not None:
+            raise OutOfTurn(f"step {step.index} is absorbed already")
         state.ahead = total(product(e, self.block_mask("V", i, step, layout.block(i))) for i, e in masked.items())
-        for i in self.others:
-            parts = unpack(layout.openings(step.rows), openings[i], f"openings of party {i}")
-            for k in layout.hidden:
-                state.hidden[k].opening += parts["D", k]
+        for k, hidden in enumerate(state.hidden):
+            hidden.opening = total([hidden.opening, *(parts["D", k] for parts in opened)])
 
     # --- online
 

@@ -31,6 +31,13 @@ class Deal:
     activations: list[Words]  # of each hidden layer, a row for each sign that is answered
     slopes: list[Words]
     output: Words | None = None
+    answered: int = 0  # hidden layers; a mask meets one value only
+
+    def take(self, step: Step, k: int) -> None:
+        """Hidden layer k is answered now, for the first time and after those below it."""
+        if k != self.answered:
+            raise OutOfTurn(f"step {step.index}: layer {k} asked for, layer {self.answered} is next")
+        self.answered += 1
 
 
 class ForwardHelper:
@@ -87,7 +94,7 @@ class ForwardHelper:
         return values
 
     def _below(self, k: int, step: Step) -> Words:
-        """q of hidden layer k."""
+        """The mask q of hidden layer k in place."""
         return self.mask("q", k, step, self.layout.below(k, step.rows))
 
     # --- answering
@@ -107,6 +114,7 @@ class ForwardHelper:
         """
         shape, deal = self.layout.elements(k, step.rows), self.deal_of(step)
         z = total(expect(shares[i], shape, f"hidden share of party {i}") for i in self.parties)
+        deal.take(step, k)
         check_range(step, z, self.plan.fz)
         scores = step.alpha * decode(z, self.plan.fz)
         if not (np.abs(scores) <= HIDDEN_LIMIT).all():
@@ -125,13 +133,14 @@ class ForwardHelper:
         return self.plan.fx
 
     def scores_of(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """z of the output, (rows of the batch, outputs), f_z bits; with classes, less the first one's.
+        """The output's z, (rows of the batch, outputs), f_z bits; with classes, less the first one's.
 
         Raises:
             ShapeProblem: naming the data party whose share has the wrong shape.
         """
         shape = (step.rows, self.layout.outputs)
         z = total(expect(shares[i], shape, f"pre-activation share of party {i}") for i in self.parties)
+        self.deal_of(step).take(step, len(self.layout.hidden))
         return z - z[:, :1] if self.layout.outputs > 1 else z
 
 

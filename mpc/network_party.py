@@ -35,7 +35,7 @@ from mpc.network import NARROW_BITS, pack, unpack
 from mpc.network_forward import ForwardParty, NetworkShares
 from mpc.order import Order
 from mpc.plan import Plan
-from mpc.ring import Words, expect, product, product_transposed, total, transposed_product
+from mpc.ring import Words, product_transposed, total, transposed_product
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
 from mpc.script import HELPER, Give, Mark, Need, Script, Take, taken
@@ -70,7 +70,7 @@ class NetworkParty(ForwardParty):
     ) -> None:
         super().__init__(me, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks)
         self._label, self._y = label, y
-        self._smooth = plan.smooth
+        self._smooth, self._f = plan.smooth, plan.f
         self._labels: dict[int, Words] = {}  # y~ by step, at the label party
         self._partners = {shares.step: dict(shares.partners)}  # by step: these run ahead
         self._shares = shares
@@ -115,20 +115,21 @@ class NetworkParty(ForwardParty):
         Raises:
             ShapeProblem: naming the helper, if it has the wrong length.
         """
+        state, entries = self.state(step), self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
+        dealt = unpack(entries, words, "what the helper dealt")
         self._turns.take("dealt", step)
-        entries = self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
-        self.state(step).dealt = unpack(entries, words, "what the helper dealt")
+        state.dealt = dealt
 
     def _encoded_labels(self, step: Step, y: Floats) -> Words:
         """Scale y at F fractional bits, under the signs of the rows, classes in secret order."""
         state = self.state(step)
-        return state.signs * encode(step.scale * y[self.order.rows(step)], self.plan.f)[:, state.classes]
+        return state.signs * encode(step.scale * y[self.order.rows(step)], self._f)[:, state.classes]
 
     def _label_mask(self, step: Step) -> Words:
         return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
 
     def preparing(self, step: Step, loss: LossParty | None = None) -> Script[None]:
-        """All of that as a script, but what the helper deals: sends this party's masked words, and takes the others'."""
+        """All but what the helper deals, as a script: sends this party's masked words and takes the others'."""
         inputs, openings, labels, weights = self.ahead(step)
         loss_labels = None if loss is None or labels is None else loss.masked_labels(step)
         for i in self.others:

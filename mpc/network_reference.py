@@ -255,13 +255,15 @@ def _rounded(x: Words, r: Words, bits: int) -> Words:
     return from_signed(to_signed(x + (r & np.uint64((1 << bits) - 1))) >> np.int64(bits))
 
 
-def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered, initial: NetworkModel) -> NetworkModel:
+def train_float(
+    xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered, initial: NetworkModel, stop: int | None = None
+) -> NetworkModel:
     """Ordinary float64 SGD on the same batches at the rates that the job asks for, from the same first weights."""
     assert plan.network is not None
     request, activation = plan.request, HIDDEN[plan.network.activation]
     blocks, upper, biases = list(initial.blocks), list(initial.upper), list(initial.biases)
     learning = rates(request.schedule, request.rate, request.decay)
-    for step, rate in zip(plan.steps(), learning, strict=False):
+    for step, rate in itertools.islice(zip(plan.steps(), learning, strict=False), stop):
         rows = order.permutation(step.epoch)[step.start : step.stop]
         batch = [x[rows] for x in xs]
         zs = [sum((x @ block for x, block in zip(batch, blocks, strict=True)), biases[0])]

@@ -29,12 +29,12 @@ class Opened(NamedTuple):
 
 
 def high_part(r: Words, bits: int) -> Words:
-    """r' >> bits, which the helper deals as shares."""
+    """The lower 63 bits of r, shifted by `bits`; the helper deals shares of it."""
     return (r & LOW) >> np.uint64(bits)
 
 
 def top_bit(r: Words) -> Words:
-    """The top bit of r, which the helper deals as shares."""
+    """The top bit of r, 0 or 1; the helper deals shares of it."""
     return r >> TOP
 
 

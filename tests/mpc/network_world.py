@@ -6,6 +6,7 @@ It may look at everything; the roles inside get only what the protocol gives the
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +20,16 @@ from mpc.network_forward import NetworkShares
 from mpc.network_helper import NetworkHelper
 from mpc.network_party import NetworkParty
 from mpc.network_reference import NetworkWeights
+from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
 from mpc.network_start import first_shares
 from mpc.order import Order, order_key
 from mpc.plan import Plan, Request, make_plan
 from mpc.ring import Words, total
 from mpc.rows import ArrayRows
 from mpc.schedule import Step
+from mpc.scoring import scoring_steps
 from mpc.script import HELPER, Give, Mark, Need, Script, Take
-from tests.mpc.world import MaskSource, Sent, keyed
+from tests.mpc.world import MaskSource, Sent, keyed, labels_of
 
 KEY = b"k" * 32
 
@@ -47,32 +50,32 @@ class NetworkJob(NamedTuple):
 def make_network_job(
     request: Request, label: int = 0, seed: int = 0, x: list[Floats] | None = None, y: Floats | None = None
 ) -> NetworkJob:
-    """Random features, or those given, and labels that depend on them."""
+    """Random features, or those given, and labels, (rows,), as a label party holds them; else made of the features."""
     rng = np.random.default_rng(seed)
     plan = make_plan(request)
     raw = x or [rng.normal(size=(request.rows, columns)) for columns in request.columns]
     xs = [features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
     clipped = [features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
     labels = made_up_labels(request, clipped, rng) if y is None else y
+    plan.check_labels(labels)
     contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
     key = order_key(b"digest", contributions)
     first = [first_shares(i, plan, bytes([i + 1, seed % 256] * 16)) for i in range(len(xs))]
-    centred = ACTIVATIONS[request.model].centre(labels)
+    centred = ACTIVATIONS[request.model].centre(labels, request.outputs)
     return NetworkJob(plan, label, clipped, xs, centred, Order(key, request.rows), Elements(key), first)
 
 
 def made_up_labels(request: Request, x: list[Floats], rng: np.random.Generator) -> Floats:
-    """(rows, outputs), as the label party has them before they are centred."""
-    outputs = request.outputs
-    score = sum((np.tanh(part @ rng.normal(size=(part.shape[1], outputs))) for part in x), np.zeros((1, outputs)))
-    match request.model:
-        case "logistic":
-            return (score > 0).astype(np.float64)
-        case "softmax":
-            return np.eye(outputs)[score.argmax(axis=1)]
-        case "poisson":
-            return np.floor(np.exp(score))
-    return score
+    """No straight function of the features, (rows,)."""
+    score = sum((np.tanh(part @ rng.normal(size=(part.shape[1], request.outputs))) for part in x), np.full((1, 1), 0.1))
+    return labels_of(request, score / max(1.0, float(score.std())), rng)
+
+
+def messages(give: Give) -> Iterator[tuple[str, int, Words]]:
+    """Every tensor that is sent: of which kind, to whom."""
+    for receiver in give.to:
+        for kind, words in ((give.kind, give.words), *give.along):
+            yield kind, receiver, words.copy()
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Task:
     party: int
     steps: Iterator[Step]
     make: Callable[[Step], Script[None]]
+    waits: bool = False  # with work ahead of time, until its step is near enough
     step: Step | None = None
     script: Script[None] | None = None
     event: Any = None
@@ -116,7 +120,14 @@ class NetworkWorld:
         begin = start[0].step
         masks = {i: self.masks(i, HELPER) for i in self.ids}
         self.helper = NetworkHelper(job.plan, job.label, masks, self.answer, begin)
-        counts = {"absorbed": begin, "dealt": begin, "forward": begin, "backward": begin, "weights": begin + 1}
+        counts = {
+            "masked": begin,
+            "absorbed": begin,
+            "dealt": begin,
+            "forward": begin,
+            "backward": begin,
+            "weights": begin + 1,
+        }
         self.counts = {i: dict(counts) | {"done": begin} for i in (*self.ids, HELPER)}
         self.losses: list[LossParty | None] = [None for _ in self.ids]
         self.loss_helper: LossHelper | None = None
@@ -128,60 +139,21 @@ class NetworkWorld:
             ]  # fmt: skip
             self.loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
 
-    # --- scripts
-
-    def ahead(self, i: int, step: Step) -> Script[None]:
-        """What a data party does ahead of time."""
-        party, others, layout = self.parties[i], self.parties[i].others, self.parties[i].layout
-        inputs, openings, labels, weights = party.ahead(step)
-        yield Give("masked inputs", 0, tuple(others), inputs)
-        yield Give("openings", 0, tuple(others), openings)
-        if labels is not None:
-            yield Give("masked labels", 0, tuple(others), labels)
-        for j, words in weights.items():
-            yield Give("masked weights", 0, (j,), words)
-        shapes = {j: (step.rows, layout.columns[j]) for j in others}
-        theirs = yield Take("masked inputs", 0, shapes)
-        opened = yield Take("openings", 0, dict.fromkeys(others, openings.shape))
-        assert theirs is not None
-        assert opened is not None
-        party.absorb(step, theirs, opened)
-        yield from self.loss_ahead(i, step)
-        yield Mark("absorbed")
-        entries = layout.dealt_to(i, step.rows, smooth=self.job.plan.smooth)
-        dealt = yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in entries))})
-        assert dealt is not None
-        party.take_dealt(step, dealt[HELPER])
-        yield Mark("dealt")
-
-    def loss_ahead(self, i: int, step: Step) -> Script[None]:
-        """The same for the loss."""
-        loss, label = self.losses[i], self.job.label
-        if loss is None:
-            return
-        if i == label:
-            yield Give("loss labels", 0, tuple(self.parties[i].others), loss.masked_labels(step))
-            return
-        labels = yield Take("loss labels", 0, {label: (step.rows, self.job.plan.outputs)})
-        assert labels is not None
-        loss.absorb(step, labels[label])
-
-    def deal(self, step: Step) -> Script[None]:
-        """What the helper does ahead of time."""
-        for i, words in self.helper.deal(step).items():
-            yield Give("dealt", 0, (i,), words)
-
     # --- driving
 
     def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "NetworkWorld":
         """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
         steps = list(self.job.plan.steps())[first:stop]
-        tasks = [Task(HELPER, iter(steps), self.deal), Task(HELPER, iter(steps), self._answering)]
-        for i in self.ids:
-            party, loss = self.parties[i], self.losses[i]
-            tasks.append(Task(i, iter(steps), lambda step, i=i: self.ahead(i, step)))
-            tasks.append(Task(i, iter(steps), party.openings))
-            tasks.append(Task(i, iter(steps), lambda step, party=party, loss=loss: party.online(step, loss)))
+        helper = self.helper
+        tasks = [
+            Task(HELPER, iter(steps), helper.dealing),
+            Task(HELPER, iter(steps), lambda step: helper.online(step, self.loss_helper)),
+        ]
+        for i, party in enumerate(self.parties):
+            preparing = partial(party.preparing, loss=self.losses[i])
+            tasks.append(Task(i, iter(steps), preparing, waits=True))
+            tasks += [Task(i, iter(steps), script) for script in (party.receiving, party.openings)]
+            tasks.append(Task(i, iter(steps), partial(party.online, loss=self.losses[i])))
         rng = None if self.seed is None else random.Random(self.seed)
         while any(not task.over for task in tasks):
             if rng:
@@ -190,9 +162,6 @@ class NetworkWorld:
             assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
         assert not self.box, f"never used: {list(self.box)}"
         return self
-
-    def _answering(self, step: Step) -> Script[None]:
-        return self.helper.online(step, self.loss_helper)
 
     def _advance(self, task: Task, look_ahead: int) -> bool:
         """Drive a script as far as it goes; whether it has moved."""
@@ -203,8 +172,8 @@ class NetworkWorld:
                 return True
             task.script, task.event = task.make(task.step), "begin"
         assert task.step is not None
-        ahead = task.make.__name__ == "<lambda>" and task.event == "begin" and "ahead" in task.make.__code__.co_names
-        if ahead and self.counts[task.party]["done"] < task.step.index + 1 - look_ahead:
+        begins = task.waits and task.event == "begin"
+        if begins and self.counts[task.party]["done"] < task.step.index + 1 - look_ahead:
             return False
         moved = False
         while True:
@@ -228,10 +197,10 @@ class NetworkWorld:
     def _note(self, task: Task, event: Any) -> None:
         assert task.step is not None
         match event:
-            case Give(kind, turn, to, words):
-                for receiver in to:
-                    self.sent.append(Sent(f"{kind} {turn}", task.step.index, task.party, receiver, words.copy()))
-                    self.box[kind, turn, task.step.index, task.party, receiver] = words.copy()
+            case Give():
+                for kind, receiver, words in messages(event):
+                    self.sent.append(Sent(f"{kind} {event.turn}", task.step.index, task.party, receiver, words))
+                    self.box[kind, event.turn, task.step.index, task.party, receiver] = words
             case Mark(name):
                 self.counts[task.party][name] += 1
 
@@ -273,3 +242,59 @@ def same(a: NetworkWeights, b: NetworkWeights) -> bool:
     """Bit for bit."""
     pairs = zip((*a.blocks, *a.upper, *a.biases), (*b.blocks, *b.upper, *b.biases), strict=True)
     return all(np.array_equal(x, y) for x, y in pairs)
+
+
+class NetworkPass:
+    """The data parties and the helper in one pass of scoring."""
+
+    def __init__(
+        self, world: NetworkWorld, shares: list[NetworkShares], xs: list[Words], *, batch: int = 64, epoch: int = 0
+    ) -> None:
+        job, masks = world.job, keyed(purpose="validation")
+        self.ids, self.label, self.sent = world.ids, job.label, list[Sent]()
+        alpha, rows = job.plan.alpha_after(shares[0].step), len(xs[0])
+        self.order, self.elements = Order(KEY, rows, "scoring"), Elements(KEY, "scoring")
+        self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), job.plan.outputs
+        self.scorers = [
+            NetworkScorer(
+                i, job.label, job.plan, ArrayRows(xs[i]), shares=shares[i], alpha=alpha, order=self.order,
+                elements=self.elements, helper_masks=masks(i, HELPER),
+                zero_masks={j: masks(i, j) for j in self.ids if j != i},
+            )
+            for i in self.ids
+        ]  # fmt: skip
+        self.helper = NetworkScoringHelper(job.plan, job.label, {i: masks(i, HELPER) for i in self.ids})
+
+    def run(self) -> Floats:
+        """The scores in the order of the rows."""
+        scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
+        for step in self.steps:
+            self._batch(step)
+            told = next(sent.words for sent in reversed(self.sent) if sent.what == "scores 0")
+            scores[self.order.rows(step)] = self.scorers[self.label].opened(step, told)
+        return scores
+
+    def _batch(self, step: Step) -> None:
+        """Drive all scripts, each as far as it goes, until all are over."""
+        scripts: dict[int, Script[None]] = {i: scorer.script(step) for i, scorer in enumerate(self.scorers)}
+        scripts[HELPER] = self.helper.script(step)
+        events: dict[int, Any] = {role: next(script) for role, script in scripts.items()}
+        box: dict[tuple[str, int, int, int], Words] = {}
+        while events:
+            for role in list(events):
+                answer: Mapping[int, Words] | None = None
+                match events[role]:
+                    case Give(turn=turn) as event:
+                        for kind, receiver, words in messages(event):
+                            box[kind, turn, role, receiver] = words
+                            self.sent.append(Sent(f"{kind} {turn}", step.index, role, receiver, words))
+                    case Take(kind, turn, shapes):
+                        keys = {i: (kind, turn, i, role) for i in shapes}
+                        if not all(key in box for key in keys.values()):
+                            continue
+                        answer = {i: box.pop(key) for i, key in keys.items()}
+                try:
+                    events[role] = scripts[role].send(answer)
+                except StopIteration:
+                    del events[role]
+        assert list(box) == [("scores", 0, HELPER, self.label)]
