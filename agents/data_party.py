@@ -3,7 +3,6 @@
 It decides what is done when; the equations are in mpc, the two loops of the steps in `steps`.
 """
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,20 @@ from numpy.typing import NDArray
 
 from agents.alignment import check_enough
 from agents.context import JobContext
-from agents.evaluation import Evaluation, HeldOut
+from agents.evaluation import AnyShares, Evaluation, HeldOut
+from agents.network_parts import network_party
+from agents.network_steps import NetworkSteps
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
-from agents.release import open_blocks, save_part
+from agents.release import opened_arrays, save_part
 from agents.states import State
 from agents.steps import Steps
 from mpc.activations import ACTIVATIONS, LabelProblem
-from mpc.data_party import DataParty, Shares
+from mpc.data_party import DataParty
 from mpc.fixed import Floats
 from mpc.loss import LossParty
+from mpc.network_forward import NetworkShares
+from mpc.network_party import NetworkParty
 from mpc.order import Order
 from schemas.messages import ScoringTerms, Sizes
 from tables.encoding import Encoding
@@ -51,8 +54,10 @@ class DataPartyRole:
         self._plain_labels: Floats = np.empty(0)  # (rows,), what they were made from: numbers of classes, or scaled
         self.order: Order | None = None
         self.words: FeatureView | None = None  # of the rows that are trained on
-        self.party: DataParty | None = None
-        self.shares: Shares | None = None  # of the model that is kept
+        self.party: DataParty | NetworkParty | None = None
+        self.shares: AnyShares | None = None  # of the model that is kept
+        self.first: NetworkShares | None = None  # before the first step, where there is a network
+        self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
 
     async def prepare(self) -> None:
@@ -151,12 +156,22 @@ class DataPartyRole:
                 raise self._unfit(problem) from None
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view(~self.held_out)
-        key = await self.own.confirm_order()
-        self.order = Order(key, context.ready_plan.request.rows)
-        self.party = await context.compute(self._data_party)
-        self._evaluation = await context.compute(self._make_evaluation, key)
+        self.key = await self.own.confirm_order()
+        self.order = Order(self.key, context.ready_plan.request.rows)
+        self.party = await context.compute(self._make_party)
+        self._evaluation = await context.compute(self._make_evaluation, self.key)
 
-    def _data_party(self) -> DataParty:
+    def _make_party(self) -> DataParty | NetworkParty:
+        if self.context.training.network is None:
+            return self._linear_party()
+        labels = None if self.labels is None else self.labels[~self.held_out]
+        assert self.order is not None
+        assert self.words is not None
+        party = network_party(self.context, self.words, labels, order=self.order, key=self.key)
+        self.first = party.shares()
+        return party
+
+    def _linear_party(self) -> DataParty:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
@@ -208,10 +223,10 @@ class DataPartyRole:
         assert self.party is not None
         assert self.order is not None
         assert self._evaluation is not None
-        steps = Steps(self.context, self.party, self.order, self._evaluation)
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(steps.send_ahead())
-            loops.create_task(steps.online())
+        if isinstance(self.party, NetworkParty):
+            await NetworkSteps(self.context, self.party, self.order, self._evaluation).run()
+        else:
+            await Steps(self.context, self.party, self.order, self._evaluation).run()
         self.shares = self._evaluation.best or self.party.shares()
         await self._evaluation.finish(self.shares)
 
@@ -219,7 +234,7 @@ class DataPartyRole:
         """Open this party's block to itself if the job says so, and write the part to disk."""
         assert self.shares is not None
         assert self.encoding is not None
-        arrays = await open_blocks(self.context, self.shares, self._me)
+        arrays = await opened_arrays(self.context, self.shares)
         label = (self.scaling, self.classes)
         return await save_part(self.context, self.encoding, label, arrays, self.shares.step)
 

@@ -6,18 +6,23 @@ Only the label party learns scores; the loss goes to whom the job names. Nothing
 from collections.abc import Callable
 from typing import NamedTuple
 
+from agents import network_scoring
 from agents.context import JobContext
 from agents.evaluate import metrics
 from agents.history import Stopping
+from agents.network_parts import network_scorer
 from agents.problems import JobProblem
 from agents.scoring import Scoring, scoring_batch
 from mpc.data_party import Shares
 from mpc.fixed import Floats
 from mpc.loss import LossParty, opened_loss
+from mpc.network_forward import NetworkShares
 from mpc.order import Order
 from mpc.scoring import Scorer, scoring_steps
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
+
+AnyShares = Shares | NetworkShares
 
 
 class HeldOut(NamedTuple):
@@ -36,9 +41,9 @@ class Evaluation:
         self._context, self._key, self._held_out = context, key, held_out
         self._stopping = Stopping(job) if context.leads and job.early_stopping is not None else None
         self.loss = loss
-        self.best: Shares | None = None
+        self.best: AnyShares | None = None
 
-    async def epoch_over(self, epoch: int, shares: Callable[[], Shares]) -> bool:
+    async def epoch_over(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         """Do what the job asks for after an epoch; whether there may be another one."""
         job = self._context.training
         if self.loss is not None:
@@ -54,7 +59,7 @@ class Evaluation:
             self._context.history.keep(epoch)
         return decision.go_on
 
-    async def finish(self, shares: Shares) -> None:
+    async def finish(self, shares: AnyShares) -> None:
         """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch."""
         job = self._context.training
         if job.scorings and job.evaluation.metrics == "end":
@@ -77,11 +82,24 @@ class Evaluation:
 
     # --- held-out rows
 
-    async def _validate(self, epoch: int, shares: Shares) -> None:
+    async def _validate(self, epoch: int, shares: AnyShares) -> None:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         order = Order(self._key, rows, "scoring")
-        scorer = Scorer(
+        steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
+        if isinstance(shares, NetworkShares):
+            passing = network_scorer(
+                context, plan, held_out.words, shares, alpha, order=order, key=self._key, purpose="validation"
+            )
+            scores = await network_scoring.score(context, passing, order, steps)
+        else:
+            scores = await Scoring(context, self._scorer(shares, alpha, order), order, steps, plan.outputs).run()
+        if scores is not None and held_out.labels is not None:
+            await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
+
+    def _scorer(self, shares: Shares, alpha: float, order: Order) -> Scorer:
+        context, plan, held_out = self._context, self._context.ready_plan, self._held_out
+        return Scorer(
             context.number(context.me),
             context.number(context.label),
             plan,
@@ -92,10 +110,6 @@ class Evaluation:
             helper_masks=context.masks(context.description.helper, "validation"),
             zero_masks=context.zero_masks("validation"),
         )
-        steps = scoring_steps(rows, scoring_batch(plan.columns), epoch, alpha)
-        scores = await Scoring(context, scorer, order, steps, plan.outputs).run()
-        if scores is not None and held_out.labels is not None:
-            await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
 
     def _measure(self, epoch: int, scores: Floats, labels: Floats) -> None:
         history = self._context.history

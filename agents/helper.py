@@ -3,12 +3,15 @@
 It holds no table, takes no part in the secret order, and keeps nothing of a step once that is answered.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from agents import network_scoring
 from agents.alignment import help_align
 from agents.context import JobContext
+from agents.network_steps import NetworkAnswers
 from agents.pace import look_ahead
 from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
@@ -18,6 +21,9 @@ from agents.trace import loop
 from mpc.helper import Diverged, Helper
 from mpc.loss import LossHelper
 from mpc.masks import PairMasks
+from mpc.network import NetworkForward
+from mpc.network_helper import NetworkHelper
+from mpc.network_scoring import NetworkScoringHelper
 from mpc.schedule import Step
 from mpc.scoring import ScoringHelper, scoring_steps
 from schemas.codec import Companion
@@ -76,13 +82,12 @@ class HelperRole:
         terms = self._context.terms
         assert terms is not None
         assert terms.scoring is not None
-        if terms.scoring.release == "owners":
+        if terms.scoring.release == "owners" and terms.scoring.network is None:
             return  # the parties' scores add up without it
         numbers = scoring_numbers(self._context, terms.scoring)
-        helper = ScoringHelper(numbers, _masks(self._context, self._names, "prediction"))
-        steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns), 0, 1.0))
+        steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns, numbers.network), 0, terms.scoring.alpha))
         self._context.statistics.steps = len(steps)
-        await answer_scores(self._context, helper, steps, numbers.outputs, first="fit")
+        await _answer_scores(self._context, self._names, numbers, steps, purpose="prediction", first="fit")
 
 
 class _Training:
@@ -94,11 +99,33 @@ class _Training:
         self._loss = None
         if self._job.evaluation.loss:
             self._loss = LossHelper(plan, label, _masks(context, names, "loss"))
-        self._helper = Helper(plan, label, _masks(context, names, "training"))
+        self._kept = plan.steps_total  # steps of the model that is kept
 
     async def run(self) -> None:
+        """All steps, and what the job asks for between epochs and at the end."""
+        await (self._linear() if self._context.ready_plan.network is None else self._network())
+        if self._job.scorings and self._job.evaluation.metrics == "end":
+            await self._validate(self._job.training.epochs - 1, self._kept)
+
+    async def _network(self) -> None:
+        context, plan = self._context, self._context.ready_plan
+        helper = NetworkHelper(plan, context.number(context.label), _masks(context, self._names, "training"))
+        answers = NetworkAnswers(context, helper, self._loss)
+        async with asyncio.TaskGroup() as loops:
+            dealing = loops.create_task(answers.deal())
+            for step in plan.steps():
+                try:
+                    await answers.answer(step)
+                except Diverged as diverged:
+                    raise self._diverged(diverged, step) from None
+                if step.position + 1 == plan.steps_per_epoch and not await self._epoch_over(step.epoch):
+                    break
+            dealing.cancel()  # it may be ahead of an epoch that is not to be
+
+    async def _linear(self) -> None:
         """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
-        context = self._context
+        context, label = self._context, self._context.number(self._context.label)
+        self._helper = Helper(context.ready_plan, label, _masks(context, self._names, "training"))
         dealing = context.ready_plan.steps()
         ahead = look_ahead(context.ready_plan, context.settings.limits)
         context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
@@ -112,8 +139,6 @@ class _Training:
             if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
                 break
             dealt = [await self._deal(far) for far in islice(dealing, 1)]
-        if self._job.scorings and self._job.evaluation.metrics == "end":
-            await self._validate(self._job.training.epochs - 1)
 
     async def _deal(self, step: Step) -> Dealt:
         return step, await self._context.compute_step(self._helper.gradient_shares, step)
@@ -160,20 +185,40 @@ class _Training:
     # --- between two epochs
 
     async def _epoch_over(self, epoch: int) -> bool:
-        context, job = self._context, self._job
+        context, job, done = self._context, self._job, (epoch + 1) * self._context.ready_plan.steps_per_epoch
         if job.scorings and job.evaluation.metrics == "epoch":
-            await self._validate(epoch)
+            await self._validate(epoch, done)
         if job.early_stopping is None:
             return True
         letters = await context.mailbox.receive(EpochDecision, [context.label], context.deadline("step"), epoch=epoch)
+        if letters[context.label].best:
+            self._kept = done
         return letters[context.label].go_on
 
-    async def _validate(self, epoch: int) -> None:
+    async def _validate(self, epoch: int, done: int) -> None:
         context, plan = self._context, self._context.ready_plan
         assert context.terms is not None
-        helper = ScoringHelper(plan, _masks(context, self._names, "validation"))
-        steps = scoring_steps(context.terms.held_out, scoring_batch(plan.columns), epoch, 1.0)
-        await answer_scores(context, helper, steps, plan.outputs)
+        alpha = await context.compute(plan.alpha_after, done)
+        steps = scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha)
+        await _answer_scores(context, self._names, plan, steps, purpose="validation")
+
+
+async def _answer_scores(
+    context: JobContext,
+    names: dict[int, str],
+    plan: NetworkForward,
+    steps: Iterable[Step],
+    *,
+    purpose: str,
+    first: str = "step",
+) -> None:
+    """The helper's part of one pass over rows that are scored."""
+    masks = _masks(context, names, purpose)
+    if plan.network is None:
+        await answer_scores(context, ScoringHelper(plan, masks), steps, plan.outputs, first)
+    else:
+        helper = NetworkScoringHelper(plan, context.number(context.label), masks)
+        await network_scoring.answer(context, helper, steps, first)
 
 
 def _masks(context: JobContext, names: dict[int, str], purpose: str) -> dict[int, PairMasks]:

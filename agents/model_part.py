@@ -5,6 +5,7 @@ no key, no row and nothing of another party's columns, and nothing in it can run
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from tables.table import Table
 
 FORMAT: Final = 3
 MANIFEST = "manifest.json"
-SHARE = "shares/"
+SHARE, UPPER, BIAS = "shares/", "upper-", "bias-"
 WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -48,6 +49,9 @@ class ModelPart(Strict):
       words; where this party holds the intercept also "intercept" float64 (1, outputs) and "intercept_words" uint64.
     - `shared`: "shares/<block>" uint64 (rows, outputs), this party's share of each data party's block, and
       "shares/intercept"; worthless without all other data parties' shares.
+    - a network has shares whatever the release: of each block (rows, units), "shares/upper-<k>" of the weights above
+      hidden layer k and "shares/bias-<k>" of each layer's biases; with `owners` also "weights" (d, units) and, at the
+      intercept's holder, "upper-<k>" and "bias-<k>" in float64, each with its words beside it.
 
     Attributes:
         plan: the fixed-point plan as its canonical form has it.
@@ -105,6 +109,15 @@ class ModelPart(Strict):
         if not isinstance(outputs, int) or not 1 <= outputs <= MOST_OUTPUTS:
             raise ModelPartProblem("the manifest's plan has no outputs; restore it from a copy")
         return outputs
+
+    @property
+    def columns_of(self) -> tuple[int, ...]:
+        """Encoded columns of each party, in order."""
+        request = self.plan.get("request")
+        columns = request.get("columns") if isinstance(request, dict) else None
+        if not isinstance(columns, list) or len(columns) != len(self.parties):
+            raise ModelPartProblem("the manifest's plan has no columns; restore it from a copy")
+        return tuple(count for count in columns if isinstance(count, int))
 
     @property
     def digest(self) -> bytes:
@@ -171,7 +184,7 @@ def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.
         ModelPartProblem: the weights stayed shared, so that no party can score by itself.
         TableProblem: the table's columns are not those of the training.
     """
-    if part.release != "owners":
+    if part.release != "owners" or part.network is not None:
         raise ModelPartProblem(
             f"the weights of {part.job} stayed shared; predict with all its parties, or train with release = owners"
         )
@@ -187,6 +200,9 @@ def _check(part: ModelPart, arrays: Arrays) -> None:
         raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
     if part.classes is not None and len(part.classes.names) != part.outputs:
         raise ModelPartProblem("the manifest's classes are not as many as the model's outputs; restore it from a copy")
+    if part.network is not None:
+        _check_network(part, part.network, arrays)
+        return
     if part.release == "owners":
         _check_owned(part, arrays)
         return
@@ -202,13 +218,33 @@ def _check_owned(part: ModelPart, arrays: Arrays) -> None:
         shapes["intercept"] = (1, part.outputs)
     words = {WORDS[name]: shape for name, shape in shapes.items()}
     _check_names(arrays, shapes.keys() | words.keys())
-    for expected, dtype in ((shapes, np.float64), (words, np.uint64)):
-        for name, shape in expected.items():
-            array = arrays[name]
-            if array.shape != shape or array.dtype != dtype:
-                raise ModelPartProblem(f"array {name!r} is not {np.dtype(dtype).name} {shape}")
-            if not np.isfinite(array).all():
-                raise ModelPartProblem(f"array {name!r} is not finite")
+    _check_arrays(arrays, shapes, np.float64)
+    _check_arrays(arrays, words, np.uint64)
+
+
+def _check_network(part: ModelPart, network: Network, arrays: Arrays) -> None:
+    """Shares of everything whatever the release; with `owners` also what was opened, as numbers and words."""
+    widths, columns = (*network.hidden, part.outputs), part.columns_of
+    blocks = {SHARE + party: (count, widths[0]) for party, count in zip(part.parties, columns, strict=True)}
+    upper = {f"{UPPER}{k}": shape for k, shape in enumerate(itertools.pairwise(widths))}
+    upper |= {f"{BIAS}{k}": (1, width) for k, width in enumerate(widths)}
+    words = blocks | {SHARE + name: shape for name, shape in upper.items()}
+    opened: dict[str, tuple[int, int]] = {}
+    if part.release == "owners":
+        opened = {"weights": (len(part.columns), widths[0])} | (upper if part.party == part.intercept_holder else {})
+        words |= {WORDS.get(name, f"{name}_words"): shape for name, shape in opened.items()}
+    _check_names(arrays, opened.keys() | words.keys())
+    _check_arrays(arrays, opened, np.float64)
+    _check_arrays(arrays, words, np.uint64)
+
+
+def _check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, int]], dtype: type[np.generic]) -> None:
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != dtype:
+            raise ModelPartProblem(f"array {name!r} is not {np.dtype(dtype).name} {shape}")
+        if not np.isfinite(array).all():
+            raise ModelPartProblem(f"array {name!r} is not finite")
 
 
 def _check_names(arrays: Arrays, expected: set[str], *, others: bool = False) -> None:

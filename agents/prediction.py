@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents import model_part
+from agents import model_part, network_scoring
 from agents.context import JobContext
 from agents.model_part import ModelPart, ModelPartProblem
+from agents.network_parts import network_scorer, shares_kept
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import unreleased, written
@@ -22,6 +23,7 @@ from agents.states import State
 from mpc.data_party import Shares
 from mpc.fixed import Floats
 from mpc.linear import zero_share
+from mpc.network import Network
 from mpc.order import Order
 from mpc.ring import total
 from mpc.schedule import Step
@@ -68,7 +70,14 @@ class PredictionRole:
             ) from None
         self._check_parties(of)
         numbers = Numbers.from_canonical(self.part.plan)
-        self.scoring = ScoringTerms(model=numbers.model, release=self.part.release, fx=numbers.fx, f=numbers.f)
+        self.scoring = ScoringTerms(
+            model=numbers.model,
+            release=self.part.release,
+            fx=numbers.fx,
+            f=numbers.f,
+            network=self.part.network,
+            alpha=self.part.alpha,
+        )
         await self._own.read(with_label=False, expected=self.part.encoding.kinds)
 
     def _check_parties(self, of: str) -> None:
@@ -93,7 +102,7 @@ class PredictionRole:
 
     async def begin(self) -> None:
         """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
-        if self.part.release == "shared":
+        if self._with_helper:
             fx = self.scoring_numbers.fx
             await self._own.encode(self.part.encoding, self.part.norm, fx)
         self._key = await self._own.confirm_order()
@@ -102,12 +111,14 @@ class PredictionRole:
     def _steps(self) -> list[Step]:
         assert self._context.terms is not None
         terms = self._context.terms
-        batch = scoring_batch(terms.columns) if self.part.release == "shared" else PART // terms.outputs
+        batch = PART // terms.outputs
+        if self._with_helper:
+            batch = scoring_batch(terms.columns, self.scoring_numbers.network)
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
     async def work(self) -> None:
         """Score all rows."""
-        scores = await (self._shared() if self.part.release == "shared" else self._owned())
+        scores = await (self._shared() if self._with_helper else self._owned())
         if scores is not None:
             scaling = self.part.label_scaling
             self.scores = scores if scaling is None else scaling.restore(scores)
@@ -162,6 +173,11 @@ class PredictionRole:
     # --- release = "shared": the forward pass with the helper
 
     @property
+    def _with_helper(self) -> bool:
+        """A hidden layer's partial sums would tell the label party too much, so that a network always needs it."""
+        return self.part.release == "shared" or self.part.network is not None
+
+    @property
     def scoring_numbers(self) -> Numbers:
         """The fixed point of the model."""
         return scoring_numbers(self._context, self.scoring)
@@ -170,6 +186,12 @@ class PredictionRole:
         context, numbers = self._context, self.scoring_numbers
         rows = self._own.words
         order = Order(self._key, rows.shape[0], "scoring")
+        if numbers.network is not None:
+            shares, alpha = shares_kept(context, self.part.steps, self._arrays), self.part.alpha
+            passing = network_scorer(
+                context, numbers, rows, shares, alpha, order=order, key=self._key, purpose="prediction"
+            )
+            return await network_scoring.score(context, passing, order, self._steps())
         scorer = Scorer(
             context.number(context.me),
             context.number(context.label),
@@ -194,4 +216,6 @@ def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Number
     assert scoring is not None
     assert context.terms is not None
     terms = context.terms
-    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs)
+    layers = scoring.network
+    network = None if layers is None else Network(layers.hidden, layers.activation)
+    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network)

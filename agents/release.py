@@ -15,7 +15,9 @@ from pathlib import Path
 
 from agents import model_part
 from agents.context import JobContext
+from agents.evaluation import AnyShares
 from agents.model_part import Arrays, ModelPart
+from agents.network_parts import kept_shares, open_network
 from agents.problems import JobProblem
 from mpc.data_party import Shares
 from mpc.ring import total
@@ -25,8 +27,16 @@ from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling
 
 
-async def open_blocks(context: JobContext, shares: Shares, me: int) -> Arrays:
+async def opened_arrays(context: JobContext, shares: AnyShares) -> Arrays:
     """The arrays of this party's model part, as `model_part.ModelPart` lists them."""
+    if isinstance(shares, Shares):
+        return await _linear_arrays(context, shares)
+    kept = kept_shares(context, shares)
+    return kept if context.training.release == "shared" else kept | await open_network(context, shares)
+
+
+async def _linear_arrays(context: JobContext, shares: Shares) -> Arrays:
+    me = context.number(context.me)
     if context.training.release == "shared":
         blocks = {me: shares.own, **shares.partners}
         named = {f"shares/{context.description.data_parties[i]}": words for i, words in blocks.items()}

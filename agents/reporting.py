@@ -157,6 +157,9 @@ def _weights(folder: Path) -> dict[str, Any]:
     """This party's own, by encoded column; where they were whitened, by the columns before that."""
     part, arrays = model_part.load(folder)
     names = part.encoding.column_names
+    if part.network is not None:  # how strongly the first layer listens to each column
+        lengths = np.sqrt(np.sum(np.square(arrays["weights"]), axis=1))
+        return {"weights": dict(zip(part.encoding.names, lengths.tolist(), strict=True))}
     by_output = [part.encoding.unwhitened(weights) for weights in arrays["weights"].T]
     intercepts = arrays["intercept"][0].tolist() if "intercept" in arrays else []
     if part.outputs == 1:

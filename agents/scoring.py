@@ -13,6 +13,7 @@ from agents.context import JobContext
 from agents.problems import JobProblem
 from mpc.fixed import Floats
 from mpc.helper import Diverged
+from mpc.network import Network
 from mpc.order import Order
 from mpc.schedule import Step
 from mpc.scoring import Scorer, ScoringHelper
@@ -25,9 +26,10 @@ MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from 
 T = TypeVar("T")
 
 
-def scoring_batch(columns: Sequence[int]) -> int:
+def scoring_batch(columns: Sequence[int], network: Network | None = None) -> int:
     """Rows that are scored at a time, the same at all parties."""
-    return max(32, min(MOST_ROWS, MOST_WORDS // sum(columns)))
+    units = 0 if network is None else 4 * sum(network.hidden)
+    return max(32, min(MOST_ROWS, MOST_WORDS // (sum(columns) + units)))
 
 
 class Scoring:

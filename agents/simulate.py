@@ -5,7 +5,7 @@ everything, which is how it can tell whether the joint model is the oracle's to 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,12 @@ from agents.states import State
 from broker.base import Broker
 from broker.identity import Identity
 from broker.memory import MemoryBroker
-from mpc import reference
+from mpc import network_reference, reference
+from mpc.elements import Elements
+from mpc.network import Layout
+from mpc.network_forward import NetworkShares
 from mpc.ring import total
+from mpc.schedule import Step
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import JobStatus
 from schemas.settings import Partner, Settings
@@ -135,10 +139,16 @@ def bit_exact(simulation: Simulation) -> bool | None:
         return None
     if not simulation.done:
         return False
+    if simulation.description.network is not None:
+        return same(network_words(simulation), network_oracle(simulation))
     oracle = oracle_words(simulation)
     blocks, intercept = joint_words(simulation)
-    same = [np.array_equal(a, b) for a, b in zip(oracle.blocks, blocks, strict=True)]
-    return all(same) and np.array_equal(oracle.intercept, intercept)
+    return same([*oracle.blocks, oracle.intercept], [*blocks, intercept])
+
+
+def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
+    """Word for word."""
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def oracle_words(simulation: Simulation) -> reference.Weights:
@@ -175,6 +185,48 @@ def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
         return [arrays[party]["weight_words"] for party in parties], arrays[label]["intercept_words"]
     blocks = [total(arrays[j][f"shares/{i}"] for j in parties) for i in parties]
     return blocks, total(arrays[j]["shares/intercept"] for j in parties)
+
+
+def network_words(simulation: Simulation) -> list[Words]:
+    """A network's blocks, the weights above and all biases in words, as the shares in the parts on disk have them."""
+    parties = simulation.description.data_parties
+    arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    names = [f"{model_part.SHARE}{party}" for party in parties]
+    names += sorted(name for name in arrays[parties[0]] if name.startswith(model_part.SHARE + model_part.UPPER))
+    names += sorted(name for name in arrays[parties[0]] if name.startswith(model_part.SHARE + model_part.BIAS))
+    return [total(arrays[party][name] for party in parties) for name in names]
+
+
+def network_oracle(simulation: Simulation) -> list[Words]:
+    """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
+    roles = list(data_roles(simulation).values())
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.labels is not None
+    assert label.order is not None
+    assert label.shares is not None
+    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    elements, layout = Elements(label.key), Layout(plan)
+    masks = [role.context.masks(simulation.description.helper) for role in roles]
+
+    def dealt(name: str, k: int, step: Step) -> Words:
+        shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
+        return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
+
+    first = opened_shares([role.first for role in roles if role.first is not None])
+    xs, steps = training_words(simulation), label.shares.step
+    weights = network_reference.train(xs, y, plan, label.order, elements, first, dealt, steps)
+    return [*weights.blocks, *weights.upper, *weights.biases]
+
+
+def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:
+    """What all parties' shares of one step add up to."""
+    blocks = tuple(
+        total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
+        for i, mine in enumerate(shares)
+    )
+    upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
+    biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
+    return network_reference.NetworkWeights(blocks, upper, biases)
 
 
 def _folder(simulation: Simulation, party: str) -> Path:

@@ -70,6 +70,12 @@ class Steps:
         self._may_stop = context.training.early_stopping is not None
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
+    async def run(self) -> None:
+        """All steps, or as many as the job goes on for."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self.send_ahead())
+            loops.create_task(self.online())
+
     # --- ahead of time
 
     async def send_ahead(self) -> None:

@@ -7,6 +7,7 @@ import mpc.plan
 from agents.context import JobContext
 from agents.pace import largest_batch
 from agents.problems import JobProblem
+from mpc.network import Network
 from mpc.plan import PlanRefused, Request
 from schemas.job import TrainingJob, canonical_digest
 from schemas.messages import ScoringTerms, Sizes, Terms
@@ -75,8 +76,6 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
         JobProblem: the planner refuses; whoever wrote the job can mend it.
     """
     job = context.training
-    if job.network is not None:
-        raise JobProblem("job.plan", context.job.submitter, "this version trains no networks yet; use another model")
     request = Request(
         model=job.link,
         rows=sizes.rows,
@@ -86,6 +85,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
         label=context.number(job.label),
         columns=columns,
         accept_narrow=job.accept_narrow,
+        network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **job.training.model_dump(),
     )
     try:

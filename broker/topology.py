@@ -14,7 +14,7 @@ ANNOUNCE: Final = "announce"  # the last but one word of a standing queue's rout
 
 # A party that fills a slow line with masked inputs must not hold up an activation, nor a heartbeat.
 _BULK_ROUNDS = frozenset(
-    {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.DEALT, Round.RELEASE},
+    {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.DEALT, Round.RELEASE},
 )
 
 ROUNDS: Final = {  # the queues that a party of each role has for a job

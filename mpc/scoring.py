@@ -21,6 +21,7 @@ from mpc.forward import SCORE_BITS, Forward
 from mpc.helper import check_range
 from mpc.linear import correction, preactivation_share, reordered, restored, zero_share
 from mpc.masks import Masks
+from mpc.network import Network
 from mpc.order import Order
 from mpc.ring import ShapeProblem, Signed, Words, expect, product, total
 from mpc.rows import Rows
@@ -36,12 +37,21 @@ class Numbers:
     fx: int
     f: int
     outputs: int = 1  # K
+    network: Network | None = None
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
         """From `Plan.canonical()`, also after it was written as JSON and read again."""
         request = plan["request"]
-        return cls(request["model"], tuple(request["columns"]), plan["fx"], plan["f"], request.get("outputs", 1))
+        layers = request.get("network")
+        network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
+        sizes = tuple(request["columns"]), plan["fx"], plan["f"]
+        return cls(request["model"], *sizes, request.get("outputs", 1), network)
+
+    @property
+    def fw(self) -> int:
+        """Fractional bits of weights."""
+        return self.fx + self.f
 
     @property
     def fz(self) -> int:

@@ -17,7 +17,6 @@ class Round(StrEnum):
     HANDSHAKE = "handshake"
     ALIGNMENT = "alignment"
     MASKED_INPUTS = "masked-inputs"
-    MASKED_WEIGHTS = "masked-weights"
     DEALT = "dealt"
     PREACTIVATIONS = "pre-activations"
     ACTIVATIONS = "activations"

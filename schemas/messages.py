@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from schemas.address import Round
-from schemas.job import MAX_PARTIES, AnyJob
+from schemas.job import MAX_PARTIES, AnyJob, Network
 from schemas.strict import JobId, Name, Sentence, Strict
 from schemas.tensor import RingTensor
+from schemas.trace import StepTrace
 
 PROTOCOL_VERSION = 3
 
@@ -116,6 +117,8 @@ class ScoringTerms(Strict):
     release: Literal["owners", "shared"]
     fx: int = Field(ge=1, le=32)
     f: int = Field(ge=1, le=62)
+    network: Network | None = None
+    alpha: float = Field(default=1.0, gt=0, le=1)  # which the helper needs below a hidden layer
 
 
 class Terms(Message):
@@ -390,7 +393,7 @@ class NarrowOpening(Message):
 
 
 class TruncationOpening(Message):
-    """A share of a hidden layer's error under the mask of a truncation. Its step counts layers, from the output down."""
+    """A share of a hidden layer's error under a truncation's mask. Its step counts layers, from the output down."""
 
     kind = "error opening"
     round = Round.OPENINGS
@@ -471,7 +474,7 @@ class ScoringWeightOpening(Message):
 
 
 class UpperShare(Message):
-    """The sender's share of all layers above the first, and of all biases, at the end, to whom the release opens them."""
+    """The sender's share of all layers above the first and of all biases, at the end, to whom they are opened."""
 
     kind = "weight share"
     round = Round.RELEASE
@@ -532,7 +535,7 @@ class ScoringWeights(Message):
     """As `MaskedWeights`, for scoring. Uniform."""
 
     kind = "masked weights"
-    round = Round.MASKED_WEIGHTS
+    round = Round.MASKED_INPUTS
     item = "scoring-weights"
     words: RingTensor  # (columns of the receiver, outputs), f_w fractional bits
 
@@ -597,12 +600,13 @@ class Submit(Message):
 
 
 class Query(Message):
-    """Tell the state of one job, or of all."""
+    """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party."""
 
     kind = "query"
     item = "request"
     job: JobId | None = None
     cancel: bool = False
+    trace: bool = False
 
 
 class PartyStatus(Strict):
@@ -657,4 +661,5 @@ class Status(Message):
     kind = "status"
     item = "answer"
     jobs: tuple[JobStatus, ...] = ()
+    trace: StepTrace | None = None
     problem: Sentence | None = None

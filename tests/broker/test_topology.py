@@ -90,16 +90,16 @@ def test_every_round_that_is_spoken_has_a_queue_somewhere() -> None:
     """And the number of queues of a job is fixed."""
     spoken = {model.round for model in Message.__subclasses__()}
     assert spoken <= {round_ for rounds in topology.ROUNDS.values() for round_ in rounds}
-    assert len(topology.ROUNDS["data"]) <= 8
+    assert len(topology.ROUNDS["data"]) <= 9
     assert len(topology.ROUNDS["helper"]) <= 5
 
 
 def test_the_helper_has_no_queue_for_what_it_must_not_hear() -> None:
     """Masked inputs, masked weights and opened blocks cannot reach it by mistake."""
-    assert not {Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE} & set(topology.ROUNDS["helper"])
+    assert not {Round.MASKED_INPUTS, Round.DEALT, Round.OPENINGS, Round.RELEASE} & set(topology.ROUNDS["helper"])
 
 
 def test_what_is_large_and_ahead_of_time_travels_apart_from_what_is_awaited() -> None:
     """Activations, scores and heartbeats do not queue behind pseudonyms or masked inputs."""
     bulk = {round_ for round_ in Round if topology.lane(round_) is Lane.BULK}
-    assert bulk == {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.MASKED_WEIGHTS, Round.RELEASE}
+    assert bulk == {Round.ALIGNMENT, Round.MASKED_INPUTS, Round.DEALT, Round.RELEASE}
