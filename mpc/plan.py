@@ -26,7 +26,8 @@ from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates,
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
-FEW_COLUMNS, LEAST_COLUMNS = 20, 12  # below, lattice reduction recovers narrow data from the helper's view
+LEAST_COLUMNS = 12  # below, lattice reduction recovers narrow data from the helper's view: 9 yes/no columns were
+CLASS_COLUMNS = 5  # more for each class, which is one more equation: 21 columns were of 3 classes, 30 of 6, 40 of 10
 SCORED_COLUMNS = 4  # of each partner for each scoring: each tells one more linear combination of a row's columns
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
 MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
@@ -310,14 +311,17 @@ def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
 
 def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> tuple[str, ...]:
     columns, few = sum(request.columns), f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
+    least, told = 5 * _least_columns(request) // 3, request.outputs * SCORED_COLUMNS
     found = (
-        (columns < FEW_COLUMNS, f"{columns} columns in total: below {FEW_COLUMNS} the helper may recover narrow data"),
+        (columns < least, f"{columns} columns in total: below {least} the helper may recover narrow data"),
+        (request.scorings > 0 and request.outputs > 1 and _narrowest(request) < told,
+         f"a score of {request.outputs} classes tells much of a partner with fewer than {told} columns"),
         (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
         (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
         (0 < request.held_out < LEAST_ROWS, f"held-out rows scored fewer than {LEAST_ROWS}: their order hides little"),
         (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
         (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
-    )
+    )  # fmt: skip
     return tuple(text for holds, text in found if holds)
 
 
@@ -325,8 +329,7 @@ def _check(request: Request) -> None:
     """Refuse what makes no sense, or what exposes narrow data to the helper."""
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
-    columns = sum(request.columns)
-    narrowest = min((count for party, count in enumerate(request.columns) if party != request.label), default=0)
+    columns, least, narrowest = sum(request.columns), _least_columns(request), _narrowest(request)
     most_scorings = max(1, narrowest // (SCORED_COLUMNS * max(1, request.outputs)))
     for holds, reason, remedy in (
         (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
@@ -345,12 +348,24 @@ def _check(request: Request) -> None:
         (request.scorings <= most_scorings or request.accept_narrow,
          f"held-out rows are scored {request.scorings} times; a partner's {narrowest} columns allow {most_scorings}",
          'use metrics = "end" or fewer epochs, or set accept_narrow if all parties accept that'),
-        (columns >= LEAST_COLUMNS or request.accept_narrow,
-         f"only {columns} columns in total: the helper could recover them (at least {LEAST_COLUMNS} are needed)",
+        (columns >= least or request.accept_narrow,
+         f"only {columns} columns in total: the helper could recover them (at least {least} are needed)",
          "add columns, or set accept_narrow if all parties accept that"),
     ):  # fmt: skip
         if not holds:
             raise PlanRefused(reason, remedy)
+
+
+def _least_columns(request: Request) -> int:
+    """How many columns of all parties keep narrow data from the helper; a network's hidden layers have no rows."""
+    if request.outputs == 1 or request.network is not None:
+        return LEAST_COLUMNS
+    return LEAST_COLUMNS - 3 + CLASS_COLUMNS * request.outputs
+
+
+def _narrowest(request: Request) -> int:
+    """The fewest columns of a party other than the label party."""
+    return min((count for party, count in enumerate(request.columns) if party != request.label), default=0)
 
 
 def _outputs_checks(request: Request) -> tuple[tuple[bool, str, str], ...]:

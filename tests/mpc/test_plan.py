@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+from collections import defaultdict
 from dataclasses import replace
 
 import msgpack
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpc.activations import ACTIVATIONS, LabelProblem
 from mpc.fixed import decode
+from mpc.network import Network
 from mpc.plan import PlanRefused, Request, make_plan, public_norm
 from mpc.schedule import LEAST_ROWS, batch_sizes, rates, snapped
 
@@ -93,15 +97,77 @@ def test_alpha_after_any_step_is_that_of_the_next(rows, batch, epochs, l2):
 
 def test_no_step_can_jump_the_guard():
     """Rate e_max (sum R_i^2 + 1) stays below 2^(63 - f_z), for every kind of job that is accepted."""
-    for model, rate, columns in itertools.product(["logistic", "linear"], [0.01, 0.1, 1.0], [(6, 6), (50, 50)]):
+    accepted = defaultdict(int)
+    for model, rate, columns in itertools.product(ACTIVATIONS, [0.01, 0.1, 1.0], [(6, 6), (50, 50), (200, 200)]):
+        outputs = 3 if model == "softmax" else 1
         try:
-            plan = make_plan(replace(CREDIT, model=model, rate=rate, columns=columns))
+            plan = make_plan(replace(CREDIT, model=model, rate=rate, columns=columns, outputs=outputs))
         except PlanRefused:
             continue
-        most_error = 1.0 if model == "logistic" else plan.score_limit + 16
-        assert rate * most_error * (sum(norm**2 for norm in plan.norms) + 1) <= 2.0 ** (63 - plan.fz)
+        accepted[model] += 1
+        limit = plan.score_limit
+        largest = math.exp(min(limit, 50.0))
+        most_error = {"linear": limit + 16, "poisson": largest, "gamma": largest - 1}.get(model, 1.0)
+        # What a gamma regression's labels add to a score may hide a part of where it is before a step, and after it.
+        room = 2.0 ** (63 - plan.fz) - 2 * plan.activation.most_offset
+        assert rate * most_error * (sum(norm**2 for norm in plan.norms) + 1) <= room
         assert rate * plan.steps_total * 16 * most_error < 2.0 ** (62 - plan.fw)
-        assert 32 <= plan.score_limit <= 2.0 ** (62 - plan.fz)
+        assert plan.activation.least_score <= limit <= 2.0 ** (62 - plan.fz)
+        assert plan.most_label <= max(1.0, most_error)
+    assert min(accepted[model] for model in ACTIVATIONS) >= 2
+
+
+@pytest.mark.parametrize("model", ["poisson", "gamma"])
+@pytest.mark.parametrize("columns", [20, 50, 100])
+@pytest.mark.parametrize("batch", [256, 1024])
+@pytest.mark.parametrize("rate", [0.01, 0.03, 0.1])
+def test_ordinary_jobs_with_an_exponential_are_accepted(model, columns, batch, rate):
+    """They reach means and counts of 54 at least, with ten bits of the features or more."""
+    plan = make_plan(Request(model, 50_000, (columns, columns), batch, 10, rate))
+    assert plan.score_limit >= 4
+    assert plan.most_label >= (54 if model == "poisson" else 27)
+    assert plan.fx >= 10
+    assert plan.loss_bits.score == 20
+
+
+def test_labels_are_checked_against_the_plan():
+    """Those that its bits cannot hold, by number and not by value, and classes that were not announced."""
+    poisson, gamma = (make_plan(replace(CREDIT, model=model, rate=0.05)) for model in ("poisson", "gamma"))
+    poisson.check_labels(np.array([0.0, 3.0, poisson.most_label]))
+    for plan, labels in [(poisson, [0.0, poisson.most_label + 1, 1e9]), (gamma, [1.0, gamma.most_label * 1.01, 1e9])]:
+        with pytest.raises(LabelProblem, match="2 of 3 labels are larger than fits at this rate; use a smaller") as no:
+            plan.check_labels(np.array(labels))
+        assert not any(str(int(label)) in str(no.value) for label in labels[1:])
+    gamma.check_labels(np.array([1e-6, 1.0, gamma.most_label]))
+    softmax = make_plan(replace(CREDIT, model="softmax", outputs=3))
+    softmax.check_labels(np.array([0.0, 1.0, 1.0]))
+    with pytest.raises(LabelProblem, match="1 of 3 labels are of a class beyond the 3 that were announced"):
+        softmax.check_labels(np.array([0.0, 1.0, 3.0]))
+    with pytest.raises(LabelProblem, match="neither 0 nor 1"):
+        make_plan(CREDIT).check_labels(np.array([0.0, 2.0]))
+
+
+def test_each_class_asks_for_more_columns():
+    """A row's logits are as many equations of its columns for the helper; hidden layers keep them from it."""
+    softmax = replace(CREDIT, model="softmax")
+    for outputs, least in [(3, 24), (4, 29), (10, 59)]:
+        columns = least // 2, least - least // 2
+        make_plan(replace(softmax, outputs=outputs, columns=columns))
+        with pytest.raises(PlanRefused, match=f"at least {least} are needed"):
+            make_plan(replace(softmax, outputs=outputs, columns=(columns[0] - 1, columns[1])))
+        make_plan(replace(softmax, outputs=outputs, columns=(6, 6), network=Network((8,))))
+    assert not any("below" in text for text in make_plan(replace(softmax, outputs=4, columns=(24, 24))).warnings)
+    assert any("below 48" in text for text in make_plan(replace(softmax, outputs=4, columns=(24, 23))).warnings)
+
+
+def test_each_scoring_of_a_class_counts():
+    """Logits of K classes are as many combinations of a partner's columns."""
+    wide = Request("softmax", 600, (30, 40), 64, 9, 0.1, held_out=100, scorings=3, outputs=3)
+    assert not any("tells much" in text for text in make_plan(wide).warnings)
+    with pytest.raises(PlanRefused, match="scored 4 times"):
+        make_plan(replace(wide, scorings=4))
+    narrow = make_plan(replace(wide, columns=(50, 11), scorings=1))
+    assert any("a score of 3 classes tells much of a partner with fewer than 12" in text for text in narrow.warnings)
 
 
 def test_plans_are_repeated_to_the_last_bit_and_can_be_hashed():
@@ -155,6 +221,14 @@ def test_what_is_doubtful_is_said(change, warning):
         ({"schedule": "exponential", "decay": 1e-300}, "falls to zero", "slower decay"),
         ({"rate": 1e-320}, "fractional bits", "larger rate"),
         ({"rate": 50.0}, "one step could move", "learning rate of about"),
+        ({"model": "poisson", "rate": 1.0}, "one step could move", "learning rate of about"),
+        ({"model": "gamma", "rate": 1.0}, "one step could move", "learning rate of about"),
+        (
+            {"model": "poisson", "rate": 0.05, "batch": 8192, "columns": (200, 200)},
+            "one step could move",
+            "smaller batches",
+        ),
+        ({"model": "softmax", "outputs": 10, "columns": (25, 25)}, "only 50 columns", "accept_narrow"),
         ({"model": "linear", "rate": 5.0}, "one step could move", "learning rate of about"),
         ({"l2": 0.9, "epochs": 9}, "shrinks the weights", "smaller l2"),
         ({"model": "linear", "batch": 4, "epochs": 100, "rate": 0.3}, "all steps together", "fewer epochs"),
@@ -170,8 +244,8 @@ def test_what_cannot_be_is_refused_with_what_to_change(change, reason, remedy):
 
 def test_following_the_advice_on_the_rate_helps():
     """The rate that the refusal names is accepted."""
-    for model in ("logistic", "linear"):
-        wild = replace(CREDIT, model=model, rate=60.0)
+    for model in ACTIVATIONS:
+        wild = replace(CREDIT, model=model, rate=60.0, outputs=3 if model == "softmax" else 1)
         with pytest.raises(PlanRefused) as caught:
             make_plan(wild)
         advised = float(caught.value.remedy.split("about ")[1].split(" ")[0])
