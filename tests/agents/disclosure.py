@@ -204,42 +204,54 @@ def check_amounts(heard: Heard) -> None:
     )
 
 
+def _outputs(heard: Heard) -> int:
+    """Of the model."""
+    return heard.parts[0].part.outputs if heard.parts else heard.plan.outputs
+
+
 def _check_steps(
     heard: Heard, models: set[type[Message]], steps: dict[tuple[int, int], Step], to_helper: type[Message]
 ) -> None:
+    outputs = _outputs(heard)
     for model in models:
         received = heard.received(model)
         pairs = {key[:2] for key in received}
         assert received.keys() == {(*pair, *place) for pair in pairs for place in steps}, model.__name__
     if to_helper is not GradientShare:
         for (*_, epoch, position), words in heard.received(to_helper).items():
-            assert words.shape == (steps[epoch, position].rows, 1)
+            assert words.shape == (steps[epoch, position].rows, outputs)
 
 
 # --- the helper
 
 
 def check_helpers_view(heard: Heard) -> None:
-    """What the helper can put together is exactly s z + noise in secret order; order, signs and noise do hide."""
+    """What the helper can put together is exactly s z P + noise in secret order; order, signs and noise do hide."""
     book = book_of(heard)
     views = [(one, one.steps, ScoringShare, one.order, one.model.numbers) for one in book.passes.values()]
     if isinstance(book, Book):
         views.append((book, book.taken, PreactivationShare, book.order, book.plan))  # type: ignore[arg-type]
-    signs, places, rows = [], [], 0
+    signs, places, fixed, rows = [], [], [], 0
     for page, steps, model, order, numbers in views:
         for step in steps:
             seen, scores = helpers_sum(heard, page, step, model), page.scores(step)
-            signs.append(np.sign(decode(seen, numbers.fz)) * np.sign(decode(scores, numbers.fz)))
+            if numbers.activation.odd:
+                signs.append(np.sign(decode(seen, numbers.fz)) * np.sign(decode(scores, numbers.fz)))
+            fixed.append((order.classes(step, numbers.outputs) == np.arange(numbers.outputs)).sum())
             places.append(np.corrcoef(np.arange(step.rows), order.rows(step))[0, 1])
             rows += step.rows
-            low = np.unique(seen & np.uint64((1 << (numbers.fx - 1)) - 1)).size
-            assert low > 0.5 * step.rows, "no noise: the lowest bits are those of whole numbers"
+            for words in (seen, seen[:, :-1] - seen[:, 1:]):  # noise of a whole row is none in differences
+                low = np.unique(words & np.uint64((1 << (numbers.fx - 1)) - 1)).size
+                assert low > 0.5 * words.size or not words.size, "no noise: the lowest bits are those of whole numbers"
             assert np.array_equal(np.sort(seen, axis=0), np.sort(page.z(step), axis=0)), "others than s z + noise"
             assert np.array_equal(seen, page.z(step)), "another order"
-    if views:
+    if signs:
         together = np.concatenate(signs)
         together = together[together != 0]  # before the first step every score is
         assert abs(together.mean()) < 6 / len(together) ** 0.5, "signs agree with the scores"
+    if views:
+        # A permutation leaves one place as it is on average, with a deviation of one.
+        assert abs(np.mean(fixed) - 1) < 6 / len(fixed) ** 0.5, "the classes' own order"
         assert abs(np.mean(places)) < 6 / rows**0.5, "the table's own order"
 
 
@@ -268,9 +280,9 @@ def check_ledger(heard: Heard) -> None:
         for words, row in pieces(book, address, message):
             expected = row.value
             for mask in row.plus:
-                expected = expected + book.words(mask)
+                expected = expected + book.fitted(mask, row.value)
             for mask in row.minus:
-                expected = expected - book.words(mask)
+                expected = expected - book.fitted(mask, row.value)
             assert np.array_equal(words, expected), f"{address}: not its value under its masks"
 
 
@@ -330,8 +342,8 @@ def check_masks_once(heard: Heard) -> None:
         if type(message) not in LEDGER:
             continue
         for words, row in pieces(book, address, message):
-            value = words - total([np.zeros_like(row.value), *map(book.words, row.plus)])
-            value = value + total([np.zeros_like(row.value), *map(book.words, row.minus)])
+            value = words - total([np.zeros_like(row.value), *(book.fitted(mask, row.value) for mask in row.plus)])
+            value = value + total([np.zeros_like(row.value), *(book.fitted(mask, row.value) for mask in row.minus)])
             for sign, masks in (("+", row.plus), ("-", row.minus)):
                 for mask in masks:
                     hidden[mask, sign].add((type(message), value.tobytes()))

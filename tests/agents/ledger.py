@@ -21,7 +21,7 @@ from mpc.fixed import decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward
 from mpc.order import Order, derived
 from mpc.reference import Weights
-from mpc.ring import Words, total
+from mpc.ring import Signed, Words, total
 from mpc.schedule import Step
 from mpc.scoring import Numbers, scoring_steps
 from schemas.address import Address
@@ -65,6 +65,11 @@ class Row(NamedTuple):
     minus: Sequence[Mask] = ()
 
 
+def by_output(a: Words, b: Words) -> Words:
+    """a^T b of each output by itself, (1, outputs)."""
+    return np.asarray((a * b).sum(axis=0, keepdims=True))
+
+
 class Piece(NamedTuple):
     """Some rows of a received tensor, and what they are made of."""
 
@@ -94,6 +99,11 @@ class Common:
         """What was drawn there."""
         assert mask in self.heard.ear.masks, f"{mask} was never drawn"
         return self.heard.ear.masks[mask]
+
+    def fitted(self, mask: Mask, value: Words) -> Words:
+        """What was drawn there, of a value that is summed over outputs likewise."""
+        words = self.words(mask)
+        return words if words.shape == value.shape else np.asarray(words.sum(axis=1, keepdims=True))
 
     def zero(self, purpose: str, i: int, step: Step) -> tuple[list[Mask], list[Mask]]:
         """The streams that i's zero share adds, and those that it takes off."""
@@ -133,41 +143,47 @@ class Pass(Common):
         """s X_i of the batch, in secret order."""
         return self.signs(step) * self.xs[i][self.order.rows(step)]
 
+    def classes(self, step: Step) -> Signed:
+        """P, the secret order of the outputs, of the batch."""
+        return self.order.classes(step, self.model.numbers.outputs)
+
     def intercept_column(self) -> np.uint64:
         """1 / alpha."""
         return encode_number(1.0 / self.model.alpha, self.model.numbers.fx)
 
     def scores(self, step: Step) -> Words:
-        """The true scores of the batch, neither signed nor noised."""
+        """The true scores of the batch in secret order, neither signed nor noised."""
         blocks = [total(self.model.share(i, j) for j in self.ids) for i in self.ids]
         products = [x[self.order.rows(step)] @ block for x, block in zip(self.xs, blocks, strict=True)]
-        return total([*products, self.intercept_column() * total(map(self.model.intercept, self.ids))])
+        scores = total([*products, self.intercept_column() * total(map(self.model.intercept, self.ids))])
+        return scores[:, self.classes(step)]
 
     def z(self, step: Step) -> Words:
         """What the helper may see."""
-        return self.signs(step) * self.scores(step) + self.order.noise(step, self.model.numbers.fz)
+        numbers = self.model.numbers
+        return self.signs(step) * self.scores(step) + self.order.noise(step, numbers.fz, numbers.outputs)
 
     def inputs(self, step: Step, i: int, _: int) -> Row:
         """E_i = s X_i - U_i."""
         return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
 
     def weights(self, step: Step, j: int, i: int) -> Row:
-        """f_ij = w_ij - v_ij."""
-        return Row(self.model.share(i, j), minus=[self.mask("V", i, j, step)])
+        """f_ij = w_ij P - v_ij."""
+        return Row(self.model.share(i, j)[:, self.classes(step)], minus=[self.mask("V", i, j, step)])
 
     def preactivation(self, step: Step, i: int, _: int) -> Row:
-        """z_i = X_i (w_ii + sum_j f_ij) + sum_j E_j v_ji + the intercept's part + [i first] noise + 0_i."""
-        others = self.others(i)
+        """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + the intercept's part + [i first] noise + 0_i."""
+        others, numbers, order = self.others(i), self.model.numbers, self.classes(step)
 
         def drawn(name: str, k: int, j: int) -> Words:
             return self.words(self.mask(name, k, j, step))
 
-        opened = [self.model.share(i, j) - drawn("V", i, j) for j in others]
-        value = self.x(i, step) @ total([self.model.share(i, i), *opened])
+        opened = [self.model.share(i, j)[:, order] - drawn("V", i, j) for j in others]
+        value = self.x(i, step) @ total([self.model.share(i, i)[:, order], *opened])
         value = value + total((self.x(j, step) - drawn("U", j, j)) @ drawn("V", j, i) for j in others)
-        value = value + self.signs(step) * self.intercept_column() * self.model.intercept(i)
+        value = value + self.signs(step) * self.intercept_column() * self.model.intercept(i)[:, order]
         if i == 0:
-            value = value + self.order.noise(step, self.model.numbers.fz)
+            value = value + self.order.noise(step, numbers.fz, numbers.outputs)
         return Row(value, *self.zero(self.purpose, i, step))
 
     def told(self, step: Step, _: int, __: int) -> Row:
@@ -226,23 +242,38 @@ class Book(Common):
         """Of the batch, (rows, 1)."""
         return self.order.signs(step, odd=self.plan.activation.odd)
 
+    def classes(self, step: Step) -> Signed:
+        """P, the secret order of the outputs, of the batch."""
+        return self.order.classes(step, self.plan.outputs)
+
+    def back(self, words: Words, step: Step) -> Words:
+        """Words times P^-1."""
+        return words[:, np.argsort(self.classes(step))]
+
     def x(self, i: int, step: Step) -> Words:
         """s X_i of the batch, in secret order."""
         return self.signs(step) * self.xs[i][self.order.rows(step)]
 
     def y(self, step: Step) -> Words:
-        """s times the scaled labels."""
-        return self.signs(step) * encode(step.scale * self.labels_held[self.order.rows(step)], self.plan.f)
+        """s times the scaled labels, times P; zeros where the label is in the score's offset."""
+        labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
+        return (self.signs(step) * encode(step.scale * labels, self.plan.f))[:, self.classes(step)]
+
+    def offset(self, step: Step) -> Words:
+        """What the label party adds to its share of z of its labels alone; nothing for most links."""
+        labels, offset = self.labels_held[self.order.rows(step)], self.plan.activation.offset
+        return encode(np.zeros_like(labels) if offset is None else offset(labels) / step.alpha, self.plan.fz)
 
     def scores(self, step: Step) -> Words:
-        """The true pre-activations of the batch, neither signed nor noised."""
+        """The true pre-activations of the batch in secret order, with their offsets, neither signed nor noised."""
         before, rows = self.history[step.index], self.order.rows(step)
         intercept = encode_number(1.0 / step.alpha, self.plan.fx) * before.intercept
-        return total(x[rows] @ block for x, block in zip(self.xs, before.blocks, strict=True)) + intercept
+        products = total(x[rows] @ block for x, block in zip(self.xs, before.blocks, strict=True))
+        return (products + intercept + self.offset(step))[:, self.classes(step)]
 
     def z(self, step: Step) -> Words:
         """What the helper may see."""
-        return self.signs(step) * self.scores(step) + self.order.noise(step, self.plan.fz)
+        return self.signs(step) * self.scores(step) + self.order.noise(step, self.plan.fz, self.plan.outputs)
 
     def a(self, step: Step) -> Words:
         """The activation, scaled."""
@@ -262,17 +293,18 @@ class Book(Common):
             known = self.drawn("M", i, j, step)
             if j == self.L:
                 known = known - self.drawn("m_y", j, j, step)
-            shares.append(shares[-1] - (self.masked_x(i, step).T @ known + self.drawn("R", i, j, step)))
+            change = self.masked_x(i, step).T @ known + self.drawn("R", i, j, step)
+            shares.append(shares[-1] - self.back(change, step))
         return shares[t]
 
     def intercept_share(self, j: int, t: int) -> Words:
         """w0_j before step t."""
         if j == self.L:
             return self.history[t].intercept - total(self.intercept_share(other, t) for other in self.others(j))
-        shares = self._intercept.setdefault(j, [np.zeros((1, 1), np.uint64)])
+        shares = self._intercept.setdefault(j, [np.zeros((1, self.plan.outputs), np.uint64)])
         for step in self.steps[len(shares) - 1 : t]:
-            back = encode_number(step.after, self.plan.fx)
-            shares.append(shares[-1] - back * (self.signs(step).T @ self.drawn("M", self.L, j, step)))
+            change = self.signs(step).T @ self.drawn("M", self.L, j, step)
+            shares.append(shares[-1] - encode_number(step.after, self.plan.fx) * self.back(change, step))
         return shares[t]
 
     # the rows
@@ -282,12 +314,12 @@ class Book(Common):
         return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
 
     def labels(self, step: Step, i: int, _: int) -> Row:
-        """y~ = s y - m_y."""
+        """y~ = s y P - m_y."""
         return Row(self.y(step), minus=[self.mask("m_y", i, i, step)])
 
     def weights(self, step: Step, j: int, i: int) -> Row:
-        """f_ij = w_ij - v_ij."""
-        return Row(self.share(i, j, step.index), minus=[self.mask("V", i, j, step)])
+        """f_ij = w_ij P - v_ij."""
+        return Row(self.share(i, j, step.index)[:, self.classes(step)], minus=[self.mask("V", i, j, step)])
 
     def gradient(self, step: Step, _: int, i: int) -> Row:
         """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij."""
@@ -298,14 +330,16 @@ class Book(Common):
         return Row(self.drawn("U", i, i, step).T @ known, minus=masks)
 
     def preactivation(self, step: Step, i: int, _: int) -> Row:
-        """z_i = X_i (w_ii + sum_j f_ij) + sum_j E_j v_ji + the intercept's part + [i first] noise + 0_i."""
-        t, others = step.index, self.others(i)
-        opened = [self.share(i, j, t) - self.drawn("V", i, j, step) for j in others]
-        value = self.x(i, step) @ total([self.share(i, i, t), *opened])
+        """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + intercept + [i = L] offset + [i first] noise + 0_i."""
+        t, others, order = step.index, self.others(i), self.classes(step)
+        opened = [self.share(i, j, t)[:, order] - self.drawn("V", i, j, step) for j in others]
+        value = self.x(i, step) @ total([self.share(i, i, t)[:, order], *opened])
         value = value + total(self.masked_x(j, step) @ self.drawn("V", j, i, step) for j in others)
-        value = value + self.signs(step) * encode_number(1.0 / step.alpha, self.plan.fx) * self.intercept_share(i, t)
+        alone = encode_number(1.0 / step.alpha, self.plan.fx) * self.intercept_share(i, t)
+        alone = alone + self.offset(step) if i == self.L else alone
+        value = value + self.signs(step) * alone[:, order]
         if i == 0:
-            value = value + self.order.noise(step, self.plan.fz)
+            value = value + self.order.noise(step, self.plan.fz, self.plan.outputs)
         return Row(value, *self.zero("training", i, step))
 
     def activation(self, step: Step, _: int, i: int) -> Row:
@@ -323,8 +357,9 @@ class Book(Common):
     # the loss
 
     def loss_labels(self, step: Step) -> Words:
-        """s y of the batch, with the bits that the loss has for a label."""
-        return self.signs(step) * encode(self.labels_held[self.order.rows(step)], self.plan.loss_bits.label)
+        """s y P of the batch, with the bits that the loss has for a label."""
+        labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
+        return (self.signs(step) * encode(labels, self.plan.loss_bits.label))[:, self.classes(step)]
 
     def masked_loss_labels(self, step: Step) -> Words:
         """E_y."""
@@ -334,37 +369,42 @@ class Book(Common):
         """What the helper decodes."""
         return step.alpha * decode(self.z(step), self.plan.fz)
 
-    def even(self, step: Step) -> Words:
-        """The sum of what the loss has of the scores alone."""
-        even: Words = encode(self.plan.activation.cumulant(self.seen(step)), self.plan.loss_bits.total)
-        return np.asarray(even.sum(axis=0, keepdims=True))
+    def cumulant(self, step: Step) -> Words:
+        """The sum of what the loss has of the scores alone, for the first output; (1, outputs)."""
+        cumulant: Words = encode(self.plan.activation.cumulant(self.seen(step)), self.plan.loss_bits.total)
+        return np.pad(cumulant.sum(axis=0, keepdims=True), [(0, 0), (0, self.plan.outputs - 1)])
 
     def loss_labels_row(self, step: Step, i: int, _: int) -> Row:
-        """E_y = s y - U_y."""
+        """E_y = s y P - U_y."""
         return Row(self.loss_labels(step), minus=[self.mask("U_y", i, i, step)])
 
     def loss_terms(self, step: Step, _: int, i: int) -> tuple[Row, Row]:
-        """p = zeta - sum n_j, and g = sum even - U_y^T sum n_j + sum q_j."""
+        """p = zeta - sum n_j, and g = sum cumulant - U_y^T sum n_j + sum q_j, output by output."""
         others = self.others(i)
         zeta = Row(
             encode(self.seen(step), self.plan.loss_bits.score), minus=[self.mask("N", i, j, step) for j in others]
         )
-        dealt = self.drawn("U_y", i, i, step).T @ total(self.drawn("N", i, j, step) for j in others)
-        return zeta, Row(self.even(step) - dealt, plus=[self.mask("Q", i, j, step) for j in others])
+        dealt = by_output(self.drawn("U_y", i, i, step), total(self.drawn("N", i, j, step) for j in others))
+        return zeta, Row(self.cumulant(step) - dealt, plus=[self.mask("Q", i, j, step) for j in others])
 
     def loss_share(self, step: Step, j: int, _: int) -> Row:
-        """j's share of an epoch's loss, - sum (E_y^T n_j + q_j); the label party's follows from its terms."""
+        """j's share of an epoch's loss, - sum (E_y^T n_j + q_j), over outputs too; L's follows from its terms."""
         steps = [one for one in self.taken if one.epoch == step.epoch]
         if j == self.L:
             loss = reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.taken))[step.epoch]
-            rest = total(self._loss_share(k, s) - self.drawn("Q", j, k, s) for k in self.others(j) for s in steps)
+            rest = total(
+                self._loss_share(k, s) - self.drawn("Q", j, k, s).sum(keepdims=True)
+                for k in self.others(j)
+                for s in steps
+            )
             return Row(loss - rest)
         value = total(self._loss_share(j, one) for one in steps)
         return Row(value, minus=[self.mask("Q", self.L, j, one) for one in steps])
 
     def _loss_share(self, j: int, step: Step) -> Words:
         """What j's share is in one step, but for q_j."""
-        return np.uint64(0) - self.masked_loss_labels(step).T @ self.drawn("N", self.L, j, step)
+        products = by_output(self.masked_loss_labels(step), self.drawn("N", self.L, j, step))
+        return np.uint64(0) - np.asarray(products.sum(keepdims=True))
 
     # held-out rows
 
@@ -435,7 +475,7 @@ class Prediction(Common):
         """What i's columns say of some of the common rows, rounded."""
         role = self.parts[i]
         scores = plain_scores(self.heard, i)
-        return encode(scores[role._own.rows[step.start : step.stop]][:, np.newaxis], SCORE_BITS)
+        return encode(scores[role._own.rows[step.start : step.stop]], SCORE_BITS)
 
     def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
@@ -459,7 +499,7 @@ def book_of(heard: Heard) -> Book | Prediction:
 
 
 def plain_scores(heard: Heard, i: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """What party i's part, under release = owners, says of each row of its table, without the protocol."""
+    """What party i's part, under release = owners, says of each row of its table, (rows, outputs), in plaintext."""
     role = heard.parts[i]
     table = plain_table(role.part.encoding, heard.tables[heard.names[i]])
     return model_part.partial_scores(role.part, role._arrays, table)
@@ -542,7 +582,7 @@ def best_epochs(heard: Heard) -> set[int]:
     assert isinstance(job, TrainingJob)
     rule = job.early_stopping
     assert rule is not None
-    more = METRICS[job.model].get(rule.on, False)
+    more = METRICS[job.link].get(rule.on, False)
     values = history.losses if rule.on == "loss" else [history.metrics[e][rule.on] for e in sorted(history.metrics)]
     found: set[int] = set()
     best = 0.0

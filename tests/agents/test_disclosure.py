@@ -70,6 +70,10 @@ STOPPED = Sample((8, 7), rows=200, batch=64, epochs=8, rate=0.3, evaluation=AT_T
                  early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03))  # fmt: skip
 FINAL = Sample((7, 6, 6), rows=200, batch=64, label=2, epochs=3, model="linear", evaluation=AT_THE_END,
                release="shared", alignment="aligned")  # fmt: skip
+CHOICE = Sample((8, 7, 6), rows=170, batch=48, label=1, epochs=3, rate=0.3, l2=0.02, model="softmax",
+                evaluation=EACH_EPOCH)  # fmt: skip
+COUNTS = Sample((8, 7), rows=170, batch=48, label=1, rate=0.02, model="poisson", evaluation=EACH_EPOCH)
+CLAIMS = Sample((8, 7, 6), rows=170, batch=48, label=2, rate=0.02, l2=0.02, model="gamma", evaluation=AT_THE_END)
 
 
 @pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
@@ -98,7 +102,16 @@ def test_so_does_a_run_that_stops_early_or_scores_at_the_end(sample, tmp_path):
     stopped = run.label.context.statistics.step < run.plan.steps_total
     assert stopped == (sample.early_stopping is not None)
     for check in CHECKS:
-        if check is not check_uniform:
+        if check not in {check_uniform, check_kinds}:  # few words; and what kinds there are no run changes
+            check(run)
+
+
+@pytest.mark.parametrize("sample", [CHOICE, COUNTS, CLAIMS], ids=lambda one: one.model)
+def test_so_does_a_run_of_any_other_link(sample, tmp_path):
+    """Classes in an order of their own and noise for each output; labels within the helper's view, where they must."""
+    run = recorded(sample, tmp_path)
+    for check in CHECKS:
+        if check not in {check_uniform, check_kinds}:  # few words; and what kinds there are no run changes
             check(run)
 
 
@@ -181,11 +194,13 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
 
     def told(self, step, scores):
         words = terms(self, step, scores).copy()
-        words[-1:] -= sum(self._masks[j]("Q", self._label, j, step, (1, 1)) for j in self._others)
+        outputs = self._plan.outputs
+        words[-1:] -= sum(self._masks[j]("Q", self._label, j, step, (1, outputs)) for j in self._others)
         return words
 
     def added(self, step, words):
-        q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, (1, 1))
+        of_all = (1, self._plan.outputs)
+        q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, of_all).sum()
         add(self, step, words + q)
 
     patch.setattr(mpc.loss.LossHelper, "terms", told)
@@ -256,7 +271,7 @@ def no_r(patch: pytest.MonkeyPatch) -> None:
     """Gradient shares without the words that keep them apart; the model still comes out right."""
     share, update = mpc.linear.gradient_share, mpc.linear.partner_update
     patch.setattr(mpc.helper, "gradient_share", lambda u, known, rs: share(u, known, [0 * r for r in rs]))
-    patch.setattr(mpc.data_party, "partner_update", lambda w, e, known, r: update(w, e, known, 0 * r))
+    patch.setattr(mpc.data_party, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order))
 
 
 def no_signs(patch: pytest.MonkeyPatch) -> None:
@@ -271,7 +286,18 @@ def no_order(patch: pytest.MonkeyPatch) -> None:
 
 def no_noise(patch: pytest.MonkeyPatch) -> None:
     """Pre-activations to their last bit."""
-    patch.setattr(Order, "noise", lambda order, step, fz: np.zeros((step.rows, 1), np.uint64))
+    patch.setattr(Order, "noise", lambda order, step, fz, outputs=1: np.zeros((step.rows, outputs), np.uint64))
+
+
+def noise_by_row(patch: pytest.MonkeyPatch) -> None:
+    """One word for all outputs of a row, which is gone in their differences."""
+    noise = Order.noise
+    patch.setattr(Order, "noise", lambda order, step, fz, outputs=1: noise(order, step, fz).repeat(outputs, axis=1))
+
+
+def no_class_order(patch: pytest.MonkeyPatch) -> None:
+    """Outputs as the label party numbers its classes."""
+    patch.setattr(Order, "classes", lambda order, step, outputs: np.arange(outputs))
 
 
 def no_seal(patch: pytest.MonkeyPatch) -> None:
@@ -327,11 +353,14 @@ PLANTS = [
     ("signs omitted", no_signs, (check_helpers_view,)),
     ("order omitted", no_order, (check_helpers_view,)),
     ("noise omitted", no_noise, (check_helpers_view,)),
+    ("noise by row", noise_by_row, (check_helpers_view,)),
+    ("order of classes omitted", no_class_order, (check_helpers_view,)),
     ("seal omitted", no_seal, (check_sealed, check_keys)),
     ("identities' seal omitted", no_identity_seal, (check_keys,)),
     ("address not sealed", unbound_address, (check_keys,)),
     ("nonce repeated", one_nonce, (check_keys,)),
 ]
+OF_CLASSES = {noise_by_row, no_class_order}
 
 
 @pytest.mark.parametrize(("plant", "checks"), [pytest.param(*rest, id=name) for name, *rest in PLANTS])
@@ -339,7 +368,8 @@ def test_a_planted_mistake_is_noticed(plant, checks, tmp_path):
     """Although the run ends with the right model; also where the check itself is under the mistake."""
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        mistaken = recorded(LONG if check_uniform in checks else SHORT, tmp_path)
+        sample = CHOICE if plant in OF_CLASSES else LONG if check_uniform in checks else SHORT
+        mistaken = recorded(sample, tmp_path)
         for check in checks:
             with pytest.raises(AssertionError):
                 check(mistaken)
