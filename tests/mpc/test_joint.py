@@ -21,7 +21,7 @@ from mpc.rows import ArrayRows
 from mpc.schedule import OutOfTurn
 from tests.mpc.world import HELPER, Job, World, keyed, make_job, opened, same
 
-SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3)
+SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, accept_narrow=True)
 
 
 @st.composite
@@ -86,7 +86,7 @@ def test_any_interleaving_of_ahead_and_online_gives_the_same_model(data):
 def test_the_model_is_close_to_float64_sgd(model, l2):
     """Features are rounded at f_x bits and rates snapped; nothing else keeps it from float64."""
     rate, outputs = (0.02 if model in {"poisson", "gamma"} else 0.1), 4 if model == "softmax" else 1
-    request = Request(model, 1000, (6, 9, 8), 64, 6, rate, "inverse-time", 0.02, l2, outputs=outputs)
+    request = Request(model, 1000, (9, 11, 10), 64, 6, rate, "inverse-time", 0.02, l2, outputs=outputs)
     job = make_job(request, label=1)
     ours = release(World(job).run(2).weights(), job.plan)
     theirs = train_float(job.x, job.y, job.plan, job.order)

@@ -23,7 +23,7 @@ from mpc.scoring import Numbers, Scorer, ScoringHelper, decode_scores, encode_sc
 from tests.mpc.test_joint import jobs
 from tests.mpc.world import HELPER, Job, Pass, World, keyed, make_job
 
-SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, l2=0.1)
+SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, l2=0.1, accept_narrow=True)
 
 
 def new_rows(job: Job, rows: int, seed: int = 1):
