@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_iris
+from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 
 from agents import baselines
-from agents.baselines import Fitted, auc, compare, sgd
+from agents.baselines import LINKS, Fitted, auc, compare, sgd
+from mpc.activations import ACTIVATIONS
 from mpc.schedule import batch_sizes
-from schemas.job import Training
+from schemas.job import METRICS, Training
 
 
 def training(**changes) -> Training:
@@ -43,6 +45,42 @@ def test_the_penalty_is_on_the_weights_and_not_on_the_intercept(data):
     best = LogisticRegression(C=1 / (0.2 * len(y))).fit(x, y)
     np.testing.assert_allclose(found.weights, best.coef_[0], atol=0.02)
     assert abs(found.intercept - best.intercept_[0]) < 0.02
+
+
+def test_softmax_comes_to_the_optimum_of_its_log_loss():
+    """As scikit-learn finds it on flowers; what is the same for all classes of a row is left out of the comparison."""
+    x, classes = load_iris(return_X_y=True)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    found = sgd(x, np.eye(3)[classes], training(l2=0.05, epochs=400), link="softmax")
+    best = LogisticRegression(C=1 / (0.05 * len(x))).fit(x, classes)
+    np.testing.assert_allclose(found.weights - found.weights.mean(axis=1, keepdims=True), best.coef_.T, atol=0.02)
+    assert np.mean(found.scores(x).argmax(axis=1) == classes) > 0.9
+
+
+@pytest.mark.parametrize(("link", "model"), [("poisson", PoissonRegressor), ("gamma", GammaRegressor)])
+def test_models_of_a_logarithm_come_to_the_optimum_of_their_deviance(link, model):
+    """As scikit-learn finds it."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(800, 4))
+    means = np.exp(x @ [0.4, -0.3, 0.2, 0.1] + 0.5)
+    y = generator.poisson(means) if link == "poisson" else means * generator.gamma(3.0, 1 / 3, 800)
+    found = sgd(x, y.astype(float), training(rate=0.1, l2=0.01), link=link)
+    best = model(alpha=0.01, tol=1e-8).fit(x, y)
+    np.testing.assert_allclose(found.weights, best.coef_, atol=0.01)
+    assert abs(found.intercept - best.intercept_) < 0.01
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_rate_that_is_too_large_ends_without_a_warning(link):
+    """In whatever figures; the caller looks whether they are finite."""
+    y = np.eye(3)[[0, 1, 2]] if link == "softmax" else np.array([1.0, 0.5, 1.0])
+    found = sgd(1e3 * np.eye(3), y, training(epochs=30, rate=1e3), link=link)
+    assert found.scores(np.eye(3)).shape == y.shape
+
+
+def test_every_link_has_a_baseline():
+    """None is left without a comparison."""
+    assert LINKS.keys() == METRICS.keys() == ACTIVATIONS.keys()
 
 
 @pytest.mark.parametrize(

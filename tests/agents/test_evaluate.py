@@ -7,8 +7,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    d2_tweedie_score,
+    mean_tweedie_deviance,
+    recall_score,
+    roc_auc_score,
+)
 
-from agents.evaluate import BINS, MOST_POINTS, Curves, curves, histogram, metrics, probabilities
+from agents.evaluate import (
+    BINS,
+    MOST_POINTS,
+    Curves,
+    class_probabilities,
+    curves,
+    histogram,
+    metrics,
+    probabilities,
+)
 from schemas.job import METRICS
 
 SCORES = st.floats(-50, 50, allow_subnormal=False)
@@ -36,6 +54,23 @@ def regressed(draw, least=1):
     return labels, scores
 
 
+@st.composite
+def chosen(draw):
+    """Numbers of classes, and a score for each class and row."""
+    classes, rows = draw(st.integers(3, 5)), draw(st.integers(1, 30))
+    labels = draw(arrays(np.int64, rows, elements=st.integers(0, classes - 1)))
+    return labels.astype(float), draw(arrays(float, (rows, classes), elements=st.floats(-20, 20) | COARSE))
+
+
+@st.composite
+def expecting(draw, link):
+    """Counts, or labels above zero, and logarithms of what was expected."""
+    label = st.integers(0, 50).map(float) if link == "poisson" else st.floats(0.01, 1e4)
+    rows = draw(st.lists(st.tuples(label, st.floats(-5, 5)), min_size=1, max_size=30))
+    labels, logs = np.array(rows).T
+    return labels, logs
+
+
 def random_rows(count, seed=7):
     """Log-odds without ties, and labels drawn from them."""
     random = np.random.default_rng(seed)
@@ -60,6 +95,76 @@ def test_a_regression_has_exactly_the_metrics_that_jobs_may_name(rows):
     expected, spread = list(METRICS["linear"]), np.ptp(rows[0])
     assert list(found) in ([expected] if spread > 1e-3 else [expected[1:]] if spread == 0 else [expected, expected[1:]])
     assert all(math.isfinite(value) for value in found.values())
+
+
+@UNHURRIED
+@given(rows=chosen())
+def test_a_choice_has_exactly_the_metrics_that_jobs_may_name_and_they_are_scikit_learns(rows):
+    """Of any classes that have rows; no auc where there is only one."""
+    labels, scores = rows
+    found, present = metrics("softmax", labels, scores), np.unique(labels)
+    assert list(found) == [name for name in METRICS["softmax"] if name != "auc" or len(present) > 1]
+    chances, best = class_probabilities(scores), scores.argmax(axis=1)
+    assert np.allclose(chances.sum(axis=1), 1)
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, best))
+    recalls = recall_score(labels, best, labels=present, average="macro", zero_division=0)
+    assert found["balanced_accuracy"] == pytest.approx(recalls)
+    right = scores[np.arange(len(labels)), labels.astype(int)]
+    assert found["log_loss"] == pytest.approx(np.mean(np.logaddexp.reduce(scores, axis=1) - right), abs=1e-9)
+    if len(present) > 1:
+        each = [roc_auc_score(labels == one, np.log(chances[:, int(one)])) for one in present]
+        assert found["auc"] == pytest.approx(np.mean(each))
+
+
+@UNHURRIED
+@given(rows=chosen())
+def test_a_confusion_counts_every_row_by_class_and_by_prediction(rows):
+    """And the predicted class is as probable as it is calibrated to be."""
+    labels, scores = rows
+    found: Any = curves("softmax", labels, scores)
+    classes = range(scores.shape[1])
+    np.testing.assert_array_equal(found.confusion, confusion_matrix(labels, scores.argmax(axis=1), labels=classes))
+    _, observed, count = found.calibration.T
+    assert observed @ count == pytest.approx(np.trace(found.confusion))
+
+
+def test_a_choice_does_not_depend_on_what_is_added_to_all_scores_of_a_row():
+    """They are logarithms of probabilities but for that; and nothing overflows."""
+    random = np.random.default_rng(0)
+    labels, scores = random.integers(0, 4, 50).astype(float), random.normal(size=(50, 4))
+    shifted = scores + random.normal(size=(50, 1)) * 1e3
+    assert metrics("softmax", labels, shifted) == pytest.approx(metrics("softmax", labels, scores))
+    assert metrics("softmax", np.array([0.0, 2.0]), np.array([[0.0, 900, 0], [0, 900, 0]]))["log_loss"] == 900
+
+
+@pytest.mark.parametrize(("link", "power"), [("poisson", 1), ("gamma", 2)])
+@UNHURRIED
+@given(data=st.data())
+def test_deviances_and_errors_of_expected_labels_are_scikit_learns(link, power, data):
+    """The metrics that jobs may name, but no d2 where all labels are the same."""
+    labels, logs = data.draw(expecting(link))
+    found = metrics(link, labels, logs)
+    names = list(METRICS[link]) if np.ptp(labels) > 0 else list(METRICS[link])[1:]
+    assert list(found) == names
+    means = np.exp(logs)
+    assert found["deviance"] == pytest.approx(mean_tweedie_deviance(labels, means, power=power), rel=1e-6, abs=1e-9)
+    assert found["rmse"] == pytest.approx(math.sqrt(np.mean((labels - means) ** 2)))
+    assert found["mae"] == pytest.approx(np.mean(np.abs(labels - means)))
+    if "d2" in found:
+        assert found["d2"] == pytest.approx(d2_tweedie_score(labels, means, power=power), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("link", ["poisson", "gamma"])
+@pytest.mark.parametrize("logs", [[1e5, -1e5], [-1e99, 1e99], [0.0, 0.0]])
+@pytest.mark.parametrize("labels", [[1.0, 1e99], [3.0, 3.0], [1e-99, 1.0]])
+def test_expected_labels_however_far_out_have_finite_metrics_and_curves(link, logs, labels):
+    """And nothing warns."""
+    found = metrics(link, np.array(labels), np.array(logs))
+    assert set(found) - {"d2"} == {"deviance", "rmse", "mae"}
+    assert all(math.isfinite(value) for value in found.values())
+    drawn: Any = curves(link, np.array(labels), np.array(logs))
+    assert np.isfinite(drawn.actual).all()
+    assert drawn.residuals.counts.sum() == 2
 
 
 @UNHURRIED
@@ -170,8 +275,9 @@ def test_rows_of_one_class_leave_out_what_they_do_not_define(label, rows):
 @pytest.mark.parametrize("model", METRICS)
 def test_no_row_defines_nothing(model):
     """No held-out row, no metric."""
-    assert metrics(model, np.zeros(0), np.zeros(0)) == {}
-    found: Any = curves(model, np.zeros(0), np.zeros(0))
+    none = np.zeros((0, 3)) if model == "softmax" else np.zeros(0)
+    assert metrics(model, np.zeros(0), none) == {}
+    found: Any = curves(model, np.zeros(0), none)
     assert all(getattr(found, name) is None for name in Curves.__dataclass_fields__)
 
 

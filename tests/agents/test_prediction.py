@@ -4,6 +4,7 @@ Each model is trained and applied by the same agents in one folder, as a company
 """
 
 import asyncio
+import json
 import shutil
 import stat
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ from tests.agents.disclosure import (
     check_uniform,
 )
 from tests.agents.recording import Heard, Tables, hear, hear_prediction, prediction_of, settings_of
-from tests.agents.world import HELPER, LIMIT_SECONDS, OUTCOME, PERSON, Sample, write_table
+from tests.agents.world import CLASSES, HELPER, LIMIT_SECONDS, OUTCOME, PERSON, Sample, labels, write_table
 
 CHECKS = [
     check_roles,
@@ -62,8 +63,7 @@ def people(sample: Sample, rows: int, seed: int, *, blank: float = 0.08) -> dict
         for values in table.values():
             values[:] = [value if rng.random() > blank else "" for value in values]
         tables[party] = {PERSON: ids, **table}
-    label = (score > 0).astype(int) if sample.model == "logistic" else 250 + 40 * score
-    tables[sample.parties[sample.label]][OUTCOME] = [str(value) for value in label]
+    tables[sample.parties[sample.label]][OUTCOME] = labels(sample.model, score, rng)
     return tables
 
 
@@ -87,22 +87,26 @@ def trained(sample: Sample, folder: Path, **more: Any) -> Heard:
     return run
 
 
-def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, float]:
-    """By id of the label party's table: what all parts together say, worked out from the files alone."""
+def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, Floats]:
+    """By id of the label party's table: what all parts together say, (outputs,), worked out from the files alone."""
     parts = {party: model_part.load(folder / party / "models" / sample.description().id) for party in sample.parties}
     everywhere = set.intersection(*(set(table[PERSON]) for table in tables.values()))
-    sums = dict.fromkeys(everywhere, 0.0)
+    sums: dict[str, Any] = dict.fromkeys(everywhere, 0.0)
     for party, (part, arrays) in parts.items():
         plain = encoded(part, tables[party])
         weights = arrays.get("weights", weight(parts, f"shares/{party}"))
-        for one, score in zip(tables[party][PERSON], as_scored(part, plain) @ weights[:, 0], strict=True):
+        for one, score in zip(tables[party][PERSON], as_scored(part, plain) @ weights, strict=True):
             if one in sums:
-                sums[one] += float(score)
+                sums[one] = sums[one] + score
     part, arrays = parts[sample.parties[sample.label]]
     intercept = arrays["intercept"] if part.release == "owners" else weight(parts, "shares/intercept") / part.alpha
     scaling = part.label_scaling
-    shifted = {one: score + float(intercept[0, 0]) for one, score in sums.items()}
-    return {one: scaling.mean + scaling.scale * score if scaling else score for one, score in shifted.items()}
+    shifted = {one: score + intercept[0] for one, score in sums.items()}
+    if scaling is None:
+        return shifted
+    if scaling.log:
+        return {one: np.log(scaling.scale) + score for one, score in shifted.items()}
+    return {one: scaling.mean + scaling.scale * score for one, score in shifted.items()}
 
 
 def encoded(part: ModelPart, texts: Mapping[str, list[str]]) -> Floats:
@@ -152,13 +156,33 @@ def check_scores(run: Heard, folder: Path, tables: Tables) -> None:
     expected = plain_scores(folder, sample, tables)
     mine = [one for one in tables[sample.parties[sample.label]][PERSON] if one in expected]
     assert found["id"].to_pylist() == mine
-    unit = 1.0 if sample.model == "logistic" else float(np.std(list(expected.values())))
-    assert np.allclose(found["score"].to_numpy(), [expected[one] for one in mine], rtol=0, atol=1e-4 * max(1, unit))
-    assert ("probability" in found.column_names) == (sample.model == "logistic")
+    scores = np.array([expected[one] for one in mine])
+    if sample.model == "softmax":
+        check_classes(found, scores)
+        return
+    unit = float(np.std(scores)) if sample.model == "linear" else 1.0
+    assert np.allclose(found["score"].to_numpy(), scores[:, 0], rtol=0, atol=1e-4 * max(1, unit))
+    assert found.column_names == {
+        "linear": ["id", "score"],
+        "logistic": ["id", "score", "probability"],
+    }.get(sample.model, ["id", "score", "mean"])
     if sample.model == "logistic":
         chances = 1 / (1 + np.exp(-found["score"].to_numpy()))
         assert np.allclose(found["probability"].to_numpy(), chances, rtol=0, atol=1e-12)
+    elif sample.model != "linear":
+        assert np.allclose(found["mean"].to_numpy(), np.exp(found["score"].to_numpy()), rtol=1e-12)
     assert np.std(found["score"].to_numpy()) > 0.1
+
+
+def check_classes(found: pa.Table, scores: Floats) -> None:
+    """The most probable class by its name, and a column with the probability of each."""
+    names = sorted(CLASSES)
+    assert found.column_names == ["id", "class", *(f"probability_{name}" for name in names)]
+    powers = np.exp(scores)
+    chances = np.array([found[f"probability_{name}"].to_numpy() for name in names]).T
+    assert np.allclose(chances, powers / powers.sum(axis=1, keepdims=True), rtol=0, atol=1e-4)
+    assert found["class"].to_pylist() == [names[place] for place in chances.argmax(axis=1)]
+    assert len(set(found["class"].to_pylist())) > 1
 
 
 # --- scores
@@ -169,6 +193,12 @@ SAMPLES = [
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=0, model="linear", release="shared", alignment="ecdh"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=2, model="linear", l2=0.1),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared", l2=0.1),
+    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax"),
+    Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax", release="shared", l2=0.1),
+    Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=2, model="poisson"),
+    Sample((4, 3), rows=160, epochs=3, rate=0.05, label=1, model="poisson", release="shared"),
+    Sample((4, 3), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),
+    Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=0, model="gamma", release="shared", l2=0.1),
 ]
 
 
@@ -183,7 +213,7 @@ def test_scores_are_those_of_the_plaintext_and_nobody_sees_more_than_promised(sa
         check(run)
 
 
-@pytest.mark.parametrize("sample", [SAMPLES[2], SAMPLES[3]], ids=["owners", "shared"])
+@pytest.mark.parametrize("sample", SAMPLES[2:6], ids=lambda one: f"{one.model} {one.release}")
 def test_words_of_a_prediction_are_uniform(sample, tmp_path):
     """Partial scores under the zero share, and everything of a forward pass, with enough rows to count."""
     trained(sample, tmp_path)
@@ -386,6 +416,24 @@ def test_a_job_with_other_parties_than_the_model_is_refused(place, changes):
     refused(predict(sample, folder, newcomers(sample), job), "model.parties", job.label)
 
 
+def test_parts_that_differ_in_their_outputs_are_refused(place):
+    """A part that was tampered with: its own digest, which covers them, is another."""
+    sample, folder = place
+    path = folder / "telco" / "models" / sample.description().id / MANIFEST
+    content = json.loads(path.read_text())
+    content["plan"]["request"]["outputs"] = 3
+    if sample.release == "owners":  # whose arrays would not fit
+        refused(predict_with(content, path, place), "model.missing", "telco", "'weights' is not")
+    else:
+        refused(predict_with(content, path, place), "model.differs", "telco")
+
+
+def predict_with(content: dict[str, Any], path: Path, place: tuple[Sample, Path]) -> Simulation:
+    """An attempt with another manifest."""
+    path.write_text(json.dumps(content))
+    return predict(*place, newcomers(place[0]))
+
+
 def test_a_job_may_name_the_parties_in_another_order(place):
     """Each part says how they were numbered when it was trained."""
     sample, folder = place
@@ -396,4 +444,4 @@ def test_a_job_may_name_the_parties_in_another_order(place):
     found, expected = scores_of(simulation), plain_scores(folder, sample, tables)
     scores = dict(zip(found["id"].to_pylist(), found["score"].to_pylist(), strict=True))
     assert scores.keys() == expected.keys()
-    assert all(abs(scores[one] - expected[one]) < 1e-4 for one in expected)
+    assert all(abs(scores[one] - expected[one][0]) < 1e-4 for one in expected)
