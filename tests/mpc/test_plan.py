@@ -97,7 +97,7 @@ def test_alpha_after_any_step_is_that_of_the_next(rows, batch, epochs, l2):
 
 def test_no_step_can_jump_the_guard():
     """Rate e_max (sum R_i^2 + 1) stays below 2^(63 - f_z), for every kind of job that is accepted."""
-    accepted = defaultdict(int)
+    accepted: dict[str, int] = defaultdict(int)
     for model, rate, columns in itertools.product(ACTIVATIONS, [0.01, 0.1, 1.0], [(6, 6), (50, 50), (200, 200)]):
         outputs = 3 if model == "softmax" else 1
         try:
