@@ -15,10 +15,12 @@ from agents.connect import connect
 from agents.console import Console
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
 from agents.states import TERMINAL, State
+from agents.timeline import timeline
 from broker.identity import load_identity
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
 from schemas.messages import JobStatus, Status
 from schemas.settings import Settings, read_settings
+from schemas.trace import StepTrace
 
 POLL_SECONDS = 0.5
 
@@ -74,6 +76,16 @@ def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 
 @jobs.command()
+def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """What a step was spent on at this party: maths, sends, and waits for whom; of the last steps the median one."""
+    found = checked(_traced, _talk(settings, lambda console: console.trace(job)), job)
+    if format is Format.JSON:
+        show.print_json(found.model_dump(mode="json"))
+    else:
+        show.out.print(timeline(found))
+
+
+@jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
     _show(checked(_accepted, _talk(settings, lambda console: _cancel(console, job)))[0], format)
@@ -124,6 +136,13 @@ def _accepted(status: Status) -> tuple[JobStatus, ...]:
     if status.problem is not None:
         raise Invalid(status.problem)
     return status.jobs
+
+
+def _traced(status: Status, job: str) -> StepTrace:
+    _accepted(status)
+    if status.trace is None:
+        raise Invalid(f"{job} has no trace here: no second step is done, or the agent has ended many jobs since")
+    return status.trace
 
 
 def _show(job: JobStatus, format: Format) -> None:  # noqa: A002

@@ -65,6 +65,10 @@ class Console:
         """The state of a job, or of all; with `cancel`, after asking to end it."""
         return await self._ask(Query(job=job, cancel=cancel))
 
+    async def trace(self, job: str) -> Status:
+        """The state of a job, and what one of its steps was spent on at this party."""
+        return await self._ask(Query(job=job, trace=True))
+
     async def _ask(self, request: Submit | Query) -> Status:
         self._asked += 1
         self._answer = asyncio.get_running_loop().create_future()

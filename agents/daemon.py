@@ -31,8 +31,10 @@ from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus, Query, Status, Submit
 from schemas.settings import Settings
+from schemas.trace import StepTrace
 
 MOST_LISTED = 200  # jobs in one answer, the latest
+MOST_TRACES = 16  # of jobs that are over, the latest
 
 
 class Agent:
@@ -55,6 +57,7 @@ class Agent:
         self._records = Records(settings.state / "jobs")
         self._runs: dict[str, JobRun] = {}
         self._known: dict[str, JobStatus] = {}  # the last of each job that is not running
+        self._traces: dict[str, StepTrace | None] = {}  # of the last that have ended here
         self._jobs: dict[str, Job] = {}  # the latest run of each id, to tell a repeated announcement from another run
         self._heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
         self._announcer = Announcer(settings, identity, broker)
@@ -212,6 +215,7 @@ class Agent:
         job = run.job.id
         run.give_up()
         self._known[job] = run.status()
+        self._keep_trace(run)
         del self._runs[job]
         self._write(run)
         if not self._runs:
@@ -221,6 +225,14 @@ class Agent:
             self._finished(run)
         else:
             self._begin(heir, _now())
+
+    def _keep_trace(self, run: JobRun) -> None:
+        self._traces = dict(list(self._traces.items())[1 - MOST_TRACES :])
+        self._traces[run.job.id] = run.context.trace.median(self.me)
+
+    def trace(self, job: str) -> StepTrace | None:
+        """What a step of median length was spent on here; None before there is one, or long after the job's end."""
+        return self._runs[job].context.trace.median(self.me) if job in self._runs else self._traces.get(job)
 
     def _write(self, run: JobRun) -> None:
         try:
@@ -279,7 +291,8 @@ class Agent:
             self.cancel(request.job)
         jobs = self.status(request.job)
         unknown = request.job is not None and not jobs
-        return Status(jobs=jobs, problem=f"{self.me} knows no job {request.job}" if unknown else None)
+        trace = self.trace(request.job) if request.trace and request.job is not None else None
+        return Status(jobs=jobs, trace=trace, problem=f"{self.me} knows no job {request.job}" if unknown else None)
 
 
 def _now() -> str:

@@ -69,7 +69,7 @@ def measured(mode: str, rows: int, url: str | None) -> dict[str, Any]:
                 "accept_narrow": True,
             }
         )
-        with parties(folder, tables, HELPER, url, DEADLINES) as around:
+        with parties(folder, tables, HELPER, url=url, extra=DEADLINES) as around:
             statuses, broker = around.run(job)
             memory = {party: around.peak_mib(party) for party in around.deployment.parties}
     label = statuses[PARTIES[0]]

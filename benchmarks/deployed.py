@@ -1,11 +1,14 @@
 """A job over RabbitMQ with a process for each party, all on this machine, and what each process took.
 
+The parties and the broker talk over loopback, or each from a namespace of its own over a network with a delay.
+
 While a job runs nothing else is started: whoever measures waits for the records that agents write when a job changes
 its state.
 """
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.namespaces import Site
 from schemas.job import TrainingJob
 from schemas.settings import TableSettings
-from tests.deployment import Deployment
-from tests.rabbitmq_node import Node, private_node
+from tests.deployment import CHECKOUT, Deployment
+from tests.rabbitmq_node import private_node
 
 POLL_SECONDS = 0.2
 ENDED = {"done", "failed", "cancelled"}
@@ -29,23 +33,28 @@ class Parties:
     """The agents of a benchmark, up and idle."""
 
     deployment: Deployment
-    node: Node | None
+    broker: "Broker"
 
     def run(self, job: TrainingJob) -> tuple[dict[str, dict[str, Any]], float | None]:
         """A job to its end: each party's last status, and the broker's processor seconds where they can be known."""
         folder = self.deployment.folder
         path = folder / f"{job.name}.toml"
         path.write_text(job_toml(job))
-        before = _broker_seconds(self.node)
+        before = self.broker.seconds
         asked = self.deployment.tercet("job", "submit", str(path), "--format", "json", party=job.label)
         if asked.returncode != 0:
             sys.exit(asked.stderr)
         records = {party: folder / party / "jobs" / f"{job.id}.json" for party in self.deployment.parties}
         statuses = {party: _ended(record) for party, record in records.items()}
-        after = _broker_seconds(self.node)
+        after = self.broker.seconds
         if any(status["state"] != "done" for status in statuses.values()):
             sys.exit(f"the job failed: {statuses[job.label]['failure']} {[s['detail'] for s in statuses.values()]}")
         return statuses, None if before is None or after is None else after - before
+
+    def show_traces(self, job: TrainingJob) -> None:
+        """Print what a step was spent on at each party, to standard error."""
+        for party in self.deployment.parties:
+            sys.stderr.write(self.deployment.tercet("job", "trace", job.id, party=party).stdout)
 
     def peak_mib(self, party: str) -> float | None:
         """The most memory that an agent's process has had at once, where the system tells (Linux)."""
@@ -56,19 +65,71 @@ class Parties:
         return round(int(line.split()[1]) / 1024)
 
 
+@dataclass(frozen=True)
+class Broker:
+    """A RabbitMQ, and the session that its processes are in if it is a private one."""
+
+    url: str
+    session: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Processor seconds of its processes so far, where they can be known."""
+        if self.session is None or not Path("/proc/self/stat").exists():
+            return None
+        return sum(_processor_ticks(path, self.session) for path in Path("/proc").glob("[0-9]*/stat")) / TICKS
+
+
 @contextmanager
 def parties(
-    folder: Path, tables: Mapping[str, TableSettings], helper: str, url: str | None = None, extra: str = ""
+    folder: Path,
+    tables: Mapping[str, TableSettings],
+    helper: str,
+    *,
+    url: str | None = None,
+    extra: str = "",
+    sites: Mapping[str, Site] | None = None,
 ) -> Iterator[Parties]:
-    """A process for each party around a private RabbitMQ, or the one at `url`."""
+    """A process for each party around a private RabbitMQ, or the one at `url`; with `sites` each at its own.
+
+    The broker's site is the helper's.
+    """
     with ExitStack() as stack:
-        node = None if url else stack.enter_context(private_node())
-        address = url or (node.url if node else "")
+        broker = stack.enter_context(_broker(url, None if sites is None else sites[helper]))
         written = {party: table_toml(table) for party, table in tables.items()}
-        deployment = stack.enter_context(Deployment(folder, address, written, helper, extra))
+        inside = {party: site.command() for party, site in (sites or {}).items()}
+        deployment = stack.enter_context(Deployment(folder, broker.url, written, helper, extra, inside=inside))
         deployment.start()
         deployment.wait_until_up()
-        yield Parties(deployment, node)
+        yield Parties(deployment, broker)
+
+
+@contextmanager
+def _broker(url: str | None, site: Site | None) -> Iterator[Broker]:
+    if url is not None:
+        yield Broker(url)
+    elif site is not None:
+        with _node_at(site) as broker:
+            yield broker
+    else:
+        with private_node() as node:
+            yield Broker(node.url, node.session)
+
+
+@contextmanager
+def _node_at(site: Site) -> Iterator[Broker]:
+    """A private node at a site, run by a process there: from here it cannot be reached."""
+    command = site.command(sys.executable, "-m", "tests.rabbitmq_node", "--no-management", "--address", site.address)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        try:
+            assert process.stdout is not None
+            address, session = (process.stdout.readline().split() for _ in range(2))
+            if not session:
+                sys.exit("the private RabbitMQ node did not start")
+            yield Broker(address[1], int(session[1]))
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def table_toml(table: TableSettings) -> str:
@@ -96,13 +157,6 @@ def _ended(record: Path) -> dict[str, Any]:
             if status["state"] in ENDED:
                 return status
         time.sleep(POLL_SECONDS)
-
-
-def _broker_seconds(node: Node | None) -> float | None:
-    """Processor seconds of the node's processes so far, where the system tells (Linux)."""
-    if node is None or not Path("/proc/self/stat").exists():
-        return None
-    return sum(_processor_ticks(path, node.session) for path in Path("/proc").glob("[0-9]*/stat")) / TICKS
 
 
 def _processor_ticks(stat: Path, session: int) -> int:

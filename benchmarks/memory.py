@@ -44,7 +44,7 @@ def main() -> None:
             tables=tuple((party, "table") for party in PARTIES),
             training=Training(epochs=1, batch=arguments.batch, rate=0.1),
         )
-        with parties(folder, tables, HELPER, arguments.url, DEADLINES) as around:
+        with parties(folder, tables, HELPER, url=arguments.url, extra=DEADLINES) as around:
             statuses, _ = around.run(job)
             memory = {party: around.peak_mib(party) for party in around.deployment.parties}
     label = statuses[PARTIES[0]]

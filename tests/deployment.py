@@ -33,6 +33,7 @@ class Deployment:
     extra: str = ""  # more settings, the same for all
     report: bool = False
     module: Sequence[str] = ("-m", "tests.fixed_agent")
+    inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by party, what its commands begin with
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -83,7 +84,7 @@ class Deployment:
     def start(self, *parties: str) -> None:
         """Start the agents of these parties, or of all."""
         for party in parties or self.parties:
-            command = [sys.executable, *self.module, str(self.settings(party))]
+            command = [*self.inside.get(party, ()), sys.executable, *self.module, str(self.settings(party))]
             with (self.folder / f"{party}.log").open("ab") as log:
                 self.processes[party] = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
 
@@ -103,7 +104,7 @@ class Deployment:
     def console(self, *arguments: str, party: str = "bank") -> subprocess.Popen[bytes]:
         """The command line as a process, as one party."""
         return subprocess.Popen(
-            [sys.executable, "-m", "agents", *arguments],
+            [*self.inside.get(party, ()), sys.executable, "-m", "agents", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"TERCET_SETTINGS": str(self.settings(party))},

@@ -1,7 +1,7 @@
 """A private RabbitMQ node under a temporary folder, for tests, benchmarks and a look at the management page.
 
 It never touches a broker that runs on this machine already: name, ports, cookie, data and epmd are its own, it
-listens on loopback alone, and whatever it started is gone when it stops.
+listens on loopback alone unless it is given another address, and whatever it started is gone when it stops.
 
 `python -m tests.rabbitmq_node` starts one, prints its addresses and waits for Ctrl-C.
 """
@@ -101,6 +101,7 @@ class Node:
     management: bool = False
     settings: Sequence[str] = ()  # further lines of rabbitmq.conf
     plugins: Sequence[str] = ()  # further plugins
+    address: str = "127.0.0.1"  # where it listens
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def __post_init__(self) -> None:
@@ -113,12 +114,12 @@ class Node:
     @property
     def url(self) -> str:
         """The node's AMQP address with the name and password of a user who may do everything."""
-        return f"amqp://{USER}:{self.password}@127.0.0.1:{self.port}/"
+        return f"amqp://{USER}:{self.password}@{self.address}:{self.port}/"
 
     @property
     def stranger_url(self) -> str:
         """The address for a user who may touch nothing but what is named `stranger...`."""
-        return f"amqp://{STRANGER}:{self.password}@127.0.0.1:{self.port}/"
+        return f"amqp://{STRANGER}:{self.password}@{self.address}:{self.port}/"
 
     @property
     def management_url(self) -> str | None:
@@ -132,7 +133,7 @@ class Node:
         own = {
             "HOME": self.folder,  # Erlang's cookie lives there
             "RABBITMQ_NODENAME": self.name,
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_IP_ADDRESS": self.address,
             "RABBITMQ_NODE_PORT": self.port,
             "RABBITMQ_DIST_PORT": self._distribution,
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
@@ -213,7 +214,7 @@ class Node:
     def _answers(self) -> bool:
         # The listener opens before the node serves: only an answer to the protocol header counts.
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2.0) as connection:
+            with socket.create_connection((self.address, self.port), timeout=2.0) as connection:
                 connection.sendall(b"AMQP\x00\x00\x09\x01")
                 return len(connection.recv(1)) == 1
         except OSError:
@@ -261,7 +262,11 @@ def _end_session(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 @contextlib.contextmanager
 def private_node(
-    *, management: bool = False, settings: Sequence[str] = (), plugins: Sequence[str] = ()
+    *,
+    management: bool = False,
+    settings: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    address: str = "127.0.0.1",
 ) -> Iterator[Node]:
     """A started node that is stopped, with its folder removed, when the block ends.
 
@@ -271,7 +276,7 @@ def private_node(
     """
     script = ensure_server(SERVER, find_server)
     with tempfile.TemporaryDirectory(prefix="tercet-rabbitmq-", ignore_cleanup_errors=True) as folder:
-        node = Node(script, Path(folder), management, settings, plugins)
+        node = Node(script, Path(folder), management, settings, plugins, address)
         try:
             node.start()
             yield node
@@ -283,10 +288,12 @@ def main() -> None:
     """Start a node, print its addresses, wait for Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.rabbitmq_node", description=__doc__)
     parser.add_argument("--no-management", action="store_true", help="leave the management page out")
+    parser.add_argument("--address", default="127.0.0.1", help="where to listen")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with private_node(management=not arguments.no_management) as node:
+    with private_node(management=not arguments.no_management, address=arguments.address) as node:
         print(f"amqp        {node.url}")
+        print(f"session     {node.session}  (of its processes)")
         print(f"management  {node.management_url or 'off'}  (user {USER}, password {node.password})")
         print("Ctrl-C stops it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

@@ -1,0 +1,160 @@
+"""What can be measured step by step: each kind of job with its tables, and the same step in plaintext numpy float64.
+
+A case does no measuring of its own but that of its numpy step, which knows nothing of shares or messages.
+"""
+
+import statistics
+import time
+from abc import ABC, abstractmethod
+from argparse import Namespace
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.job import Network, Training, TrainingJob
+from schemas.settings import TableSettings
+
+Floats = NDArray[np.float64]
+
+PARTIES: Final = ("bank", "card")
+HELPER: Final = "notary"
+NUMPY_STEPS: Final = 300
+
+
+class Case(ABC):
+    """Rows x, (rows, columns), of which each party holds one half of the columns, and what the label party's y is."""
+
+    fields: ClassVar[dict[str, Any]]  # the model, as the job describes it
+    x: Floats
+    y: NDArray[Any]
+
+    def __init__(self, arguments: Namespace) -> None:
+        self.arguments = arguments
+
+    @abstractmethod
+    def numpy_step(self) -> Callable[[NDArray[np.int64]], None]:
+        """A function that takes one step of plain gradient descent on the rows of a batch."""
+
+    @property
+    def name(self) -> str:
+        """What is measured."""
+        rows, columns = self.x.shape
+        return f"{self.fields['model']} {rows} x {columns}, batch {self.arguments.batch}"
+
+    def job(self) -> TrainingJob:
+        """The job."""
+        training = Training(epochs=self.arguments.epochs, batch=self.arguments.batch, rate=0.1)
+        tables = tuple((party, "table") for party in PARTIES)
+        return TrainingJob(
+            name="step", label=PARTIES[0], helper=HELPER, tables=tables, training=training, **self.fields
+        )
+
+    def write_tables(self, folder: Path) -> dict[str, TableSettings]:
+        """A CSV file for each party; the first holds the label."""
+        ids, tables = np.arange(len(self.y)), {}
+        for party, half in zip(PARTIES, np.array_split(self.x, 2, axis=1), strict=True):
+            names = [f"{party}{number}" for number in range(half.shape[1])]
+            label = [self.y] if party == PARTIES[0] else []
+            path = folder / f"{party}.csv"
+            header = ",".join(["id", *names, *["label" for _ in label]])
+            columns = np.column_stack([ids, half, *label])
+            np.savetxt(path, columns, ["%d", *["%.9g"] * (columns.shape[1] - 1)], ",", header=header, comments="")
+            tables[party] = TableSettings(path=path, id="id", label="label" if label else None, numeric=tuple(names))
+        return tables
+
+    def numpy_seconds(self) -> float:
+        """Median seconds of a float64 step on the pooled columns."""
+        step, generator, times = self.numpy_step(), np.random.default_rng(1), []
+        for _ in range(NUMPY_STEPS):
+            rows = generator.permutation(len(self.y))[: self.arguments.batch]
+            start = time.perf_counter()
+            step(rows)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+
+class Logistic(Case):
+    """Standardised synthetic columns and 0/1 labels that depend on them."""
+
+    fields = {"model": "logistic"}
+
+    def __init__(self, arguments: Namespace) -> None:
+        super().__init__(arguments)
+        generator = np.random.default_rng(0)
+        self.x = generator.normal(size=(arguments.rows, arguments.columns))
+        score = self.x @ generator.normal(size=arguments.columns) / np.sqrt(arguments.columns)
+        self.y = (generator.random(arguments.rows) < 1 / (1 + np.exp(-3 * score))).astype(np.float64)
+
+    def numpy_step(self) -> Callable[[NDArray[np.int64]], None]:
+        """Product, sigmoid, product."""
+        weights, rate = np.zeros(self.x.shape[1]), 0.1 / self.arguments.batch
+
+        def step(rows: NDArray[np.int64]) -> None:
+            part = self.x[rows]
+            error = 1 / (1 + np.exp(-part @ weights)) - self.y[rows]
+            np.subtract(weights, rate * (part.T @ error), out=weights)
+
+        return step
+
+
+class Digits(Case):
+    """scikit-learn's handwritten digits, 1797 x 64 in ten classes, standardised."""
+
+    def __init__(self, arguments: Namespace) -> None:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - a second that the other case need not wait
+
+        super().__init__(arguments)
+        x, self.y = load_digits(return_X_y=True)
+        self.x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
+        self.one_hot = np.eye(10)[self.y]
+
+    def _widths(self) -> list[int]:
+        return [64, 10]
+
+    def numpy_step(self) -> Callable[[NDArray[np.int64]], None]:
+        """Forward and back through ReLUs to a softmax."""
+        generator, widths = np.random.default_rng(2), self._widths()
+        rate = 0.1 / self.arguments.batch
+        layers = [(generator.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in pairwise(widths)]
+
+        def step(rows: NDArray[np.int64]) -> None:
+            inputs = [self.x[rows]]
+            for weights, bias in layers[:-1]:
+                inputs.append(np.maximum(inputs[-1] @ weights + bias, 0.0))
+            error = _softmax(inputs[-1] @ layers[-1][0] + layers[-1][1]) - self.one_hot[rows]
+            for a, (weights, bias) in zip(reversed(inputs), reversed(layers), strict=True):
+                back = (error @ weights.T) * (a > 0)
+                np.subtract(weights, rate * (a.T @ error), out=weights)
+                np.subtract(bias, rate * error.sum(axis=0), out=bias)
+                error = back
+
+        return step
+
+
+class Softmax(Digits):
+    """Without a hidden layer."""
+
+    fields = {"model": "softmax"}
+
+
+class Mlp(Digits):
+    """64-64-10."""
+
+    fields = {"model": "mlp", "network": Network(hidden=(64,), activation="relu", output="softmax")}
+
+    def _widths(self) -> list[int]:
+        return [64, *self.fields["network"].hidden, 10]
+
+
+def _softmax(z: Floats) -> Floats:
+    odds = np.exp(z - z.max(axis=1, keepdims=True))
+    chances: Floats = odds / odds.sum(axis=1, keepdims=True)
+    return chances
+
+
+CASES: Final[dict[str, type[Case]]] = {"logistic": Logistic, "softmax": Softmax, "mlp": Mlp}
+BATCH: Final = {"logistic": 1024, "softmax": 128, "mlp": 128}
