@@ -7,6 +7,7 @@ import mpc.plan
 from agents.context import JobContext
 from agents.pace import largest_batch
 from agents.problems import JobProblem
+from mpc.activations import ACTIVATIONS
 from mpc.network import Network
 from mpc.plan import PlanRefused, Request
 from schemas.job import TrainingJob, canonical_digest
@@ -98,13 +99,9 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
     parties, label = context.description.data_parties, context.description.label
     if terms.rows + terms.held_out > MOST_ROWS:  # before anything is counted through
         raise _strange_terms(context, label)
-    # Only the label party knows how many outputs its label asks for; of a trained model every part says so.
-    other = context.description.kind == "prediction" and mine is not None and mine.outputs != terms.outputs
-    if (
-        other
-        or len(terms.columns) != len(parties)
-        or (terms.scoring is None) == (context.description.kind == "prediction")
-    ):
+    if _strange_outputs(context, terms, mine):
+        raise _strange_terms(context, label)
+    if len(terms.columns) != len(parties) or (terms.scoring is None) == (context.description.kind == "prediction"):
         raise _strange_terms(context, label)
     if mine is not None:
         own = (terms.rows, terms.held_out, terms.columns[context.number(context.me)])
@@ -113,6 +110,13 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
     # A helper has no model part to compare with, and takes a prediction's numbers as they are.
     if terms != await _made(context, terms, terms.columns, scoring or terms.scoring):
         raise _strange_terms(context, label)
+
+
+def _strange_outputs(context: JobContext, terms: Terms, mine: Sizes | None) -> bool:
+    """Whether the model cannot have so many: the label party alone knows how many classes its label has."""
+    if isinstance(context.description, TrainingJob):
+        return terms.outputs > 1 and not ACTIVATIONS[context.description.link].classes
+    return mine is not None and mine.outputs != terms.outputs  # of a trained model every part says how many
 
 
 def _strange_terms(context: JobContext, party: str) -> JobProblem:

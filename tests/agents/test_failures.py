@@ -163,6 +163,46 @@ async def test_a_label_other_than_zero_and_one_is_the_label_partys_fault(tmp_pat
     assert "0" in detail
 
 
+def labelled(*values: str) -> Callable[[Rows], object]:
+    """The label is one of these in turn."""
+
+    def change(rows: Rows) -> None:
+        for number, row in enumerate(rows):
+            row["default"] = values[number % len(values)]
+
+    return change
+
+
+OTHER_LABELS = [
+    ("softmax", ("late", "on time"), "table.label", 'has 2 classes in the rows in common; use model = "logistic"'),
+    ("softmax", ("late",), "table.label", "has 1 class in the rows in common"),
+    ("softmax", ("late", "on time", "never", ""), "table.unusable", "values missing (line 5, 9,"),
+    ("softmax", ("2020-01-01",), "table.unusable", "dates or times"),
+    ("poisson", ("0", "1", "2.5"), "table.label", "no whole numbers from 0 on; use counts"),
+    ("poisson", ("0", "1", "-1"), "table.label", "no whole numbers from 0 on; use counts"),
+    ("poisson", ("0",), "table.label", "all labels are 0"),
+    ("poisson", ("0", "1", "many"), "table.unusable", "other than numbers"),
+    ("poisson", ("0", "1", "1000000000"), "table.label", "larger than fits at this rate"),
+    ("gamma", ("1.5", "2.5", "0"), "table.label", "0 or below in"),
+    ("gamma", ("1.5", "2.5", "-7"), "table.label", "leave these rows out, or use another model"),
+    ("gamma", ("1.5",), "table.unusable", "one value in every training row"),
+    ("gamma", ("1.5", "2.5", "1e-12"), "table.label", "less than"),
+]
+
+
+@pytest.mark.parametrize(("model", "values", "code", "words"), OTHER_LABELS)
+async def test_a_label_that_a_model_cannot_learn_is_told_to_its_party_with_what_to_do(
+    tmp_path: Path, model: str, values: tuple[str, ...], code: str, words: str
+) -> None:
+    """And to the others with nothing of it but that it does not fit; no share has left by then."""
+    asking = {"model": model, "rate": 0.02}
+    ended = await run_with_tables(tmp_path, asking=asking, bank=labelled(*values))
+    assert (ended.code, ended.culprit) == (code, BANK)
+    assert words in ended.detail
+    assert not re.search(r"[0-9]", ended.reason), ended.reason
+    assert not any(len(value) > 1 and value in ended.reason for value in values)
+
+
 async def test_row_counts_of_aligned_tables_that_differ_are_told_with_both_counts(tmp_path: Path) -> None:
     """Both parties can then tell whose export is short."""
     code, culprit, reason, _ = await run_with_tables(tmp_path, asking=ALIGNED, card=lambda rows: rows.pop())
@@ -502,6 +542,7 @@ async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callab
 OTHER_TERMS = [
     {"rows": ROWS - 1},
     {"held_out": 1},
+    {"outputs": 3},
     {"columns": (COLUMNS, COLUMNS + 1)},
     {"columns": (COLUMNS + 1, COLUMNS)},
     {"columns": (COLUMNS, COLUMNS, COLUMNS)},
