@@ -18,9 +18,10 @@ from agents.problems import JobProblem
 from agents.release import opened_arrays, save_part
 from agents.states import State
 from agents.steps import Steps
-from mpc.activations import ACTIVATIONS, LabelProblem
+from mpc.activations import ACTIVATIONS
 from mpc.data_party import DataParty
 from mpc.fixed import Floats
+from mpc.labels import LabelProblem
 from mpc.loss import LossParty
 from mpc.network_forward import NetworkShares
 from mpc.network_party import NetworkParty

@@ -1,4 +1,4 @@
-"""The one place where an output link is defined: function, symmetry, loss, range and label check.
+"""The one place where an output link is defined: function, symmetry, loss, range, and which labels it takes.
 
 It sees plain numbers only; which of them the helper may see, and in which order, is decided elsewhere.
 
@@ -15,14 +15,20 @@ import numpy as np
 
 from mpc.elementary import centred_sigmoid, exp, log, log_sum_exp, log_two_cosh, softmax
 from mpc.fixed import CLIP, Floats
+from mpc.labels import (
+    centred_binary,
+    check_binary,
+    check_classes,
+    check_counts,
+    check_positive,
+    check_standardised,
+    column,
+    one_hot,
+)
 
 LIMIT_STEPS = 1024.0  # a limit made by a logarithm is rounded down to a multiple of 1/1024: never above the true one
 FAR_SCORE = 32.0  # what a bounded link's scores, and a linear regression's, must be able to reach
-FAR_LOG_SCORE = 4.0  # e^4 is 55: of a count or a mean; below, too few labels fit
-
-
-class LabelProblem(ValueError):
-    """Labels that the model cannot be trained on: the label party's input. The text counts, it does not quote."""
+FAR_LOG_SCORE, GOOD_LOG_SCORE = 4.0, 5.0  # e^4 is 55, e^5 148: of a count or a mean; below, too few labels fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Activation:
     reach: Callable[[float], float]  # the largest score at which |phi - t| stays within this error; inf: at any
     most_label: Callable[[float], float]  # no centred label may be larger in size, where scores have this limit
     least_score: float = FAR_SCORE  # a job whose scores could not reach this would be stopped for nothing
+    good_score: float = FAR_SCORE  # features give up bits to reach this
     least_error: float = 1.0  # no |phi - t| is larger at scores within least_score, labels being within the same
     side: int = 0  # of which sign the scores are at which errors grow; 0: of both
     offset: Callable[[Floats], Floats] | None = None  # of centred labels, (rows, outputs)
@@ -151,70 +158,6 @@ def _log(x: float) -> float:
     return float(log(np.array([x]))[0])
 
 
-# Labels
-
-
-def column(y: Floats, outputs: int) -> Floats:
-    """Labels as they are, (rows, 1)."""
-    assert outputs == 1
-    return y.reshape(-1, 1)
-
-
-def centred_binary(y: Floats, outputs: int) -> Floats:
-    """0 and 1 as -1/2 and 1/2."""
-    return column(y, outputs) - 0.5
-
-
-def one_hot(y: Floats, outputs: int) -> Floats:
-    """1 in the column of the class, else 0."""
-    return np.equal(y.reshape(-1, 1), np.arange(outputs)).astype(np.float64)
-
-
-def refuse(wrong: np.typing.NDArray[np.bool_], text: str) -> None:
-    """LabelProblem, if any is wrong; the text says what they are and what to do."""
-    count = int(wrong.sum())
-    if count:
-        raise LabelProblem(f"{count} of {wrong.size} labels are {text}")
-
-
-def _check_not_all_the_same(y: Floats) -> None:
-    if y.size and (y == y.flat[0]).all():
-        raise LabelProblem("all labels are the same; there is nothing to learn")
-
-
-def check_binary(y: Floats) -> None:
-    """Labels of 0 and 1, both of them present."""
-    refuse(~np.isin(y, (0.0, 1.0)), "neither 0 nor 1; encode the two classes as 0 and 1")
-    _check_not_all_the_same(y)
-
-
-def check_standardised(y: Floats) -> None:
-    """Finite labels within CLIP, as the label party standardises them."""
-    refuse(~np.isfinite(y), "not finite numbers; remove or impute them")
-    refuse(np.abs(y) > CLIP, f"beyond {CLIP:g}; standardise and clip them first")
-
-
-def check_classes(y: Floats) -> None:
-    """Whole numbers from 0, more than one of them."""
-    refuse(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))), "no number of a class; number the classes from 0")
-    _check_not_all_the_same(y)
-
-
-def check_counts(y: Floats) -> None:
-    """Whole numbers from 0, not all of them 0."""
-    refuse(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))),
-           'no whole numbers from 0 on; use counts, or model = "gamma" or "linear"')  # fmt: skip
-    if y.size and not y.any():
-        raise LabelProblem("all labels are 0; there is nothing to learn")
-
-
-def check_positive(y: Floats) -> None:
-    """Above 0, and none less than e^-CLIP of what labels were divided by."""
-    refuse(~np.isfinite(y), "not finite numbers; remove or impute them")
-    refuse(y <= 0.0, 'not above 0; remove them, or use model = "linear"')
-    refuse(log(y) < -CLIP, "less than a ten-millionth of the mean; remove them")
-
-
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         activation.name: activation
@@ -269,6 +212,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 reach=log_reach,
                 most_label=largest_count,
                 least_score=FAR_LOG_SCORE,
+                good_score=GOOD_LOG_SCORE,
                 least_error=math.ceil(_exp(FAR_LOG_SCORE)),
                 side=1,
             ),
@@ -284,6 +228,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 reach=gamma_reach,
                 most_label=largest_ratio,
                 least_score=FAR_LOG_SCORE,
+                good_score=GOOD_LOG_SCORE,
                 least_error=math.ceil(_exp(FAR_LOG_SCORE)),
                 side=-1,
                 offset=minus_log,

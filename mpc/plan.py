@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from mpc.activations import ACTIVATIONS, FAR_SCORE, Activation, refuse
+from mpc.activations import ACTIVATIONS, FAR_SCORE, Activation
 from mpc.fixed import CLIP, Floats, decode
 from mpc.hidden import HIDDEN
+from mpc.labels import refuse
 from mpc.network import Network
 from mpc.ring import Words
 from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates, snapped
@@ -165,7 +166,7 @@ class Plan:
         if link.classes:
             refuse(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
-        refuse(size > self.most_label, "larger than fits at this rate; use a smaller learning rate")
+        refuse(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
 
     def steps(self) -> Iterator[Step]:
         """Every step of the job, in order, made as it is asked for."""
@@ -269,9 +270,11 @@ def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, floa
             "use smaller batches, a larger rate or a slower decay",
         )
     chosen = f"features have {{}} fractional bits, the activation {f}"
-    for fx in range(formula, min(formula, GOOD_FX) - 1, -1):
-        limit = _score_limit(request, course, fx, f)
-        if limit > 0.0:
+    link, tried = ACTIVATIONS[request.model], range(formula, min(formula, GOOD_FX) - 1, -1)
+    limits = {fx: _score_limit(request, course, fx, f) for fx in tried}
+    for wanted, fx in itertools.product((link.good_score, link.least_score), tried):
+        limit = limits[fx]
+        if limit >= wanted:
             lowered = f" ({formula} would be too many for one step at this rate)" if fx < formula else ""
             return fx, limit, (chosen.format(fx) + lowered,)
     raise _refusal(request, course, min(formula, GOOD_FX), f)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.activations import ACTIVATIONS, LabelProblem
+from mpc.activations import ACTIVATIONS
 from mpc.elementary import centred_sigmoid, exp, log
 from mpc.fixed import RangeProblem, clip_rows, decode, encode, encode_number, features
+from mpc.labels import LabelProblem
 from mpc.ring import ShapeProblem, expect, from_signed, product, to_signed, total, transposed_product
 
 words = st.integers(0, 2**64 - 1)
