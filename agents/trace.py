@@ -96,7 +96,7 @@ def _told(event: _Event, start: float) -> TraceEvent:
 
 def of_all(traces: Mapping[str, Trace], leading: str) -> dict[str, StepTrace]:
     """One step at every party that remembers it: the median one of the party `leading`; by party."""
-    median = traces[leading].median(leading)
+    median = traces[leading].median(leading) if leading in traces else None
     if median is None:
         return {}
     told = {party: trace.of(party, median.step) for party, trace in traces.items()}

@@ -51,6 +51,25 @@ async def test_any_party_may_submit_and_watch_its_own_part(tmp_path: Path, party
             assert (status.model_part is None) == (party == NOTARY)
 
 
+@pytest.mark.parametrize("party", [BANK, NOTARY])
+async def test_a_console_is_told_what_a_step_was_spent_on(tmp_path: Path, party: str) -> None:
+    """While the job runs and when it is over; nothing before a step is done, and nothing unless it asks."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(party) as console:
+            (submitted,) = (await console.submit(job(epochs=1000))).jobs
+            assert (await console.trace(submitted.job)).trace is None
+            await stage.until(lambda: stage.agents[party].status(submitted.job)[0].step > 2)
+            trace = (await console.trace(submitted.job)).trace
+            assert trace is not None
+            assert trace.party == party
+            assert {"wait", "maths", "send", "open"} >= {event.kind for event in trace.events} > {"wait"}
+            await console.query(submitted.job, cancel=True)
+            await stage.ended(submitted.job)
+            assert (await console.trace(submitted.job)).trace is not None
+            assert (await console.query(submitted.job)).trace is None
+
+
 async def test_an_unknown_job_is_told_as_a_problem(tmp_path: Path) -> None:
     """With the name of the agent that does not know it."""
     async with scene(three(tmp_path), tmp_path) as stage:

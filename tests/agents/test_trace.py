@@ -42,7 +42,7 @@ def test_nothing_is_told_before_a_whole_step_was_seen() -> None:
     assert trace.median("bank") is None
     trace.finished(0)
     assert trace.median("bank") is None
-    assert of_all({"bank": trace}, "bank") == {}
+    assert of_all({"bank": trace}, "bank") == of_all({"bank": trace}, "card") == {}
 
 
 def test_what_is_remembered_is_bounded() -> None:
