@@ -4,7 +4,6 @@ It shows what its own party may know, and is for that party alone. It takes plai
 tables, keys or other parties, and refuses what this party's role could not have learned.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,44 +16,27 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from agents import charts
 from agents.charts import Chart
 from agents.evaluate import Curves, Histogram
+from agents.report_words import (
+    NAMES,
+    NORMS,
+    SCORE,
+    listed,
+    meaning,
+    number,
+    percent,
+    seconds,
+    seen,
+    signed,
+    size,
+    sort_of,
+    weight,
+)
 from schemas.job import METRICS, Network
 
 TOP_WEIGHTS = 20  # drawn as bars; the others are in the table
-SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
-
-NAMES = {
-    "auc": "AUC",
-    "ks": "KS",
-    "average_precision": "Average precision",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "log_loss": "Log-loss",
-    "calibration_error": "Calibration error",
-    "r2": f"R{chr(0xB2)}",
-    "d2": f"D{chr(0xB2)}",
-    "deviance": "Mean deviance",
-    "rmse": "RMSE",
-    "mae": "MAE",
-}
 # drawn together: all of them end at 1
 BY_EPOCH = ("auc", "ks", "average_precision", "accuracy", "balanced_accuracy", "r2", "d2")
 MOST_CONFUSED = 12  # classes, of which a matrix can be read
-SCORE = {  # by link: what a score is
-    "logistic": "the score (log-odds)",
-    "linear": "the score",
-    "softmax": "the score of a class; only how these differ among the classes counts",
-    "poisson": "the score, which is the logarithm of the expected count",
-    "gamma": "the score, which is the logarithm of the expected label",
-}
-SEEN = {  # by link: what of scores the helper sees, in secret order
-    "logistic": "the sizes of the scores without sign",
-    "linear": "the sizes of the scores without sign",
-    "softmax": "whole rows of scores, whose classes stand in a secret order too, hence which rows share a likely class",
-    "poisson": "the scores with their signs",
-    "gamma": "the scores with their signs",
-}
-SEEN_IN_TRAINING = SEEN | {"gamma": "the scores less the logarithms of their labels"}
-
 LABEL_PARTY_ONLY = {"metrics", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
 DATA_PARTY_ONLY = {"losses", "weights", "table_rows", "raw_columns", "preprocessing"}
 
@@ -171,14 +153,6 @@ class ReportData:
         return self.model if self.network is None else self.network.output
 
     @property
-    def sort(self) -> str:
-        """The model in words."""
-        if self.network is None:
-            return f"{self.model} regression"
-        layers = listed([str(width) for width in self.network.hidden])
-        return f"neural network with {layers} hidden {self.network.activation} units and a {self.link} output"
-
-    @property
     def result(self) -> dict[str, float]:
         """The metrics of the model that was kept, in their usual order."""
         found = self.metrics.get(-1 if self.best_epoch is None else self.best_epoch)
@@ -211,75 +185,22 @@ def render(data: ReportData) -> str:
         others=[party for party in data.data_parties if party != data.party],
         private=_private(data),
         when=f"{data.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-        tiles=[(NAMES[name], value, _meaning(name, data)) for name, value in data.result.items()],
+        sort=sort_of(data.model, data.network),
+        tiles=[(NAMES[name], value, meaning(name, data.link, data.curves)) for name, value in data.result.items()],
         by_epoch=_by_epoch(data),
         quality=charts.quality(data.curves, data.result) if data.curves else [],
         deciles=_deciles(data.curves) if data.curves else [],
         confused=_confused(data),
         most_confused=MOST_CONFUSED,
         predictions=_predictions(data),
-        score=SCORE.get(data.link, "the score"),
-        seen=(SEEN_IN_TRAINING if data.kind == "training" else SEEN).get(data.link, "scores"),
-        seen_held_out=SEEN.get(data.link, "scores"),
+        score=SCORE.get(data.link, "the score") if data.network is None else NORMS,
+        seen=seen(data.link, data.network, training=data.kind == "training"),
+        seen_held_out=seen(data.link, data.network, training=False),
         comparison=_comparison(data),
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
     )
     return page + "\n"
-
-
-def number(value: float) -> str:
-    """As people write it: 0.759, 12.3, 1,234."""
-    if abs(value) >= 1000:
-        text = f"{value:,.0f}"
-    elif abs(value) >= 10:
-        text = f"{value:.1f}"
-    elif abs(value) >= 0.01 or value == 0:
-        text = f"{value:.3f}"
-    else:
-        text = f"{value:.2g}"
-    return text.replace("-", MINUS)
-
-
-def weight(value: float) -> str:
-    """With its sign: +0.1234."""
-    return (f"{value:+.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:+.1e}").replace("-", MINUS)
-
-
-def signed(value: float) -> str:
-    """A difference: +0.057."""
-    return ("+" if value > 0 else "") + number(value)
-
-
-def percent(share: float) -> str:
-    """22.1 %."""
-    return f"{100 * share:.1f}{SPACE}%"
-
-
-def seconds(value: float) -> str:
-    """420 ms, 3.2 s, 2 min 5 s, 1 h 2 min."""
-    if value < 0.9995:
-        return f"{1000 * value:.{1 if value < 0.00995 else 0}f}{SPACE}ms"
-    if value < 59.95:
-        return f"{value:.1f}{SPACE}s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes}{SPACE}min {rest}{SPACE}s"
-    return f"{minutes // 60:,}{SPACE}h {minutes % 60}{SPACE}min"
-
-
-def size(count: int) -> str:
-    """512 B, 1.2 kB, 148 MB: powers of 1000."""
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 999.5 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.{1 if value < 9.95 and units[0] != 'B' else 0}f}{SPACE}{units[0]}"
-
-
-def listed(names: list[str]) -> str:
-    """One, one and two, or one, two and three."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _private(data: ReportData) -> list[str]:
@@ -294,43 +215,6 @@ def _private(data: ReportData) -> list[str]:
         "the detail of the failure": data.detail,
     }
     return [text for text, there in found.items() if there]
-
-
-def _meaning(name: str, data: ReportData) -> str:
-    """What to compare a metric with."""
-    compared: dict[str, str] = {}
-    shares = _shares(data.curves)
-    if len(shares) > 1:
-        entropy = -sum(share * math.log(share) for share in shares)
-        compared = {
-            "average_precision": f"by chance {number(shares[-1])}",
-            "accuracy": f"the most frequent class alone: {number(max(shares))}",
-            "balanced_accuracy": f"mean share of a class that is found; by chance {number(1 / len(shares))}",
-            "log_loss": f"the shares of the classes alone: {number(entropy)}",
-        }
-    if name in compared:
-        return compared[name]
-    return {
-        "auc": f"{'mean of each class against the rest; ' * (data.link == 'softmax')}by chance 0.5, at best 1",
-        "ks": "positives found less false alarms, at their widest",
-        "calibration_error": "predicted and observed share of a decile, mean distance",
-        "r2": "share of the variance that is explained",
-        "d2": "share of the deviance that is explained",
-        "deviance": f"mean unit deviance of a {data.link} distribution",
-        "rmse": "root mean squared error, in the label's units",
-        "mae": "mean absolute error, in the label's units",
-    }.get(name, "")
-
-
-def _shares(curves: Curves | None) -> list[float]:
-    """Of the rows, by class that occurs; of two classes the positive one comes last."""
-    if curves is None:
-        return []
-    if curves.confusion is not None:
-        rows = curves.confusion.sum(axis=1)
-        return [float(share) for share in rows[rows > 0] / rows.sum()]
-    share = curves.prevalence
-    return [1 - share, share] if share is not None and 0 < share < 1 else []
 
 
 def _confused(data: ReportData) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.evaluate import curves, histogram, metrics, probabilities
-from agents.report import MINUS, ReportData, listed, number, render, seconds, signed, size, weight
+from agents.report import ReportData, render
+from agents.report_words import MINUS, listed, number, seconds, signed, size, weight
 
 WHEN = datetime(2025, 3, 14, 16, 5, tzinfo=UTC)
 VOID = {"meta", "link", "br", "img", "input", "hr"}
