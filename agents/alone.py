@@ -5,11 +5,12 @@ It uses this party's own rows only, and tells nobody.
 
 import numpy as np
 
-from agents import baselines
+from agents import baseline_network, baselines
 from agents.context import JobContext
 from agents.data_party import DataPartyRole
 from agents.evaluate import metrics
-from mpc.fixed import decode
+from mpc.fixed import Floats, decode
+from schemas.job import TrainingJob
 
 MOST_WORDS = 2**25  # 256 MiB: a comparison is not worth more memory than that
 
@@ -22,15 +23,19 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     words = role.own.words
     if words.shape[0] * words.shape[1] > MOST_WORDS or role.labels is None or context.history.labels is None:
         return {}
-    if context.training.network is not None:  # another kind of model is no comparison
-        return {}
     x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
     held_out, job = role.held_out, context.training
     y = role.labels if job.link == "softmax" else role.labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
     training = job.training
     if context.history.best_epoch is not None:  # as many epochs as the joint model has seen
         training = training.model_copy(update={"epochs": context.history.best_epoch + 1})
-    scores = baselines.sgd(x[~held_out], y[~held_out], training, link=job.link).scores(x[held_out])
+    scores = _fitted(job.model_copy(update={"training": training}), x[~held_out], y[~held_out]).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
         return {}
     return metrics(job.link, context.history.labels, role.in_labels_terms(scores))
+
+
+def _fitted(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:
+    if job.network is None:
+        return baselines.sgd(x, y, job.training, link=job.link)
+    return baseline_network.sgd(x, y, job.training, job.network)

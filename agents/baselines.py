@@ -6,6 +6,7 @@ protocol or its oracle, so that agreement means something.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,17 @@ Numbers = NDArray[np.float64]
 
 LEAST_ROWS = 32  # a smaller last batch with fewer joins the one before, as in the protocol
 POOLED = "pooled"
+
+
+class Model(Protocol):
+    """Anything that was fitted."""
+
+    def scores(self, x: Numbers) -> Numbers:
+        """The pre-activations of rows: (rows,), or (rows, classes)."""
+        ...
+
+
+Fit = Callable[[Numbers, Numbers], Model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +58,11 @@ def sgd(x: Numbers, y: Numbers, training: Training, *, link: str = "logistic", s
     """
     weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), LINKS[link]
     generator = np.random.default_rng(seed)
-    rates = _rates(training)
+    rate_of = rates(training)
     for _ in range(training.epochs):
         order = generator.permutation(len(y))
-        for batch in _batches(order, training.batch):
-            rate = next(rates)
+        for batch in batches(order, training.batch):
+            rate = next(rate_of)
             with np.errstate(over="ignore", invalid="ignore"):
                 slope = error(x[batch] @ weights + intercept, y[batch]) / len(batch)
                 weights = (1 - rate * training.l2) * weights - rate * (x[batch].T @ slope)
@@ -63,14 +75,13 @@ def auc(y: Numbers, scores: Numbers) -> float:
     return float(roc_auc_score(y, scores))
 
 
-def compare(
+def compare(  # noqa: PLR0917
     train: Mapping[str, Numbers],
     held_out: Mapping[str, Numbers],
     y_train: Numbers,
     y_held_out: Numbers,
-    training: Training,
-    *,
-    seed: int = 0,
+    fit: Fit,
+    pooled: Fit | None = None,
 ) -> dict[str, float]:
     """Held-out AUC for each party's encoded columns alone, and under "pooled" for all of them side by side.
 
@@ -81,18 +92,17 @@ def compare(
         held_out: the same columns of held-out rows.
         y_train: labels of the training rows.
         y_held_out: labels of the held-out rows.
-        training: the same batch, epochs and schedule for all.
-        seed: the same order of rows for all.
+        fit: the same kind of model, batch, epochs and schedule for all, from columns and labels.
+        pooled: instead of `fit` for all columns side by side.
     """
     sets = {party: (train[party], held_out[party]) for party in train}
     sets[POOLED] = (np.hstack(list(train.values())), np.hstack([held_out[party] for party in train]))
-    return {
-        name: auc(y_held_out, sgd(x, y_train, training, seed=seed).scores(x_held_out))
-        for name, (x, x_held_out) in sets.items()
-    }
+    fits = dict.fromkeys(sets, fit) | {POOLED: pooled or fit}
+    return {name: auc(y_held_out, fits[name](x, y_train).scores(x_held_out)) for name, (x, x_held_out) in sets.items()}
 
 
-def _batches(order: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
+def batches(order: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
+    """The rows of an epoch, batch by batch."""
     starts = list(range(0, len(order), batch))
     if len(starts) > 1 and len(order) - starts[-1] < min(batch, LEAST_ROWS):
         starts.pop()
@@ -100,7 +110,7 @@ def _batches(order: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]
         yield order[start:stop]
 
 
-def _rates(training: Training) -> Iterator[float]:
+def rates(training: Training) -> Iterator[float]:
     """The rate of each step, counted over the whole job."""
     step = 0
     while True:

@@ -9,9 +9,10 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,8 +22,14 @@ from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
 from agents.states import State
+from agents.timeline import timeline
+from agents.trace import of_all
 from schemas.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
+from schemas.trace import StepTrace
+
+if TYPE_CHECKING:
+    from agents.simulate import Simulation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +44,13 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job descr
 LogLevel = Annotated[logs.Level, typer.Option("--log", help="the least that is logged")]
 
 
+class DemoModel(StrEnum):
+    """What the example trains."""
+
+    LOGISTIC = "logistic"
+    MLP = "mlp"
+
+
 @app.callback(invoke_without_command=True)
 def _top(
     *, show_version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False
@@ -49,6 +63,9 @@ def _top(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="where the model parts go")] = Path("tercet-demo"),
+    model: Annotated[DemoModel, typer.Option(help="logistic regression, or a network of one hidden layer")] = (
+        DemoModel.LOGISTIC
+    ),
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
     log: LogLevel = logs.Level.ERROR,
 ) -> None:
@@ -56,7 +73,7 @@ def demo(
     from agents.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
 
     logs.configure(log)
-    run(run_demo(out, format))
+    run(run_demo(out, format, model))
 
 
 @app.command()
@@ -66,6 +83,8 @@ def simulate(
         Path | None, typer.Option(help="folder with each party's PARTY.toml; by default the job's own")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="where the model parts go; by default nowhere that stays")] = None,
+    *,
+    trace: Annotated[bool, typer.Option("--trace", help="tell what one step was spent on at each party")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
     log: LogLevel = logs.Level.ERROR,
 ) -> None:
@@ -81,12 +100,20 @@ def simulate(
     if out is None:
         for gone in ("model_parts", "scores", "reports"):
             del result[gone]
+    traces = _traces(simulation) if trace else {}
     if format is Format.JSON:
-        show.print_json(result)
+        told = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
+        show.print_json(result | told)
     else:
         show.out.print(show.summary_table(result))
+        for step in traces.values():
+            show.out.print(timeline(step))
     if result["state"] != "done":
         raise typer.Exit(JOB_FAILED)
+
+
+def _traces(simulation: "Simulation") -> dict[str, StepTrace]:
+    return of_all({party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label)
 
 
 def _settings_of(description: JobDescription, folder: Path) -> dict[str, Settings]:

@@ -5,6 +5,7 @@ exist here only.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,27 @@ import typer
 from pyarrow import csv
 from rich.table import Table as RichTable
 
-from agents import baselines, show
+from agents import baseline_network, baselines, show
 from agents.exits import JOB_FAILED, Format
-from agents.simulate import Simulation, data_roles, simulate, summary
-from mpc.fixed import decode
+from agents.simulate import Simulation, data_roles, opened_shares, simulate, summary
+from mpc.fixed import Floats, decode
+from mpc.network_reference import release
 from schemas.job import PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
 
 JOINT = "tercet"
 
 
-async def run_demo(out: Path, output: Format) -> None:
+JOBS = {"logistic": "job.toml", "mlp": "mlp.toml"}  # by model
+
+
+async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
     """Match, train, compare, score new customers, print."""
     folder = example_folder()
-    training, prediction = read_job(folder / "job.toml"), read_job(folder / "predict.toml")
+    training, prediction = read_job(folder / JOBS[model]), read_job(folder / "predict.toml")
     assert isinstance(training, TrainingJob)
     assert isinstance(prediction, PredictionJob)
+    prediction = prediction.model_copy(update={"of": training.id})
     settings = {party: read_settings(folder / f"{party}.toml") for party in training.parties}
     introduction(training)
     trained = await _run(training, settings, out)
@@ -85,9 +91,30 @@ def compare(simulation: Simulation) -> dict[str, float]:
         {party: columns[held_out] for party, columns in x.items()},
         y[~held_out],
         y[held_out],
-        label.context.training.training,
+        partial(_fit, label.context.training),
+        _pooled(simulation),
     )
     return alone | {JOINT: label.context.history.last_metrics["auc"]}
+
+
+def _pooled(simulation: Simulation) -> baselines.Fit | None:
+    """A network in plaintext with the joint one's first weights and order: others end some thousandths apart."""
+    roles, job = list(data_roles(simulation).values()), simulation.description
+    assert isinstance(job, TrainingJob)
+    first, order = [role.first for role in roles if role.first is not None], roles[0].order
+    if job.network is None or order is None:
+        return None
+    begin = release(opened_shares(first), roles[0].context.ready_plan, 0)
+    weights, biases = [np.vstack(begin.blocks), *begin.upper], [bias[0] for bias in begin.biases]
+    model = baseline_network.FittedNetwork(weights, biases, job.network.activation)
+    start = baseline_network.Start(model, order.permutation)
+    return partial(baseline_network.sgd, training=job.training, network=job.network, start=start)
+
+
+def _fit(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:
+    if job.network is None:
+        return baselines.sgd(x, y, job.training)
+    return baseline_network.sgd(x, y, job.training, job.network)
 
 
 def prediction_auc(scores: Path, outcomes: Path) -> float:

@@ -46,7 +46,7 @@ def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Pat
 
 def report_data(context: JobContext, role: AnyRole, folder: Path | None) -> ReportData:
     """What this party knows of its job."""
-    return ReportData(**_common(context), **_of_role(context, role, folder))
+    return ReportData(**(_common(context) | _of_role(context, role, folder)))
 
 
 def _common(context: JobContext) -> dict[str, Any]:

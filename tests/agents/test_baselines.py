@@ -1,5 +1,7 @@
 """The plaintext baselines are honest: the same schedule for all, and as good as a library's logistic regression."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -101,7 +103,7 @@ def test_the_rate_is_counted_over_the_whole_job(schedule, decay, rates):
 @given(rows=st.integers(1, 400), batch=st.integers(1, 200))
 def test_an_epoch_takes_every_row_once_in_the_batches_of_the_protocol(rows, batch):
     """Cut as the protocol cuts them, or the comparison would not be one."""
-    batches = list(baselines._batches(np.arange(rows), batch))
+    batches = list(baselines.batches(np.arange(rows), batch))
     assert np.concatenate(batches).tolist() == list(range(rows))
     assert [len(one) for one in batches] == batch_sizes(rows, batch)
 
@@ -120,7 +122,7 @@ def test_every_baseline_sees_its_own_columns_only(data):
     parties = {"bank": x[:, :2], "card": x[:, 2:]}
     train = {party: columns[:400] for party, columns in parties.items()}
     held_out = {party: columns[400:] for party, columns in parties.items()}
-    found = compare(train, held_out, y[:400], y[400:], training(), seed=3)
+    found = compare(train, held_out, y[:400], y[400:], partial(sgd, training=training(), seed=3))
     alone = sgd(x[:400, :2], y[:400], training(), seed=3)
     assert list(found) == ["bank", "card", "pooled"]
     assert found["bank"] == auc(y[400:], alone.scores(x[400:, :2]))
