@@ -15,7 +15,7 @@ from agents.network_parts import network_party
 from agents.network_steps import NetworkSteps
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
-from agents.release import opened_arrays, save_part
+from agents.release import opened, save_part
 from agents.states import State
 from agents.steps import Steps
 from mpc.activations import ACTIVATIONS
@@ -232,12 +232,12 @@ class DataPartyRole:
         await self._evaluation.finish(self.shares)
 
     async def release(self) -> Path:
-        """Open this party's block to itself if the job says so, and write the part to disk."""
+        """Open what the job says to whom it says, and write the part to disk."""
         assert self.shares is not None
         assert self.encoding is not None
-        arrays = await opened_arrays(self.context, self.shares)
+        given = await opened(self.context, self.shares, self.encoding)
         label = (self.scaling, self.classes)
-        return await save_part(self.context, self.encoding, label, arrays, self.shares.step)
+        return await save_part(self.context, self.encoding, label, given, self.shares.step)
 
     def close(self) -> None:
         """Remove the working copies."""

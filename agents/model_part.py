@@ -1,7 +1,7 @@
 """One party's part of a trained model on its own disk: weights as safetensors beside a manifest in JSON.
 
 A part is self-contained: with its manifest it scores a table without the job, the settings or another party. It holds
-no key, no row and nothing of another party's columns, and nothing in it can run.
+no key and no row, of another party's columns nothing but where all parties agreed to that, and nothing in it can run.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from mpc.fixed import CLIP, clip_rows
-from schemas.job import ModelKind, Network, canonical_digest
+from schemas.job import ModelKind, Network, Release, canonical_digest
 from schemas.messages import MOST_OUTPUTS
 from schemas.strict import Name, Strict
 from tables.encoding import Encoding
@@ -30,10 +30,11 @@ from tables.table import Table
 FORMAT: Final = 3
 MANIFEST = "manifest.json"
 SHARE, UPPER, BIAS = "shares/", "upper-", "bias-"
+WEIGHTS, INTERCEPT = "weights/", "intercept"  # by party, where one part holds all
 WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
 
 Arrays = Mapping[str, NDArray[Any]]
-Release = Literal["owners", "shared"]
+Shapes = dict[str, tuple[int, int]]
 
 
 class ModelPartProblem(ValueError):
@@ -52,6 +53,9 @@ class ModelPart(Strict):
     - a network has shares whatever the release: of each block (rows, units), "shares/upper-<k>" of the weights above
       hidden layer k and "shares/bias-<k>" of each layer's biases; with `owners` also "weights" (d, units) and, at the
       intercept's holder, "upper-<k>" and "bias-<k>" in float64, each with its words beside it.
+    - `label`: shares of everything, as with `shared`, by which predictions go on; at the label party also the whole
+      model in float64: "weights/<party>" (columns, outputs or units) of each data party, and "intercept" (1, outputs)
+      or a network's "upper-<k>" and "bias-<k>".
 
     Attributes:
         plan: the fixed-point plan as its canonical form has it.
@@ -62,6 +66,7 @@ class ModelPart(Strict):
         model: as the job has it; `network`: the layers of a multilayer perceptron.
         label_scaling: only in the label party's part, and only where the label was scaled.
         classes: only in the label party's part: what its outputs stand for, where they are more than one.
+        encodings: of the other parties' columns, in the label party's part with release `label`.
         weights_sha256: of the weights file; `save` fills it in.
     """
 
@@ -83,6 +88,7 @@ class ModelPart(Strict):
     intercept_holder: Name
     label_scaling: LabelScaling | None = None
     classes: Classes | None = None
+    encodings: dict[Name, Encoding] = {}
     created: AwareDatetime
     tercet: str
     weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
@@ -90,11 +96,20 @@ class ModelPart(Strict):
     @property
     def norm(self) -> float:
         """The public norm that this party's rows are clipped at."""
+        return self.norm_of(self.party)
+
+    def norm_of(self, party: str) -> float:
+        """The public norm that a party's rows are clipped at."""
         norms = self.plan.get("norms")
-        norm = norms[self.parties.index(self.party)] if isinstance(norms, list) else None
+        norm = norms[self.parties.index(party)] if isinstance(norms, list) else None
         if not isinstance(norm, float):
             raise ModelPartProblem("the manifest's plan has no norms; restore it from a copy")
         return norm
+
+    @property
+    def whole(self) -> bool:
+        """Whether this part alone is the model of all parties' columns."""
+        return self.release == "label" and self.party == self.label_party
 
     @property
     def link(self) -> str:
@@ -200,8 +215,11 @@ def _check(part: ModelPart, arrays: Arrays) -> None:
         raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
     if part.classes is not None and len(part.classes.names) != part.outputs:
         raise ModelPartProblem("the manifest's classes are not as many as the model's outputs; restore it from a copy")
+    if part.release == "label":
+        _check_for_label(part, arrays)
+        return
     if part.network is not None:
-        _check_network(part, part.network, arrays)
+        _check_network(part, arrays)
         return
     if part.release == "owners":
         _check_owned(part, arrays)
@@ -222,23 +240,45 @@ def _check_owned(part: ModelPart, arrays: Arrays) -> None:
     _check_arrays(arrays, words, np.uint64)
 
 
-def _check_network(part: ModelPart, network: Network, arrays: Arrays) -> None:
+def _check_network(part: ModelPart, arrays: Arrays) -> None:
     """Shares of everything whatever the release; with `owners` also what was opened, as numbers and words."""
-    widths, columns = (*network.hidden, part.outputs), part.columns_of
-    blocks = {SHARE + party: (count, widths[0]) for party, count in zip(part.parties, columns, strict=True)}
-    upper = {f"{UPPER}{k}": shape for k, shape in enumerate(itertools.pairwise(widths))}
-    upper |= {f"{BIAS}{k}": (1, width) for k, width in enumerate(widths)}
-    words = blocks | {SHARE + name: shape for name, shape in upper.items()}
-    opened: dict[str, tuple[int, int]] = {}
+    blocks, above = _shapes(part)
+    words = {SHARE + name: shape for name, shape in (blocks | above).items()}
+    opened: Shapes = {}
     if part.release == "owners":
-        opened = {"weights": (len(part.columns), widths[0])} | (upper if part.party == part.intercept_holder else {})
+        opened = {"weights": blocks[part.party]} | (above if part.party == part.intercept_holder else {})
         words |= {WORDS.get(name, f"{name}_words"): shape for name, shape in opened.items()}
     _check_names(arrays, opened.keys() | words.keys())
     _check_arrays(arrays, opened, np.float64)
     _check_arrays(arrays, words, np.uint64)
 
 
-def _check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, int]], dtype: type[np.generic]) -> None:
+def _check_for_label(part: ModelPart, arrays: Arrays) -> None:
+    """Shares of everything; at the label party also all of it as numbers, and everybody's encoding."""
+    blocks, above = _shapes(part)
+    words = {SHARE + name: shape for name, shape in (blocks | above).items()}
+    opened = {WEIGHTS + party: shape for party, shape in blocks.items()} | above if part.whole else {}
+    _check_names(arrays, opened.keys() | words.keys())
+    _check_arrays(arrays, opened, np.float64)
+    _check_arrays(arrays, words, np.uint64)
+    encodings = {part.party: part.encoding} | part.encodings
+    known = {party: len(encoding.names) for party, encoding in encodings.items()}
+    due = {party: rows for party, (rows, _) in blocks.items() if part.whole or party == part.party}
+    if known != due:
+        raise ModelPartProblem("the manifest's encodings are not those of its parties' columns; restore it from a copy")
+
+
+def _shapes(part: ModelPart) -> tuple[Shapes, Shapes]:
+    """Of each party's block, by party, and of what is above the columns, by name."""
+    widths = (part.outputs,) if part.network is None else (*part.network.hidden, part.outputs)
+    blocks = {party: (count, widths[0]) for party, count in zip(part.parties, part.columns_of, strict=True)}
+    if part.network is None:
+        return blocks, {INTERCEPT: (1, part.outputs)}
+    above = {f"{UPPER}{k}": shape for k, shape in enumerate(itertools.pairwise(widths))}
+    return blocks, above | {f"{BIAS}{k}": (1, width) for k, width in enumerate(widths)}
+
+
+def _check_arrays(arrays: Arrays, shapes: Shapes, dtype: type[np.generic]) -> None:
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != dtype:

@@ -16,7 +16,7 @@ def check_policy(job: Job, settings: Settings, identity: Identity) -> None:
     Raises:
         JobProblem: it does not; whoever can mend it is named.
     """
-    for check in (_check_submitter, _check_members, _check_keys, _check_role, _check_scorings):
+    for check in (_check_submitter, _check_members, _check_keys, _check_role, _check_scorings, _check_release):
         check(job, settings, identity)
 
 
@@ -99,4 +99,19 @@ def _check_scorings(job: Job, settings: Settings, _: Identity) -> None:
             job.submitter,
             f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
             f'{description.scorings}: use metrics = "end" or fewer epochs ([limits] max_scorings at {settings.party})',
+        )
+
+
+def _check_release(job: Job, settings: Settings, _: Identity) -> None:
+    me, description = settings.party, job.description
+    # The helper gives nothing, and the label party gives itself what is its own.
+    if not isinstance(description, TrainingJob) or me in {description.label, description.helper}:
+        return
+    label = description.label
+    if description.release == "label" and not settings.partners[label].may_hold_model:
+        raise JobProblem(
+            "policy.release",
+            me,
+            f"{me} does not let {label} hold the whole model: use another release in the job, or, if {me} wants it, "
+            f"write may_hold_model = true under [partners.{label}] in {me}'s settings",
         )

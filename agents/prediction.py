@@ -170,12 +170,12 @@ class PredictionRole:
             start += batch.rows
         return scores[own.rows]
 
-    # --- release = "shared": the forward pass with the helper
+    # --- shared weights, whoever knows them too: the forward pass with the helper
 
     @property
     def _with_helper(self) -> bool:
         """A hidden layer's partial sums would tell the label party too much, so that a network always needs it."""
-        return self.part.release == "shared" or self.part.network is not None
+        return self.part.release != "owners" or self.part.network is not None
 
     @property
     def scoring_numbers(self) -> Numbers:

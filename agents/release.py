@@ -2,7 +2,7 @@
 
 A part lies in a hidden folder until every party has released: whoever ends the job then calls `keep`, or `discard`.
 Under release = "owners" each party receives the others' shares of its own block and nothing else, the label party the
-intercept's as well; under "shared" nobody receives anything.
+intercept's as well; under "shared" nobody receives anything; under "label" the label party alone receives everything.
 """
 
 import asyncio
@@ -16,9 +16,10 @@ from pathlib import Path
 from agents import model_part
 from agents.context import JobContext
 from agents.evaluation import AnyShares
-from agents.model_part import Arrays, ModelPart
+from agents.model_part import INTERCEPT, SHARE, Arrays, ModelPart
 from agents.network_parts import kept_shares, open_network
 from agents.problems import JobProblem
+from agents.release_to_label import Encodings, give, take
 from mpc.data_party import Shares
 from mpc.ring import total
 from schemas.messages import InterceptShare, WeightShare
@@ -27,26 +28,40 @@ from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling
 
 
-async def opened_arrays(context: JobContext, shares: AnyShares) -> Arrays:
-    """The arrays of this party's model part, as `model_part.ModelPart` lists them."""
+async def opened(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
+    """The arrays of this party's model part, as `model_part.ModelPart` lists them, and what it gets to know beside."""
+    if context.training.release != "label":
+        return await _opened_arrays(context, shares), {}
+    kept = _linear_shares(context, shares) if isinstance(shares, Shares) else kept_shares(context, shares)
+    if not context.leads:
+        await give(context, shares, encoding)
+        return kept, {}
+    whole, encodings = await take(context, shares)
+    return {**kept, **whole}, encodings
+
+
+async def _opened_arrays(context: JobContext, shares: AnyShares) -> Arrays:
     if isinstance(shares, Shares):
         return await _linear_arrays(context, shares)
     kept = kept_shares(context, shares)
     return kept if context.training.release == "shared" else kept | await open_network(context, shares)
 
 
+def _linear_shares(context: JobContext, shares: Shares) -> Arrays:
+    blocks = {context.number(context.me): shares.own, **shares.partners}
+    named = {f"{SHARE}{context.description.data_parties[i]}": words for i, words in blocks.items()}
+    return {**named, f"{SHARE}{INTERCEPT}": shares.intercept}
+
+
 async def _linear_arrays(context: JobContext, shares: Shares) -> Arrays:
-    me = context.number(context.me)
     if context.training.release == "shared":
-        blocks = {me: shares.own, **shares.partners}
-        named = {f"shares/{context.description.data_parties[i]}": words for i, words in blocks.items()}
-        return {**named, "shares/intercept": shares.intercept}
+        return _linear_shares(context, shares)
     await _send(context, shares)
-    weights = await _opened(context, WeightShare, shares.own)
+    weights = await _sum(context, WeightShare, shares.own)
     plan = context.ready_plan
     arrays = {"weights": plan.weights(weights, shares.step), "weight_words": weights}
     if context.leads:
-        intercept = await _opened(context, InterceptShare, shares.intercept)
+        intercept = await _sum(context, InterceptShare, shares.intercept)
         arrays |= {"intercept": plan.intercept(intercept), "intercept_words": intercept}
     return arrays
 
@@ -60,7 +75,7 @@ async def _send(context: JobContext, shares: Shares) -> None:
         await context.mailbox.send(InterceptShare(words=shares.intercept), [context.description.label], deadline)
 
 
-async def _opened(context: JobContext, model: type[WeightShare | InterceptShare], own: Words) -> Words:
+async def _sum(context: JobContext, model: type[WeightShare | InterceptShare], own: Words) -> Words:
     deadline = context.deadline("release")
     letters = await context.mailbox.receive(model, context.partners, deadline)
     rows, outputs = own.shape
@@ -71,17 +86,18 @@ async def save_part(
     context: JobContext,
     encoding: Encoding,
     label: tuple[LabelScaling | None, Classes | None],
-    arrays: Arrays,
+    given: tuple[Arrays, Encodings],
     steps: int,
 ) -> Path:
     """Write the part, as it is after so many steps, to its hidden folder and return that.
 
-    `label` is what the label party keeps of its own. A save that fails or is cancelled leaves nothing there.
+    `label` is what the label party keeps of its own, `given` what was `opened` to this party. A save that fails or is
+    cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.
     """
-    job, plan = context.training, context.ready_plan
+    job, plan, (arrays, encodings) = context.training, context.ready_plan, given
     part = ModelPart(
         job=context.job.id,
         run=context.job.run.hex(),
@@ -99,6 +115,7 @@ async def save_part(
         intercept_holder=job.label,
         label_scaling=label[0],
         classes=label[1],
+        encodings=dict(encodings),
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )

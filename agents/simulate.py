@@ -64,10 +64,17 @@ def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple
     identities = {party: Identity.generate() for party in settings}
     introduced = {}
     for party, own in settings.items():
-        partners = {p: Partner(key=str(i.public), may_submit=True) for p, i in identities.items() if p != party}
+        partners = {p: _introduced(own, p, i) for p, i in identities.items() if p != party}
         changes = {"partners": partners, "state": folder / party}
         introduced[party] = (own.model_copy(update=changes), identities[party])
     return introduced
+
+
+def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
+    """Whom nobody has listed may submit, but holds no model."""
+    listed = settings.partners.get(party)
+    may_hold = listed is not None and listed.may_hold_model
+    return Partner(key=str(identity.public), may_submit=True, may_hold_model=may_hold)
 
 
 async def simulate(

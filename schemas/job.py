@@ -49,6 +49,7 @@ class Evaluation(Strict):
 
 
 ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
+Release = Literal["owners", "shared", "label"]
 _COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
 METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
     "logistic": {
@@ -165,6 +166,8 @@ class TrainingJob(JobDescription):
 
     Attributes:
         model: a generalised linear model by its link, or a multilayer perceptron, which `network` describes.
+        release: "owners": each data party learns the weights of its own columns; "shared": nobody learns any; "label":
+            the label party learns the whole model, and how every party's columns are encoded.
     """
 
     kind: Literal["training"] = "training"
@@ -173,7 +176,7 @@ class TrainingJob(JobDescription):
     training: Training
     evaluation: Evaluation = Evaluation()
     early_stopping: EarlyStopping | None = None
-    release: Literal["owners", "shared"] = "owners"
+    release: Release = "owners"
     accept_narrow: bool = False
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from schemas.address import Round
-from schemas.job import MAX_PARTIES, AnyJob, Network
+from schemas.job import MAX_PARTIES, AnyJob, Network, Release
 from schemas.strict import JobId, Name, Sentence, Strict
 from schemas.tensor import RingTensor
 from schemas.trace import StepTrace
@@ -34,6 +34,7 @@ Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 Outputs = Annotated[int, Field(ge=1, le=MOST_OUTPUTS)]
 Bytes = Annotated[bytes, Field(max_length=2**24, repr=False)]
+EncodingText = Annotated[bytes, Field(max_length=2**26, repr=False)]
 Hashes = Annotated[Bytes, AfterValidator(_whole(16))]  # of 128 bits each
 Elements = Annotated[Bytes, AfterValidator(_whole(32))]  # of ristretto255, 32 bytes each
 Code = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$", max_length=64)]
@@ -114,7 +115,7 @@ class ScoringTerms(Strict):
     """What is known of the model that a prediction job applies."""
 
     model: str = Field(max_length=32)
-    release: Literal["owners", "shared"]
+    release: Release
     fx: int = Field(ge=1, le=32)
     f: int = Field(ge=1, le=62)
     network: Network | None = None
@@ -588,6 +589,32 @@ class InterceptShare(Message):
     words: RingTensor  # (1, outputs), f_w fractional bits
 
 
+class ModelShare(Message):
+    """The sender's share of the whole model at the end, to the label party, under release = "label" alone.
+
+    With all of them the label party has every weight, and so an equation in everybody's columns for each row that is
+    ever scored.
+    """
+
+    kind = "weight share"
+    round = Round.RELEASE
+    item = "model"
+    words: RingTensor  # (1, all of it), f_w fractional bits
+
+
+class ColumnEncoding(Message):
+    """How the sender's columns become numbers, to the label party, under release = "label" alone.
+
+    It names columns and categories and has means and deviations of the rows that were trained on, but no row's value.
+    In JSON, since it may have more entries than a body: a `tables.encoding.Encoding`, which is for the reader to check.
+    """
+
+    kind = "column encoding"
+    round = Round.RELEASE
+    item = "encoding"
+    encoding: EncodingText
+
+
 # --- a console and its own agent
 
 
@@ -650,6 +677,7 @@ class JobStatus(Strict):
     stage_seconds: dict[str, float] = {}
     metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
     loss: float | None = None  # of the last epoch, where this party may know it
+    release: str = ""  # who holds what of the model, in words
     model_part: str | None = None
     report: str | None = None
     scores: str | None = None

@@ -112,10 +112,17 @@ class TableSettings(Written):
 
 
 class Partner(Written):
-    """Another party, as `tercet keygen` told its operator and its operator told us. Who may submit is always said."""
+    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do.
+
+    Attributes:
+        may_submit: whether jobs from it are taken.
+        may_hold_model: whether it, as the label party, may receive the whole model, our columns' weights and encoding
+            included, where a job says release = "label".
+    """
 
     key: str
     may_submit: bool = False
+    may_hold_model: bool = False
 
 
 class Deadlines(Written):

@@ -15,8 +15,8 @@ import numpy as np
 
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import Floats
-from schemas.job import EarlyStopping, Evaluation, Training, TrainingJob
-from schemas.settings import Deadlines, Limits, Settings, TableSettings
+from schemas.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
+from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
 HELPER = "notary"
@@ -101,9 +101,15 @@ class Sample:
                 label = OUTCOME if OUTCOME in tables[party] else None
                 values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label)}
             values["role"] = "data" if party in tables else "helper"
+            values["partners"] = self.consents(party)
             limits = limits or Limits(min_rows=1)
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, report=False)
         return settings
+
+    def consents(self, party: str) -> dict[str, Partner]:
+        """Whom a party lets hold the whole model: the label party, where the job asks for that."""
+        label = self.parties[self.label]
+        return {label: Partner(key="", may_hold_model=True)} if self.release == "label" and party != label else {}
 
     def tables(self) -> dict[str, dict[str, list[str]]]:
         """Each data party's table as texts by column, the rows of all of them aligned."""

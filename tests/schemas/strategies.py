@@ -12,6 +12,7 @@ from schemas.messages import (
     AlignedRows,
     BlindedIds,
     Cancel,
+    ColumnEncoding,
     EpochDecision,
     Failure,
     GradientShare,
@@ -28,6 +29,7 @@ from schemas.messages import (
     MaskedWeights,
     Member,
     Message,
+    ModelShare,
     OrderConfirmation,
     OrderContribution,
     PartialScores,
@@ -120,7 +122,7 @@ def descriptions(draw: st.DrawFn) -> TrainingJob:
         alignment=draw(st.sampled_from(["helper", "aligned"])),
         evaluation=draw(evaluations),
         early_stopping=None,
-        release=draw(st.sampled_from(["owners", "shared"])),
+        release=draw(st.sampled_from(["owners", "shared", "label"])),
         accept_narrow=draw(st.booleans()),
         again=draw(st.text(max_size=32)),
     )
@@ -136,7 +138,7 @@ party_statuses = st.builds(
 scoring_terms = st.builds(
     ScoringTerms,
     model=st.text(max_size=32),
-    release=st.sampled_from(["owners", "shared"]),
+    release=st.sampled_from(["owners", "shared", "label"]),
     fx=st.integers(1, 32),
     f=st.integers(1, 62),
 )
@@ -203,6 +205,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     BlindedIds: st.builds(BlindedIds, elements=elements, last=st.booleans()),
     TwiceBlindedIds: st.builds(TwiceBlindedIds, hashes=hashes),
     AlignedRows: st.builds(AlignedRows, rows=counts, ids=digests),
+    ColumnEncoding: st.builds(ColumnEncoding, encoding=st.binary(max_size=40)),
     EpochDecision: st.builds(EpochDecision, best=st.booleans(), go_on=st.booleans()),
     **{
         model: st.builds(model, words=words)
@@ -215,6 +218,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
             MaskedActivation,
             WeightShare,
             InterceptShare,
+            ModelShare,
             MaskedLossLabels,
             LossTerms,
             LossShare,

@@ -1,0 +1,109 @@
+"""The release of a whole model to the label party: every other data party gives it its shares and its encoding.
+
+Nobody but the label party receives anything, and shares stay with their holders as well, by which predictions go on.
+Whether a data party agrees to this was asked of its settings before the job began, in `policy`.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from agents.context import JobContext
+from agents.evaluation import AnyShares
+from agents.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, Arrays
+from agents.network_parts import upper_entries
+from agents.problems import JobProblem
+from mpc.data_party import Shares
+from mpc.fixed import Floats
+from mpc.network import Entry, Layout, Tensors, pack, unpack
+from mpc.plan import Plan
+from mpc.ring import Words, total
+from schemas.messages import ColumnEncoding, ModelShare
+from tables.bare import bare
+from tables.encoding import Encoding
+
+BLOCK = "block"
+
+Encodings = Mapping[str, Encoding]
+
+
+async def give(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
+    """Send the label party this party's share of everything, and how its columns become numbers."""
+    mail, label, deadline = context.mailbox, context.label, context.deadline("release")
+    text = bare(encoding).model_dump_json().encode()
+    await mail.send(ModelShare(words=packed(context, shares)), [label], deadline)
+    await mail.send(ColumnEncoding(encoding=text), [label], deadline)
+
+
+async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
+    """At the label party: the whole model in float64, as `model_part.ModelPart` lists it, and the others' encodings.
+
+    Raises:
+        JobProblem: a share has another length than is due, or an encoding is none or of other columns; its sender is
+            named.
+    """
+    mail, deadline, partners = context.mailbox, context.deadline("release"), context.partners
+    mine = packed(context, shares)
+    letters = await mail.receive(ModelShare, partners, deadline)
+    words = total([mine, *mail.words(letters, lambda _: (1, mine.shape[1])).values()])
+    opened = await context.compute(_opened, context, words, shares.step)
+    texts = await mail.receive(ColumnEncoding, partners, deadline)
+    return opened, {party: await context.compute(_read, context, party, texts[party]) for party in partners}
+
+
+def entries(plan: Plan) -> tuple[Entry, ...]:
+    """The whole model: each party's block, and what is above the columns."""
+    width = plan.outputs if plan.network is None else plan.network.hidden[0]
+    blocks = (Entry(BLOCK, i, (columns, width)) for i, columns in enumerate(plan.columns))
+    above = (Entry(INTERCEPT, 0, (1, plan.outputs)),) if plan.network is None else upper_entries(Layout(plan))
+    return (*blocks, *above)
+
+
+def packed(context: JobContext, shares: AnyShares) -> Words:
+    """This party's share of all of it, in one row."""
+    blocks = {context.number(context.me): shares.own, **shares.partners}
+    return pack(entries(context.ready_plan), {(BLOCK, i): words for i, words in blocks.items()} | _above(shares))
+
+
+def _above(shares: AnyShares) -> Tensors:
+    if isinstance(shares, Shares):
+        return {(INTERCEPT, 0): shares.intercept}
+    return _layers(UPPER, shares.upper) | _layers(BIAS, shares.biases)
+
+
+def _layers(name: str, layers: tuple[Words, ...]) -> Tensors:
+    return {(name, k): words for k, words in enumerate(layers)}
+
+
+def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
+    plan, parties = context.ready_plan, context.description.data_parties
+
+    def meant(name: str, block: Words) -> Floats:
+        return plan.intercept(block) if name in {INTERCEPT, BIAS} else plan.weights(block, steps)
+
+    def called(name: str, k: int) -> str:
+        return WEIGHTS + parties[k] if name == BLOCK else INTERCEPT if name == INTERCEPT else f"{name}{k}"
+
+    tensors = unpack(entries(plan), words, "the whole model")
+    return {called(name, k): meant(name, block) for (name, k), block in tensors.items()}
+
+
+def _read(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
+    """What a partner sent, if it is an encoding of as many columns as it announced."""
+    try:
+        encoding = Encoding.model_validate_json(message.encoding)
+    except ValidationError:
+        raise _strange(context, party) from None
+    columns = context.ready_plan.columns[context.number(party)]
+    if len(set(encoding.names)) != columns or len(encoding.kinds) != len(encoding.columns):
+        raise _strange(context, party)
+    return encoding
+
+
+def _strange(context: JobContext, party: str) -> JobProblem:
+    return JobProblem(
+        "message.malformed",
+        party,
+        f"{party} sent {context.me} no encoding of the columns that it brought to the training; do both agents run the "
+        f"same version?",
+    )
