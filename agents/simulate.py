@@ -25,8 +25,11 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker
 from mpc import network_reference, reference
 from mpc.elements import Elements
+from mpc.fixed import Floats
 from mpc.network import Layout
 from mpc.network_forward import NetworkShares
+from mpc.order import Order
+from mpc.plan import Plan
 from mpc.ring import total
 from mpc.schedule import Step
 from schemas.job import PredictionJob, TrainingJob
@@ -35,6 +38,9 @@ from schemas.settings import Partner, Settings
 from schemas.tensor import Words
 
 Watch = Callable[[JobStatus], None]
+OracleArguments = tuple[
+    list[Words], Floats, Plan, Order, Elements, network_reference.NetworkWeights, network_reference.Dealt
+]
 WATCH_SECONDS = 0.1
 
 
@@ -206,23 +212,27 @@ def network_words(simulation: Simulation) -> list[Words]:
 
 def network_oracle(simulation: Simulation) -> list[Words]:
     """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.shares is not None
+    weights = network_reference.train(*network_arguments(simulation), label.shares.step)
+    return [*weights.blocks, *weights.upper, *weights.biases]
+
+
+def network_arguments(simulation: Simulation) -> OracleArguments:
+    """What the oracle of networks takes to repeat this training, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
     assert label.labels is not None
     assert label.order is not None
-    assert label.shares is not None
     plan, y = label.context.ready_plan, label.labels[~label.held_out]
-    elements, layout = Elements(label.key), Layout(plan)
-    masks = [role.context.masks(simulation.description.helper) for role in roles]
+    layout, masks = Layout(plan), [role.context.masks(simulation.description.helper) for role in roles]
 
     def dealt(name: str, k: int, step: Step) -> Words:
         shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
         return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
 
     first = opened_shares([role.first for role in roles if role.first is not None])
-    xs, steps = training_words(simulation), label.shares.step
-    weights = network_reference.train(xs, y, plan, label.order, elements, first, dealt, steps)
-    return [*weights.blocks, *weights.upper, *weights.biases]
+    return training_words(simulation), y, plan, label.order, Elements(label.key), first, dealt
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:

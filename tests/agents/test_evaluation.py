@@ -63,18 +63,18 @@ def labels_of(run: Heard) -> Floats:
     """Those of the held-out rows: centred, or numbers of classes, or as they are in the table."""
     role = run.label
     texts = [run.tables[role.context.me][OUTCOME][row] for row in role.own.rows[role.held_out]]
-    if run.sample.model == "softmax":
+    if run.sample.link == "softmax":
         return np.array([sorted(CLASSES).index(text) for text in texts], np.float64)
     raw = np.array([float(text) for text in texts])
-    return raw - 0.5 if run.sample.model == "logistic" else raw
+    return raw - 0.5 if run.sample.link == "logistic" else raw
 
 
 def told(run: Heard, scores: Floats) -> Floats:
     """Scores, (rows, outputs), in the label's own terms: (rows,), but for classes."""
-    scaling, model = run.label.scaling, run.sample.model
-    if model == "softmax":
+    scaling, link = run.label.scaling, run.sample.link
+    if link == "softmax":
         return scores
-    assert (scaling is None) == (model in {"logistic", "poisson"})
+    assert (scaling is None) == (link in {"logistic", "poisson"})
     return scores[:, 0] if scaling is None else scaling.restore(scores[:, 0])
 
 

@@ -63,7 +63,7 @@ def people(sample: Sample, rows: int, seed: int, *, blank: float = 0.08) -> dict
         for values in table.values():
             values[:] = [value if rng.random() > blank else "" for value in values]
         tables[party] = {PERSON: ids, **table}
-    tables[sample.parties[sample.label]][OUTCOME] = labels(sample.model, score, rng)
+    tables[sample.parties[sample.label]][OUTCOME] = labels(sample.link, score, rng)
     return tables
 
 
@@ -152,24 +152,28 @@ def scores_of(run: Simulation) -> pa.Table:
 
 def check_scores(run: Heard, folder: Path, tables: Tables) -> None:
     """All rows that every party has, in the order of the label party's table, with the plaintext's scores."""
+    check_told(run, tables, plain_scores(folder, run.sample, tables))
+
+
+def check_told(run: Heard, tables: Tables, expected: Mapping[str, Floats]) -> None:
+    """The same against scores by id, (outputs,)."""
     sample, found = run.sample, scores_of(run.simulation)
-    expected = plain_scores(folder, sample, tables)
     mine = [one for one in tables[sample.parties[sample.label]][PERSON] if one in expected]
     assert found["id"].to_pylist() == mine
     scores = np.array([expected[one] for one in mine])
-    if sample.model == "softmax":
+    if sample.link == "softmax":
         check_classes(found, scores)
         return
-    unit = float(np.std(scores)) if sample.model == "linear" else 1.0
+    unit = float(np.std(scores)) if sample.link == "linear" else 1.0
     assert np.allclose(found["score"].to_numpy(), scores[:, 0], rtol=0, atol=1e-4 * max(1, unit))
     assert found.column_names == {
         "linear": ["id", "score"],
         "logistic": ["id", "score", "probability"],
-    }.get(sample.model, ["id", "score", "mean"])
-    if sample.model == "logistic":
+    }.get(sample.link, ["id", "score", "mean"])
+    if sample.link == "logistic":
         chances = 1 / (1 + np.exp(-found["score"].to_numpy()))
         assert np.allclose(found["probability"].to_numpy(), chances, rtol=0, atol=1e-12)
-    elif sample.model != "linear":
+    elif sample.link != "linear":
         assert np.allclose(found["mean"].to_numpy(), np.exp(found["score"].to_numpy()), rtol=1e-12)
     assert np.std(found["score"].to_numpy()) > 0.1
 

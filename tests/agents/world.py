@@ -5,6 +5,7 @@ Nothing here looks into a run or decides whether it is right.
 
 import asyncio
 import csv
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Sample:
     rows: int = 90
     label: int = 0
     model: str = "logistic"
+    network: Network | None = None  # where the model is "mlp"
     batch: int = 40
     epochs: int = 2
     rate: float = 0.1
@@ -68,6 +70,11 @@ class Sample:
         """The data parties."""
         return DATA_PARTIES[: len(self.columns)]
 
+    @property
+    def link(self) -> str:
+        """What lies between score and label."""
+        return self.model if self.network is None else self.network.output
+
     def description(self) -> TrainingJob:
         """The job."""
         training = Training.model_validate(
@@ -77,6 +84,7 @@ class Sample:
             {
                 "name": "sample",
                 "model": self.model,
+                "network": self.network,
                 "label": self.parties[self.label],
                 "helper": HELPER,
                 "tables": tuple((party, "people") for party in self.parties),
@@ -125,7 +133,7 @@ class Sample:
             party: {PERSON: people} | {f"{party}_quantity_{k}": _texts(part[:, k]) for k in range(part.shape[1])}
             for party, part in zip(self.parties, raw, strict=True)
         }
-        tables[self.parties[self.label]][OUTCOME] = labels(self.model, score, rng)
+        tables[self.parties[self.label]][OUTCOME] = labels(self.link, score, rng)
         return tables
 
 
@@ -162,10 +170,11 @@ def write_table(path: Path, table: Mapping[str, list[str]]) -> None:
 
 
 def contributions(seed: int) -> dict[str, Callable[[], bytes]]:
-    """Fixed contributions to the order key."""
+    """Fixed contributions to the order key, and after them others for first weights; of one run."""
 
     def source(number: int) -> Callable[[], bytes]:
-        return lambda: bytes([seed, number] * 16)
+        drawn = itertools.count()
+        return lambda: bytes([seed, number] * 15 + [seed + next(drawn), number])
 
     return {party: source(number) for number, party in enumerate(DATA_PARTIES)}
 

@@ -1,0 +1,108 @@
+"""What tests of networks' jobs compare with: the oracle's losses and scores of a run, and an opened network in float64.
+
+Everything may be looked at here, and nothing here decides what any party may see.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents import model_part
+from agents.model_part import BIAS, SHARE, UPPER, ModelPart
+from agents.simulate import network_arguments
+from mpc import network_reference
+from mpc.elements import Elements
+from mpc.fixed import Floats, decode, encode, features
+from mpc.hidden import HIDDEN
+from mpc.network_reference import NetworkWeights, Setting
+from mpc.ring import Words, total
+from mpc.scoring import scoring_steps
+from schemas.job import Network
+from tests.agents.recording import SCORING_BATCH, Heard, Tables
+from tests.agents.test_prediction import encoded
+from tests.agents.world import PERSON, Sample
+
+Parts = Mapping[str, tuple[ModelPart, Mapping[str, Any]]]
+
+
+def mlp(
+    columns: tuple[int, ...], *hidden: int, activation: str = "relu", output: str = "logistic", **more: Any
+) -> Sample:
+    """A small job of a network."""
+    network = Network.model_validate({"hidden": hidden, "activation": activation, "output": output})
+    return Sample(columns, model="mlp", network=network, **more)
+
+
+# --- the oracle
+
+
+def weights_after(run: Heard, steps: int) -> NetworkWeights:
+    """The oracle's network after so many steps."""
+    return network_reference.train(*network_arguments(run.simulation), steps)
+
+
+def oracle_losses(run: Heard) -> list[Words]:
+    """The summed loss of each epoch."""
+    return network_reference.losses(*network_arguments(run.simulation))
+
+
+def oracle_scores(run: Heard, steps: int, epoch: int) -> Floats:
+    """What the oracle's network after so many steps says of the held-out rows, (rows, outputs)."""
+    xs, setting = run.held_out_xs, Setting(run.plan, run.scoring_order, Elements(run.label.key, "scoring"))
+    passed = scoring_steps(len(xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
+    return network_reference.scores(xs, weights_after(run, steps), setting, passed)
+
+
+# --- an opened network
+
+
+def parts_of(folder: Path, sample: Sample) -> Parts:
+    """Every party's part, from its disk."""
+    return {party: model_part.load(folder / party / "models" / sample.description().id) for party in sample.parties}
+
+
+def opened(parts: Parts, name: str) -> Words:
+    """What all parties' shares of something add up to."""
+    return total(arrays[SHARE + name] for _, arrays in parts.values())
+
+
+def forward(parts: Parts, xs: Mapping[str, Floats]) -> Floats:
+    """Scores, (rows, outputs), of everybody's encoded rows, by the network that all shares together are.
+
+    In float64, but that activations have as many fractional bits as features: that alone moves a score by 1e-4 or so.
+    """
+    part = next(iter(parts.values()))[0]
+    assert part.network is not None
+    link, fx = HIDDEN[part.network.activation], int(str(part.plan["fx"]))
+    bits = fx + int(str(part.plan["f"]))
+
+    def weights(name: str) -> Floats:
+        return part.alpha * decode(opened(parts, name), bits)
+
+    biases = [decode(opened(parts, f"{BIAS}{k}"), bits) for k in range(len(part.network.hidden) + 1)]
+    z: Floats = biases[0] + total_floats([xs[party] @ weights(party) for party in parts])
+    for k, bias in enumerate(biases[1:]):
+        z = decode(encode(link.phi(z) + link.centre, fx), fx) @ weights(f"{UPPER}{k}") + bias
+    return z
+
+
+def total_floats(parts: list[Floats]) -> Floats:
+    """Their sum."""
+    return np.asarray(np.sum(parts, axis=0))
+
+
+def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, Floats]:
+    """By id of all common rows, (outputs,): the opened network on the parties' own tables, in the label's own terms."""
+    parts = parts_of(folder, sample)
+    common = sorted(set.intersection(*(set(table[PERSON]) for table in tables.values())))
+    xs = {}
+    for party, (part, _) in parts.items():
+        bits, place = int(str(part.plan["fx"])), {one: row for row, one in enumerate(tables[party][PERSON])}
+        words = features(encoded(part, tables[party])[[place[one] for one in common]], part.norm, bits)
+        xs[party] = decode(words, bits)
+    scaling = parts[sample.parties[sample.label]][0].label_scaling
+    scores = forward(parts, xs)
+    scores = scores if scaling is None else scaling.restore(scores)
+    return dict(zip(common, scores, strict=True))
