@@ -223,6 +223,7 @@ def _confused(data: ReportData) -> list[dict[str, Any]]:
     if counts is None:
         return []
     actual, predicted = counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
+    matrix = counts if len(counts) <= MOST_CONFUSED else counts[:, :0]
     names = data.classes or tuple(f"class {place + 1}" for place in range(len(counts)))
     return [
         {
@@ -230,7 +231,7 @@ def _confused(data: ReportData) -> list[dict[str, Any]]:
             "rows": int(actual[place]),
             "recall": counts[place, place] / actual[place] if actual[place] else None,
             "precision": counts[place, place] / predicted[place] if predicted[place] else None,
-            "taken": [(int(count), count / max(actual[place], 1)) for count in counts[place].tolist()],
+            "taken": [(int(count), count / max(actual[place], 1)) for count in matrix[place].tolist()],
         }
         for place, name in enumerate(names)
     ]

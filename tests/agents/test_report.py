@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agents.evaluate import curves, histogram, metrics, probabilities
 from agents.report import ReportData, render
 from agents.report_words import MINUS, listed, number, seconds, signed, size, weight
+from schemas.job import Network
 
 WHEN = datetime(2025, 3, 14, 16, 5, tzinfo=UTC)
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -288,6 +289,8 @@ def test_a_label_party_without_held_out_rows_reads_why_it_sees_no_metric():
         ("card", "alone", {"auc": 0.7}),
         ("card", "intercept", 0.0),
         ("card", "predictions", histogram(rows()[1])),
+        ("card", "classes", ("a", "b", "c")),
+        ("card", "predicted", {"a": 1}),
         ("card", "losses", (0.7, 0.6)),
         ("notary", "losses", (0.7, 0.6)),
         ("notary", "weights", {"delay": 0.1}),
@@ -401,6 +404,56 @@ def test_a_training_whose_loss_never_moves_still_makes_a_page():
     """And one of a single epoch has no line to draw."""
     assert "The training loss stayed" in Page(render(header(losses=(0.5, 0.5)))).text
     assert 'class="chart"' not in render(header(losses=(0.5,)))
+
+
+def chosen(classes, count=300):
+    """Numbers of classes, and scores that go with them."""
+    random = np.random.default_rng(5)
+    labels = random.integers(0, classes, count)
+    return labels.astype(float), random.normal(size=(count, classes)) + 2 * np.eye(classes)[labels]
+
+
+def test_many_classes_have_figures_and_no_matrix():
+    """Which nobody could read; and the page stays small."""
+    found, names = chosen(200, 2000), tuple(f"kind of thing {number}" for number in range(200))
+    page = render(header(model="softmax", curves=curves("softmax", *found), metrics={0: metrics("softmax", *found)},
+                         classes=names))  # fmt: skip
+    text = Page(page).text
+    assert all(f"{name} " in text for name in names)
+    assert "is / is taken for" not in text
+    assert len(page.encode()) < 200_000
+    few = render(header(model="softmax", curves=curves("softmax", *chosen(3)), classes=names[:3]))
+    assert "is / is taken for" in Page(few).text
+
+
+def test_a_class_without_rows_or_that_is_never_predicted_has_no_share():
+    """Rather than one of nothing."""
+    labels, scores = np.array([0.0, 0.0, 1.0]), np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0]])
+    text = Page(render(header(model="softmax", curves=curves("softmax", labels, scores), classes=("a", "b", "c")))).text
+    assert "a 2 100.0 % 66.7 % b 1 0.0 % c 0" in text.replace("\xa0", " ")
+
+
+def test_names_of_classes_are_text():
+    """Whatever a label holds."""
+    names = (EVIL, "b", "c")
+    page = render(of_prediction(model="softmax", classes=names, predicted=dict.fromkeys(names, 3)))
+    assert "script" not in Page(page).tags
+    assert " ".join(EVIL.split()) in Page(page).text
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "words"),
+    [
+        ("poisson", None, "A poisson regression over"),
+        ("mlp", Network(hidden=(64, 32), output="softmax"), "A neural network of 64 and 32 hidden relu units with a"),
+    ],
+)
+def test_a_model_is_named_by_its_kind(model, network, words):
+    """And what the helper sees follows from its layers and its link."""
+    text = Page(render(header("notary", model=model, network=network))).text
+    assert words in text
+    assert ("each hidden layer in one heap" in text) == (network is not None)
+    assert ("rows of scores, whose classes" in text) == (network is not None)
 
 
 @pytest.mark.parametrize(
