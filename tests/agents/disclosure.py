@@ -24,6 +24,7 @@ from schemas.messages import (
     AlignedRows,
     BlindedIds,
     Cancel,
+    ColumnEncoding,
     EpochDecision,
     Failure,
     GradientShare,
@@ -38,6 +39,7 @@ from schemas.messages import (
     MaskedLossLabels,
     MaskedWeights,
     Message,
+    ModelShare,
     OrderConfirmation,
     OrderContribution,
     PartialScores,
@@ -110,6 +112,8 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     PartialScores: TO_LABEL,
     WeightShare: DATA,
     InterceptShare: TO_LABEL,
+    ModelShare: TO_LABEL,
+    ColumnEncoding: TO_LABEL,
     Released: ALL,
 }
 ELSEWHERE: set[type[Message]] = {
@@ -133,6 +137,7 @@ SCORED: set[type[Message]] = {ScoringInputs, ScoringWeights, ScoringShare, Score
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
+    ModelShare,
     LossShare,
     Scores,
 }  # few words, or meant to be known to whoever gets them
@@ -146,12 +151,16 @@ def due(heard: Heard) -> set[type[Message]]:
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
     if not isinstance(job, TrainingJob):
-        return kinds | (SCORED if heard.sample.release == "shared" else {PartialScores})
+        return kinds | ({PartialScores} if heard.sample.release == "owners" else SCORED)
     kinds |= BLOCKS
     kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
     kinds |= SCORED if job.scorings else set()
     kinds |= {EpochDecision} if job.early_stopping else set()
-    return kinds | ({WeightShare, InterceptShare} if job.release == "owners" else set())
+    released: dict[str, set[type[Message]]] = {
+        "owners": {WeightShare, InterceptShare},
+        "label": {ModelShare, ColumnEncoding},
+    }
+    return kinds | released.get(job.release, set())
 
 
 # --- who hears what

@@ -28,6 +28,7 @@ from schemas.address import Address
 from schemas.job import METRICS, TrainingJob
 from schemas.messages import (
     AlignedRows,
+    ColumnEncoding,
     EpochDecision,
     GradientShare,
     InterceptShare,
@@ -39,6 +40,7 @@ from schemas.messages import (
     MaskedLossLabels,
     MaskedWeights,
     Message,
+    ModelShare,
     PartialScores,
     PreactivationShare,
     Presence,
@@ -354,6 +356,11 @@ class Book(Common):
         """w0_j at the end, to the label party."""
         return Row(self.intercept_share(j, self.kept))
 
+    def released_model(self, _: Step, j: int, __: int) -> Row:
+        """Every w_ij and w0_j at the end, in one row."""
+        blocks = [self.share(i, j, self.kept) for i in range(len(self.names))]
+        return Row(np.concatenate([w.reshape(1, -1) for w in (*blocks, self.intercept_share(j, self.kept))], axis=1))
+
     # the loss
 
     def loss_labels(self, step: Step) -> Words:
@@ -451,7 +458,7 @@ class Prediction(Common):
 
     def __init__(self, heard: Heard) -> None:
         super().__init__(heard)
-        self.parts, self.shared = heard.parts, heard.sample.release == "shared"
+        self.parts, self.shared = heard.parts, heard.sample.release != "owners"
         self.passes = {0: self._pass()} if self.shared else {}
         rows = len(self.parts[0]._own.rows)
         self.steps = self.passes[0].steps if self.shared else list(scoring_steps(rows, PART, 0, 1.0))
@@ -594,11 +601,26 @@ def best_epochs(heard: Heard) -> set[int]:
     return found
 
 
+def said_encoding(heard: Heard, address: Address) -> Message:
+    """How the sender's columns are encoded; of missing and rare values whether there were any, of constants no mean."""
+    encoding = heard.roles[heard.names.index(address.sender)].encoding
+    assert encoding is not None
+    plain = encoding.model_dump()
+    for column in plain["columns"]:
+        if column["kind"] == "numeric":
+            column["mean"] *= column["scale"] > 0
+            column["missing"] = 0.5 if 0 < column["missing"] < 1 else 0.0
+        else:
+            column["missing"], column["rare"] = (0.5 if column["missing"] else 0.0), int(column["rare"] > 0)
+    return ColumnEncoding(encoding=Encoding.model_validate(plain).model_dump_json().encode())
+
+
 SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
     Pseudonyms: said_pseudonyms,  # keyed hashes of ids, to the helper alone
     Presence: said_presence,  # one bit for each of one's own
     AlignedRows: said_rows,  # a count and a keyed digest, among data parties
     EpochDecision: said_decision,  # two bits that every party may know
+    ColumnEncoding: said_encoding,  # how columns become numbers, to the label party alone and where all agreed to it
 }
 SCORING: Mapping[type[Message], Callable[[Pass, Step, int, int], Row]] = {
     ScoringInputs: Pass.inputs,  # X_i      minus U_i
@@ -618,6 +640,7 @@ TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Ro
     LossShare: Book.loss_share,  # masks    minus q_j of the epoch; all of them open one number
     WeightShare: Book.released,  # w_ij, to i alone and under release = owners alone
     InterceptShare: Book.released_intercept,  # w0_j, to the label party alone
+    ModelShare: Book.released_model,  # w_ij of every i, and w0_j, to the label party alone and where all agreed to it
 }
 LEDGER: set[type[Message]] = {
     *TRAINING,
