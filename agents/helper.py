@@ -111,6 +111,7 @@ class _Training:
         context, plan = self._context, self._context.ready_plan
         helper = NetworkHelper(plan, context.number(context.label), _masks(context, self._names, "training"))
         answers = NetworkAnswers(context, helper, self._loss)
+        loop.set("online")
         async with asyncio.TaskGroup() as loops:
             dealing = loops.create_task(answers.deal())
             for step in plan.steps():
@@ -218,7 +219,7 @@ async def _answer_scores(
         await answer_scores(context, ScoringHelper(plan, masks), steps, plan.outputs, first)
     else:
         helper = NetworkScoringHelper(plan, context.number(context.label), masks)
-        await network_scoring.answer(context, helper, steps, first)
+        await network_scoring.answer(context, helper, list(steps), first)
 
 
 def _masks(context: JobContext, names: dict[int, str], purpose: str) -> dict[int, PairMasks]:

@@ -128,7 +128,8 @@ class Inbox:
         keys: dict[str, Key] = {sender: (model, sender, epoch, step) for sender in senders}
         missing = {key for key in keys.values() if key not in self._letters}
         if missing:
-            await self._arrival(_Wait(model.kind, missing), deadline, model.round, self.trace.index(epoch, step))
+            index = self.trace.index(model.kind, epoch, step)
+            await self._arrival(_Wait(model.kind, missing), deadline, model.round, index)
         return {sender: self._pop(key, model) for sender, key in keys.items()}
 
     async def _arrival(self, wait: _Wait, deadline: Deadline, round_: str, step: int) -> None:

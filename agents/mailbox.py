@@ -111,7 +111,8 @@ class Mailbox(Inbox):
                 )
                 if len(sent) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
-        self.trace.note("send", message.kind, since, step=self._traced(message.round, epoch, step), whom=receivers)
+        index = self._traced(self._address(Companion(message, epoch, step), ""), message.kind)
+        self.trace.note("send", message.kind, since, step=index, whom=receivers)
 
     def _note_carried(self, message: Message, along: Sequence[Companion], times: int) -> None:
         for companion, _, _ in along:
@@ -179,7 +180,7 @@ class Mailbox(Inbox):
         try:
             address = self._addressed(delivery.parcel)
             taken = await self._taken(address, delivery.parcel)
-            step = self._traced(address.round, address.epoch, address.step)
+            step = self._traced(address, delivery.parcel.kind)
             self.trace.note("open", delivery.parcel.kind, since, step=step, whom=(address.sender,))
         except (MalformedAddress, Unwanted) as error:
             taken = self._refuse(delivery.parcel, error)
@@ -188,9 +189,9 @@ class Mailbox(Inbox):
         else:
             await delivery.reject()
 
-    def _traced(self, round_: str, epoch: int, step: int) -> int:
+    def _traced(self, address: Address, kind: str) -> int:
         """The step for the trace; what is said beside the steps has none."""
-        return -1 if round_ == Round.CONTROL else self.trace.index(epoch, step)
+        return -1 if address.round == Round.CONTROL else self.trace.index(kind, address.epoch, address.step)
 
     def _addressed(self, parcel: Parcel) -> Address:
         address = parse_address(parcel.address)

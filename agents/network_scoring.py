@@ -4,7 +4,7 @@ Used for held-out rows and for prediction. The label party learns the scores, an
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ async def score(context: JobContext, scorer: NetworkScorer, order: Order, steps:
     Raises:
         JobProblem: a tensor of a wrong shape came.
     """
-    scripts = Scripts(context, SCORING, scorer.layout)
+    scripts = Scripts(context, SCORING, scorer.layout, max(step.rows for step in steps))
     await context.compute(order.permutation, steps[0].epoch)  # sorting many rows takes long
     async with asyncio.TaskGroup() as loops:
         loops.create_task(_share(context, scripts, scorer, steps))
@@ -48,17 +48,17 @@ async def _collect(scripts: Scripts, scorer: NetworkScorer, order: Order, steps:
         await scripts.until("shared", step)
         take = Take("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
         words = taken(await scripts.take(take, step))[HELPER]
-        scores[order.rows(step)] = scorer.opened(step, words)
+        scores[order.rows(step)] = await scripts.compute(scorer.opened, step, words)
     return scores
 
 
-async def answer(context: JobContext, helper: NetworkScoringHelper, steps: Iterable[Step], first: str = "step") -> None:
+async def answer(context: JobContext, helper: NetworkScoringHelper, steps: Sequence[Step], first: str = "step") -> None:
     """The helper's part of one pass. `first` names the deadline of the first batch, before which rows are encoded.
 
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.
     """
-    scripts = Scripts(context, SCORING, helper.layout)
+    scripts = Scripts(context, SCORING, helper.layout, max(step.rows for step in steps))
     for step in steps:
         try:
             await scripts.run(helper.script(step), step, context.deadline(first if step.index == 0 else "step"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agents.context import JobContext
 from agents.evaluation import Evaluation
-from agents.pace import look_ahead
+from agents.pace import largest_batch, look_ahead
 from agents.scripts import TRAINING, Scripts
 from agents.trace import loop
 from mpc.loss import LossHelper
@@ -25,7 +25,7 @@ class NetworkSteps:
     def __init__(self, context: JobContext, party: NetworkParty, order: Order, evaluation: Evaluation) -> None:
         self._context, self._party, self._order, self._evaluation = context, party, order, evaluation
         self._plan = context.ready_plan
-        self._scripts = Scripts(context, TRAINING, party.layout)
+        self._scripts = Scripts(context, TRAINING, party.layout, largest_batch(self._plan))
         self._ahead = look_ahead(self._plan, context.settings.limits)
         self._stopped = False
         self._may_stop = context.training.early_stopping is not None
@@ -75,7 +75,8 @@ class NetworkAnswers:
 
     def __init__(self, context: JobContext, helper: NetworkHelper, loss: LossHelper | None) -> None:
         self._context, self._helper, self._loss = context, helper, loss
-        self._plan, self._scripts = context.ready_plan, Scripts(context, TRAINING, helper.layout)
+        self._plan = context.ready_plan
+        self._scripts = Scripts(context, TRAINING, helper.layout, largest_batch(self._plan))
         self._ahead = look_ahead(self._plan, context.settings.limits)
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
 

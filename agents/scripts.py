@@ -6,11 +6,12 @@ It knows which message stands for which kind, and when something is to be said; 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from agents.context import JobContext
 from agents.inbox import Deadline
 from agents.pace import Count
+from agents.trace import LAYERED
 from mpc.network import Layout
 from mpc.schedule import Step
 from mpc.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
@@ -47,6 +48,7 @@ from schemas.messages import (
 from schemas.tensor import Words
 
 Kinds = Mapping[str, type[Message]]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 TRAINING: Kinds = {
@@ -82,9 +84,6 @@ SCORING: Kinds = {
 
 
 ELEMENT = 8  # a hidden element takes about as long as this many words of features
-TURNS = frozenset(
-    {HiddenShare, HiddenAnswer, TruncationOpening, SlopeOpening, ErrorOpening, ScoringHiddenShare, ScoringHiddenAnswer}
-)
 
 
 class Scripts:
@@ -94,11 +93,13 @@ class Scripts:
         context: The job at this party.
         kinds: The message for each kind of tensor.
         layout: Of the network.
+        rows: Of the largest batch: all steps of a role run in one and the same thread.
     """
 
-    def __init__(self, context: JobContext, kinds: Kinds, layout: Layout) -> None:
-        self._context, self._kinds, self._layers = context, kinds, len(layout.hidden)
-        self._words = sum(layout.columns) + ELEMENT * sum(layout.widths)  # for each row
+    def __init__(self, context: JobContext, kinds: Kinds, layout: Layout, rows: int) -> None:
+        self._context, self._kinds = context, kinds
+        self._layers = context.trace.layers = len(layout.hidden)
+        self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}
         self.counts: dict[str, Count] = defaultdict(Count)
@@ -110,12 +111,18 @@ class Scripts:
             Overdue, JobProblem: something did not come in time, or came in a wrong shape.
         """
         answer: Answer = None
+        advance = _Advance(script, self.counts)
         while True:
-            heavy = step.rows * self._words
-            event, returned = await self._context.compute_if_heavy(heavy, _advanced, script, answer)
+            marks, event = await self.compute(advance, step, answer)
+            for name in marks:
+                self.counts[name].rise()
             if event is None:
-                return returned  # type: ignore[no-any-return]
+                return advance.returned  # type: ignore[no-any-return]
             answer = await self._answered(event, step, deadline or self._context.deadline("step"))
+
+    async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run maths of a step where the others run theirs."""
+        return await self._context.compute_if_heavy(self._words, function, *args, **kwargs)
 
     async def _answered(self, event: Event, step: Step, deadline: Deadline) -> Answer:
         match event:
@@ -123,8 +130,6 @@ class Scripts:
                 await self._give(event, step, deadline)
             case Take():
                 return await self.take(event, step, deadline)
-            case Mark(name):
-                self.counts[name].rise()
             case Need(name):
                 await self.until(name, step)
         return None
@@ -139,7 +144,7 @@ class Scripts:
 
     def _place(self, model: type[Message], turn: int, step: Step) -> int:
         """The step of an address: a message of which a step has several counts its turns in it."""
-        return step.position * self._layers + turn if model in TURNS else step.position
+        return step.position * self._layers + turn if model.kind in LAYERED else step.position
 
     async def _give(self, event: Give, step: Step, deadline: Deadline) -> None:
         model = self._kinds[event.kind]
@@ -161,12 +166,37 @@ class Scripts:
         return {self._numbers[sender]: value for sender, value in words.items()}
 
 
-def _advanced(script: Script[T], answer: Answer) -> tuple[Event | None, Any]:
-    """What a script asks for next, or None and what it returns: no StopIteration may pass through a future."""
-    try:
-        return script.send(answer), None
-    except StopIteration as over:
-        return None, over.value
+class _Advance:
+    """Has a script go on to what has to be waited for, or to its end: None; no StopIteration may pass through a future.
+
+    So a script goes into a thread and back once for each message, and not for each thing that is done.
+    """
+
+    def __init__(self, script: Script[T], counts: Mapping[str, Count]) -> None:
+        self._script, self._counts = script, counts
+        self.__name__ = getattr(script, "__name__", "script")  # by which it is told in a trace
+        self.returned: Any = None
+
+    def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
+        """What is done by now, and what the script asks for."""
+        marks: list[str] = []
+        while True:
+            event = self._next(answer)
+            match event:
+                case Mark(name):
+                    marks.append(name)
+                case Need(name) if name in self._counts and self._counts[name].value > step.index:
+                    pass
+                case _:
+                    return marks, event
+            answer = None
+
+    def _next(self, answer: Answer) -> Event | None:
+        try:
+            return self._script.send(answer)
+        except StopIteration as over:
+            self.returned = over.value
+            return None
 
 
 def _message(model: type[Message], words: Words) -> Message:

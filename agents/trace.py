@@ -15,6 +15,8 @@ from schemas.trace import StepTrace, TraceEvent, TraceKind
 KEPT_STEPS = 64
 MOST_EVENTS = 256  # of one step; what a party does between two epochs may be more, and is cut short
 
+LAYERED = frozenset({"hidden share", "hidden answer", "error opening"})  # kinds of which a step has one for each layer
+
 loop: ContextVar[str] = ContextVar("loop", default="inbox")  # each of a role's loops says here which it is
 
 
@@ -41,6 +43,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.steps_per_epoch = 0  # until the steps begin
+        self.layers = 1  # hidden ones of a network
         self._events: list[_Event] = []
         self._since: float | None = None  # when the step began that is under way
         self._kept: deque[_Kept] = deque(maxlen=KEPT_STEPS)
@@ -52,9 +55,9 @@ class Trace:
         if len(self._events) < MOST_EVENTS:
             self._events.append(_Event(kind, what, whom, loop.get(), where, step, start, time.perf_counter()))
 
-    def index(self, epoch: int, position: int) -> int:
-        """The step of the job at this place."""
-        return epoch * self.steps_per_epoch + position
+    def index(self, kind: str, epoch: int, place: int) -> int:
+        """The step of the job that a message of this kind and place within its epoch is for."""
+        return epoch * self.steps_per_epoch + (place // self.layers if kind in LAYERED else place)
 
     def finished(self, step: int) -> None:
         """A step is over, and the next one begins."""

@@ -395,3 +395,19 @@ def test_the_oracle_rounds_as_the_joint_run_does_and_not_otherwise():
     assert not np.array_equal(other.upper[0], ours.upper[0])
     gap = (other.upper[0] - ours.upper[0]).view(np.int64) / 2.0**found.plan.fw
     assert np.abs(gap).max() < 1e-4
+
+
+# --- the trace
+
+
+def test_a_trace_counts_steps_whatever_layer_a_message_is_of(tmp_path):
+    """Messages of hidden layers are addressed by step and layer; in a trace they belong to their step."""
+    simulation = asyncio.run(run(mlp((5, 4), 4, 3, 3, rows=200, batch=40, activation="tanh"), tmp_path))
+    for party, one in simulation.runs.items():
+        kept = one.context.trace._kept
+        assert [step.step for step in kept] == list(range(1, 10))
+        waits = {(step.step, event.what, event.step) for step in kept for event in step.events if event.kind == "wait"}
+        online = "hidden share" if party == HELPER else "error opening"
+        assert {step for step, what, _ in waits if what == online} <= set(range(1, 10))
+        assert all(step == of for step, what, of in waits if what == online)
+        assert max(event.step for step in kept for event in step.events) == 9
