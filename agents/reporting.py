@@ -99,8 +99,9 @@ def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
 
 def _prediction(context: JobContext, of: str) -> dict[str, Any]:
     assert context.terms is not None
-    assert context.terms.scoring is not None
-    return {"model": context.terms.scoring.model, "release": context.terms.scoring.release, "of": of}
+    scoring = context.terms.scoring
+    assert scoring is not None
+    return {"model": scoring.model, "network": scoring.network, "release": scoring.release, "of": of}
 
 
 def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[str, Any]:
