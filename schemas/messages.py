@@ -270,7 +270,7 @@ class AlignedRows(Message):
     ids: Digest
 
 
-# --- training: sealed by the attempt's keys
+# --- training: sealed by the attempt's keys; several outputs stand in the secret order of their batch, but in release
 
 
 class MaskedInputs(Message):

@@ -225,11 +225,11 @@ STOPPING = [
            early_stopping=EarlyStopping(on="r2", patience=3, least_gain=0.1)),
     Sample((4, 5, 4), rows=150, batch=40, epochs=9, rate=0.2, evaluation=AT_THE_END, l2=0.1,
            early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
-    Sample((6, 5), rows=150, batch=40, epochs=9, rate=0.5, evaluation=EACH_EPOCH, model="softmax", label=1,
+    Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.5, evaluation=EACH_EPOCH, model="softmax", label=1,
            early_stopping=EarlyStopping(on="balanced_accuracy", patience=2, least_gain=0.02), release="shared"),
-    Sample((6, 5), rows=150, batch=40, epochs=9, rate=0.05, evaluation=EACH_EPOCH, model="poisson",
+    Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.05, evaluation=EACH_EPOCH, model="poisson",
            early_stopping=EarlyStopping(on="d2", patience=2, least_gain=0.05)),
-    Sample((6, 5), rows=150, batch=40, epochs=9, rate=0.06, evaluation=EACH_EPOCH, model="gamma", label=1,
+    Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.06, evaluation=EACH_EPOCH, model="gamma", label=1,
            early_stopping=EarlyStopping(on="deviance", patience=2, least_gain=0.03)),
 ]  # fmt: skip
 

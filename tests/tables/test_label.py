@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tables.label import Classes, UnfitLabel, LabelScaling
+from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 
 
