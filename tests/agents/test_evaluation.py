@@ -290,6 +290,20 @@ def test_early_stopping_on_a_metric_that_the_rows_do_not_define_is_refused():
         heard(sample, tables)
 
 
+def test_a_class_that_only_held_out_rows_have_is_a_warning_to_its_party():
+    """It has an output, so that its rows can be scored; nothing of it is learnt."""
+    sample = Sample((4, 4), rows=90, model="softmax", evaluation=AT_THE_END)
+    place = hear_held_out(sample).index(True)
+    tables = {party: dict(table) for party, table in sample.tables().items()}
+    tables["bank"][OUTCOME] = [*tables["bank"][OUTCOME][:place], "once", *tables["bank"][OUTCOME][place + 1 :]]
+    run = heard(sample, tables)
+    assert run.label.classes is not None
+    assert run.label.classes.names == tuple(sorted([*CLASSES, "once"]))
+    assert "1 of the label's 5 classes occurs in held-out rows only" in run.label.warnings
+    assert not any("classes" in warning for role in run.roles[1:] for warning in role.warnings)
+    assert run.label.context.history.last_metrics["balanced_accuracy"] <= 0.8
+
+
 def hear_held_out(sample: Sample) -> list[bool]:
     """Which rows of the label party's table are held out."""
     role = heard(sample).label
