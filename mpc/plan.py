@@ -5,7 +5,8 @@ parties compare digests of `Plan.canonical()`.
 
 No share is ever truncated, so a pre-activation carries f_z = 2 f_x + F fractional bits and has 63 - f_z left for its
 whole part. The helper stops the job when |z| reaches half of that; so no step may move a score by more than the whole,
-or it could jump over the guard. Bounds hold for u and z = X u, where w = alpha u.
+or it could jump over the guard. Bounds hold for u and z = X u, where w = alpha u. What they are for a network, and what
+they are worth, is said in `network_limits`.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from mpc.fixed import CLIP, Floats, decode
 from mpc.hidden import HIDDEN
 from mpc.labels import refuse
 from mpc.network import Network
+from mpc.network_limits import Check, architecture, nominal_leap
 from mpc.ring import Words
 from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates, snapped
 
@@ -245,7 +247,9 @@ class _Course(NamedTuple):
 
 
 def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course:
-    squares = sum(norm * norm for norm in norms) + 1.0  # and the intercept's column of ones
+    squares, inputs = sum(norm * norm for norm in norms) + 1.0, CLIP  # and the intercept's column of ones
+    if request.network is not None:
+        squares, inputs = nominal_leap(request.network, sum(request.columns), request.outputs), 1.0
     alpha, reach, leap, least, walked = 1.0, 0.0, 0.0, math.inf, 0.0
     learning = rates(request.schedule, request.rate, request.decay)
     for rate in itertools.islice(learning, batches * request.epochs):
@@ -255,7 +259,7 @@ def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course
                               "use a slower decay, fewer epochs, or a smaller rate or l2")  # fmt: skip
         # The intercept itself does not shrink: in raw units it grows as alpha falls.
         leap = max(leap, rate / after * squares + walked * (1.0 / after - 1.0 / alpha))
-        reach, walked = reach + rate / after * CLIP, walked + rate
+        reach, walked = reach + rate / after * inputs, walked + rate
         alpha, least = after, min(least, rate)
     return _Course(least, alpha, leap, reach)
 
@@ -303,10 +307,11 @@ def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
         part = 0.95 * _room(request, course, raw) / (course.leap * error)
         # Below this rate bits are added to the activation as fast as the rate falls.
         helps = request.batch / (part * course.least_rate) <= math.ldexp(1.0, LEAST_F - 12)
-        rate = f"use a learning rate of about {part * request.rate:.2g} or less, a smaller l2, or fewer columns"
+        fewer = "fewer columns" if request.network is None else "fewer columns or hidden layers"
+        rate = f"use a learning rate of about {part * request.rate:.2g} or less, a smaller l2, or {fewer}"
         return PlanRefused(
             "one step could move a score past what 64 bits can hold",
-            rate if helps else "use smaller batches or fewer columns",
+            rate if helps else f"use smaller batches or {fewer}",
         )
     return PlanRefused("all steps together could move a weight past what 64 bits can hold",
                        "use fewer epochs, larger batches or a smaller rate")  # fmt: skip
@@ -337,6 +342,7 @@ def _check(request: Request) -> None:
     for holds, reason, remedy in (
         (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
         *_outputs_checks(request),
+        *_network_checks(request),
         (request.schedule in get_args(RateKind), "the schedule is unknown",
          f"choose one of {', '.join(get_args(RateKind))}"),
         (len(request.columns) >= 2, "there is only one data party", "name two or more"),
@@ -381,6 +387,18 @@ def _outputs_checks(request: Request) -> tuple[tuple[bool, str, str], ...]:
          "a softmax needs a label of three classes or more"),
         (classes or outputs == 1, f"there are {outputs} outputs",
          "only a softmax has more than one; use that, or one label column"),
+    )  # fmt: skip
+
+
+def _network_checks(request: Request) -> tuple[Check, ...]:
+    """An architecture that can be trained, under a link that has no offset."""
+    if request.network is None:
+        return ()
+    link = ACTIVATIONS.get(request.model)
+    return (
+        (link is None or link.offset is None, f'a network has no output "{request.model}"',
+         'use output = "poisson" or "linear"'),
+        *architecture(request.network, request.batch),
     )  # fmt: skip
 
 
