@@ -31,6 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIGHT_WORDS = 2**18  # of features in a batch, all parties together: the longest call takes about 1 ms
+HANDING_OVER = 3  # rounds of the event loop until a message that was sent is in the hands of the operating system
 ATTEMPT = 1  # a later version starts a new attempt after a fault
 
 
@@ -160,6 +161,11 @@ class JobContext:
         """A step is done at this party."""
         self.statistics.finished(step.epoch, step.index)
         self.trace.finished(step.index)
+
+    async def handed_over(self) -> None:
+        """Let what was just sent leave, before maths in place holds up the event loop; others wait for it already."""
+        for _ in range(HANDING_OVER):
+            await asyncio.sleep(0)
 
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""

@@ -139,6 +139,7 @@ class _Training:
             await self._answer(step, shares, dealt)
             if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
                 break
+            await context.handed_over()  # the answers
             dealt = [await self._deal(far) for far in islice(dealing, 1)]
 
     async def _deal(self, step: Step) -> Dealt:

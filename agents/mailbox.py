@@ -67,6 +67,7 @@ class Mailbox(Inbox):
         self._session: SessionSeal | None = None
         self._early: dict[Address, Parcel] = {}
         self._early_bytes = early_bytes
+        self._sizes: dict[tuple[type[Message], tuple[int, ...]], int] = {}
         self._carried: dict[tuple[str, str], Tally] = {}  # by kind of the carrier and of what travelled along
 
     @property
@@ -118,7 +119,17 @@ class Mailbox(Inbox):
         for companion, _, _ in along:
             tally = self._carried.setdefault((message.kind, companion.kind), Tally())
             tally.messages += times
-            tally.bytes += times * len(encode(companion))
+            tally.bytes += times * self._size(companion)
+
+    def _size(self, message: Message) -> int:
+        """Bytes of its body; those of a tensor are packed once for each shape, since they depend on nothing else."""
+        words: Words | None = getattr(message, "words", None)
+        if words is None:
+            return len(encode(message))
+        key = (type(message), words.shape)
+        if key not in self._sizes:
+            self._sizes[key] = len(encode(message))
+        return self._sizes[key]
 
     @property
     def sent(self) -> dict[str, Tally]:

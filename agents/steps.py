@@ -88,6 +88,7 @@ class Steps:
         loop.set("ahead")
         for step, after in _followed(self._plan.steps()):
             await self._until(self._done, self._due(step), "look-ahead", step)
+            await self._context.handed_over()  # the pre-activation share of the next step
             if step.position == 0 and not await self._epoch_begins(step):
                 return
             masked = await self._context.compute_step(self._masked_ahead, step)
