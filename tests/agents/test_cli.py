@@ -59,6 +59,18 @@ def test_simulate_prints_one_json_object(tercet, short_job):
     assert not {"model_parts", "scores", "reports"} & result.keys()  # they went nowhere that stays
 
 
+def test_simulate_tells_what_a_step_was_spent_on(tercet, short_job):
+    """At every party, if it is asked to; and nothing of what was computed."""
+    result = json.loads(tercet("simulate", short_job, "--format", "json", "--trace").stdout)
+    assert result["trace"].keys() == {"bank", "card", "notary"}
+    assert len({step["step"] for step in result["trace"].values()}) == 1
+    bank, notary = (result["trace"][party]["events"] for party in ("bank", "notary"))
+    assert {"wait", "maths", "send", "open"} <= {event["kind"] for event in bank}
+    assert {event["loop"] for event in bank} <= {"online", "ahead", "absorb", "inbox"}
+    assert {"bank", "card"} & {party for event in notary if event["kind"] == "wait" for party in event["whom"]}
+    assert "masked activation" in tercet("simulate", short_job, "--trace").stdout
+
+
 def test_simulate_keeps_the_parts_where_it_is_told(tercet, short_job, tmp_path):
     """One folder a party, readable by `model_part.load`."""
     result = json.loads(tercet("simulate", short_job, "--format", "json", "--out", tmp_path / "out").stdout)
