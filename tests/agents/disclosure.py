@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import combinations, permutations
 
 import numpy as np
-from scipy.stats import chi2  # type: ignore[import-untyped]
+from scipy.stats import chi2
 
 from broker.base import Parcel
 from broker.identity import Forged, parse_public
