@@ -72,5 +72,5 @@ def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "linux":
         pytest.skip("elsewhere it is Linux that is missing")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(NotPossible, match="root|/dev/net/tun"), wide_area(["bank", "card"], DELAY_MS):
+    with pytest.raises(NotPossible, match=r"root|/dev/net/tun"), wide_area(["bank", "card"], DELAY_MS):
         pytest.fail("it was made all the same")
