@@ -1,4 +1,4 @@
-"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict` and `table`.
+"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table` and `export`.
 
 It reads files, calls the rooms behind it and shows what they say. Exit codes: 0 done; 1 the job failed or was
 cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
@@ -182,6 +182,18 @@ def table(
     else:
         for one, found in tables.items():
             show.out.print(show.column_table(one, found))
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="PART_FOLDER", help='the label party\'s part, release = "label"')],
+    out: Annotated[Path, typer.Option(help="a new file: .safetensors, for agents.scorer.load, or .onnx")],
+) -> None:
+    """Write the whole model of a label party's part as one file, which needs neither job nor other parties."""
+    from agents.export import export as write  # noqa: PLC0415 - numpy and pydantic models
+
+    checked(write, folder, out)
+    show.err.print(f"{out} has the weights and encodings of all parties' columns; it stays with you.", soft_wrap=True)
 
 
 @app.command()
