@@ -52,6 +52,13 @@ SHARES = frozenset(
         "gradient share",
         "pre-activation share",
         "masked activation",
+        "mask openings",
+        "dealt shares",
+        "weight opening",
+        "hidden share",
+        "hidden answer",
+        "error opening",
+        "masked error",
         "weight share",
     }
 )
