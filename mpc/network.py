@@ -112,12 +112,14 @@ class Layout:
             entries.append(Entry("ov", k, self.below(k, rows)))
         return tuple(entries)
 
+    def dealt(self, rows: int, *, smooth: bool) -> tuple[Entry, ...]:
+        """All that the helper deals in shares for a step of training."""
+        return (*self.dealt_forward(rows), *self.dealt_backward(rows, smooth=smooth))
+
     def dealt_to(self, party: int, rows: int, *, smooth: bool) -> tuple[Entry, ...]:
-        """What a data party is dealt for a step of training."""
+        """What a data party gets in words for a step of training."""
         own = (Entry("g", 0, self.block(party)),)
-        if party != CARRIER:
-            return own
-        return (*own, *self.dealt_forward(rows), *self.dealt_backward(rows, smooth=smooth))
+        return (*own, *self.dealt(rows, smooth=smooth)) if party == CARRIER else own
 
 
 Tensors = dict[tuple[str, int], Words]

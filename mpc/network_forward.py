@@ -14,7 +14,7 @@ everybody a - u in its own order; u is known in shares, and so is q, the mask of
 A mask is drawn for one value of one step; Q serves the way back as well (`network_party`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,7 @@ from mpc.elements import Elements, scattered
 from mpc.fixed import encode_number
 from mpc.linear import zero_share
 from mpc.masks import Masks
-from mpc.network import CARRIER, Layout, NetworkForward, Tensors, pack, unpack
+from mpc.network import Entry, Layout, NetworkForward, Tensors, pack, unpack
 from mpc.order import Order
 from mpc.ring import Signed, Words, expect, product, total
 from mpc.rows import Rows
@@ -111,14 +111,16 @@ class ForwardParty:
         """This party's v_i, r_i or s_i."""
         return self._masks(name, i, self.me, step, shape)
 
-    def dealt(self, step: Step, name: str, layer: int, shape: tuple[int, int]) -> Words:
+    def dealt(self, step: Step, name: str, layer: int) -> Words:
         """This party's share of something that the helper has dealt."""
-        if self.me != CARRIER:
-            return self.mask(f"dealt {name}", layer, step, shape)
         found = self.state(step).dealt
         if found is None:
             raise OutOfTurn(f"nothing is dealt for step {step.index} yet")
         return found[name, layer]
+
+    def streamed(self, step: Step, entries: Iterable[Entry]) -> Tensors:
+        """This party's shares of what the helper deals, at all but the carrier, which gets them in words."""
+        return {(name, k): self.mask(f"dealt {name}", k, step, shape) for name, k, shape in entries}
 
     # --- ahead of time
 
@@ -172,13 +174,13 @@ class ForwardParty:
 
     def first(self, step: Step, shares: NetworkShares, weights: Mapping[int, Words]) -> Words:
         """Shares of layer 0's pre-activations, (rows of the batch, units), f_z bits; `weights` are the f_(me,j)."""
-        state, layout, block = self.state(step), self.layout, self.layout.block(self.me)
+        state, block = self.state(step), self.layout.block(self.me)
         opened = [expect(weights[j], block, f"masked weights of party {j}") for j in self.others]
         if state.ahead is None:
             raise OutOfTurn(f"step {step.index} is not absorbed")
         z = product(state.x, total([shares.own, *opened]))
         z += state.ahead
-        z += self.dealt(step, "C", 0, layout.below(0, step.rows))
+        z += self.dealt(step, "C", 0)
         z += self._column(step) * shares.biases[0]
         return z
 
@@ -226,10 +228,10 @@ class ForwardParty:
         Under the signs of the rows, and with the classes in secret order, where this is the output.
         """
         state, layout = self.state(step), self.layout
-        hidden, shape = state.hidden[k], (step.rows, layout.widths[k + 1])
+        hidden = state.hidden[k]
         z = product(hidden.opened, self.in_view(step, k, weights))
         z += product(hidden.mask, state.weights["G", k])
-        z += self.dealt(step, "qg", k, shape)
+        z += self.dealt(step, "qg", k)
         column = self._column(step) * self.in_view(step, k, bias)
         z += state.signs * column if k == layout.last else column
         return z

@@ -180,8 +180,7 @@ class NetworkHelper(ForwardHelper):
         self._deals[step.index].output = self._output_mask(step)
         for k in layout.hidden:
             values |= self._way_back(k, step, errors[k])
-        entries = (*layout.dealt_forward(step.rows), *layout.dealt_backward(step.rows, smooth=smooth))
-        explicit = self.explicit(entries, values, step)
+        explicit = self.explicit(layout.dealt(step.rows, smooth=smooth), values, step)
         return {i: self._dealt_to(i, step, explicit) for i in self.parties}
 
     def _dealt_to(self, i: int, step: Step, explicit: Tensors) -> Words:

@@ -31,7 +31,7 @@ from mpc.fixed import Floats, encode, encode_number
 from mpc.linear import own_update, partner_update
 from mpc.loss import LossParty
 from mpc.masks import Masks
-from mpc.network import NARROW_BITS, pack, unpack
+from mpc.network import CARRIER, NARROW_BITS, pack, unpack
 from mpc.network_forward import ForwardParty, NetworkShares
 from mpc.order import Order
 from mpc.plan import Plan
@@ -119,6 +119,8 @@ class NetworkParty(ForwardParty):
         dealt = unpack(entries, words, "what the helper dealt")
         self._turns.take("dealt", step)
         state.dealt = dealt
+        if self.me != CARRIER:
+            state.dealt |= self.streamed(step, self.layout.dealt(step.rows, smooth=self._smooth))
 
     def _encoded_labels(self, step: Step, y: Floats) -> Words:
         """Scale y at F fractional bits, under the signs of the rows, classes in secret order."""
@@ -189,7 +191,7 @@ class NetworkParty(ForwardParty):
         for k in self.layout.hidden:
             shape = self.layout.upper(k)
             c = truncation.opened(state.weights.pop(("c", k)), self.plan.fw - NARROW_BITS)
-            narrow = c.factor * self.dealt(step, "tw", k, shape) - self.dealt(step, "hw", k, shape)
+            narrow = c.factor * self.dealt(step, "tw", k) - self.dealt(step, "hw", k)
             if self.me == 0:
                 narrow += c.constant
             state.weights["narrow", k] = narrow
@@ -270,11 +272,11 @@ class NetworkParty(ForwardParty):
     def _updated(self, step: Step, k: int, opened: Words, mask: Words) -> tuple[Words, Words]:
         """Shares of the weights and the bias above hidden layer k after this step."""
         layout, state = self.layout, self.state(step)
-        hidden, shape = state.hidden[k], layout.upper(k)
+        hidden = state.hidden[k]
         share = mask + opened if self.me == 0 else mask
         gradient = transposed_product(hidden.opened, share)
         gradient += transposed_product(hidden.mask, opened)
-        gradient += self.dealt(step, "qo", k, shape)
+        gradient += self.dealt(step, "qo", k)
         back = encode_number(step.after, self.plan.fx)
         last = k == layout.last
         falls = back * ((state.signs * share) if last else share).sum(axis=0, keepdims=True)
@@ -288,7 +290,7 @@ class NetworkParty(ForwardParty):
         weights = self.state(step).weights
         error = product_transposed(opened, weights["narrow", k])
         error += product_transposed(mask, weights["T", k])
-        error += self.dealt(step, "ov", k, self.layout.below(k, step.rows))
+        error += self.dealt(step, "ov", k)
         return error
 
     def _delta(self, step: Step, k: int, turn: int, error: Words) -> Script[Words]:
@@ -311,25 +313,25 @@ class NetworkParty(ForwardParty):
 
     def _times_slope(self, step: Step, k: int, c: truncation.Opened) -> Words:
         """This party's share of the truncated error times the slope, in the helper's order."""
-        hidden, activation, shape = self.state(step).hidden[k], self.layout.activation, c.constant.shape
-        slope, signs = hidden.slope, hidden.signs
-        tau, t, h, tt, ht = (
-            self.mask("tau", k, step, shape),
-            *(self.dealt(step, name, k, shape) for name in ("t", "h", "tt", "ht")),
+        hidden, kappa, (t, h, tt, ht) = (
+            self.state(step).hidden[k],
+            self.layout.activation.kappa,
+            [self.dealt(step, name, k) for name in ("t", "h", "tt", "ht")],
         )
-        if activation.kappa is not None:
-            kappa = encode_number(step.alpha * activation.kappa, self.plan.fx if self._smooth else 0)
-            slope = np.where(signs == 1, slope, kappa - slope)
-            tau, tt, ht = signs * tau, signs * tt, signs * ht
-        product_ = c.constant * tau + c.factor * (slope * t + tt) - slope * h - ht
+        masked = c.constant * self.mask("tau", k, step, c.constant.shape) + c.factor * tt - ht
+        slope = hidden.slope
+        if kappa is not None:  # the slope of the opposite value, where that is what the helper had
+            whole = encode_number(step.alpha * kappa, self.plan.fx if self._smooth else 0)
+            slope, masked = np.where(hidden.signs == 1, slope, whole - slope), hidden.signs * masked
+        share = c.factor * t - h
         if self.me == 0:
-            product_ += c.constant * slope
-        return product_
+            share += c.constant
+        share *= slope
+        return share + masked
 
     def _cut(self, step: Step, k: int, c: truncation.Opened) -> Words:
         """This party's share after the second truncation."""
-        shape = c.constant.shape
-        share = c.factor * self.dealt(step, "t2", k, shape) - self.dealt(step, "h2", k, shape)
+        share = c.factor * self.dealt(step, "t2", k) - self.dealt(step, "h2", k)
         return share + c.constant if self.me == 0 else share
 
     def _update_first(self, step: Step, delta: Words) -> Script[None]:

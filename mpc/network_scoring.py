@@ -71,10 +71,12 @@ class NetworkScorer(ForwardParty):
         yield Give("weight opening", 0, others, mine)
         theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, layout.columns[i]) for i in others})))
         self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, openings.shape)))))
+        dealt = layout.dealt_forward(step.rows)
         if self.me == CARRIER:
-            dealt = layout.dealt_forward(step.rows)
             words = taken((yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in dealt))})))[HELPER]
             self.state(step).dealt = unpack(dealt, words, "what the helper dealt")
+        else:
+            self.state(step).dealt = self.streamed(step, dealt)
         weights = taken((yield Take("masked weights", 0, dict.fromkeys(others, layout.block(self.me)))))
         opened = taken((yield Take("weight opening", 0, dict.fromkeys(others, mine.shape))))
         self.state(step).weights |= unpack(entries, total([mine, *opened.values()]), "opened weights")

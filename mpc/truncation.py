@@ -3,9 +3,9 @@
 Nobody shifts a share, which would be off by 2^(64 - bits) now and then. The helper deals r and parts of it; only
 x + 2^62 + r is opened, among data parties, and r makes that uniform. It holds for |x| < 2^62.
 
-With c = x + 2^62 + r, c' and r' the lower 63 bits, and carry = top(c) xor top(r), which is linear in the dealt bit:
+With c = x + 2^62 + r, r' the lower 63 bits of r, t its top bit, dealt as 0 or 1, and top the top bit of c:
 
-    x >> bits = (c' >> bits) - (r' >> bits) + carry 2^(63 - bits) - 2^(62 - bits)
+    x >> bits = (c >> bits) - 2^(62 - bits) + (1 - 2 top) 2^(63 - bits) t - (r' >> bits)
 
 The result is rounded up with the probability of what is cut off, so that it is unbiased.
 """
@@ -22,7 +22,7 @@ SHIFT = np.uint64(2**62)
 
 
 class Opened(NamedTuple):
-    """What follows from c, in public: x >> bits = constant + factor * (top bit of r) - (r' >> bits)."""
+    """What follows from c, in public: x >> bits = constant + factor t - (r' >> bits)."""
 
     constant: Words
     factor: Words
@@ -40,12 +40,5 @@ def top_bit(r: Words) -> Words:
 
 def opened(c: Words, bits: int) -> Opened:
     """Read what was opened, the sum of all shares of x + 2^62 + r."""
-    top, unit = c >> TOP, np.uint64(1 << (63 - bits))
-    constant = ((c & LOW) >> np.uint64(bits)) - np.uint64(1 << (62 - bits)) + top * unit
-    return Opened(constant, unit - np.uint64(2) * top * unit)
-
-
-def truncated(x: Words, r: Words, bits: int) -> Words:
-    """The same in plain words, for the oracle: x >> bits, rounded as r says."""
-    c = opened(x + SHIFT + r, bits)
-    return c.constant + c.factor * top_bit(r) - high_part(r, bits)
+    constant = (c >> np.uint64(bits)) - np.uint64(1 << (62 - bits))
+    return Opened(constant, np.uint64(1 << (63 - bits)) - ((c >> TOP) << np.uint64(64 - bits)))

@@ -19,6 +19,12 @@ def words(value: int) -> Words:
     return np.array([[value % 2**64]], np.uint64)
 
 
+def truncated(x: Words, r: Words, bits: int) -> Words:
+    """The same by one who has both."""
+    c = truncation.opened(x + truncation.SHIFT + r, bits)
+    return c.constant + c.factor * truncation.top_bit(r) - truncation.high_part(r, bits)
+
+
 def jointly(x: Words, r: Words, bits: int, parties: int, seed: int) -> Words:
     """What the shares of x >> bits add up to, made as data parties make them."""
     rng = np.random.default_rng(seed)
@@ -39,7 +45,7 @@ def jointly(x: Words, r: Words, bits: int, parties: int, seed: int) -> Words:
 @given(SIZES | st.sampled_from(EDGES), WORDS | st.sampled_from([0, 2**63, 2**63 - 1, 2**64 - 1]), st.integers(1, 40))
 def test_the_result_is_exact_or_one_unit_above(x, r, bits):
     """For every |x| < 2^62 and every mask."""
-    result = int(to_signed(truncation.truncated(words(x), words(r), bits))[0, 0])
+    result = int(to_signed(truncated(words(x), words(r), bits))[0, 0])
     assert result - (x >> bits) in ({0} if x % 2**bits == 0 else {0, 1})
 
 
@@ -48,7 +54,7 @@ def test_shares_add_up_to_what_the_oracle_rounds_to(x, r, bits, parties, seed):
     """Up where the lower bits of x and of the mask carry over."""
     due = _rounded(words(x), words(r), bits)
     assert jointly(words(x), words(r), bits, parties, seed) == due
-    assert truncation.truncated(words(x), words(r), bits) == due
+    assert truncated(words(x), words(r), bits) == due
     assert int(to_signed(due)[0, 0]) == (x + r % 2**bits) >> bits
 
 
@@ -57,7 +63,7 @@ def test_the_rounding_is_unbiased(x):
     """The mean over all masks is x itself: to five deviations of 10^6 of them."""
     bits = 20
     r = np.random.default_rng(0).integers(0, 2**64, (1, 10**6), dtype=np.uint64)
-    result = to_signed(truncation.truncated(from_signed(np.full(r.shape, x)), r, bits))
+    result = to_signed(truncated(from_signed(np.full(r.shape, x)), r, bits))
     part = (x % 2**bits) / 2**bits
     assert abs(result.mean() - x / 2**bits) < 5 * (part * (1 - part) / r.size) ** 0.5
 
@@ -66,6 +72,6 @@ def test_beyond_its_range_the_result_is_far_off():
     """At 2^62 and beyond it may be off by 2^(64 - bits): that is why the planner keeps far below."""
     x, bits = 2**62 + 2**61, 20
     r = np.random.default_rng(0).integers(0, 2**64, (1, 1000), dtype=np.uint64)
-    result = to_signed(truncation.truncated(from_signed(np.full(r.shape, x)), r, bits))
+    result = to_signed(truncated(from_signed(np.full(r.shape, x)), r, bits))
     assert set((result - (x >> bits)).ravel().tolist()) - {0, 1}
     assert np.abs(result - (x >> bits)).max() >= 2 ** (63 - bits)
