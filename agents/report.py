@@ -31,7 +31,7 @@ from agents.report_words import (
     sort_of,
     weight,
 )
-from schemas.job import METRICS, Network
+from schemas.job import METRICS, Network, Release
 
 TOP_WEIGHTS = 20  # drawn as bars; the others are in the table
 # drawn together: all of them end at 1
@@ -48,7 +48,7 @@ class ReportData:
     Attributes:
         kind: "training" or "prediction".
         model: as the job has it; `network`: its layers, if it has such.
-        release: of the model, "owners" or "shared".
+        release: of the model, "owners", "shared" or "label".
         when: the end of the job, with its zone.
         version: of tercet.
         of: the training job whose model a prediction applies.
@@ -63,7 +63,8 @@ class ReportData:
         best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
         curves: of held-out rows under the model that was kept.
         alone: metrics of the same held-out rows under a model of this party's own columns alone.
-        weights: of this party's own encoded columns, by name; one for each class where there are several.
+        weights: of this party's own encoded columns, or of all where it holds the whole model, by name; one for each
+            class where there are several.
         classes: what the outputs of a softmax stand for.
         predictions: how the predictions are spread; of classes, how probable the most probable one is.
         predicted: rows by predicted class.
@@ -86,7 +87,7 @@ class ReportData:
     label_party: str
     helper: str
     data_parties: tuple[str, ...]
-    release: Literal["owners", "shared"]
+    release: Release
     state: str
     when: datetime
     version: str
@@ -138,7 +139,8 @@ class ReportData:
             fields |= LABEL_PARTY_ONLY if self.loss_to == "all" else LABEL_PARTY_ONLY | {"losses"}
         if self.role == "helper":
             fields |= DATA_PARTY_ONLY
-        return fields | {"weights", "intercept"} if self.release == "shared" else fields
+        unheld = self.release == "shared" or (self.release == "label" and self.role != "label party")
+        return fields | {"weights", "intercept"} if unheld else fields
 
     @property
     def role(self) -> Literal["label party", "data party", "helper"]:
@@ -210,7 +212,7 @@ def _private(data: ReportData) -> list[str]:
         "the training loss": data.losses and data.loss_to == "label",
         "how the scores are spread": data.predictions,
         "the names of the label's classes": data.classes,
-        f"the weights of the columns of {data.party}": data.weights,
+        f"the weights of the columns of {'all parties' if data.release == 'label' else data.party}": data.weights,
         f"what the table of {data.party} is like": data.table_rows or data.raw_columns or data.preprocessing,
         "the detail of the failure": data.detail,
     }

@@ -4,6 +4,7 @@ It adds nothing that the party was not told: the page of a partner has no metric
 """
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +18,13 @@ from agents.context import JobContext
 from agents.data_party import DataPartyRole
 from agents.evaluate import class_probabilities, curves, expected, histogram, probabilities
 from agents.helper import HelperRole
+from agents.model_part import INTERCEPT
 from agents.prediction import PredictionRole
 from agents.report import ReportData, render
 from agents.states import State
 from mpc.fixed import Floats
 from schemas.job import TrainingJob
+from tables.encoding import Encoding
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 
@@ -142,7 +145,8 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
         "raw_columns": len(role.encoding.kinds),
         "preprocessing": role.warnings,
     }
-    if folder is not None and context.training.release == "owners":
+    release = context.training.release
+    if folder is not None and (release == "owners" or (release == "label" and context.leads)):
         known |= _weights(folder)
     if role.classes is not None:
         known["classes"] = role.classes.names
@@ -155,21 +159,47 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
 
 
 def _weights(folder: Path) -> dict[str, Any]:
-    """This party's own, by encoded column; where they were whitened, by the columns before that."""
+    """Those that this party holds, by encoded column; where they were whitened, by the columns before that."""
     part, arrays = model_part.load(folder)
-    names = part.encoding.column_names
+    blocks = _blocks(part, arrays)
     if part.network is not None:  # how strongly the first layer listens to each column
-        lengths = np.sqrt(np.sum(np.square(arrays["weights"]), axis=1))
-        return {"weights": dict(zip(part.encoding.names, lengths.tolist(), strict=True))}
-    by_output = [part.encoding.unwhitened(weights) for weights in arrays["weights"].T]
-    intercepts = arrays["intercept"][0].tolist() if "intercept" in arrays else []
+        lengths = (
+            (prefix + name, float(np.sqrt(np.sum(np.square(row)))))
+            for prefix, encoding, weights in blocks
+            for name, row in zip(encoding.names, weights, strict=True)
+        )
+        return {"weights": dict(lengths)}
+    intercepts = arrays[INTERCEPT][0].tolist() if INTERCEPT in arrays else []
     if part.outputs == 1:
-        known: dict[str, Any] = {"weights": dict(zip(names, by_output[0][0].tolist(), strict=True))}
-        return known | ({"intercept": intercepts[0] + by_output[0][1]} if intercepts else {})
+        weights, shift = _of_output(blocks, 0)
+        return {"weights": weights} | ({"intercept": intercepts[0] + shift} if intercepts else {})
     # What the outputs are called the label party alone knows.
     outputs = part.classes.names if part.classes else [f"class {place + 1}" for place in range(part.outputs)]
     found: dict[str, float] = {}
-    for place, (output, (weights, shift)) in enumerate(zip(outputs, by_output, strict=True)):
-        found |= {f"{name} {ARROW} {output}": weight for name, weight in zip(names, weights.tolist(), strict=True)}
+    for place, output in enumerate(outputs):
+        weights, shift = _of_output(blocks, place)
+        found |= {f"{name} {ARROW} {output}": weight for name, weight in weights.items()}
         found |= {f"intercept {ARROW} {output}": intercepts[place] + shift} if intercepts else {}
     return {"weights": found}
+
+
+Block = tuple[str, Encoding, Floats]  # what stands before the names of its columns, and the weights of them
+
+
+def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block]:
+    """This party's own columns, or all parties' where it holds the whole model."""
+    if not part.whole:
+        return [("", part.encoding, arrays["weights"])]
+    encodings = {part.party: part.encoding} | part.encodings
+    return [(f"{party}/", encodings[party], arrays[f"{model_part.WEIGHTS}{party}"]) for party in part.parties]
+
+
+def _of_output(blocks: Iterable[Block], place: int) -> tuple[dict[str, float], float]:
+    """The weights of one output by column, and what whitening adds to its intercept."""
+    found: dict[str, float] = {}
+    shift = 0.0
+    for prefix, encoding, weights in blocks:
+        plain, more = encoding.unwhitened(weights[:, place])
+        found |= {prefix + name: weight for name, weight in zip(encoding.column_names, plain.tolist(), strict=True)}
+        shift += more
+    return found, shift

@@ -99,6 +99,7 @@ def job_details(job: JobStatus) -> Table:
         ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
         *((party.party, _party(job, party.party)) for party in job.parties),
         *(("warning", warning) for warning in job.warnings),
+        ("release", job.release),
         ("model part", job.model_part or ""),
         ("scores", job.scores or ""),
         ("report", job.report or ""),

@@ -43,7 +43,18 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,
+        release=who_holds(job) if isinstance(job, TrainingJob) else "",
     )
+
+
+def who_holds(job: TrainingJob) -> str:
+    """What of the model the job gives to whom, in words."""
+    above = "all layers above the first" if job.network else "the intercept"
+    return {
+        "owners": f"each data party has the weights of its own columns, {job.label} {above} too",
+        "shared": "no party has a weight, each data party a share of all",
+        "label": f"{job.label} has the whole model and everybody's encoding, each other data party a share of all",
+    }[job.release]
 
 
 def _party(party: str, heard: float, progress: Progress) -> PartyStatus:
