@@ -11,7 +11,7 @@ import numpy as np
 
 from agents import model_part
 from agents.model_part import BIAS, SHARE, UPPER, ModelPart
-from agents.simulate import network_arguments
+from agents.simulate import Simulation, network_arguments
 from mpc import network_reference
 from mpc.elements import Elements
 from mpc.fixed import Floats, decode, encode, features
@@ -40,12 +40,12 @@ def mlp(
 
 def weights_after(run: Heard, steps: int) -> NetworkWeights:
     """The oracle's network after so many steps."""
-    return network_reference.train(*network_arguments(run.simulation), steps)
+    return network_reference.train(network_arguments(run.simulation), steps)
 
 
 def oracle_losses(run: Heard) -> list[Words]:
     """The summed loss of each epoch."""
-    return network_reference.losses(*network_arguments(run.simulation))
+    return network_reference.losses(network_arguments(run.simulation))
 
 
 def oracle_scores(run: Heard, steps: int, epoch: int) -> Floats:
@@ -66,6 +66,18 @@ def parts_of(folder: Path, sample: Sample) -> Parts:
 def opened(parts: Parts, name: str) -> Words:
     """What all parties' shares of something add up to."""
     return total(arrays[SHARE + name] for _, arrays in parts.values())
+
+
+def opened_right(simulation: Simulation) -> bool:
+    """Whether what each party was given of a network is what all shares of it add up to."""
+    folders = {party: run.model_part for party, run in simulation.runs.items() if run.model_part is not None}
+    parts = {party: model_part.load(folder) for party, folder in folders.items()}
+
+    def right(party: str, name: str) -> bool:
+        share = party if name == "weight_words" else name.removesuffix("_words")
+        return np.array_equal(parts[party][1][name], opened(parts, share))
+
+    return all(right(party, name) for party, (_, arrays) in parts.items() for name in arrays if name.endswith("_words"))
 
 
 def forward(parts: Parts, xs: Mapping[str, Floats]) -> Floats:

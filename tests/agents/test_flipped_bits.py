@@ -96,11 +96,14 @@ STOPPED = Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=3, evaluation=Eva
 PAIR = Sample((6, 7), rows=40, batch=33, epochs=1, alignment="ecdh")
 
 
-def flipped(value: Any, word: int = -1) -> Any:
-    """The value with one bit changed: bit 50 of one word of a tensor, bit 0 of anything else."""
+BIT = 1 << 50  # of a word
+
+
+def flipped(value: Any, word: int = -1, bits: int = BIT) -> Any:
+    """The value with one bit changed: bit 50 of one word of a tensor (or others), bit 0 of anything else."""
     if isinstance(value, np.ndarray):
         value = value.copy()
-        value.flat[word % value.size] ^= np.uint64(1 << 50)
+        value.flat[word % value.size] ^= np.uint64(bits)
         return value
     if isinstance(value, bytes):
         return bytes([value[0] ^ 1]) + value[1:]
@@ -108,10 +111,13 @@ def flipped(value: Any, word: int = -1) -> Any:
 
 
 class Flip:
-    """Changes one bit of the `number`th message of a kind; -1 only counts."""
+    """Changes one bit of the `number`th message of a kind; -1 only counts. `bits` of a word, if not the usual one."""
 
-    def __init__(self, kinds: Sequence[type[Message]], number: int, field: str = "words", word: int = -1) -> None:
+    def __init__(
+        self, kinds: Sequence[type[Message]], number: int, field: str = "words", word: int = -1, *, bits: int = BIT
+    ) -> None:
         self.kinds, self.number, self.field, self.word, self.seen = kinds, number, field, word, 0
+        self.bits = bits
         self.where: Address | None = None
 
     def __call__(self, address: Address, message: Message) -> Message:
@@ -121,7 +127,7 @@ class Flip:
         if self.seen - 1 != self.number:
             return message
         self.where = address
-        return message.model_copy(update={self.field: flipped(getattr(message, self.field), self.word)})
+        return message.model_copy(update={self.field: flipped(getattr(message, self.field), self.word, self.bits)})
 
 
 @cache
