@@ -25,11 +25,8 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker
 from mpc import network_reference, reference
 from mpc.elements import Elements
-from mpc.fixed import Floats
 from mpc.network import Layout
 from mpc.network_forward import NetworkShares
-from mpc.order import Order
-from mpc.plan import Plan
 from mpc.ring import total
 from mpc.schedule import Step
 from schemas.job import PredictionJob, TrainingJob
@@ -38,9 +35,6 @@ from schemas.settings import Partner, Settings
 from schemas.tensor import Words
 
 Watch = Callable[[JobStatus], None]
-OracleArguments = tuple[
-    list[Words], Floats, Plan, Order, Elements, network_reference.NetworkWeights, network_reference.Dealt
-]
 WATCH_SECONDS = 0.1
 
 
@@ -214,11 +208,11 @@ def network_oracle(simulation: Simulation) -> list[Words]:
     """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
-    weights = network_reference.train(*network_arguments(simulation), label.shares.step)
+    weights = network_reference.train(network_arguments(simulation), label.shares.step)
     return [*weights.blocks, *weights.upper, *weights.biases]
 
 
-def network_arguments(simulation: Simulation) -> OracleArguments:
+def network_arguments(simulation: Simulation) -> network_reference.Run:
     """What the oracle of networks takes to repeat this training, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
@@ -232,7 +226,8 @@ def network_arguments(simulation: Simulation) -> OracleArguments:
         return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
 
     first = opened_shares([role.first for role in roles if role.first is not None])
-    return training_words(simulation), y, plan, label.order, Elements(label.key), first, dealt
+    elements = Elements(label.key)
+    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt)
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:

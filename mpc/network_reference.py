@@ -57,6 +57,18 @@ class NetworkModel:
     biases: tuple[Floats, ...]
 
 
+class Run(NamedTuple):
+    """A joint training, as far as the oracle has to know it."""
+
+    xs: Sequence[Words]  # each data party's encoded features, (rows, columns), f_x fractional bits
+    y: Floats  # centred labels, (rows, outputs)
+    plan: Plan  # with a network
+    order: Ordered  # of the rows, and the signs, classes and noise of scores
+    elements: Arranged  # likewise of hidden layers
+    initial: NetworkWeights  # what all parties' first shares add up to
+    dealt: Dealt  # the masks of its truncations
+
+
 class _Layer(NamedTuple):
     """A hidden layer of one batch: in place, and its slopes in the helper's view."""
 
@@ -72,6 +84,15 @@ class _Seen(NamedTuple):
     z: Words
     signs: Words
     classes: Signed
+
+
+class _Taken(NamedTuple):
+    """A step of the training: its batch, the weights before it, and its forward pass."""
+
+    step: Step
+    batch: Sequence[Words]
+    weights: NetworkWeights
+    seen: _Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,51 +111,21 @@ class Setting:
         return HIDDEN[self.plan.network.activation]
 
 
-def train(
-    xs: Sequence[Words],
-    y: Floats,
-    plan: Plan,
-    order: Ordered,
-    elements: Arranged,
-    initial: NetworkWeights,
-    dealt: Dealt,
-    stop: int | None = None,
-) -> NetworkWeights:
-    """The fixed-point training with nothing shared.
-
-    Args:
-        xs: Each data party's encoded features, (rows, columns), f_x fractional bits.
-        y: Centred labels, (rows, outputs).
-        plan: The job's agreed numbers, with a network.
-        order: Of the rows, and the signs, classes and noise of scores.
-        elements: Likewise of hidden layers.
-        initial: What all parties' first shares add up to.
-        dealt: The masks of the joint run's truncations.
-        stop: How many steps; the whole job if None.
-    """
-    weights = initial
-    for _, _, weights in itertools.islice(_walk(xs, y, plan, order, elements, initial, dealt), stop):
-        pass
+def train(run: Run, stop: int | None = None) -> NetworkWeights:
+    """The fixed-point training with nothing shared, of so many steps; the whole job if None."""
+    weights = run.initial
+    for _, after in itertools.islice(_walk(run), stop):
+        weights = after
     return weights
 
 
-def losses(
-    xs: Sequence[Words],
-    y: Floats,
-    plan: Plan,
-    order: Ordered,
-    elements: Arranged,
-    initial: NetworkWeights,
-    dealt: Dealt,
-    stop: int | None = None,
-) -> list[Words]:
-    """The summed loss of each epoch that is begun within `stop` steps, (1, 1); arguments are those of `train`."""
-    link, bits = plan.activation, plan.loss_bits
-    sums: dict[int, Words] = {}
-    for step, seen, _ in itertools.islice(_walk(xs, y, plan, order, elements, initial, dealt), stop):
+def losses(run: Run, stop: int | None = None) -> list[Words]:
+    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` bits."""
+    plan = run.plan
+    link, bits, sums = plan.activation, plan.loss_bits, dict[int, Words]()
+    for (step, _, _, seen), _ in itertools.islice(_walk(run), stop):
         scores = step.alpha * decode(seen.z, plan.fz)
-        labels = seen.signs * encode(y[order.permutation(step.epoch)[step.start : step.stop]], bits.label)
-        labels = labels[:, seen.classes]
+        labels = (seen.signs * encode(run.y[_rows(run.order, step)], bits.label))[:, seen.classes]
         alone = encode(link.cumulant(scores), bits.total).sum(keepdims=True)
         alone = alone + encode(link.label_part(decode(labels, bits.label)), bits.total).sum(keepdims=True)
         loss = alone - (labels * encode(scores, bits.score)).sum(keepdims=True)
@@ -149,32 +140,35 @@ def scores(xs: Sequence[Words], weights: NetworkWeights, setting: Setting, steps
     """
     found = np.empty((xs[0].shape[0], setting.plan.outputs))
     for step in steps:
-        rows = setting.order.permutation(step.epoch)[step.start : step.stop]
+        rows = _rows(setting.order, step)
         seen = _forward([x[rows] for x in xs], weights, step, setting)
         rounded = seen.signs * encode(decode(seen.z, setting.plan.fz), SCORE_BITS)
         found[rows] = step.alpha * decode(rounded[:, np.argsort(seen.classes)], SCORE_BITS)
     return found
 
 
-def _walk(
-    xs: Sequence[Words],
-    y: Floats,
-    plan: Plan,
-    order: Ordered,
-    elements: Arranged,
-    initial: NetworkWeights,
-    dealt: Dealt,
-) -> Iterator[tuple[Step, _Seen, NetworkWeights]]:
-    """Every step: what the helper saw, and the weights after it."""
-    weights, setting = initial, Setting(plan, order, elements, plan.fx if plan.smooth else 0)
+def _rows(order: Ordered, step: Step) -> Signed:
+    """Of a batch, in order."""
+    return order.permutation(step.epoch)[step.start : step.stop]
+
+
+def _walk(run: Run) -> Iterator[tuple[_Taken, NetworkWeights]]:
+    """Every step, and the weights after it."""
+    xs, y, plan, order, elements, weights, dealt = run
+    setting = Setting(plan, order, elements, plan.fx if plan.smooth else 0)
     for step in plan.steps():
-        rows = order.permutation(step.epoch)[step.start : step.stop]
+        rows = _rows(order, step)
         batch = [x[rows] for x in xs]
-        seen = _forward(batch, weights, step, setting)
-        a = encode(step.scale * plan.activation.phi(step.alpha * decode(seen.z, plan.fz)), plan.f)
-        error = a - seen.signs * encode(step.scale * y[rows], plan.f)[:, seen.classes]
-        weights = _backward(batch, weights, step, seen, error, plan, dealt)
-        yield step, seen, weights
+        taken = _Taken(step, batch, weights, _forward(batch, weights, step, setting))
+        weights = _after(taken, _error(taken, y[rows], plan), plan, dealt)
+        yield taken, weights
+
+
+def _error(taken: _Taken, y: Floats, plan: Plan) -> Words:
+    """Of the scores, F fractional bits, under the rows' signs, classes in secret order."""
+    step, seen = taken.step, taken.seen
+    a = encode(step.scale * plan.activation.phi(step.alpha * decode(seen.z, plan.fz)), plan.f)
+    return a - seen.signs * encode(step.scale * y, plan.f)[:, seen.classes]
 
 
 def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, setting: Setting) -> _Seen:
@@ -209,45 +203,39 @@ def _hidden(z: Words, step: Step, k: int, setting: Setting) -> _Layer:
     return _Layer(order, placed.reshape(z.shape), slope)
 
 
-def _backward(
-    batch: Sequence[Words],
-    weights: NetworkWeights,
-    step: Step,
-    seen: _Seen,
-    error: Words,
-    plan: Plan,
-    dealt: Dealt,
-) -> NetworkWeights:
-    """The weights after a step; `error` has F bits, the rows' signs, and its classes in secret order."""
+def _after(taken: _Taken, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeights:
+    """The weights after a step, from the error of its scores."""
+    step, batch, weights, seen = taken
     back, last = encode_number(step.after, plan.fx), len(weights.upper) - 1
     upper, biases = list(weights.upper), list(weights.biases)
     for k in range(last, -1, -1):
-        layer, above = seen.hidden[k], weights.upper[k]
-        activation, falls = layer.activation, error
-        if k == last:
-            activation, falls, above = seen.signs * activation, seen.signs * error, above[:, seen.classes]
-        gradient, falls = activation.T @ error, back * falls.sum(axis=0, keepdims=True)
+        gradient, falls = seen.hidden[k].activation, error
+        if k == last:  # the error's signs are undone by the same, its classes by their order
+            gradient, falls = seen.signs * gradient, seen.signs * error
+        gradient, falls = gradient.T @ error, back * falls.sum(axis=0, keepdims=True)
         if k == last:
             canonical = np.argsort(seen.classes)
             gradient, falls = gradient[:, canonical], falls[:, canonical]
         upper[k], biases[k + 1] = upper[k] - gradient, biases[k + 1] - falls
-        narrow = _rounded(above, dealt("rw", k, step), plan.fw - NARROW_BITS)
-        error = _delta(error @ narrow.T, layer, k, step, plan, dealt)
-        if k == last:
-            error = seen.signs * error
+        error = _below(taken, k, error, plan, dealt)
     blocks = tuple(block - x.T @ error for x, block in zip(batch, weights.blocks, strict=True))
     biases[0] = biases[0] - back * error.sum(axis=0, keepdims=True)
     return NetworkWeights(blocks, tuple(upper), tuple(biases))
 
 
-def _delta(error: Words, layer: _Layer, k: int, step: Step, plan: Plan, dealt: Dealt) -> Words:
-    """The error of hidden layer k's pre-activations, F fractional bits, from that of its activations, F + 20."""
-    flat = _rounded(error.reshape(-1)[layer.order], dealt("rd", k, step).reshape(-1), NARROW_BITS) * layer.slope
+def _below(taken: _Taken, k: int, error: Words, plan: Plan, dealt: Dealt) -> Words:
+    """The error of hidden layer k's pre-activations, F fractional bits, from that of what is above it."""
+    step, _, weights, seen = taken
+    layer, last = seen.hidden[k], k == len(weights.upper) - 1
+    above = weights.upper[k][:, seen.classes] if last else weights.upper[k]
+    carried = error @ _rounded(above, dealt("rw", k, step), plan.fw - NARROW_BITS).T
+    flat = _rounded(carried.reshape(-1)[layer.order], dealt("rd", k, step).reshape(-1), NARROW_BITS) * layer.slope
     if plan.smooth:
         flat = _rounded(flat, dealt("rs", k, step).reshape(-1), plan.fx)
     placed = np.empty_like(flat)
     placed[layer.order] = flat
-    return placed.reshape(error.shape)
+    placed = placed.reshape(carried.shape)
+    return seen.signs * placed if last else placed
 
 
 def _rounded(x: Words, r: Words, bits: int) -> Words:
@@ -255,31 +243,40 @@ def _rounded(x: Words, r: Words, bits: int) -> Words:
     return from_signed(to_signed(x + (r & np.uint64((1 << bits) - 1))) >> np.int64(bits))
 
 
-def train_float(
-    xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered, initial: NetworkModel, stop: int | None = None
-) -> NetworkModel:
-    """Ordinary float64 SGD on the same batches at the rates that the job asks for, from the same first weights."""
-    assert plan.network is not None
-    request, activation = plan.request, HIDDEN[plan.network.activation]
-    blocks, upper, biases = list(initial.blocks), list(initial.upper), list(initial.biases)
+def train_float(run: Run, xs: Sequence[Floats], initial: NetworkModel, stop: int | None = None) -> NetworkModel:
+    """Ordinary float64 SGD on the same batches at the rates that the job asks for, from the same first weights.
+
+    Args:
+        run: Of which only labels, plan and order are used.
+        xs: Each data party's features.
+        initial: The first weights.
+        stop: How many steps; the whole job if None.
+    """
+    request, model = run.plan.request, initial
     learning = rates(request.schedule, request.rate, request.decay)
-    for step, rate in itertools.islice(zip(plan.steps(), learning, strict=False), stop):
-        rows = order.permutation(step.epoch)[step.start : step.stop]
-        batch = [x[rows] for x in xs]
-        zs = [sum((x @ block for x, block in zip(batch, blocks, strict=True)), biases[0])]
-        activations = []
-        for above, bias in zip(upper, biases[1:], strict=True):
-            activations.append(activation.phi(zs[-1]) + activation.centre)
-            zs.append(activations[-1] @ above + bias)
-        error, kept = rate / step.rows * (plan.activation.phi(zs[-1]) - y[rows]), 1.0 - rate * request.l2
-        for k in range(len(upper) - 1, -1, -1):
-            below = (error @ upper[k].T) * activation.slope(zs[k])
-            upper[k] = kept * upper[k] - activations[k].T @ error
-            biases[k + 1] = biases[k + 1] - error.sum(axis=0, keepdims=True)
-            error = below
-        blocks = [kept * block - x.T @ error for x, block in zip(batch, blocks, strict=True)]
-        biases[0] = biases[0] - error.sum(axis=0, keepdims=True)
-    return NetworkModel(tuple(blocks), tuple(upper), tuple(biases))
+    for step, rate in itertools.islice(zip(run.plan.steps(), learning, strict=False), stop):
+        rows = _rows(run.order, step)
+        model = _float_step(model, [x[rows] for x in xs], run.y[rows], run.plan, rate)
+    return model
+
+
+def _float_step(model: NetworkModel, batch: Sequence[Floats], y: Floats, plan: Plan, rate: float) -> NetworkModel:
+    assert plan.network is not None
+    link, kept = HIDDEN[plan.network.activation], 1.0 - rate * plan.request.l2
+    upper, biases = list(model.upper), list(model.biases)
+    zs, activations = [sum((x @ block for x, block in zip(batch, model.blocks, strict=True)), biases[0])], []
+    for above, bias in zip(upper, biases[1:], strict=True):
+        activations.append(link.phi(zs[-1]) + link.centre)
+        zs.append(activations[-1] @ above + bias)
+    error = rate / len(y) * (plan.activation.phi(zs[-1]) - y)
+    for k in range(len(upper) - 1, -1, -1):
+        below = (error @ upper[k].T) * link.slope(zs[k])
+        upper[k] = kept * upper[k] - activations[k].T @ error
+        biases[k + 1] = biases[k + 1] - error.sum(axis=0, keepdims=True)
+        error = below
+    blocks = tuple(kept * block - x.T @ error for x, block in zip(batch, model.blocks, strict=True))
+    biases[0] = biases[0] - error.sum(axis=0, keepdims=True)
+    return NetworkModel(blocks, tuple(upper), tuple(biases))
 
 
 def release(weights: NetworkWeights, plan: Plan, steps: int | None = None) -> NetworkModel:

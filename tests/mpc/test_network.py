@@ -1,7 +1,6 @@
 """A network's joint run is the plaintext run, bit for bit, whatever its shape and whoever goes first."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -58,10 +57,10 @@ def network_jobs(draw) -> NetworkJob:
         reject()
 
 
-def arguments(world: NetworkWorld) -> tuple[Any, ...]:
+def arguments(world: NetworkWorld) -> network_reference.Run:
     """What the oracle is given of a joint run."""
     job = world.job
-    return job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt
+    return network_reference.Run(job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt)
 
 
 @settings(max_examples=200, deadline=None)
@@ -74,7 +73,7 @@ def test_a_network_equals_the_oracle_bit_for_bit(job, look_ahead, seed):
     except Diverged:
         assert job.plan.request.model in {"linear", "poisson"}
         reject()
-    assert same(world.weights(), network_reference.train(*arguments(world)))
+    assert same(world.weights(), network_reference.train(arguments(world)))
 
 
 @settings(max_examples=20, deadline=None)
@@ -86,10 +85,10 @@ def test_the_shares_of_the_loss_add_up_to_the_oracles(job, look_ahead, seed):
         world.run(look_ahead)
     except Diverged:
         reject()
-    losses = network_reference.losses(*arguments(world))
+    losses = network_reference.losses(arguments(world))
     shares = [total(loss.share(epoch) for loss in world.losses if loss) for epoch in range(job.plan.request.epochs)]
     assert all(np.array_equal(a, b) for a, b in zip(shares, losses, strict=True))
-    assert same(world.weights(), network_reference.train(*arguments(world)))
+    assert same(world.weights(), network_reference.train(arguments(world)))
 
 
 def apart(a: NetworkModel, b: NetworkModel) -> float:
@@ -108,7 +107,7 @@ def test_a_network_is_close_to_float64_sgd(model, activation):
     job = make_network_job(request, label=1)
     world = NetworkWorld(job).run(2)
     ours, first = release(world.weights(), job.plan), release(opened(job.first), job.plan, 0)
-    theirs = train_float(job.x, job.y, job.plan, job.order, first)
+    theirs = train_float(arguments(world), job.x, first)
     assert apart(ours, theirs) < 1e-3
     assert apart(ours, first) > 0.02
 
@@ -139,9 +138,9 @@ def test_digits_are_learnt_as_by_float64_sgd(parties):
     job, (x, y) = digits(parties)
     world = NetworkWorld(job).run(4, stop=200)
     ours, first = release(world.weights(), job.plan, 200), release(opened(job.first), job.plan, 0)
-    theirs = train_float(job.x, job.y, job.plan, job.order, first, stop=200)
+    theirs = train_float(arguments(world), job.x, first, 200)
     rounded = [part.view(np.int64) / 2.0**job.plan.fx for part in job.xs]
-    nearer = train_float(rounded, job.y, job.plan, job.order, first, stop=200)
+    nearer = train_float(arguments(world), rounded, first, 200)
     assert apart(ours, theirs) < 5e-3
     assert apart(ours, nearer) < 1e-3
 
@@ -203,9 +202,12 @@ def test_a_run_taken_up_from_its_shares_ends_as_the_oracle_does():
     assert {share.step for share in shares} == {3}
     assert {party.shares().step for party in first.parties} == {3}
     second = NetworkWorld(job, keyed(attempt=2), start=shares).run(2, first=3)
-    xs, y, plan, order, elements, initial, _ = arguments(first)
-    dealt = lambda name, k, step: (first if step.index < 3 else second).dealt(name, k, step)  # noqa: E731
-    assert same(second.weights(), network_reference.train(xs, y, plan, order, elements, initial, dealt))
+
+    def dealt(name: str, k: int, step: Step) -> Words:
+        return (first if step.index < 3 else second).dealt(name, k, step)
+
+    run = arguments(first)._replace(dealt=dealt)
+    assert same(second.weights(), network_reference.train(run))
 
 
 def test_shares_alone_say_nothing_of_the_weights():
@@ -246,7 +248,7 @@ def test_one_flipped_bit_in_any_message_changes_the_model(kind):
     world = Flipping(job)
     world.what = kind
     try:
-        changed = not same(world.run().weights(), network_reference.train(*arguments(world)))
+        changed = not same(world.run().weights(), network_reference.train(arguments(world)))
     except Diverged:
         changed = True
     assert world.flipped

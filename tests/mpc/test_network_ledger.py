@@ -119,8 +119,8 @@ def check_forward(book: Book) -> tuple[Words, Any]:
     """The helper's answers and the openings of weights; returns the error of the scores and the forward pass."""
     job, step, plan = book.world.job, book.step, book.world.job.plan
     layout, classes = book.world.parties[0].layout, job.order.classes(step, plan.outputs)
-    arguments = job.xs, job.y, plan, job.order, job.elements, opened(job.first), book.dealt
-    weights = network_reference.train(*arguments, stop=step.index)
+    arguments = network_reference.Run(job.xs, job.y, plan, job.order, job.elements, opened(job.first), book.dealt)
+    weights = network_reference.train(arguments, stop=step.index)
     setting = network_reference.Setting(plan, job.order, job.elements, plan.fx)
     seen = network_reference._forward([x[job.order.rows(step)] for x in job.xs], weights, step, setting)
     for k in layout.hidden:

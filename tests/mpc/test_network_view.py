@@ -56,8 +56,8 @@ def test_the_helper_sees_only_the_sum_of_the_shares_of_a_layer(omitted):
 
 def layers(job: NetworkJob, world: NetworkWorld, step: Step) -> tuple[list[Words], Words]:
     """Plain pre-activations of the hidden layers in place and of the output, classes in their own order, no noise."""
-    arguments = job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt
-    weights = network_reference.train(*arguments, stop=step.index)
+    arguments = network_reference.Run(job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt)
+    weights = network_reference.train(arguments, stop=step.index)
     setting = network_reference.Setting(job.plan, job.order, job.elements)
     batch, column = [x[job.order.rows(step)] for x in job.xs], encode_number(1.0 / step.alpha, job.plan.fx)
     seen = network_reference._forward(batch, weights, step, setting)
