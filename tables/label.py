@@ -18,7 +18,7 @@ from tables.problem import TableProblem
 from tables.values import MISSING, Read, plain
 
 LEAST_CLASSES, MOST_CLASSES = 3, 1000
-FEWER = 'use model = "logistic", with labels of 0 and 1'
+FEWER = 'use model = "logistic", or of a network output = "logistic", with labels of 0 and 1'
 
 
 class UnfitLabel(TableProblem):

@@ -389,8 +389,8 @@ def test_a_prediction_uses_the_network_that_early_stopping_kept(tmp_path):
 def test_the_oracle_rounds_as_the_joint_run_does_and_not_otherwise():
     """Handed other masks of truncations, it ends elsewhere in the last bits: so equality says that it was these."""
     found = heard(mlp((5, 4), 6))
-    xs, y, plan, order, elements, first, dealt = network_arguments(found.simulation)
-    other = network_reference.train(xs, y, plan, order, elements, first, lambda *address: ~dealt(*address))
+    same = network_arguments(found.simulation)
+    other = network_reference.train(same._replace(dealt=lambda *address: ~same.dealt(*address)))
     ours = weights_after(found, found.plan.steps_total)
     assert not np.array_equal(other.upper[0], ours.upper[0])
     gap = (other.upper[0] - ours.upper[0]).view(np.int64) / 2.0**found.plan.fw
