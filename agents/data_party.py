@@ -16,6 +16,7 @@ from agents.network_steps import NetworkSteps
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import opened, save_part
+from agents.release_to_label import told
 from agents.states import State
 from agents.steps import Steps
 from mpc.activations import ACTIVATIONS
@@ -98,6 +99,8 @@ class DataPartyRole:
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         assert self.encoding is not None
+        if context.training.release == "label" and not context.leads:
+            await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:
             context.log.warning("table", note=warning)
         outputs = 1 if self.labels is None else self.labels.shape[1]

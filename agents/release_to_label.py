@@ -18,7 +18,7 @@ from mpc.fixed import Floats
 from mpc.network import Entry, Layout, Tensors, pack, unpack
 from mpc.plan import Plan
 from mpc.ring import Words, total
-from schemas.messages import ColumnEncoding, ModelShare
+from schemas.messages import MOST_ENCODING, ColumnEncoding, ModelShare
 from tables.bare import bare
 from tables.encoding import Encoding
 
@@ -30,9 +30,22 @@ Encodings = Mapping[str, Encoding]
 async def give(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
     """Send the label party this party's share of everything, and how its columns become numbers."""
     mail, label, deadline = context.mailbox, context.label, context.deadline("release")
-    text = bare(encoding).model_dump_json().encode()
     await mail.send(ModelShare(words=packed(context, shares)), [label], deadline)
-    await mail.send(ColumnEncoding(encoding=text), [label], deadline)
+    await mail.send(told(context, encoding), [label], deadline)
+
+
+def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
+    """What of an encoding the label party is told.
+
+    Raises:
+        JobProblem: it is too long to be; this party is named.
+    """
+    text, table = bare(encoding).model_dump_json().encode(), context.description.table_of(context.me)
+    if len(text) > MOST_ENCODING:
+        public = f"at {context.me} the encoding of the table {table!r} is too long to be told"
+        detail = f"it has {len(text):,} bytes, and at most {MOST_ENCODING:,} go: leave out columns with many long texts"
+        raise JobProblem("table.unusable", context.me, public, detail)
+    return ColumnEncoding(encoding=text)
 
 
 async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:

@@ -25,6 +25,7 @@ from broker.identity import Identity
 from broker.memory import MemoryBroker
 from mpc import network_reference, reference
 from mpc.elements import Elements
+from mpc.fixed import Floats, decode
 from mpc.network import Layout
 from mpc.network_forward import NetworkShares
 from mpc.ring import total
@@ -144,13 +145,30 @@ def bit_exact(simulation: Simulation) -> bool | None:
     """Whether the model parts on disk add up to the plaintext oracle's words; None where nothing was trained."""
     if not isinstance(simulation.description, TrainingJob):
         return None
-    if not simulation.done:
+    if not simulation.done or not whole_exact(simulation):
         return False
     if simulation.description.network is not None:
         return same(network_words(simulation), network_oracle(simulation))
     oracle = oracle_words(simulation)
     blocks, intercept = joint_words(simulation)
     return same([*oracle.blocks, oracle.intercept], [*blocks, intercept])
+
+
+def whole_exact(simulation: Simulation) -> bool:
+    """Whether what the label party holds with release = "label" is what all parties' shares on disk add up to."""
+    label, parties = simulation.description.label, simulation.description.data_parties
+    parts = {party: model_part.load(_folder(simulation, party)) for party in parties}
+    part, whole = parts[label]
+    if not part.whole:
+        return True
+    bits = data_roles(simulation)[label].context.ready_plan.fw
+
+    def meant(name: str) -> Floats:
+        shares = (arrays[model_part.SHARE + name.removeprefix(model_part.WEIGHTS)] for _, arrays in parts.values())
+        unscaled = name == model_part.INTERCEPT or name.startswith(model_part.BIAS)
+        return (1.0 if unscaled else part.alpha) * decode(total(shares), bits)
+
+    return all(np.array_equal(array, meant(name)) for name, array in whole.items() if array.dtype == np.float64)
 
 
 def same(some: Iterable[Words], others: Iterable[Words]) -> bool:

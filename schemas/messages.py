@@ -17,6 +17,7 @@ from schemas.trace import StepTrace
 PROTOCOL_VERSION = 3
 
 MOST_OUTPUTS = 1000  # classes of a model
+MOST_ENCODING = 2**26  # bytes: three times what as many directions as are whitened take
 
 
 def _whole(size: int) -> Callable[[bytes], bytes]:
@@ -34,7 +35,7 @@ Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 Outputs = Annotated[int, Field(ge=1, le=MOST_OUTPUTS)]
 Bytes = Annotated[bytes, Field(max_length=2**24, repr=False)]
-EncodingText = Annotated[bytes, Field(max_length=2**26, repr=False)]
+EncodingText = Annotated[bytes, Field(max_length=MOST_ENCODING, repr=False)]
 Hashes = Annotated[Bytes, AfterValidator(_whole(16))]  # of 128 bits each
 Elements = Annotated[Bytes, AfterValidator(_whole(32))]  # of ristretto255, 32 bytes each
 Code = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$", max_length=64)]

@@ -38,7 +38,7 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_hung import hang_when, item
 from tests.agents.test_policy import KEYS, announced, announcing, refusal, settings_of
 from tests.agents.test_prediction import people
-from tests.agents.world import Sample, run
+from tests.agents.world import Sample, exact, run
 
 CHECKS = [check_roles, check_amounts, check_helpers_view, check_ledger, check_said, check_split, check_masks_once,
           check_sealed, check_keys]  # fmt: skip
@@ -284,6 +284,32 @@ async def test_a_share_or_an_encoding_of_something_else_is_blamed_on_its_sender(
         stage.tap = tap
         off(await stage.run(job(release="label")), code, CARD)
         assert [list((tmp_path / party / "models").glob("*")) for party in (BANK, CARD)] == [[], []]
+
+
+@pytest.mark.parametrize("sample", [NETWORK, Sample(release="label")], ids=["network", "logistic"])
+def test_one_flipped_bit_in_a_share_of_the_model_is_noticed_by_the_simulator(sample: Sample) -> None:
+    """The shares on disk are right, and what the label party holds is not what they add up to."""
+
+    def flip(_: Address, message: Message) -> Message:
+        if not isinstance(message, ModelShare):
+            return message
+        words = message.words.copy()
+        words[0, -1] ^= np.uint64(1 << 20)
+        return ModelShare(words=words)
+
+    assert exact(sample)[1]
+    assert not exact(sample, tap=flip)[1]
+
+
+async def test_an_encoding_that_is_too_long_to_be_told_ends_the_job_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after hours, when it is due."""
+    monkeypatch.setattr(release_to_label, "MOST_ENCODING", 500)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(CARD, BANK, may_hold_model=True)
+        off(await stage.run(job(release="label")), "table.unusable", CARD)
+        assert not {parcel.kind for parcel in stage.parcels} & SHARES
 
 
 async def test_a_partner_that_hangs_before_its_encoding_is_named(tmp_path: Path) -> None:
