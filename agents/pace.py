@@ -5,11 +5,10 @@ It knows nothing of what is counted.
 
 import asyncio
 
+from mpc.network import CARRIER, Layout
 from mpc.plan import Plan
 from mpc.schedule import LEAST_ROWS
 from schemas.settings import Limits
-
-DEALT = 12  # words that are sent ahead for each element of a hidden layer, all parties together
 
 
 class Count:
@@ -43,6 +42,34 @@ def largest_batch(plan: Plan) -> int:
 
 def look_ahead(plan: Plan, limits: Limits) -> int:
     """How many steps to send ahead, so that what is under way and in the inbox stays within the memory bound."""
-    units = 0 if plan.network is None else sum(plan.network.hidden)
-    step_bytes = 8 * largest_batch(plan) * (sum(plan.request.columns) + 3 * plan.outputs + DEALT * units)
-    return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // step_bytes))
+    return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // (8 * words_ahead(plan))))
+
+
+def words_ahead(plan: Plan) -> int:
+    """Words that one party sends and receives ahead of one step, at most.
+
+    In a network that is the carrier, which gets nearly all that the helper deals: ten for each hidden element, and
+    three for each upper weight whatever the batch.
+    """
+    rows, columns, others = largest_batch(plan), sum(plan.columns), len(plan.columns) - 1
+    words = rows * (columns + 3 * plan.outputs)
+    if plan.network is None:
+        return words
+    layout = Layout(plan)
+    openings = sum(entry.size for entry in layout.openings(rows))
+    return words + others * (2 * openings + columns * layout.widths[0]) + dealt_words(plan)
+
+
+def dealt_words(plan: Plan) -> int:
+    """Words that the helper deals the carrier of a network for one step."""
+    entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth)
+    return sum(entry.size for entry in entries)
+
+
+def largest_message(plan: Plan, *, helper: bool) -> int:
+    """Words that one other party sends the helper, or a data party, at once for one step, at most."""
+    rows = largest_batch(plan)
+    most = 0 if helper else rows * max(plan.columns)
+    if plan.network is not None:
+        most = max(most, rows * max(plan.network.hidden), 0 if helper else dealt_words(plan))
+    return max(most, rows * plan.outputs)

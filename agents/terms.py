@@ -5,7 +5,7 @@ Each party makes the plan anew from the sizes and compares; nothing of a table b
 
 import mpc.plan
 from agents.context import JobContext
-from agents.pace import largest_batch
+from agents.pace import largest_batch, largest_message
 from agents.problems import JobProblem
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
@@ -138,15 +138,14 @@ def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
 
 
 def _check_size(context: JobContext) -> None:
-    """Whether what a partner sends of one batch is well within what this party takes in."""
-    job, plan = context.description, context.ready_plan
-    if context.me == job.helper:
-        return
-    most, limit = max(*plan.request.columns, plan.outputs), context.settings.limits.message_mib * 2**20
-    if 2 * 8 * largest_batch(plan) * most > limit:
+    """Whether what another party sends of one batch is well within what this party takes in."""
+    me, plan = context.me, context.ready_plan
+    limit = context.settings.limits.message_mib * 2**20
+    if 2 * 8 * largest_message(plan, helper=me == context.description.helper) > limit:
+        rows, narrower = largest_batch(plan), "" if plan.network is None else " or narrower layers"
         raise JobProblem(
             "job.batch",
             context.job.submitter,
-            f"masked inputs of {largest_batch(plan)} rows and {most} columns are more than {context.me} takes in: use "
-            f"smaller batches, or raise [limits] message_mib at {context.me}",
+            f"what a partner sends for a batch of {rows} rows is more than {me} takes in: use smaller batches"
+            f"{narrower}, or raise [limits] message_mib at {me}",
         )
