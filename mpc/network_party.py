@@ -1,47 +1,31 @@
-"""A data party's side of training a network: the forward pass, then the way back through every layer.
+"""A data party's side of training a network: what it prepares, opens and does in each step, as scripts.
 
 It sees words that are masked or shared; no activation, error, gradient or weight in clear.
 
-Symbols of the way back: e is the error of the scores, known to every data party as E = e - m with the helper's mask m
-(and the label party's); delta_k is the error of hidden layer k's pre-activations, O_k = delta_k - o_k where it is
-opened for the layer below. For the weights W above hidden layer k, with Q = a - q of the forward pass, T = W' - v the
-opened narrow weights, E and m those of the layer above:
-
-    gradient   a^T e  = Q^T (m_j + [j first] E) + q_j^T E + [q^T m]_j          f_x + F = f_w bits
-    error      e W'^T = E W'_j^T + m_j T^T + [m v^T]_j                         F + 20 bits
-    delta_k = (error, truncated to F bits) * slope, element by element in the helper's order
-
-The truncation's opening serves the product with the slope at once, since both go element by element: with
-c the opened words, S the opened slope, tau its mask, t and h the dealt parts of the truncation's mask,
-
-    delta = (A + B t - h)(S + tau) = A S + A tau + B S t + B [t tau] - S h - [h tau]
-
-A slope that is not 0 or 1 has f_x fractional bits, so that a second truncation follows. Layer 0 is updated with
-p_i = delta_i + sum_j (delta_j - s_ij), as in section 5 of the protocol.
+The forward pass is `network_forward`'s and the way back `network_back`'s; layer 0 is updated as in section 5 of the
+protocol, with p_i = delta_i + sum_j (delta_j - s_ij).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-
-import numpy as np
 
 from mpc import truncation
-from mpc.elements import Elements, scattered
+from mpc.elements import Elements
 from mpc.fixed import Floats, encode, encode_number
 from mpc.linear import own_update, partner_update
 from mpc.loss import LossParty
 from mpc.masks import Masks
 from mpc.network import CARRIER, NARROW_BITS, pack, unpack
-from mpc.network_forward import ForwardParty, NetworkShares
+from mpc.network_back import BackwardParty
+from mpc.network_forward import NetworkShares
 from mpc.order import Order
 from mpc.plan import Plan
-from mpc.ring import Words, product_transposed, total, transposed_product
+from mpc.ring import Words, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
 from mpc.script import HELPER, Give, Mark, Need, Script, Take, taken
 
 
-class NetworkParty(ForwardParty):
+class NetworkParty(BackwardParty):
     """Data party `me` in one attempt; `label` is the index of the label party. Not to be shared by threads.
 
     For each step, in order: `ahead`, `absorb` and `take_dealt`, any number of steps before `openings` and `online`,
@@ -68,12 +52,13 @@ class NetworkParty(ForwardParty):
         zero_masks: Mapping[int, Masks],
         shares: NetworkShares,
     ) -> None:
-        super().__init__(me, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks)
-        self._label, self._y = label, y
-        self._smooth, self._f = plan.smooth, plan.f
+        super().__init__(
+            me, label, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks,
+            shares=shares,
+        )  # fmt: skip
+        self._y, self._f = y, plan.f
         self._labels: dict[int, Words] = {}  # y~ by step, at the label party
         self._partners = {shares.step: dict(shares.partners)}  # by step: these run ahead
-        self._shares = shares
         self._turns = Turns(shares.step)
 
     def shares(self) -> NetworkShares:
@@ -90,7 +75,7 @@ class NetworkParty(ForwardParty):
         inputs, openings = self.masked_inputs(step)
         labels = None
         if self._y is not None:
-            labels = self._encoded_labels(step, self._y) - self._label_mask(step)
+            labels = self._encoded_labels(step, self._y) - self.label_mask(step)
             self._labels[step.index] = labels
         return inputs, openings, labels, self.masked_weights(step, self._partners[step.index])
 
@@ -126,9 +111,6 @@ class NetworkParty(ForwardParty):
         """Scale y at F fractional bits, under the signs of the rows, classes in secret order."""
         state = self.state(step)
         return state.signs * encode(step.scale * y[self.order.rows(step)], self._f)[:, state.classes]
-
-    def _label_mask(self, step: Step) -> Words:
-        return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
 
     def preparing(self, step: Step, loss: LossParty | None = None) -> Script[None]:
         """All but what the helper deals, as a script: sends this party's masked words and takes the others'."""
@@ -167,13 +149,13 @@ class NetworkParty(ForwardParty):
         self._turns.take("openings", step)
         layout, others = self.layout, tuple(self.others)
         entries = layout.weights("G", "c")
-        mine = self.weight_openings(step, self._shares.upper) | self._truncated_weights(step)
-        summed = yield from self._opened("weight opening", 0, pack(entries, mine), others)
+        mine = self.weight_openings(step, self._upper) | self._truncated_weights(step)
+        summed = yield from self.summed("weight opening", 0, pack(entries, mine), others)
         self.state(step).weights |= unpack(entries, summed, "opened weights")
         yield Mark("forward")
         entries = layout.weights("T")
         yield Need("dealt")
-        summed = yield from self._opened("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
+        summed = yield from self.summed("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
         self.state(step).weights |= unpack(entries, summed, "opened weights")
         yield Mark("backward")
 
@@ -181,7 +163,7 @@ class NetworkParty(ForwardParty):
         """The openings that truncate each upper layer from f_w to 20 fractional bits."""
         found = {}
         for k in self.layout.hidden:
-            share = self.in_view(step, k, self._shares.upper[k]) + self.mask("rw", k, step, self.layout.upper(k))
+            share = self.in_view(step, k, self._upper[k]) + self.mask("rw", k, step, self.layout.upper(k))
             found["c", k] = share + truncation.SHIFT if self.me == 0 else share
         return found
 
@@ -197,12 +179,6 @@ class NetworkParty(ForwardParty):
             state.weights["narrow", k] = narrow
             found["T", k] = narrow - self.mask("v", k, step, shape)
         return found
-
-    def _opened(self, kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
-        """Send a share to every other data party; returns the sum of all."""
-        yield Give(kind, turn, others, mine)
-        theirs = taken((yield Take(kind, turn, dict.fromkeys(others, mine.shape))))
-        return total([mine, *theirs.values()])
 
     # --- online
 
@@ -220,14 +196,14 @@ class NetworkParty(ForwardParty):
             rows, (_, count) = self.answer_rows, layout.elements(k, step.rows)
             self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: (rows, count)})))[HELPER])
             yield Need("forward")
-            z = self.above(step, k, self._shares.upper[k], self._shares.biases[k + 1])
+            z = self.above(step, k, self._upper[k], self._biases[k + 1])
         yield Give("output share", 0, (HELPER,), self.output(step, z))
         error = yield from self._error(step)
         if loss is not None and self.me == self._label:
             shape = (step.rows + 1, layout.outputs)
             terms = taken((yield Take("loss terms", 0, {HELPER: shape})))[HELPER]
             loss.absorb_terms(step, terms[:-1], terms[-1:])
-        delta = yield from self._back(step, error)
+        delta = yield from self.back(step, error)
         yield from self._update_first(step, delta)
         yield Mark("done")
 
@@ -246,94 +222,6 @@ class NetworkParty(ForwardParty):
         answer = taken((yield Take("output answer", 0, {HELPER: shape})))[HELPER]
         return answer - labels
 
-    def _error_mask(self, step: Step) -> Words:
-        """This party's share of the mask on E: m_j, less m_y at the label party."""
-        mask = self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
-        return mask - self._label_mask(step) if self.me == self._label else mask
-
-    def _back(self, step: Step, error: Words) -> Script[Words]:
-        """Through all upper layers, which are updated; returns this party's share of delta_0, (rows, units), F bits."""
-        layout, others = self.layout, tuple(self.others)
-        opened, mask = error, self._error_mask(step)
-        upper, biases = list(self._shares.upper), list(self._shares.biases)
-        delta = mask
-        for turn, k in enumerate(reversed(layout.hidden)):
-            if k != layout.last:
-                mask = self.mask("o", k, step, (step.rows, layout.widths[k + 1]))
-                opened = yield from self._opened("error opening", turn, delta - mask, others)
-            upper[k], biases[k + 1] = self._updated(step, k, opened, mask)
-            if k == 0:
-                self._shares = replace(self._shares, upper=tuple(upper), biases=tuple(biases))
-                yield Mark("weights")
-            yield Need("backward")
-            delta = yield from self._delta(step, k, turn, self._through(step, k, opened, mask))
-        return delta
-
-    def _updated(self, step: Step, k: int, opened: Words, mask: Words) -> tuple[Words, Words]:
-        """Shares of the weights and the bias above hidden layer k after this step."""
-        layout, state = self.layout, self.state(step)
-        hidden = state.hidden[k]
-        share = mask + opened if self.me == 0 else mask
-        gradient = transposed_product(hidden.opened, share)
-        gradient += transposed_product(hidden.mask, opened)
-        gradient += self.dealt(step, "qo", k)
-        back = encode_number(step.after, self.plan.fx)
-        last = k == layout.last
-        falls = back * ((state.signs * share) if last else share).sum(axis=0, keepdims=True)
-        if last:
-            canonical = np.argsort(state.classes)
-            gradient, falls = gradient[:, canonical], falls[:, canonical]
-        return self._shares.upper[k] - gradient, self._shares.biases[k + 1] - falls
-
-    def _through(self, step: Step, k: int, opened: Words, mask: Words) -> Words:
-        """This party's share of e W'^T, (rows, units below), F + 20 fractional bits."""
-        weights = self.state(step).weights
-        error = product_transposed(opened, weights["narrow", k])
-        error += product_transposed(mask, weights["T", k])
-        error += self.dealt(step, "ov", k)
-        return error
-
-    def _delta(self, step: Step, k: int, turn: int, error: Words) -> Script[Words]:
-        """This party's share of delta_k, (rows, units), F fractional bits."""
-        hidden, others = self.state(step).hidden[k], tuple(self.others)
-        flat = error.reshape(1, -1)[:, hidden.order]
-        flat += self.mask("rd", k, step, flat.shape)
-        if self.me == 0:
-            flat += truncation.SHIFT
-        c = yield from self._opened("truncation opening", turn, flat, others)
-        delta = self._times_slope(step, k, truncation.opened(c, NARROW_BITS))
-        if self._smooth:
-            delta += self.mask("rs", k, step, flat.shape)
-            if self.me == 0:
-                delta += truncation.SHIFT
-            c = yield from self._opened("slope opening", turn, delta, others)
-            delta = self._cut(step, k, truncation.opened(c, self.plan.fx))
-        placed = scattered(delta, hidden.order, error.shape)
-        return self.state(step).signs * placed if k == self.layout.last else placed
-
-    def _times_slope(self, step: Step, k: int, c: truncation.Opened) -> Words:
-        """This party's share of the truncated error times the slope, in the helper's order."""
-        hidden, kappa, (t, h, tt, ht) = (
-            self.state(step).hidden[k],
-            self.layout.activation.kappa,
-            [self.dealt(step, name, k) for name in ("t", "h", "tt", "ht")],
-        )
-        masked = c.constant * self.mask("tau", k, step, c.constant.shape) + c.factor * tt - ht
-        slope = hidden.slope
-        if kappa is not None:  # the slope of the opposite value, where that is what the helper had
-            whole = encode_number(step.alpha * kappa, self.plan.fx if self._smooth else 0)
-            slope, masked = np.where(hidden.signs == 1, slope, whole - slope), hidden.signs * masked
-        share = c.factor * t - h
-        if self.me == 0:
-            share += c.constant
-        share *= slope
-        return share + masked
-
-    def _cut(self, step: Step, k: int, c: truncation.Opened) -> Words:
-        """This party's share after the second truncation."""
-        share = c.factor * self.dealt(step, "t2", k) - self.dealt(step, "h2", k)
-        return share + c.constant if self.me == 0 else share
-
     def _update_first(self, step: Step, delta: Words) -> Script[None]:
         """The step on this party's own block of layer 0."""
         shape = delta.shape
@@ -344,6 +232,7 @@ class NetworkParty(ForwardParty):
         assert state.dealt is not None
         own = own_update(self._shares.own, state.x, total([delta, *theirs.values()]), state.dealt["g", 0])
         falls = encode_number(step.after, self.plan.fx) * delta.sum(axis=0, keepdims=True)
-        biases = (self._shares.biases[0] - falls, *self._shares.biases[1:])
-        self._shares = NetworkShares(step.index + 1, own, self._partners[step.index + 1], self._shares.upper, biases)
+        self._biases = (self._biases[0] - falls, *self._biases[1:])
+        partners = self._partners[step.index + 1]
+        self._shares = NetworkShares(step.index + 1, own, partners, self._upper, self._biases)
         del self._partners[step.index], self._states[step.index]

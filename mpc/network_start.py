@@ -5,6 +5,7 @@ whoever lacks one of them does not know it.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,16 +23,13 @@ def first_shares(me: int, plan: Plan, private: bytes) -> NetworkShares:
     A weight has the variance gain / inputs, by He (gain 2) for activations like ReLU and by Glorot, or LeCun, for
     others (1): each of the N shares is uniform in +-sqrt(3 gain / (inputs N)). Biases begin at zero.
     """
-    layout, parties = Layout(plan), len(plan.columns)
+    layout, draw = Layout(plan), Draw(private, len(plan.columns), plan.fw)
     gain, inputs = layout.activation.gain, sum(plan.columns)
-    blocks = {
-        i: _uniform(private, f"block {i}", layout.block(i), gain / inputs, parties, plan.fw) for i in range(parties)
-    }
+    blocks = {i: draw.uniform(f"block {i}", layout.block(i), gain / inputs) for i in range(draw.parties)}
+    gains = [gain] * layout.last + [1.0]
     upper = tuple(
-        _uniform(private, f"layer {k}", layout.upper(k), (gain if k != layout.last else 1.0) / layout.widths[k],
-                 parties, plan.fw)
-        for k in layout.hidden
-    )  # fmt: skip
+        draw.uniform(f"layer {k}", layout.upper(k), above / layout.widths[k]) for k, above in enumerate(gains)
+    )
     own = blocks.pop(me)
     return NetworkShares(0, own, blocks, upper, tuple(zeros((1, width)) for width in layout.widths))
 
@@ -41,8 +39,15 @@ def zeros(shape: tuple[int, int]) -> Words:
     return np.zeros(shape, np.uint64)
 
 
-def _uniform(key: bytes, label: str, shape: tuple[int, int], variance: float, parties: int, bits: int) -> Words:
-    """Uniform words of `bits` fractional bits; whole arithmetic, so that every machine draws the same."""
-    half = round(math.sqrt(3.0 * variance / parties) * 2.0**bits)
-    words = Keystream(derived(key, f"first weights {label}")).words(0, 0, 0, shape)
-    return words % np.uint64(2 * half + 1) - np.uint64(half)
+class Draw(NamedTuple):
+    """Where one party's shares of first weights come from."""
+
+    private: bytes
+    parties: int  # how many shares a weight is the sum of
+    bits: int  # fractional ones
+
+    def uniform(self, label: str, shape: tuple[int, int], variance: float) -> Words:
+        """Words with this part of the variance of their sum; whole arithmetic, so that every machine draws the same."""
+        half = round(math.sqrt(3.0 * variance / self.parties) * 2.0**self.bits)
+        words = Keystream(derived(self.private, f"first weights {label}")).words(0, 0, 0, shape)
+        return words % np.uint64(2 * half + 1) - np.uint64(half)

@@ -12,7 +12,8 @@ from mpc import network_reference
 from mpc.helper import Diverged
 from mpc.hidden import HIDDEN
 from mpc.network import Network
-from mpc.network_reference import NetworkModel, release, train_float
+from mpc.network_forward import NetworkShares
+from mpc.network_reference import NetworkModel, NetworkWeights, release, train_float
 from mpc.plan import PlanRefused, Request
 from mpc.ring import ShapeProblem, Words, total
 from mpc.schedule import OutOfTurn, Step
@@ -385,3 +386,40 @@ def test_roles_forget_what_is_done():
         assert not party._states
         assert not party._labels
         assert list(party._partners) == [job.plan.steps_total]
+
+
+class Watched(NetworkWorld):
+    """Asks every party for its shares after every move of any script."""
+
+    def _advance(self, task, look_ahead):
+        moved = super()._advance(task, look_ahead)
+        for i, party in enumerate(self.parties):
+            shares = party.shares()
+            seen = self.seen.setdefault((shares.step, i), shares)
+            assert seen is shares or same(alone(seen), alone(shares))
+        return moved
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.seen: dict[tuple[int, int], NetworkShares] = {}
+
+
+def alone(shares: NetworkShares) -> NetworkWeights:
+    """One party's shares, to be compared."""
+    return NetworkWeights((shares.own, *shares.partners.values()), shares.upper, shares.biases)
+
+
+@settings(max_examples=25, deadline=None)
+@given(network_jobs(), st.integers(1, 3), st.integers(0, 99))
+def test_shares_are_those_after_the_last_step_at_any_moment(job, look_ahead, seed):
+    """Although weights above are updated, and other blocks' shares run ahead, while the next step is under way."""
+    world = Watched(job, seed=seed)
+    try:
+        world.run(look_ahead)
+    except Diverged:
+        reject()
+    for step in range(job.plan.steps_total + 1):
+        shares = [world.seen.get((step, i)) for i in world.ids]
+        found = [one for one in shares if one]
+        if len(found) == len(shares):
+            assert same(opened(found), network_reference.train(arguments(world), step))
