@@ -5,7 +5,7 @@ A check looks at the record of a run and at the plaintext, never at the protocol
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations, permutations
 
 import numpy as np
@@ -25,21 +25,28 @@ from schemas.messages import (
     BlindedIds,
     Cancel,
     ColumnEncoding,
+    DealtShares,
     EpochDecision,
+    ErrorOpening,
     Failure,
     GradientShare,
     Handshake,
+    HiddenAnswer,
+    HiddenShare,
     InterceptShare,
     Job,
     LossShare,
     LossTerms,
     MaskedActivation,
+    MaskedError,
     MaskedInputs,
     MaskedLabels,
     MaskedLossLabels,
     MaskedWeights,
+    MaskOpenings,
     Message,
     ModelShare,
+    NarrowOpening,
     OrderConfirmation,
     OrderContribution,
     PartialScores,
@@ -51,16 +58,25 @@ from schemas.messages import (
     Ready,
     Released,
     Scores,
+    ScoringDealtShares,
+    ScoringHiddenAnswer,
+    ScoringHiddenShare,
     ScoringInputs,
+    ScoringMaskOpenings,
     ScoringShare,
+    ScoringWeightOpening,
     ScoringWeights,
     Sizes,
+    SlopeOpening,
     Start,
     Status,
     Submit,
     Terms,
     Transcript,
+    TruncationOpening,
     TwiceBlindedIds,
+    UpperShare,
+    WeightOpening,
     WeightShare,
 )
 from tests.agents.ledger import LEDGER, SAID, Book, Pass, book_of, common_ids, key_of, pieces
@@ -114,6 +130,22 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     InterceptShare: TO_LABEL,
     ModelShare: TO_LABEL,
     ColumnEncoding: TO_LABEL,
+    MaskOpenings: DATA,
+    DealtShares: DEALT,
+    HiddenShare: TO_HELPER,
+    HiddenAnswer: DEALT,
+    WeightOpening: DATA,
+    NarrowOpening: DATA,
+    TruncationOpening: DATA,
+    SlopeOpening: DATA,
+    ErrorOpening: DATA,
+    MaskedError: DATA,
+    ScoringMaskOpenings: DATA,
+    ScoringDealtShares: DEALT,  # of which the first data party is the only one
+    ScoringHiddenShare: TO_HELPER,
+    ScoringHiddenAnswer: DEALT,
+    ScoringWeightOpening: DATA,
+    UpperShare: TO_LABEL,
     Released: ALL,
 }
 ELSEWHERE: set[type[Message]] = {
@@ -134,9 +166,15 @@ BLOCKS: set[type[Message]] = {
     MaskedActivation,
 }
 SCORED: set[type[Message]] = {ScoringInputs, ScoringWeights, ScoringShare, Scores}
+LAYERS: set[type[Message]] = {MaskOpenings, DealtShares, HiddenShare, HiddenAnswer, WeightOpening, NarrowOpening,
+                              TruncationOpening, MaskedError}  # fmt: skip
+SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer,
+                                     ScoringWeightOpening}  # fmt: skip
+OF_NETWORKS = LAYERS | SCORED_LAYERS | {SlopeOpening, ErrorOpening, UpperShare}  # whose ledger is with mpc's tests
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
+    UpperShare,
     ModelShare,
     LossShare,
     Scores,
@@ -150,14 +188,20 @@ def due(heard: Heard) -> set[type[Message]]:
     kinds |= {OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
+    network = heard.network
+    scored = SCORED if network is None else SCORED | SCORED_LAYERS
     if not isinstance(job, TrainingJob):
-        return kinds | ({PartialScores} if heard.sample.release == "owners" else SCORED)
+        return kinds | ({PartialScores} if heard.sample.release == "owners" and network is None else scored)
     kinds |= BLOCKS
+    if network is not None:
+        kinds = kinds - {GradientShare} | LAYERS
+        kinds |= {SlopeOpening} if heard.plan.smooth else set()
+        kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
     kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
-    kinds |= SCORED if job.scorings else set()
+    kinds |= scored if job.scorings else set()
     kinds |= {EpochDecision} if job.early_stopping else set()
     released: dict[str, set[type[Message]]] = {
-        "owners": {WeightShare, InterceptShare},
+        "owners": {WeightShare, InterceptShare if network is None else UpperShare},
         "label": {ModelShare, ColumnEncoding},
     }
     return kinds | released.get(job.release, set())
@@ -179,6 +223,8 @@ def check_roles(heard: Heard) -> None:
     expected = {model: WHO[model] for model in due(heard)}
     if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss and heard.job.evaluation.loss_to == "all":
         expected[LossShare] = DATA
+    if ScoringDealtShares in expected:
+        expected[ScoringDealtShares] = {("helper", role(heard.names[0]))}
     if len(heard.names) == 2:  # there is no third data party
         expected = {model: who - {("other", "other")} for model, who in expected.items()}
     assert found == expected
@@ -319,10 +365,10 @@ def check_elements(heard: Heard, address: Address, message: BlindedIds | TwiceBl
 
 
 def check_kinds(_: Heard) -> None:
-    """Every message that there is has a place here, and every one with a tensor a row in the ledger."""
+    """Every message that there is has a place here, and every one with a tensor a row in a ledger."""
     kinds = set(Message.__subclasses__())
     assert kinds == WHO.keys() | ELSEWHERE
-    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER
+    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER | OF_NETWORKS
     carrying = {kind for kind in kinds if any(field.annotation is bytes for field in kind.model_fields.values())}
     secret = {OrderContribution, OrderConfirmation, Handshake, Transcript, Job, Terms}  # uniform, or public digests
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
@@ -405,11 +451,14 @@ def uniformity(words: Words) -> float:
 # --- the broker's operator
 
 
-def check_sealed(heard: Heard) -> None:
-    """What crossed the broker holds no word, key, id, name of a column or value of a table in clear."""
+def check_sealed(heard: Heard, values: Iterable[Words] | None = None) -> None:
+    """What crossed the broker holds no word, key, id, name of a column or value of a table in clear.
+
+    `values` are the plain ones of the run, if not those of its book.
+    """
     secret = [*secret_bytes(heard), *(text.encode() for text in secret_texts(heard))]
     first = np.frombuffer(b"".join(text[:8] for text in secret), "<u8").astype(np.uint64)  # all are eight bytes or more
-    words = np.unique(np.concatenate([first, *(words.ravel() for words in secret_words(heard))]))
+    words = np.unique(np.concatenate([first, *(words.ravel() for words in secret_words(heard, values))]))
     for parcel in heard.ear.parcels:
         outside = (parcel.exchange, parcel.routing_key, parcel.kind, parcel.address, parcel.job, parcel.sender)
         for where, text in (("body", parcel.body[NONCE_BYTES:]), ("envelope", " ".join(outside).encode())):
@@ -424,9 +473,9 @@ def windows(body: bytes) -> Words:
     return np.concatenate(parts).astype(np.uint64)
 
 
-def secret_words(heard: Heard) -> Iterator[Words]:
+def secret_words(heard: Heard, values: Iterable[Words] | None) -> Iterator[Words]:
     """Values, shares, masked words, masks: everything that is a word in this run."""
-    yield from book_of(heard).values()
+    yield from book_of(heard).values() if values is None else values
     yield from heard.ear.masks.values()
     yield from (message.words for _, message in heard.ear.said if "words" in type(message).model_fields)  # type: ignore[attr-defined]
 

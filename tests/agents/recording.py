@@ -35,7 +35,7 @@ from mpc.plan import Plan
 from mpc.ring import Words
 from mpc.schedule import Step
 from schemas.address import Address
-from schemas.job import PredictionJob, TrainingJob, canonical_digest
+from schemas.job import Network, PredictionJob, TrainingJob, canonical_digest
 from schemas.messages import Message
 from schemas.settings import Settings
 from tests.agents.world import LIMIT_SECONDS, Sample, contributions, write_table
@@ -98,6 +98,11 @@ class Heard:
     def job(self) -> TrainingJob | PredictionJob:
         """What was to be done."""
         return self.simulation.description
+
+    @property
+    def network(self) -> Network | None:
+        """Its layers, if the model has hidden ones."""
+        return self.sample.network
 
     @property
     def parts(self) -> list[PredictionRole]:
