@@ -83,6 +83,11 @@ class Layout:
         """Shape of hidden layer k in the helper's view: all elements in one row, in secret order."""
         return 1, rows * self.widths[k]
 
+    def answer(self, k: int, rows: int, *, slopes: bool) -> tuple[int, int]:
+        """Shape of the helper's answer for hidden layer k: the activation, of both signs if need be, then the slope."""
+        _, count = self.elements(k, rows)
+        return (1 if self.activation.kappa is None else 2) + slopes, count
+
     def block(self, party: int) -> tuple[int, int]:
         """Shape of a party's block of layer 0."""
         return self.columns[party], self.widths[0]

@@ -28,6 +28,7 @@ from mpc.order import Order
 from mpc.ring import Signed, Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step
+from mpc.script import HELPER, Give, Script, Take, taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,12 @@ class ForwardParty:
         share = flat[np.newaxis]
         share += zero_share(self.me, self._zero_masks, step, (1, count), f"zero/{k}")  # last, over everything
         return share
+
+    def through_helper(self, step: Step, k: int, z: Words, *, slopes: bool) -> Script[None]:
+        """Send hidden layer k's share and take in the answer."""
+        yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
+        shape = self.layout.answer(k, step.rows, slopes=slopes)
+        self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: shape})))[HELPER])
 
     def answered(self, step: Step, k: int, answer: Words) -> None:
         """Take in what the helper tells everybody of hidden layer k: activations, then slopes, minus their masks."""

@@ -4,6 +4,7 @@ It sees each hidden layer as one row of elements, in secret order, under secret 
 batch as in `helper`; never features, labels, weights, errors or gradients, nor which elements belong together.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,6 +48,8 @@ class ForwardHelper:
         plan: The job's agreed numbers, with a network.
         masks: Shared with each data party, by its index, of this purpose.
     """
+
+    limit = math.inf  # of hidden pre-activations; a row that is only scored may be unlike all others
 
     def __init__(self, plan: NetworkForward, masks: Mapping[int, Masks]) -> None:
         self.plan, self.layout, self._masks = plan, Layout(plan), masks
@@ -117,8 +120,8 @@ class ForwardHelper:
         deal.take(step, k)
         check_range(step, z, self.plan.fz)
         scores = step.alpha * decode(z, self.plan.fz)
-        if not (np.abs(scores) <= HIDDEN_LIMIT).all():
-            raise Diverged(step, f"a hidden pre-activation exceeded {HIDDEN_LIMIT:g}")
+        if not (np.abs(scores) <= self.limit).all():
+            raise Diverged(step, f"a hidden pre-activation exceeded {self.limit:g}")
         link = self.layout.activation
         told = [link.phi(scores)] if link.kappa is None else [link.phi(scores), link.phi(-scores)]
         answer = encode(np.concatenate(told), self.plan.fx) - deal.activations[k]
@@ -157,6 +160,8 @@ class NetworkHelper(ForwardHelper):
         answer: How the output's activation is computed.
         first: The first step of this attempt.
     """
+
+    limit = HIDDEN_LIMIT
 
     def __init__(
         self, plan: Plan, label: int, masks: Mapping[int, Masks], answer: Answer = activation, first: int = 0

@@ -184,33 +184,29 @@ class NetworkParty(BackwardParty):
 
     def online(self, step: Step, loss: LossParty | None = None) -> Script[None]:
         """The step itself; `loss` where the job wants that."""
-        layout, others = self.layout, tuple(self.others)
         yield Need("absorbed")
-        block = layout.block(self.me)
-        weights = taken((yield Take("masked weights", 0, dict.fromkeys(others, block))))
+        due = dict.fromkeys(self.others, self.layout.block(self.me))
+        weights = taken((yield Take("masked weights", 0, due)))
         yield Need("dealt")
         self._turns.take("online", step)
         z = self.first(step, self._shares, weights)
-        for k in layout.hidden:
-            yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
-            rows, (_, count) = self.answer_rows, layout.elements(k, step.rows)
-            self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: (rows, count)})))[HELPER])
+        for k in self.layout.hidden:
+            yield from self.through_helper(step, k, z, slopes=True)
             yield Need("forward")
             z = self.above(step, k, self._upper[k], self._biases[k + 1])
         yield Give("output share", 0, (HELPER,), self.output(step, z))
         error = yield from self._error(step)
         if loss is not None and self.me == self._label:
-            shape = (step.rows + 1, layout.outputs)
-            terms = taken((yield Take("loss terms", 0, {HELPER: shape})))[HELPER]
-            loss.absorb_terms(step, terms[:-1], terms[-1:])
+            yield from self._lost(step, loss)
         delta = yield from self.back(step, error)
         yield from self._update_first(step, delta)
         yield Mark("done")
 
-    @property
-    def answer_rows(self) -> int:
-        """Rows of a hidden answer: the activation, of both signs where it needs both, and the slope."""
-        return 2 if self.layout.activation.kappa is None else 3
+    def _lost(self, step: Step, loss: LossParty) -> Script[None]:
+        """Takes what the helper tells the label party of a batch's loss."""
+        shape = (step.rows + 1, self.layout.outputs)
+        terms = taken((yield Take("loss terms", 0, {HELPER: shape})))[HELPER]
+        loss.absorb_terms(step, terms[:-1], terms[-1:])
 
     def _error(self, step: Step) -> Script[Words]:
         """E, which every data party may know: p - y~, of F bits, under the rows' signs, classes in secret order."""

@@ -83,13 +83,10 @@ class NetworkScorer(ForwardParty):
         yield from self._upwards(step, weights)
 
     def _upwards(self, step: Step, weights: Mapping[int, Words]) -> Script[None]:
-        layout, shares = self.layout, self._shares
-        rows = 1 if layout.activation.kappa is None else 2
+        shares = self._shares
         z = self.first(step, shares, weights)
-        for k in layout.hidden:
-            yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
-            _, count = layout.elements(k, step.rows)
-            self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: (rows, count)})))[HELPER])
+        for k in self.layout.hidden:
+            yield from self.through_helper(step, k, z, slopes=False)
             z = self.above(step, k, shares.upper[k], shares.biases[k + 1])
         yield Give("output share", 0, (HELPER,), self.output(step, z))
         if self.me != self._label:

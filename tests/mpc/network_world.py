@@ -248,9 +248,16 @@ class NetworkPass:
     """The data parties and the helper in one pass of scoring."""
 
     def __init__(
-        self, world: NetworkWorld, shares: list[NetworkShares], xs: list[Words], *, batch: int = 64, epoch: int = 0
+        self,
+        world: NetworkWorld,
+        shares: list[NetworkShares],
+        xs: list[Words],
+        *,
+        batch: int = 64,
+        epoch: int = 0,
+        masks: MaskSource | None = None,
     ) -> None:
-        job, masks = world.job, keyed(purpose="validation")
+        job, masks = world.job, masks or keyed(purpose="validation")
         self.ids, self.label, self.sent = world.ids, job.label, list[Sent]()
         alpha, rows = job.plan.alpha_after(shares[0].step), len(xs[0])
         self.order, self.elements = Order(KEY, rows, "scoring"), Elements(KEY, "scoring")

@@ -180,6 +180,21 @@ def test_scores_of_other_rows_equal_the_oracles(job, steps, rows):
     assert np.abs(z - expected).max() < 0.01
 
 
+def test_a_row_unlike_all_others_may_be_scored():
+    """Hidden values beyond what training allows stop no scoring, as long as words hold them."""
+    job = make_network_job(SMALL)
+    world = NetworkWorld(job)
+    shares = [party.shares() for party in world.parties]
+    shares[0] = replace(shares[0], own=shares[0].own + np.uint64(3 << job.plan.fw))
+    xs = [np.full((3, x.shape[1]), 16 << job.plan.fx, np.uint64) for x in job.xs]
+    scoring = NetworkPass(world, shares, xs)
+    setting = network_reference.Setting(job.plan, scoring.order, scoring.elements)
+    expected = network_reference.scores(xs, opened(shares), setting, scoring.steps)
+    assert np.array_equal(scoring.run(), expected)
+    seen = total(sent.words for sent in scoring.sent if sent.what == "hidden share 0").view(np.int64)
+    assert np.abs(seen / 2.0**job.plan.fz).max() > 300
+
+
 # First weights and later ones
 
 

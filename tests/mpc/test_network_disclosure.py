@@ -8,6 +8,7 @@ small differences over GF(2), taken at random points, notices every mask that is
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,9 +18,9 @@ import pytest
 from mpc.network import Entry, Layout, Network, unpack
 from mpc.plan import Request
 from mpc.ring import Words
-from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job
+from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
 from tests.mpc.test_disclosure import Vector, rank_gf2
-from tests.mpc.world import HELPER, Sent, keyed
+from tests.mpc.world import HELPER, MaskSource, Sent, keyed
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 
@@ -68,10 +69,10 @@ class View:
     world: NetworkWorld
     coalition: tuple[int, ...]
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self, messages: list[Sent] | None = None) -> list[Piece]:
         """In order; what several of them receive alike is there once."""
         found: dict[tuple[Any, ...], Piece] = {}
-        for sent in self.world.sent:
+        for sent in self.world.sent if messages is None else messages:
             if sent.receiver in self.coalition and sent.sender not in self.coalition:
                 for piece in self._split(sent):
                     found.setdefault(piece.what, piece)
@@ -151,11 +152,30 @@ class View:
         return Piece((sent.step, part * 100 + turn * 10 + place), what, words, cover)
 
 
-def shifted(deltas: dict[tuple[Any, ...], Words]):
+class ScoringView(View):
+    """The same of a pass of scoring: without slopes, and without anything that goes back."""
+
+    passing: NetworkPass
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return super().answers[:-1]
+
+    def _entries(self, sent: Sent, kind: str) -> tuple[Entry, ...]:
+        rows = self.passing.steps[sent.step].rows
+        return {
+            "mask openings": self.layout.openings(rows),
+            "weight opening": self.layout.weights("G"),
+            "dealt": self.layout.dealt_forward(rows),
+        }[kind]
+
+
+def shifted(deltas: dict[tuple[Any, ...], Words], source_of: MaskSource | None = None):
     """Masks of which some are shifted: by (step, holder, mask, i, j)."""
+    source_of = source_of or keyed()
 
     def source(a, b):
-        masks, holder = keyed()(a, b), max(a, b)
+        masks, holder = source_of(a, b), max(a, b)
 
         def words(mask, i, j, step, shape):
             found = masks(mask, i, j, step, shape)
@@ -189,23 +209,49 @@ def tiny_job(network, epochs: int = 2) -> NetworkJob:
     return make_network_job(request, label)
 
 
-@pytest.mark.parametrize(("network", "coalition"), COALITIONS)
-def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(network, coalition):
-    """Which shifts it, and shifts nothing before it: the whole view is uniform, over two steps."""
-    job, rng = tiny_job(network), np.random.default_rng(0)
-    base = View(NetworkWorld(job).run(1), coalition).pieces()
+def check_covers(base: list[Piece], again: Callable[[dict[tuple[Any, ...], Words]], list[Piece]], coalition) -> None:
+    """Each piece's mask, unknown to the coalition, shifts it and nothing before it."""
+    rng = np.random.default_rng(0)
     assert len({piece.address for piece in base}) == len(base)
     assert not any(piece.cover.holder in coalition for piece in base)
     for place, group in itertools.groupby(enumerate(base), key=lambda at: at[1].place):
         numbered = list(group)
         deltas = {piece.address: rng.integers(0, 2**64, piece.words.shape, dtype=np.uint64) for _, piece in numbered}
-        view = View(NetworkWorld(job, shifted(deltas)).run(1), coalition).pieces()
+        view = again(deltas)
         for before, now in zip(base[: numbered[0][0]], view, strict=False):
             assert np.array_equal(before.words, now.words), (place, "shifts", before.what)
         for n, piece in numbered:
             delta = deltas[piece.address]
             due = piece.words + delta if piece.cover.sign == 1 else piece.words - delta
             assert np.array_equal(view[n].words, due), piece.what
+
+
+@pytest.mark.parametrize(("network", "coalition"), COALITIONS)
+def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(network, coalition):
+    """Which shifts it, and shifts nothing before it: the whole view is uniform, over two steps."""
+    job = tiny_job(network)
+    check_covers(
+        View(NetworkWorld(job).run(1), coalition).pieces(),
+        lambda deltas: View(NetworkWorld(job, shifted(deltas)).run(1), coalition).pieces(),
+        coalition,
+    )
+
+
+@pytest.mark.parametrize("coalition", [(0,), (1,), (0, 2), (1, 2)])
+def test_so_has_every_tensor_of_a_pass_of_scoring_but_the_scores(coalition):
+    """Over two batches."""
+    world = NetworkWorld(tiny_job(("softmax", 3, Network((2, 2), "gelu"), (1, 2, 1), 2, 0.0))).run(1)
+    shares = [party.shares() for party in world.parties]
+    xs = [np.repeat(x, 33, axis=0) for x in world.job.xs]
+
+    def pieces(deltas: dict[tuple[Any, ...], Words]) -> list[Piece]:
+        passing = NetworkPass(world, shares, xs, batch=33, masks=shifted(deltas, keyed(purpose="validation")))
+        passing.run()
+        view = ScoringView(world, coalition)
+        view.passing = passing
+        return view.pieces([sent for sent in passing.sent if sent.what != "scores 0"])
+
+    check_covers(pieces({}), pieces, coalition)
 
 
 def coalition_deficiency(job: NetworkJob, coalition, omitted=()) -> int:
