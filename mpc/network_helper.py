@@ -78,8 +78,8 @@ class ForwardHelper:
             for name, k, shape in entries
         }
 
-    def begin(self, step: Step, *, slopes: bool) -> Tensors:
-        """Draw what is kept of a step; returns the products for its forward pass."""
+    def begin(self, step: Step, below: list[Words], *, slopes: bool) -> Tensors:
+        """Draw what is kept of a step; returns the products for its forward pass. `below` has q of each hidden layer."""
         layout, count = self.layout, [self.layout.elements(k, step.rows) for k in self.layout.hidden]
         names = ("u+",) if layout.activation.kappa is None else ("u+", "u-")
         self._deals[step.index] = Deal(
@@ -93,12 +93,12 @@ class ForwardHelper:
             )
         }
         for k in layout.hidden:
-            values["qg", k] = product(self._below(k, step), self.mask("g", k, step, layout.upper(k)))
+            values["qg", k] = product(below[k], self.mask("g", k, step, layout.upper(k)))
         return values
 
-    def _below(self, k: int, step: Step) -> Words:
-        """The mask q of hidden layer k in place."""
-        return self.mask("q", k, step, self.layout.below(k, step.rows))
+    def masks_below(self, step: Step) -> list[Words]:
+        """The mask q of each hidden layer in place."""
+        return [self.mask("q", k, step, self.layout.below(k, step.rows)) for k in self.layout.hidden]
 
     # --- answering
 
@@ -179,12 +179,12 @@ class NetworkHelper(ForwardHelper):
     def deal(self, step: Step) -> dict[int, Words]:
         """What each data party is dealt for a step: g_i, and at the carrier all products, flat."""
         self._turns.take("deal", step)
-        layout, smooth = self.layout, self._plan.smooth
-        values = self.begin(step, slopes=True)
+        layout, smooth, below = self.layout, self._plan.smooth, self.masks_below(step)
+        values = self.begin(step, below, slopes=True)
         errors = [self._error_mask(k, step) for k in layout.hidden]
         self._deals[step.index].output = self._output_mask(step)
         for k in layout.hidden:
-            values |= self._way_back(k, step, errors[k])
+            values |= self._way_back(k, step, below[k], errors[k])
         explicit = self.explicit(layout.dealt(step.rows, smooth=smooth), values, step)
         return {i: self._dealt_to(i, step, explicit) for i in self.parties}
 
@@ -204,14 +204,14 @@ class NetworkHelper(ForwardHelper):
         shape = (step.rows, self.layout.outputs)
         return self._output_mask(step) - self._masks[self._label]("m_y", self._label, self._label, step, shape)
 
-    def _way_back(self, k: int, step: Step, error: Words) -> Tensors:
+    def _way_back(self, k: int, step: Step, below: Words, error: Words) -> Tensors:
         """Products and parts of truncations for the way back through the weights above hidden layer k."""
         layout, shape = self.layout, self.layout.elements(k, step.rows)
         tau, rd = self._deals[step.index].slopes[k], self.mask("rd", k, step, shape)
         rw = self.mask("rw", k, step, layout.upper(k))
         high, top = truncation.high_part(rd, NARROW_BITS), truncation.top_bit(rd)
         values = {
-            ("qo", k): transposed_product(self._below(k, step), error),
+            ("qo", k): transposed_product(below, error),
             ("ov", k): product_transposed(error, self.mask("v", k, step, layout.upper(k))),
             ("hw", k): truncation.high_part(rw, self._plan.fw - NARROW_BITS),
             ("tw", k): truncation.top_bit(rw),

@@ -129,7 +129,7 @@ class NetworkScoringHelper(ForwardHelper):
         """
         self._turns.take("script", step)
         layout, everybody = self.layout, tuple(self.parties)
-        values, entries = self.begin(step, slopes=False), layout.dealt_forward(step.rows)
+        values, entries = self.begin(step, self.masks_below(step), slopes=False), layout.dealt_forward(step.rows)
         yield Give("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
         for k in layout.hidden:
             shape = layout.elements(k, step.rows)
