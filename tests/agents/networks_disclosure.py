@@ -1,0 +1,195 @@
+"""What a recorded run of a network may show to whom, as checks that raise AssertionError.
+
+A check looks at the record of a run and at the plaintext, worked out here anew. That every tensor is its value under
+the masks of its address is looked at in mpc's own tests, where one can see into the roles.
+"""
+
+from collections import defaultdict
+from itertools import combinations
+
+import numpy as np
+
+from mpc.fixed import decode
+from mpc.ring import Signed, Words, total
+from schemas.messages import (
+    DealtShares,
+    ErrorOpening,
+    HiddenAnswer,
+    HiddenShare,
+    LossShare,
+    MaskedActivation,
+    MaskedInputs,
+    MaskedLabels,
+    MaskOpenings,
+    Message,
+    NarrowOpening,
+    PreactivationShare,
+    Scores,
+    ScoringHiddenAnswer,
+    ScoringHiddenShare,
+    ScoringInputs,
+    ScoringMaskOpenings,
+    ScoringShare,
+    ScoringWeightOpening,
+    SlopeOpening,
+    TruncationOpening,
+    WeightOpening,
+)
+from tests.agents.disclosure import FEWEST_WORDS, LEAST_P, OPENED, check_sealed, due, uniformity
+from tests.agents.networks_book import NetworkBook
+from tests.agents.recording import Heard, Mask
+from tests.agents.world import HELPER
+
+ALIKE: tuple[type[Message], ...] = (
+    MaskedInputs, MaskOpenings, MaskedLabels, WeightOpening, NarrowOpening, HiddenAnswer, MaskedActivation,
+    TruncationOpening, SlopeOpening, ErrorOpening, LossShare, ScoringInputs, ScoringMaskOpenings, ScoringWeightOpening,
+    ScoringHiddenAnswer,
+)  # fmt: skip
+SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening)
+TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare)
+
+
+# --- the helper
+
+
+def check_hidden_views(heard: Heard) -> None:
+    """Of a hidden layer the helper sees signed and noised elements in secret order, and no place tells of a row."""
+    rows, units, agreeing, noises, seen = [], [], [], [], 0
+    for view in NetworkBook(heard).views:
+        shares = heard.received(view.hidden)
+        for step in view.steps:
+            for k, z in enumerate(view.layers(step).hidden):
+                place = step.position * len(view.layers(step).hidden) + k
+                words = total(shares[name, HELPER, step.epoch, place] for name in heard.names)
+                assert words.shape == (1, z.size), "not one row of elements"
+                order, _, noise = view.arranged(step, k, z)
+                assert np.array_equal(words[0], view.seen(step, k, z)), "others than signed elements and noise"
+                rows.append(along(order // z.shape[1]) * z.size)
+                units.append(along(order % z.shape[1]) * z.size)
+                agreeing.append(decode(words[0], view.numbers.fz) * decode(z.reshape(-1)[order], view.numbers.fz))
+                noises.append(noise.view(np.int64) / 2.0 ** (view.numbers.fz - 21))
+                seen += z.size
+    for places in (rows, units):
+        assert abs(sum(places)) / seen < 6 / seen**0.5, "places tell of rows or units"
+    assert abs(np.sign(np.concatenate(agreeing)).mean()) < 6 / seen**0.5, "signs agree with the elements"
+    noise = np.concatenate(noises)
+    assert np.abs(noise).max() <= 1, "more noise than there should be"
+    assert abs(np.square(noise).mean() - 1 / 3) < 3 / seen**0.5, "no noise, or a little"
+
+
+def along(values: Signed) -> float:
+    """The correlation of some values with their places; nothing where they are all alike."""
+    if np.ptp(values) == 0:
+        return 0.0
+    return float(np.corrcoef(np.arange(len(values)), values)[0, 1])
+
+
+def check_output_views(heard: Heard) -> None:
+    """Of the scores it sees rows in secret order with secret signs, or classes in secret order at a secret level."""
+    signs, fixed, places, rows, levels = [], [], [], 0, []
+    for view in NetworkBook(heard).views:
+        outputs, fz = view.numbers.outputs, view.numbers.fz
+        for step in view.steps:
+            shares = heard.received(view.output)
+            words = total(shares[name, HELPER, step.epoch, step.position] for name in heard.names)
+            classes, scores = view.order.classes(step, outputs), view.layers(step).scores
+            noise = view.order.noise(step, fz, outputs)
+            due = view.signs(step) * scores[:, classes] + noise
+            if outputs > 1:
+                levels.append(words[:, 0])
+                words, due = words - words[:, :1], due - due[:, :1]
+                fixed.append((classes == np.arange(outputs)).sum())
+            assert np.array_equal(words, due), "others than scores and noise"
+            assert noise.any(), "no noise"
+            if view.numbers.activation.odd:
+                signs.append(np.sign(decode(words, fz)) * np.sign(decode(scores, fz)))
+            places.append(along(view.order.rows(step)))
+            rows += step.rows
+    assert abs(np.mean(places)) < 6 / rows**0.5, "the table's own order"
+    if signs:
+        assert abs(np.concatenate(signs).mean()) < 6 / rows**0.5, "signs agree with the scores"
+    if levels:
+        assert abs(np.mean(fixed) - 1) < 6 / len(fixed) ** 0.5, "the classes' own order"
+        assert uniformity(np.concatenate(levels)) >= LEAST_P, "no secret level"
+
+
+# --- everybody
+
+
+def check_alike(heard: Heard) -> None:
+    """Whatever goes to several receivers is the same for all of them, so that no mask meets two values by it."""
+    for model in ALIKE:
+        by_place: dict[tuple[str, int, int], set[bytes]] = defaultdict(set)
+        for (sender, _, *place), words in heard.received(model).items():
+            by_place[sender, place[0], place[1]].add(words.tobytes())
+        assert all(len(said) == 1 for said in by_place.values()), f"{model.__name__} differs"
+
+
+def check_nothing_in_clear(heard: Heard) -> None:
+    """No tensor that anybody received, nor any sum that data parties open, holds a word that means something."""
+    plain = np.unique(np.concatenate([words.ravel() for words in NetworkBook(heard).values()]))
+    plain = plain[np.abs(plain.view(np.int64)) > 2**8]  # a word as small may come by chance
+    told = {Scores}  # to the label party, which the job lets know them
+    for model in {type(message) for _, message in heard.ear.said if "words" in type(message).model_fields} - told:
+        by_place: dict[tuple[int, int], dict[str, Words]] = defaultdict(dict)
+        for (sender, receiver, epoch, place), words in heard.received(model).items():
+            assert not np.isin(words, plain).any(), f"{model.__name__} to {receiver}: something in clear"
+            by_place[epoch, place][sender] = words
+        if model in SUMMED:
+            for shares in by_place.values():
+                assert len(shares) == len(heard.names)
+                assert not np.isin(total(shares.values()), plain).any(), f"{model.__name__} opens something"
+
+
+def check_masks_apart(heard: Heard) -> None:
+    """Both ends of a mask draw the same, and no two addresses share a word, whatever they are for."""
+    assert not heard.ear.inconsistent, "two holders of a mask computed different words"
+    words = np.concatenate([words.ravel() for words in heard.ear.masks.values()])
+    assert np.unique(words).size == words.size, "two addresses of masks gave the same word"
+
+
+def check_zero_shares(heard: Heard) -> None:
+    """Everything that goes to the helper carries a zero share, whose streams two data parties have and it has not."""
+    for view in NetworkBook(heard).views:
+        names = [f"zero/{k}" for k in range(len(view.layers(view.steps[0]).hidden))]
+        for step in view.steps:
+            for i, j in combinations(range(len(heard.names)), 2):
+                for mask in ("zero", *names):
+                    pair = (heard.names[i], heard.names[j])
+                    address = Mask(*pair, view.purpose, mask, i, j, step.epoch, step.position)
+                    assert address in heard.ear.masks, f"{mask}: no zero share"
+
+
+def check_words_uniform(heard: Heard) -> None:
+    """Every kind between each two parties is uniform in all its bits, and so are partial sums of shares."""
+    kinds = {kind for kind in due(heard) if "words" in kind.model_fields} - OPENED
+    for model in sorted(kinds, key=lambda one: one.__name__):
+        joined: dict[tuple[str, str], list[Words]] = defaultdict(list)
+        for (sender, receiver, *_), words in sorted(heard.received(model).items()):
+            joined[sender, receiver].append(words.ravel())
+        streams = [np.concatenate(parts) for parts in joined.values()]
+        if model in TO_HELPER:
+            sizes = range(2, len(heard.names))
+            streams += [total(some) for size in sizes for some in combinations(streams, size)]
+        for words in streams:
+            assert words.size >= FEWEST_WORDS, f"{model.__name__}: {words.size} words are too few"
+            assert uniformity(words) >= LEAST_P, f"{model.__name__} is not uniform"
+
+
+def check_amounts_of_networks(heard: Heard) -> None:
+    """At each step every sender says each thing once to each receiver; nobody hears of a step that is none."""
+    assert len(heard.ear.said) == len({address for address, _ in heard.ear.said}), "something was said twice"
+    for view in NetworkBook(heard).views:
+        layers = len(view.layers(view.steps[0]).hidden)
+        for model, times in ((view.hidden, layers), (view.output, 1)):
+            places = {(step.epoch, step.position * times + k) for step in view.steps for k in range(times)}
+            epochs = {step.epoch for step in view.steps}
+            said = {key for key in heard.received(model) if key[2] in epochs}
+            assert said == {(name, HELPER, *place) for name in heard.names for place in places}, model.__name__
+    dealt = {key[1] for key in heard.received(DealtShares)}
+    assert dealt in ({*heard.names}, set())
+
+
+def check_networks_sealed(heard: Heard) -> None:
+    """What crossed the broker holds no word of the network, no key, id, name of a column or value of a table."""
+    check_sealed(heard, NetworkBook(heard).values())
