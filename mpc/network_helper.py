@@ -79,7 +79,7 @@ class ForwardHelper:
         }
 
     def begin(self, step: Step, below: list[Words], *, slopes: bool) -> Tensors:
-        """Draw what is kept of a step; returns the products for its forward pass. `below` has q of each hidden layer."""
+        """Draw what is kept of a step; returns the products for its forward pass. `below`: q of each hidden layer."""
         layout, count = self.layout, [self.layout.elements(k, step.rows) for k in self.layout.hidden]
         names = ("u+",) if layout.activation.kappa is None else ("u+", "u-")
         self._deals[step.index] = Deal(
