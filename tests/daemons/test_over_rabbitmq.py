@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import csv
 
 from agents import model_part
-from agents.simulate import Simulation, bit_exact, joint_words, simulate
+from agents.simulate import Simulation, bit_exact, joint_words, network_words, simulate
+from mpc.fixed import decode
+from mpc.ring import total
 from schemas.job import PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
 from tests.deployment import Deployment
@@ -24,7 +27,7 @@ from tests.fixed_agent import fixed_contribution
 ROWS, BATCH, PATIENCE = 620, 64, 60.0  # the last batch has 44 rows
 JOB = """
 name = "{name}"
-model = "logistic"
+model = "{model}"
 label = "bank"
 helper = "notary"
 accept_narrow = true
@@ -101,10 +104,10 @@ card = "delays"
 """
 
 
-def job_file(deployment: Deployment, name: str, epochs: int = 3, more: str = "") -> Path:
+def job_file(deployment: Deployment, name: str, epochs: int = 3, more: str = "", model: str = "logistic") -> Path:
     """A job of its own name, so that tests share the broker and no queue."""
     path = deployment.folder / f"{name}.toml"
-    path.write_text(JOB.format(name=name, epochs=epochs) + more)
+    path.write_text(JOB.format(name=name, epochs=epochs, model=model) + more)
     return path
 
 
@@ -201,6 +204,39 @@ def test_daemons_evaluate_stop_early_and_predict_as_the_simulator_does(deploymen
     assert scores is not None
     assert out.read_bytes() == Path(done["scores"]).read_bytes() == scores.read_bytes()
     assert len(out.read_text().splitlines()) == ROWS + 1
+    assert queues_of(job) + queues_of(done["job"]) == []
+
+
+SHARES = ["shares/bank", "shares/card", "shares/upper.0", "shares/upper.1", *(f"shares/bias.{k}" for k in range(3))]
+NETWORK = """
+[network]
+hidden = [8, 6]
+activation = "gelu"
+[evaluation]
+holdout = 0.25
+"""
+
+
+def test_daemons_train_and_apply_the_network_that_the_simulator_does_but_for_roundings(deployment, queues_of):
+    """Truncations round by masks that are new in each run: weights and scores agree to 1e-4 and 1e-3."""
+    path = job_file(deployment, "network", more=NETWORK, model="mlp")
+    job = submit(deployment, path)
+    status = {party: until(deployment, party, job, "done") for party in deployment.parties}
+    assert status["bank"]["metrics"]["auc"] > 0.5
+    simulation = simulated(deployment, read_job(path))
+    assert bit_exact(simulation)
+    parts = {party: model_part.load(Path(status[party]["model_part"])) for party in ("bank", "card")}
+    bits = simulation.label_run.context.ready_plan.fw
+    for name, words in zip(SHARES, network_words(simulation), strict=True):
+        ours = decode(total(arrays[name] for _, arrays in parts.values()), bits)
+        assert np.allclose(ours, decode(words, bits), rtol=0, atol=1e-4), name
+    predict = prediction_file(deployment, "network-scores", job)
+    done = told(deployment.tercet("predict", str(predict), "--format", "json"))
+    scores = simulated(deployment, read_job(predict)).label_run.scores
+    assert scores is not None
+    ours, theirs = (csv.read_csv(place) for place in (done["scores"], scores))
+    assert ours["id"] == theirs["id"]
+    assert np.allclose(ours["score"].to_numpy(), theirs["score"].to_numpy(), rtol=0, atol=1e-3)
     assert queues_of(job) + queues_of(done["job"]) == []
 
 
