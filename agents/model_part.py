@@ -29,7 +29,7 @@ from tables.table import Table
 
 FORMAT: Final = 3
 MANIFEST = "manifest.json"
-SHARE, UPPER, BIAS = "shares/", "upper-", "bias-"
+SHARE, UPPER, BIAS = "shares/", "upper.", "bias."
 WEIGHTS, INTERCEPT = "weights/", "intercept"  # by party, where one part holds all
 WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
 
@@ -50,12 +50,12 @@ class ModelPart(Strict):
       words; where this party holds the intercept also "intercept" float64 (1, outputs) and "intercept_words" uint64.
     - `shared`: "shares/<block>" uint64 (rows, outputs), this party's share of each data party's block, and
       "shares/intercept"; worthless without all other data parties' shares.
-    - a network has shares whatever the release: of each block (rows, units), "shares/upper-<k>" of the weights above
-      hidden layer k and "shares/bias-<k>" of each layer's biases; with `owners` also "weights" (d, units) and, at the
-      intercept's holder, "upper-<k>" and "bias-<k>" in float64, each with its words beside it.
+    - a network has shares whatever the release: of each block (rows, units), "shares/upper.<k>" of the weights above
+      hidden layer k and "shares/bias.<k>" of each layer's biases; with `owners` also "weights" (d, units) and, at the
+      intercept's holder, "upper.<k>" and "bias.<k>" in float64, each with its words beside it.
     - `label`: shares of everything, as with `shared`, by which predictions go on; at the label party also the whole
       model in float64: "weights/<party>" (columns, outputs or units) of each data party, and "intercept" (1, outputs)
-      or a network's "upper-<k>" and "bias-<k>".
+      or a network's "upper.<k>" and "bias.<k>".
 
     Attributes:
         plan: the fixed-point plan as its canonical form has it.

@@ -145,8 +145,8 @@ class NetworkBook:
         layers = range(len(Layout(numbers).hidden))
         weights = NetworkWeights(
             tuple(opened(parts, party) for party in parts),
-            tuple(opened(parts, f"upper-{k}") for k in layers),
-            tuple(opened(parts, f"bias-{k}") for k in range(len(layers) + 1)),
+            tuple(opened(parts, f"upper.{k}") for k in layers),
+            tuple(opened(parts, f"bias.{k}") for k in range(len(layers) + 1)),
         )
         xs = [role._own.words.take(np.arange(len(role._own.rows))) for role in roles]
         steps, elements = list(scoring_steps(len(xs[0]), SCORING_BATCH, 0, alpha)), Elements(roles[0]._key, "scoring")

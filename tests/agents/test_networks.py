@@ -170,10 +170,10 @@ def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label
     parts = parts_of(tmp_path, sample)
     plan = simulation.label_run.context.ready_plan
     joint = network_words(simulation)
-    shares = {f"shares/{party}" for party in sample.parties} | {"shares/upper-0", "shares/upper-1"}
-    shares |= {f"shares/bias-{k}" for k in range(3)}
+    shares = {f"shares/{party}" for party in sample.parties} | {"shares/upper.0", "shares/upper.1"}
+    shares |= {f"shares/bias.{k}" for k in range(3)}
     upper = {
-        f"{kind}{words}" for kind in ("upper-0", "upper-1", "bias-0", "bias-1", "bias-2") for words in ("", "_words")
+        f"{kind}{words}" for kind in ("upper.0", "upper.1", "bias.0", "bias.1", "bias.2") for words in ("", "_words")
     }
     for number, (party, (part, arrays)) in enumerate(parts.items()):
         folder = simulation.runs[party].model_part
@@ -189,10 +189,10 @@ def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label
             assert np.array_equal(arrays["weight_words"], joint[number])
             assert np.array_equal(arrays["weights"], plan.weights(joint[number]))
         if more:
-            opened = [arrays[f"upper-{k}_words"] for k in range(2)] + [arrays[f"bias-{k}_words"] for k in range(3)]
+            opened = [arrays[f"upper.{k}_words"] for k in range(2)] + [arrays[f"bias.{k}_words"] for k in range(3)]
             assert all(np.array_equal(a, b) for a, b in zip(opened, joint[3:], strict=True))
-            assert np.array_equal(arrays["upper-1"], plan.weights(joint[4]))
-            assert np.array_equal(arrays["bias-2"], plan.intercept(joint[7]))
+            assert np.array_equal(arrays["upper.1"], plan.weights(joint[4]))
+            assert np.array_equal(arrays["bias.2"], plan.intercept(joint[7]))
     assert simulation.runs[HELPER].model_part is None
 
 

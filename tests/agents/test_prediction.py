@@ -165,7 +165,9 @@ def check_told(run: Heard, tables: Tables, expected: Mapping[str, Floats]) -> No
         check_classes(found, scores)
         return
     unit = float(np.std(scores)) if sample.link == "linear" else 1.0
-    assert np.allclose(found["score"].to_numpy(), scores[:, 0], rtol=0, atol=1e-4 * max(1, unit))
+    # A hidden activation between two words of 13 bits may round to either, as its noise has it.
+    within = 1e-4 if sample.network is None else 1e-3
+    assert np.allclose(found["score"].to_numpy(), scores[:, 0], rtol=0, atol=within * max(1, unit))
     assert found.column_names == {
         "linear": ["id", "score"],
         "logistic": ["id", "score", "probability"],

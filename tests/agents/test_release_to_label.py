@@ -150,8 +150,8 @@ async def test_so_is_a_networks_with_all_its_layers(tmp_path):
     part, arrays = part_of(simulation, "card")
     floats = {name: array.shape for name, array in arrays.items() if array.dtype == np.float64}
     blocks = {"weights/bank": (6, 5), "weights/card": (5, 5)}
-    assert floats == blocks | {"upper-0": (5, 4), "upper-1": (4, 1), "bias-0": (1, 5), "bias-1": (1, 4),
-                               "bias-2": (1, 1)}  # fmt: skip
+    assert floats == blocks | {"upper.0": (5, 4), "upper.1": (4, 1), "bias.0": (1, 5), "bias.1": (1, 4),
+                               "bias.2": (1, 1)}  # fmt: skip
     assert part.whole
     _, other = part_of(simulation, "bank")
     assert all(name.startswith("shares/") for name in other)
