@@ -14,6 +14,9 @@ from structlog.testing import capture_logs
 
 from broker.base import Parcel
 from broker.memory_queue import Drop, Fault
+from mpc.network_helper import NetworkHelper
+from mpc.network_party import NetworkParty
+from mpc.schedule import Step
 from schemas.address import Address, parse_address
 from schemas.job import Evaluation, Invalid, Network, read_job
 from schemas.messages import (
@@ -184,6 +187,27 @@ async def test_a_network_that_diverges_is_stopped_with_what_to_change(tmp_path: 
         diverging = {"network": network(16, output="linear"), "rate": 4.0, "epochs": 60, "evaluation": Evaluation()}
         ended = await stage.run(network_job(**diverging), CARD)
         assert "smaller rate" in off(ended, "training.diverged", CARD)
+        assert not left(tmp_path)
+
+
+BESIDE = [(NetworkParty, "ahead"), (NetworkParty, "take_dealt"), (NetworkParty, "openings"), (NetworkHelper, "deal")]
+
+
+@pytest.mark.parametrize(("role", "name"), BESIDE, ids=lambda one: getattr(one, "__name__", one))
+async def test_a_bug_in_a_loop_beside_the_steps_fails_the_job_and_is_not_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: type, name: str
+) -> None:
+    """The loop that it happens in is not the one that the step waits in."""
+    real, culprit = getattr(role, name), NOTARY if role is NetworkHelper else CARD
+
+    def broken(self: Any, step: Step, *rest: Any) -> Any:
+        if step.epoch == 1 and getattr(self, "me", 1) == 1:
+            raise LookupError("a bug of ours")
+        return real(self, step, *rest)
+
+    monkeypatch.setattr(role, name, broken)
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        off(await stage.run(network_job()), "agent.error", culprit)
         assert not left(tmp_path)
 
 
