@@ -324,6 +324,8 @@ def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> t
         (columns < least, f"{columns} columns in total: below {least} the helper may recover narrow data"),
         (request.scorings > 0 and request.outputs > 1 and _narrowest(request) < told,
          f"a score of {request.outputs} classes tells much of a partner with fewer than {told} columns"),
+        (ACTIVATIONS[request.model].offset is not None,
+         "the helper sees scores less logarithms of labels: in the first batches nearly the labels, in secret order"),
         (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
         (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
         (0 < request.held_out < LEAST_ROWS, f"held-out rows scored fewer than {LEAST_ROWS}: their order hides little"),
