@@ -3,6 +3,7 @@
 Everything may be looked at here, and nothing here decides what any party may see.
 """
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from agents import model_part
 from agents.model_part import BIAS, SHARE, UPPER, ModelPart
-from agents.simulate import Simulation, network_arguments
+from agents.simulate import Simulation, bit_exact, network_arguments
 from mpc import network_reference
 from mpc.elements import Elements
 from mpc.fixed import Floats, decode, encode, features
@@ -20,7 +21,7 @@ from mpc.network_reference import NetworkWeights, Setting
 from mpc.ring import Words, total
 from mpc.scoring import scoring_steps
 from schemas.job import Network
-from tests.agents.recording import SCORING_BATCH, Heard, Tables
+from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
 from tests.agents.test_prediction import encoded
 from tests.agents.world import PERSON, Sample
 
@@ -33,6 +34,21 @@ def mlp(
     """A small job of a network."""
     network = Network.model_validate({"hidden": hidden, "activation": activation, "output": output})
     return Sample(columns, model="mlp", network=network, **more)
+
+
+def heard(sample: Sample) -> Heard:
+    """A run in a folder that is gone afterwards, whose network is the oracle's."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = hear(sample, Path(folder))
+        assert bit_exact(found.simulation)
+        return found
+
+
+def name(sample: Sample) -> str:
+    """What a test of it is called."""
+    assert sample.network is not None
+    widths = "-".join(map(str, sample.network.hidden))
+    return f"{len(sample.columns)} parties {widths} {sample.network.activation} {sample.link} {sample.release}"
 
 
 # --- the oracle

@@ -51,7 +51,7 @@ from schemas.messages import (
 from tests.agents.networks import mlp, opened_right
 from tests.agents.recording import Ear, Heard
 from tests.agents.test_flipped_bits import BIT, MISSED, Flip, Flipping, impatient
-from tests.agents.test_networks import check_losses, check_scores
+from tests.agents.test_networks_evaluation import check_losses, check_scores
 from tests.agents.world import Sample, contributions, exact, run
 
 TENSORS: list[type[Message]] = [
