@@ -39,6 +39,7 @@ SEEN = {  # by link: what of scores the helper sees, in secret order
     "gamma": "the scores with their signs",
 }
 SEEN_IN_TRAINING = SEEN | {"gamma": "the scores less the logarithms of their labels"}
+WRITTEN = {"relu": "ReLU", "leaky-relu": "leaky ReLU", "gelu": "GELU", "silu": "SiLU"}
 NORMS = "the first hidden layer: the length of the column's weights to all its units"
 
 
@@ -101,13 +102,14 @@ def sort_of(model: str, network: Network | None) -> str:
     if network is None:
         return f"{model} regression"
     layers = listed([str(width) for width in network.hidden])
-    return f"neural network of {layers} hidden {network.activation} units with a {network.output} output"
+    activation = WRITTEN.get(network.activation, network.activation)
+    return f"neural network of {layers} hidden {activation} units with a {network.output} output"
 
 
 def seen(link: str, network: Network | None, *, training: bool) -> str:
     """What of scores the helper sees of a batch, in secret order; in training labels may be among it."""
     scores = (SEEN_IN_TRAINING if training else SEEN).get(link, "the scores")
-    return scores if network is None else f"the values of all units of each hidden layer in one heap, and {scores}"
+    return scores if network is None else f"the sizes without sign of all units of each hidden layer in one heap, and {scores}"
 
 
 def meaning(name: str, link: str, curves: Curves | None) -> str:

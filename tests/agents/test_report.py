@@ -445,7 +445,7 @@ def test_names_of_classes_are_text():
     ("model", "network", "words"),
     [
         ("poisson", None, "A poisson regression over"),
-        ("mlp", Network(hidden=(64, 32), output="softmax"), "A neural network of 64 and 32 hidden relu units with a"),
+        ("mlp", Network(hidden=(64, 32), output="softmax"), "A neural network of 64 and 32 hidden ReLU units with a"),
     ],
 )
 def test_a_model_is_named_by_its_kind(model, network, words):
