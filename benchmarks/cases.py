@@ -111,6 +111,7 @@ class Digits(Case):
         x, self.y = load_digits(return_X_y=True)
         self.x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
         self.one_hot = np.eye(10)[self.y]
+        self._layers: list[tuple[Floats, Floats]] = []
 
     def _widths(self) -> list[int]:
         return [64, 10]
@@ -120,6 +121,7 @@ class Digits(Case):
         generator, widths = np.random.default_rng(2), self._widths()
         rate = 0.1 / self.arguments.batch
         layers = [(generator.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in pairwise(widths)]
+        self._layers = layers
 
         def step(rows: NDArray[np.int64]) -> None:
             inputs = [self.x[rows]]
@@ -133,6 +135,14 @@ class Digits(Case):
                 error = back
 
         return step
+
+    def mistakes(self) -> float:
+        """Which part of all rows the numpy model gets wrong as it is now."""
+        scores = self.x
+        for weights, bias in self._layers[:-1]:
+            scores = np.maximum(scores @ weights + bias, 0.0)
+        weights, bias = self._layers[-1]
+        return float(np.mean(np.argmax(scores @ weights + bias, axis=1) != self.y))
 
 
 class Softmax(Digits):

@@ -1,5 +1,6 @@
-"""The benchmark measures what it says: the same job twice, with nothing beside it on the machine."""
+"""The benchmark measures what it says: the same job several times, with nothing beside it on the machine."""
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks import step
+from benchmarks.cases import CASES, Digits
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
+from tests.test_namespaces import namespaces, possible
 
 
 @pytest.fixture
@@ -23,8 +26,9 @@ def measured(
     def measure(*arguments: str) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["step", *small, *arguments])
         step.main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return result
+        out, told = capsys.readouterr()
+        result: dict[str, Any] = json.loads(out)
+        return result | {"told": told}
 
     return measure
 
@@ -49,6 +53,35 @@ def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
         assert result[way]["seconds_per_step"] > 0
         assert result[way]["bytes_per_step"] > 8 * 64 * 24
     assert result["rabbitmq"]["processor_ms_per_step"].keys() >= {"bank", "card", "notary"}
+
+
+@possible
+def test_a_network_with_a_delay_changes_the_time_and_not_the_model(
+    measured: Callable[..., dict[str, Any]],
+) -> None:
+    """A step lasts a round trip at least; what it was spent on is told, and no namespace is left."""
+    before = namespaces()
+    result = measured("--delay", "2", "--trace")
+    assert result["wide_area"]["identical"] is True
+    assert result["wide_area"]["round_trip_ms"] >= 4.0
+    assert result["wide_area"]["seconds_per_step"] >= 0.004
+    assert "rabbitmq" not in result
+    assert result["told"].count("the median of the last") == 3
+    assert namespaces() == before
+
+
+@pytest.mark.parametrize("model", ["softmax", "mlp"])
+def test_the_plaintext_step_of_digits_learns_them(model: str) -> None:
+    """Whatever is compared with it is compared with something that works."""
+    case = CASES[model](argparse.Namespace(batch=128))
+    assert isinstance(case, Digits)
+    step, before = case.numpy_step(), case.mistakes()
+    for epoch in range(30):
+        order = np.random.default_rng(epoch).permutation(len(case.y))
+        for start in range(0, len(order), 128):
+            step(order[start : start + 128])
+    assert before > 0.5
+    assert case.mistakes() < 0.05
 
 
 def test_two_runs_that_differ_are_not_called_identical(
