@@ -51,6 +51,8 @@ Kinds = Mapping[str, type[Message]]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+ELEMENT = 8  # a hidden element takes about as long as this many words of features
+
 TRAINING: Kinds = {
     "masked inputs": MaskedInputs,
     "mask openings": MaskOpenings,
@@ -81,9 +83,6 @@ SCORING: Kinds = {
     "output share": ScoringShare,
     "scores": Scores,
 }
-
-
-ELEMENT = 8  # a hidden element takes about as long as this many words of features
 
 
 class Scripts:
@@ -174,7 +173,8 @@ class _Advance:
 
     def __init__(self, script: Script[T], counts: Mapping[str, Count]) -> None:
         self._script, self._counts = script, counts
-        self.__name__ = getattr(script, "__name__", "script")  # by which it is told in a trace
+        self._before: Event | None = None  # what was asked for last
+        self.__name__ = "begin"  # by which the maths done last are told in a trace
         self.returned: Any = None
 
     def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
@@ -188,6 +188,7 @@ class _Advance:
                 case Need(name) if name in self._counts and self._counts[name].value > step.index:
                     pass
                 case _:
+                    self.__name__, self._before = _named(self._before, event), event
                     return marks, event
             answer = None
 
@@ -197,6 +198,18 @@ class _Advance:
         except StopIteration as over:
             self.returned = over.value
             return None
+
+
+def _named(before: Event | None, after: Event | None) -> str:
+    """What maths between two events are for: what they make, or else what they take in."""
+    match before, after:
+        case _, Give(kind):
+            return kind
+        case Take(kind), _:
+            return f"take in {kind}"
+        case _, Take(kind):
+            return f"ask for {kind}"
+    return "go on"
 
 
 def _message(model: type[Message], words: Words) -> Message:

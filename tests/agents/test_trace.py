@@ -14,6 +14,8 @@ from agents.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, of_all
 from schemas.messages import Accept
 from schemas.settings import Limits
 from schemas.trace import StepTrace, TraceEvent
+from tests.agents.networks import mlp
+from tests.agents.world import HELPER, run
 
 
 def traced(*lengths: float) -> Trace:
@@ -99,6 +101,24 @@ async def test_a_wait_is_noted_with_whom_it_was_for() -> None:
     (event,) = found.events
     assert (event.kind, event.what, event.whom) == ("wait", "accept", ("card", "notary"))
     assert event.seconds >= 0.01
+
+
+async def test_maths_of_a_network_are_named_by_what_they_make(tmp_path):
+    """Or by what they take in; not one of them by the script that it belongs to."""
+    simulation = await run(mlp((4, 4), 5, 3, rows=128, batch=32, epochs=2, activation="tanh"), tmp_path)
+    made = {party: maths_of(one.context.trace, party) for party, one in simulation.runs.items()}
+    assert made[HELPER] >= {"dealt", "hidden answer", "output answer"}
+    sent = {"masked inputs", "weight opening", "narrow opening", "hidden share", "output share", "masked error"}
+    for party in sorted(made.keys() - {HELPER}):
+        assert made[party] >= sent | {"truncation opening", "slope opening", "error opening"}
+        assert made[party] >= {"take in masked error", "take in dealt"}
+        assert not made[party] & {"online", "openings", "preparing", "receiving"}
+
+
+def maths_of(trace: Trace, party: str) -> set[str]:
+    """What the maths of all steps that are remembered are called."""
+    told = [trace.of(party, kept.step) for kept in trace._kept]
+    return {event.what for step in told if step for event in step.events if event.kind == "maths"}
 
 
 def printed(trace: StepTrace, width: int) -> str:
