@@ -1,0 +1,85 @@
+"""What a console and its own agent say to each other.
+
+No other party hears it, so that it may hold what those may not know; of rows and weights it holds nothing.
+"""
+
+from schemas.control_messages import Failure
+from schemas.job import AnyJob
+from schemas.message import Message
+from schemas.strict import JobId, Name, Sentence, Strict
+from schemas.trace import StepTrace
+
+
+class Submit(Message):
+    """Run this job, or tell its state if it is known."""
+
+    kind = "submit"
+    item = "request"
+    description: AnyJob
+
+
+class Query(Message):
+    """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party."""
+
+    kind = "query"
+    item = "request"
+    job: JobId | None = None
+    cancel: bool = False
+    trace: bool = False
+
+
+class PartyStatus(Strict):
+    """What one party last said of itself."""
+
+    party: Name
+    state: str
+    stage: str
+    epoch: int
+    step: int
+    waits_for: tuple[str, ...]
+    heard: float  # seconds ago
+
+
+class JobStatus(Strict):
+    """One job as one agent sees it."""
+
+    job: JobId
+    state: str
+    kind: str
+    model: str
+    label: str
+    helper: str
+    parties: tuple[PartyStatus, ...]
+    submitted: str  # ISO 8601, by the agent's clock
+    table_rows: int = 0  # of our own table, before alignment
+    rows: int = 0
+    held_out: int = 0
+    columns: int = 0
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    seconds_per_step: float | None = None
+    processor_seconds: float | None = None
+    sent_bytes: dict[str, int] = {}
+    sent_messages: dict[str, int] = {}
+    waits_for: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    detail: str | None = None  # more than other parties may read
+    stage_seconds: dict[str, float] = {}
+    metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
+    loss: float | None = None  # of the last epoch, where this party may know it
+    release: str = ""  # who holds what of the model, in words
+    model_part: str | None = None
+    report: str | None = None
+    scores: str | None = None
+
+
+class Status(Message):
+    """An agent's answer to its own console."""
+
+    kind = "status"
+    item = "answer"
+    jobs: tuple[JobStatus, ...] = ()
+    trace: StepTrace | None = None
+    problem: Sentence | None = None

@@ -1,0 +1,137 @@
+"""What is said about a job, at its begin, beside its steps and at its end, sealed by the agents' long-lived identities.
+
+Nothing here is made of a row, but for how many there are.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.job import MAX_PARTIES, AnyJob, Network, Release
+from schemas.message import Code, Count, Digest, Message, Outputs
+from schemas.strict import JobId, Name, Sentence, Strict
+
+
+class Member(Strict):
+    """A party of a job as its submitter knows it; every party compares the key with the one it has pinned."""
+
+    name: Name
+    role: Literal["data", "helper"]
+    key: str = Field(max_length=256)
+
+
+class Job(Message):
+    """A job is announced to every party it names."""
+
+    kind = "job"
+    item = "announcement"
+    id: JobId
+    run: Digest  # random: two runs of one description share no key
+    description: AnyJob
+    members: tuple[Member, ...]
+    submitter: Name
+
+
+class Accept(Message):
+    """A party's own policy allows the job, and its agent is at work on it."""
+
+    kind = "accept"
+    item = "accept"
+    version: int
+
+
+class Ready(Message):
+    """A party has read its table and declared its queues. It says nothing of how large the table is."""
+
+    kind = "ready"
+    item = "ready"
+
+
+class Start(Message):
+    """The label party has every `ready`: whatever is sent from now on finds a queue."""
+
+    kind = "start"
+    item = "start"
+    attempt: int
+
+
+class Sizes(Message):
+    """What a data party brings after alignment; the counts go to every party in `Terms`.
+
+    `rows` to train on (or to score) and `held_out` are the same at all data parties. Only the label party knows how
+    many `outputs` its label asks for, the classes of a softmax model; the others say 1. `model` tells parts of one
+    trained model from those of another, in prediction.
+    """
+
+    kind = "sizes"
+    item = "sizes"
+    rows: Count
+    held_out: Count
+    columns: Count
+    outputs: Outputs = 1
+    model: Digest | None = None
+
+
+class ScoringTerms(Strict):
+    """What is known of the model that a prediction job applies."""
+
+    model: str = Field(max_length=32)
+    release: Release
+    fx: int = Field(ge=1, le=32)
+    f: int = Field(ge=1, le=62)
+    network: Network | None = None
+    alpha: float = Field(default=1.0, gt=0, le=1)  # which the helper needs below a hidden layer
+
+
+class Terms(Message):
+    """The label party has everybody's sizes; each party makes the plan anew from this and compares the digest."""
+
+    kind = "terms"
+    item = "terms"
+    rows: Count
+    held_out: Count
+    columns: tuple[Count, ...]
+    outputs: Outputs = 1
+    plan: Digest
+    scoring: ScoringTerms | None = None
+
+
+class Progress(Message):
+    """A heartbeat: where a party is and whom it waits for, so that every party can tell whose turn it is."""
+
+    kind = "progress"
+    item = "progress"
+    state: str = Field(max_length=32)
+    epoch: Count
+    step: Count
+    steps: Count
+    stage: str = Field(max_length=64)
+    waits_for: tuple[Name, ...] = Field(max_length=MAX_PARTIES + 1)
+    interval: float = Field(gt=0, le=3600)  # seconds until the next heartbeat
+    overdue: str | None = Field(default=None, max_length=32)  # the name of a deadline that has passed
+
+
+class Released(Message):
+    """A party has what the job gives it on its disk; the job is done when every party has said so."""
+
+    kind = "released"
+    item = "released"
+
+
+class Failure(Message):
+    """Why a job is off, in words that any party may read. A verdict is the label party's and final."""
+
+    kind = "failure"
+    item = "failure"
+    code: Code
+    stage: str = Field(max_length=64)
+    culprit: Name
+    reason: Sentence
+    verdict: bool = False
+
+
+class Cancel(Message):
+    """A person ended the job at one party; it ends at all."""
+
+    kind = "cancel"
+    item = "cancel"
