@@ -3,13 +3,13 @@
 Each party makes the plan anew from the sizes and compares; nothing of a table but its sizes is here.
 """
 
-import mpc.plan
 from agents.context import JobContext
 from agents.pace import largest_batch, largest_message
 from agents.problems import JobProblem
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
-from mpc.plan import PlanRefused, Request
+from mpc.plan import Plan, PlanRefused, Request
+from mpc.planner import make_plan
 from schemas.job import TrainingJob, canonical_digest
 from schemas.messages import ScoringTerms, Sizes, Terms
 
@@ -70,7 +70,7 @@ async def _made(
     return Terms(**counts, columns=columns, plan=digest, scoring=scoring)
 
 
-def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -> mpc.plan.Plan:
+def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -> Plan:
     """The fixed-point plan and schedule, which every party makes for itself.
 
     Raises:
@@ -90,7 +90,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
         **job.training.model_dump(),
     )
     try:
-        return mpc.plan.make_plan(request)
+        return make_plan(request)
     except PlanRefused as refused:
         raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {refused}") from None
 

@@ -1,12 +1,7 @@
-"""The planner: how many fractional bits everything has, and whether the job fits into 64 of them at all.
+"""What a job asks for, and the agreed numbers that its steps are made of; `planner` says whether there are such.
 
-It sees the job's public numbers only, and computes with IEEE operations that every party repeats to the last bit: the
-parties compare digests of `Plan.canonical()`.
-
-No share is ever truncated, so a pre-activation carries f_z = 2 f_x + F fractional bits and has 63 - f_z left for its
-whole part. The helper stops the job when |z| reaches half of that; so no step may move a score by more than the whole,
-or it could jump over the guard. Bounds hold for u and z = X u, where w = alpha u. What they are for a network, and what
-they are worth, is said in `network_limits`.
+It sees the job's public numbers only. Every party walks through the schedule with the same IEEE operations, to the last
+bit, and the parties compare digests of `Plan.canonical()`.
 """
 
 import dataclasses
@@ -14,28 +9,20 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpc.activations import ACTIVATIONS, FAR_SCORE, Activation
-from mpc.fixed import CLIP, Floats, decode
+from mpc.activations import ACTIVATIONS, Activation
+from mpc.fixed import Floats, decode
 from mpc.hidden import HIDDEN
 from mpc.labels import refuse
 from mpc.network import Network
-from mpc.network_limits import Check, architecture, nominal_leap
 from mpc.ring import Words
-from mpc.schedule import LEAST_ROWS, RateKind, Step, batch_sizes, decays, rates, snapped
+from mpc.schedule import RateKind, Step, batch_sizes, decays, rates, snapped
 
-LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
-LEAST_COLUMNS = 12  # below, lattice reduction recovers narrow data from the helper's view: 9 yes/no columns were
-CLASS_COLUMNS = 5  # more for each class, which is one more equation: 21 columns were of 3 classes, 30 of 6, 40 of 10
-SCORED_COLUMNS = 4  # of each partner for each scoring: each tells one more linear combination of a row's columns
-FEW_BATCHES = 8  # below, |z| can be matched across epochs
-MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
-LEAST_ALPHA = 2.0**-6  # below, alpha rounded to f_x bits changes the intercept's rate by more than a hundredth
 
 
 class PlanRefused(ValueError):
@@ -148,7 +135,7 @@ class Plan:
         # A cumulant is convex. Of several outputs but one label is not 0.
         most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
         most += float(link.target(label)[0, 0]) * max(-low, high)
-        room = 61 - _ceil_log2(self.request.rows * most)
+        room = 61 - ceil_log2(self.request.rows * most)
         bits = min(link.label_bits, room // 2)
         return LossBits(min(MOST_SCORE_BITS, room - bits), bits)
 
@@ -216,195 +203,7 @@ class Plan:
         return plain
 
 
-def public_norm(columns: int) -> float:
-    """R_i: how long a row of this many standardised columns may be. No longer than CLIP allows anyway."""
-    return min(CLIP * math.sqrt(columns), 4.0 * math.sqrt(columns) + 16.0)
-
-
-def make_plan(request: Request) -> Plan:
-    """The plan of a job.
-
-    Raises:
-        PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
-    """
-    _check(request)
-    norms = tuple(public_norm(columns) for columns in request.columns)
-    sizes = batch_sizes(request.rows, request.batch)
-    course = _course(request, len(sizes), norms)
-    f = max(LEAST_F, 12 + _ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
-    fx, score_limit, notes = _features_bits(request, course, f)
-    warnings = _warnings(request, course, sizes, fx)
-    return Plan(request, fx, f, norms, score_limit, course.alpha, len(sizes), warnings, notes)
-
-
-class _Course(NamedTuple):
-    """A walk through the schedule. For errors |phi - y| of at most 1; both bounds grow in proportion."""
-
-    least_rate: float
-    alpha: float  # at the end
-    leap: float  # how far one step can move a raw pre-activation
-    reach: float  # how far all steps together can move one raw weight
-
-
-def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course:
-    squares, inputs = sum(norm * norm for norm in norms) + 1.0, CLIP  # and the intercept's column of ones
-    if request.network is not None:
-        squares, inputs = nominal_leap(request.network, sum(request.columns), request.outputs), 1.0
-    alpha, reach, leap, least, walked = 1.0, 0.0, 0.0, math.inf, 0.0
-    learning = rates(request.schedule, request.rate, request.decay)
-    for rate in itertools.islice(learning, batches * request.epochs):
-        after = decays(rate, request.l2, alpha)
-        if not (rate > 0.0 and after > 0.0):
-            raise PlanRefused("the learning rate or the weights' scale falls to zero within the job",
-                              "use a slower decay, fewer epochs, or a smaller rate or l2")  # fmt: skip
-        # The intercept itself does not shrink: in raw units it grows as alpha falls.
-        leap = max(leap, rate / after * squares + walked * (1.0 / after - 1.0 / alpha))
-        reach, walked = reach + rate / after * inputs, walked + rate
-        alpha, least = after, min(least, rate)
-    return _Course(least, alpha, leap, reach)
-
-
-def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, float, tuple[str, ...]]:
-    """f_x, the score limit and what there is to say: the formula's f_x, or one below it down to 10 that fits."""
-    formula = min(MOST_FX, (53 - f) // 2)
-    if formula < LEAST_FX:
-        raise PlanRefused(
-            f"the smallest learning rate, {course.least_rate:.3g}, is so small for the batch "
-            f"that features would have only {formula} fractional bits",
-            "use smaller batches, a larger rate or a slower decay",
-        )
-    chosen = f"features have {{}} fractional bits, the activation {f}"
-    link, tried = ACTIVATIONS[request.model], range(formula, min(formula, GOOD_FX) - 1, -1)
-    limits = {fx: _score_limit(request, course, fx, f) for fx in tried}
-    for wanted, fx in itertools.product((link.good_score, link.least_score), tried):
-        limit = limits[fx]
-        if limit >= wanted:
-            lowered = f" ({formula} would be too many for one step at this rate)" if fx < formula else ""
-            return fx, limit, (chosen.format(fx) + lowered,)
-    raise _refusal(request, course, min(formula, GOOD_FX), f)
-
-
-def _score_limit(request: Request, course: _Course, fx: int, f: int) -> float:
-    """The largest score that the helper may let pass with these bits; 0 where the job does not fit at all."""
-    link, raw = ACTIVATIONS[request.model], math.ldexp(1.0, GUARD_BIT - 2 * fx - f)
-    most_error = min(_room(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
-    limit = min(link.reach(most_error), raw)
-    return limit if limit >= link.least_score and course.alpha * raw >= FAR_SCORE else 0.0
-
-
-def _room(request: Request, course: _Course, raw: float) -> float:
-    """How far one step may move a raw pre-activation: past the guard, and offsets may pull it back and push it on."""
-    return 2.0 * raw - 2.0 * ACTIVATIONS[request.model].most_offset / course.alpha
-
-
-def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
-    """Why not even these bits will do, and what would."""
-    raw, error = math.ldexp(1.0, GUARD_BIT - 2 * fx - f), ACTIVATIONS[request.model].least_error
-    if course.alpha * raw < FAR_SCORE:
-        return PlanRefused(f"l2 shrinks the weights' scale to {course.alpha:.2g} by the end of the job",
-                           "use a smaller l2, a smaller rate or fewer epochs")  # fmt: skip
-    if course.leap * error >= _room(request, course, raw):
-        part = 0.95 * _room(request, course, raw) / (course.leap * error)
-        # Below this rate bits are added to the activation as fast as the rate falls.
-        helps = request.batch / (part * course.least_rate) <= math.ldexp(1.0, LEAST_F - 12)
-        fewer = "fewer columns" if request.network is None else "fewer columns or hidden layers"
-        rate = f"use a learning rate of about {part * request.rate:.2g} or less, a smaller l2, or {fewer}"
-        return PlanRefused(
-            "one step could move a score past what 64 bits can hold",
-            rate if helps else f"use smaller batches or {fewer}",
-        )
-    return PlanRefused("all steps together could move a weight past what 64 bits can hold",
-                       "use fewer epochs, larger batches or a smaller rate")  # fmt: skip
-
-
-def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> tuple[str, ...]:
-    columns, few = sum(request.columns), f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
-    least, told = 5 * _least_columns(request) // 3, request.outputs * SCORED_COLUMNS
-    found = (
-        (columns < least, f"{columns} columns in total: below {least} the helper may recover narrow data"),
-        (request.scorings > 0 and request.outputs > 1 and _narrowest(request) < told,
-         f"a score of {request.outputs} classes tells much of a partner with fewer than {told} columns"),
-        (ACTIVATIONS[request.model].offset is not None,
-         "the helper sees scores less logarithms of labels: in the first batches nearly the labels, in secret order"),
-        (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
-        (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
-        (0 < request.held_out < LEAST_ROWS, f"held-out rows scored fewer than {LEAST_ROWS}: their order hides little"),
-        (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
-        (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
-    )  # fmt: skip
-    return tuple(text for holds, text in found if holds)
-
-
-def _check(request: Request) -> None:
-    """Refuse what makes no sense, or what exposes narrow data to the helper."""
-    steps = request.epochs * -(-request.rows // max(1, request.batch))
-    decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
-    columns, least, narrowest = sum(request.columns), _least_columns(request), _narrowest(request)
-    most_scorings = max(1, narrowest // (SCORED_COLUMNS * max(1, request.outputs)))
-    for holds, reason, remedy in (
-        (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
-        *_outputs_checks(request),
-        *_network_checks(request),
-        (request.schedule in get_args(RateKind), "the schedule is unknown",
-         f"choose one of {', '.join(get_args(RateKind))}"),
-        (len(request.columns) >= 2, "there is only one data party", "name two or more"),
-        (min(request.columns, default=0) >= 1, "a data party has no columns", "give each at least one"),
-        (min(request.rows, request.batch, request.epochs) >= 1, "rows, batch or epochs is below 1",
-         "make each at least 1"),
-        (0.0 < request.rate < math.inf, "the learning rate is not a positive number", "use one such as 0.1"),
-        (decay_ok, "the decay is out of range", "use 0 or more for inverse-time, above 0 up to 1 for exponential"),
-        (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
-         "use a smaller l2, not below 0"),
-        (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
-        (request.scorings <= most_scorings or request.accept_narrow,
-         f"held-out rows are scored {request.scorings} times; a partner's {narrowest} columns allow {most_scorings}",
-         'use metrics = "end" or fewer epochs, or set accept_narrow if all parties accept that'),
-        (columns >= least or request.accept_narrow,
-         f"only {columns} columns in total: the helper could recover them (at least {least} are needed)",
-         "add columns, or set accept_narrow if all parties accept that"),
-    ):  # fmt: skip
-        if not holds:
-            raise PlanRefused(reason, remedy)
-
-
-def _least_columns(request: Request) -> int:
-    """How many columns of all parties keep narrow data from the helper; a network's hidden layers have no rows."""
-    if request.outputs == 1 or request.network is not None:
-        return LEAST_COLUMNS
-    return LEAST_COLUMNS - 3 + CLASS_COLUMNS * request.outputs
-
-
-def _narrowest(request: Request) -> int:
-    """The fewest columns of a party other than the label party."""
-    return min((count for party, count in enumerate(request.columns) if party != request.label), default=0)
-
-
-def _outputs_checks(request: Request) -> tuple[tuple[bool, str, str], ...]:
-    """As many outputs as the link has: a class each, of which there are three or more, or one."""
-    link, outputs = ACTIVATIONS.get(request.model), request.outputs
-    classes = link is not None and link.classes
-    return (
-        (not classes or outputs != 2, "the label has two classes", 'use model = "logistic"'),
-        (not classes or outputs > 2, f"the number of classes is {outputs}",
-         "a softmax needs a label of three classes or more"),
-        (classes or outputs == 1, f"there are {outputs} outputs",
-         "only a softmax has more than one; use that, or one label column"),
-    )  # fmt: skip
-
-
-def _network_checks(request: Request) -> tuple[Check, ...]:
-    """An architecture that can be trained, under a link that has no offset."""
-    if request.network is None:
-        return ()
-    link = ACTIVATIONS.get(request.model)
-    return (
-        (link is None or link.offset is None, f'a network has no output "{request.model}"',
-         'use output = "poisson" or "linear"'),
-        *architecture(request.network, request.batch),
-    )  # fmt: skip
-
-
-def _ceil_log2(x: float) -> int:
+def ceil_log2(x: float) -> int:
     """The least e with x <= 2^e; exact, unlike a rounded logarithm."""
     mantissa, exponent = math.frexp(x)
     return exponent - 1 if mantissa == 0.5 else exponent

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mpc.plan import Request, make_plan
+from mpc.plan import Request
+from mpc.planner import make_plan
 from schemas.address import Address
 from schemas.codec import encode
 from schemas.job import Evaluation, canonical_digest

@@ -23,7 +23,8 @@ from mpc.network_reference import NetworkWeights
 from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
 from mpc.network_start import first_shares
 from mpc.order import Order, order_key
-from mpc.plan import Plan, Request, make_plan
+from mpc.plan import Plan, Request
+from mpc.planner import make_plan
 from mpc.ring import Words, total
 from mpc.rows import ArrayRows
 from mpc.schedule import Step

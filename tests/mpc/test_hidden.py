@@ -12,7 +12,8 @@ from mpc.elements import Elements, scattered
 from mpc.fixed import decode, encode
 from mpc.hidden import HIDDEN, LEAK
 from mpc.order import KEPT_BITS
-from mpc.plan import Request, make_plan
+from mpc.plan import Request
+from mpc.planner import make_plan
 
 ODD = sorted(name for name, link in HIDDEN.items() if link.kappa is None)
 TWO_SIDED = sorted(name for name, link in HIDDEN.items() if link.kappa is not None)

@@ -11,7 +11,8 @@ from mpc.activations import ACTIVATIONS
 from mpc.fixed import Floats, clip_rows, features
 from mpc.loss import opened_loss
 from mpc.order import Order
-from mpc.plan import Request, make_plan
+from mpc.plan import Request
+from mpc.planner import make_plan
 from mpc.reference import Model, losses, release, train, train_float
 from tests.mpc.world import Job, World, keyed, same
 

@@ -14,7 +14,8 @@ from mpc.elementary import log_sum_exp, log_two_cosh, softmax
 from mpc.fixed import decode
 from mpc.helper import Diverged
 from mpc.loss import LossParty, opened_loss
-from mpc.plan import LossBits, PlanRefused, Request, make_plan
+from mpc.plan import LossBits, PlanRefused, Request
+from mpc.planner import make_plan
 from mpc.reference import losses, train
 from mpc.ring import ShapeProblem, total
 from mpc.schedule import OutOfTurn, rates

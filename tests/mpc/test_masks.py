@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mpc.masks import Keystream, PairMasks, derive_key
 from mpc.order import Order, alignment_key, confirmation, confirms, derived, order_key, split
-from mpc.plan import Request, make_plan
+from mpc.plan import Request
+from mpc.planner import make_plan
 from mpc.schedule import Step
 
 STEP = Step(7, 2, 3, 0, 100, 0.5, 1.0, 1.0)

@@ -13,7 +13,8 @@ from mpc.helper import Diverged
 from mpc.hidden import HIDDEN
 from mpc.network import NARROW_BITS, Network
 from mpc.network_helper import HIDDEN_LIMIT
-from mpc.plan import PlanRefused, Request, make_plan
+from mpc.plan import PlanRefused, Request
+from mpc.planner import make_plan
 from tests.mpc.network_world import NetworkWorld, make_network_job
 
 DIGITS = Request("softmax", 1400, (32, 32), 128, 20, 0.5, outputs=10, network=Network((64,)))

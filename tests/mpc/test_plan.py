@@ -16,7 +16,8 @@ from mpc.activations import ACTIVATIONS
 from mpc.fixed import decode
 from mpc.labels import LabelProblem
 from mpc.network import Network
-from mpc.plan import PlanRefused, Request, make_plan, public_norm
+from mpc.plan import PlanRefused, Request
+from mpc.planner import make_plan, public_norm
 from mpc.schedule import LEAST_ROWS, batch_sizes, rates, snapped
 
 CREDIT = Request("logistic", rows=24_000, columns=(40, 40), batch=1024, epochs=5, rate=0.2)

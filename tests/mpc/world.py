@@ -17,7 +17,8 @@ from mpc.helper import Answer, Helper, activation
 from mpc.loss import LossHelper, LossParty
 from mpc.masks import Masks, PairMasks
 from mpc.order import Order, order_key
-from mpc.plan import Plan, Request, make_plan
+from mpc.plan import Plan, Request
+from mpc.planner import make_plan
 from mpc.reference import Weights
 from mpc.ring import Words, total
 from mpc.rows import ArrayRows
