@@ -20,7 +20,7 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from mpc.fixed import CLIP, clip_rows
-from schemas.job import ModelKind, Network, Release, canonical_digest
+from schemas.job import ModelKind, Network, Release, canonical_digest, link_of
 from schemas.messages import MOST_OUTPUTS
 from schemas.strict import Name, Strict
 from tables.encoding import Encoding
@@ -114,7 +114,7 @@ class ModelPart(Strict):
     @property
     def link(self) -> str:
         """What lies between score and label."""
-        return self.model if self.network is None else self.network.output
+        return link_of(self.model, self.network)
 
     @property
     def outputs(self) -> int:

@@ -31,7 +31,7 @@ from agents.report_words import (
     sort_of,
     weight,
 )
-from schemas.job import METRICS, Network, Release
+from schemas.job import METRICS, Network, Release, link_of
 
 TOP_WEIGHTS = 20  # drawn as bars; the others are in the table
 # drawn together: all of them end at 1
@@ -152,7 +152,7 @@ class ReportData:
     @property
     def link(self) -> str:
         """What lies between score and label."""
-        return self.model if self.network is None else self.network.output
+        return link_of(self.model, self.network)
 
     @property
     def result(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ from agents import model_part
 from agents.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, ModelPart, ModelPartProblem
 from mpc.fixed import Floats, decode, encode, features
 from mpc.hidden import HIDDEN
-from schemas.job import ModelKind, Network
+from schemas.job import ModelKind, Network, link_of
 from schemas.strict import Name, Strict
 from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling
@@ -60,7 +60,7 @@ class About(Strict):
     @property
     def link(self) -> str:
         """What lies between score and label."""
-        return self.model if self.network is None else self.network.output
+        return link_of(self.model, self.network)
 
     @property
     def outputs(self) -> int:

@@ -81,6 +81,11 @@ class Network(Strict):
     output: Literal["logistic", "linear", "softmax", "poisson"] = "logistic"
 
 
+def link_of(model: str, network: Network | None) -> str:
+    """What lies between the score and the label of a model of this kind, with these layers if it has such."""
+    return model if network is None else network.output
+
+
 class EarlyStopping(Strict):
     """Stop when nothing has been gained for some epochs, and keep the best epoch's model.
 
@@ -204,7 +209,7 @@ class TrainingJob(JobDescription):
     @property
     def link(self) -> str:
         """What lies between score and label, by which labels, losses, metrics and scores go."""
-        return self.model if self.network is None else self.network.output
+        return link_of(self.model, self.network)
 
     def canonical(self) -> dict[str, Any]:
         """Without a network where there is none, so that a linear model's job keeps the id it had before there were."""
