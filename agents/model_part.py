@@ -5,144 +5,50 @@ no key and no row, of another party's columns nothing but where all parties agre
 """
 
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
+from agents.manifest import (
+    BIAS,
+    FORMAT,
+    INTERCEPT,
+    SHARE,
+    UPPER,
+    WEIGHTS,
+    Arrays,
+    ModelPart,
+    ModelPartProblem,
+)
+from agents.part_arrays import check
 from mpc.fixed import CLIP, clip_rows
-from schemas.job import ModelKind, Network, Release, canonical_digest, link_of
-from schemas.messages import MOST_OUTPUTS
-from schemas.strict import Name, Strict
-from tables.encoding import Encoding
-from tables.label import Classes, LabelScaling
 from tables.table import Table
 
-FORMAT: Final = 3
+__all__ = [
+    "BIAS",
+    "FORMAT",
+    "INTERCEPT",
+    "MANIFEST",
+    "SHARE",
+    "UPPER",
+    "WEIGHTS",
+    "Arrays",
+    "ModelPart",
+    "ModelPartProblem",
+    "load",
+    "partial_scores",
+    "save",
+]
+
 MANIFEST = "manifest.json"
-SHARE, UPPER, BIAS = "shares/", "upper.", "bias."
-WEIGHTS, INTERCEPT = "weights/", "intercept"  # by party, where one part holds all
-WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
-
-Arrays = Mapping[str, NDArray[Any]]
-Shapes = dict[str, tuple[int, int]]
-
-
-class ModelPartProblem(ValueError):
-    """A folder that holds no usable model part; the text says what is wrong and how to mend it."""
-
-
-class ModelPart(Strict):
-    """The manifest of one party's part.
-
-    The arrays that belong to it, by release:
-
-    - `owners`: "weights" float64 (d, outputs) and "weight_words" uint64 (d, outputs), the same weights as the ring's
-      words; where this party holds the intercept also "intercept" float64 (1, outputs) and "intercept_words" uint64.
-    - `shared`: "shares/<block>" uint64 (rows, outputs), this party's share of each data party's block, and
-      "shares/intercept"; worthless without all other data parties' shares.
-    - a network has shares whatever the release: of each block (rows, units), "shares/upper.<k>" of the weights above
-      hidden layer k and "shares/bias.<k>" of each layer's biases; with `owners` also "weights" (d, units) and, at the
-      intercept's holder, "upper.<k>" and "bias.<k>" in float64, each with its words beside it.
-    - `label`: shares of everything, as with `shared`, by which predictions go on; at the label party also the whole
-      model in float64: "weights/<party>" (columns, outputs or units) of each data party, and "intercept" (1, outputs)
-      or a network's "upper.<k>" and "bias.<k>".
-
-    Attributes:
-        plan: the fixed-point plan as its canonical form has it.
-        parties: the data parties in the job's order, which numbers them in the plan.
-        steps: how many the model has seen; fewer than the plan's where it was stopped early.
-        alpha: what the words of weights are multiplied by.
-        intercept_holder: the party whose part adds the intercept to its scores.
-        model: as the job has it; `network`: the layers of a multilayer perceptron.
-        label_scaling: only in the label party's part, and only where the label was scaled.
-        classes: only in the label party's part: what its outputs stand for, where they are more than one.
-        encodings: of the other parties' columns, in the label party's part with release `label`.
-        weights_sha256: of the weights file; `save` fills it in.
-    """
-
-    format: Literal[3] = FORMAT
-    job: str
-    run: str
-    model: ModelKind
-    network: Network | None = None
-    party: Name
-    role: Literal["data"] = "data"
-    label_party: Name
-    parties: tuple[Name, ...]
-    release: Release
-    encoding: Encoding
-    columns: tuple[str, ...]
-    plan: dict[str, JsonValue]
-    steps: int = Field(ge=0)
-    alpha: float = Field(gt=0, le=1)
-    intercept_holder: Name
-    label_scaling: LabelScaling | None = None
-    classes: Classes | None = None
-    encodings: dict[Name, Encoding] = {}
-    created: AwareDatetime
-    tercet: str
-    weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
-
-    @property
-    def norm(self) -> float:
-        """The public norm that this party's rows are clipped at."""
-        return self.norm_of(self.party)
-
-    def norm_of(self, party: str) -> float:
-        """The public norm that a party's rows are clipped at."""
-        norms = self.plan.get("norms")
-        norm = norms[self.parties.index(party)] if isinstance(norms, list) else None
-        if not isinstance(norm, float):
-            raise ModelPartProblem("the manifest's plan has no norms; restore it from a copy")
-        return norm
-
-    @property
-    def whole(self) -> bool:
-        """Whether this part alone is the model of all parties' columns."""
-        return self.release == "label" and self.party == self.label_party
-
-    @property
-    def link(self) -> str:
-        """What lies between score and label."""
-        return link_of(self.model, self.network)
-
-    @property
-    def outputs(self) -> int:
-        """Scores of a row."""
-        request = self.plan.get("request")
-        outputs = request.get("outputs") if isinstance(request, dict) else None
-        if not isinstance(outputs, int) or not 1 <= outputs <= MOST_OUTPUTS:
-            raise ModelPartProblem("the manifest's plan has no outputs; restore it from a copy")
-        return outputs
-
-    @property
-    def columns_of(self) -> tuple[int, ...]:
-        """Encoded columns of each party, in order."""
-        request = self.plan.get("request")
-        columns = request.get("columns") if isinstance(request, dict) else None
-        if not isinstance(columns, list) or len(columns) != len(self.parties):
-            raise ModelPartProblem("the manifest's plan has no columns; restore it from a copy")
-        return tuple(count for count in columns if isinstance(count, int))
-
-    @property
-    def digest(self) -> bytes:
-        """The same for all parts of one model, and for no other."""
-        return canonical_digest("tercet model", [self.run, self.release, self.steps, self.plan])
-
-    @property
-    def weights_file(self) -> str:
-        """The name of the weights file: of its content, so that a manifest never meets another run's weights."""
-        return f"weights-{self.weights_sha256[:16]}.safetensors"
 
 
 def save(folder: Path, part: ModelPart, arrays: Arrays) -> ModelPart:
@@ -158,7 +64,7 @@ def save(folder: Path, part: ModelPart, arrays: Arrays) -> ModelPart:
         ModelPartProblem: the arrays are not those of the part.
         OSError: the disk does not take it.
     """
-    _check(part, arrays)
+    check(part, arrays)
     content = to_safetensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     part = part.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -186,7 +92,7 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
         arrays = from_safetensors(content)
     except SafetensorError:
         raise ModelPartProblem(f"{path}: not a safetensors file; restore the folder from a copy") from None
-    _check(part, arrays)
+    check(part, arrays)
     return part, arrays
 
 
@@ -207,90 +113,6 @@ def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.
     # Output by output: the same for a row whatever the batch.
     scores = np.column_stack([np.einsum("bd,d->b", encoded, column) for column in arrays["weights"].T])
     return scores + arrays["intercept"] if part.party == part.intercept_holder else scores
-
-
-def _check(part: ModelPart, arrays: Arrays) -> None:
-    """The arrays are those that the manifest promises."""
-    if part.columns != tuple(part.encoding.names):
-        raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
-    if part.classes is not None and len(part.classes.names) != part.outputs:
-        raise ModelPartProblem("the manifest's classes are not as many as the model's outputs; restore it from a copy")
-    if part.release == "label":
-        _check_for_label(part, arrays)
-        return
-    if part.network is not None:
-        _check_network(part, arrays)
-        return
-    if part.release == "owners":
-        _check_owned(part, arrays)
-        return
-    for name, array in arrays.items():
-        if not name.startswith(SHARE) or array.dtype != np.uint64 or array.ndim != 2:
-            raise ModelPartProblem(f"array {name!r} is not a share: expected {SHARE}<block>, uint64 (rows, outputs)")
-    _check_names(arrays, {SHARE + part.party, SHARE + part.label_party, SHARE + "intercept"}, others=True)
-
-
-def _check_owned(part: ModelPart, arrays: Arrays) -> None:
-    shapes = {"weights": (len(part.columns), part.outputs)}
-    if part.party == part.intercept_holder:
-        shapes["intercept"] = (1, part.outputs)
-    words = {WORDS[name]: shape for name, shape in shapes.items()}
-    _check_names(arrays, shapes.keys() | words.keys())
-    _check_arrays(arrays, shapes, np.float64)
-    _check_arrays(arrays, words, np.uint64)
-
-
-def _check_network(part: ModelPart, arrays: Arrays) -> None:
-    """Shares of everything whatever the release; with `owners` also what was opened, as numbers and words."""
-    blocks, above = _shapes(part)
-    words = {SHARE + name: shape for name, shape in (blocks | above).items()}
-    opened: Shapes = {}
-    if part.release == "owners":
-        opened = {"weights": blocks[part.party]} | (above if part.party == part.intercept_holder else {})
-        words |= {WORDS.get(name, f"{name}_words"): shape for name, shape in opened.items()}
-    _check_names(arrays, opened.keys() | words.keys())
-    _check_arrays(arrays, opened, np.float64)
-    _check_arrays(arrays, words, np.uint64)
-
-
-def _check_for_label(part: ModelPart, arrays: Arrays) -> None:
-    """Shares of everything; at the label party also all of it as numbers, and everybody's encoding."""
-    blocks, above = _shapes(part)
-    words = {SHARE + name: shape for name, shape in (blocks | above).items()}
-    opened = {WEIGHTS + party: shape for party, shape in blocks.items()} | above if part.whole else {}
-    _check_names(arrays, opened.keys() | words.keys())
-    _check_arrays(arrays, opened, np.float64)
-    _check_arrays(arrays, words, np.uint64)
-    encodings = {part.party: part.encoding} | part.encodings
-    known = {party: len(encoding.names) for party, encoding in encodings.items()}
-    due = {party: rows for party, (rows, _) in blocks.items() if part.whole or party == part.party}
-    if known != due:
-        raise ModelPartProblem("the manifest's encodings are not those of its parties' columns; restore it from a copy")
-
-
-def _shapes(part: ModelPart) -> tuple[Shapes, Shapes]:
-    """Of each party's block, by party, and of what is above the columns, by name."""
-    widths = (part.outputs,) if part.network is None else (*part.network.hidden, part.outputs)
-    blocks = {party: (count, widths[0]) for party, count in zip(part.parties, part.columns_of, strict=True)}
-    if part.network is None:
-        return blocks, {INTERCEPT: (1, part.outputs)}
-    above = {f"{UPPER}{k}": shape for k, shape in enumerate(itertools.pairwise(widths))}
-    return blocks, above | {f"{BIAS}{k}": (1, width) for k, width in enumerate(widths)}
-
-
-def _check_arrays(arrays: Arrays, shapes: Shapes, dtype: type[np.generic]) -> None:
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype != dtype:
-            raise ModelPartProblem(f"array {name!r} is not {np.dtype(dtype).name} {shape}")
-        if not np.isfinite(array).all():
-            raise ModelPartProblem(f"array {name!r} is not finite")
-
-
-def _check_names(arrays: Arrays, expected: set[str], *, others: bool = False) -> None:
-    missing, extra = expected - arrays.keys(), arrays.keys() - expected
-    if missing or (extra and not others):
-        raise ModelPartProblem(f"the part has the wrong arrays: missing {sorted(missing)}, extra {sorted(extra)}")
 
 
 def _manifest(path: Path) -> ModelPart:
