@@ -109,7 +109,8 @@ def sort_of(model: str, network: Network | None) -> str:
 def seen(link: str, network: Network | None, *, training: bool) -> str:
     """What of scores the helper sees of a batch, in secret order; in training labels may be among it."""
     scores = (SEEN_IN_TRAINING if training else SEEN).get(link, "the scores")
-    return scores if network is None else f"the sizes without sign of all units of each hidden layer in one heap, and {scores}"
+    hidden = "the sizes without sign of all units of each hidden layer in one heap"
+    return scores if network is None else f"{hidden}, and {scores}"
 
 
 def meaning(name: str, link: str, curves: Curves | None) -> str:
