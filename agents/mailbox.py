@@ -31,7 +31,7 @@ Tap = Callable[[Address, Message], Message]
 IDENTITY_ROUNDS = frozenset({Round.CONTROL, Round.HANDSHAKE})  # before there are session keys, or without them
 CONTROL = (Progress, Failure, Cancel)  # handed over at once instead of being waited for
 LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, and a thread
-PARCEL_BYTES = 1024  # what an early parcel is counted as, beside its body
+PARCEL_BYTES = 1024  # what an early parcel, or a message that travelled along, is counted as beside its body
 
 
 class Unwanted(ValueError):
@@ -237,10 +237,10 @@ class Mailbox(Inbox):
         body = chunk if address.parts == 1 else self._join(address, chunk)
         if body is not None:
             message, along = await self._decoded(address, parcel.kind, body)
-            self._hand_over(address, message, len(body))
-            for companion, epoch, step in along:
+            self._hand_over(address, message, len(body) - sum(_weight(companion) for companion, _, _ in along))
+            for companion, epoch, step in along:  # each counts until it is used, which may be long after its carrier is
                 place = address._replace(item=companion.item, epoch=epoch, step=step)
-                self._hand_over(place, companion, 0)  # its size is counted already
+                self._hand_over(place, companion, _weight(companion) + PARCEL_BYTES)
 
     def _keep(self, address: Address, parcel: Parcel) -> None:
         """For when there are keys. Anybody may have sent it, so the room for it is small."""
@@ -276,6 +276,12 @@ class Mailbox(Inbox):
             self._file(address, message, size)
         elif self._is_new(address, type(message)):
             self._on_control(address.sender, message)
+
+
+def _weight(message: Message) -> int:
+    """Bytes that it takes in a body, or nearly: of a tensor those of its words."""
+    words: Words | None = getattr(message, "words", None)
+    return len(encode(message)) if words is None else words.nbytes
 
 
 async def _encoded(message: Message, along: Sequence[Companion]) -> bytes:

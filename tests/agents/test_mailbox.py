@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.inbox import Deadline
-from agents.mailbox import Mailbox
+from agents.mailbox import PARCEL_BYTES, Mailbox
 from agents.problems import JobProblem, Overdue
 from broker.base import Parcel
 from broker.handshake import SessionSecrets
@@ -18,7 +18,19 @@ from broker.identity import Identity
 from broker.outbox import Outbox
 from broker.seal import SessionSeal
 from schemas.address import Address, Round, parse_address
-from schemas.messages import Accept, Cancel, Failure, MaskedInputs, MaskedLabels, Message, Progress, Ready
+from schemas.codec import Companion
+from schemas.messages import (
+    Accept,
+    AlignedRows,
+    Cancel,
+    Failure,
+    MaskedInputs,
+    MaskedLabels,
+    Message,
+    Presence,
+    Progress,
+    Ready,
+)
 from schemas.settings import Limits
 from schemas.tensor import Words
 
@@ -256,6 +268,33 @@ async def test_reading_makes_room_again() -> None:
         await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step)
     assert bank.problems == []
     assert bank.mailbox._held["card"] == 0
+
+
+@pytest.mark.parametrize(
+    ("carrier", "carried", "size"),
+    [
+        (MaskedInputs(words=words()), MaskedLabels(words=words(3000)), 72_000),
+        (AlignedRows(rows=1, ids=bytes(32)), Presence(bits=bytes(72_000)), 72_060),
+    ],
+    ids=["words", "bytes"],
+)
+async def test_what_travels_along_counts_until_it_is_used_itself(carrier: Message, carried: Message, size: int) -> None:
+    """It may be for a step far ahead, and is there long after the letter that it came with is read."""
+    bank, card = await pair()
+    for step in range(30):
+        card.post.parcels.clear()
+        along = [Companion(carried, 9, step)]
+        await card.mailbox.send(carrier, ["bank"], Deadline("step", 1), step=step, along=along)
+        await card.outbox.drain(1)
+        await bank.hears(*card.post.parcels)
+        if bank.problems:
+            break
+        await bank.mailbox.receive(type(carrier), ["card"], SOON, step=step)
+    assert step == 1_048_576 // (size + PARCEL_BYTES)
+    assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
+    for earlier in range(step):
+        await bank.mailbox.receive(type(carried), ["card"], SOON, epoch=9, step=earlier)
+    assert bank.mailbox._held["card"] < size + 2 * PARCEL_BYTES
 
 
 async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -> None:
