@@ -152,6 +152,10 @@ class JobContext:
         """The masks shared with each other data party, by its number."""
         return {self.number(party): self.masks(party, purpose) for party in self.partners}
 
+    def data_party_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
+        """At the helper: the masks shared with each data party, by its number."""
+        return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
+
     @property
     def trace(self) -> Trace:
         """What this party does in its last steps, moment by moment."""

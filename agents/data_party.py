@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from agents.alignment import check_enough
 from agents.context import JobContext
-from agents.evaluation import AnyShares, Evaluation, HeldOut
+from agents.evaluation import Evaluation, HeldOut
 from agents.network_parts import network_party
 from agents.network_steps import NetworkSteps
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import opened, save_part
 from agents.release_to_label import told
+from agents.shares import AnyShares
 from agents.states import State
 from agents.steps import Steps
 from mpc.activations import ACTIVATIONS

@@ -6,23 +6,18 @@ Only the label party learns scores; the loss goes to whom the job names. Nothing
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agents import network_scoring
 from agents.context import JobContext
 from agents.evaluate import metrics
 from agents.history import Stopping
-from agents.network_parts import network_scorer
 from agents.problems import JobProblem
-from agents.scoring import Scoring, scoring_batch
-from mpc.data_party import Shares
+from agents.scoring import scoring_batch
+from agents.scoring_pass import score
+from agents.shares import AnyShares
 from mpc.fixed import Floats
 from mpc.loss import LossParty, opened_loss
-from mpc.network_forward import NetworkShares
-from mpc.order import Order
-from mpc.scoring import Scorer, scoring_steps
+from mpc.scoring import scoring_steps
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
-
-AnyShares = Shares | NetworkShares
 
 
 class HeldOut(NamedTuple):
@@ -85,31 +80,10 @@ class Evaluation:
     async def _validate(self, epoch: int, shares: AnyShares) -> None:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
-        order = Order(self._key, rows, "scoring")
         steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
-        if isinstance(shares, NetworkShares):
-            passing = network_scorer(
-                context, plan, held_out.words, shares, alpha, order=order, key=self._key, purpose="validation"
-            )
-            scores = await network_scoring.score(context, passing, order, steps)
-        else:
-            scores = await Scoring(context, self._scorer(shares, alpha, order), order, steps, plan.outputs).run()
+        scores = await score(context, plan, held_out.words, shares, steps, key=self._key, purpose="validation")
         if scores is not None and held_out.labels is not None:
             await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
-
-    def _scorer(self, shares: Shares, alpha: float, order: Order) -> Scorer:
-        context, plan, held_out = self._context, self._context.ready_plan, self._held_out
-        return Scorer(
-            context.number(context.me),
-            context.number(context.label),
-            plan,
-            held_out.words,
-            shares,
-            alpha,
-            order=order,
-            helper_masks=context.masks(context.description.helper, "validation"),
-            zero_masks=context.zero_masks("validation"),
-        )
 
     def _measure(self, epoch: int, scores: Floats, labels: Floats) -> None:
         history = self._context.history

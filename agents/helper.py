@@ -4,28 +4,25 @@ It holds no table, takes no part in the secret order, and keeps nothing of a ste
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from agents import network_scoring
 from agents.alignment import help_align
 from agents.context import JobContext
 from agents.network_steps import NetworkAnswers
 from agents.pace import look_ahead
 from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
-from agents.scoring import answer_scores, scoring_batch
+from agents.scoring import scoring_batch
+from agents.scoring_pass import answer
 from agents.states import State
 from agents.trace import loop
 from mpc.helper import Diverged, Helper
 from mpc.loss import LossHelper
-from mpc.masks import PairMasks
-from mpc.network import NetworkForward
 from mpc.network_helper import NetworkHelper
-from mpc.network_scoring import NetworkScoringHelper
 from mpc.schedule import Step
-from mpc.scoring import ScoringHelper, scoring_steps
+from mpc.scoring import scoring_steps
 from schemas.codec import Companion
 from schemas.job import TrainingJob
 from schemas.messages import (
@@ -48,7 +45,6 @@ class HelperRole:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._names = dict(enumerate(context.description.data_parties))
         self.working = State.TRAINING if isinstance(context.description, TrainingJob) else State.SCORING
 
     async def prepare(self) -> None:
@@ -67,7 +63,7 @@ class HelperRole:
     async def work(self) -> None:
         """All steps."""
         if isinstance(self._context.description, TrainingJob):
-            await _Training(self._context, self._names).run()
+            await _Training(self._context).run()
         else:
             await self._predict()
 
@@ -87,18 +83,19 @@ class HelperRole:
         numbers = scoring_numbers(self._context, terms.scoring)
         steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns, numbers.network), 0, terms.scoring.alpha))
         self._context.statistics.steps = len(steps)
-        await _answer_scores(self._context, self._names, numbers, steps, purpose="prediction", first="fit")
+        await answer(self._context, numbers, steps, purpose="prediction", first="fit")
 
 
 class _Training:
     """The steps of one training job."""
 
-    def __init__(self, context: JobContext, names: dict[int, str]) -> None:
-        self._context, self._names, self._job = context, names, context.training
+    def __init__(self, context: JobContext) -> None:
+        self._context, self._job = context, context.training
+        self._names = dict(enumerate(context.description.data_parties))
         plan, label = context.ready_plan, context.number(context.label)
         self._loss = None
         if self._job.evaluation.loss:
-            self._loss = LossHelper(plan, label, _masks(context, names, "loss"))
+            self._loss = LossHelper(plan, label, context.data_party_masks("loss"))
         self._kept = plan.steps_total  # steps of the model that is kept
 
     async def run(self) -> None:
@@ -109,7 +106,7 @@ class _Training:
 
     async def _network(self) -> None:
         context, plan = self._context, self._context.ready_plan
-        helper = NetworkHelper(plan, context.number(context.label), _masks(context, self._names, "training"))
+        helper = NetworkHelper(plan, context.number(context.label), context.data_party_masks())
         answers = NetworkAnswers(context, helper, self._loss)
         loop.set("online")
         async with asyncio.TaskGroup() as loops:
@@ -126,7 +123,7 @@ class _Training:
     async def _linear(self) -> None:
         """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
         context, label = self._context, self._context.number(self._context.label)
-        self._helper = Helper(context.ready_plan, label, _masks(context, self._names, "training"))
+        self._helper = Helper(context.ready_plan, label, context.data_party_masks())
         dealing = context.ready_plan.steps()
         ahead = look_ahead(context.ready_plan, context.settings.limits)
         context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
@@ -201,27 +198,5 @@ class _Training:
         context, plan = self._context, self._context.ready_plan
         assert context.terms is not None
         alpha = await context.compute(plan.alpha_after, done)
-        steps = scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha)
-        await _answer_scores(context, self._names, plan, steps, purpose="validation")
-
-
-async def _answer_scores(
-    context: JobContext,
-    names: dict[int, str],
-    plan: NetworkForward,
-    steps: Iterable[Step],
-    *,
-    purpose: str,
-    first: str = "step",
-) -> None:
-    """The helper's part of one pass over rows that are scored."""
-    masks = _masks(context, names, purpose)
-    if plan.network is None:
-        await answer_scores(context, ScoringHelper(plan, masks), steps, plan.outputs, first)
-    else:
-        helper = NetworkScoringHelper(plan, context.number(context.label), masks)
-        await network_scoring.answer(context, helper, list(steps), first)
-
-
-def _masks(context: JobContext, names: dict[int, str], purpose: str) -> dict[int, PairMasks]:
-    return {number: context.masks(name, purpose) for number, name in names.items()}
+        steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha))
+        await answer(context, plan, steps, purpose="validation")

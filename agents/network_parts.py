@@ -1,22 +1,21 @@
-"""What differs between a network and a linear model where a data party makes, scores, opens and keeps it.
+"""What differs between a network and a linear model where a data party makes it and opens it to its owners.
 
 The shares of a network stay with their holders whatever the release: prediction always runs the forward pass with the
 helper, since partial sums of a hidden layer would tell the label party too much of its partners' columns.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
 from agents.context import JobContext
-from agents.model_part import BIAS, SHARE, UPPER
+from agents.model_part import BIAS, UPPER
+from agents.shares import above, called, meant
 from mpc.elements import Elements
 from mpc.fixed import Floats
-from mpc.network import Entry, Layout, NetworkForward, pack, unpack
+from mpc.network import Entry, Layout, pack, unpack
 from mpc.network_forward import NetworkShares
 from mpc.network_party import NetworkParty
-from mpc.network_scoring import NetworkScorer
 from mpc.network_start import first_shares
 from mpc.order import Order
 from mpc.ring import Words, total
@@ -43,56 +42,6 @@ def network_party(context: JobContext, rows: Rows, labels: Floats | None, *, ord
     )
 
 
-def network_scorer(
-    context: JobContext,
-    plan: NetworkForward,
-    rows: Rows,
-    shares: NetworkShares,
-    alpha: float,
-    *,
-    order: Order,
-    key: bytes,
-    purpose: str,
-) -> NetworkScorer:
-    """This party in one pass over some rows."""
-    return NetworkScorer(
-        context.number(context.me),
-        context.number(context.label),
-        plan,
-        rows,
-        shares=shares,
-        alpha=alpha,
-        order=order,
-        elements=Elements(key, "scoring"),
-        helper_masks=context.masks(context.description.helper, purpose),
-        zero_masks=context.zero_masks(purpose),
-    )
-
-
-# --- what is kept
-
-
-def kept_shares(context: JobContext, shares: NetworkShares) -> Arrays:
-    """This party's share of everything, by name."""
-    blocks = {context.number(context.me): shares.own, **shares.partners}
-    named = {f"{SHARE}{context.description.data_parties[i]}": words for i, words in blocks.items()}
-    named |= {f"{SHARE}{UPPER}{k}": words for k, words in enumerate(shares.upper)}
-    return named | {f"{SHARE}{BIAS}{k}": words for k, words in enumerate(shares.biases)}
-
-
-def shares_kept(context: JobContext, steps: int, arrays: Mapping[str, NDArray[Any]]) -> NetworkShares:
-    """The same from a model part."""
-    partners = {context.number(party): arrays[f"{SHARE}{party}"] for party in context.partners}
-    layers = sum(name.startswith(SHARE + UPPER) for name in arrays)
-    return NetworkShares(
-        steps,
-        arrays[f"{SHARE}{context.me}"],
-        partners,
-        tuple(arrays[f"{SHARE}{UPPER}{k}"] for k in range(layers)),
-        tuple(arrays[f"{SHARE}{BIAS}{k}"] for k in range(layers + 1)),
-    )
-
-
 # --- release = "owners"
 
 
@@ -106,8 +55,7 @@ async def open_network(context: JobContext, shares: NetworkShares) -> Arrays:
     """Each block of layer 0 to its owner, everything above to the label party: what this party gets, by name."""
     plan, deadline, mail = context.ready_plan, context.deadline("release"), context.mailbox
     entries = upper_entries(Layout(plan))
-    mine = pack(entries, {(UPPER, k): words for k, words in enumerate(shares.upper)}
-                | {(BIAS, k): words for k, words in enumerate(shares.biases)})  # fmt: skip
+    mine = pack(entries, above(shares))
     for party in context.partners:
         await mail.send(WeightShare(words=shares.partners[context.number(party)]), [party], deadline)
     if not context.leads:
@@ -124,9 +72,5 @@ async def _opened_upper(context: JobContext, shares: NetworkShares, entries: tup
     letters = await mail.receive(UpperShare, context.partners, context.deadline("release"))
     words = total([mine, *mail.words(letters, lambda _: (1, mine.shape[1])).values()])
     opened = unpack(entries, words, "opened layers")
-    arrays: Arrays = {f"{name}{k}_words": layer for (name, k), layer in opened.items()}
-    floats = {
-        f"{name}{k}": plan.weights(layer, shares.step) if name == UPPER else plan.intercept(layer)
-        for (name, k), layer in opened.items()
-    }
-    return arrays | floats
+    arrays: Arrays = {f"{called(name, k)}_words": layer for (name, k), layer in opened.items()}
+    return arrays | {called(name, k): meant(plan, name, layer, shares.step) for (name, k), layer in opened.items()}

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.context import JobContext
-from agents.problems import JobProblem
-from agents.scoring import note_scored
+from agents.scoring import left_range, note_scored
 from agents.scripts import SCORING, Scripts
 from mpc.fixed import Floats
 from mpc.helper import Diverged
@@ -63,6 +62,5 @@ async def answer(context: JobContext, helper: NetworkScoringHelper, steps: Seque
         try:
             await scripts.run(helper.script(step), step, context.deadline(first if step.index == 0 else "step"))
         except Diverged as diverged:
-            reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
-            raise JobProblem("scoring.range", context.job.submitter, reason) from None
+            raise left_range(context, diverged) from None
         note_scored(context, step)

@@ -10,24 +10,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents import model_part, network_scoring
+from agents import model_part
 from agents.context import JobContext
 from agents.model_part import ModelPart, ModelPartProblem
-from agents.network_parts import network_scorer, shares_kept
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import unreleased, written
 from agents.scores_file import scored_columns, write_scores
-from agents.scoring import Scoring, scoring_batch
+from agents.scoring import scoring_batch
+from agents.scoring_pass import score
+from agents.shares import shares_kept
 from agents.states import State
-from mpc.data_party import Shares
 from mpc.fixed import Floats
 from mpc.linear import zero_share
 from mpc.network import Network
-from mpc.order import Order
 from mpc.ring import total
 from mpc.schedule import Step
-from mpc.scoring import Numbers, Scorer, decode_scores, encode_scores, scoring_steps
+from mpc.scoring import Numbers, decode_scores, encode_scores, scoring_steps
 from schemas.messages import PartialScores, ScoringTerms, Sizes
 
 PART = 65_536  # partial scores in a message: 512 KiB
@@ -184,31 +183,10 @@ class PredictionRole:
 
     async def _shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
-        rows = self._own.words
-        order = Order(self._key, rows.shape[0], "scoring")
-        if numbers.network is not None:
-            shares, alpha = shares_kept(context, self.part.steps, self._arrays), self.part.alpha
-            passing = network_scorer(
-                context, numbers, rows, shares, alpha, order=order, key=self._key, purpose="prediction"
-            )
-            return await network_scoring.score(context, passing, order, self._steps())
-        scorer = Scorer(
-            context.number(context.me),
-            context.number(context.label),
-            numbers,
-            rows,
-            self._shares(),
-            self.part.alpha,
-            order=order,
-            helper_masks=context.masks(context.description.helper, "prediction"),
-            zero_masks=context.zero_masks("prediction"),
+        shares = shares_kept(context, self.part, self._arrays)
+        return await score(
+            context, numbers, self._own.words, shares, self._steps(), key=self._key, purpose="prediction"
         )
-        return await Scoring(context, scorer, order, self._steps(), numbers.outputs).run()
-
-    def _shares(self) -> Shares:
-        context, arrays = self._context, self._arrays
-        partners = {context.number(party): arrays[f"shares/{party}"] for party in context.partners}
-        return Shares(self.part.steps, arrays[f"shares/{context.me}"], partners, arrays["shares/intercept"])
 
 
 def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Numbers:

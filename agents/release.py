@@ -15,11 +15,11 @@ from pathlib import Path
 
 from agents import model_part
 from agents.context import JobContext
-from agents.evaluation import AnyShares
-from agents.model_part import INTERCEPT, SHARE, Arrays, ModelPart
-from agents.network_parts import kept_shares, open_network
+from agents.model_part import Arrays, ModelPart
+from agents.network_parts import open_network
 from agents.problems import JobProblem
 from agents.release_to_label import Encodings, give, take
+from agents.shares import AnyShares, kept_shares
 from mpc.data_party import Shares
 from mpc.ring import total
 from schemas.messages import InterceptShare, WeightShare
@@ -30,32 +30,20 @@ from tables.label import Classes, LabelScaling
 
 async def opened(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
     """The arrays of this party's model part, as `model_part.ModelPart` lists them, and what it gets to know beside."""
-    if context.training.release != "label":
-        return await _opened_arrays(context, shares), {}
-    kept = _linear_shares(context, shares) if isinstance(shares, Shares) else kept_shares(context, shares)
-    if not context.leads:
+    release, kept = context.training.release, kept_shares(context, shares)
+    if release == "owners":  # of a linear model no share is needed any more
+        if isinstance(shares, Shares):
+            return await _owned_arrays(context, shares), {}
+        return kept | await open_network(context, shares), {}
+    if release == "label" and context.leads:
+        whole, encodings = await take(context, shares)
+        return {**kept, **whole}, encodings
+    if release == "label":
         await give(context, shares, encoding)
-        return kept, {}
-    whole, encodings = await take(context, shares)
-    return {**kept, **whole}, encodings
+    return kept, {}
 
 
-async def _opened_arrays(context: JobContext, shares: AnyShares) -> Arrays:
-    if isinstance(shares, Shares):
-        return await _linear_arrays(context, shares)
-    kept = kept_shares(context, shares)
-    return kept if context.training.release == "shared" else kept | await open_network(context, shares)
-
-
-def _linear_shares(context: JobContext, shares: Shares) -> Arrays:
-    blocks = {context.number(context.me): shares.own, **shares.partners}
-    named = {f"{SHARE}{context.description.data_parties[i]}": words for i, words in blocks.items()}
-    return {**named, f"{SHARE}{INTERCEPT}": shares.intercept}
-
-
-async def _linear_arrays(context: JobContext, shares: Shares) -> Arrays:
-    if context.training.release == "shared":
-        return _linear_shares(context, shares)
+async def _owned_arrays(context: JobContext, shares: Shares) -> Arrays:
     await _send(context, shares)
     weights = await _sum(context, WeightShare, shares.own)
     plan = context.ready_plan

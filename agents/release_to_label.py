@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from agents.context import JobContext
-from agents.evaluation import AnyShares
-from agents.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, Arrays
+from agents.model_part import INTERCEPT, WEIGHTS, Arrays
 from agents.network_parts import upper_entries
 from agents.problems import JobProblem
-from mpc.data_party import Shares
-from mpc.fixed import Floats
-from mpc.network import Entry, Layout, Tensors, pack, unpack
+from agents.shares import AnyShares, above, blocks, called, meant
+from mpc.network import Entry, Layout, pack, unpack
 from mpc.plan import Plan
 from mpc.ring import Words, total
 from schemas.messages import MOST_ENCODING, ColumnEncoding, ModelShare
@@ -67,38 +65,25 @@ async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encoding
 def entries(plan: Plan) -> tuple[Entry, ...]:
     """The whole model: each party's block, and what is above the columns."""
     width = plan.outputs if plan.network is None else plan.network.hidden[0]
-    blocks = (Entry(BLOCK, i, (columns, width)) for i, columns in enumerate(plan.columns))
-    above = (Entry(INTERCEPT, 0, (1, plan.outputs)),) if plan.network is None else upper_entries(Layout(plan))
-    return (*blocks, *above)
+    columns = (Entry(BLOCK, i, (count, width)) for i, count in enumerate(plan.columns))
+    rest = (Entry(INTERCEPT, 0, (1, plan.outputs)),) if plan.network is None else upper_entries(Layout(plan))
+    return (*columns, *rest)
 
 
 def packed(context: JobContext, shares: AnyShares) -> Words:
     """This party's share of all of it, in one row."""
-    blocks = {context.number(context.me): shares.own, **shares.partners}
-    return pack(entries(context.ready_plan), {(BLOCK, i): words for i, words in blocks.items()} | _above(shares))
-
-
-def _above(shares: AnyShares) -> Tensors:
-    if isinstance(shares, Shares):
-        return {(INTERCEPT, 0): shares.intercept}
-    return _layers(UPPER, shares.upper) | _layers(BIAS, shares.biases)
-
-
-def _layers(name: str, layers: tuple[Words, ...]) -> Tensors:
-    return {(name, k): words for k, words in enumerate(layers)}
+    owned = {(BLOCK, i): words for i, words in blocks(context, shares).items()}
+    return pack(entries(context.ready_plan), owned | above(shares))
 
 
 def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
     plan, parties = context.ready_plan, context.description.data_parties
 
-    def meant(name: str, block: Words) -> Floats:
-        return plan.intercept(block) if name in {INTERCEPT, BIAS} else plan.weights(block, steps)
-
-    def called(name: str, k: int) -> str:
-        return WEIGHTS + parties[k] if name == BLOCK else INTERCEPT if name == INTERCEPT else f"{name}{k}"
+    def place(name: str, k: int) -> str:
+        return WEIGHTS + parties[k] if name == BLOCK else called(name, k)
 
     tensors = unpack(entries(plan), words, "the whole model")
-    return {called(name, k): meant(name, block) for (name, k), block in tensors.items()}
+    return {place(name, k): meant(plan, name, block, steps) for (name, k), block in tensors.items()}
 
 
 def _read(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:

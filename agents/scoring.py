@@ -118,10 +118,15 @@ async def answer_scores(
         try:
             scores = await context.compute(helper.scores, step, shares)
         except Diverged as diverged:
-            reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
-            raise JobProblem("scoring.range", context.job.submitter, reason) from None
+            raise left_range(context, diverged) from None
         await mail.send(Scores(words=scores), [job.label], deadline, epoch=epoch, step=position)
         note_scored(context, step)
+
+
+def left_range(context: JobContext, diverged: Diverged) -> JobProblem:
+    """A scored row is unlike those trained on; whoever wrote the job can mend it."""
+    reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
+    return JobProblem("scoring.range", context.job.submitter, reason)
 
 
 def note_scored(context: JobContext, step: Step) -> None:

@@ -1,0 +1,75 @@
+"""One pass over rows that are scored and not trained on, by either kind of model: who takes part, under which masks.
+
+Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
+"""
+
+from collections.abc import Sequence
+
+from agents import network_scoring
+from agents.context import JobContext
+from agents.scoring import Scoring, answer_scores
+from agents.shares import AnyShares
+from mpc.elements import Elements
+from mpc.fixed import Floats
+from mpc.network import NetworkForward
+from mpc.network_forward import NetworkShares
+from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
+from mpc.order import Order
+from mpc.rows import Rows
+from mpc.schedule import Step
+from mpc.scoring import Scorer, ScoringHelper
+
+
+async def score(
+    context: JobContext,
+    plan: NetworkForward,
+    rows: Rows,
+    shares: AnyShares,
+    steps: Sequence[Step],
+    *,
+    key: bytes,
+    purpose: str,
+) -> Floats | None:
+    """A data party's part; at the label party the scores, (rows, outputs), in the order of the rows.
+
+    Args:
+        context: The job at this party.
+        plan: The training's, or what of it was kept with the model.
+        rows: This party's features.
+        shares: Of one step and one history at all data parties.
+        steps: `scoring_steps`, at least one, with alpha as it is with these shares.
+        key: Of the secret order.
+        purpose: Of the masks, not training's.
+
+    Raises:
+        JobProblem: a tensor of a wrong shape came.
+    """
+    me, label = context.number(context.me), context.number(context.label)
+    order, alpha = Order(key, rows.shape[0], "scoring"), steps[0].alpha
+    helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
+    if isinstance(shares, NetworkShares):
+        network_scorer = NetworkScorer(
+            me, label, plan, rows, shares=shares, alpha=alpha, order=order, elements=Elements(key, "scoring"),
+            helper_masks=helper_masks, zero_masks=zero_masks,
+        )  # fmt: skip
+        return await network_scoring.score(context, network_scorer, order, steps)
+    scorer = Scorer(
+        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks
+    )  # fmt: skip
+    return await Scoring(context, scorer, order, steps, plan.outputs).run()
+
+
+async def answer(
+    context: JobContext, plan: NetworkForward, steps: Sequence[Step], *, purpose: str, first: str = "step"
+) -> None:
+    """The helper's part. `first` names the deadline of the first batch, before which rows may have to be encoded.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    masks = context.data_party_masks(purpose)
+    if plan.network is None:
+        await answer_scores(context, ScoringHelper(plan, masks), steps, plan.outputs, first)
+    else:
+        helper = NetworkScoringHelper(plan, context.number(context.label), masks)
+        await network_scoring.answer(context, helper, steps, first)
