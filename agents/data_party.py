@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from agents.alignment import check_enough
 from agents.context import JobContext
 from agents.evaluation import Evaluation, HeldOut
-from agents.network_parts import network_party
-from agents.network_steps import NetworkSteps
+from agents.network_steps import NetworkSteps, network_party
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import opened, save_part

@@ -11,12 +11,33 @@ from agents.evaluation import Evaluation
 from agents.pace import largest_batch, look_ahead
 from agents.scripts import TRAINING, Scripts
 from agents.trace import loop
+from mpc.elements import Elements
+from mpc.fixed import Floats
 from mpc.loss import LossHelper
 from mpc.network_helper import NetworkHelper
 from mpc.network_party import NetworkParty
+from mpc.network_start import first_shares
 from mpc.order import Order
+from mpc.rows import Rows
 from mpc.schedule import Step
 from mpc.script import Script
+
+
+def network_party(context: JobContext, rows: Rows, labels: Floats | None, *, order: Order, key: bytes) -> NetworkParty:
+    """This party in the training of a network, with first weights of which it alone knows its share."""
+    me, plan = context.number(context.me), context.ready_plan
+    return NetworkParty(
+        me,
+        context.number(context.label),
+        plan,
+        rows,
+        labels,
+        order=order,
+        elements=Elements(key),
+        helper_masks=context.masks(context.description.helper),
+        zero_masks=context.zero_masks(),
+        shares=first_shares(me, plan, context.contribute()),
+    )
 
 
 class NetworkSteps:

@@ -16,25 +16,27 @@ from pathlib import Path
 from agents import model_part
 from agents.context import JobContext
 from agents.model_part import Arrays, ModelPart
-from agents.network_parts import open_network
 from agents.problems import JobProblem
 from agents.release_to_label import Encodings, give, take
-from agents.shares import AnyShares, kept_shares
+from agents.shares import AnyShares, above, called, entries_above, kept_shares, meant
 from mpc.data_party import Shares
+from mpc.network import pack, unpack
 from mpc.ring import total
-from schemas.messages import InterceptShare, WeightShare
+from schemas.messages import InterceptShare, UpperShare, WeightShare
 from schemas.tensor import Words
 from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling
+
+Opened = WeightShare | InterceptShare | UpperShare
 
 
 async def opened(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
     """The arrays of this party's model part, as `model_part.ModelPart` lists them, and what it gets to know beside."""
     release, kept = context.training.release, kept_shares(context, shares)
-    if release == "owners":  # of a linear model no share is needed any more
-        if isinstance(shares, Shares):
-            return await _owned_arrays(context, shares), {}
-        return kept | await open_network(context, shares), {}
+    if release == "owners":
+        owned = await _opened_to_owners(context, shares)
+        # A network is applied by its shares even so.
+        return owned if isinstance(shares, Shares) else {**kept, **owned}, {}
     if release == "label" and context.leads:
         whole, encodings = await take(context, shares)
         return {**kept, **whole}, encodings
@@ -43,31 +45,30 @@ async def opened(context: JobContext, shares: AnyShares, encoding: Encoding) -> 
     return kept, {}
 
 
-async def _owned_arrays(context: JobContext, shares: Shares) -> Arrays:
-    await _send(context, shares)
-    weights = await _sum(context, WeightShare, shares.own)
-    plan = context.ready_plan
-    arrays = {"weights": plan.weights(weights, shares.step), "weight_words": weights}
-    if context.leads:
-        intercept = await _sum(context, InterceptShare, shares.intercept)
-        arrays |= {"intercept": plan.intercept(intercept), "intercept_words": intercept}
-    return arrays
-
-
-async def _send(context: JobContext, shares: Shares) -> None:
-    deadline = context.deadline("release")
+async def _opened_to_owners(context: JobContext, shares: AnyShares) -> Arrays:
+    """Each block of columns goes to its owner, all that is above them to the label party: what this party gets."""
+    plan, mail, deadline = context.ready_plan, context.mailbox, context.deadline("release")
+    model: type[Opened] = InterceptShare if isinstance(shares, Shares) else UpperShare
+    entries = entries_above(plan)
+    mine = pack(entries, above(shares))
     for party in context.partners:
-        words = shares.partners[context.number(party)]
-        await context.mailbox.send(WeightShare(words=words), [party], deadline)
+        await mail.send(WeightShare(words=shares.partners[context.number(party)]), [party], deadline)
     if not context.leads:
-        await context.mailbox.send(InterceptShare(words=shares.intercept), [context.description.label], deadline)
+        await mail.send(model(words=mine), [context.label], deadline)
+    block = await _sum(context, WeightShare, shares.own)
+    arrays: Arrays = {"weights": plan.weights(block, shares.step), "weight_words": block}
+    if not context.leads:
+        return arrays
+    layers = unpack(entries, await _sum(context, model, mine), "opened layers")
+    words = {f"{called(name, k)}_words": layer for (name, k), layer in layers.items()}
+    floats = {called(name, k): meant(plan, name, layer, shares.step) for (name, k), layer in layers.items()}
+    return {**arrays, **words, **floats}
 
 
-async def _sum(context: JobContext, model: type[WeightShare | InterceptShare], own: Words) -> Words:
-    deadline = context.deadline("release")
-    letters = await context.mailbox.receive(model, context.partners, deadline)
-    rows, outputs = own.shape
-    return total([own, *context.mailbox.words(letters, lambda _: (rows, outputs)).values()])
+async def _sum(context: JobContext, model: type[Opened], own: Words) -> Words:
+    letters = await context.mailbox.receive(model, context.partners, context.deadline("release"))
+    rows, columns = own.shape
+    return total([own, *context.mailbox.words(letters, lambda _: (rows, columns)).values()])
 
 
 async def save_part(

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from agents.context import JobContext
-from agents.model_part import INTERCEPT, WEIGHTS, Arrays
-from agents.network_parts import upper_entries
+from agents.model_part import WEIGHTS, Arrays
 from agents.problems import JobProblem
-from agents.shares import AnyShares, above, blocks, called, meant
-from mpc.network import Entry, Layout, pack, unpack
+from agents.shares import AnyShares, above, blocks, called, entries_above, meant
+from mpc.network import Entry, pack, unpack
 from mpc.plan import Plan
 from mpc.ring import Words, total
 from schemas.messages import MOST_ENCODING, ColumnEncoding, ModelShare
@@ -66,8 +65,7 @@ def entries(plan: Plan) -> tuple[Entry, ...]:
     """The whole model: each party's block, and what is above the columns."""
     width = plan.outputs if plan.network is None else plan.network.hidden[0]
     columns = (Entry(BLOCK, i, (count, width)) for i, count in enumerate(plan.columns))
-    rest = (Entry(INTERCEPT, 0, (1, plan.outputs)),) if plan.network is None else upper_entries(Layout(plan))
-    return (*columns, *rest)
+    return (*columns, *entries_above(plan))
 
 
 def packed(context: JobContext, shares: AnyShares) -> Words:

@@ -12,7 +12,7 @@ from agents.context import JobContext
 from agents.model_part import BIAS, INTERCEPT, SHARE, UPPER, ModelPart
 from mpc.data_party import Shares
 from mpc.fixed import Floats
-from mpc.network import Tensors
+from mpc.network import Entry, Layout, Tensors
 from mpc.network_forward import NetworkShares
 from mpc.plan import Plan
 from mpc.ring import Words
@@ -31,6 +31,15 @@ def above(shares: AnyShares) -> Tensors:
         return {(INTERCEPT, 0): shares.intercept}
     upper = {(UPPER, k): words for k, words in enumerate(shares.upper)}
     return upper | {(BIAS, k): words for k, words in enumerate(shares.biases)}
+
+
+def entries_above(plan: Plan) -> tuple[Entry, ...]:
+    """The order in which that stands in a message."""
+    if plan.network is None:
+        return (Entry(INTERCEPT, 0, (1, plan.outputs)),)
+    layout = Layout(plan)
+    upper = (Entry(UPPER, k, layout.upper(k)) for k in layout.hidden)
+    return (*upper, *(Entry(BIAS, k, (1, width)) for k, width in enumerate(layout.widths)))
 
 
 def called(name: str, k: int) -> str:
