@@ -5,7 +5,7 @@ It knows nothing of what is counted.
 
 import asyncio
 
-from mpc.network import CARRIER, Layout
+from mpc.network import CARRIER, Layout, flat, NetworkForward
 from mpc.plan import Plan
 from mpc.schedule import LEAST_ROWS
 from schemas.settings import Limits
@@ -56,14 +56,14 @@ def words_ahead(plan: Plan) -> int:
     if plan.network is None:
         return words
     layout = Layout(plan)
-    openings = sum(entry.size for entry in layout.openings(rows))
+    _, openings = flat(layout.openings(rows))
     return words + others * (2 * openings + columns * layout.widths[0]) + dealt_words(plan)
 
 
 def dealt_words(plan: Plan) -> int:
     """Words that the helper deals the carrier of a network for one step."""
     entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth)
-    return sum(entry.size for entry in entries)
+    return flat(entries)[1]
 
 
 def largest_message(plan: Plan, *, helper: bool) -> int:
@@ -73,3 +73,17 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
     if plan.network is not None:
         most = max(most, rows * max(plan.network.hidden), 0 if helper else dealt_words(plan))
     return max(most, rows * plan.outputs)
+
+
+def words_made(forward: NetworkForward, rows: int, training: Plan | None = None) -> int:
+    """Words of the largest mask that the helper makes for so many rows, or of all that it deals, at most.
+
+    `forward` is all that is known where rows are scored; to train with `training` more is dealt.
+    """
+    width = forward.outputs if forward.network is None else forward.network.hidden[0]
+    most = max(forward.columns) * max(rows, width)
+    if forward.network is None:
+        return most
+    layout = Layout(forward)
+    dealt = (*layout.dealt_forward(rows), *layout.weights("G"))
+    return max(most, sum(entry.size for entry in dealt), 0 if training is None else dealt_words(training))

@@ -131,6 +131,11 @@ Tensors = dict[tuple[str, int], Words]
 """By name and layer."""
 
 
+def flat(entries: Iterable[Entry]) -> tuple[int, int]:
+    """Shape of one row with all of them."""
+    return 1, sum(entry.size for entry in entries)
+
+
 def pack(entries: Iterable[Entry], tensors: Mapping[tuple[str, int], Words]) -> Words:
     """One row with all of them, in the order of the entries."""
     return np.concatenate([tensors[entry.name, entry.layer].reshape(1, -1) for entry in entries], axis=1)
@@ -143,7 +148,7 @@ def unpack(entries: Iterable[Entry], words: Words, what: str) -> Tensors:
         ShapeProblem: the row has another length.
     """
     entries = tuple(entries)
-    due = (1, sum(entry.size for entry in entries))
+    due = flat(entries)
     if words.shape != due or words.dtype != np.uint64:
         raise ShapeProblem(f"{what}: expected {due} words, got {words.dtype} {words.shape}")
     tensors, start = {}, 0

@@ -14,7 +14,7 @@ from mpc.fixed import Floats, encode, encode_number
 from mpc.linear import own_update, partner_update
 from mpc.loss import LossParty
 from mpc.masks import Masks
-from mpc.network import CARRIER, NARROW_BITS, pack, unpack
+from mpc.network import CARRIER, NARROW_BITS, flat, pack, unpack
 from mpc.network_back import BackwardParty
 from mpc.network_forward import NetworkShares
 from mpc.order import Order
@@ -136,7 +136,7 @@ class NetworkParty(BackwardParty):
         """Takes what the helper deals."""
         yield Need("masked")
         entries = self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
-        dealt = taken((yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in entries))})))
+        dealt = taken((yield Take("dealt", 0, {HELPER: flat(entries)})))
         self.take_dealt(step, dealt[HELPER])
         yield Mark("dealt")
 

@@ -13,7 +13,7 @@ from mpc.elements import Elements
 from mpc.fixed import Floats, decode
 from mpc.helper import check_range
 from mpc.masks import Masks
-from mpc.network import CARRIER, NetworkForward, pack, unpack
+from mpc.network import CARRIER, NetworkForward, flat, pack, unpack
 from mpc.network_forward import ForwardParty, NetworkShares
 from mpc.network_helper import ForwardHelper
 from mpc.order import Order
@@ -73,7 +73,7 @@ class NetworkScorer(ForwardParty):
         self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, openings.shape)))))
         dealt = layout.dealt_forward(step.rows)
         if self.me == CARRIER:
-            words = taken((yield Take("dealt", 0, {HELPER: (1, sum(entry.size for entry in dealt))})))[HELPER]
+            words = taken((yield Take("dealt", 0, {HELPER: flat(dealt)})))[HELPER]
             self.state(step).dealt = unpack(dealt, words, "what the helper dealt")
         else:
             self.state(step).dealt = self.streamed(step, dealt)
