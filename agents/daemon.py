@@ -26,7 +26,7 @@ from agents.states import NEXT, TERMINAL, State
 from broker import topology
 from broker.base import Broker, BrokerError
 from broker.identity import Identity
-from mpc.ring import use_threads
+from mpc.ring import use_threads, warm_up
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus, Query, Status, Submit
@@ -88,6 +88,7 @@ class Agent:
         """
         logs.of_party(self.me)
         use_threads(self.settings.limits.threads)
+        await asyncio.to_thread(warm_up)  # before there is a heartbeat or a deadline that it could hold up
         self.settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as self._tasks:
             running = self._recall()

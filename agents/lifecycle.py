@@ -14,7 +14,6 @@ from agents.terms import agree
 from broker.handshake import HandshakeParty, HandshakeState, SmallOrder
 from broker.identity import Forged, parse_public
 from broker.seal import SessionSeal
-from mpc.ring import warm_up
 from schemas.messages import (
     PROTOCOL_VERSION,
     Accept,
@@ -76,7 +75,6 @@ async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
     stage = context.statistics.enter
     stage("reading")
     await _accept(context)
-    await context.compute(warm_up)
     await role.prepare()
     enter(State.READY)
     await _start(context)
