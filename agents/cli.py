@@ -5,7 +5,6 @@ cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or
 """
 
 import asyncio
-import os
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from agents.private_file import replace
 from agents.states import State
 from agents.timeline import timeline
 from agents.trace import of_all
@@ -153,9 +153,7 @@ def predict(
 def _copy_private(source: Path, target: Path) -> None:
     """Copy a file for this user only."""
     try:
-        target.unlink(missing_ok=True)
-        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(source.read_bytes())
+        replace(target, source.read_bytes())
     except OSError as error:
         raise Invalid(f"{target}: {error.strerror}; the scores are in {source}") from None
 

@@ -6,7 +6,8 @@ It reads a model part and writes a file for this user only; it speaks to nobody.
 from pathlib import Path
 
 from agents.model_part import ModelPartProblem
-from agents.whole_model import WholeModel, read, replace, write
+from agents.private_file import replace
+from agents.whole_model import WholeModel, read, write
 from schemas.job import Invalid
 
 

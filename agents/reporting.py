@@ -3,7 +3,6 @@
 It adds nothing that the party was not told: the page of a partner has no metric, that of a helper no column.
 """
 
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from agents.evaluate import class_probabilities, curves, expected, histogram, pr
 from agents.helper import HelperRole
 from agents.model_part import INTERCEPT
 from agents.prediction import PredictionRole
+from agents.private_file import replace
 from agents.report import ReportData, render
 from agents.states import State
 from mpc.fixed import Floats
@@ -41,9 +41,7 @@ def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Pat
     place = context.settings.state / "reports"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / f"{context.job.id}.html"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(page)
+    replace(path, page.encode())
     return path
 
 

@@ -4,7 +4,6 @@ It is the label party's to keep, since it has the weights and encodings of all p
 key and no row, and nothing in it can run.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.numpy import save as to_safetensors
 
 from agents import model_part
 from agents.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, ModelPart, ModelPartProblem
+from agents.private_file import replace
 from mpc.fixed import Floats, decode, encode, features
 from mpc.hidden import HIDDEN
 from schemas.job import ModelKind, Network, link_of
@@ -198,17 +198,6 @@ def write(model: WholeModel, path: Path) -> None:
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays.items()}
     replace(path, to_safetensors(arrays, metadata={MANIFEST: model.about.model_dump_json()}))
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put content into a file of this user's own; what was there before makes way.
-
-    Raises:
-        OSError: the disk does not take it.
-    """
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
 
 
 def _unpacked(path: Path) -> tuple[About, dict[str, NDArray[Any]]]:
