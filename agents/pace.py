@@ -5,7 +5,7 @@ It knows nothing of what is counted.
 
 import asyncio
 
-from mpc.network import CARRIER, Layout, flat, NetworkForward
+from mpc.network import CARRIER, Layout, NetworkForward, flat
 from mpc.plan import Plan
 from mpc.schedule import LEAST_ROWS
 from schemas.settings import Limits
@@ -75,15 +75,11 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
     return max(most, rows * plan.outputs)
 
 
-def words_made(forward: NetworkForward, rows: int, training: Plan | None = None) -> int:
-    """Words of the largest mask that the helper makes for so many rows, or of all that it deals, at most.
-
-    `forward` is all that is known where rows are scored; to train with `training` more is dealt.
-    """
+def words_made(forward: NetworkForward, rows: int) -> int:
+    """Words of the largest mask that the helper makes for a forward pass of so many rows, or of all that it deals."""
     width = forward.outputs if forward.network is None else forward.network.hidden[0]
     most = max(forward.columns) * max(rows, width)
     if forward.network is None:
         return most
     layout = Layout(forward)
-    dealt = (*layout.dealt_forward(rows), *layout.weights("G"))
-    return max(most, sum(entry.size for entry in dealt), 0 if training is None else dealt_words(training))
+    return max(most, flat((*layout.dealt_forward(rows), *layout.weights("G")))[1])

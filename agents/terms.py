@@ -4,8 +4,8 @@ Each party makes the plan anew from the sizes and compares; nothing of a table b
 """
 
 from agents.context import JobContext
-from agents.pace import largest_batch, largest_message
 from agents.problems import JobProblem
+from agents.room import check_room
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
 from mpc.plan import Plan, PlanRefused, Request
@@ -36,8 +36,7 @@ async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms |
         terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
         await _check(context, terms, mine, scoring)
     _note(context, terms, mine)
-    if isinstance(context.description, TrainingJob):
-        _check_size(context)
+    check_room(context, terms)
 
 
 async def _collect(context: JobContext, mine: Sizes) -> tuple[int, ...]:
@@ -97,7 +96,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
 
 async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     parties, label = context.description.data_parties, context.description.label
-    if terms.rows + terms.held_out > MOST_ROWS:  # before anything is counted through
+    if terms.rows + terms.held_out > MOST_ROWS or min(terms.rows, *terms.columns) < 1:  # before any is counted through
         raise _strange_terms(context, label)
     if _strange_outputs(context, terms, mine):
         raise _strange_terms(context, label)
@@ -135,17 +134,3 @@ def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
     statistics.steps = 0 if plan is None else plan.steps_total
     for note in () if plan is None else (*plan.notes, *plan.warnings):
         context.log.info("plan", note=note)
-
-
-def _check_size(context: JobContext) -> None:
-    """Whether what another party sends of one batch is well within what this party takes in."""
-    me, plan = context.me, context.ready_plan
-    limit = context.settings.limits.message_mib * 2**20
-    if 2 * 8 * largest_message(plan, helper=me == context.description.helper) > limit:
-        rows, narrower = largest_batch(plan), "" if plan.network is None else " or narrower layers"
-        raise JobProblem(
-            "job.batch",
-            context.job.submitter,
-            f"what a partner sends for a batch of {rows} rows is more than {me} takes in: use smaller batches"
-            f"{narrower}, or raise [limits] message_mib at {me}",
-        )

@@ -1,0 +1,60 @@
+"""Whether a job's batches fit into this party's memory, by the sizes that all were told, before a share leaves.
+
+It sees counts only. A helper has no table to compare them with: without this whoever leads a job would tell it how much
+to make.
+"""
+
+from agents.context import JobContext
+from agents.pace import dealt_words, largest_batch, largest_message, words_made
+from agents.prediction import scoring_numbers
+from agents.problems import JobProblem
+from agents.scoring import scoring_batch
+from mpc.network import NetworkForward
+from schemas.job import TrainingJob
+from schemas.messages import Terms
+
+MOST_SCORED_BATCHES = 2**20  # of one pass, each with an entry in a list; far more rows than any table has
+
+
+def check_room(context: JobContext, terms: Terms) -> None:
+    """What another party sends of one batch, and what a helper makes for it, is well within what this party takes in.
+
+    Raises:
+        JobProblem: it is not.
+    """
+    helps, scored = context.me == context.description.helper, terms.rows
+    if isinstance(context.description, TrainingJob):
+        _check_training(context, helps=helps)
+        scored = terms.held_out
+    if helps and scored:
+        forward = context.plan or scoring_numbers(context, terms.scoring)
+        _check_scoring(context, forward, scored)
+
+
+def _check_training(context: JobContext, *, helps: bool) -> None:
+    plan, rows = context.ready_plan, largest_batch(context.ready_plan)
+    words = largest_message(plan, helper=helps)
+    if helps:
+        words = max(words, words_made(plan, rows), 0 if plan.network is None else dealt_words(plan))
+    if not _fits(context, words):
+        narrower = "" if plan.network is None else " or narrower layers"
+        raise _too_much(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")
+
+
+def _check_scoring(context: JobContext, forward: NetworkForward, rows: int) -> None:
+    batch = scoring_batch(forward.columns, forward.network)
+    if -(-rows // batch) > MOST_SCORED_BATCHES or not _fits(context, words_made(forward, batch)):
+        raise _too_much(context, f"to score {rows} rows", "score fewer rows")
+
+
+def _fits(context: JobContext, words: int) -> bool:
+    return 2 * 8 * words <= context.settings.limits.message_mib * 2**20
+
+
+def _too_much(context: JobContext, why: str, remedy: str) -> JobProblem:
+    return JobProblem(
+        "job.batch",
+        context.job.submitter,
+        f"what a partner sends {why}, or a helper makes, is more than {context.me} takes in: {remedy}, or raise "
+        f"[limits] message_mib at {context.me}",
+    )
