@@ -20,6 +20,7 @@ from tables.bare import bare
 from tables.encoding import Encoding
 
 BLOCK = "block"
+MOST_ENTRIES = 2**21  # of an encoding: twice what whitening has at most; each may take half a KiB while it is read
 
 Encodings = Mapping[str, Encoding]
 
@@ -38,9 +39,12 @@ def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
         JobProblem: it is too long to be; this party is named.
     """
     text, table = bare(encoding).model_dump_json().encode(), context.description.table_of(context.me)
-    if len(text) > MOST_ENCODING:
+    if len(text) > MOST_ENCODING or _entries(text) > MOST_ENTRIES:
         public = f"at {context.me} the encoding of the table {table!r} is too long to be told"
-        detail = f"it has {len(text):,} bytes, and at most {MOST_ENCODING:,} go: leave out columns with many long texts"
+        detail = (
+            f"it has {len(text):,} bytes and {_entries(text):,} marks like commas, and at most {MOST_ENCODING:,} and "
+            f"{MOST_ENTRIES:,} go: leave out columns with many long texts"
+        )
         raise JobProblem("table.unusable", context.me, public, detail)
     return ColumnEncoding(encoding=text)
 
@@ -84,14 +88,21 @@ def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
     return {place(name, k): meant(plan, name, block, steps) for (name, k), block in tensors.items()}
 
 
+def _entries(text: bytes) -> int:
+    """No JSON has more values than this; some of the marks may be in texts."""
+    return sum(map(text.count, (b",", b"[", b"{")))
+
+
 def _read(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
     """What a partner sent, if it is an encoding of as many columns as it announced."""
+    if _entries(message.encoding) > MOST_ENTRIES:
+        raise _strange(context, party)
     try:
         encoding = Encoding.model_validate_json(message.encoding)
     except ValidationError:
         raise _strange(context, party) from None
     columns = context.ready_plan.columns[context.number(party)]
-    if len(set(encoding.names)) != columns or len(encoding.kinds) != len(encoding.columns):
+    if not len(set(encoding.names)) == len(encoding.names) == columns or len(encoding.kinds) != len(encoding.columns):
         raise _strange(context, party)
     return encoding
 

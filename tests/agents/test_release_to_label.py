@@ -20,6 +20,7 @@ from schemas.address import Address
 from schemas.job import Evaluation, Network
 from schemas.messages import ColumnEncoding, Message, ModelShare, Progress
 from tables.bare import bare
+from tables.categorical import CategoricalColumn
 from tables.encoding import Encoding
 from tests.agents.disclosure import (
     check_amounts,
@@ -261,6 +262,19 @@ def twice(message: Message) -> Message:
     return ColumnEncoding(encoding=Encoding(columns=(*columns[1:], columns[1])).model_dump_json().encode())
 
 
+def category_twice(message: Message) -> Message:
+    """An encoding in which a category has two columns: as many different names as are due, and one too many."""
+    assert isinstance(message, ColumnEncoding)
+    columns = Encoding.model_validate_json(message.encoding).columns
+    doubled = CategoricalColumn(name=columns[0].name, categories=("a", "a"))
+    return ColumnEncoding(encoding=Encoding(columns=(doubled, *columns[1:])).model_dump_json().encode())
+
+
+def of_too_many(_: Message) -> Message:
+    """Short, but each of its entries would take a hundred times as much memory, and as much again to be refused."""
+    return ColumnEncoding(encoding=b'{"columns":[' + b"{}," * 2**20 + b"{}]}")
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "code"),
     [
@@ -268,8 +282,10 @@ def twice(message: Message) -> Message:
         (ColumnEncoding, unreadable, "message.malformed"),
         (ColumnEncoding, of_fewer, "message.malformed"),
         (ColumnEncoding, twice, "message.malformed"),
+        (ColumnEncoding, category_twice, "message.malformed"),
+        (ColumnEncoding, of_too_many, "message.malformed"),
     ],
-    ids=["a share too short", "no encoding", "a column lacks", "a column twice"],
+    ids=["a share too short", "no encoding", "a column lacks", "a column twice", "a category twice", "too many"],
 )
 async def test_a_share_or_an_encoding_of_something_else_is_blamed_on_its_sender(
     tmp_path: Path, kind: type[Message], change: Callable[[Message], Message], code: str
@@ -301,11 +317,12 @@ def test_one_flipped_bit_in_a_share_of_the_model_is_noticed_by_the_simulator(sam
     assert not exact(sample, tap=flip)[1]
 
 
+@pytest.mark.parametrize(("limit", "most"), [("MOST_ENCODING", 500), ("MOST_ENTRIES", 20)])
 async def test_an_encoding_that_is_too_long_to_be_told_ends_the_job_before_it_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
     """Not after hours, when it is due."""
-    monkeypatch.setattr(release_to_label, "MOST_ENCODING", 500)
+    monkeypatch.setattr(release_to_label, limit, most)
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.pin(CARD, BANK, may_hold_model=True)
         off(await stage.run(job(release="label")), "table.unusable", CARD)
