@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from agents import model_part
-from agents.report import ReportData, render
-from agents.reporting import report_data
 from schemas.job import METRICS, Evaluation
 from tests.agents.networks import mlp
+from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction
-from tests.agents.test_report import Page
 from tests.agents.world import CLASSES, HELPER, OUTCOME
 
 EACH_EPOCH = Evaluation(holdout=0.3, metrics="epoch", loss=True)
@@ -30,18 +28,6 @@ def runs(request, tmp_path_factory) -> Runs:
     trained = hear(sample, folder)
     tables = {party: {k: v for k, v in table.items() if k != OUTCOME} for party, table in trained.tables.items()}
     return trained, hear_prediction(sample, folder, tables)
-
-
-def data_of(run: Heard, party: str) -> ReportData:
-    """What a party's page is made of."""
-    one = run.simulation.runs[party]
-    assert one.role is not None
-    return report_data(one.context, one.role, one.model_part)
-
-
-def text_of(run: Heard, party: str) -> str:
-    """What a party reads."""
-    return Page(render(data_of(run, party))).text
 
 
 def test_everybody_reads_what_kind_of_network_it_is(runs):

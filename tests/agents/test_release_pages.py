@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from agents import show
-from agents.report import ReportData, render
-from agents.reporting import report_data
+from agents.report import render
 from agents.scorer import load
 from tests.agents.networks import mlp
+from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, Tables, hear, hear_prediction
 from tests.agents.test_prediction import newcomers, people
 from tests.agents.test_report import Page, header, of_label_party
@@ -35,18 +35,6 @@ def runs(request, tmp_path_factory) -> Runs:
     trained = hear(sample, folder, tables=people(sample, 200, 1), reading={"whiten": request.param == "softmax"})
     tables: Tables = newcomers(sample)
     return trained, hear_prediction(sample, folder, tables)
-
-
-def data_of(run: Heard, party: str) -> ReportData:
-    """What a party's page is made of."""
-    one = run.simulation.runs[party]
-    assert one.role is not None
-    return report_data(one.context, one.role, one.model_part)
-
-
-def text_of(run: Heard, party: str) -> str:
-    """What a party reads."""
-    return Page(render(data_of(run, party))).text
 
 
 def part_of(run: Heard) -> Path:

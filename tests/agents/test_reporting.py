@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.report import ReportData, render
 from agents.report_words import NAMES, number
-from agents.reporting import report_data, write_report
+from agents.reporting import write_report
 from schemas.job import METRICS, Evaluation
+from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.test_report import Page
 from tests.agents.world import CLASSES, HELPER, OUTCOME, Sample
@@ -26,18 +26,6 @@ def runs(request, tmp_path_factory) -> Runs:
     trained = hear(sample, folder)
     tables = {party: {k: v for k, v in table.items() if k != OUTCOME} for party, table in trained.tables.items()}
     return trained, hear_prediction(sample, folder, tables)
-
-
-def data_of(run: Heard, party: str) -> ReportData:
-    """What a party's page is made of."""
-    one = run.simulation.runs[party]
-    assert one.role is not None
-    return report_data(one.context, one.role, one.model_part)
-
-
-def text_of(run: Heard, party: str) -> str:
-    """What a party reads."""
-    return Page(render(data_of(run, party))).text
 
 
 def test_the_label_party_reads_every_metric_of_the_link_beside_its_own_columns_alone(runs):

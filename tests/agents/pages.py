@@ -1,0 +1,18 @@
+"""The pages of a whole job's parties, for tests to read."""
+
+from agents.report import ReportData, render
+from agents.reporting import report_data
+from tests.agents.recording import Heard
+from tests.agents.test_report import Page
+
+
+def data_of(run: Heard, party: str) -> ReportData:
+    """What a party's page is made of."""
+    one = run.simulation.runs[party]
+    assert one.role is not None
+    return report_data(one.context, one.role, one.model_part)
+
+
+def text_of(run: Heard, party: str) -> str:
+    """What a party reads."""
+    return Page(render(data_of(run, party))).text
