@@ -28,7 +28,7 @@ from mpc.order import Order
 from mpc.ring import Signed, Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step
-from mpc.script import HELPER, Give, Script, Take, taken
+from mpc.script import HELPER, Give, Need, Script, Take, taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,18 @@ class ForwardParty:
         yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
         shape = self.layout.answer(k, step.rows, slopes=slopes)
         self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: shape})))[HELPER])
+
+    def upwards(
+        self, step: Step, shares: NetworkShares, weights: Mapping[int, Words], *, training: bool
+    ) -> Script[None]:
+        """From the columns to the output's share, which the helper gets; `weights` are the f_(me,j)."""
+        z = self.first(step, shares, weights)
+        for k in self.layout.hidden:
+            yield from self.through_helper(step, k, z, slopes=training)
+            if training:
+                yield Need("forward")  # where rows are scored, the openings are there before
+            z = self.above(step, k, shares.upper[k], shares.biases[k + 1])
+        yield Give("output share", 0, (HELPER,), self.output(step, z))
 
     def answered(self, step: Step, k: int, answer: Words) -> None:
         """Take in what the helper tells everybody of hidden layer k: activations, then slopes, minus their masks."""

@@ -130,6 +130,16 @@ class ForwardHelper:
         slopes = encode(step.alpha * link.slope(scores), self.slope_bits) - deal.slopes[k]
         return np.concatenate([answer, slopes])
 
+    def upwards(self, step: Step) -> Script[Mapping[int, Words]]:
+        """Answers every hidden layer; returns the shares of the output."""
+        everybody = tuple(self.parties)
+        for k in self.layout.hidden:
+            shape = self.layout.elements(k, step.rows)
+            shares = taken((yield Take("hidden share", k, dict.fromkeys(everybody, shape))))
+            yield Give("hidden answer", k, everybody, self.hidden(step, k, shares))
+        shape = (step.rows, self.layout.outputs)
+        return taken((yield Take("output share", 0, dict.fromkeys(everybody, shape))))
+
     @property
     def slope_bits(self) -> int:
         """Fractional bits of slopes."""
@@ -248,15 +258,10 @@ class NetworkHelper(ForwardHelper):
 
     def online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
         """The answers of a step, as a script."""
-        everybody, label, rows = tuple(self.parties), self._label, step.rows
-        for k in self.layout.hidden:
-            shape = self.layout.elements(k, rows)
-            shares = taken((yield Take("hidden share", k, dict.fromkeys(everybody, shape))))
-            yield Give("hidden answer", k, everybody, self.hidden(step, k, shares))
-        shares = taken((yield Take("output share", 0, dict.fromkeys(everybody, (rows, self.layout.outputs)))))
-        yield Give("output answer", 0, everybody, self.output(step, shares))
+        shares = yield from self.upwards(step)
+        yield Give("output answer", 0, tuple(self.parties), self.output(step, shares))
         if loss is not None:
-            yield Give("loss terms", 0, (label,), loss.terms(step, self.scores))
+            yield Give("loss terms", 0, (self._label,), loss.terms(step, self.scores))
 
     @property
     def scores(self) -> Floats:

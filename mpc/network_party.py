@@ -189,12 +189,7 @@ class NetworkParty(BackwardParty):
         weights = taken((yield Take("masked weights", 0, due)))
         yield Need("dealt")
         self._turns.take("online", step)
-        z = self.first(step, self._shares, weights)
-        for k in self.layout.hidden:
-            yield from self.through_helper(step, k, z, slopes=True)
-            yield Need("forward")
-            z = self.above(step, k, self._upper[k], self._biases[k + 1])
-        yield Give("output share", 0, (HELPER,), self.output(step, z))
+        yield from self.upwards(step, self._shares, weights, training=True)
         error = yield from self._error(step)
         if loss is not None and self.me == self._label:
             yield from self._lost(step, loss)

@@ -80,15 +80,7 @@ class NetworkScorer(ForwardParty):
         weights = taken((yield Take("masked weights", 0, dict.fromkeys(others, layout.block(self.me)))))
         opened = taken((yield Take("weight opening", 0, dict.fromkeys(others, mine.shape))))
         self.state(step).weights |= unpack(entries, total([mine, *opened.values()]), "opened weights")
-        yield from self._upwards(step, weights)
-
-    def _upwards(self, step: Step, weights: Mapping[int, Words]) -> Script[None]:
-        shares = self._shares
-        z = self.first(step, shares, weights)
-        for k in self.layout.hidden:
-            yield from self.through_helper(step, k, z, slopes=False)
-            z = self.above(step, k, shares.upper[k], shares.biases[k + 1])
-        yield Give("output share", 0, (HELPER,), self.output(step, z))
+        yield from self.upwards(step, self._shares, weights, training=False)
         if self.me != self._label:
             del self._states[step.index]
 
@@ -128,14 +120,9 @@ class NetworkScoringHelper(ForwardHelper):
             Diverged: a value is outside the safe half of the words.
         """
         self._turns.take("script", step)
-        layout, everybody = self.layout, tuple(self.parties)
-        values, entries = self.begin(step, self.masks_below(step), slopes=False), layout.dealt_forward(step.rows)
+        values, entries = self.begin(step, self.masks_below(step), slopes=False), self.layout.dealt_forward(step.rows)
         yield Give("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
-        for k in layout.hidden:
-            shape = layout.elements(k, step.rows)
-            shares = taken((yield Take("hidden share", k, dict.fromkeys(everybody, shape))))
-            yield Give("hidden answer", k, everybody, self.hidden(step, k, shares))
-        shares = taken((yield Take("output share", 0, dict.fromkeys(everybody, (step.rows, layout.outputs)))))
+        shares = yield from self.upwards(step)
         yield Give("scores", 0, (self._label,), self._rounded(step, shares))
 
     def _rounded(self, step: Step, shares: Mapping[int, Words]) -> Words:
