@@ -1,6 +1,6 @@
 """A data party's part of a training job: its rows, the secret order, the steps, and its released model part.
 
-It decides what is done when; the equations are in mpc, the two loops of the steps in `steps`.
+It decides what is done when; the equations are in mpc, the loops of the steps in `steps` and `network_steps`.
 """
 
 from pathlib import Path
@@ -163,48 +163,46 @@ class DataPartyRole:
         self.key = await self.own.confirm_order()
         self.order = Order(self.key, context.ready_plan.request.rows)
         self.party = await context.compute(self._make_party)
-        self._evaluation = await context.compute(self._make_evaluation, self.key)
+        self._evaluation = await context.compute(self._make_evaluation)
+
+    @property
+    def _trained_on(self) -> Floats | None:
+        """The labels of the rows that are trained on, at the label party."""
+        return None if self.labels is None else self.labels[~self.held_out]
 
     def _make_party(self) -> DataParty | NetworkParty:
-        if self.context.training.network is None:
-            return self._linear_party()
-        labels = None if self.labels is None else self.labels[~self.held_out]
-        assert self.order is not None
-        assert self.words is not None
-        party = network_party(self.context, self.words, labels, order=self.order, key=self.key)
-        self.first = party.shares()
-        return party
-
-    def _linear_party(self) -> DataParty:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
+        if context.training.network is not None:
+            party = network_party(context, words, self._trained_on, order=order, key=self.key)
+            self.first = party.shares()
+            return party
         return DataParty(
             self._me,
             self._label,
             context.ready_plan,
             words,
-            None if self.labels is None else self.labels[~self.held_out],
+            self._trained_on,
             order=order,
             helper_masks=context.masks(context.description.helper),
             zero_masks=context.zero_masks(),
         )
 
-    def _make_evaluation(self, key: bytes) -> Evaluation:
+    def _make_evaluation(self) -> Evaluation:
         context, order = self.context, self.order
         assert order is not None
         loss = None
         if context.training.evaluation.loss:
-            trained_on = None if self.labels is None else self.labels[~self.held_out]
             loss = LossParty(
                 self._me,
                 self._label,
                 context.ready_plan,
-                trained_on,
+                self._trained_on,
                 order=order,
                 helper_masks=context.masks(context.description.helper, "loss"),
             )
-        return Evaluation(context, key, self._rows_held_out(), loss)
+        return Evaluation(context, self.key, self._rows_held_out(), loss)
 
     def _rows_held_out(self) -> HeldOut:
         words, raw = self.own.view(self.held_out), self.own.table.label
