@@ -15,7 +15,7 @@ A mask is drawn for one value of one step; Q serves the way back as well (`netwo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from mpc.fixed import encode_number
 from mpc.linear import zero_share
 from mpc.masks import Masks
 from mpc.network import Entry, Layout, NetworkForward, Tensors, pack, unpack
+from mpc.network_state import ForwardState, HiddenState
 from mpc.order import Order
-from mpc.ring import Signed, Words, expect, product, total
+from mpc.ring import Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step
 from mpc.script import HELPER, Give, Need, Script, Take, taken
@@ -40,32 +41,6 @@ class NetworkShares:
     partners: Mapping[int, Words]  # of every other party's block
     upper: tuple[Words, ...]  # (units below, units above) of each upper layer
     biases: tuple[Words, ...]  # (1, units) of each layer; free of the penalty, hence without alpha
-
-
-@dataclass(slots=True)
-class HiddenState:
-    """What is kept of one hidden layer in one step."""
-
-    order: Signed  # of the elements in the helper's view
-    signs: Words
-    mask: Words  # q_j, in place
-    opening: Words  # D, summed over the parties once all are there
-    opened: Words = field(default_factory=lambda: np.empty((0, 0), np.uint64))  # Q
-    slope: Words = field(default_factory=lambda: np.empty((0, 0), np.uint64))  # minus its mask, in the helper's view
-
-
-@dataclass(slots=True)
-class ForwardState:
-    """What is kept of one step."""
-
-    x: Words
-    rows: int
-    signs: Words  # of the rows, where the link is odd
-    classes: Signed
-    hidden: list[HiddenState]
-    ahead: Words | None = None  # the part of layer 0's share that needs no weights of this step
-    dealt: Tensors | None = None
-    weights: Tensors = field(default_factory=dict)  # openings, by name and layer
 
 
 class ForwardParty:

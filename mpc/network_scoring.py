@@ -15,7 +15,7 @@ from mpc.helper import check_range
 from mpc.masks import Masks
 from mpc.network import CARRIER, NetworkForward, flat, pack, unpack
 from mpc.network_forward import ForwardParty, NetworkShares
-from mpc.network_helper import ForwardHelper
+from mpc.network_forward_helper import ForwardHelper
 from mpc.order import Order
 from mpc.ring import ShapeProblem, Words, expect, total
 from mpc.rows import Rows
