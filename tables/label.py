@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from schemas.messages import MOST_OUTPUTS
 from schemas.strict import Strict
 from tables.ids import normalise
 from tables.moments import CLIP, Floats, Moments, standardise
 from tables.problem import TableProblem
 from tables.values import MISSING, Read, plain
 
-LEAST_CLASSES, MOST_CLASSES = 3, 1000
+LEAST_CLASSES, MOST_CLASSES = 3, MOST_OUTPUTS
 FEWER = 'use model = "logistic", or of a network output = "logistic", with labels of 0 and 1'
 
 
