@@ -25,12 +25,12 @@ PARTIES = (BANK, CARD, NOTARY)
 Trigger = Callable[[Parcel], bool]
 
 
-def said_by(party: str, *kinds: str, step: int = 0) -> Trigger:
-    """The party says something of these kinds for this step of the first epoch."""
+def said_by(party: str, *kinds: str, epoch: int = 0) -> Trigger:
+    """The party says something of these kinds for the first step of an epoch, which may be its only one."""
 
     def trigger(parcel: Parcel) -> bool:
         address = parse_address(parcel.address)
-        return parcel.sender == party and parcel.kind in kinds and (address.epoch, address.step) == (0, step)
+        return parcel.sender == party and parcel.kind in kinds and (address.epoch, address.step) == (epoch, 0)
 
     return trigger
 
@@ -56,7 +56,7 @@ STAGES: dict[str, Callable[[str], Trigger]] = {
     "alignment": lambda party: said_by(party, "presence" if party == NOTARY else "pseudonyms"),
     "sizes": lambda _: item("sizes", CARD),
     "terms": lambda _: item("terms", BANK),
-    "training": lambda party: said_by(party, "pre-activation share", "masked activation", step=1),
+    "training": lambda party: said_by(party, "pre-activation share", "masked activation", epoch=1),
     "scoring": lambda party: item("scores" if party == NOTARY else "scoring-output", party),
     "loss": lambda _: item("loss", CARD),
     "release": lambda _: item("block", CARD),
@@ -223,7 +223,7 @@ async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None
         await stage.start()
 
         def leave(parcel: Parcel) -> None:
-            if said_by(CARD, "masked inputs", step=1)(parcel):
+            if said_by(CARD, "masked inputs", epoch=1)(parcel):
                 for name in [name for name in stage.office.queues if name.startswith("tercet.card.")]:
                     stage.office.delete(name)
 
