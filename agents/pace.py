@@ -1,6 +1,6 @@
-"""How the two loops of a role keep step: a count that one loop raises and the other waits for.
+"""How the loops of a role keep step: counts that one raises and others wait for, and how far ahead they may run.
 
-It knows nothing of what is counted.
+It knows how large messages are by the plan, and nothing of what is in them.
 """
 
 import asyncio

@@ -17,9 +17,10 @@ class TraceEvent(Strict):
 
     Attributes:
         kind: what it was.
-        what: the kind of message, or the name of the function.
+        what: the kind of message, or what was computed: the name of the function, or of what a network's script makes.
         whom: for whom it waited, to whom it sent, from whom it opened.
-        loop: which of the party's loops did it: "online", "ahead", or "inbox", which takes what arrives.
+        loop: which of the party's loops did it: "online"; "ahead"; "absorb", or in a network "dealt" and "openings",
+            which go on with what came ahead; or "inbox", which takes what arrives.
         where: for maths, "in place" or "thread".
         step: the step that it was for.
         start: seconds from the beginning of the traced step; negative for what began before.
