@@ -82,6 +82,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
         held_out=sizes.held_out,
         outputs=sizes.outputs,
         scorings=job.scorings,
+        whole=job.release == "label",
         label=context.number(job.label),
         columns=columns,
         accept_narrow=job.accept_narrow,

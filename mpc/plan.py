@@ -51,6 +51,7 @@ class Request:
     scorings: int = 0  # how often
     label: int = 0  # the label party's index, which learns the scores
     outputs: int = 1  # of a softmax: the number of classes
+    whole: bool = False  # whether the label party will hold the whole model, and so know what its scores are made of
     network: Network | None = None  # None for a model without hidden layers
 
 

@@ -22,6 +22,7 @@ from mpc.schedule import LEAST_ROWS, RateKind, batch_sizes, decays, rates
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 LEAST_COLUMNS = 12  # below, lattice reduction recovers narrow data from the helper's view: 9 yes/no columns were
 CLASS_COLUMNS = 5  # more for each class, which is one more equation: 21 columns were of 3 classes, 30 of 6, 40 of 10
+LEAST_SOLVED = 24  # yes/no columns of a partner that one score of 16 bits and known weights do not fix
 SCORED_COLUMNS = 4  # of each partner for each scoring: each tells one more linear combination of a row's columns
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
 MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
@@ -168,6 +169,9 @@ def _check(request: Request) -> None:
         (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
          "use a smaller l2, not below 0"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
+        (not request.whole or request.scorings == 0 or narrowest >= LEAST_SOLVED or request.accept_narrow,
+         f"with known weights a score may give a partner's {narrowest} columns away (at least {LEAST_SOLVED} needed)",
+         "hold out nothing, use another release, or set accept_narrow if all parties accept that"),
         (request.scorings <= most_scorings or request.accept_narrow,
          f"held-out rows are scored {request.scorings} times; a partner's {narrowest} columns allow {most_scorings}",
          'use metrics = "end" or fewer epochs, or set accept_narrow if all parties accept that'),

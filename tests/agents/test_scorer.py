@@ -105,22 +105,26 @@ def classes(tmp_path_factory) -> Trained:
 
 
 def check_as_predicted(trained: Trained, scorer: Any, table: Any) -> None:
-    """Within 1e-4 of Tercet's file, in units of the label's deviation where it has some."""
+    """Within 1e-4 of Tercet's file, in units of the label's deviation where it has some.
+
+    A network's within 1e-3: a hidden activation between two words of 13 bits may round to either.
+    """
+    within = 1e-4 if trained.sample.network is None else 1e-3
     found = {name: trained.scores[name].to_numpy(zero_copy_only=False) for name in trained.links}
     scores = scorer.scores(table)
     assert scores.shape == (len(trained.scores), len(CLASSES) if "class" in found else 1)
     if "class" in found:
         chances = np.column_stack([found[f"probability_{name}"] for name in scorer.classes_])
-        assert np.allclose(scorer.predict_proba(table), chances, rtol=0, atol=1e-4)
+        assert np.allclose(scorer.predict_proba(table), chances, rtol=0, atol=within)
         assert scorer.predict(table).tolist() == found["class"].tolist()
         return
     unit = max(1.0, float(np.std(found["score"]))) if trained.links == ["score"] else 1.0
-    assert np.allclose(scores[:, 0], found["score"], rtol=0, atol=1e-4 * unit)
+    assert np.allclose(scores[:, 0], found["score"], rtol=0, atol=within * unit)
     assert np.std(scores) > 0.02
     if "probability" in found:
-        assert np.allclose(scorer.predict_proba(table)[:, 1], found["probability"], rtol=0, atol=1e-4)
+        assert np.allclose(scorer.predict_proba(table)[:, 1], found["probability"], rtol=0, atol=within)
     else:
-        assert np.allclose(scorer.predict(table), found[trained.links[-1]], rtol=2e-4)
+        assert np.allclose(scorer.predict(table), found[trained.links[-1]], rtol=2 * within)
 
 
 def test_scores_are_those_of_tercets_own_prediction(trained):

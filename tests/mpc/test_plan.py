@@ -254,6 +254,18 @@ def test_following_the_advice_on_the_rate_helps():
         make_plan(replace(wild, rate=advised))
 
 
+def test_scores_with_known_weights_need_more_columns() -> None:
+    """Under release = "label" one score of 16 bits fixes all yes/no columns of a partner with few: unless accepted."""
+    wide = Request(model="logistic", rows=600, columns=(3, 24), batch=64, epochs=9, rate=0.1, held_out=100, scorings=1)
+    make_plan(dataclasses.replace(wide, whole=True))
+    narrow = dataclasses.replace(wide, columns=(30, 23))
+    make_plan(narrow)
+    make_plan(dataclasses.replace(narrow, whole=True, scorings=0))
+    make_plan(dataclasses.replace(narrow, whole=True, accept_narrow=True))
+    with pytest.raises(PlanRefused, match=r"a partner's 23 columns away .* another release"):
+        make_plan(dataclasses.replace(narrow, whole=True))
+
+
 def test_held_out_rows_are_scored_once_for_every_four_columns_of_the_narrowest_partner() -> None:
     """The label party's own columns do not count: it knows them."""
     wide = Request(model="logistic", rows=600, columns=(3, 12), batch=64, epochs=9, rate=0.1, held_out=100, scorings=3)
