@@ -48,7 +48,6 @@ class NetworkSteps:
         self._plan = context.ready_plan
         self._scripts = Scripts(context, TRAINING, party.layout, largest_batch(self._plan))
         self._ahead = look_ahead(self._plan, context.settings.limits)
-        self._stopped = False
         self._may_stop = context.training.early_stopping is not None
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
