@@ -66,14 +66,15 @@ def centred_sigmoid(z: Floats) -> Floats:
 
 
 def log_two_cosh(z: Floats) -> Floats:
-    """log(2 cosh(z/2)), even to the last bit.
-
-    It is |z|/2 + log(1 + e) with e = exp(-|z|), and log(1 + e) = 2 artanh(q) with q = e / (2 + e) <= 1/3.
-    """
+    """log(2 cosh(z/2)) = |z|/2 + log(1 + exp(-|z|)), even to the last bit."""
     size = np.abs(z)
-    e = exp(-size)
+    return size / 2.0 + log_one_plus(exp(-size))
+
+
+def log_one_plus(e: Floats) -> Floats:
+    """log(1 + e) for e in [0, 1]: 2 artanh(q) with q = e / (2 + e) <= 1/3."""
     q = e / (2.0 + e)
-    return size / 2.0 + 2.0 * q * _series(q * q, ARTANH)
+    return 2.0 * q * _series(q * q, ARTANH)
 
 
 def softmax(z: Floats) -> Floats:

@@ -13,13 +13,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.elementary import exp
+from mpc.elementary import centred_sigmoid, exp, log_one_plus
 from mpc.fixed import Floats
 
 LEAK = 1.0 / 128.0  # of the leaky ReLU; a power of two has no rounding of its own
 GELU_SCALE = math.sqrt(2.0 / math.pi)
 GELU_CUBE = 0.044715
-ARTANH = tuple(1.0 / odd for odd in range(1, 35, 2))  # artanh(q) / q as a series in q^2; below 2^-57 for q <= 1/3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,8 @@ def _sigmoid(z: Floats) -> Floats:
     return np.where(z >= 0, 1.0, e) / (1.0 + e)
 
 
-def _centred_sigmoid(z: Floats) -> Floats:
-    return np.copysign(1.0 / (1.0 + exp(-np.abs(z))) - 0.5, z)
-
-
 def _sigmoid_slope(z: Floats) -> Floats:
-    half = _centred_sigmoid(z)
+    half = centred_sigmoid(z)
     return 0.25 - half * half
 
 
@@ -90,13 +85,7 @@ def _silu_slope(z: Floats) -> Floats:
 
 
 def _softplus(z: Floats) -> Floats:
-    e = exp(-np.abs(z))
-    q = e / (2.0 + e)  # log(1 + e) = 2 artanh(q)
-    square = q * q
-    series = np.full_like(square, ARTANH[-1])
-    for coefficient in reversed(ARTANH[:-1]):
-        series = series * square + coefficient
-    return np.maximum(z, 0.0) + 2.0 * q * series
+    return np.maximum(z, 0.0) + log_one_plus(exp(-np.abs(z)))
 
 
 def _gelu_inner(z: Floats) -> Floats:
@@ -121,7 +110,7 @@ HIDDEN: Mapping[str, HiddenActivation] = MappingProxyType(
             HiddenActivation("relu", _relu, _step, kappa=1.0, two_valued=True, gain=2.0),
             HiddenActivation("leaky-relu", _leaky, _leaky_slope, kappa=1.0 + LEAK, gain=2.0),
             HiddenActivation("tanh", tanh, _tanh_slope),
-            HiddenActivation("sigmoid", _centred_sigmoid, _sigmoid_slope, centre=0.5),
+            HiddenActivation("sigmoid", centred_sigmoid, _sigmoid_slope, centre=0.5),
             HiddenActivation("gelu", _gelu, _gelu_slope, kappa=1.0, gain=2.0),
             HiddenActivation("silu", _silu, _silu_slope, kappa=1.0, gain=2.0),
             HiddenActivation("softplus", _softplus, _sigmoid, kappa=1.0),
