@@ -89,13 +89,13 @@ def test_no_party_waits_for_ever_whatever_is_late(tmp_path_factory, ahead, late,
 
 
 def test_masked_weights_travel_with_masked_inputs(tmp_path):
-    """What a small message costs is mostly its parcel. Only at the end, when no inputs follow, do they go alone."""
+    """What a small message costs is mostly its parcel. Few go alone: where no inputs follow, or those are late."""
     run = Run(Sample((5, 5), rows=300, batch=32, epochs=4), [4], {})
     assert run.done(tmp_path).done
     inputs = sum(isinstance(message, MaskedInputs) for _, message in run.said)
     weights = sum(isinstance(message, MaskedWeights) for _, message in run.said)
     assert inputs == weights == 2 * 36
-    assert alone(run) <= 2 * 3
+    assert alone(run) < weights / 3
 
 
 def test_masked_weights_that_would_come_late_do_not_wait_for_masked_inputs(tmp_path):
