@@ -30,7 +30,7 @@ for party in $parties; do
         "$here/$party.toml" >"$folder/$party/$party.toml"
     printf 'username = "%s"\npassword = "%s"\n' "$user" "$password" >"$folder/$party/credentials.toml"
 done
-cp "$here/bank.csv.gz" "$here/bank_new.csv" "$here/job.toml" "$here/predict.toml" "$folder/bank/"
-cp "$here/card.parquet" "$here/card_new.parquet" "$here/job.toml" "$here/predict.toml" "$folder/card/"
+cp "$here/bank.csv.gz" "$here/bank_new.csv" "$here/job.toml" "$here/mlp.toml" "$here/predict.toml" "$folder/bank/"
+cp "$here/card.parquet" "$here/card_new.parquet" "$here/job.toml" "$here/mlp.toml" "$here/predict.toml" "$folder/card/"
 printf 'RABBITMQ_DEFAULT_USER=%s\nRABBITMQ_DEFAULT_PASS=%s\n' "$user" "$password" >"$folder/rabbitmq.env"
 echo "$folder is ready: start each agent with its own $folder/PARTY/PARTY.toml"
