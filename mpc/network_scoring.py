@@ -117,7 +117,8 @@ class NetworkScoringHelper(ForwardHelper):
         """A batch.
 
         Raises:
-            Diverged: a value is outside the safe half of the words.
+            Diverged: a value is outside the safe half of the words. Of a row so unlike those trained on that one is
+                three times as large as this limit, it may wrap unseen: the row's own score is wrong then.
         """
         self._turns.take("script", step)
         values, entries = self.begin(step, self.masks_below(step), slopes=False), self.layout.dealt_forward(step.rows)

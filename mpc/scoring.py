@@ -202,7 +202,7 @@ class ScoringHelper:
 
         Raises:
             Diverged: if a raw z is outside the safe half of the words. A row so unlike those trained on that its z is
-                twice as large as this limit may wrap unseen.
+                three times as large as this limit may wrap unseen: its own score is wrong then, and no other.
             ShapeProblem: naming the data party whose share has the wrong shape.
         """
         shape = (step.rows, self._numbers.outputs)
