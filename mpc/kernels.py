@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from mpc.ring import Kernel, Words
+from mpc.words import Kernel, Words
 
 Build = Callable[[Any, Any, Any, Any], Any]  # numba's context, an IR builder, the signature, the arguments
 

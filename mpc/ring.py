@@ -11,17 +11,16 @@ by `warm_up`, or by the first product that is worth it, and used for nearly ever
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-Words = NDArray[np.uint64]  # 2-D wherever the protocol speaks of it
-Signed = NDArray[np.int64]
-Kernel = Callable[[Words, Words, Words], None]  # out = a b
+from mpc.words import Kernel as Kernel
+from mpc.words import Signed as Signed
+from mpc.words import Words as Words
 
 WORTH_LOADING = 2**22  # multiply-adds that numpy takes some milliseconds for
 WORTH_A_THREAD = 2**22  # a tenth of a millisecond of compiled code or more; to wake a thread takes a third of that
