@@ -18,9 +18,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from mpc.words import Kernel as Kernel
-from mpc.words import Signed as Signed
-from mpc.words import Words as Words
+from mpc import words as types
+from mpc.words import Kernel
+
+Words = types.Words
+Signed = types.Signed
 
 WORTH_LOADING = 2**22  # multiply-adds that numpy takes some milliseconds for
 WORTH_A_THREAD = 2**22  # a tenth of a millisecond of compiled code or more; to wake a thread takes a third of that
@@ -71,7 +73,7 @@ def product_transposed(e: Words, w: Words) -> Words:
     return _multiply(e, w.T)
 
 
-def gather(words: Words, index: NDArray[np.int64]) -> Words:
+def gather(words: Words, index: Signed) -> Words:
     """words[index], for flat arrays: a new array."""
     return words.take(index)
 
