@@ -14,8 +14,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+from numpy.typing import NDArray
 
-from mpc.words import Kernel, Words
+Words = NDArray[np.uint64]
+Kernel = Callable[[Words, Words, Words], None]  # out = a b
 
 Build = Callable[[Any, Any, Any, Any], Any]  # numba's context, an IR builder, the signature, the arguments
 

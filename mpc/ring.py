@@ -11,18 +11,17 @@ by `warm_up`, or by the first product that is worth it, and used for nearly ever
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpc import words as types
-from mpc.words import Kernel
-
-Words = types.Words
-Signed = types.Signed
+Words = NDArray[np.uint64]  # 2-D wherever the protocol speaks of it
+Signed = NDArray[np.int64]
+Kernel = Callable[[Words, Words, Words], None]  # out = a b
 
 WORTH_LOADING = 2**22  # multiply-adds that numpy takes some milliseconds for
 WORTH_A_THREAD = 2**22  # a tenth of a millisecond of compiled code or more; to wake a thread takes a third of that
