@@ -35,8 +35,8 @@ BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
 
 QUICK = Deadlines(
-    accept=1.0, ready=1.2, start=2.2, handshake=0.8, alignment=0.8, fit=0.8, terms=1.6, step=1.0, release=0.8,
-    verdict=0.4, heartbeat=0.05, drain=0.2,
+    accept=1.0, ready=1.2, start=2.2, handshake=0.8, alignment=0.8, fit=0.8, terms=1.6, step=1.3, release=0.8,
+    verdict=0.4, heartbeat=0.08, drain=0.2,
 )  # fmt: skip
 PATIENT = QUICK.model_copy(
     update={"accept": 20, "ready": 20, "start": 40, "handshake": 20, "alignment": 20, "fit": 20, "terms": 40}
