@@ -6,7 +6,6 @@ only of what they open to truncate, and of a share of that bit the high ones hav
 
 import asyncio
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ from schemas.messages import (
 )
 from tests.agents.networks import mlp, opened_right
 from tests.agents.recording import Ear, Heard
-from tests.agents.test_flipped_bits import BIT, MISSED, Flip, Flipping, impatient
+from tests.agents.test_flipped_bits import BIT, MISSED, Flip, Flipping, count, impatient
 from tests.agents.test_networks_evaluation import check_losses, check_scores
 from tests.agents.world import Sample, contributions, exact, run
 
@@ -96,21 +95,12 @@ STOPPED = mlp((6, 7, 5), 5, rows=66, batch=33, label=1, epochs=3, evaluation=Eva
               early_stopping=EarlyStopping(on="loss", patience=1, least_gain=10.0))  # fmt: skip
 
 
-@cache
-def count(*kinds: type[Message], sample: Sample = FLIPPED) -> int:
-    """How many messages of these kinds a run has."""
-    counter = Flip(kinds, -1)
-    _, same = exact(sample, tap=counter, contribute=contributions(0))
-    assert same
-    return counter.seen
-
-
 @pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
 @pytest.mark.parametrize("which", ["first", "last"])
 def test_one_flipped_bit_in_a_tensor_is_noticed(model, which):
     """In the first message of a kind as in the last: the run fails, or its network is not the oracle's."""
     bits = TRUNCATING.get(model, BIT)
-    flip = Flip([model], 0 if which == "first" else count(model) - 1, bits=bits)
+    flip = Flip([model], 0 if which == "first" else count(model, sample=FLIPPED) - 1, bits=bits)
     _, same = exact(FLIPPED, tap=flip)
     assert flip.where is not None
     assert not same
@@ -120,7 +110,7 @@ def test_one_flipped_bit_in_a_tensor_is_noticed(model, which):
 @given(st.data())
 def test_a_changed_word_in_any_one_message_is_noticed(data):
     """Any word of any tensor that anybody sends; its lowest bit, its highest and one between."""
-    number = data.draw(st.integers(0, count(*TENSORS) - 1))
+    number = data.draw(st.integers(0, count(*TENSORS, sample=FLIPPED) - 1))
     flip = Flip(TENSORS, number, word=data.draw(st.integers(0, 1000)), bits=TOP | BIT | 1)
     _, same = exact(FLIPPED, tap=flip, contribute=contributions(0))
     assert flip.where is not None
