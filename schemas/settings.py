@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from schemas.job import Invalid, explain, read_toml
+from schemas.recovery import Recovery
 from schemas.strict import RESERVED, Name, Written
 
 MIB = 2**20
@@ -137,6 +138,8 @@ class Deadlines(Written):
     terms: float = Field(default=900, gt=0)
     step: float = Field(default=60, gt=0)
     release: float = Field(default=60, gt=0)
+    recover: float = Field(default=600, gt=0)
+    takeover: float = Field(default=30, gt=0)
     verdict: float = Field(default=5, gt=0)
     heartbeat: float = Field(default=1, gt=0, le=600)
     drain: float = Field(default=10, gt=0)
@@ -192,6 +195,7 @@ class Settings(Written):
     partners: dict[Name, Partner] = {}
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
+    recovery: Recovery = Recovery()
     report: bool = True  # whether a page is written about each job that is done
 
     @model_validator(mode="after")
