@@ -50,10 +50,10 @@ def read_credentials(path: Path) -> Credentials:
     content = read_private(path, "write username and password into it")
     try:
         return Credentials.model_validate(tomllib.loads(content.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # whose text may quote a password
-        raise Invalid(f'{path}: not TOML; write username = "..." and password = "..."') from None
     except ValidationError as error:
         raise Invalid(explain(path, error)) from None
+    except (ValueError, RecursionError):  # whose text may quote a password
+        raise Invalid(f'{path}: not TOML; write username = "..." and password = "..."') from None
 
 
 def tls_context(broker: BrokerSettings) -> ssl.SSLContext | None:

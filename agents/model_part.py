@@ -119,7 +119,7 @@ def _manifest(path: Path) -> ModelPart:
     content = _read(path)
     try:
         found = json.loads(content)
-    except ValueError:  # UnicodeDecodeError included
+    except (ValueError, RecursionError):  # UnicodeDecodeError included
         raise ModelPartProblem(f"{path}: not JSON; restore the folder from a copy") from None
     version = found.get("format") if isinstance(found, dict) else None
     if version != FORMAT:

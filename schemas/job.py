@@ -268,7 +268,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}; give the path of a file that you may read") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise Invalid(f"{path}: not TOML that anybody would write: nested too deeply") from None
+    except ValueError as error:  # its own, of bytes that are no text, and of integers without end
         raise Invalid(f"{path}: not TOML: {error}") from None
 
 

@@ -219,7 +219,10 @@ def read_settings(path: Path) -> Settings:
         settings = Settings.model_validate(read_toml(path))
     except ValidationError as error:
         raise Invalid(explain(path, error)) from None
-    return _anchored(settings, path.parent)
+    try:
+        return _anchored(settings, path.parent)
+    except RuntimeError:
+        raise Invalid(f"{path}: a path begins with ~ and somebody who has no home here; write the whole path") from None
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
