@@ -18,6 +18,7 @@ class State(StrEnum):
     ALIGNED = "aligned"  # keys and rows are agreed
     TRAINING = "training"
     SCORING = "scoring"  # in a prediction job
+    RECOVERING = "recovering"  # after a fault, until the next attempt has everybody
     RELEASED = "released"  # what this party gets is on its disk
     DONE = "done"  # so is everybody's
     FAILED = "failed"
@@ -30,12 +31,19 @@ _BEFORE: Final = (State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED)
 _AFTER: Final = (State.RELEASED, State.DONE)
 _PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING))
 _EARLY_ENDS: Final = frozenset({State.FAILED, State.CANCELLED})
+_ANEW: Final = (State.RECOVERING, State.READY)  # a new attempt begins by reading the tables
+# Whoever comes back may learn that the others were done before it knew.
+_PAIRS: Final = {*(pair for path in _PATHS for pair in pairwise(path)), _ANEW, (State.RECOVERING, State.DONE)}
 
-NEXT: Final[Mapping[State, frozenset[State]]] = {
-    here: frozenset(there for path in _PATHS for h, there in pairwise(path) if h == here) | _EARLY_ENDS
-    for here in State
-    if here not in TERMINAL
-} | dict.fromkeys(TERMINAL, frozenset())
+
+def _next(here: State) -> frozenset[State]:
+    if here in TERMINAL:
+        return frozenset()
+    onward = frozenset(there for h, there in _PAIRS if h == here) | _EARLY_ENDS
+    return onward if here in {State.RECEIVED, State.RECOVERING} else onward | {State.RECOVERING}
+
+
+NEXT: Final[Mapping[State, frozenset[State]]] = {here: _next(here) for here in State}
 
 
 class IllegalMove(RuntimeError):

@@ -43,9 +43,22 @@ class LossParty:
         y: At the label party the centred labels, (rows, outputs), as in training; elsewhere None.
         order: The training's.
         helper_masks: Shared with the helper, of a purpose that is not training's.
+        first: The first step of this attempt.
+        so_far: `before` of that step in an earlier attempt, if it is within an epoch.
     """
 
-    def __init__(self, me: int, label: int, plan: Plan, y: Floats | None, *, order: Order, helper_masks: Masks) -> None:
+    def __init__(
+        self,
+        me: int,
+        label: int,
+        plan: Plan,
+        y: Floats | None,
+        *,
+        order: Order,
+        helper_masks: Masks,
+        first: int = 0,
+        so_far: Words | None = None,
+    ) -> None:
         if (y is not None) != (me == label):
             raise ValueError("labels belong to the label party")
         self._me, self._label, self._plan, self._bits, self._y = me, label, plan, plan.loss_bits, y
@@ -53,7 +66,9 @@ class LossParty:
         self._labels: dict[int, Words] = {}  # y' by step, until its terms are here
         self._alone: dict[int, Words] = {}  # likewise, the part of the labels alone
         self._epochs: dict[int, list[Words]] = {}  # what each step adds to the share, until that is asked for
-        self._turns = Turns(0)
+        self._begun, self._skipped = divmod(first, plan.steps_per_epoch)  # an epoch, and its steps that are done
+        self._so_far = np.zeros((1, 1), np.uint64) if so_far is None else so_far
+        self._turns = Turns(first)
 
     def masked_labels(self, step: Step) -> Words:
         """E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
@@ -102,10 +117,21 @@ class LossParty:
         Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
         """
         parts = self._epochs.get(epoch, [])
-        if len(parts) != self._plan.steps_per_epoch:
+        before = self._skipped if epoch == self._begun else 0
+        if len(parts) + before != self._plan.steps_per_epoch:
             raise OutOfTurn(f"the loss of epoch {epoch} is not complete, or was asked for")
         del self._epochs[epoch]
-        return total(parts)
+        return total([self._so_far, *parts] if before else parts)
+
+    def before(self, step: int) -> Words:
+        """This party's share of what the steps of an epoch before `step`, one of its own, add to the loss; (1, 1)."""
+        epoch, position = divmod(step, self._plan.steps_per_epoch)
+        skipped = self._skipped if epoch == self._begun else 0
+        parts = self._epochs.get(epoch, [])[: position - skipped]
+        if len(parts) + skipped != position:
+            raise OutOfTurn(f"the loss before step {step} is not complete, or was asked for")
+        start = self._so_far if skipped else np.zeros((1, 1), np.uint64)
+        return total([start, *parts])
 
     def _add(self, step: Step, words: Words) -> None:
         self._epochs.setdefault(step.epoch, []).append(words)
@@ -118,12 +144,13 @@ class LossHelper:
         plan: The job's agreed numbers.
         label: The label party's index.
         masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        first: The first step of this attempt.
     """
 
-    def __init__(self, plan: Plan, label: int, masks: Mapping[int, Masks]) -> None:
+    def __init__(self, plan: Plan, label: int, masks: Mapping[int, Masks], first: int = 0) -> None:
         self._plan, self._label, self._masks, self._bits = plan, label, masks, plan.loss_bits
         self._others = [j for j in range(len(plan.columns)) if j != label]
-        self._turns = Turns(0)
+        self._turns = Turns(first)
 
     def terms(self, step: Step, scores: Floats) -> Words:
         """p, (rows of the batch, outputs), and below it g, (1, outputs), for the label party.

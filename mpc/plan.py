@@ -158,8 +158,11 @@ class Plan:
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
         refuse(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
 
-    def steps(self) -> Iterator[Step]:
-        """Every step of the job, in order, made as it is asked for."""
+    def steps(self, first: int = 0) -> Iterator[Step]:
+        """Every step of the job from this one on, in order, made as it is asked for."""
+        return itertools.islice(self._steps(), first, None)
+
+    def _steps(self) -> Iterator[Step]:
         request, alpha, index = self.request, 1.0, itertools.count()
         learning = rates(request.schedule, request.rate, request.decay)
         sizes = batch_sizes(request.rows, request.batch)

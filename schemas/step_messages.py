@@ -18,12 +18,16 @@ class MaskedInputs(Message):
 
 
 class MaskedLabels(Message):
-    """The label party's scaled labels minus m_y, to every other data party. Uniform."""
+    """The label party's scaled labels minus m_y, to every other data party. Uniform.
+
+    They come before the step is taken, and so say in time whether it ends with a checkpoint.
+    """
 
     kind = "masked labels"
     round = Round.MASKED_INPUTS
     item = "labels"
     words: RingTensor  # (batch, outputs), F fractional bits
+    checkpoint: bool = False
 
 
 class MaskedWeights(Message):
