@@ -97,7 +97,10 @@ class Terms(Message):
 
 
 class Progress(Message):
-    """A heartbeat: where a party is and whom it waits for, so that every party can tell whose turn it is."""
+    """A heartbeat: where a party is and whom it waits for, so that every party can tell whose turn it is.
+
+    The attempt that counts is the one in the address of the label party's, and `helper` there says who helps in it.
+    """
 
     kind = "progress"
     item = "progress"
@@ -109,6 +112,8 @@ class Progress(Message):
     waits_for: tuple[Name, ...] = Field(max_length=MAX_PARTIES + 1)
     interval: float = Field(gt=0, le=3600)  # seconds until the next heartbeat
     overdue: str | None = Field(default=None, max_length=32)  # the name of a deadline that has passed
+    checkpoint: Count = 0  # steps that were done at the last one that is on the disk
+    helper: Name | None = None
 
 
 class Released(Message):
