@@ -69,6 +69,10 @@ class Console:
         """The state of a job, and what one of its steps was spent on at this party."""
         return await self._ask(Query(job=job, trace=True))
 
+    async def partners(self) -> Status:
+        """Who of the partners answers a ping of this party's agent, with versions and clocks."""
+        return await self._ask(Query(partners=True))
+
     async def _ask(self, request: Submit | Query) -> Status:
         self._asked += 1
         self._answer = asyncio.get_running_loop().create_future()

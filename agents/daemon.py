@@ -14,6 +14,7 @@ import structlog
 from agents import logs
 from agents.announcer import Announcer
 from agents.context import system_randomness, work_folder
+from agents.greeter import Greeter
 from agents.mailbox import Tap
 from agents.policy import check_policy
 from agents.problems import JobProblem
@@ -23,6 +24,7 @@ from agents.records import Record, Records
 from agents.release import discard
 from agents.run import JobRun, Services
 from agents.states import NEXT, TERMINAL, State
+from agents.tallies import Tallies
 from broker import topology
 from broker.base import Broker, BrokerError
 from broker.identity import Identity
@@ -61,7 +63,9 @@ class Agent:
         self._jobs: dict[str, Job] = {}  # the latest run of each id, to tell a repeated announcement from another run
         self._heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
         self._announcer = Announcer(settings, identity, broker)
-        self._reception = Reception(settings, identity, broker, self._take, self._console)
+        greeter = Greeter(settings, identity, broker, self._spawn)
+        self._reception = Reception(settings, identity, broker, self._take, self._console, greeter=greeter)
+        self.tallies = Tallies()
         self._idle = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._draining = False
@@ -77,6 +81,16 @@ class Agent:
     def busy(self) -> bool:
         """Whether a job runs here."""
         return bool(self._runs)
+
+    @property
+    def runs(self) -> tuple[JobRun, ...]:
+        """The jobs that run here now."""
+        return tuple(self._runs.values())
+
+    @property
+    def draining(self) -> bool:
+        """Whether it has been told to stop, and takes no more jobs."""
+        return self._draining
 
     # --- the daemon's life
 
@@ -236,6 +250,7 @@ class Agent:
         return self._runs[job].context.trace.median(self.me) if job in self._runs else self._traces.get(job)
 
     def _write(self, run: JobRun) -> None:
+        self.tallies.note(run)
         try:
             self._records.write(Record(job=run.job, status=run.status(), cleared=run.cleared))
         except OSError as error:

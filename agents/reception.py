@@ -8,12 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from agents.control import control_parcel, open_control, published
+from agents.greeter import Greeter
 from broker import topology
 from broker.base import Broker, BrokerError, Delivery
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
 from schemas.address import Address, MalformedAddress, parse_address
 from schemas.codec import MalformedMessage
-from schemas.messages import Job, Message, Query, Status, Submit
+from schemas.messages import Job, Message, Ping, Pong, Query, Status, Submit
 from schemas.settings import Settings
 
 
@@ -27,10 +28,12 @@ class Reception:
         broker: Broker,
         take: Callable[[Job], None],
         answer: Callable[[Submit | Query], Status],
+        *,
+        greeter: Greeter,
     ) -> None:
         """`take` is given partners' jobs, `answer` what the console asks."""
         self._settings, self._identity, self._broker = settings, identity, broker
-        self._take, self._answer = take, answer
+        self._take, self._answer, self._greeter = take, answer, greeter
         self._log = structlog.get_logger()
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -61,6 +64,11 @@ class Reception:
         match message:
             case Job() if address.sender == message.submitter != me:
                 self._take(message)
+            case Ping() | Pong() if address.sender != me:
+                self._greeter.hear(address, message)
+            case Query(partners=True) if address.sender == me:
+                status = self._answer(message)
+                self._greeter.ask(lambda found: self._reply(address, status.model_copy(update={"partners": found})))
             case Submit() | Query() if address.sender == me:
                 await self._reply(address, self._answer(message))
             case _:

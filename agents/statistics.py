@@ -4,11 +4,32 @@ Bounded memory; nothing here touches data.
 """
 
 import time
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
 REMEMBERED_STEPS = 4096
+STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
+
+
+@dataclass(slots=True)
+class StepLengths:
+    """How many steps took how long: a count for each of STEP_BOUNDS, and one for what took longer."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(STEP_BOUNDS) + 1))
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One step more."""
+        self.counts[bisect_left(STEP_BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def take(self, other: "StepLengths") -> None:
+        """Move everything of another one here."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.seconds += other.seconds
+        other.counts, other.seconds = [0] * len(other.counts), 0.0
 
 
 @dataclass(slots=True)
@@ -22,7 +43,11 @@ class Statistics:
     rows: int = 0  # trained on or scored
     held_out: int = 0
     columns: int = 0  # of our own, encoded
+    checkpoint: int = 0  # steps done at the last one that is on the disk in this attempt, or that it goes on from
+    checkpoints_written: int = 0
+    checkpoints_failed: int = 0
     stage_seconds: dict[str, float] = field(default_factory=dict)  # of the stages that are over
+    lengths: StepLengths = field(default_factory=StepLengths)  # of steps that no sum over all jobs has yet
     _stage: tuple[str, float] | None = None
     _intervals: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_STEPS))
     _last: float = 0.0
@@ -37,6 +62,10 @@ class Statistics:
             self.stage_seconds[before] = self.stage_seconds.get(before, 0.0) + now - since
         self._stage = None if stage is None else (stage, now)
 
+    def go_on_from(self, steps: int) -> None:
+        """An attempt begins after so many steps."""
+        self.step = self.checkpoint = steps
+
     def begin(self) -> None:
         """The first step starts now."""
         self._last, self._processor_start = time.perf_counter(), time.process_time()
@@ -45,6 +74,7 @@ class Statistics:
         """A step is done."""
         now = time.perf_counter()
         self._intervals.append(now - self._last)
+        self.lengths.add(now - self._last)
         self.epoch, self.step, self._last = epoch, step + 1, now
 
     def end(self) -> None:

@@ -4,6 +4,7 @@ No other party hears it, so that it may hold what those may not know; of rows an
 """
 
 from schemas.control_messages import Failure
+from schemas.greeting_messages import PartnerAnswer
 from schemas.job import AnyJob
 from schemas.message import Message
 from schemas.strict import JobId, Name, Sentence, Strict
@@ -19,13 +20,17 @@ class Submit(Message):
 
 
 class Query(Message):
-    """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party."""
+    """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
+
+    With `partners` every partner's agent is pinged first, and what they answer is told too.
+    """
 
     kind = "query"
     item = "request"
     job: JobId | None = None
     cancel: bool = False
     trace: bool = False
+    partners: bool = False
 
 
 class PartyStatus(Strict):
@@ -82,4 +87,5 @@ class Status(Message):
     item = "answer"
     jobs: tuple[JobStatus, ...] = ()
     trace: StepTrace | None = None
+    partners: tuple[PartnerAnswer, ...] = ()
     problem: Sentence | None = None

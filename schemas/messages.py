@@ -37,6 +37,11 @@ from schemas.control_messages import (
 )
 from schemas.message import (
     MOST_ENCODING,
+from schemas.greeting_messages import (
+    PartnerAnswer,
+    Ping,
+    Pong,
+)
     MOST_OUTPUTS,
     PROTOCOL_VERSION,
     Message,
@@ -139,7 +144,10 @@ __all__ = [
     "Pseudonyms",
     "Query",
     "Ready",
+    "PartnerAnswer",
     "Released",
+    "Ping",
+    "Pong",
     "Resumption",
     "Scores",
     "ScoringDealtShares",

@@ -40,7 +40,10 @@ from schemas.messages import (
     OrderConfirmation,
     OrderContribution,
     PartialScores,
+    PartnerAnswer,
     PartyStatus,
+    Ping,
+    Pong,
     PreactivationShare,
     Presence,
     Progress,
@@ -162,6 +165,20 @@ scoring_terms = st.builds(
 )
 hashes = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n))
 elements = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=32 * n, max_size=32 * n))
+versions = st.integers(0, 2**16 - 1)
+releases = st.text(max_size=20)
+partner_answers = st.builds(
+    PartnerAnswer,
+    party=names,
+    answered=st.booleans(),
+    lowest=versions,
+    highest=versions,
+    release=releases,
+    role=st.sampled_from(["", "data", "helper"]),
+    clock=st.none() | finite,
+    seconds=st.none() | finite,
+    why=st.text(max_size=20),
+)
 job_statuses = st.builds(
     JobStatus,
     job=job_ids,
@@ -264,7 +281,21 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
         )
     },
     Submit: st.builds(Submit, description=descriptions() | predictions()),
-    Query: st.builds(Query, job=st.none() | job_ids, cancel=st.booleans()),
-    Status: st.builds(Status, jobs=st.lists(job_statuses, max_size=2).map(tuple), problem=st.none() | sentences),
+    Query: st.builds(Query, job=st.none() | job_ids, cancel=st.booleans(), partners=st.booleans()),
+    Status: st.builds(
+        Status,
+        jobs=st.lists(job_statuses, max_size=2).map(tuple),
+        partners=st.lists(partner_answers, max_size=2).map(tuple),
+        problem=st.none() | sentences,
+    ),
+    Ping: st.builds(Ping, lowest=versions, highest=versions, release=releases),
+    Pong: st.builds(
+        Pong,
+        lowest=versions,
+        highest=versions,
+        release=releases,
+        role=st.sampled_from(["data", "helper"]),
+        time=st.floats(0, 2**39),
+    ),
 }
 messages = st.one_of(*EACH.values())
