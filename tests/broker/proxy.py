@@ -27,7 +27,11 @@ class Proxy:
             writer.transport.abort()
             return
         self.accepted += 1
-        inner_reader, inner_writer = await asyncio.open_connection(*self._target)
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection(*self._target)
+        except OSError:  # nobody is there at the moment
+            writer.transport.abort()
+            return
         for source, sink in ((reader, inner_writer), (inner_reader, writer)):
             self._pumps[asyncio.create_task(self._pump(source, sink))] = (writer, inner_writer)
 
