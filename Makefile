@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench fuzz soak clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
 	@echo "make test    lint, type checks and all tests, those on RabbitMQ and PostgreSQL included"
 	@echo "make lint    the first two alone"
 	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
+	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
+	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."
@@ -30,6 +32,13 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz $(or $(ARGS),list)
+
+soak: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.soak $(or $(ARGS),--jobs 200 --parallel 8)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info tercet-demo

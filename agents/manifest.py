@@ -86,7 +86,8 @@ class ModelPart(Strict):
     def norm_of(self, party: str) -> float:
         """The public norm that a party's rows are clipped at."""
         norms = self.plan.get("norms")
-        norm = norms[self.parties.index(party)] if isinstance(norms, list) else None
+        fits = isinstance(norms, list) and len(norms) == len(self.parties)
+        norm = norms[self.parties.index(party)] if isinstance(norms, list) and fits else None
         if not isinstance(norm, float):
             raise ModelPartProblem("the manifest's plan has no norms; restore it from a copy")
         return norm
@@ -117,12 +118,18 @@ class ModelPart(Strict):
         columns = request.get("columns") if isinstance(request, dict) else None
         if not isinstance(columns, list) or len(columns) != len(self.parties):
             raise ModelPartProblem("the manifest's plan has no columns; restore it from a copy")
-        return tuple(count for count in columns if isinstance(count, int))
+        counts = tuple(count for count in columns if isinstance(count, int))
+        if len(counts) != len(columns):
+            raise ModelPartProblem("the manifest's plan has columns that are no counts; restore it from a copy")
+        return counts
 
     @property
     def digest(self) -> bytes:
         """The same for all parts of one model, and for no other."""
-        return canonical_digest("tercet model", [self.run, self.release, self.steps, self.plan])
+        try:
+            return canonical_digest("tercet model", [self.run, self.release, self.steps, self.plan])
+        except OverflowError:  # an integer of more than 64 bits
+            raise ModelPartProblem("the manifest's plan has too large a number; restore it from a copy") from None
 
     @property
     def weights_file(self) -> str:

@@ -16,6 +16,8 @@ Shapes = dict[str, tuple[int, int]]
 
 def check(part: ModelPart, arrays: Arrays) -> None:
     """The arrays are those that the manifest promises."""
+    if not {part.party, part.label_party, part.intercept_holder} <= set(part.parties):
+        raise ModelPartProblem("the manifest names a party that its model does not have; restore it from a copy")
     if part.columns != tuple(part.encoding.names):
         raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
     if part.classes is not None and len(part.classes.names) != part.outputs:

@@ -7,14 +7,23 @@ import hashlib
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgpack
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from schemas.strict import RESERVED, JobId, Name, Strict
 
 MAX_PARTIES = 16
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Invalid(ValueError):
@@ -96,7 +105,7 @@ class EarlyStopping(Strict):
     """
 
     on: str = Field(max_length=32)
-    patience: int = Field(default=2, ge=1)
+    patience: int = Field(default=2, ge=1, le=100_000)
     least_gain: float = Field(default=0.0, ge=0)
 
 
@@ -107,7 +116,10 @@ class JobDescription(Strict):
         alignment: "helper" matches pseudonyms at the helper; "ecdh" between two data parties alone; "aligned" takes
             tables that hold the same ids in the same order already.
         tables: for each data party, in the job's order, the name under which its settings list the table.
+        purpose: what the result is for, in the words that the parties have agreed on.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset({"purpose"})  # fields of later releases, left out where they are unset
 
     name: Name
     label: Name
@@ -115,6 +127,14 @@ class JobDescription(Strict):
     tables: tuple[tuple[Name, Name], ...] = Field(min_length=2, max_length=MAX_PARTIES)
     alignment: Literal["helper", "ecdh", "aligned"] = "helper"
     again: str = Field(default="", max_length=32)
+    purpose: str = Field(default="", max_length=200)
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As an earlier release says it, so that a job without what was added keeps its id and can be read there."""
+        said: dict[str, Any] = dump(self)
+        unset = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in said.items() if name not in unset}
 
     @model_validator(mode="after")
     def _parties_fit(self) -> Self:
@@ -173,7 +193,10 @@ class TrainingJob(JobDescription):
         model: a generalised linear model by its link, or a multilayer perceptron, which `network` describes.
         release: "owners": each data party learns the weights of its own columns; "shared": nobody learns any; "label":
             the label party learns the whole model, and how every party's columns are encoded.
+        columns: for some data parties those of their columns that are used; of the others all that their settings list.
     """
+
+    added = JobDescription.added | {"network", "columns"}
 
     kind: Literal["training"] = "training"
     model: ModelKind
@@ -183,6 +206,17 @@ class TrainingJob(JobDescription):
     early_stopping: EarlyStopping | None = None
     release: Release = "owners"
     accept_narrow: bool = False
+    columns: tuple[tuple[Name, tuple[ColumnName, ...]], ...] = Field(default=(), max_length=MAX_PARTIES)
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        names = [party for party, _ in self.columns]
+        if len(set(names)) != len(names) or not set(names) <= set(self.data_parties):
+            raise ValueError("[columns] names each data party once, and nobody else")
+        for party, columns in self.columns:
+            if not columns or len(set(columns)) != len(columns):
+                raise ValueError(f"{party}'s columns under [columns] are at least one, each named once")
+        return self
 
     @model_validator(mode="after")
     def _network_fits(self) -> Self:
@@ -211,9 +245,9 @@ class TrainingJob(JobDescription):
         """What lies between score and label, by which labels, losses, metrics and scores go."""
         return link_of(self.model, self.network)
 
-    def canonical(self) -> dict[str, Any]:
-        """Without a network where there is none, so that a linear model's job keeps the id it had before there were."""
-        return self.model_dump(exclude={"network"} if self.network is None else None)
+    def columns_of(self, party: str) -> tuple[str, ...] | None:
+        """The columns of a data party that the job names; None if it leaves them to that party."""
+        return dict(self.columns).get(party)
 
     @property
     def scorings(self) -> int:
@@ -252,10 +286,16 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
         content["tables"] = tuple(tables.items())
     if isinstance(network, dict) and isinstance(network.get("hidden"), list):
         network["hidden"] = tuple(network["hidden"])
+    if isinstance(content.get("columns"), dict):
+        content["columns"] = tuple((party, _listed(names)) for party, names in content["columns"].items())
     try:
         return _JOB.validate_python({"kind": "training"} | content)
     except ValidationError as error:
         raise Invalid(explain(path, error, under=1)) from None
+
+
+def _listed(names: Any) -> Any:
+    return tuple(names) if isinstance(names, list) else names
 
 
 def read_toml(path: Path) -> dict[str, Any]:

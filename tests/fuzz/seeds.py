@@ -1,0 +1,267 @@
+"""Valid inputs for each target: what fuzzing begins with and changes.
+
+They are made by the code that writes such things, so that they keep up with it; nothing here is read back.
+"""
+
+import hashlib
+import json
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save as to_safetensors
+
+from agents.model_part import MANIFEST, ModelPart, save
+from agents.records import Record
+from broker.identity import Identity, save_identity
+from schemas.codec import MODELS, Companion, encode
+from schemas.job import TrainingJob
+from schemas.messages import (
+    Job,
+    JobStatus,
+    MaskedInputs,
+    MaskedWeights,
+    Member,
+    Message,
+    OrderContribution,
+    Ready,
+    Sizes,
+    Status,
+)
+from tables.encoding import Encoding
+from tables.table import Table
+
+SETTINGS = """
+party = "card"
+identity = "keys/card.pem"
+state = "~/tercet"
+role = "data"
+report = false
+[broker]
+url = "amqps://broker.example:5671/"
+credentials = "credentials.toml"
+certificate = "card.crt"
+key = "card.key"
+[tables.delays]
+path = "delays.csv"
+id = "customer"
+label = "late"
+columns = ["a", "b"]
+categorical = ["b"]
+missing = "refuse"
+clip = 8.0
+rare = 3
+[tables.own]
+database = "sqlite:///data/own.db"
+query = "select 1"
+id = "customer"
+[partners.bank]
+key = "tercet-key-1:abc"
+may_submit = true
+[deadlines]
+step = 30
+heartbeat = 0.5
+[limits]
+part_bytes = 4096
+threads = 2
+"""
+JOB = """
+name = "returns"
+model = "mlp"
+label = "shop"
+helper = "notary"
+release = "owners"
+alignment = "helper"
+[tables]
+shop = "orders"
+insurer = "claims"
+[training]
+epochs = 8
+batch = 512
+rate = 0.5
+schedule = "inverse-time"
+decay = 0.03
+l2 = 1e-3
+[network]
+hidden = [64, 32]
+activation = "relu"
+output = "logistic"
+[evaluation]
+holdout = 0.2
+metrics = "epoch"
+loss = true
+[early_stopping]
+on = "auc"
+patience = 2
+"""
+PREDICTION = """
+kind = "prediction"
+name = "returns-june"
+of = "returns-1a2b3c4d"
+label = "shop"
+helper = "notary"
+format = "csv"
+tables = { shop = "orders-june", insurer = "claims-june" }
+"""
+TABLE = Table(
+    name="customers",
+    rows=3,
+    columns=("age", "sex"),
+    numeric={"age": np.array([20.0, 40.0, 60.0])},
+    categorical={"sex": np.array(["f", "m", "f"], dtype=np.object_)},
+)
+
+
+@cache
+def _job() -> Job:
+    description = TrainingJob.model_validate(
+        {
+            "name": "credit",
+            "model": "logistic",
+            "label": "bank",
+            "helper": "notary",
+            "tables": (("bank", "people"), ("card", "people")),
+            "training": {"epochs": 2, "batch": 32, "rate": 0.5},
+        }
+    )
+    members = tuple(Member(name=name, role="data", key=public_keys()[0].decode()) for name in ("bank", "card"))
+    return Job(id=description.id, run=bytes(32), description=description, members=members, submitter="bank")
+
+
+def _status() -> JobStatus:
+    said = dict.fromkeys(("state", "kind", "model", "label", "helper", "submitted"), "a")
+    return JobStatus.model_validate({"job": _job().id, "parties": (), **said})
+
+
+def bodies() -> list[bytes]:
+    """Messages of several kinds, alone and along with others."""
+    words = np.arange(6, dtype=np.uint64).reshape(2, 3)
+    several: list[Message] = [
+        OrderContribution(secret=bytes(32)),
+        Ready(),
+        Sizes(rows=9, held_out=1, columns=4),
+        MaskedInputs(words=words),
+        _job(),
+        Status(jobs=(_status(),)),
+    ]
+    along = [Companion(MaskedWeights(words=words), 0, 1), Companion(Ready(), 2, 3)]
+    return [*map(encode, several), encode(MaskedInputs(words=words), along)]
+
+
+def kinds() -> list[tuple[str, str]]:
+    """Kind and item of every message there is."""
+    return sorted(MODELS)
+
+
+def addresses() -> list[bytes]:
+    """Of whole messages and of parts."""
+    return [b"credit-0123abcd/1/masked-inputs/features/0/5/bank/card/1.1", b"a/12/control/x-1/7/99/bank/card/2.30"]
+
+
+def settings_files() -> list[bytes]:
+    """A data party's, with every section."""
+    return [SETTINGS.encode()]
+
+
+def job_files() -> list[bytes]:
+    """A training and a prediction."""
+    return [JOB.encode(), PREDICTION.encode()]
+
+
+@cache
+def key_files() -> list[bytes]:
+    """What `tercet keygen` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "party.key"
+        save_identity(Identity.generate(), path)
+        return [path.read_bytes()]
+
+
+@cache
+def public_keys() -> list[bytes]:
+    """What it prints."""
+    return [str(Identity.generate().public).encode()]
+
+
+@cache
+def sealed() -> list[bytes]:
+    """For somebody else."""
+    return [Identity.generate().seal(b"a job", Identity.generate().public, b"address"), bytes(60)]
+
+
+def credentials_files() -> list[bytes]:
+    """A login."""
+    return [b'username = "bank"\npassword = "hush, \\u00e4 \\" hush"\n']
+
+
+@cache
+def _saved(release: str) -> dict[str, bytes]:
+    """The files of a part."""
+    encoding = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
+    part = ModelPart.model_validate(
+        {
+            "job": "credit-default-0123abcd",
+            "run": "1",
+            "model": "logistic",
+            "party": "bank",
+            "label_party": "bank",
+            "parties": ("bank", "card"),
+            "release": release,
+            "encoding": encoding,
+            "columns": tuple(encoding.names),
+            "plan": {
+                "fx": 13,
+                "norms": [27.7, 32.0],
+                "request": {"l2": 0.1, "outputs": 1, "columns": [len(encoding.names), 2]},
+            },
+            "steps": 376,
+            "alpha": 0.75,
+            "intercept_holder": "bank",
+            "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
+            "tercet": "0.1.0",
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), part, _arrays(release, len(encoding.names)))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _arrays(release: str, width: int) -> dict[str, np.ndarray]:
+    if release == "owners":
+        weights = np.linspace(-1, 1, width)[:, None]
+        one = np.ones((1, 1))
+        words = {"weight_words": weights.view(np.uint64), "intercept_words": one.view(np.uint64)}
+        return {"weights": weights, "intercept": one} | words
+    sizes = {"bank": width, "card": 2, "intercept": 1}
+    return {f"shares/{block}": np.zeros((size, 1), np.uint64) for block, size in sizes.items()}
+
+
+def manifests() -> list[bytes]:
+    """Of a part with its own weights, and of one with shares."""
+    return [_saved(release)[MANIFEST] for release in ("owners", "shared")]
+
+
+def weights_files() -> dict[str, bytes]:
+    """What these manifests name."""
+    both = _saved("owners") | _saved("shared")
+    return {name: content for name, content in both.items() if name != MANIFEST}
+
+
+def weights() -> list[bytes]:
+    """The weights themselves, of these parts and of other kinds of numbers."""
+    other = to_safetensors({"weights": np.ones((2, 2), np.float32), "x": np.zeros(3, np.int8)})
+    return [*weights_files().values(), other]
+
+
+def part_with_weights(data: bytes) -> dict[str, bytes]:
+    """A part whose manifest names just these weights."""
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = json.loads(manifests()[0]) | {"weights_sha256": digest}
+    return {MANIFEST: json.dumps(manifest).encode(), f"weights-{digest[:16]}.safetensors": data}
+
+
+def records() -> list[bytes]:
+    """Of a job that is over."""
+    return [Record(job=_job(), status=_status(), cleared=True).model_dump_json().encode()]

@@ -1,0 +1,211 @@
+"""What reads bytes that others wrote, each as a function of bytes that raises nothing unless something is wrong.
+
+The same targets are fed by Hypothesis in the tests and, guided by coverage, by `python -m tests.fuzz`. Nothing here
+makes up inputs, and nothing looks at what was read but whether it is what was promised.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from agents.connect import read_credentials
+from agents.manifest import ModelPartProblem
+from agents.model_part import MANIFEST, load
+from agents.records import Records
+from broker.handshake import SessionSecrets
+from broker.identity import Forged, Identity, KeyProblem, load_identity, parse_public
+from broker.seal import SessionSeal
+from schemas.address import MalformedAddress, parse_address
+from schemas.codec import MalformedMessage, decode_all, encode
+from schemas.job import Invalid, read_job
+from schemas.message import Message
+from schemas.settings import read_settings
+from tests.fuzz import seeds
+
+Run = Callable[[bytes], None]
+SLACK = 2 * 2**20  # bytes that reading anything may take: regular expressions, validators, a traceback
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader.
+
+    Attributes:
+        run: reads the bytes; whatever it raises is a finding.
+        seeds: inputs to begin with, all of them valid.
+        memory: bytes that it may take at most for each byte of its input, beside `SLACK`.
+    """
+
+    name: str
+    run: Run
+    seeds: Callable[[], list[bytes]]
+    memory: int = 200
+
+
+class Finding(AssertionError):
+    """A reader has let something through that it promises not to."""
+
+
+def promised(holds: bool, what: str) -> None:
+    """Raises Finding unless it holds."""
+    if not holds:
+        raise Finding(what)
+
+
+def _codec(data: bytes) -> None:
+    try:
+        message, along = decode_all(data)
+    except MalformedMessage as error:
+        promised(len(str(error)) < 200, "the error is long enough to hold what was refused")
+        return
+    promised(isinstance(message, Message), "something else than a message")
+    again, companions = decode_all(encode(message, along))
+    promised(encode(again, companions) == encode(message, along), "a message that changes on its way")
+
+
+def _address(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        address = parse_address(text)
+    except MalformedAddress:
+        return
+    promised(str(address) == text, "two texts for one address")
+    promised(len(text.encode()) <= 255, "an address that fits no message id")
+
+
+def _settings(data: bytes) -> None:
+    try:
+        settings = read_settings(_file(data, "party.toml"))
+    except Invalid as error:
+        promised(len(str(error)) < 2000 + 400 * data.count(b"\n") + 8 * len(data), "an endless error")
+        return
+    promised(settings.state.is_absolute(), "a path that depends on where the agent was started")
+
+
+def _job(data: bytes) -> None:
+    try:
+        job = read_job(_file(data, "job.toml"))
+    except Invalid:
+        return
+    promised(read_job(_file(data, "job.toml")).id == job.id, "two ids for one job")
+    promised(job.label in job.data_parties, "a job that nobody leads")
+
+
+def _key(data: bytes) -> None:
+    try:
+        load_identity(_file(data, "party.key"))
+    except KeyProblem as error:
+        promised(not _quotes(str(error), data), "an error that holds part of a key file")
+
+
+def _public(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        key = parse_public(text)
+    except KeyProblem as error:
+        promised(not _quotes(str(error), data), "an error that holds part of a key")
+        return
+    promised(str(key) == text, "two texts for one key")
+
+
+@cache
+def _two() -> tuple[Identity, Identity, SessionSeal]:
+    pairs = {"card": b"s" * 32}
+    return Identity.generate(), Identity.generate(), SessionSeal(SessionSecrets(b"t" * 32, pairs), "bank")
+
+
+def _seal(data: bytes) -> None:
+    bank, card, session = _two()
+    for opened in (
+        lambda: bank.open(data, card.public, b"address"),
+        lambda: session.open("card", data, b"address"),
+    ):
+        try:
+            opened()
+        except Forged:
+            continue
+        raise Finding("a seal that nobody made")
+
+
+def _credentials(data: bytes) -> None:
+    try:
+        read_credentials(_file(data, "credentials.toml"))
+    except (Invalid, KeyProblem):
+        return
+
+
+def _manifest(data: bytes) -> None:
+    _part({MANIFEST: data, **seeds.weights_files()})
+
+
+def _weights(data: bytes) -> None:
+    _part(seeds.part_with_weights(data))
+
+
+def _part(files: dict[str, bytes]) -> None:
+    for other in _folder().iterdir():
+        other.unlink()
+    for name, content in files.items():
+        _file(content, name)
+    try:
+        part, arrays = load(_folder())
+        asked = (part.outputs, part.columns_of, part.norm, part.link, part.digest)
+    except ModelPartProblem:
+        return
+    promised(all(array.ndim == 2 for array in arrays.values()), "an array that is no matrix")
+    promised(all(known is not None for known in asked), "a manifest that says nothing")
+
+
+def _record(data: bytes) -> None:
+    for other in _folder().iterdir():
+        other.unlink()
+    _file(data, "job.json")
+    records, strange = Records(_folder()).read()
+    promised(len(records) + len(strange) == 1, "a file that is neither a record nor strange")
+
+
+# --- files
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="tercet-fuzz-")
+
+
+def _folder() -> Path:
+    return Path(_temporary().name)
+
+
+def _file(data: bytes, name: str) -> Path:
+    """A file of this user's own."""
+    path = _folder() / name
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+    return path
+
+
+def _quotes(text: str, data: bytes, length: int = 24) -> bool:
+    """Whether a text holds so many bytes in a row of what was read."""
+    said = text.encode("utf-8", "surrogateescape")
+    return any(data[start : start + length] in said for start in range(len(data) - length + 1))
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("codec", _codec, seeds.bodies),
+        Target("address", _address, seeds.addresses),
+        Target("settings", _settings, seeds.settings_files, memory=2000),
+        Target("job", _job, seeds.job_files, memory=2000),
+        Target("key", _key, seeds.key_files),
+        Target("public-key", _public, seeds.public_keys),
+        Target("seal", _seal, seeds.sealed),
+        Target("credentials", _credentials, seeds.credentials_files, memory=2000),
+        Target("manifest", _manifest, seeds.manifests, memory=2000),
+        Target("weights", _weights, seeds.weights),
+        Target("record", _record, seeds.records, memory=2000),
+    )
+}
