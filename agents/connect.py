@@ -38,6 +38,7 @@ async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
         tls=tls_context(broker),
         external=broker.certificate is not None and credentials is None,
         name=f"{settings.party} {purpose}",
+        party=settings.party,
     )
 
 

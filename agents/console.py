@@ -48,8 +48,8 @@ class Console:
         try:
             address = parse_address(delivery.parcel.address)
             message = open_control(delivery.parcel, self._identity, self._identity.public)
-        except (MalformedAddress, MalformedMessage, Forged):
-            await delivery.reject()  # not from our agent; its answer may still come
+        except (MalformedAddress, MalformedMessage, Forged) as error:
+            await delivery.reject(str(error))  # not from our agent; its answer may still come
             return
         await delivery.ack()
         # An answer to an earlier question, or to another console, is our agent's too, and the broker may repeat it.

@@ -21,6 +21,8 @@ M = TypeVar("M", bound=Message)
 Key = tuple[type[Message], str, int, int]
 
 NOTHING = (-1, -1)  # before the first epoch and step
+PARCEL_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
+PART_BYTES = 128  # and a part of one
 SMALLEST_PART = 1024  # what [limits] part_bytes allows
 
 
@@ -83,12 +85,12 @@ class Inbox:
     def _join(self, address: Address, chunk: bytes) -> bytes | None:
         parts = self._parts.setdefault(address.whole, {})
         if address.part not in parts:
-            self._hold(address, len(chunk))
+            self._hold(address, len(chunk) + (PART_BYTES if parts else PARCEL_BYTES))
             parts[address.part] = chunk
         if len(parts) < address.parts:
             return None
         del self._parts[address.whole]
-        self._held[address.sender] -= sum(map(len, parts.values()))
+        self._held[address.sender] -= sum(map(len, parts.values())) + PARCEL_BYTES + PART_BYTES * (len(parts) - 1)
         return b"".join(parts[number] for number in sorted(parts))
 
     def _file(self, address: Address, message: Message, size: int) -> None:
@@ -100,6 +102,7 @@ class Inbox:
             if encode(self._letters[key][0]) != encode(message):
                 raise self._malformed(address, "two different messages for one address")
             return
+        size += PARCEL_BYTES
         self._hold(address, size)
         self._letters[key] = (message, size)
         for wait in self._waits:

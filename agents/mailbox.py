@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from agents.inbox import Deadline, Inbox
+from agents.inbox import PARCEL_BYTES, Deadline, Inbox
 from agents.problems import JobProblem
 from broker import topology
+from broker.allowance import Allowance
 from broker.base import Delivery, Parcel
+from broker.dead_letters import BURST, EVERY_SECONDS, clean
 from broker.identity import Forged, Identity, PublicIdentity
 from broker.outbox import Outbox, Tally
 from broker.seal import SessionSeal, associated_data
@@ -31,7 +33,6 @@ Tap = Callable[[Address, Message], Message]
 IDENTITY_ROUNDS = frozenset({Round.CONTROL, Round.HANDSHAKE})  # before there are session keys, or without them
 CONTROL = (Progress, Failure, Cancel)  # handed over at once instead of being waited for
 LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, and a thread
-PARCEL_BYTES = 1024  # what an early parcel, or a message that travelled along, is counted as beside its body
 
 
 class Unwanted(ValueError):
@@ -67,6 +68,7 @@ class Mailbox(Inbox):
         self._session: SessionSeal | None = None
         self._early: dict[Address, Parcel] = {}
         self._early_bytes = early_bytes
+        self._complaints = Allowance(BURST, EVERY_SECONDS)
         self._sizes: dict[tuple[type[Message], tuple[int, ...]], int] = {}
         self._carried: dict[tuple[str, str], Tally] = {}  # by kind of the carrier and of what travelled along
 
@@ -183,22 +185,22 @@ class Mailbox(Inbox):
         self._session = session
         early, self._early = self._early, {}
         for address, parcel in early.items():
-            await self._taken(address, parcel)
+            await self._obstacle(address, parcel)
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker and settle it."""
         since = time.perf_counter()
         try:
             address = self._addressed(delivery.parcel)
-            taken = await self._taken(address, delivery.parcel)
+            why = await self._obstacle(address, delivery.parcel)
             step = self._traced(address, delivery.parcel.kind)
             self.trace.note("open", delivery.parcel.kind, since, step=step, whom=(address.sender,))
         except (MalformedAddress, Unwanted) as error:
-            taken = self._refuse(delivery.parcel, error)
-        if taken:
+            why = self._refuse(delivery.parcel, error)
+        if why is None:
             await delivery.ack()
         else:
-            await delivery.reject()
+            await delivery.reject(why)
 
     def _traced(self, address: Address, kind: str) -> int:
         """The step for the trace; what is said beside the steps has none."""
@@ -211,21 +213,33 @@ class Mailbox(Inbox):
             raise Unwanted("an address of another job, attempt or party")
         if address.sender not in self._partners:
             raise Unwanted("a sender that is no party of the job")
+        if parcel.exchange != topology.exchange(address.sender):  # which nobody else may write to
+            raise Unwanted(f"it says that it is from {address.sender}, and came through another party's exchange")
         return address
 
-    async def _taken(self, address: Address, parcel: Parcel) -> bool:
+    async def _obstacle(self, address: Address, parcel: Parcel) -> str | None:
+        """Take a parcel, or say why not."""
         try:
             await self._take(address, parcel)
         except Unwanted as error:
             return self._refuse(parcel, error)
         except JobProblem as problem:
             self._on_problem(problem)
-            return False
-        return True
+            return str(problem)
+        return None
 
-    def _refuse(self, parcel: Parcel, error: ValueError) -> bool:
-        self._log.warning("message refused", why=str(error), kind=parcel.kind[:32], address=parcel.address)
-        return False
+    def _refuse(self, parcel: Parcel, error: ValueError) -> str:
+        withheld = self._complaints.take(parcel.exchange)
+        if withheld is not None:
+            self._log.warning(
+                "message refused",
+                why=str(error),
+                exchange=clean(parcel.exchange),
+                kind=clean(parcel.kind, 32),
+                address=clean(parcel.address),
+                withheld=withheld,
+            )
+        return str(error)
 
     async def _take(self, address: Address, parcel: Parcel) -> None:
         if self._session is None and address.round not in IDENTITY_ROUNDS:
@@ -240,7 +254,7 @@ class Mailbox(Inbox):
             self._hand_over(address, message, len(body) - sum(_weight(companion) for companion, _, _ in along))
             for companion, epoch, step in along:  # each counts until it is used, which may be long after its carrier is
                 place = address._replace(item=companion.item, epoch=epoch, step=step)
-                self._hand_over(place, companion, _weight(companion) + PARCEL_BYTES)
+                self._hand_over(place, companion, _weight(companion))
 
     def _keep(self, address: Address, parcel: Parcel) -> None:
         """For when there are keys. Anybody may have sent it, so the room for it is small."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final, Protocol
 
+REFUSED: Final = "it was refused"
 MAX_NAME_BYTES: Final = 255  # AMQP's short strings: names, routing keys and properties
 
 
@@ -104,7 +105,7 @@ class Delivery(Protocol):
     """One arrival of a parcel. Settle it once, with `ack` or `reject`; until then it comes back when anything breaks.
 
     Settling twice does nothing, nor does settling after the connection that brought it has gone: it was or will be
-    delivered again. Neither waits for the broker.
+    delivered again.
     """
 
     @property
@@ -118,8 +119,12 @@ class Delivery(Protocol):
     async def ack(self) -> None:
         """It is in the inbox: the broker may forget it."""
 
-    async def reject(self) -> None:
-        """It must not come again: the broker dead-letters it where a policy says so, else drops it."""
+    async def reject(self, why: str = REFUSED) -> None:
+        """It must not come again: a dead letter with the reason is kept for people to read, and it is forgotten.
+
+        Of a sender's flood only a few are kept. Unlike `ack` it may wait some seconds for the broker, and where no
+        letter can be kept the broker may dead-letter the parcel itself, by a policy, or drop it.
+        """
 
 
 Handler = Callable[[Delivery], Awaitable[None]]

@@ -4,14 +4,18 @@ Only texts and bytes cross it, never an object of a party; what a test wants to 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
-from broker.base import Disconnected, Handler, Lane, Missing, Occupied, Parcel, Queue, Refused, Unroutable
+from broker.base import REFUSED, Disconnected, Handler, Lane, Missing, Occupied, Parcel, Queue, Refused, Unroutable
+from broker.dead_letters import DeadLetter, letter_of
 from broker.dispatch import Dispatcher, check_lane
 from broker.memory_queue import Entry, Faults, MemoryQueue, matches, no_faults
 
+MAX_DEAD_LETTERS: Final = 1000
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024  # RabbitMQ 4's default
 
 Tap = Callable[[Parcel], None]  # sees every parcel that a sender hands over
@@ -59,6 +63,7 @@ class MemoryBroker:
         self.exchanges: set[str] = set()
         self.queues: dict[str, MemoryQueue] = {}
         self.bindings: set[tuple[str, str, str]] = set()  # (exchange, pattern, queue name)
+        self.dead_letters: deque[tuple[str, DeadLetter]] = deque(maxlen=MAX_DEAD_LETTERS)  # with who refused
         self._held: dict[str, list[Parcel]] = {}
 
     def connect(self, party: str) -> "MemoryConnection":
@@ -144,8 +149,9 @@ class _MemoryDelivery:
     async def ack(self) -> None:
         self._consumer.settle(self)
 
-    async def reject(self) -> None:
-        self._consumer.settle(self)
+    async def reject(self, why: str = REFUSED) -> None:
+        if self._consumer.settle(self):
+            self._consumer.bury(self.parcel, why)
 
 
 class MemoryConsumer:
@@ -168,11 +174,18 @@ class MemoryConsumer:
         self._unsettled[delivery] = None
         self._dispatcher.put(delivery)
 
-    def settle(self, delivery: _MemoryDelivery) -> None:
-        """Count a delivery as done; nothing happens when it has been given back meanwhile."""
-        if delivery in self._unsettled:
-            del self._unsettled[delivery]
-            self._queue.pump()
+    def settle(self, delivery: _MemoryDelivery) -> bool:
+        """Whether the delivery was still open; it no longer is, unless it has been given back meanwhile."""
+        if delivery not in self._unsettled:
+            return False
+        del self._unsettled[delivery]
+        self._queue.pump()
+        return True
+
+    def bury(self, parcel: Parcel, why: str) -> None:
+        """Keep what is known of a parcel that was refused."""
+        office = self._connection.office
+        office.dead_letters.append((self._connection.party, letter_of(parcel, why, datetime.now(UTC))))
 
     def lose(self) -> None:
         """The connection has gone: what is unsettled comes again, the handler that runs goes on."""

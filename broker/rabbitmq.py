@@ -17,6 +17,7 @@ from pamqp.common import FieldValue
 from yarl import URL
 
 from broker.base import Disconnected, Handler, Lane, Missing, Parcel, Queue
+from broker.dead_letters import DeadLetterOffice
 from broker.dispatch import check_lane
 from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
 from broker.rabbitmq_link import RPC_SECONDS, Link, RabbitConsumer
@@ -36,7 +37,8 @@ log = structlog.get_logger(__name__)
 class RabbitBroker:
     """One party's access to a RabbitMQ broker; keeps the promises of `broker.base.Broker`. Made by `connect`."""
 
-    def __init__(self) -> None:
+    def __init__(self, party: str | None = None) -> None:
+        self._office = None if party is None else DeadLetterOffice(self, party)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._links: dict[Lane, Link] = {}
@@ -49,6 +51,7 @@ class RabbitBroker:
         url: str,
         *,
         name: str,
+        party: str | None = None,
         credentials: tuple[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         external: bool = False,
@@ -63,6 +66,8 @@ class RabbitBroker:
         Args:
             url: amqp:// or amqps://, host, port and virtual host.
             name: shown for the connections in the management page, with the lane.
+            party: whose queue takes what is refused here; without one it is rejected, and what becomes of it is for
+                the broker's policies to say.
             credentials: user and password; they take the place of the URL's.
             tls: for amqps://, which authorities to trust and, for mutual TLS, our certificate.
             external: log in by that certificate (SASL EXTERNAL) and not by name and password.
@@ -78,13 +83,13 @@ class RabbitBroker:
             ValueError: the URL is none of the two kinds.
         """
         address = _address(url, credentials, external=external, heartbeat=heartbeat)
-        broker = cls()
+        broker = cls(party)
         until = clock() + deadline
         try:
             for lane in Lane:
                 properties = {"connection_name": f"tercet {name} {lane}"}
                 connection = await _connect(address, tls, properties, until=until, clock=clock, sleep=sleep)
-                broker._links[lane] = Link(connection, broker._attach, prefetch)
+                broker._links[lane] = Link(connection, broker._attach, broker._bury, prefetch)
                 await broker._links[lane].open()
         except BaseException:
             await broker.close()
@@ -158,6 +163,9 @@ class RabbitBroker:
         log.error("handler failed", kind=parcel.kind, address=parcel.address, error=type(error).__name__)
         if not self.failed.done():
             self.failed.set_exception(error)
+
+    async def _bury(self, parcel: Parcel, why: str) -> bool:
+        return self._office is not None and await self._office.bury(parcel, why)
 
     async def _attach(self, queue_name: str) -> int:
         known = self._declared.get(queue_name)

@@ -20,7 +20,7 @@ from aio_pika.robust_connection import RobustConnection
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from broker.base import Disconnected, Handler, Parcel, Refused
+from broker.base import REFUSED, Disconnected, Handler, Parcel, Refused
 from broker.dispatch import Dispatcher
 from broker.rabbitmq_errors import as_broker_error, occupied, publish_error
 
@@ -32,6 +32,7 @@ _TRANSIENT, _PERSISTENT = 1, 2  # AMQP's delivery modes
 
 T = TypeVar("T")
 Report = Callable[[Parcel, BaseException], None]
+Bury = Callable[[Parcel, str], Awaitable[bool]]  # keeps a dead letter with the reason; returns whether it is kept
 Attach = Callable[[str], Awaitable[int]]  # makes sure that a queue exists; returns how many consumers it has
 
 
@@ -77,11 +78,17 @@ class RabbitDelivery:
             with suppress(aiormq.ChannelInvalidStateError):  # gone meanwhile: it comes again
                 await self.channel.basic_ack(self.tag, wait=False)
 
-    async def reject(self) -> None:
+    async def reject(self, why: str = REFUSED) -> None:
         """See `Delivery.reject`."""
+        if not self._consumer.holds(self):
+            return
+        buried = await self._consumer.bury(self.parcel, why)  # cancelled here, it comes again
         if self._consumer.settle(self):
             with suppress(aiormq.ChannelInvalidStateError):
-                await self.channel.basic_reject(self.tag, requeue=False, wait=False)
+                if buried:
+                    await self.channel.basic_ack(self.tag, wait=False)
+                else:
+                    await self.channel.basic_reject(self.tag, requeue=False, wait=False)
 
     async def give_back(self) -> None:
         """Let the broker deliver it again, from the place it had in the queue."""
@@ -92,8 +99,9 @@ class RabbitDelivery:
 class RabbitConsumer:
     """A handler's hold on one queue, across any number of channels."""
 
-    def __init__(self, link: "Link", queue_name: str, handler: Handler, report: Report) -> None:
+    def __init__(self, link: "Link", queue_name: str, handler: Handler, report: Report, bury: Bury) -> None:
         self.queue_name = queue_name
+        self.bury = bury
         self._link = link
         self._report = report
         self._unsettled: dict[RabbitDelivery, None] = {}
@@ -104,6 +112,10 @@ class RabbitConsumer:
         delivery = RabbitDelivery(message, self)
         self._unsettled[delivery] = None
         self._dispatcher.put(delivery)
+
+    def holds(self, delivery: RabbitDelivery) -> bool:
+        """Whether the delivery is still open."""
+        return delivery in self._unsettled
 
     def settle(self, delivery: RabbitDelivery) -> bool:
         """Whether the delivery was still open; it no longer is."""
@@ -138,11 +150,12 @@ class RabbitConsumer:
 class Link:
     """One of an agent's two connections."""
 
-    def __init__(self, connection: RobustConnection, attach: Attach, prefetch: int) -> None:
+    def __init__(self, connection: RobustConnection, attach: Attach, bury: Bury, prefetch: int) -> None:
         self._connection = connection
         self._publishing = cast(RobustChannel, connection.channel(on_return_raises=True))
         self._consuming = cast(RobustChannel, connection.channel(publisher_confirms=False))
         self._attach = attach
+        self._bury = bury
         self._prefetch = prefetch
         self._consumers: dict[str, RabbitConsumer] = {}  # by queue name
         self._lost = asyncio.Event()
@@ -239,7 +252,7 @@ class Link:
         """See `Broker.consume`."""
         if queue_name in self._consumers:
             raise occupied(queue_name)
-        consumer = RabbitConsumer(self, queue_name, handler, report)
+        consumer = RabbitConsumer(self, queue_name, handler, report, self._bury)
         try:
             await to_the_end(self._start(consumer))
         except BaseException:

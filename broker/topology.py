@@ -10,6 +10,7 @@ from broker.base import Lane, Queue
 from schemas.address import Round
 
 PREFIX: Final = "tercet"
+DEAD_EXCHANGE: Final = f"{PREFIX}.dead"  # for RabbitMQ's own dead letters; no party may write to it
 ANNOUNCE: Final = "announce"  # the last but one word of a standing queue's routing keys
 
 # A party that fills a slow line with masked inputs must not hold up an activation, nor a heartbeat.
@@ -43,6 +44,11 @@ def console_key(token: str, party: str) -> str:
     return f"console.{token}.to.{party}"
 
 
+def dead_key(party: str) -> str:
+    """Where a party puts what it has refused."""
+    return f"dead.to.{party}"
+
+
 def lane(round_: str) -> Lane:
     """The connection that a round travels on."""
     return Lane.BULK if round_ in _BULK_ROUNDS else Lane.ONLINE
@@ -63,6 +69,11 @@ def standing_queue(party: str, partners: Iterable[str]) -> Queue:
     """A party's queue for jobs it does not know yet and for its own console."""
     bindings = tuple((exchange(sender), announce_key("*", party)) for sender in (party, *partners))
     return Queue(f"{PREFIX}.{party}.jobs", bindings)
+
+
+def dead_letter_queue(party: str) -> Queue:
+    """Where what a party has refused waits for a person."""
+    return Queue(f"{PREFIX}.{party}.dead-letters", ((exchange(party), dead_key(party)),))
 
 
 def console_queue(party: str, token: str) -> Queue:

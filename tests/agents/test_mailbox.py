@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from agents.inbox import Deadline
-from agents.mailbox import PARCEL_BYTES, Mailbox
+from agents.inbox import PARCEL_BYTES, PART_BYTES, Deadline
+from agents.mailbox import Mailbox
 from agents.problems import JobProblem, Overdue
 from broker.base import Parcel
+from broker.dead_letters import BURST
 from broker.handshake import SessionSecrets
 from broker.identity import Identity
 from broker.outbox import Outbox
@@ -60,8 +62,9 @@ class Arrival:
     async def ack(self) -> None:
         self.settled += "ack"
 
-    async def reject(self) -> None:
+    async def reject(self, why: str = "") -> None:
         self.settled += "reject"
+        self.why = why
 
 
 class Party:
@@ -294,7 +297,54 @@ async def test_what_travels_along_counts_until_it_is_used_itself(carrier: Messag
     assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
     for earlier in range(step):
         await bank.mailbox.receive(type(carried), ["card"], SOON, epoch=9, step=earlier)
-    assert bank.mailbox._held["card"] < size + 2 * PARCEL_BYTES
+    # What is left is the part of the last body that was there when there was no more room.
+    assert bank.mailbox._held["card"] < size + 2 * PARCEL_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
+
+
+async def test_a_flood_of_letters_without_content_is_stopped_at_the_limit() -> None:
+    """Each takes room by being there."""
+    bank, card = await pair()
+    empty = words(0)
+    for step in range(2000):
+        await bank.hears(*await card.says(MaskedInputs(words=empty), step))
+        if bank.problems:
+            break
+    assert step <= 1_048_576 // PARCEL_BYTES
+    assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
+
+
+async def test_a_flood_of_parts_without_content_is_stopped_at_the_limit() -> None:
+    """Of bodies that are never whole."""
+    bank, card = await pair()
+    (parcel,) = await card.says(MaskedInputs(words=words(0)))
+    for step in range(2000):
+        part = parse_address(parcel.address)._replace(step=step, parts=2)
+        body = card.mailbox._seal(part, parcel.kind, memoryview(b""))
+        await bank.hears(replace(parcel, address=str(part), body=body))
+        if bank.problems:
+            break
+    assert step <= 1_048_576 // PARCEL_BYTES
+    assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
+
+
+async def test_a_flood_of_strange_parcels_is_not_a_flood_in_the_log() -> None:
+    """Of each sender some are told of, then how many were not."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Cancel())
+    with capture_logs() as lines:
+        for number in range(3 * BURST):
+            await bank.hears(replace(parcel, address=f"nonsense {number}", exchange="tercet.from.eve"))
+        assert await bank.hears(replace(parcel, address="nonsense")) == ["reject"]
+    assert [line["event"] for line in lines] == ["message refused"] * (BURST + 1)
+
+
+async def test_a_letter_through_another_partys_exchange_is_refused() -> None:
+    """Who may write to one is known to the broker: it is not what a replay came through."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Cancel())
+    assert await bank.hears(replace(parcel, exchange="tercet.from.notary")) == ["reject"]
+    assert bank.control == []
+    assert await bank.hears(parcel) == ["ack"]
 
 
 async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -> None:
