@@ -32,8 +32,10 @@ ELEMENTS = 2**14  # in a chunk, 512 KiB: a second or two of work
 PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a job that ends may have to wait for
 
 
-async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> Rows:
+async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[Rows, bytes]:
     """The rows of this party's table that all data parties have, in an order that is the same at all of them.
+
+    With them a keyed digest of their ids, which is the same too.
 
     Args:
         context: of a data party, after the handshake.
@@ -52,9 +54,9 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
             rows = await _between_two(context, key, ids)
         case "aligned":
             rows = np.arange(len(ids), dtype=np.int64)
-    await _compare(context, key, ids, rows)
+    digest = await _compare(context, key, ids, rows)
     await check_enough(context, ids, len(rows))
-    return rows
+    return rows, digest
 
 
 async def help_align(context: JobContext) -> None:
@@ -214,7 +216,7 @@ def _processors() -> int:
 # --- whether all found the same, and enough
 
 
-async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -> None:
+async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -> bytes:
     digest = await context.compute(ids_digest, derived(key, "rows"), ids, rows)
     deadline = context.deadline("alignment")
     await context.mailbox.send(_proof(digest, context.me, len(rows)), context.partners, deadline)
@@ -223,6 +225,7 @@ async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -
     for party in sorted(received, key=lambda one: one != label):  # who differs from the label party is at fault
         if received[party] != _proof(digest, party, len(rows)):
             raise _differs(context, party, received[party].rows, len(rows))
+    return digest
 
 
 def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:

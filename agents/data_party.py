@@ -9,24 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.alignment import check_enough
+from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
-from agents.evaluation import Evaluation, HeldOut
+from agents.evaluation import LOSS, Evaluation, HeldOut, under
 from agents.network_steps import NetworkSteps, network_party
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.release import opened, save_part
 from agents.release_to_label import told
-from agents.shares import AnyShares
+from agents.saving import Contents, Saver, begin_at
+from agents.shares import AnyShares, kept_shares, shares_of
 from agents.states import State
 from agents.steps import Steps
 from mpc.activations import ACTIVATIONS
-from mpc.data_party import DataParty
+from mpc.data_party import DataParty, Shares
 from mpc.fixed import Floats
 from mpc.labels import LabelProblem
 from mpc.loss import LossParty
 from mpc.network_forward import NetworkShares
 from mpc.network_party import NetworkParty
 from mpc.order import Order
+from mpc.ring import Words
 from schemas.messages import ScoringTerms, Sizes
 from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling, UnfitLabel
@@ -34,6 +37,7 @@ from tables.problem import TableProblem
 from tables.store import FeatureView
 from tables.table import Kind
 
+MODEL = "model/"  # in a checkpoint: shares of the model as it is then
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
@@ -61,6 +65,7 @@ class DataPartyRole:
         self.first: NetworkShares | None = None  # before the first step, where there is a network
         self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
+        self._saver: Saver | None = None
 
     async def prepare(self) -> None:
         """Read and check the table; nothing has been sent yet.
@@ -162,22 +167,43 @@ class DataPartyRole:
         self.words = self.own.view(~self.held_out)
         self.key = await self.own.confirm_order()
         self.order = Order(self.key, context.ready_plan.request.rows)
-        self.party = await context.compute(self._make_party)
-        self._evaluation = await context.compute(self._make_evaluation)
+        await self._find_where_to_begin()
+
+    async def _find_where_to_begin(self) -> None:
+        context = self.context
+        folder = CheckpointFolder(checkpoint_folder(context.settings.state, context.job.id), self.own.belongs(self.key))
+        checkpoint = await begin_at(context, folder)
+        arrays = {} if checkpoint is None else checkpoint.arrays
+        shares = None if checkpoint is None else shares_of(context, under(arrays, MODEL), checkpoint.held.steps)
+        self.party = await context.compute(self._make_party, shares)
+        self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
+        if checkpoint is not None:
+            self._evaluation.go_on_from(arrays, checkpoint.facts)
+        self._saver = Saver(context, folder, checkpoint, self._noted)
+
+    def _noted(self, steps: int) -> Contents:
+        """All that a checkpoint holds."""
+        assert self.party is not None
+        assert self._evaluation is not None
+        arrays, facts = self._evaluation.noted(steps)
+        model = kept_shares(self.context, self.party.shares())
+        return {**arrays, **{f"{MODEL}{name}": words for name, words in model.items()}}, facts
 
     @property
     def _trained_on(self) -> Floats | None:
         """The labels of the rows that are trained on, at the label party."""
         return None if self.labels is None else self.labels[~self.held_out]
 
-    def _make_party(self) -> DataParty | NetworkParty:
+    def _make_party(self, shares: AnyShares | None) -> DataParty | NetworkParty:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
         if context.training.network is not None:
-            party = network_party(context, words, self._trained_on, order=order, key=self.key)
+            assert not isinstance(shares, Shares)
+            party = network_party(context, words, self._trained_on, order=order, key=self.key, shares=shares)
             self.first = party.shares()
             return party
+        assert not isinstance(shares, NetworkShares)
         return DataParty(
             self._me,
             self._label,
@@ -187,9 +213,10 @@ class DataPartyRole:
             order=order,
             helper_masks=context.masks(context.description.helper),
             zero_masks=context.zero_masks(),
+            shares=shares,
         )
 
-    def _make_evaluation(self) -> Evaluation:
+    def _make_evaluation(self, so_far: Words | None) -> Evaluation:
         context, order = self.context, self.order
         assert order is not None
         loss = None
@@ -201,6 +228,8 @@ class DataPartyRole:
                 self._trained_on,
                 order=order,
                 helper_masks=context.masks(context.description.helper, "loss"),
+                first=context.first,
+                so_far=so_far,
             )
         return Evaluation(context, self.key, self._rows_held_out(), loss)
 
@@ -225,10 +254,13 @@ class DataPartyRole:
         assert self.party is not None
         assert self.order is not None
         assert self._evaluation is not None
-        if isinstance(self.party, NetworkParty):
-            await NetworkSteps(self.context, self.party, self.order, self._evaluation).run()
-        else:
-            await Steps(self.context, self.party, self.order, self._evaluation).run()
+        assert self._saver is not None
+        if not self.context.over:
+            if isinstance(self.party, NetworkParty):
+                await NetworkSteps(self.context, self.party, self.order, self._evaluation, self._saver).run()
+            else:
+                await Steps(self.context, self.party, self.order, self._evaluation, self._saver).run()
+            await self._saver.all_done(self.party.shares().step)
         self.shares = self._evaluation.best or self.party.shares()
         await self._evaluation.finish(self.shares)
 

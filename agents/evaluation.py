@@ -3,8 +3,10 @@
 Only the label party learns scores; the loss goes to whom the job names. Nothing here changes a weight.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from agents.context import JobContext
 from agents.evaluate import metrics
@@ -12,12 +14,21 @@ from agents.history import Stopping
 from agents.problems import JobProblem
 from agents.scoring import scoring_batch
 from agents.scoring_pass import score
-from agents.shares import AnyShares
+from agents.saving import Contents
+from agents.shares import AnyShares, kept_shares, shares_of
 from mpc.fixed import Floats
 from mpc.loss import LossParty, opened_loss
 from mpc.scoring import scoring_steps
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
+
+
+HISTORY, BEST, LOSS = "history/", "best/", "loss"  # in a checkpoint
+
+
+def under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Those whose names begin so, without that."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 class HeldOut(NamedTuple):
@@ -60,6 +71,28 @@ class Evaluation:
         if job.scorings and job.evaluation.metrics == "end":
             await self._validate(job.training.epochs - 1, shares)
             self._context.history.keep()
+
+    # --- for checkpoints
+
+    def noted(self, steps: int) -> Contents:
+        """What to go on from after so many steps, beside the shares that are trained."""
+        arrays, facts = self._context.history.noted()
+        noted: dict[str, NDArray[Any]] = {f"{HISTORY}{name}": array for name, array in arrays.items()}
+        if self.best is not None:
+            noted |= {f"{BEST}{name}": words for name, words in kept_shares(self._context, self.best).items()}
+        if self.loss is not None:
+            noted[LOSS] = self.loss.before(steps)
+        stopping = None if self._stopping is None else [self._stopping.best, self._stopping.without_gain]
+        kept = 0 if self.best is None else self.best.step
+        return noted, {"history": facts, "stopping": stopping, "kept": kept}  # type: ignore[dict-item]
+
+    def go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """An attempt begins where an earlier one was. The loss has its part from `LOSS` already."""
+        self._context.history.go_on_from(under(arrays, HISTORY), facts["history"])
+        if facts["kept"]:
+            self.best = shares_of(self._context, under(arrays, BEST), facts["kept"])
+        if self._stopping is not None and facts["stopping"] is not None:
+            self._stopping.best, self._stopping.without_gain = facts["stopping"]
 
     # --- the loss
 

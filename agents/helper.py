@@ -14,6 +14,7 @@ from agents.network_steps import NetworkAnswers
 from agents.pace import look_ahead
 from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
+from agents.saving import told_where
 from agents.scoring import scoring_batch
 from agents.scoring_pass import answer
 from agents.states import State
@@ -58,7 +59,9 @@ class HelperRole:
         """A helper brings no rows."""
 
     async def begin(self) -> None:
-        """A helper has no part in the order of the rows."""
+        """A helper has no part in the order of the rows, but is told where the steps begin."""
+        if isinstance(self._context.description, TrainingJob):
+            await told_where(self._context)
 
     async def work(self) -> None:
         """All steps."""
@@ -95,23 +98,24 @@ class _Training:
         plan, label = context.ready_plan, context.number(context.label)
         self._loss = None
         if self._job.evaluation.loss:
-            self._loss = LossHelper(plan, label, context.data_party_masks("loss"))
-        self._kept = plan.steps_total  # steps of the model that is kept
+            self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first)
+        self._kept = context.kept or plan.steps_total  # steps of the model that is kept
 
     async def run(self) -> None:
         """All steps, and what the job asks for between epochs and at the end."""
-        await (self._linear() if self._context.ready_plan.network is None else self._network())
+        if not self._context.over:
+            await (self._linear() if self._context.ready_plan.network is None else self._network())
         if self._job.scorings and self._job.evaluation.metrics == "end":
             await self._validate(self._job.training.epochs - 1, self._kept)
 
     async def _network(self) -> None:
         context, plan = self._context, self._context.ready_plan
-        helper = NetworkHelper(plan, context.number(context.label), context.data_party_masks())
+        helper = NetworkHelper(plan, context.number(context.label), context.data_party_masks(), first=context.first)
         answers = NetworkAnswers(context, helper, self._loss)
         loop.set("online")
         async with asyncio.TaskGroup() as loops:
             dealing = loops.create_task(answers.deal())
-            for step in plan.steps():
+            for step in context.steps():
                 try:
                     await answers.answer(step)
                 except Diverged as diverged:
@@ -123,15 +127,15 @@ class _Training:
     async def _linear(self) -> None:
         """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
         context, label = self._context, self._context.number(self._context.label)
-        self._helper = Helper(context.ready_plan, label, context.data_party_masks())
-        dealing = context.ready_plan.steps()
+        self._helper = Helper(context.ready_plan, label, context.data_party_masks(), first=context.first)
+        dealing = context.steps()
         ahead = look_ahead(context.ready_plan, context.settings.limits)
         context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
         loop.set("online")
         dealt: list[Dealt] = []
-        for step in context.ready_plan.steps():
+        for step in context.steps():
             shares = await self._receive(step)
-            if step.index == 0:  # the data parties agree on rows and order: before that nothing is dealt
+            if step.index == context.first:  # the data parties agree on rows and order: before that nothing is dealt
                 dealt = [await self._deal(far) for far in islice(dealing, ahead)]
             await self._answer(step, shares, dealt)
             if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
@@ -176,7 +180,8 @@ class _Training:
     async def _receive(self, step: Step) -> dict[int, Words]:
         mail, shape = self._context.mailbox, (step.rows, self._context.ready_plan.outputs)
         parties = self._context.description.data_parties
-        deadline = self._context.deadline("fit" if step.index == 0 else "step")  # before it the rows are encoded
+        first = step.index == self._context.first  # before it the rows are encoded
+        deadline = self._context.deadline("fit" if first else "step")
         letters = await mail.receive(PreactivationShare, parties, deadline, epoch=step.epoch, step=step.position)
         words = mail.words(letters, lambda _: shape)
         return {number: words[name] for number, name in self._names.items()}

@@ -3,7 +3,9 @@
 Only what the job lets this party know comes in here, and nothing here is sent on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,18 @@ class History:
     scores: Floats | None = field(default=None, repr=False)
     labels: Floats | None = field(default=None, repr=False)
 
+    def noted(self) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """Arrays and facts from which `go_on_from` makes the same again."""
+        arrays = {name: getattr(self, name) for name in ("latest", "scores", "labels")}
+        facts = {"losses": self.losses, "metrics": list(self.metrics.items()), "best_epoch": self.best_epoch}
+        return {name: array for name, array in arrays.items() if array is not None}, facts
+
+    def go_on_from(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
+        """An attempt begins where an earlier one was."""
+        self.losses, self.metrics = list(facts["losses"]), {epoch: dict(found) for epoch, found in facts["metrics"]}
+        self.best_epoch = facts["best_epoch"]
+        self.latest, self.scores, self.labels = (arrays.get(name) for name in ("latest", "scores", "labels"))
+
     def keep(self, epoch: int | None = None) -> None:
         """The model as it is now is the one to keep; `epoch` where the job chooses among epochs."""
         self.scores = self.latest
@@ -56,21 +70,21 @@ class Stopping:
         assert job.early_stopping is not None
         self._rule: EarlyStopping = job.early_stopping
         self._more_is_better = METRICS[job.link].get(self._rule.on, False)
-        self._best: float | None = None
-        self._without_gain = 0
+        self.best: float | None = None
+        self.without_gain = 0
 
     def decide(self, value: float | None) -> tuple[bool, bool]:
         """(best, go on) after an epoch with this value."""
         if self._gains(value):
-            self._best, self._without_gain = value, 0
+            self.best, self.without_gain = value, 0
             return True, True
-        self._without_gain += 1
-        return False, self._without_gain < self._rule.patience
+        self.without_gain += 1
+        return False, self.without_gain < self._rule.patience
 
     def _gains(self, value: float | None) -> bool:
         if value is None:
             return False
-        if self._best is None:
+        if self.best is None:
             return True
-        gain = value - self._best if self._more_is_better else self._best - value
+        gain = value - self.best if self._more_is_better else self.best - value
         return gain > self._rule.least_gain

@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 from agents.context import JobContext
 from agents.evaluation import Evaluation
-from agents.pace import largest_batch, look_ahead
+from agents.pace import Count, largest_batch, look_ahead
+from agents.saving import Saver
 from agents.scripts import TRAINING, Scripts
 from agents.trace import loop
 from mpc.elements import Elements
 from mpc.fixed import Floats
 from mpc.loss import LossHelper
+from mpc.network_forward import NetworkShares
 from mpc.network_helper import NetworkHelper
 from mpc.network_party import NetworkParty
 from mpc.network_start import first_shares
@@ -23,8 +25,16 @@ from mpc.schedule import Step
 from mpc.script import Script
 
 
-def network_party(context: JobContext, rows: Rows, labels: Floats | None, *, order: Order, key: bytes) -> NetworkParty:
-    """This party in the training of a network, with first weights of which it alone knows its share."""
+def network_party(
+    context: JobContext,
+    rows: Rows,
+    labels: Floats | None,
+    *,
+    order: Order,
+    key: bytes,
+    shares: NetworkShares | None = None,
+) -> NetworkParty:
+    """This party in the training of a network, from these shares on, or from first ones that no other party knows."""
     me, plan = context.number(context.me), context.ready_plan
     return NetworkParty(
         me,
@@ -36,17 +46,19 @@ def network_party(context: JobContext, rows: Rows, labels: Floats | None, *, ord
         elements=Elements(key),
         helper_masks=context.masks(context.description.helper),
         zero_masks=context.zero_masks(),
-        shares=first_shares(me, plan, context.contribute()),
+        shares=shares or first_shares(me, plan, context.drawn()),
     )
 
 
 class NetworkSteps:
     """A data party's."""
 
-    def __init__(self, context: JobContext, party: NetworkParty, order: Order, evaluation: Evaluation) -> None:
+    def __init__(
+        self, context: JobContext, party: NetworkParty, order: Order, evaluation: Evaluation, saver: Saver
+    ) -> None:
         self._context, self._party, self._order, self._evaluation = context, party, order, evaluation
-        self._plan = context.ready_plan
-        self._scripts = Scripts(context, TRAINING, party.layout, largest_batch(self._plan))
+        self._plan, self._saver = context.ready_plan, saver
+        self._scripts = Scripts(context, TRAINING, party.layout, largest_batch(self._plan), saver)
         self._ahead = look_ahead(self._plan, context.settings.limits)
         self._may_stop = context.training.early_stopping is not None
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
@@ -54,6 +66,7 @@ class NetworkSteps:
     async def run(self) -> None:
         """All steps, or as many as the job goes on for."""
         self._scripts.counts["weights"].rise()  # those of the first step
+        self._scripts.counts["epochs"] = Count(next(self._context.steps()).epoch)
         async with asyncio.TaskGroup() as loops:
             beside = [
                 loops.create_task(self._prepare()),
@@ -66,7 +79,7 @@ class NetworkSteps:
 
     async def _prepare(self) -> None:
         loop.set("ahead")
-        for step in self._plan.steps():
+        for step in self._context.steps():
             first = self._may_stop and step.position == 0  # nothing of an epoch is sent before it is certain
             await self._scripts.until("done", step, ahead=0 if first else 1 - self._ahead)
             if step.position == 0:
@@ -76,18 +89,19 @@ class NetworkSteps:
 
     async def _each(self, name: str, script: Callable[[Step], Script[None]]) -> None:
         loop.set(name)
-        for step in self._plan.steps():
+        for step in self._context.steps():
             await self._scripts.run(script(step), step)
 
     async def _online(self) -> None:
         loop.set("online")
-        for step in self._plan.steps():
+        for step in self._context.steps():
             await self._scripts.run(self._party.online(step, self._evaluation.loss), step)
             self._context.finished(step)
             if step.position + 1 == self._plan.steps_per_epoch:
                 if not await self._evaluation.epoch_over(step.epoch, self._party.shares):
                     return
                 self._scripts.counts["epochs"].rise()
+            await self._saver.step_done(step)
 
 
 class NetworkAnswers:
@@ -103,7 +117,7 @@ class NetworkAnswers:
     async def deal(self) -> None:
         """Products of masks of each step, as far ahead as the look-ahead allows."""
         loop.set("ahead")
-        for step in self._plan.steps():
+        for step in self._context.steps():
             await self._scripts.until("done", step, ahead=1 - self._ahead)
             await self._scripts.run(self._helper.dealing(step), step)
 
@@ -113,7 +127,8 @@ class NetworkAnswers:
         Raises:
             Diverged: a value left the range that the plan allows.
         """
-        deadline = self._context.deadline("fit") if step.index == 0 else None  # before the first the rows are encoded
+        first = step.index == self._context.first  # before it the rows are encoded
+        deadline = self._context.deadline("fit") if first else None
         await self._scripts.run(self._helper.online(step, self._loss), step, deadline)
         self._scripts.counts["done"].rise()
         self._context.finished(step)

@@ -47,6 +47,7 @@ class OwnRows:
         self._store: FeatureStore | None = None
         self._words: FeatureView | None = None
         self.snapshot: Snapshot | None = None
+        self.digest = b""  # keyed, of the ids that all parties have
         self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
 
     @property
@@ -72,6 +73,15 @@ class OwnRows:
         except OSError as error:
             raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
+        await self._draw_anew_for_other_rows()
+
+    async def _draw_anew_for_other_rows(self) -> None:
+        context = self._context
+        try:
+            if context.drawn.begin(await context.compute(self.table.digest)):
+                context.log.warning("the table has changed since the last attempt: the job begins again with it")
+        except OSError as error:
+            raise self._disk(error) from None
 
     def _take(self, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
         context = self._context
@@ -89,14 +99,29 @@ class OwnRows:
             JobProblem: there are too few, or the parties do not find the same.
         """
         context = self._context
-        deadline, mine = context.deadline("alignment"), context.contribute()
+        deadline, mine = context.deadline("alignment"), self._drawn()
         await context.mailbox.send(OrderContribution(secret=mine), context.partners, deadline)
         received = await context.mailbox.receive(OrderContribution, context.partners, deadline)
         contributions = {context.me: mine, **{party: message.secret for party, message in received.items()}}
         # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
         digest = canonical_digest("tercet alignment", context.description.model_dump())
         self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
-        self.rows = await align(context, self._secrets.alignment_key, self.table.ids)
+        self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
+
+    def _drawn(self) -> bytes:
+        try:
+            return self._context.drawn()
+        except OSError as error:
+            raise self._disk(error) from None
+
+    def belongs(self, order_key: bytes) -> bytes:
+        """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, the rows of everybody.
+
+        Whoever brings other rows draws another contribution, from which another order follows.
+        """
+        context = self._context
+        order = ordering.derived(order_key, "checkpoints")
+        return canonical_digest("tercet checkpoint", [context.run_digest, context.shape_digest, order, self.digest])
 
     def split(self, holdout: float) -> NDArray[np.bool_]:
         """Of the common rows, in their order: which are held out. The same at every data party."""

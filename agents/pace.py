@@ -14,8 +14,8 @@ from schemas.settings import Limits
 class Count:
     """A number that only grows."""
 
-    def __init__(self) -> None:
-        self.value = 0
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def rise(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from agents.context import JobContext
 from agents.inbox import Deadline
 from agents.pace import Count
+from agents.saving import Saver
 from agents.trace import LAYERED
 from mpc.network import Layout
 from mpc.schedule import Step
@@ -93,15 +94,19 @@ class Scripts:
         kinds: The message for each kind of tensor.
         layout: Of the network.
         rows: Of the largest batch: all steps of a role run in one and the same thread.
+        saver: At a data party in training: what labels say of checkpoints.
     """
 
-    def __init__(self, context: JobContext, kinds: Kinds, layout: Layout, rows: int) -> None:
-        self._context, self._kinds = context, kinds
+    def __init__(
+        self, context: JobContext, kinds: Kinds, layout: Layout, rows: int, saver: Saver | None = None
+    ) -> None:
+        self._context, self._kinds, self._saver = context, kinds, saver
         self._layers = context.trace.layers = len(layout.hidden)
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}
-        self.counts: dict[str, Count] = defaultdict(Count)
+        first = context.first if kinds is TRAINING else 0
+        self.counts: dict[str, Count] = defaultdict(lambda: Count(first))
 
     async def run(self, script: Script[T], step: Step, deadline: Deadline | None = None) -> T:
         """Drive a script to its end; what it returns.
@@ -149,10 +154,16 @@ class Scripts:
         model = self._kinds[event.kind]
         receivers, place = [self._names[number] for number in event.to], self._place(model, event.turn, step)
         along = [
-            Companion(_message(self._kinds[kind], words), step.epoch, step.position) for kind, words in event.along
+            Companion(self._message(kind, words, step), step.epoch, step.position) for kind, words in event.along
         ]
-        message = _message(model, event.words)
+        message = self._message(event.kind, event.words, step)
         await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
+
+    def _message(self, kind: str, words: Words, step: Step) -> Message:
+        make: Callable[..., Message] = self._kinds[kind]
+        if make is MaskedLabels and self._saver is not None:
+            return MaskedLabels(words=words, checkpoint=self._saver.decide(step))
+        return make(words=words)
 
     async def take(self, event: Take, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
         """Wait for what a script would wait for."""
@@ -161,6 +172,8 @@ class Scripts:
         senders = [self._names[number] for number in event.shapes]
         place = self._place(model, event.turn, step)
         letters = await mail.receive(model, senders, deadline, epoch=step.epoch, step=place)
+        if self._saver is not None and any(isinstance(m, MaskedLabels) and m.checkpoint for m in letters.values()):
+            self._saver.note(step)
         words = mail.words(letters, lambda sender: event.shapes[self._numbers[sender]])
         return {self._numbers[sender]: value for sender, value in words.items()}
 
@@ -210,8 +223,3 @@ def _named(before: Event | None, after: Event | None) -> str:
         case _, Take(kind):
             return f"ask for {kind}"
     return "go on"
-
-
-def _message(model: type[Message], words: Words) -> Message:
-    make: Callable[..., Message] = model
-    return make(words=words)

@@ -61,11 +61,21 @@ def kept_shares(context: JobContext, shares: AnyShares) -> dict[str, NDArray[Any
 
 def shares_kept(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> AnyShares:
     """The same from a model part."""
+    layers = 0 if part.network is None else len(part.network.hidden)
+    return _taken(context, arrays, part.steps, layers)
+
+
+def shares_of(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
+    """The same from a checkpoint of a training, after so many steps."""
+    network = context.training.network
+    return _taken(context, arrays, steps, 0 if network is None else len(network.hidden))
+
+
+def _taken(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int, layers: int) -> AnyShares:
     own, partners = arrays[f"{SHARE}{context.me}"], {context.number(p): arrays[f"{SHARE}{p}"] for p in context.partners}
-    if part.network is None:
-        return Shares(part.steps, own, partners, arrays[f"{SHARE}{INTERCEPT}"])
-    layers = len(part.network.hidden)
+    if not layers:
+        return Shares(steps, own, partners, arrays[f"{SHARE}{INTERCEPT}"])
     upper = tuple(arrays[f"{SHARE}{UPPER}{k}"] for k in range(layers))
     return NetworkShares(
-        part.steps, own, partners, upper, tuple(arrays[f"{SHARE}{BIAS}{k}"] for k in range(layers + 1))
+        steps, own, partners, upper, tuple(arrays[f"{SHARE}{BIAS}{k}"] for k in range(layers + 1))
     )

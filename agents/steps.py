@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from agents.context import JobContext
 from agents.evaluation import Evaluation
 from agents.pace import Count, look_ahead
+from agents.saving import Saver
 from agents.trace import loop
 from mpc.data_party import DataParty
 from mpc.order import Order
@@ -55,16 +56,20 @@ class _Weights(NamedTuple):
 class Steps:
     """All loops; run `send_ahead` and `online` side by side."""
 
-    def __init__(self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation) -> None:
+    def __init__(
+        self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation, saver: Saver
+    ) -> None:
         self._context, self._party, self._order, self._mail = context, party, order, context.mailbox
-        self._evaluation = evaluation
+        self._evaluation, self._saver = evaluation, saver
         self._plan, self._deadline = context.ready_plan, context.deadline("step")
         self._numbers = {name: context.number(name) for name in context.partners}
         columns = self._plan.request.columns[context.number(context.me)]
         self._own_block = (columns, self._plan.outputs)
         self._ahead = look_ahead(self._plan, context.settings.limits)
-        self._masked, self._absorbed, self._done, self._epochs = Count(), Count(), Count(), Count()
-        self._next: Step | None = next(self._plan.steps())  # whose masked inputs leave next
+        first = next(context.steps())
+        self._masked, self._absorbed, self._done = Count(first.index), Count(first.index), Count(first.index)
+        self._epochs = Count(first.epoch)
+        self._next: Step | None = first  # whose masked inputs leave next
         self._unsent: list[_Weights] = []  # which leave with them
         self._stopped = False
         self._may_stop = context.training.early_stopping is not None
@@ -86,7 +91,7 @@ class Steps:
 
     async def _send_inputs(self) -> None:
         loop.set("ahead")
-        for step, after in _followed(self._plan.steps()):
+        for step, after in _followed(self._context.steps()):
             await self._until(self._done, self._due(step), "look-ahead", step)
             await self._context.handed_over()  # the pre-activation share of the next step
             if step.position == 0 and not await self._epoch_begins(step):
@@ -120,16 +125,17 @@ class Steps:
         inputs, loss = self._party.masked_inputs(step), self._evaluation.loss
         along: list[Message] = []
         if self._context.leads:
-            along.append(MaskedLabels(words=self._party.masked_labels(step)))
+            labels = self._party.masked_labels(step)
+            along.append(MaskedLabels(words=labels, checkpoint=self._saver.decide(step)))
             if loss is not None:
                 along.append(MaskedLossLabels(words=loss.masked_labels(step)))
         return _Masked(inputs, tuple(along))
 
     async def _absorb(self) -> None:
         loop.set("absorb")
-        first = next(self._plan.steps())
+        first = next(self._context.steps())
         await self._give(_Weights(first, await self._context.compute_step(self._party.masked_weights, first)))
-        for step, after in _followed(self._plan.steps()):
+        for step, after in _followed(self._context.steps()):
             if step.position == 0 and not await self._goes_on(step):
                 return
             await self._absorb_step(step, after)
@@ -174,11 +180,12 @@ class Steps:
     async def online(self) -> None:
         """A pre-activation share to the helper, a masked activation back, the step taken; the epoch looked at."""
         loop.set("online")
-        for step in self._plan.steps():
+        for step in self._context.steps():
             await self._until(self._absorbed, step.index + 1, "absorbed inputs", step)
             await self._take(step)
             if step.position + 1 == self._plan.steps_per_epoch and not await self._epoch_ends(step):
                 return
+            await self._saver.step_done(step)
 
     async def _take(self, step: Step) -> None:
         context = self._context
@@ -186,7 +193,7 @@ class Steps:
         weights = self._numbered(await self._receive(MaskedWeights, context.partners, step))
         share = await context.compute_step(self._party.preactivation, step, weights)
         await self._send(PreactivationShare(words=share), [helper], step)
-        labels = None if context.leads else (await self._receive(MaskedLabels, [label], step))[label]
+        labels = None if context.leads else await self._labels(step, label)
         gradient = (await self._receive(GradientShare, [helper], step))[helper]
         activation = (await self._receive(MaskedActivation, [helper], step))[helper]
         if self._evaluation.loss is not None and context.leads:
@@ -194,6 +201,14 @@ class Steps:
         await context.compute_step(self._party.update, step, activation, gradient, labels)
         context.finished(step)
         self._done.rise()
+
+    async def _labels(self, step: Step, label: str) -> Words:
+        letters = await self._mail.receive(
+            MaskedLabels, [label], self._deadline, epoch=step.epoch, step=step.position
+        )
+        if letters[label].checkpoint:
+            self._saver.note(step)
+        return self._mail.words(letters, lambda _: (step.rows, self._plan.outputs))[label]
 
     async def _take_loss(self, step: Step) -> None:
         helper, loss = self._context.description.helper, self._evaluation.loss
