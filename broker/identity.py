@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hpke, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -160,7 +160,7 @@ def load_identity(path: Path) -> Identity:
     pem = read_private(path, "make one with `tercet keygen`")
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyProblem(f"{path} is no private key that `tercet keygen` wrote") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyProblem(f"{path} holds another kind of key than Ed25519; make one with `tercet keygen`")
