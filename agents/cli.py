@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents import logs, show
+from agents.cli_broker import brokers
 from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
@@ -39,6 +40,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker/agent.",
 )
 app.add_typer(jobs, name="job")
+app.add_typer(brokers, name="broker")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
 LogLevel = Annotated[logs.Level, typer.Option("--log", help="the least that is logged")]
@@ -219,16 +221,19 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] = system_ran
     """A daemon's life, from its settings to SIGTERM. Only tests pass another `contribute`."""
     from agents.connect import connect  # noqa: PLC0415
     from agents.daemon import Agent  # noqa: PLC0415
-    from broker.identity import load_identity  # noqa: PLC0415
+    from agents.notify import Notifier  # noqa: PLC0415
+    from agents.own_identity import own_identity  # noqa: PLC0415
+    from agents.service import attend  # noqa: PLC0415
 
+    logs.of_party(settings.party)  # before the connections, whose tasks inherit it
     _check_partner_keys(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    identity = load_identity(settings.identity)
+    identity, notifier = own_identity(settings), Notifier.of_environment()
     broker = await connect(settings)
     try:
-        await Agent(settings, identity, broker, contribute=contribute).serve(stop)
+        await attend(Agent(settings, identity, broker, contribute=contribute), broker, stop, notifier)
     finally:
         await broker.close()
 

@@ -19,8 +19,9 @@ from yarl import URL
 from broker.base import Disconnected, Handler, Lane, Missing, Parcel, Queue
 from broker.dead_letters import DeadLetterOffice
 from broker.dispatch import check_lane
+from broker.rabbitmq_consumer import RabbitConsumer
 from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
-from broker.rabbitmq_link import RPC_SECONDS, Link, RabbitConsumer
+from broker.rabbitmq_link import RPC_SECONDS, Link
 
 HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
@@ -96,6 +97,20 @@ class RabbitBroker:
             raise
         return broker
 
+    @property
+    def connected(self) -> bool:
+        """Whether both connections stand."""
+        return not self._closed and all(link.connected for link in self._links.values())
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection has come back since the first."""
+        return sum(link.reconnects for link in self._links.values())
+
+    def consuming(self, queue_name: str) -> bool:
+        """Whether deliveries of a queue come through now."""
+        return any(link.consuming(queue_name) for link in self._links.values())
+
     async def declare(self, queue: Queue) -> None:
         """See `Broker.declare`."""
         self._check()
@@ -105,7 +120,7 @@ class RabbitBroker:
     async def _declare(self, queue: Queue) -> int:
         for exchange in dict.fromkeys(exchange for exchange, _ in queue.bindings):
             await self.declare_exchange(exchange)
-        return await self._asking(f"declaring the queue {queue.name}", lambda channel: _declare_queue(channel, queue))
+        return await self.ask(f"declaring the queue {queue.name}", lambda channel: _declare_queue(channel, queue))
 
     async def declare_exchange(self, name: str) -> None:
         """See `Broker.declare_exchange`."""
@@ -113,7 +128,7 @@ class RabbitBroker:
         try:
             await self._on_scratch(lambda channel: channel.exchange_declare(name, passive=True, timeout=RPC_SECONDS))
         except aiormq.ChannelNotFoundEntity:
-            await self._asking(
+            await self.ask(
                 f"creating the exchange {name}",
                 lambda channel: channel.exchange_declare(
                     name, exchange_type="topic", durable=True, timeout=RPC_SECONDS
@@ -130,7 +145,7 @@ class RabbitBroker:
             if consumer is not None:
                 await consumer.cancel()
         self._declared.pop(queue_name, None)
-        await self._asking(
+        await self.ask(
             f"deleting the queue {queue_name}", lambda channel: channel.queue_delete(queue_name, timeout=RPC_SECONDS)
         )
 
@@ -176,7 +191,12 @@ class RabbitBroker:
         except aiormq.ChannelNotFoundEntity as error:
             raise Missing(f"there is no queue {queue_name}; declare it first") from error
 
-    async def _asking(self, doing: str, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
+    async def ask(self, doing: str, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
+        """What the broker answers on a channel of its own, closed afterwards: whatever is unsettled there comes back.
+
+        Raises:
+            BrokerError: it refuses, or is away; names what we were `doing`.
+        """
         try:
             return await self._on_scratch(ask)
         except Exception as error:

@@ -12,16 +12,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import aiormq
 from aio_pika.robust_channel import RobustChannel
 from aio_pika.robust_connection import RobustConnection
-from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from broker.base import REFUSED, Disconnected, Handler, Parcel, Refused
-from broker.dispatch import Dispatcher
+from broker.base import Disconnected, Handler, Parcel, Refused
+from broker.rabbitmq_consumer import Bury, RabbitConsumer, Report, to_the_end
 from broker.rabbitmq_errors import as_broker_error, occupied, publish_error
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
@@ -30,121 +29,7 @@ MAX_CHANNELS: Final = 2047  # RabbitMQ's default
 RESERVED_CHANNELS: Final = 16  # numbers at both ends of the range, left to aio-pika
 _TRANSIENT, _PERSISTENT = 1, 2  # AMQP's delivery modes
 
-T = TypeVar("T")
-Report = Callable[[Parcel, BaseException], None]
-Bury = Callable[[Parcel, str], Awaitable[bool]]  # keeps a dead letter with the reason; returns whether it is kept
 Attach = Callable[[str], Awaitable[int]]  # makes sure that a queue exists; returns how many consumers it has
-
-
-async def to_the_end(work: Awaitable[T]) -> T:
-    """Await to the end even when cancelled meanwhile, then let the cancellation through.
-
-    Cancelling a call half way makes aiormq close the channel, and with it everybody else's consumers.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait([task])
-        raise
-
-
-class RabbitDelivery:
-    """One arrival, settled by its consumer on the channel that brought it."""
-
-    __slots__ = ("_consumer", "channel", "parcel", "redelivered", "tag")
-
-    def __init__(self, message: DeliveredMessage, consumer: "RabbitConsumer") -> None:
-        delivery = cast(Basic.Deliver, message.delivery)
-        properties = message.header.properties
-        self._consumer = consumer
-        self.channel = cast(aiormq.Channel, message.channel)
-        self.tag = delivery.delivery_tag or 0
-        self.redelivered = bool(delivery.redelivered)
-        self.parcel = Parcel(
-            exchange=delivery.exchange or "",
-            routing_key=delivery.routing_key or "",
-            body=message.body,
-            kind=properties.message_type or "",
-            address=properties.message_id or "unaddressed",
-            job=properties.correlation_id or "",
-            sender=properties.app_id or "",
-        )
-
-    async def ack(self) -> None:
-        """See `Delivery.ack`."""
-        if self._consumer.settle(self):
-            with suppress(aiormq.ChannelInvalidStateError):  # gone meanwhile: it comes again
-                await self.channel.basic_ack(self.tag, wait=False)
-
-    async def reject(self, why: str = REFUSED) -> None:
-        """See `Delivery.reject`."""
-        if not self._consumer.holds(self):
-            return
-        buried = await self._consumer.bury(self.parcel, why)  # cancelled here, it comes again
-        if self._consumer.settle(self):
-            with suppress(aiormq.ChannelInvalidStateError):
-                if buried:
-                    await self.channel.basic_ack(self.tag, wait=False)
-                else:
-                    await self.channel.basic_reject(self.tag, requeue=False, wait=False)
-
-    async def give_back(self) -> None:
-        """Let the broker deliver it again, from the place it had in the queue."""
-        with suppress(aiormq.ChannelInvalidStateError):
-            await self.channel.basic_nack(self.tag, requeue=True, wait=False)
-
-
-class RabbitConsumer:
-    """A handler's hold on one queue, across any number of channels."""
-
-    def __init__(self, link: "Link", queue_name: str, handler: Handler, report: Report, bury: Bury) -> None:
-        self.queue_name = queue_name
-        self.bury = bury
-        self._link = link
-        self._report = report
-        self._unsettled: dict[RabbitDelivery, None] = {}
-        self._dispatcher: Dispatcher[RabbitDelivery] = Dispatcher(handler, self._crashed, f"handler of {queue_name}")
-
-    async def on_message(self, message: DeliveredMessage) -> None:
-        """Queue what arrives. Runs as a task of aiormq's, which starts them in order of arrival."""
-        delivery = RabbitDelivery(message, self)
-        self._unsettled[delivery] = None
-        self._dispatcher.put(delivery)
-
-    def holds(self, delivery: RabbitDelivery) -> bool:
-        """Whether the delivery is still open."""
-        return delivery in self._unsettled
-
-    def settle(self, delivery: RabbitDelivery) -> bool:
-        """Whether the delivery was still open; it no longer is."""
-        return delivery in self._unsettled and self._unsettled.pop(delivery) is None
-
-    def lose(self) -> None:
-        """Forget what came on channels that are closed: it comes again."""
-        self._unsettled = {each: None for each in self._unsettled if not each.channel.is_closed}
-        self._dispatcher.drop(lambda delivery: delivery.channel.is_closed)
-
-    async def cancel(self) -> None:
-        """See `Consumer.cancel`."""
-        inside = self._dispatcher.in_handler()
-        await to_the_end(self._link.detach(self))
-        try:
-            await self._dispatcher.stop()
-        finally:
-            if not inside:
-                await self._give_back()
-
-    async def _give_back(self) -> None:
-        # AMQP's cancel leaves unsettled deliveries with the channel, where they would wait for its end.
-        unsettled, self._unsettled = self._unsettled, {}
-        for delivery in unsettled:
-            await delivery.give_back()
-
-    def _crashed(self, delivery: RabbitDelivery, error: BaseException) -> None:
-        self._report(delivery.parcel, error)
-        self._link.retire(self)
 
 
 class Link:
@@ -164,6 +49,7 @@ class Link:
         self._number = RESERVED_CHANNELS  # of the channel opened last for one question
         self._retired: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self.reconnects = 0
 
     async def open(self) -> None:
         """Open both channels and start watching over consumers."""
@@ -171,7 +57,22 @@ class Link:
         await self._consuming.initialize()
         await self._consuming.set_qos(self._prefetch)
         self._consuming.reopen_callbacks.add(self._on_loss)
+        self._connection.reconnect_callbacks.add(self._on_reconnect)
         self._keeper = asyncio.create_task(self._keep_consumers(), name="restorer of lost consumers")
+
+    def _on_reconnect(self, *_: object) -> None:
+        self.reconnects += 1
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection and its channels stand."""
+        transport = self._connection.transport
+        channels = not self._publishing.is_closed and not self._consuming.is_closed
+        return channels and transport is not None and not transport.connection.is_closed
+
+    def consuming(self, queue_name: str) -> bool:
+        """Whether deliveries of a queue come through on this connection."""
+        return self.connected and queue_name in self._consumers and not self._lost.is_set()
 
     async def scratch(self) -> aiormq.Channel:
         """A channel to be closed after use: what RabbitMQ refuses closes the channel it was asked on.
