@@ -14,9 +14,9 @@ from agents import logs, show
 from agents.connect import connect
 from agents.console import Console
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from agents.own_identity import own_identity
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
-from broker.identity import load_identity
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
 from schemas.messages import JobStatus, Status
 from schemas.settings import Settings, read_settings
@@ -126,7 +126,7 @@ def _talk(settings_path: Path, talk: Callable[[Console], Awaitable[T]]) -> T:
 
 
 async def _converse(settings: Settings, talk: Callable[[Console], Awaitable[T]]) -> T:
-    identity = load_identity(settings.identity)
+    identity = own_identity(settings)
     broker = await connect(settings, "console")
     async with Console(settings.party, identity, broker) as console:
         return await talk(console)

@@ -1,11 +1,14 @@
-"""From settings to a connection with RabbitMQ: credentials from a file, TLS if the URL says so.
+"""From settings to a connection with RabbitMQ: credentials from a file or the environment, TLS if the URL says so.
 
 Secrets are read here and handed on; they are in no text that this module makes.
 """
 
+import os
 import ssl
 import tomllib
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -14,6 +17,9 @@ from broker.rabbitmq import RabbitBroker
 from schemas.job import Invalid, explain
 from schemas.settings import BrokerSettings, Settings
 from schemas.strict import Written
+
+USERNAME: Final = "TERCET_BROKER_USERNAME"
+PASSWORD: Final = "TERCET_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 class Credentials(Written):
@@ -31,7 +37,7 @@ async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
         BrokerError: the broker is not there or refuses.
     """
     broker = settings.broker
-    credentials = None if broker.credentials is None else read_credentials(broker.credentials)
+    credentials = own_credentials(broker)
     return await RabbitBroker.connect(
         broker.url,
         credentials=None if credentials is None else (credentials.username, credentials.password),
@@ -40,6 +46,24 @@ async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
         name=f"{settings.party} {purpose}",
         party=settings.party,
     )
+
+
+def own_credentials(
+    broker: BrokerSettings, environment: MutableMapping[str, str] = os.environ
+) -> Credentials | None:
+    """The login at the broker; the environment takes the place of the settings' file. None if there is neither.
+
+    It is read once and taken out of the environment, so that no child process inherits it.
+
+    Raises:
+        Invalid, KeyProblem: it cannot be used.
+    """
+    username, password = environment.pop(USERNAME, None), environment.pop(PASSWORD, None)
+    if username is not None and password is not None:
+        return Credentials(username=username, password=password)
+    if (username, password) != (None, None):
+        raise Invalid(f"{USERNAME} and {PASSWORD} go together: set both, or neither")
+    return None if broker.credentials is None else read_credentials(broker.credentials)
 
 
 def read_credentials(path: Path) -> Credentials:

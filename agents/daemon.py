@@ -5,7 +5,8 @@ gone with the run, and only the record stays.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -86,6 +87,11 @@ class Agent:
     def runs(self) -> tuple[JobRun, ...]:
         """The jobs that run here now."""
         return tuple(self._runs.values())
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many messages its standing queue has refused, by the name of the error."""
+        return self._reception.refused
 
     @property
     def draining(self) -> bool:

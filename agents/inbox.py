@@ -5,6 +5,7 @@ It holds opened messages, sees neither seals nor the broker, and bounds what eac
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -53,6 +54,7 @@ class Inbox:
         self._waits: list[_Wait] = []
         self._lapsed: Overdue | None = None  # the job ends with it, but not at once
         self.waited: dict[str, float] = {}  # seconds, by round
+        self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self.trace = Trace()
 
     # --- filing
@@ -174,6 +176,11 @@ class Inbox:
                     "message.shape", sender, f"{sender} sent {self._me} a {message.kind} of a wrong shape: {error}"
                 ) from None
         return checked
+
+    @property
+    def held(self) -> dict[str, int]:
+        """Bytes of each sender that are here and not yet used."""
+        return dict(self._held)
 
     @property
     def waits_for(self) -> tuple[str, ...]:

@@ -229,6 +229,7 @@ class Mailbox(Inbox):
         return None
 
     def _refuse(self, parcel: Parcel, error: ValueError) -> str:
+        self.refused[type(error).__name__] += 1
         withheld = self._complaints.take(parcel.exchange)
         if withheld is not None:
             self._log.warning(

@@ -34,6 +34,8 @@ class Reception:
         """`take` is given partners' jobs, `answer` what the console asks."""
         self._settings, self._identity, self._broker = settings, identity, broker
         self._take, self._answer, self._greeter = take, answer, greeter
+        self._complaints = Allowance(BURST, EVERY_SECONDS)
+        self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self._log = structlog.get_logger()
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -43,13 +45,22 @@ class Reception:
             address = parse_address(parcel.address)
             message = open_control(parcel, self._identity, self._key_of(address))
         except (MalformedAddress, MalformedMessage, Forged) as error:
-            self._log.warning("message refused", why=str(error), sender=parcel.sender[:32], kind=parcel.kind[:32])
-            await delivery.reject()
+            self.refused[type(error).__name__] += 1
+            self._complain(parcel, str(error))
+            await delivery.reject(str(error))
             return
         await delivery.ack()
         await self._handle(address, message)
 
-    def _key_of(self, address: Address) -> PublicIdentity:
+    def _complain(self, parcel: Parcel, why: str) -> None:
+        withheld = self._complaints.take(parcel.exchange)
+        if withheld is not None:
+            exchange, sender, kind = clean(parcel.exchange), clean(parcel.sender, 32), clean(parcel.kind, 32)
+            self._log.warning(
+                "message refused", why=why, exchange=exchange, sender=sender, kind=kind, withheld=withheld
+            )
+
+    def _key_of(self, address: Address, exchange: str) -> PublicIdentity:
         me = self._settings.party
         if address.receiver != me:
             raise Forged("it is addressed to another party")

@@ -393,6 +393,11 @@ class JobRun:
             return ()
         return tuple(culprits(self._hearing.reports() | {me: own}, me)) or own.waits_for
 
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Bytes that are sent and not yet confirmed, by lane."""
+        return self._outbox.in_flight
+
     def status(self) -> JobStatus:
         """What this party knows of the job."""
         told = {

@@ -44,7 +44,7 @@ def _counts(run: JobRun) -> Iterator[tuple[Key, float]]:
         yield ("sent messages", kind), tally.messages
     for round_, seconds in mailbox.waited.items():
         yield ("waited", round_), seconds
-    for reason, count in getattr(mailbox, "refused", {}).items():
+    for reason, count in mailbox.refused.items():
         yield ("refused", reason), count
     for what in ("attempt", "checkpoints_written", "checkpoints_failed"):
         yield ("recovery", what), getattr(statistics, what, 0)

@@ -157,13 +157,21 @@ def load_identity(path: Path) -> Identity:
     Raises:
         KeyProblem: as for `read_private`, or it is no Ed25519 key.
     """
-    pem = read_private(path, "make one with `tercet keygen`")
+    return identity_of(read_private(path, "make one with `tercet keygen`"), str(path))
+
+
+def identity_of(pem: bytes, where: str) -> Identity:
+    """The identity of a private key as `save_identity` writes it; `where` it was found is for the error.
+
+    Raises:
+        KeyProblem: it is no such key.
+    """
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyProblem(f"{path} is no private key that `tercet keygen` wrote") from None
+        raise KeyProblem(f"{where} is no private key that `tercet keygen` wrote") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyProblem(f"{path} holds another kind of key than Ed25519; make one with `tercet keygen`")
+        raise KeyProblem(f"{where} holds another kind of key than Ed25519; make one with `tercet keygen`")
     return Identity(key)
 
 
@@ -218,5 +226,16 @@ def _check_private(path: Path, found: os.stat_result) -> None:
         return
     if found.st_uid not in {os.geteuid(), 0}:
         raise KeyProblem(f"{path} belongs to another user; run: chown {os.geteuid()} {path}")
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(found.st_mode) & 0o077 and not _lent_by_the_service_manager(path, found):
         raise KeyProblem(f"others may read {path}; run: chmod 600 {path}")
+
+
+def _lent_by_the_service_manager(path: Path, found: os.stat_result) -> bool:
+    """Whether systemd has put the file there (LoadCredential=) for this service alone.
+
+    It belongs to root, and one user is let in by an access list, whose mask shows as the group's right to read.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or path.absolute().parent != Path(folder).absolute() or (found.st_uid, found.st_gid) != (0, 0):
+        return False
+    return not stat.S_IMODE(found.st_mode) & 0o037 and not stat.S_IMODE(Path(folder).stat().st_mode) & 0o027

@@ -229,6 +229,17 @@ class MemoryConnection:
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._cut = False
         self._closed = False
+        self.reconnects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands."""
+        return not (self._cut or self._closed)
+
+    def consuming(self, queue_name: str) -> bool:
+        """Whether deliveries of a queue come through now."""
+        queue = self.office.queues.get(queue_name)
+        return self.is_up and queue is not None and queue.consumer in self.consumers
 
     @property
     def is_up(self) -> bool:
@@ -249,6 +260,7 @@ class MemoryConnection:
     def mend(self) -> None:
         """For tests: the connection is back, and its consumers with it."""
         self._cut = False
+        self.reconnects += 1
         for queue in self.office.queues.values():
             queue.pump()
 

@@ -111,6 +111,11 @@ class Outbox:
         """How many parcels are handed over and not yet confirmed or given up."""
         return len(self._sending)
 
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Bytes that are handed over and not yet confirmed or given up, by lane."""
+        return {str(lane): window.bytes for lane, window in self._windows.items()}
+
     async def post(self, parcel: Parcel, lane: Lane, *, deadline: float, name: str, required: bool = True) -> None:
         """Hand a parcel over. Returns at once, unless the lane's window is full; never waits for a confirm.
 
@@ -230,6 +235,11 @@ class _Window:
         self._parcels = 0
         self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
         self._waking = False  # somebody has been let in and has not run yet; nobody may pass them
+
+    @property
+    def bytes(self) -> int:
+        """How many are in."""
+        return self._bytes
 
     def try_enter(self, size: int) -> bool:
         """Go in if there is room and nobody waits."""

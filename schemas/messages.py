@@ -35,13 +35,13 @@ from schemas.control_messages import (
     Start,
     Terms,
 )
-from schemas.message import (
-    MOST_ENCODING,
 from schemas.greeting_messages import (
     PartnerAnswer,
     Ping,
     Pong,
 )
+from schemas.message import (
+    MOST_ENCODING,
     MOST_OUTPUTS,
     PROTOCOL_VERSION,
     Message,
@@ -137,17 +137,17 @@ __all__ = [
     "OrderContribution",
     "Outcome",
     "PartialScores",
+    "PartnerAnswer",
     "PartyStatus",
+    "Ping",
+    "Pong",
     "PreactivationShare",
     "Presence",
     "Progress",
     "Pseudonyms",
     "Query",
     "Ready",
-    "PartnerAnswer",
     "Released",
-    "Ping",
-    "Pong",
     "Resumption",
     "Scores",
     "ScoringDealtShares",

@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from schemas.job import Invalid, explain, read_toml
+from schemas.monitor_settings import MonitorSettings
+from schemas.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
 from schemas.recovery import Recovery
 from schemas.strict import RESERVED, Name, Written
 
@@ -196,6 +198,8 @@ class Settings(Written):
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
     recovery: Recovery = Recovery()
+    monitor: MonitorSettings = MonitorSettings()
+    policy: PolicySettings = PolicySettings()
     report: bool = True  # whether a page is written about each job that is done
 
     @model_validator(mode="after")

@@ -176,6 +176,10 @@ class Scene:
             self.agents[party], self._living[party] = agent, (stop, task, connection)
             await agent.ready.wait()
 
+    def connection(self, party: str) -> MemoryConnection:
+        """The connection of an agent that lives."""
+        return self._living[party][2]
+
     def broker_of(self, connection: MemoryConnection) -> Broker:
         """The agent's access to the broker; a test may put something in between."""
         return connection

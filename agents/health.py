@@ -1,0 +1,71 @@
+"""Whether an agent is alive, and whether it can take jobs: what its supervisor and its monitor are told.
+
+It looks at the agent and its connections and changes nothing; no reason names a job.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import Final, Protocol, runtime_checkable
+
+from agents.daemon import Agent
+from broker import topology
+from broker.base import Broker
+
+PULSE_SECONDS: Final = 0.5
+REMEMBERED_PULSES: Final = 120  # a minute
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """A broker that can tell how its connections are."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether all of the party's connections stand."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection has come back since the first."""
+
+    def consuming(self, queue_name: str) -> bool:
+        """Whether deliveries of a queue come through now."""
+
+
+class Pulse:
+    """How late the event loop has been lately: maths that runs in it holds up heartbeats and answers."""
+
+    def __init__(self) -> None:
+        self._lags: deque[float] = deque(maxlen=REMEMBERED_PULSES)
+
+    async def beat(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            due = time.monotonic() + PULSE_SECONDS
+            await asyncio.sleep(PULSE_SECONDS)
+            self._lags.append(max(0.0, time.monotonic() - due))
+
+    @property
+    def lag(self) -> float:
+        """The worst of the last minute, in seconds."""
+        return max(self._lags, default=0.0)
+
+
+def ailments(broker: Broker) -> list[str]:
+    """Why the agent cannot go on as it is; empty while it is alive. That this is answered at all says that it turns."""
+    return ["its queue's handler has ended: see the log"] if broker.failed.done() else []
+
+
+def obstacles(agent: Agent, broker: Broker) -> list[str]:
+    """Why no job could begin here now; empty when the agent is ready."""
+    if agent.draining:
+        return ["it is leaving"]
+    if not agent.ready.is_set():
+        return ["it is starting"]
+    found = ailments(broker)
+    if isinstance(broker, Linked):
+        if not broker.connected:
+            found.append("it has no connection to the broker")
+        elif not broker.consuming(topology.standing_queue(agent.me, ()).name):
+            found.append("its standing queue is not consumed")
+    return found

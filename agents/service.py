@@ -1,0 +1,53 @@
+"""An agent as a service of its machine: its monitor, and what its service manager hears, around its own work.
+
+It decides nothing about jobs; an agent without either runs the same.
+"""
+
+import asyncio
+
+from agents.daemon import Agent
+from agents.health import Pulse, ailments, obstacles
+from agents.monitor import Monitor, pages_of
+from agents.notify import Notifier
+from broker.base import Broker
+
+
+async def attend(agent: Agent, broker: Broker, stop: asyncio.Event, notifier: Notifier) -> None:
+    """Run an agent until `stop` is set, and answer for it meanwhile.
+
+    Raises:
+        Invalid: the port of [monitor] cannot be had.
+        BrokerError: as `Agent.serve`.
+    """
+    pulse = Pulse()
+    monitor = Monitor(agent.settings.monitor, pages_of(agent, broker, pulse))
+    async with monitor, asyncio.TaskGroup() as tasks:
+        beside = [
+            tasks.create_task(pulse.beat()),
+            tasks.create_task(_tell(agent, broker, notifier)),
+            tasks.create_task(_tell_the_end(stop, notifier)),
+        ]
+        try:
+            await agent.serve(stop)
+        finally:
+            for task in beside:
+                task.cancel()
+
+
+async def _tell(agent: Agent, broker: Broker, notifier: Notifier) -> None:
+    await agent.ready.wait()
+    notifier.ready()
+    await notifier.watch(lambda: ailments(broker), lambda: _state(agent, broker))
+
+
+async def _tell_the_end(stop: asyncio.Event, notifier: Notifier) -> None:
+    await stop.wait()
+    notifier.stopping()
+
+
+def _state(agent: Agent, broker: Broker) -> str:
+    """One line for `systemctl status`."""
+    problems = [problem for problem in obstacles(agent, broker) if not agent.draining]
+    running = len(agent.runs)
+    jobs = "1 job runs" if running == 1 else f"{running or 'no'} jobs run"
+    return "; ".join([f"leaving, {jobs}" if agent.draining else jobs, *problems])
