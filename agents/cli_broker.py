@@ -112,7 +112,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _tell(out: Path, files: list[Path], gone: list[str]) -> None:
     show.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
     for path in files:
-        show.err.print(f"{path}: for that user alone, as `[broker] credentials`; keep no copy.", soft_wrap=True)
+        show.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
     for user in gone:
         show.err.print(f"{user} is left out; RabbitMQ forgets it by `rabbitmqctl delete_user {user}`.", soft_wrap=True)
 

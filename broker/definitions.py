@@ -115,7 +115,10 @@ def topic_rights(party: str, sender: str) -> dict[str, str]:
 
 
 def policies(party: str) -> list[dict[str, Any]]:
-    """Dead letters, expiry and bounds of a party's queues; the one of the highest priority holds for a queue."""
+    """Dead letters, expiry and bounds of a party's queues; the one of the highest priority holds for a queue.
+
+    No queue that a party may create is without bounds, whatever it is called.
+    """
     # Ended by \z, since $ lets a newline follow.
     own = rf"^{topology.PREFIX}\.{party}"
     dead = {"dead-letter-exchange": topology.DEAD_EXCHANGE, "dead-letter-routing-key": party}
@@ -124,13 +127,13 @@ def policies(party: str) -> list[dict[str, Any]]:
     return [
         _policy(party, "dead-letters", rf"{own}\.dead-letters\z", dead_bounds),
         _policy(party, "standing", rf"{own}\.jobs\z", dead | full),
-        _policy(party, "jobs", rf"{own}\.[a-z0-9-]+\.[a-z0-9-]+\z", dead | full | {"expires": EXPIRY_SECONDS * 1000}),
+        _policy(party, "jobs", rf"{own}\.", dead | full | {"expires": EXPIRY_SECONDS * 1000}, priority=0),
     ]
 
 
-def _policy(party: str, what: str, pattern: str, definition: dict[str, Any]) -> dict[str, Any]:
+def _policy(party: str, what: str, pattern: str, definition: dict[str, Any], priority: int = 1) -> dict[str, Any]:
     name = f"{topology.PREFIX}-{party}-{what}"
-    return {"name": name, "pattern": pattern, "apply-to": "queues", "priority": 1, "definition": definition}
+    return {"name": name, "pattern": pattern, "apply-to": "queues", "priority": priority, "definition": definition}
 
 
 def _party(name: str, kept: str) -> dict[str, Any]:

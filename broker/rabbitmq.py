@@ -12,23 +12,23 @@ from typing import Final, Self, TypeVar
 
 import aiormq
 import structlog
-from aio_pika.robust_connection import RobustConnection
 from pamqp.common import FieldValue
-from yarl import URL
 
 from broker.base import Disconnected, Handler, Lane, Missing, Parcel, Queue
 from broker.dead_letters import DeadLetterOffice
 from broker.dispatch import check_lane
+from broker.rabbitmq_connect import address_of, connected
 from broker.rabbitmq_consumer import RabbitConsumer
-from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
+from broker.rabbitmq_errors import as_broker_error
 from broker.rabbitmq_link import RPC_SECONDS, Link
+from broker.tolerant import install
 
 HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
-RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
 CONNECT_SECONDS: Final = 30.0  # how long the first connection is tried for
-ATTEMPT_SECONDS: Final = 10.0
 PREFETCH: Final = 64  # deliveries; they are acknowledged from the inbox, so this only hides the round trip
 _ARGUMENTS: Final[dict[str, FieldValue]] = {"x-queue-type": "classic"}  # limits, expiry and dead letters are policies
+
+install()  # before a frame is read
 
 T = TypeVar("T")
 
@@ -83,13 +83,13 @@ class RabbitBroker:
             Disconnected: nobody answered until the deadline.
             ValueError: the URL is none of the two kinds.
         """
-        address = _address(url, credentials, external=external, heartbeat=heartbeat)
+        address = address_of(url, credentials, external=external, heartbeat=heartbeat)
         broker = cls(party)
         until = clock() + deadline
         try:
             for lane in Lane:
                 properties = {"connection_name": f"tercet {name} {lane}"}
-                connection = await _connect(address, tls, properties, until=until, clock=clock, sleep=sleep)
+                connection = await connected(address, tls, properties, until=until, clock=clock, sleep=sleep)
                 broker._links[lane] = Link(connection, broker._attach, broker._bury, prefetch)
                 await broker._links[lane].open()
         except BaseException:
@@ -227,46 +227,3 @@ async def _declare_queue(channel: aiormq.Channel, queue: Queue) -> int:
 async def _look_for_queue(channel: aiormq.Channel, queue_name: str) -> int:
     done = await channel.queue_declare(queue_name, passive=True, timeout=RPC_SECONDS)
     return done.consumer_count or 0
-
-
-def _address(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
-    address = URL(url)
-    if address.scheme not in ("amqp", "amqps") or not address.host:
-        raise ValueError(f"a broker's address is amqp://HOST or amqps://HOST, not {address.scheme}://{address.host}")
-    if external and address.scheme != "amqps":
-        raise ValueError(f"login by certificate needs amqps://, not {host_and_port(address)}")
-    if credentials is not None:
-        address = address.with_user(credentials[0]).with_password(credentials[1])
-    options = {"heartbeat": str(heartbeat), "reconnect_interval": str(RECONNECT_SECONDS)}
-    return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
-
-
-async def _connect(
-    address: URL,
-    tls: ssl.SSLContext | None,
-    properties: dict[str, str],
-    *,
-    until: float,
-    clock: Callable[[], float],
-    sleep: Callable[[float], Awaitable[None]],
-) -> RobustConnection:
-    # aio-pika retries only a connection that has once stood.
-    while True:
-        connection = RobustConnection(address, ssl_context=tls, client_properties=properties)
-        try:
-            await connection.connect(timeout=ATTEMPT_SECONDS)
-        except BaseException as error:
-            await connection.close()
-            no_use = refusal(error, address)
-            if no_use is not None:
-                raise no_use from error
-            if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
-                raise
-            if clock() + RECONNECT_SECONDS > until:
-                raise Disconnected(
-                    f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__}); "
-                    "is it running, and is the address right?"
-                ) from error
-            await sleep(RECONNECT_SECONDS)
-        else:
-            return connection

@@ -1,0 +1,72 @@
+"""The first connection to RabbitMQ: its address with all options, and how long and how often it is tried.
+
+It declares nothing, and shows no password.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiormq
+from aio_pika.robust_connection import RobustConnection
+from yarl import URL
+
+from broker.base import Disconnected
+from broker.rabbitmq_errors import host_and_port, refusal
+
+RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
+ATTEMPT_SECONDS: Final = 10.0
+
+
+def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
+    """What aio-pika takes: the URL with the login and the options in it.
+
+    Raises:
+        ValueError: it is no address of a broker, or not one that a certificate is shown to.
+    """
+    address = URL(url)
+    if address.scheme not in ("amqp", "amqps") or not address.host:
+        raise ValueError(f"a broker's address is amqp://HOST or amqps://HOST, not {address.scheme}://{address.host}")
+    if external and address.scheme != "amqps":
+        raise ValueError(f"login by certificate needs amqps://, not {host_and_port(address)}")
+    if credentials is not None:
+        address = address.with_user(credentials[0]).with_password(credentials[1])
+    options = {"heartbeat": str(heartbeat), "reconnect_interval": str(RECONNECT_SECONDS)}
+    return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
+
+
+async def connected(
+    address: URL,
+    tls: ssl.SSLContext | None,
+    properties: dict[str, str],
+    *,
+    until: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> RobustConnection:
+    """A connection that keeps itself up from now on, after as many attempts as there is time for.
+
+    Raises:
+        Refused: the broker answers and will not have us.
+        Disconnected: nobody has answered until then.
+    """
+    # aio-pika retries only a connection that has once stood.
+    while True:
+        connection = RobustConnection(address, ssl_context=tls, client_properties=properties)
+        try:
+            await connection.connect(timeout=ATTEMPT_SECONDS)
+        except BaseException as error:
+            await connection.close()
+            no_use = refusal(error, address)
+            if no_use is not None:
+                raise no_use from error
+            if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
+                raise
+            if clock() + RECONNECT_SECONDS > until:
+                raise Disconnected(
+                    f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__}); "
+                    "is it running, and is the address right?"
+                ) from error
+            await sleep(RECONNECT_SECONDS)
+        else:
+            return connection

@@ -1,0 +1,59 @@
+"""A RabbitMQ node that was loaded with the generated definitions, and its users' logins, for tests.
+
+It makes definitions by the command itself and loads them as an operator would.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from typer.testing import CliRunner
+
+from agents.cli import app
+from tests.rabbitmq_node import Node
+
+PARTIES = ("bank", "bank-2", "card", "eve", "notary")
+VHOST = "tercet"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A node, and a folder with definitions.json and each party's credentials."""
+
+    node: Node
+    folder: Path
+
+    def credentials(self, party: str) -> Path:
+        """The file that goes into a party's settings."""
+        return self.folder / f"{party}.credentials.toml"
+
+    def login(self, party: str) -> tuple[str, str]:
+        """User and password."""
+        found = tomllib.loads(self.credentials(party).read_text())
+        return found["username"], found["password"]
+
+    @property
+    def bare_url(self) -> str:
+        """The address without a login."""
+        return f"amqp://{self.node.address}:{self.node.port}/{VHOST}"
+
+    def url(self, party: str) -> str:
+        """The address with a party's login."""
+        user, password = self.login(party)
+        return f"amqp://{user}:{quote(password)}@{self.node.address}:{self.node.port}/{VHOST}"
+
+    def control(self, *arguments: str) -> str:
+        """What rabbitmqctl says about the virtual host."""
+        return self.node.control("-p", VHOST, *arguments)
+
+
+def guard(node: Node, folder: Path, *parties: str) -> Guarded:
+    """Write definitions for these parties, and an operator, and load them into a running node."""
+    out = folder / "definitions.json"
+    done = CliRunner().invoke(
+        app, ["broker", "definitions", *(parties or PARTIES), "--out", str(out), "--operator", "admin"]
+    )
+    assert done.exit_code == 0, done.output
+    node.control("import_definitions", str(out))
+    return Guarded(node, folder)
