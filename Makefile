@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 
-.PHONY: help demo test lint bench fuzz soak clean
+.PHONY: help demo test lint bench fuzz soak chaos clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
 	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"
+	@echo "make chaos   50 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."
@@ -36,6 +37,9 @@ bench: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz $(or $(ARGS),list)
+
+chaos: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.chaos $(or $(ARGS),--runs 50)
 
 soak: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.soak $(or $(ARGS),--jobs 200 --parallel 8)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from agents import logs
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.runs import EXTRA, Result, disturbed, write_tables
 from tests.chaos.scenarios import NOTARY, Scenario, everything
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--only", help="one scenario, by its name")
     parser.add_argument("--keep", type=Path, help="a new folder for settings, states and logs; by default none stay")
     arguments = parser.parse_args()
+    logs.configure("error")  # of the undisturbed runs in this process
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     runs = arguments.runs or (1 if arguments.only else len(everything(seed)))
     scenarios = chosen(seed, runs, arguments.only)

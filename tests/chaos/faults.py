@@ -19,7 +19,7 @@ from broker.base import Broker, BrokerError, Consumer, Delivery, Handler, Lane, 
 from schemas.address import Address, MalformedAddress, parse_address
 from tests.chaos.plans import Plan, Way, When, mark, read_plan
 
-PASSING_SECONDS = 0.1  # so long a message waits for others to go first
+PASSING_SECONDS = 0.03  # so long a message waits for others to go first
 HANDED_OVER = 5  # rounds of the event loop until what is published is in the hands of the operating system
 
 

@@ -141,7 +141,7 @@ async def _run(fleet: Fleet, job: TrainingJob | PredictionJob, plan: Plan) -> li
     async with asyncio.TaskGroup() as tasks:
         deeds = [tasks.create_task(_do_at_its_point(fleet, job.id, deed)) for deed in plan.deeds]
         refusal = await _submit(fleet, job)
-        while refusal is None and not _over(fleet, job.id):
+        while refusal is None and not _over(fleet, job.id):  # noqa: ASYNC110 - others write it down
             await asyncio.sleep(LOOK_SECONDS)
         for deed, task in zip(plan.deeds, deeds, strict=True):
             if not mark(fleet.plans, job.id, deed.point).exists():

@@ -1,0 +1,32 @@
+"""A part of the disturbed runs, over a real RabbitMQ that may be killed; `make chaos` has all of them."""
+
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.chaos.__main__ import prepared, report
+from tests.chaos.fleet import Fleet
+from tests.chaos.runs import disturbed
+from tests.chaos.scenarios import everything
+
+SEED = secrets.randbelow(2**31)
+PART = ("card-training", "bank-release", "notary-prediction", "broker-training", "again-card-card", "all-at-once")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def three(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+    """Daemons that live through all runs of this file, but for those that are killed."""
+    async with prepared(tmp_path_factory.mktemp("chaos")) as one:
+        yield one
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", PART)
+async def test_a_disturbed_run_ends_as_an_undisturbed_one(three: Fleet, name: str) -> None:
+    """Weight words of every party, metrics and scores, bit for bit."""
+    (scenario,) = (one for one in everything(SEED) if one.name == name)
+    result = await disturbed(three, scenario)
+    if result.problem is not None or result.unreached:
+        pytest.fail(f"\n{report(result, SEED)}", pytrace=False)
