@@ -4,12 +4,14 @@ It seals and publishes; whether a job is taken is the daemon's decision.
 """
 
 import secrets
+import time
 from collections.abc import Callable
 
 import structlog
 
 from agents.context import ATTEMPT
 from agents.control import control_parcel, published, published_within
+from agents.policy_signature import sign
 from agents.problems import JobProblem
 from agents.states import State
 from broker import topology
@@ -48,7 +50,8 @@ class Announcer:
             for party in description.parties
         )
         run = secrets.token_bytes(32)
-        return Job(id=description.id, run=run, description=description, members=members, submitter=me)
+        job = Job(id=description.id, run=run, description=description, members=members, submitter=me)
+        return sign(job, self._identity, time.time())
 
     async def announce(self, job: Job, party: str, wanted: Callable[[], bool]) -> None:
         """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
@@ -58,14 +61,16 @@ class Announcer:
         except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be announced", job=job.id, partner=party, why=str(error))
 
-    async def decline(self, job: Job) -> None:
-        """Tell a submitter that its run has an id that is taken here by another."""
-        self._log.warning("job declined", why="another run of this id is known", job=job.id, submitter=job.submitter)
-        failure = JobProblem(
+    async def decline(self, job: Job, problem: JobProblem | None = None) -> None:
+        """Tell a submitter that its run does not begin here: by default since its id is taken here by another."""
+        if problem is None:
+            self._log.warning("job declined", why="another run of this id is known", job=job.id, by=job.submitter)
+        problem = problem or JobProblem(
             "job.known",
             job.submitter,
             f"{self._me} knows this job from another submission already; {job.submitter} can submit it with --again",
-        ).failure(State.RECEIVED, verdict=False)
+        )
+        failure = problem.failure(State.RECEIVED, verdict=False)
         key = topology.routing_key(job.id, Round.CONTROL, job.submitter)
         try:
             await published(self._broker, self._letter(job, failure, job.submitter, key, run=job.run))

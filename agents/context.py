@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from agents.approval import Approval
+from agents.audit_job import JobAudit
 from agents.history import History
 from agents.inbox import Deadline
 from agents.mailbox import Mailbox
@@ -24,7 +26,7 @@ from mpc.masks import PairMasks
 from mpc.plan import Plan
 from mpc.schedule import Step
 from schemas.job import PredictionJob, TrainingJob, canonical_digest
-from schemas.messages import Job, Terms
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Job, Terms
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -56,6 +58,11 @@ class JobContext:
     plan: Plan | None = None  # in a training job, once there are terms
     terms: Terms | None = None
     secrets: SessionSecrets | None = None
+    approval: Approval = field(kw_only=True)
+    audit: JobAudit = field(kw_only=True)
+    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
+    version: int = PROTOCOL_VERSION  # that all speak in this job, once it starts
+    approvers: tuple[str, ...] = ()  # the parties at which a person was asked
 
     @property
     def me(self) -> str:
@@ -124,8 +131,8 @@ class JobContext:
     @property
     def run_digest(self) -> bytes:
         """Of this run of the job: description, random run id and the keys of its parties."""
-        members = [member.model_dump() for member in self.job.members]
-        return canonical_digest("tercet run", [self.job.id, self.job.run, members, self.description.model_dump()])
+        members, described = [member.model_dump() for member in self.job.members], self.description.model_dump()
+        return canonical_digest("tercet run", [self.job.id, self.job.run, members, described, self.version])
 
     @property
     def shape_digest(self) -> bytes:

@@ -6,6 +6,7 @@ gone with the run, and only the record stays.
 
 import asyncio
 import time
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +15,15 @@ import structlog
 
 from agents import logs
 from agents.announcer import Announcer
+from agents.audit import AuditLog
+from agents.audit_job import JobAudit
 from agents.context import system_randomness, work_folder
+from agents.decisions import decide, summary
 from agents.greeter import Greeter
 from agents.mailbox import Tap
 from agents.policy import check_policy
+from agents.policy_exposure import Exposure
+from agents.policy_signature import signature_problem
 from agents.problems import JobProblem
 from agents.queues import clear_queues
 from agents.reception import Reception
@@ -27,12 +33,12 @@ from agents.run import JobRun, Services
 from agents.states import NEXT, TERMINAL, State
 from agents.tallies import Tallies
 from broker import topology
-from broker.base import Broker, BrokerError
+from broker.base import Broker, BrokerError, Delivery
 from broker.identity import Identity
 from mpc.ring import use_threads, warm_up
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import Job, JobStatus, Query, Status, Submit
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Decide, Job, JobStatus, Query, Status, Submit
 from schemas.settings import Settings
 from schemas.trace import StepTrace
 
@@ -52,10 +58,12 @@ class Agent:
         contribute: Callable[[], bytes] = system_randomness,
         tap: Tap | None = None,
         finished: Callable[[JobRun], None] = lambda _: None,
+        versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION),
     ) -> None:
-        """`tap` and `finished`, which is handed each run as it ends, are for the simulator, `contribute` for tests."""
+        """`tap` and `finished`, which is handed each run as it ends, are for the simulator, the others for tests."""
         self.settings, self._identity, self._finished = settings, identity, finished
-        self._services = Services(settings, identity, broker, contribute, tap)
+        self._audit, self._audited = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
+        self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit)
         self._broker = broker
         self._records = Records(settings.state / "jobs")
         self._runs: dict[str, JobRun] = {}
@@ -114,7 +122,8 @@ class Agent:
             running = self._recall()
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
-            consumer = await self._broker.consume(queue.name, self._reception.deliver, topology.lane(Round.CONTROL))
+            consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
+            self._open_audit()
             discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
             self._fail(running)
             self.ready.set()
@@ -123,6 +132,16 @@ class Agent:
             await consumer.cancel()
             await self._drain()
         self._log.info("agent has left")
+
+    def _open_audit(self) -> None:
+        """Only now it is certain that no other agent of this party writes it."""
+        for entry in self._audit.open(records=len(self._known)):
+            self._services.exposure.note(entry)
+        self._audited.set()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        await self._audited.wait()
+        await self._reception.deliver(delivery)
 
     async def _stopped(self, stop: asyncio.Event) -> None:
         waiting: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
@@ -154,7 +173,9 @@ class Agent:
                 self._spawn(self._clear(record))
             else:
                 self._log.warning("job was running before the restart", job=record.job.id)
-                self._begin(record.job, record.status.submitted, problem, State(record.status.state))
+                self._begin(
+                    record.job, record.status.submitted, problem, State(record.status.state), record.approved
+                )
 
     async def _clear(self, record: Record) -> None:
         """Remove queues that an ended job has left, the broker being away at its end."""
@@ -195,6 +216,7 @@ class Agent:
         if obstacle is not None:
             raise obstacle
         job = self._announcer.announcement(description)
+        self._audit_of(job).received()
         run = self._begin(job, _now())
         for party in description.parties:
             if party != self.me:
@@ -211,9 +233,14 @@ class Agent:
         return None
 
     def _begin(
-        self, job: Job, submitted: str, problem: JobProblem | None = None, state: State = State.RECEIVED
+        self,
+        job: Job,
+        submitted: str,
+        problem: JobProblem | None = None,
+        state: State = State.RECEIVED,
+        approved: str = "",
     ) -> JobRun:
-        run = JobRun(job, self._services, submitted, self._write, state)
+        run = JobRun(job, self._services, submitted, self._write, state, approved)
         self._runs[job.id], self._jobs[job.id] = run, job
         self._idle.clear()
         self._write(run)
@@ -236,6 +263,7 @@ class Agent:
         job = run.job.id
         run.give_up()
         self._known[job] = run.status()
+        self._note_end(run)
         self._keep_trace(run)
         del self._runs[job]
         self._write(run)
@@ -246,6 +274,12 @@ class Agent:
             self._finished(run)
         else:
             self._begin(heir, _now())
+
+    def _note_end(self, run: JobRun) -> None:
+        try:
+            run.audit.ended(run.status())
+        except JobProblem as problem:
+            self._log.error("the audit log lacks the end of a job", job=run.job.id, why=problem.detail)
 
     def _keep_trace(self, run: JobRun) -> None:
         self._traces = dict(list(self._traces.items())[1 - MOST_TRACES :])
@@ -258,7 +292,7 @@ class Agent:
     def _write(self, run: JobRun) -> None:
         self.tallies.note(run)
         try:
-            self._records.write(Record(job=run.job, status=run.status(), cleared=run.cleared))
+            self._records.write(Record(job=run.job, status=run.status(), cleared=run.cleared, approved=run.approval.given_by))
         except OSError as error:
             self._log.error("a job's record cannot be written", job=run.job.id, why=error.strerror)
 
@@ -283,27 +317,53 @@ class Agent:
     def _take(self, job: Job) -> None:
         """A partner's job."""
         known, running = self._jobs.get(job.id), self._runs.get(job.id)
-        if job.id != job.description.id or (known is not None and known.run == job.run):
-            self._log.info("job is known already, or has another id than its description", job=job.id)
+        problem = signature_problem(job, self.settings, self._identity, time.time())
+        if known is not None and known.run == job.run:
+            self._log.info("job is known already", job=job.id)
+        elif problem is not None:
+            self._refuse(job, problem)
         elif known is None:
             self._log.info("job announced", job=job.id, submitter=job.submitter)
-            self._begin(job, _now(), self._obstacle())
+            self._begin(job, _now(), self._received(job) or self._obstacle())
         elif not self._allowed(job):
             self._log.warning("job refused", job=job.id, submitter=job.submitter)
         elif running is None or not running.may_yield or known.description != job.description:
             self._spawn(self._announcer.decline(job))
         elif _precedence(job) < _precedence(known):
             self._heirs[job.id] = job
+            self._received(job)
             running.supersede()
+
+    def _audit_of(self, job: Job) -> JobAudit:
+        return JobAudit(job, self.settings, self._services.exposure, self._audit)
+
+    def _received(self, job: Job) -> JobProblem | None:
+        """Tell the audit log that a partner asks for a job; why that cannot be, if it cannot."""
+        try:
+            self._audit_of(job).received()
+        except JobProblem as problem:
+            return problem
+        return None
+
+    def _refuse(self, job: Job, problem: JobProblem) -> None:
+        """Nothing begins, and no record is made; the submitter is told."""
+        self._log.warning("job refused", job=job.id, submitter=job.submitter, code=problem.code, why=problem.reason)
+        if self._received(job) is None:
+            self._audit_of(job).decided(problem)
+        self._spawn(self._announcer.decline(job, problem))
 
     def _allowed(self, job: Job) -> bool:
         try:
-            check_policy(job, self.settings, self._identity)
+            check_policy(job, self.settings, self._identity, self._services.exposure)
         except JobProblem:
             return False
         return True
 
-    def _console(self, request: Submit | Query) -> Status:
+    def _console(self, request: Submit | Query | Decide) -> Status:
+        if isinstance(request, Decide):
+            return Status(
+                jobs=self.status(request.job), problem=decide(self.me, self._runs.get(request.job), request)
+            )
         if isinstance(request, Submit):
             try:
                 return Status(jobs=(self.submit(request.description),))
@@ -314,7 +374,8 @@ class Agent:
         jobs = self.status(request.job)
         unknown = request.job is not None and not jobs
         trace = self.trace(request.job) if request.trace and request.job is not None else None
-        return Status(jobs=jobs, trace=trace, problem=f"{self.me} knows no job {request.job}" if unknown else None)
+        reveals = summary(self._jobs[request.job]) if request.reveals and request.job in self._jobs else ()
+        return Status(jobs=jobs, trace=trace, reveals=reveals, problem=f"{self.me} knows no job {request.job}" if unknown else None)
 
 
 def _now() -> str:

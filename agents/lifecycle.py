@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from agents.accepting import accept, after_approval, check_version
 from agents.context import ATTEMPT, JobContext
 from agents.problems import JobProblem
 from agents.states import State
@@ -15,8 +16,6 @@ from broker.handshake import HandshakeParty, HandshakeState, SmallOrder
 from broker.identity import Forged, parse_public
 from broker.seal import SessionSeal
 from schemas.messages import (
-    PROTOCOL_VERSION,
-    Accept,
     Handshake,
     Ready,
     Released,
@@ -74,16 +73,19 @@ async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
     """
     stage = context.statistics.enter
     stage("reading")
-    await _accept(context)
+    await accept(context)
+    enter(State.ACCEPTED)
     await role.prepare()
     enter(State.READY)
     await _start(context)
     await _shake_hands(context)
     stage("alignment")
+    context.audit.revealing("alignment")
     await role.align()
     enter(State.ALIGNED)
     stage("fitting")
     await agree(context, await role.fit(), role.scoring)
+    context.audit.revealing(role.working, context.terms)
     await role.begin()
     enter(role.working)
     stage(role.working)
@@ -91,6 +93,7 @@ async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
     await role.work()
     context.statistics.end()
     stage("release")
+    context.audit.revealing("release")
     folder = await role.release()
     enter(State.RELEASED)
     await _everybody_released(context)
@@ -98,32 +101,21 @@ async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
     return folder
 
 
-async def _accept(context: JobContext) -> None:
-    label, deadline = context.description.label, context.deadline("accept")
-    if not context.leads:
-        await context.mailbox.send(Accept(version=PROTOCOL_VERSION), [label], deadline)
-        return
-    accepted = await context.mailbox.receive(Accept, context.others, deadline)
-    for party, message in accepted.items():
-        if message.version != PROTOCOL_VERSION:
-            raise JobProblem(
-                "party.version",
-                party,
-                f"{party} speaks version {message.version} of the protocol and {context.me} version {PROTOCOL_VERSION};"
-                f" install the same release of tercet at both",
-            )
-
-
 async def _start(context: JobContext) -> None:
     label = context.description.label
     if context.leads:
         await context.mailbox.receive(Ready, context.others, context.deadline("ready"))
-        await context.mailbox.send(Start(attempt=ATTEMPT), context.others, context.deadline("start"))
+        context.audit.begun(ATTEMPT, context.version)
+        start = Start(attempt=ATTEMPT, version=context.version)
+        await context.mailbox.send(start, context.others, context.deadline("start"))
         return
     await context.mailbox.send(Ready(), [label], context.deadline("ready"))
-    start = (await context.mailbox.receive(Start, [label], context.deadline("start")))[label]
+    start = (await context.mailbox.receive(Start, [label], after_approval(context, "start")))[label]
     if start.attempt != ATTEMPT:
         raise JobProblem("job.terms", label, f"{label} started attempt {start.attempt}, and {context.me} {ATTEMPT}")
+    check_version(context, start.version)
+    context.version = start.version
+    context.audit.begun(ATTEMPT, context.version)
 
 
 async def _shake_hands(context: JobContext) -> None:

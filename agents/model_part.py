@@ -45,6 +45,7 @@ __all__ = [
     "ModelPartProblem",
     "load",
     "partial_scores",
+    "released_as",
     "save",
 ]
 
@@ -94,6 +95,15 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
         raise ModelPartProblem(f"{path}: not a safetensors file; restore the folder from a copy") from None
     check(part, arrays)
     return part, arrays
+
+
+def released_as(folder: Path) -> str:
+    """What became of the weights of the model that a part belongs to: the `release` of its job.
+
+    Raises:
+        ModelPartProblem: there is no part, or its manifest is of another format or damaged.
+    """
+    return _manifest(folder / MANIFEST).release
 
 
 def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents.alignment import align
 from agents.context import JobContext
 from agents.own_table import snapshot_of
+from agents.policy_table import narrowed
 from agents.problems import JobProblem
 from broker.identity import KeyProblem
 from mpc import order as ordering
@@ -86,7 +87,7 @@ class OwnRows:
     def _take(self, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
         context = self._context
         name = context.description.table_of(context.me)
-        settings = context.settings.tables[name]
+        settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
         # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
         self.snapshot = snapshot_of(
             name, settings, context.work_folder, with_label=with_label, label_kind=label_kind, expected=expected

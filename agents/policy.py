@@ -1,8 +1,12 @@
 """Whether this party takes part in a job: what its settings say against what the job asks.
 
-It decides from settings and description alone, before anything of the table is read or sent.
+It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
 """
 
+
+from agents.policy_exposure import Exposure
+from agents.policy_job import check_job
+from agents.policy_table import check_table
 from agents.problems import JobProblem
 from broker.identity import Identity
 from schemas.job import TrainingJob
@@ -10,17 +14,22 @@ from schemas.messages import Job, Member
 from schemas.settings import Settings
 
 
-def check_policy(job: Job, settings: Settings, identity: Identity) -> None:
+def check_policy(job: Job, settings: Settings, identity: Identity, exposure: Exposure | None = None) -> None:
     """Return if this party may and can take part.
 
     Raises:
         JobProblem: it does not; whoever can mend it is named.
     """
-    for check in (_check_submitter, _check_members, _check_keys, _check_role, _check_scorings, _check_release):
-        check(job, settings, identity)
+    _check_submitter(job, settings)
+    _check_members(job, settings)
+    _check_keys(job, settings, identity)
+    _check_role(job, settings)
+    check_table(job, settings)
+    check_job(job, settings)
+    (exposure or Exposure()).check(job, settings)
 
 
-def _check_submitter(job: Job, settings: Settings, _: Identity) -> None:
+def _check_submitter(job: Job, settings: Settings) -> None:
     me, submitter = settings.party, job.submitter
     partner = settings.partners.get(submitter)
     if submitter != me and not (partner is not None and partner.may_submit):
@@ -29,7 +38,7 @@ def _check_submitter(job: Job, settings: Settings, _: Identity) -> None:
         )
 
 
-def _check_members(job: Job, settings: Settings, _: Identity) -> None:
+def _check_members(job: Job, settings: Settings) -> None:
     description = job.description
     expected = dict.fromkeys(description.data_parties, "data") | {description.helper: "helper"}
     if {member.name: member.role for member in job.members} != expected or len(job.members) != len(expected):
@@ -65,7 +74,7 @@ def _pinned(member: Member, settings: Settings, identity: Identity) -> str:
     return str(identity.public) if member.name == settings.party else settings.partners[member.name].key
 
 
-def _check_role(job: Job, settings: Settings, _: Identity) -> None:
+def _check_role(job: Job, settings: Settings) -> None:
     me, description = settings.party, job.description
     if (me == description.helper) != (settings.role == "helper"):
         raise JobProblem(
@@ -85,33 +94,4 @@ def _check_role(job: Job, settings: Settings, _: Identity) -> None:
     if description.kind == "training" and me == description.label and table.label is None:
         raise JobProblem(
             "policy.label", me, f"{me} is the label party, but its table {name!r} names no label in {me}'s settings"
-        )
-
-
-def _check_scorings(job: Job, settings: Settings, _: Identity) -> None:
-    description, most = job.description, settings.limits.max_scorings
-    # The label party learns its own columns' share only, whatever it asks for; the helper has none.
-    if not isinstance(description, TrainingJob) or settings.party in {description.label, description.helper}:
-        return
-    if description.scorings > most:
-        raise JobProblem(
-            "policy.scorings",
-            job.submitter,
-            f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
-            f'{description.scorings}: use metrics = "end" or fewer epochs ([limits] max_scorings at {settings.party})',
-        )
-
-
-def _check_release(job: Job, settings: Settings, _: Identity) -> None:
-    me, description = settings.party, job.description
-    # The helper gives nothing, and the label party gives itself what is its own.
-    if not isinstance(description, TrainingJob) or me in {description.label, description.helper}:
-        return
-    label = description.label
-    if description.release == "label" and not settings.partners[label].may_hold_model:
-        raise JobProblem(
-            "policy.release",
-            me,
-            f"{me} does not let {label} hold the whole model: use another release in the job, or, if {me} wants it, "
-            f"write may_hold_model = true under [partners.{label}] in {me}'s settings",
         )

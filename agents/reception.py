@@ -14,7 +14,7 @@ from broker.base import Broker, BrokerError, Delivery
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
 from schemas.address import Address, MalformedAddress, parse_address
 from schemas.codec import MalformedMessage
-from schemas.messages import Job, Message, Ping, Pong, Query, Status, Submit
+from schemas.messages import Decide, Job, Message, Ping, Pong, Query, Status, Submit
 from schemas.settings import Settings
 
 
@@ -27,7 +27,7 @@ class Reception:
         identity: Identity,
         broker: Broker,
         take: Callable[[Job], None],
-        answer: Callable[[Submit | Query], Status],
+        answer: Callable[[Submit | Query | Decide], Status],
         *,
         greeter: Greeter,
     ) -> None:
@@ -80,7 +80,7 @@ class Reception:
             case Query(partners=True) if address.sender == me:
                 status = self._answer(message)
                 self._greeter.ask(lambda found: self._reply(address, status.model_copy(update={"partners": found})))
-            case Submit() | Query() if address.sender == me:
+            case Submit() | Query() | Decide() if address.sender == me:
                 await self._reply(address, self._answer(message))
             case _:
                 self._log.warning("message refused", why="not for the standing queue", sender=address.sender)

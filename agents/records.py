@@ -14,11 +14,12 @@ from schemas.strict import Strict
 
 
 class Record(Strict):
-    """One job."""
+    """One job, with its submitter's signature."""
 
     job: Job
     status: JobStatus
     cleared: bool = False  # no queue of the job is left at the broker
+    approved: str = ""  # who has approved the run, where a person was asked
 
 
 class Records:

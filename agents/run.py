@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 import structlog
 
-from agents import lifecycle, logs
+from agents import approval, lifecycle, logs
+from agents.approval import Approval
+from agents.audit import AuditLog
+from agents.audit_job import JobAudit
 from agents.context import ATTEMPT, JobContext, system_randomness
 from agents.data_party import DataPartyRole
 from agents.ending import (
@@ -34,6 +37,7 @@ from agents.ending import (
 from agents.helper import HelperRole
 from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
+from agents.policy_exposure import Exposure
 from agents.prediction import PredictionRole
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
@@ -46,7 +50,7 @@ from broker.base import Broker, BrokerError, Consumer
 from broker.identity import Identity, parse_public
 from broker.outbox import Outbox, Undeliverable
 from schemas.address import Address, Round
-from schemas.messages import Cancel, Failure, Job, JobStatus, Message, Progress
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Cancel, Failure, Job, JobStatus, Message, Progress
 from schemas.settings import Settings
 
 IDLE_SECONDS = 1.0  # a thread that is longer at something at a job's end is not waited for
@@ -62,6 +66,9 @@ class Services:
     broker: Broker
     contribute: Callable[[], bytes] = system_randomness
     tap: Tap | None = None
+    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)
+    log: AuditLog | None = None
+    exposure: Exposure = field(default_factory=Exposure)
 
 
 class JobRun:
@@ -74,9 +81,11 @@ class JobRun:
         submitted: str,
         changed: Callable[["JobRun"], None],
         state: State = State.RECEIVED,
+        approved: str = "",
     ) -> None:
         """A job just received, or one of an earlier life in some other state, which can only fail now.
 
+        `approved` names who has approved the run in an earlier life.
         `changed` is called at every change of state, to be written down.
         """
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
@@ -97,6 +106,9 @@ class JobRun:
         self._over: asyncio.Future[Ending] = loop.create_future()
         self._verdict: asyncio.Future[Failure] = loop.create_future()
         self._hearing = Hearing(job.description.label, job.description.parties, self._on_verdict)
+        asks = settings.policy.approval and job.submitter != settings.party
+        self.approval = Approval(settings.party, asks=asks, given_by=approved)
+        self.audit = JobAudit(job, settings, services.exposure, services.log)
         self.context = self._make_context()
         self.role: HelperRole | DataPartyRole | PredictionRole | None = None  # once the policy has found that it fits
 
@@ -118,7 +130,10 @@ class JobRun:
             on_problem=self._end,
             tap=services.tap,
         )
-        return JobContext(job, settings, services.identity, mailbox, self._executor, self._log, services.contribute)
+        return JobContext(
+            job, settings, services.identity, mailbox, self._executor, self._log, services.contribute,
+            approval=self.approval, audit=self.audit, versions=services.versions,
+        )  # fmt: skip
 
     # --- from the beginning to the end
 
@@ -148,9 +163,8 @@ class JobRun:
     async def _work(self) -> None:
         try:
             await self._open_queues()
-            check_policy(self.job, self._services.settings, self._services.identity)
+            self._decide()
             role = self.role = self._make_role()
-            self._enter(State.ACCEPTED)
             self._end(await lifecycle.live(self.context, role, self._enter))
         except* JobProblem as group:
             self._end(first_error(group))
@@ -161,6 +175,16 @@ class JobRun:
             self._end(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
             self._own_error()
+
+    def _decide(self) -> None:
+        """Raises JobProblem if this party's policy does not let the job in; the audit log is told either way."""
+        services = self._services
+        try:
+            check_policy(self.job, services.settings, services.identity, services.exposure)
+        except JobProblem as problem:
+            self.audit.decided(problem)
+            raise
+        self.audit.decided()
 
     def _make_role(self) -> HelperRole | DataPartyRole | PredictionRole:
         if self._services.settings.role == "helper":
@@ -181,7 +205,8 @@ class JobRun:
     def _wait(self) -> Report:
         """What this party waits for now, or waited for when the end began."""
         mailbox = self.context.mailbox
-        return self._last_wait if self._over.done() else Report(mailbox.stage, mailbox.waits_for)
+        own = Report(approval.STAGE, ()) if self.approval.waiting else Report(mailbox.stage, mailbox.waits_for)
+        return self._last_wait if self._over.done() else own
 
     def _enter(self, state: State) -> None:
         self.state = move(self.state, state)
@@ -367,6 +392,11 @@ class JobRun:
         """A person at this party wants it off."""
         self._end(Cancelled(here=True))
 
+    def approve(self, who: str) -> None:
+        """A person at this party lets the job in, in this and every later attempt."""
+        self.approval.approve(who)
+        self._changed(self)
+
     def stop(self, problem: JobProblem) -> None:
         """This agent cannot go on with it."""
         self._end(problem)
@@ -402,6 +432,7 @@ class JobRun:
         """What this party knows of the job."""
         told = {
             "submitted": self.submitted,
+            "approval": approval.STAGE if self.approval.waiting else self.approval.given_by,
             "waits_for": self._whom(),
             "failure": self.failure,
             "detail": self.detail,

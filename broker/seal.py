@@ -10,14 +10,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from broker.handshake import SessionSecrets
 from broker.identity import Forged
-from schemas.messages import PROTOCOL_VERSION
+from schemas.messages import BODY_VERSION
 
 NONCE_BYTES = 12
 
 
 def associated_data(address: str, kind: str, run: bytes = b"") -> bytes:
     """What every seal authenticates beside the body; messages of a job name its run, which their address does not."""
-    return f"tercet {PROTOCOL_VERSION} {kind} {address} {run.hex()}".encode()
+    return f"tercet {BODY_VERSION} {kind} {address} {run.hex()}".encode()
 
 
 class SessionSeal:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 from pydantic import ValidationError
 
-from schemas.messages import PROTOCOL_VERSION, Message
+from schemas.messages import BODY_VERSION, Message
 
 MAX_ARRAY = 4096  # the longest array is an agent's list of jobs; room is made for each array as soon as it is announced
 MAX_MAP = 256  # the largest map has a job's state, about thirty fields
@@ -37,7 +37,7 @@ class Companion(NamedTuple):
 
 def encode(message: Message, along: Iterable[Companion] = ()) -> bytes:
     """The bytes of a message, and of those that travel with it."""
-    body: list[Any] = [PROTOCOL_VERSION, message.kind, message.item, message.model_dump()]
+    body: list[Any] = [BODY_VERSION, message.kind, message.item, message.model_dump()]
     companions = [[m.kind, m.item, epoch, step, m.model_dump()] for m, epoch, step in along]
     return bytes(msgpack.packb([*body, companions] if companions else body))
 
@@ -65,8 +65,8 @@ def decode_all(data: bytes) -> tuple[Message, tuple[Companion, ...]]:
     except (ValueError, msgpack.UnpackException, RecursionError):
         raise MalformedMessage("the body is not msgpack, or has more entries than a message") from None
     version, kind, item, fields, along = _frame(body)
-    if version != PROTOCOL_VERSION:
-        raise MalformedMessage(f"the body has schema version {version}, this agent speaks {PROTOCOL_VERSION}")
+    if version != BODY_VERSION:
+        raise MalformedMessage(f"the body has schema version {version}, this agent speaks {BODY_VERSION}")
     return _model(kind, item, fields), tuple(_companion(entry) for entry in along)
 
 

@@ -3,6 +3,8 @@
 No other party hears it, so that it may hold what those may not know; of rows and weights it holds nothing.
 """
 
+from pydantic import Field
+
 from schemas.control_messages import Failure
 from schemas.greeting_messages import PartnerAnswer
 from schemas.job import AnyJob
@@ -22,7 +24,7 @@ class Submit(Message):
 class Query(Message):
     """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
 
-    With `partners` every partner's agent is pinged first, and what they answer is told too.
+    With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they answer is told too.
     """
 
     kind = "query"
@@ -30,7 +32,19 @@ class Query(Message):
     job: JobId | None = None
     cancel: bool = False
     trace: bool = False
+    reveals: bool = False
     partners: bool = False
+
+
+class Decide(Message):
+    """A person lets a job in that waits for that, or refuses it. `who` is the name of the person's account."""
+
+    kind = "decide"
+    item = "request"
+    job: JobId
+    approve: bool
+    who: str = Field(max_length=128)
+    why: str = Field(default="", max_length=1000)
 
 
 class PartyStatus(Strict):
@@ -55,6 +69,7 @@ class JobStatus(Strict):
     label: str
     helper: str
     parties: tuple[PartyStatus, ...]
+    approval: str = ""  # "approval" while a person here is asked, afterwards who let the job in
     submitted: str  # ISO 8601, by the agent's clock
     table_rows: int = 0  # of our own table, before alignment
     rows: int = 0
@@ -87,5 +102,6 @@ class Status(Message):
     item = "answer"
     jobs: tuple[JobStatus, ...] = ()
     trace: StepTrace | None = None
+    reveals: tuple[Sentence, ...] = ()
     partners: tuple[PartnerAnswer, ...] = ()
     problem: Sentence | None = None

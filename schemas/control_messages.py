@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.job import MAX_PARTIES, AnyJob, Network, Release
-from schemas.message import Code, Count, Digest, Message, Outputs
+from schemas.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
+from schemas.message import Code, Count, Digest, Message, Outputs, Version
 from schemas.strict import JobId, Name, Sentence, Strict
 
 
@@ -21,7 +21,11 @@ class Member(Strict):
 
 
 class Job(Message):
-    """A job is announced to every party it names."""
+    """A job is announced to every party it names, signed by whoever submitted it.
+
+    The signature is the submitter's, of `statement`; it lasts where the seal of the message does not, in the record of
+    each party. `issued` and `expires` are seconds since 1970, UTC, by the submitter's clock.
+    """
 
     kind = "job"
     item = "announcement"
@@ -30,14 +34,42 @@ class Job(Message):
     description: AnyJob
     members: tuple[Member, ...]
     submitter: Name
+    issued: Count = 0
+    expires: Count = 0
+    signature: bytes = Field(default=b"", max_length=64)
+
+    @property
+    def statement(self) -> bytes:
+        """What the submitter signs: a digest of everything else in the message."""
+        return canonical_digest("tercet signed job", self.model_dump(exclude={"signature"}))
+
+
+class Received(Message):
+    """A party's agent is at work on the job, which its policy allows: the versions it speaks, and whether it asks.
+
+    With `asks` a person there decides whether the job is accepted, which may take days.
+    """
+
+    kind = "received"
+    item = "received"
+    lowest: Version
+    highest: Version
+    asks: bool
+
+
+class Approvers(Message):
+    """The label party has every `received`: these parties ask a person, and everybody waits for them."""
+
+    kind = "approvers"
+    item = "approvers"
+    parties: tuple[Name, ...] = Field(max_length=MAX_PARTIES + 1)
 
 
 class Accept(Message):
-    """A party's own policy allows the job, and its agent is at work on it."""
+    """A party takes part: its own policy allows the job, and so does the person who is asked there, if one is."""
 
     kind = "accept"
     item = "accept"
-    version: int
 
 
 class Ready(Message):
@@ -48,11 +80,15 @@ class Ready(Message):
 
 
 class Start(Message):
-    """The label party has every `ready`: whatever is sent from now on finds a queue."""
+    """The label party has every `ready`: whatever is sent from now on finds a queue.
+
+    `version` of the protocol is the highest that all parties speak.
+    """
 
     kind = "start"
     item = "start"
     attempt: int
+    version: Version
 
 
 class Sizes(Message):

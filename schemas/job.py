@@ -185,6 +185,10 @@ class JobDescription(Strict):
         """The name under which a data party's settings list the table to use."""
         return dict(self.tables)[party]
 
+    def columns_of(self, _party: str) -> tuple[str, ...] | None:
+        """The columns of a data party that the job names; None where it leaves them to that party, or to the model."""
+        return None
+
 
 class TrainingJob(JobDescription):
     """One model over several parties' columns.
@@ -246,7 +250,7 @@ class TrainingJob(JobDescription):
         return link_of(self.model, self.network)
 
     def columns_of(self, party: str) -> tuple[str, ...] | None:
-        """The columns of a data party that the job names; None if it leaves them to that party."""
+        """As the job names them."""
         return dict(self.columns).get(party)
 
     @property

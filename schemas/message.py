@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field
 from schemas.address import Round
 from schemas.strict import Strict
 
-PROTOCOL_VERSION = 3
+BODY_VERSION = 4  # how a body and a control message are written; an agent reads no other
+LOWEST_VERSION, PROTOCOL_VERSION = 4, 4  # of the protocol of a job: those that this release speaks
 
 MOST_OUTPUTS = 1000  # classes of a model
 MOST_ENCODING = 2**26  # bytes: three times what as many directions as are whitened take
@@ -35,6 +36,7 @@ Bytes = Annotated[bytes, Field(max_length=2**24, repr=False)]
 EncodingText = Annotated[bytes, Field(max_length=MOST_ENCODING, repr=False)]
 Hashes = Annotated[Bytes, AfterValidator(_whole(16))]  # of 128 bits each
 Elements = Annotated[Bytes, AfterValidator(_whole(32))]  # of ristretto255, 32 bytes each
+Version = Annotated[int, Field(ge=0, lt=2**16)]  # of the protocol
 Code = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$", max_length=64)]
 
 

@@ -15,6 +15,7 @@ from schemas.alignment_messages import (
     TwiceBlindedIds,
 )
 from schemas.console_messages import (
+    Decide,
     JobStatus,
     PartyStatus,
     Query,
@@ -23,12 +24,14 @@ from schemas.console_messages import (
 )
 from schemas.control_messages import (
     Accept,
+    Approvers,
     Cancel,
     Failure,
     Job,
     Member,
     Progress,
     Ready,
+    Received,
     Released,
     ScoringTerms,
     Sizes,
@@ -41,6 +44,8 @@ from schemas.greeting_messages import (
     Pong,
 )
 from schemas.message import (
+    BODY_VERSION,
+    LOWEST_VERSION,
     MOST_ENCODING,
     MOST_OUTPUTS,
     PROTOCOL_VERSION,
@@ -97,16 +102,20 @@ from schemas.step_messages import (
 )
 
 __all__ = [
+    "BODY_VERSION",
+    "LOWEST_VERSION",
     "MOST_ENCODING",
     "MOST_OUTPUTS",
     "PROTOCOL_VERSION",
     "Accept",
     "AlignedRows",
+    "Approvers",
     "BlindedIds",
     "Cancel",
     "Checkpoints",
     "ColumnEncoding",
     "DealtShares",
+    "Decide",
     "EpochDecision",
     "ErrorOpening",
     "Failure",
@@ -147,6 +156,7 @@ __all__ = [
     "Pseudonyms",
     "Query",
     "Ready",
+    "Received",
     "Released",
     "Resumption",
     "Scores",

@@ -51,7 +51,7 @@ class BrokerSettings(Written):
         return self
 
 
-class TableSettings(Written):
+class TableSettings(TablePolicy):
     """One table that jobs may name: a file, or a query of a database.
 
     Attributes:
@@ -114,24 +114,17 @@ class TableSettings(Written):
         return self
 
 
-class Partner(Written):
-    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do.
-
-    Attributes:
-        may_submit: whether jobs from it are taken.
-        may_hold_model: whether it, as the label party, may receive the whole model, our columns' weights and encoding
-            included, where a job says release = "label".
-    """
+class Partner(PartnerPolicy):
+    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do."""
 
     key: str
-    may_submit: bool = False
-    may_hold_model: bool = False
 
 
 class Deadlines(Written):
     """Seconds to wait, by the name that a report of lateness uses."""
 
     accept: float = Field(default=30, gt=0)
+    approve: float = Field(default=3 * DAY_SECONDS, gt=0)
     ready: float = Field(default=600, gt=0)
     start: float = Field(default=900, gt=0)
     handshake: float = Field(default=60, gt=0)

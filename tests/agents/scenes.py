@@ -29,6 +29,7 @@ from broker.seal import associated_data
 from schemas.address import Address, Round
 from schemas.job import PredictionJob, Training, TrainingJob
 from schemas.messages import JobStatus
+from schemas.policy import PolicySettings
 from schemas.settings import Deadlines, Partner, Settings, TableSettings
 
 BANK, CARD, NOTARY = "bank", "card", "notary"
@@ -122,6 +123,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
         "tables": tables,
         "deadlines": deadlines,
         "report": False,
+        "policy": PolicySettings(narrow=True),
     }
     return Settings.model_validate(fields | changes)
 

@@ -17,6 +17,7 @@ import numpy as np
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import Floats
 from schemas.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
+from schemas.policy import PolicySettings
 from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
@@ -111,6 +112,7 @@ class Sample:
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
             limits = limits or Limits(min_rows=1)
+            values["policy"] = PolicySettings(narrow=True)
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, report=False)
         return settings
 

@@ -1,0 +1,85 @@
+"""What the audit log is told of one run of a job, before it happens.
+
+Nothing is revealed that is not in the log first: a disk that does not take a line fails the job.
+"""
+
+from typing import Any
+
+from agents.audit import AuditLog
+from agents.policy_exposure import Exposure
+from agents.problems import JobProblem
+from agents.revelations import RELEASE, TRAINING, revelations
+from schemas.job import TrainingJob
+from schemas.messages import Job, JobStatus, Terms
+from schemas.settings import Settings
+
+
+class JobAudit:
+    """The lines of one run. Without a log, as in tests of parts, only the bounds are kept."""
+
+    def __init__(self, job: Job, settings: Settings, exposure: Exposure, log: AuditLog | None = None) -> None:
+        self._job, self._settings, self._exposure, self._log = job, settings, exposure, log
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Write a line.
+
+        Raises:
+            JobProblem: the disk does not take it.
+        """
+        if self._log is None:
+            return
+        try:
+            self._exposure.note(self._log.append(event, self._job.id, self._job.run.hex(), fields))
+        except OSError as error:
+            me = self._settings.party
+            reason = f"{me} cannot write its audit log, and takes part in nothing that it does not record"
+            raise JobProblem("disk.write", me, reason, f"{self._log.path}: {error.strerror}") from None
+
+    def received(self) -> None:
+        """Somebody asks for the job."""
+        job, description = self._job, self._job.description
+        told = {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
+        self.note("received", **told, description=description.digest.hex(), issued=job.issued, expires=job.expires)
+
+    def decided(self, problem: JobProblem | None = None) -> None:
+        """This party's policy has let the job in, or not."""
+        if problem is None:
+            self.note("decided", accepted=True)
+        else:
+            self.note("decided", accepted=False, code=problem.code, culprit=problem.culprit)
+
+    def begun(self, attempt: int, version: int) -> None:
+        """All parties take part, and an attempt begins."""
+        self.note("begun", attempt=attempt, version=version)
+
+    def revealing(self, stage: str, terms: Terms | None = None) -> None:
+        """What the job tells whom at this stage is about to be told; `terms` where it depends on them.
+
+        Raises:
+            JobProblem: it would be more than the table's settings allow; nothing has been told.
+        """
+        description = self._job.description
+        fields: dict[str, Any] = {"stage": stage, "label": description.label}
+        if self._settings.party != description.helper:
+            fields["table"] = description.table_of(self._settings.party)
+        if terms is not None:
+            fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
+        if isinstance(description, TrainingJob) and stage in {TRAINING, RELEASE}:
+            outputs = terms.outputs if terms is not None else 1
+            self._exposure.check(self._job, self._settings, outputs)
+            told = {"scorings": description.scorings * outputs} if stage == TRAINING else {"released": _opens(description)}
+            fields |= told
+        what = [{"to": one.party, "what": one.what} for one in revelations(description) if one.stage == stage]
+        self.note("revealing", **fields, revelations=what)
+
+    def ended(self, status: JobStatus) -> None:
+        """The job is over here, and this is how far it came."""
+        failure = status.failure
+        told: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
+        if failure is not None:
+            told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
+        self.note("ended", **told)
+
+
+def _opens(description: TrainingJob) -> bool:
+    return description.release != "shared"

@@ -1,0 +1,93 @@
+"""What a job may use one table for, and whose job: the part of a party's policy that stands with its tables.
+
+The table itself is not opened here; only names are compared.
+"""
+
+from agents.problems import JobProblem
+from schemas.job import TrainingJob
+from schemas.messages import Job
+from schemas.settings import Settings, TableSettings
+
+
+def check_table(job: Job, settings: Settings) -> None:
+    """Return if the job may use this party's table, which its settings list; the helper has none.
+
+    Raises:
+        JobProblem: it may not; whoever can mend it is named.
+    """
+    me, description = settings.party, job.description
+    _check_helper(job, settings)
+    _check_purpose(job, settings, settings.policy.purposes, "[policy] purposes")
+    if me == description.helper:
+        return
+    name = description.table_of(me)
+    table, section = settings.tables[name], f"[tables.{name}]"
+    _check_purpose(job, settings, table.purposes, f"purposes under {section}")
+    if job.submitter != me and not _among(job.submitter, table.submitters):
+        raise JobProblem(
+            "policy.submitter",
+            job.submitter,
+            f"{me} takes no jobs from {job.submitter} over its table {name!r} (submitters under {section})",
+        )
+    for party in description.data_parties:
+        if party != me and not _among(party, table.partners):
+            raise JobProblem(
+                "policy.parties",
+                job.submitter,
+                f"{me} does not let its table {name!r} be used together with {party} (partners under {section} at "
+                f"{me}): name another table in the job, or ask {me}",
+            )
+    if not _among(description.helper, table.helpers):
+        raise _wrong_helper(job, settings, f"of its table {name!r} (helpers under {section})")
+    if isinstance(description, TrainingJob):
+        _check_columns(job, settings, table, description.columns_of(me))
+
+
+def narrowed(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
+    """A table's settings as a job that names these columns sees them; it may, by `check_table`."""
+    if columns is None:
+        return table
+    kept = {kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")}
+    return table.model_copy(update={"columns": columns, **kept})
+
+
+def _among(party: str, allowed: tuple[str, ...] | None) -> bool:
+    return allowed is None or party in allowed
+
+
+def _check_helper(job: Job, settings: Settings) -> None:
+    helper = job.description.helper
+    if helper != settings.party and not settings.partners[helper].may_help:
+        raise _wrong_helper(job, settings, f"(may_help under [partners.{helper}])")
+
+
+def _wrong_helper(job: Job, settings: Settings, where: str) -> JobProblem:
+    helper, me = job.description.helper, settings.party
+    return JobProblem(
+        "policy.helper",
+        job.submitter,
+        f"{me} does not take {helper} as the helper of a job {where}: name another helper in the job, or ask {me}",
+    )
+
+
+def _check_purpose(job: Job, settings: Settings, allowed: tuple[str, ...] | None, where: str) -> None:
+    me, purpose = settings.party, job.description.purpose
+    if allowed is not None and purpose not in allowed:
+        names = f"purpose {purpose!r} is none of those" if purpose else "the job names no purpose, and must name one"
+        raise JobProblem(
+            "policy.purpose",
+            job.submitter,
+            f"{names} that {me} allows ({where} at {me}): write `purpose` into the job as {me} has agreed to",
+        )
+
+
+def _check_columns(job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None) -> None:
+    me = settings.party
+    for column in columns or ():
+        listed = column in table.columns if table.columns is not None else column not in {table.id, table.label}
+        if not listed:
+            raise JobProblem(
+                "policy.columns",
+                job.submitter,
+                f"{me} does not let jobs use column {column!r} of that table: correct [columns] {me} in the job",
+            )

@@ -1,0 +1,91 @@
+"""What a job tells whom, from its description alone: for the person who is asked, and for the audit log.
+
+docs/protocol.md is where it is argued; nothing here has seen a table, so that no number of rows is known.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from schemas.job import PredictionJob, TrainingJob
+
+ALIGNMENT, TRAINING, SCORING, RELEASE = "alignment", "training", "scoring", "release"  # when it is told
+
+_SEEN = {  # by the helper, of the scores of a batch
+    "logistic": "the absolute values of all scores, in secret order and under secret signs",
+    "linear": "the absolute values of all scores, in secret order and under secret signs",
+    "poisson": "all scores with their signs, in secret order",
+    "gamma": "the differences of all scores and logarithms of labels, in secret order: in the first batches nearly the "
+    "labels",
+    "softmax": "rows of scores with their classes in secret order: which rows share a predicted class",
+}
+
+
+class Revelation(NamedTuple):
+    """One party learns one thing at one stage."""
+
+    stage: str
+    party: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.party} learns {self.what}"
+
+
+def revelations(job: TrainingJob | PredictionJob) -> tuple[Revelation, ...]:
+    """Everything that the job tells anybody beside sizes, times and how far it has come, in the order of its stages."""
+    told = [*_of_alignment(job)]
+    if isinstance(job, TrainingJob):
+        told += [*_of_training(job), *_of_release(job)]
+    else:
+        told += [
+            Revelation(SCORING, job.label, "the score of each row in common; with release = \"label\" of the model that "
+                       "is an equation with known weights for each row"),
+            Revelation(SCORING, job.helper, "unless each party has its own columns' weights: in each batch, of every "
+                       "layer that it computes, the absolute values in secret order (softmax, Poisson and gamma scores "
+                       "as in training)"),
+        ]  # fmt: skip
+    return tuple(told)
+
+
+def _of_alignment(job: TrainingJob | PredictionJob) -> Iterator[Revelation]:
+    everybody = ", ".join(job.parties)
+    yield Revelation(ALIGNMENT, everybody, "how many rows are in common and how many encoded columns each party has")
+    if job.alignment == "aligned":
+        yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "that their rows are the same, in the same order")
+        return
+    if job.alignment == "helper":
+        what = "how many ids each party has and how many of them are in which others' tables, under pseudonyms"
+        yield Revelation(ALIGNMENT, job.helper, what)
+    else:
+        yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "how many ids the other has")
+    yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "which of its own ids all the others have")
+
+
+def _of_training(job: TrainingJob) -> Iterator[Revelation]:
+    yield Revelation(TRAINING, job.helper, f"in each batch {_SEEN[job.link]}; how training converges")
+    if job.network is not None:
+        what = "in each batch the absolute values of all elements of each hidden layer, in secret order"
+        yield Revelation(TRAINING, job.helper, what)
+    if job.scorings:
+        times = "once" if job.scorings == 1 else f"up to {job.scorings} times"
+        what = f"the scores of held-out rows ({job.evaluation.holdout:.0%} of all in common), {times}"
+        yield Revelation(TRAINING, job.label, what)
+    if job.evaluation.loss:
+        whom = job.label if job.evaluation.loss_to == "label" else " and ".join(job.data_parties)
+        yield Revelation(TRAINING, whom, "the mean training loss of each epoch")
+    if job.accept_narrow:
+        what = "columns themselves, where the parties' columns are so few that the planner would refuse the job"
+        yield Revelation(TRAINING, f"{job.helper} or {job.label}", what)
+
+
+def _of_release(job: TrainingJob) -> Iterator[Revelation]:
+    match job.release:
+        case "owners":
+            for party in job.data_parties:
+                above = " and all above them" if party == job.label else ""
+                yield Revelation(RELEASE, party, f"the weights of its own columns{above}")
+        case "label":
+            what = "all weights, and everybody's column names, categories, means and deviations"
+            yield Revelation(RELEASE, job.label, what)
+        case "shared":
+            return

@@ -1,0 +1,79 @@
+"""What one agent's operator allows jobs to do: in general, with one table, and with one partner.
+
+It holds names, numbers and consents; a job never changes any of it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas.job import ModelKind, Release
+from schemas.strict import Name, Written
+
+DAY_SECONDS = 86_400
+
+Purpose = Annotated[str, StringConstraints(max_length=200)]
+
+
+class PolicySettings(Written):
+    """What any job may ask of this party. None stands for no restriction.
+
+    Attributes:
+        approval: whether each job of a partner waits for a person here, too.
+        purposes: a job names one of these.
+        models: the kinds of models that are trained here.
+        releases: what may become of the weights.
+        metrics: how often held-out rows may be scored: never, at the end, or after each epoch.
+        loss: whether the training loss may be opened.
+        narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
+        max_epochs: the longest training.
+        job_seconds: jobs are taken that are valid for at most so long.
+    """
+
+    approval: bool = False
+    purposes: tuple[Purpose, ...] | None = None
+    models: tuple[ModelKind, ...] | None = None
+    releases: tuple[Release, ...] = ("owners", "shared", "label")
+    metrics: Literal["none", "end", "epoch"] = "epoch"
+    loss: bool = True
+    narrow: bool = False
+    max_epochs: int | None = Field(default=None, ge=1)
+    job_seconds: int = Field(default=DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
+
+
+class TablePolicy(Written):
+    """What jobs may use one table for, and whose. None stands for every partner, or any purpose.
+
+    Attributes:
+        purposes: a job names one of these.
+        submitters: whose jobs may name the table; this party's own always may.
+        partners: the other data parties that a job over the table may have.
+        helpers: who may help in such a job.
+        max_total_scorings: how often one label party may have held-out rows of the table scored, for each of the
+            model's outputs, by all its jobs together.
+        max_releases: and how many models that were trained on the table it may have released.
+    """
+
+    purposes: tuple[Purpose, ...] | None = None
+    submitters: tuple[Name, ...] | None = None
+    partners: tuple[Name, ...] | None = None
+    helpers: tuple[Name, ...] | None = None
+    max_total_scorings: int = Field(default=256, ge=0)
+    max_releases: int = Field(default=256, ge=0)
+
+
+class PartnerPolicy(Written):
+    """What one partner may do.
+
+    Attributes:
+        may_submit: whether jobs from it are taken.
+        may_hold_model: whether it, as the label party, may receive the whole model, our columns' weights and encoding
+            included, where a job says release = "label"; and whether models that it has so received still score rows.
+        may_help: whether it may be the helper of a job.
+        predictions: whether it, as the label party, may have rows of ours scored by a prediction.
+    """
+
+    may_submit: bool = False
+    may_hold_model: bool = False
+    may_help: bool = True
+    predictions: bool = True
