@@ -1,0 +1,182 @@
+"""Agents that die at any message at all, in memory: what the disturbed runs over RabbitMQ try at fifty points.
+
+A dying agent says nothing more from that moment on, and its next life finds its disk as it was then, whatever the dying
+one still did to it.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from agents import model_part
+from agents.daemon import Agent
+from agents.simulate import bit_exact, simulate
+from agents.states import TERMINAL
+from broker.base import Broker, Parcel
+from broker.memory import MemoryBroker, MemoryConnection
+from schemas.address import Round, parse_address
+from schemas.job import Evaluation, TrainingJob
+from schemas.recovery import Recovery
+from schemas.settings import Settings
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
+from tests.chaos.faults import FaultyBroker
+from tests.chaos.plans import Plan, Point, Way, plan_file
+from tests.fixed_agent import fixed_contribution
+
+PARTIES = (BANK, CARD, NOTARY)
+DATA = ("handshake", "alignment", "masked-inputs", "dealt", "pre-activations", "activations", "openings", "metrics")
+SAID = ("accept", "ready", "sizes", "start", "terms", "checkpoints", "go-on", "released")  # not how often one is alive
+ROUNDS = (*DATA, "release", *(f"control/{item}" for item in SAID))
+PATIENCE = 40.0
+DEADLINES = QUICK.model_copy(update={"recover": 20.0})
+RECOVERY = Recovery(checkpoint_steps=2, checkpoint_seconds=0.01)
+
+
+@dataclass
+class Mortals(Scene):
+    """A scene whose agents die where the plan says so, and are started again at once."""
+
+    plans: Path = field(default=Path())
+
+    def broker_of(self, connection: MemoryConnection) -> Broker:
+        """See `Scene.broker_of`."""
+        return FaultyBroker(connection, connection.party, self.plans, lambda: self.die(connection))
+
+    async def start(self, *parties: str) -> None:
+        """As in any scene, but with contributions that follow from the party's name."""
+        for party in parties or PARTIES:
+            own, identity = self.parties[party]
+            connection, stop = self.office.connect(party), asyncio.Event()
+            agent = Agent(own, identity, self.broker_of(connection), contribute=fixed_contribution(party))
+            task = self.tasks.create_task(self._serve(agent, connection, stop))
+            self.agents[party], self._living[party] = agent, (stop, task, connection)
+            await agent.ready.wait()
+
+    def die(self, connection: MemoryConnection) -> None:
+        """From here on the agent is not heard, and what it does to its disk is undone."""
+        connection.cut()
+        state = self.parties[connection.party][0].state
+        was = state.with_name(f"{connection.party}-as-it-was")
+        _copy(state, was)
+        self.tasks.create_task(self._next_life(connection.party, state, was))
+
+    async def _next_life(self, party: str, state: Path, was: Path) -> None:
+        await self.crash(party)
+        _put_back(state, was)
+        await self.start(party)
+
+
+def _put_back(state: Path, was: Path) -> None:
+    shutil.rmtree(state)
+    was.rename(state)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A folder as it is, while a thread is writing into it."""
+    target.mkdir()
+    for path in source.iterdir():
+        with suppress(FileNotFoundError):
+            if path.is_dir():
+                _copy(path, target / path.name)
+            else:
+                shutil.copy2(path, target / path.name)
+
+
+def description() -> TrainingJob:
+    """A dozen steps, held-out rows and losses."""
+    return job(evaluation=Evaluation(holdout=0.25, loss=True))
+
+
+def settings_of(folder: Path) -> dict[str, Settings]:
+    """Everybody's, with a checkpoint every other step."""
+    return {p: own.model_copy(update={"recovery": RECOVERY}) for p, own in three(folder, DEADLINES).items()}
+
+
+@cache
+def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
+    """The arrays of everybody's part, and how many messages each party sends and receives on the way there."""
+    counts: dict[tuple[str, Way], int] = {}
+
+    def count(parcel: Parcel) -> None:
+        address = parse_address(parcel.address)
+        for party, way in ((address.sender, "out"), (address.receiver, "in")):
+            if Point(party=party, rounds=ROUNDS, way=way).fits(party, way, address):
+                counts[party, way] = counts.get((party, way), 0) + 1
+
+    async def run() -> dict[str, Any]:
+        own = {party: fixed_contribution(party) for party in PARTIES}
+        office = MemoryBroker(tap=count)
+        done = await simulate(description(), settings_of(folder), folder, contribute=own, office=office)
+        assert bit_exact(done)
+        return {p: model_part.load(r.model_part)[1] for p, r in done.runs.items() if r.model_part is not None}
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        return asyncio.run(run()), counts
+
+
+@st.composite
+def deaths(draw: st.DrawFn) -> Plan:
+    """One or two of them; the second is counted from the first."""
+    _, counts = undisturbed()
+    points: list[Point] = []
+    for number in range(draw(st.integers(1, 2))):
+        party, way = draw(st.sampled_from(sorted(counts)))
+        when = draw(st.sampled_from(("before", "between", "after")))
+        count = draw(st.integers(1, counts[party, way]))
+        after = number - 1 if number else None
+        points.append(Point(party=party, rounds=ROUNDS, way=way, count=count, when=when, after=after))
+    return Plan(seed=0, points=tuple(points))
+
+
+async def lived_through(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The arrays of everybody's part after a run in which agents die as planned."""
+    async with scene(settings_of(folder), folder, make=Mortals) as stage:
+        assert isinstance(stage, Mortals)
+        stage.plans = folder / "plans"
+        stage.plans.mkdir()
+        plan_file(stage.plans, description().id).write_text(plan.model_dump_json())
+        await stage.start()
+        name = stage.submit(description())
+        await stage.until(lambda: all(stage.state(party, name) in TERMINAL for party in PARTIES), PATIENCE)
+        told = {party: stage.agents[party].status(name) for party in PARTIES}
+        assert {status.state for (status,) in told.values()} == {"done"}, told
+        return {party: model_part.load(folder / party / "models" / name)[1] for party in (BANK, CARD)}
+
+
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a job that fails takes its time each time
+
+
+@settings(max_examples=15, deadline=None, print_blob=True, phases=WITHOUT_SHRINKING)
+@given(deaths())
+def test_whoever_dies_at_whatever_message_the_model_is_the_same(plan: Plan) -> None:
+    """Every word of every party's part; and no queue is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = asyncio.run(lived_through(plan, Path(folder)))
+    for party, arrays in undisturbed()[0].items():
+        assert parts[party].keys() == arrays.keys()
+        assert all(np.array_equal(parts[party][name], array) for name, array in arrays.items())
+
+
+def test_a_run_has_messages_to_die_at_both_ways_at_every_party() -> None:
+    """And the plan that nobody dies by changes nothing."""
+    parts, counts = undisturbed()
+    assert set(counts) == {(party, way) for party in PARTIES for way in ("in", "out")}
+    assert all(count >= 10 for count in counts.values()), counts
+    with tempfile.TemporaryDirectory() as folder:
+        alive = asyncio.run(lived_through(Plan(seed=0), Path(folder)))
+    assert all(np.array_equal(alive[p][name], array) for p, arrays in parts.items() for name, array in arrays.items())
+
+
+def test_the_rounds_to_die_in_are_all_there_are() -> None:
+    """A round that is new is died in as well."""
+    assert {name.split("/")[0] for name in ROUNDS} == {str(one) for one in Round}
