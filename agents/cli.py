@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents import logs, show
+from agents.cli_audit import audits
 from agents.cli_broker import brokers
+from agents.cli_doctor import doctor, explain
 from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
@@ -40,6 +42,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker/agent.",
 )
 app.add_typer(jobs, name="job")
+app.add_typer(audits, name="audit")
+app.command()(doctor)
+app.command()(explain)
 app.add_typer(brokers, name="broker")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]

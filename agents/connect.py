@@ -29,15 +29,15 @@ class Credentials(Written):
     password: str
 
 
-async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
-    """Connect as the settings say.
+async def connect(settings: Settings, purpose: str = "agent", credentials: Credentials | None = None) -> RabbitBroker:
+    """Connect as the settings say, with a login that has been read already or will be now.
 
     Raises:
         Invalid, KeyProblem: a file that the settings name cannot be used.
         BrokerError: the broker is not there or refuses.
     """
     broker = settings.broker
-    credentials = own_credentials(broker)
+    credentials = credentials or own_credentials(broker)
     return await RabbitBroker.connect(
         broker.url,
         credentials=None if credentials is None else (credentials.username, credentials.password),
@@ -48,9 +48,7 @@ async def connect(settings: Settings, purpose: str = "agent") -> RabbitBroker:
     )
 
 
-def own_credentials(
-    broker: BrokerSettings, environment: MutableMapping[str, str] = os.environ
-) -> Credentials | None:
+def own_credentials(broker: BrokerSettings, environment: MutableMapping[str, str] = os.environ) -> Credentials | None:
     """The login at the broker; the environment takes the place of the settings' file. None if there is neither.
 
     It is read once and taken out of the environment, so that no child process inherits it.

@@ -3,6 +3,7 @@
 It decides nothing about jobs; the daemon does.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -10,7 +11,9 @@ import structlog
 from agents.control import control_parcel, open_control, published
 from agents.greeter import Greeter
 from broker import topology
-from broker.base import Broker, BrokerError, Delivery
+from broker.allowance import Allowance
+from broker.base import Broker, BrokerError, Delivery, Parcel
+from broker.dead_letters import BURST, EVERY_SECONDS, clean
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
 from schemas.address import Address, MalformedAddress, parse_address
 from schemas.codec import MalformedMessage
@@ -43,7 +46,7 @@ class Reception:
         parcel = delivery.parcel
         try:
             address = parse_address(parcel.address)
-            message = open_control(parcel, self._identity, self._key_of(address))
+            message = open_control(parcel, self._identity, self._key_of(address, parcel.exchange))
         except (MalformedAddress, MalformedMessage, Forged) as error:
             self.refused[type(error).__name__] += 1
             self._complain(parcel, str(error))
@@ -64,6 +67,8 @@ class Reception:
         me = self._settings.party
         if address.receiver != me:
             raise Forged("it is addressed to another party")
+        if exchange != topology.exchange(address.sender):  # which nobody else may write to
+            raise Forged(f"it says that it is from {address.sender}, and came through another party's exchange")
         if address.sender == me:
             return self._identity.public
         if address.sender not in self._settings.partners:

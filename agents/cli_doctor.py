@@ -1,0 +1,61 @@
+"""`tercet doctor` and `tercet explain`: what is wrong here, and what an error code means.
+
+Both only look and tell; nothing is mended by them.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from agents import codes, logs, show
+from agents.cli_job import SettingsOption
+from agents.exits import UNUSABLE_FILE, Format, FormatOption, checked, run
+from agents.finding import Finding, Outcome, failed
+
+COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
+
+
+def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Check settings, key, tables, broker, rights, clocks and partners; says what to do about each failure."""
+    logs.configure("error")
+    found = run(_examined(settings, format))
+    if format is Format.JSON:
+        show.print_json([finding.as_json() for finding in found])
+    if failed(found):
+        raise typer.Exit(UNUSABLE_FILE)
+
+
+async def _examined(settings: Path, format: Format) -> list[Finding]:  # noqa: A002
+    from agents.doctor import examine  # noqa: PLC0415 - pyarrow
+
+    found = []
+    findings: AsyncIterator[Finding] = examine(settings)
+    async for finding in findings:
+        found.append(finding)
+        if format is Format.TEXT:
+            _print(finding)
+    return found
+
+
+def _print(finding: Finding) -> None:
+    colour = COLOURS[finding.outcome]
+    line = f"[{colour}]{finding.outcome:<4}[/] [bold]{escape(finding.check)}[/]: {escape(finding.said)}"
+    show.out.print(line, soft_wrap=True)
+    if finding.hint:
+        show.out.print(f"     do: {escape(finding.hint)}", soft_wrap=True)
+
+
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="as `tercet job status` shows it: table.unusable")],
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Say what the code of a failed job means, what to do, and which party can do it."""
+    found: codes.Code = checked(codes.explained, code)
+    if format is Format.JSON:
+        show.print_json({"code": found.code, "cause": found.cause, "remedy": found.remedy, "mender": found.mender})
+        return
+    for name, text in (("cause", found.cause), ("remedy", found.remedy), ("who can mend it", found.mender)):
+        show.out.print(f"[bold]{name}[/]: {escape(text)}", soft_wrap=True)

@@ -1,0 +1,63 @@
+"""What `tercet doctor` hears from agents: whether the party's own is running, and of which release the partners' are.
+
+It speaks to the party's own agent only; that one pings the partners.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from agents.connect import Credentials, connect
+from agents.console import Console, NoAgent
+from agents.finding import Finding, fail, ok, warn
+from broker.base import BrokerError
+from broker.identity import Identity
+from schemas.messages import PROTOCOL_VERSION, PartnerAnswer
+from schemas.settings import Settings
+
+APART: Final = 300.0  # seconds between two clocks at which signed jobs are refused
+DRIFTING: Final = 10.0  # beside what the ping took
+
+
+async def check_agents(settings: Settings, identity: Identity, login: Credentials | None) -> Iterator[Finding]:
+    """Our own agent, and through it the partners'."""
+    try:
+        broker = await connect(settings, "doctor", login)
+        async with Console(settings.party, identity, broker) as console:
+            answer = await console.partners()
+    except (NoAgent, BrokerError) as error:
+        start = "start it with `tercet agent` and the same settings file, or look at its log"
+        return iter([fail("agent", str(error), start)])
+    findings = [ok("agent", f"{settings.party}'s agent answers")]
+    if answer.problem is not None:
+        findings = [fail("agent", answer.problem, "look at the agent's log")]
+    return iter([*findings, *(finding for partner in answer.partners for finding in _partner(partner))])
+
+
+def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
+    party, check = answer.party, f"partner {answer.party}"
+    if not answer.answered:
+        said = f"{party}'s agent does not answer" + (f": {answer.why}" if answer.why else "")
+        hint = f"ask {party} whether its agent runs on this broker, and whether both of you hold the other's key"
+        yield warn(check, said, hint)
+        return
+    said = f"release {answer.release}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
+    if not answer.lowest <= PROTOCOL_VERSION <= answer.highest:
+        yield fail(check, f"{said}; we speak {PROTOCOL_VERSION}", "install releases that speak a common version")
+    else:
+        yield ok(check, said)
+    yield _clock(party, answer.clock or 0.0, answer.seconds or 0.0)
+
+
+def _range(lowest: int, highest: int) -> str:
+    return str(highest) if lowest == highest else f"{lowest} to {highest}"
+
+
+def _clock(party: str, ahead: float, took: float) -> Finding:
+    check = f"clock of {party}"
+    said = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+    hint = f"let both machines, ours and {party}'s, keep their clocks by NTP"
+    if abs(ahead) > APART:
+        return fail(check, f"{said}: signed jobs are refused", hint)
+    if abs(ahead) > DRIFTING + took:
+        return warn(check, said, hint)
+    return ok(check, said)

@@ -1,0 +1,54 @@
+"""What `tercet doctor` finds: one line for each check, and what to do where something is wrong.
+
+No finding holds a key, a password or a value of a table.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARN = "warn"  # it works, and should be mended all the same
+    FAIL = "fail"  # jobs cannot run like this
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check. Only what is fine needs no hint."""
+
+    check: str
+    outcome: Outcome
+    said: str
+    hint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.outcome is not Outcome.OK and not self.hint:
+            raise ValueError(f"{self.check}: a finding that is not ok says what to do")
+
+    def as_json(self) -> dict[str, str]:
+        """For scripts."""
+        return asdict(self)
+
+
+def ok(check: str, said: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check, Outcome.OK, said)
+
+
+def warn(check: str, said: str, hint: str) -> Finding:
+    """To be mended some day."""
+    return Finding(check, Outcome.WARN, said, hint)
+
+
+def fail(check: str, said: str, hint: str) -> Finding:
+    """To be mended before a job can run."""
+    return Finding(check, Outcome.FAIL, said, hint)
+
+
+def failed(findings: Iterable[Finding]) -> bool:
+    """Whether any check has failed."""
+    return any(finding.outcome is Outcome.FAIL for finding in findings)
