@@ -5,6 +5,7 @@ off or write all of it anew; lines that end a job are signed, so that the second
 elsewhere shows the first.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -97,12 +98,16 @@ def entries(content: bytes) -> Iterator[Entry]:
 def _parsed(number: int, line: bytes) -> Entry:
     try:
         entry = Entry(**json.loads(line))
-        whole = entry.line() == line + b"\n" and entry.hash == _hash(entry.content, entry.signature)
+        if entry.line() == line + b"\n" and entry.hash == _hash(entry.content, entry.signature) and _has_types(entry):
+            return entry
     except (ValueError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        raise Broken(f"line {number} was altered")
-    return entry
+        pass
+    raise Broken(f"line {number} was altered")
+
+
+def _has_types(entry: Entry) -> bool:
+    texts = (entry.time, entry.event, entry.job, entry.run, entry.previous, entry.signature)
+    return type(entry.seq) is int and isinstance(entry.fields, dict) and all(isinstance(text, str) for text in texts)
 
 
 def _key_of(number: int, entry: Entry) -> PublicIdentity:
@@ -121,7 +126,9 @@ def _check_signature(number: int, entry: Entry, key: PublicIdentity | None) -> N
         assert key is not None
         key.verify(bytes.fromhex(entry.signature), _statement(entry.content))
     except (Forged, ValueError):
-        raise Broken(f"line {number} is not signed by the log's party: the log was written anew by somebody else") from None
+        raise Broken(
+            f"line {number} is not signed by the log's party: the log was written anew by somebody else"
+        ) from None
 
 
 def key_named_last(found: Iterable[Entry]) -> str:
@@ -179,8 +186,8 @@ class AuditLog:
         Raises:
             OSError: the disk does not take it; the log is as it was.
         """
-        names = {"seq": self._seq + 1, "time": self._now(), "event": event, "job": job, "run": run}
-        content = {**names, "fields": fields or {}, "previous": self._last}
+        content: dict[str, Any] = {"seq": self._seq + 1, "time": self._now(), "event": event, "job": job, "run": run}
+        content |= {"fields": fields or {}, "previous": self._last}
         signature = self._identity.sign(_statement(content)).hex() if event in SIGNED else ""
         entry = Entry(**content, hash=_hash(content, signature), signature=signature)
         self._write(entry.line())
@@ -204,12 +211,15 @@ class AuditLog:
         try:
             before = os.fstat(descriptor).st_size
             try:
-                written = os.write(descriptor, line)
-                if written < len(line):
-                    raise OSError(28, "No space left on device")
-                os.fsync(descriptor)
+                _write_whole(descriptor, line)
             except OSError:
                 os.ftruncate(descriptor, before)  # half a line would only be found torn by the agent's next life
                 raise
         finally:
             os.close(descriptor)
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    if os.write(descriptor, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(descriptor)

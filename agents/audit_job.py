@@ -9,6 +9,7 @@ from agents.audit import AuditLog
 from agents.policy_exposure import Exposure
 from agents.problems import JobProblem
 from agents.revelations import RELEASE, TRAINING, revelations
+from agents.states import TERMINAL
 from schemas.job import TrainingJob
 from schemas.messages import Job, JobStatus, Terms
 from schemas.settings import Settings
@@ -60,25 +61,27 @@ class JobAudit:
         """
         description = self._job.description
         fields: dict[str, Any] = {"stage": stage, "label": description.label}
-        if self._settings.party != description.helper:
+        if self._settings.party not in description.helpers:
             fields["table"] = description.table_of(self._settings.party)
         if terms is not None:
             fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
         if isinstance(description, TrainingJob) and stage in {TRAINING, RELEASE}:
             outputs = terms.outputs if terms is not None else 1
             self._exposure.check(self._job, self._settings, outputs)
-            told = {"scorings": description.scorings * outputs} if stage == TRAINING else {"released": _opens(description)}
+            told = (
+                {"scorings": description.scorings * outputs} if stage == TRAINING else {"released": _opens(description)}
+            )
             fields |= told
         what = [{"to": one.party, "what": one.what} for one in revelations(description) if one.stage == stage]
         self.note("revealing", **fields, revelations=what)
 
     def ended(self, status: JobStatus) -> None:
-        """The job is over here, and this is how far it came."""
+        """The job is over here, or the agent leaves it to its next life; and this is how far it came."""
         failure = status.failure
         told: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
         if failure is not None:
             told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
-        self.note("ended", **told)
+        self.note("ended" if status.state in TERMINAL else "suspended", **told)
 
 
 def _opens(description: TrainingJob) -> bool:

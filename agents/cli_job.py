@@ -1,9 +1,10 @@
-"""`tercet job`: submit, watch, list, status and cancel, each through one party's own agent.
+"""`tercet job`: submit, watch, list, status, approve and cancel, each through one party's own agent.
 
 Nothing here is needed for a job to go on: killing any of these commands changes nothing.
 """
 
 import asyncio
+import getpass
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -26,7 +27,7 @@ POLL_SECONDS = 0.5
 
 T = TypeVar("T")
 
-jobs = typer.Typer(no_args_is_help=True, help="Submit, watch and cancel jobs through your own party's agent.")
+jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
 
 SettingsOption = Annotated[
     Path, typer.Option("--settings", "-s", envvar="TERCET_SETTINGS", help="your party's settings file")
@@ -89,6 +90,55 @@ def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
     _show(checked(_accepted, _talk(settings, lambda console: _cancel(console, job)))[0], format)
+
+
+@jobs.command("show")
+def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """What a job is for, and what it tells whom."""
+    found = checked(_revealed, _talk(settings, lambda console: console.reveals(job)))
+    if format is Format.JSON:
+        show.print_json({"job": job, "reveals": list(found)})
+    else:
+        show.out.print(show.reveals_table(job, found))
+
+
+@jobs.command()
+def approve(
+    job: JobId,
+    settings: SettingsOption,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not show what the job tells whom, and do not ask")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
+    if not yes:
+        found = checked(_revealed, _talk(settings, lambda console: console.reveals(job)))
+        show.err.print(show.reveals_table(job, found))
+        typer.confirm("Let this job in?", abort=True, err=True)
+    _show(_decide(settings, job, approve=True), format)
+
+
+@jobs.command()
+def refuse(
+    job: JobId,
+    settings: SettingsOption,
+    why: Annotated[str, typer.Option(help="a reason, which every party of the job is told")] = "",
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Refuse a job that waits for an approval; it ends at every party."""
+    _show(_decide(settings, job, why, approve=False), format)
+
+
+def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
+    who = getpass.getuser()[:128]
+    answer = _talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
+    decided: tuple[JobStatus, ...] = checked(_accepted, answer)
+    return decided[0]
+
+
+def _revealed(status: Status) -> tuple[str, ...]:
+    _accepted(status)
+    return status.reveals
 
 
 async def _watch(console: Console, job: str) -> JobStatus:

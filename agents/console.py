@@ -15,7 +15,7 @@ from broker.identity import Forged, Identity
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import MalformedMessage
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import Query, Status, Submit
+from schemas.messages import Decide, Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
 
@@ -69,11 +69,19 @@ class Console:
         """The state of a job, and what one of its steps was spent on at this party."""
         return await self._ask(Query(job=job, trace=True))
 
+    async def reveals(self, job: str) -> Status:
+        """The state of a job, and what it tells whom."""
+        return await self._ask(Query(job=job, reveals=True))
+
+    async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
+        """Let a job in that waits for a person, or refuse it."""
+        return await self._ask(Decide(job=job, approve=approve, who=who, why=why))
+
     async def partners(self) -> Status:
         """Who of the partners answers a ping of this party's agent, with versions and clocks."""
         return await self._ask(Query(partners=True))
 
-    async def _ask(self, request: Submit | Query) -> Status:
+    async def _ask(self, request: Submit | Query | Decide) -> Status:
         self._asked += 1
         self._answer = asyncio.get_running_loop().create_future()
         address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)

@@ -3,13 +3,11 @@
 It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
 """
 
-
 from agents.policy_exposure import Exposure
 from agents.policy_job import check_job
 from agents.policy_table import check_table
 from agents.problems import JobProblem
 from broker.identity import Identity
-from schemas.job import TrainingJob
 from schemas.messages import Job, Member
 from schemas.settings import Settings
 
@@ -40,7 +38,7 @@ def _check_submitter(job: Job, settings: Settings) -> None:
 
 def _check_members(job: Job, settings: Settings) -> None:
     description = job.description
-    expected = dict.fromkeys(description.data_parties, "data") | {description.helper: "helper"}
+    expected = dict.fromkeys(description.data_parties, "data") | dict.fromkeys(description.helpers, "helper")
     if {member.name: member.role for member in job.members} != expected or len(job.members) != len(expected):
         raise JobProblem(
             "job.members", job.submitter, f"{job.submitter}'s agent announced other parties than the job's"
@@ -76,14 +74,15 @@ def _pinned(member: Member, settings: Settings, identity: Identity) -> str:
 
 def _check_role(job: Job, settings: Settings) -> None:
     me, description = settings.party, job.description
-    if (me == description.helper) != (settings.role == "helper"):
+    helps = me in description.helpers
+    if helps != (settings.role == "helper"):
         raise JobProblem(
             "policy.role",
             job.submitter,
             f"{me}'s settings say role = \"{settings.role}\", but {job.submitter}'s job names {me} as "
-            f"{'its helper' if me == description.helper else 'a data party'}: correct `helper` or [tables] in the job",
+            f"{'a helper' if helps else 'a data party'}: correct `helper`, `standby` or [tables] in the job",
         )
-    if me == description.helper:
+    if helps:
         return
     name = description.table_of(me)
     table = settings.tables.get(name)

@@ -47,7 +47,7 @@ class Exposure:
         Of a model with several `outputs` each scoring tells as many equations.
         """
         me, description = settings.party, job.description
-        if not isinstance(description, TrainingJob) or me == description.helper:
+        if not isinstance(description, TrainingJob) or me in description.helpers:
             return
         name, run = description.table_of(me), job.run.hex()
         table, place = settings.tables[name], (name, description.label)
@@ -66,6 +66,7 @@ def _beyond(job: Job, settings: Settings, what: str, before: int, setting: str) 
     return JobProblem(
         "policy.exposure",
         me,
-        f"{label} has had {what} {before} times by jobs over table {table!r} of {me}, and this one goes beyond what {me} "
-        f"allows: ask {me} whether it raises {setting} under [tables.{table}], since repeated jobs tell more of its rows",
+        f"{label} has had {what} {before} times by jobs over table {table!r} of {me}, and this one goes beyond what "
+        f"{me} allows, as repeated jobs tell more of its rows: ask {me} whether it raises {setting} under "
+        f"[tables.{table}]",
     )

@@ -27,7 +27,7 @@ def check_job(job: Job, settings: Settings) -> None:
         return
     for check in _EVERYBODYS:
         check(job, description, settings)
-    if settings.party != description.helper:
+    if settings.party not in description.helpers:
         for check in _DATA_PARTYS:
             check(job, description, settings)
 
@@ -47,8 +47,8 @@ def _check_model(job: Job, description: TrainingJob, settings: Settings) -> None
 def _check_epochs(job: Job, description: TrainingJob, settings: Settings) -> None:
     most = settings.policy.max_epochs
     if most is not None and description.training.epochs > most:
-        what = f"trains for at most {most} epochs ([policy] max_epochs), and the job asks for {description.training.epochs}"
-        raise _refused("epochs", job, settings, what, "use fewer")
+        what = f"trains for at most {most} epochs ([policy] max_epochs)"
+        raise _refused("epochs", job, settings, what, f"the job asks for {description.training.epochs}; use fewer")
 
 
 def _check_release(job: Job, description: TrainingJob, settings: Settings) -> None:
@@ -105,7 +105,7 @@ def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> Non
 
 def _check_prediction(description: PredictionJob, settings: Settings) -> None:
     me, label = settings.party, description.label
-    if me in {label, description.helper}:
+    if me == label or me in description.helpers:
         return
     if not settings.partners[label].predictions:
         raise JobProblem(
@@ -118,7 +118,7 @@ def _check_prediction(description: PredictionJob, settings: Settings) -> None:
         raise JobProblem(
             "policy.release",
             me,
-            f"{me} no longer lets {label} hold the whole model {description.of}, so that each score would be an equation "
+            f"{me} no longer lets {label} hold the whole model {description.of}, and each score would be an equation "
             f"with known weights: train another, or ask {me} about may_hold_model under [partners.{label}]",
         )
 

@@ -16,9 +16,11 @@ def check_table(job: Job, settings: Settings) -> None:
         JobProblem: it may not; whoever can mend it is named.
     """
     me, description = settings.party, job.description
-    _check_helper(job, settings)
+    for helper in description.helpers:
+        if helper != me and not settings.partners[helper].may_help:
+            raise _wrong_helper(job, settings, helper, f"(may_help under [partners.{helper}])")
     _check_purpose(job, settings, settings.policy.purposes, "[policy] purposes")
-    if me == description.helper:
+    if me in description.helpers:
         return
     name = description.table_of(me)
     table, section = settings.tables[name], f"[tables.{name}]"
@@ -37,8 +39,9 @@ def check_table(job: Job, settings: Settings) -> None:
                 f"{me} does not let its table {name!r} be used together with {party} (partners under {section} at "
                 f"{me}): name another table in the job, or ask {me}",
             )
-    if not _among(description.helper, table.helpers):
-        raise _wrong_helper(job, settings, f"of its table {name!r} (helpers under {section})")
+    for helper in description.helpers:
+        if not _among(helper, table.helpers):
+            raise _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
     if isinstance(description, TrainingJob):
         _check_columns(job, settings, table, description.columns_of(me))
 
@@ -47,7 +50,9 @@ def narrowed(table: TableSettings, columns: tuple[str, ...] | None) -> TableSett
     """A table's settings as a job that names these columns sees them; it may, by `check_table`."""
     if columns is None:
         return table
-    kept = {kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")}
+    kept = {
+        kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")
+    }
     return table.model_copy(update={"columns": columns, **kept})
 
 
@@ -55,18 +60,12 @@ def _among(party: str, allowed: tuple[str, ...] | None) -> bool:
     return allowed is None or party in allowed
 
 
-def _check_helper(job: Job, settings: Settings) -> None:
-    helper = job.description.helper
-    if helper != settings.party and not settings.partners[helper].may_help:
-        raise _wrong_helper(job, settings, f"(may_help under [partners.{helper}])")
-
-
-def _wrong_helper(job: Job, settings: Settings, where: str) -> JobProblem:
-    helper, me = job.description.helper, settings.party
+def _wrong_helper(job: Job, settings: Settings, helper: str, where: str) -> JobProblem:
+    me = settings.party
     return JobProblem(
         "policy.helper",
         job.submitter,
-        f"{me} does not take {helper} as the helper of a job {where}: name another helper in the job, or ask {me}",
+        f"{me} does not take {helper} as a helper of a job {where}: name another helper in the job, or ask {me}",
     )
 
 

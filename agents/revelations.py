@@ -32,40 +32,38 @@ class Revelation(NamedTuple):
 
 
 def revelations(job: TrainingJob | PredictionJob) -> tuple[Revelation, ...]:
-    """Everything that the job tells anybody beside sizes, times and how far it has come, in the order of its stages."""
+    """Everything that the job tells anybody beside sizes, times and how far it has come, in the order of its stages.
+
+    Of helpers that stand by, each learns what the first one does from when it takes over.
+    """
     told = [*_of_alignment(job)]
     if isinstance(job, TrainingJob):
         told += [*_of_training(job), *_of_release(job)]
     else:
-        told += [
-            Revelation(SCORING, job.label, "the score of each row in common; with release = \"label\" of the model that "
-                       "is an equation with known weights for each row"),
-            Revelation(SCORING, job.helper, "unless each party has its own columns' weights: in each batch, of every "
-                       "layer that it computes, the absolute values in secret order (softmax, Poisson and gamma scores "
-                       "as in training)"),
-        ]  # fmt: skip
+        told += _of_scoring(job)
     return tuple(told)
 
 
 def _of_alignment(job: TrainingJob | PredictionJob) -> Iterator[Revelation]:
-    everybody = ", ".join(job.parties)
+    everybody, helper = ", ".join(job.everybody), " or ".join(job.helpers)
     yield Revelation(ALIGNMENT, everybody, "how many rows are in common and how many encoded columns each party has")
     if job.alignment == "aligned":
         yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "that their rows are the same, in the same order")
         return
     if job.alignment == "helper":
         what = "how many ids each party has and how many of them are in which others' tables, under pseudonyms"
-        yield Revelation(ALIGNMENT, job.helper, what)
+        yield Revelation(ALIGNMENT, helper, what)
     else:
         yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "how many ids the other has")
     yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "which of its own ids all the others have")
 
 
 def _of_training(job: TrainingJob) -> Iterator[Revelation]:
-    yield Revelation(TRAINING, job.helper, f"in each batch {_SEEN[job.link]}; how training converges")
+    helper = " or ".join(job.helpers)
+    yield Revelation(TRAINING, helper, f"in each batch {_SEEN[job.link]}; how training converges")
     if job.network is not None:
         what = "in each batch the absolute values of all elements of each hidden layer, in secret order"
-        yield Revelation(TRAINING, job.helper, what)
+        yield Revelation(TRAINING, helper, what)
     if job.scorings:
         times = "once" if job.scorings == 1 else f"up to {job.scorings} times"
         what = f"the scores of held-out rows ({job.evaluation.holdout:.0%} of all in common), {times}"
@@ -75,7 +73,14 @@ def _of_training(job: TrainingJob) -> Iterator[Revelation]:
         yield Revelation(TRAINING, whom, "the mean training loss of each epoch")
     if job.accept_narrow:
         what = "columns themselves, where the parties' columns are so few that the planner would refuse the job"
-        yield Revelation(TRAINING, f"{job.helper} or {job.label}", what)
+        yield Revelation(TRAINING, f"{helper} or {job.label}", what)
+
+
+def _of_scoring(job: PredictionJob) -> Iterator[Revelation]:
+    what = 'the score of each row in common: with release = "label" an equation with known weights for each row'
+    yield Revelation(SCORING, job.label, what)
+    what = "unless each party scores with its own columns' weights: what it sees of a batch in training"
+    yield Revelation(SCORING, " or ".join(job.helpers), what)
 
 
 def _of_release(job: TrainingJob) -> Iterator[Revelation]:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from agents.approval import STAGE
+from agents.audit import Entry
 from schemas.messages import JobStatus
 
 out = Console(highlight=False)
@@ -89,6 +91,7 @@ def job_details(job: JobStatus) -> Table:
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
         ("state", job.state),
+        ("approval", _approval(job)),
         (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
         ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
         ("rows in common", _rows(job)),
@@ -114,11 +117,36 @@ def job_details(job: JobStatus) -> Table:
     return table
 
 
+def reveals_table(job: str, reveals: Iterable[str]) -> Table:
+    """What a job is for and tells whom, a line each."""
+    table = Table(Column(overflow="fold"), show_header=False, title=f"{job} would tell", title_justify="left")
+    for one in reveals:
+        table.add_row(_escaped(one))
+    return table
+
+
+def audit_table(entries: Iterable[Entry]) -> Table:
+    """Lines of an audit log; a field of several lines has each on its own."""
+    table = Table("no.", "time", Column("job", no_wrap=True), "event", Column("what", overflow="fold"))
+    for entry in entries:
+        fields = {name: value for name, value in entry.fields.items() if name != "revelations"}
+        what = [", ".join(f"{name} {value}" for name, value in fields.items())]
+        what += [f"to {one['to']}: {one['what']}" for one in entry.fields.get("revelations", ())]
+        table.add_row(str(entry.seq), entry.time, entry.job, entry.event, _escaped("\n".join(what)))
+    return table
+
+
 def _rows(job: JobStatus) -> str:
     if not job.rows:
         return ""
     held_out = f", {job.held_out:,} of them held out" if job.held_out else ""
     return f"{job.rows + job.held_out:,}{held_out}; {job.columns} columns of our own"
+
+
+def _approval(job: JobStatus) -> str:
+    if job.approval == STAGE:
+        return f"waits for a person here: tercet job approve {job.job}"
+    return f"by {job.approval}" if job.approval else ""
 
 
 def _steps(job: JobStatus) -> str:
@@ -128,6 +156,8 @@ def _steps(job: JobStatus) -> str:
 def _party(job: JobStatus, name: str) -> str:
     party = next(party for party in job.parties if party.party == name)
     waits = f", waits for {' and '.join(party.waits_for)} ({party.stage})" if party.waits_for else ""
+    if party.stage == STAGE:
+        waits = ", asks its operator for approval"
     return f"{party.state}, step {party.step}{waits}, heard {party.heard:.0f} s ago"
 
 

@@ -24,13 +24,15 @@ class Submit(Message):
 class Query(Message):
     """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
 
-    With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they answer is told too.
+    With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they
+    answer is told too.
     """
 
     kind = "query"
     item = "request"
     job: JobId | None = None
     cancel: bool = False
+    resume: bool = False
     trace: bool = False
     reveals: bool = False
     partners: bool = False
@@ -89,6 +91,7 @@ class JobStatus(Strict):
     stage_seconds: dict[str, float] = {}
     metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
     loss: float | None = None  # of the last epoch, where this party may know it
+    attempt: int = 1
     release: str = ""  # who holds what of the model, in words
     model_part: str | None = None
     report: str | None = None

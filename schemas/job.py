@@ -22,6 +22,7 @@ from pydantic import (
 from schemas.strict import RESERVED, JobId, Name, Strict
 
 MAX_PARTIES = 16
+MAX_STANDBY = 4
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -117,9 +118,10 @@ class JobDescription(Strict):
             tables that hold the same ids in the same order already.
         tables: for each data party, in the job's order, the name under which its settings list the table.
         purpose: what the result is for, in the words that the parties have agreed on.
+        standby: helpers that take over, in this order, if the one before them falls silent.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset({"purpose"})  # fields of later releases, left out where they are unset
+    added: ClassVar[frozenset[str]] = frozenset({"purpose", "standby"})  # fields of later releases, left out where they are unset
 
     name: Name
     label: Name
@@ -128,6 +130,7 @@ class JobDescription(Strict):
     alignment: Literal["helper", "ecdh", "aligned"] = "helper"
     again: str = Field(default="", max_length=32)
     purpose: str = Field(default="", max_length=200)
+    standby: tuple[Name, ...] = Field(default=(), max_length=MAX_STANDBY)
 
     @model_serializer(mode="wrap")
     def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -143,7 +146,9 @@ class JobDescription(Strict):
             raise ValueError("a data party is named twice in [tables]")
         if self.label not in names:
             raise ValueError(f"the label party {self.label!r} has no entry in [tables]")
-        if RESERVED & {*names, self.helper}:
+        if len(set(self.helpers)) != len(self.helpers) or set(names) & set(self.standby):
+            raise ValueError("standby names parties that have no other part in the job, each once")
+        if RESERVED & {*names, *self.helpers}:
             raise ValueError(f"no party can be called {' or '.join(sorted(RESERVED))}")
         if self.helper in names:
             raise ValueError(f"{self.helper!r} can't be both helper and data party")
@@ -162,6 +167,20 @@ class JobDescription(Strict):
     def parties(self) -> tuple[str, ...]:
         """Everybody: the data parties in order, then the helper."""
         return (*self.data_parties, self.helper)
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The helper, and those who stand by."""
+        return (self.helper, *self.standby)
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        """The data parties in order, then the helper, then those who stand by."""
+        return (*self.data_parties, *self.helpers)
+
+    def helped_by(self, helper: str) -> Self:
+        """The same job with another one of its helpers at work."""
+        return self if helper == self.helper else self.model_copy(update={"helper": helper})
 
     @property
     def id(self) -> str:
@@ -285,6 +304,8 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
         Invalid: the file is missing, is not TOML or is no job; the text names the field.
     """
     content = read_toml(path)
+    if isinstance(content.get("standby"), list):
+        content["standby"] = tuple(content["standby"])
     tables, network = content.get("tables"), content.get("network")
     if isinstance(tables, dict):
         content["tables"] = tuple(tables.items())

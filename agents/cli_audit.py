@@ -1,0 +1,93 @@
+"""`tercet audit`: check a party's audit log, and read what it says of a job.
+
+It opens one file, also a copy on another machine; no agent is asked.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agents import show
+from agents.audit import Broken, Entry, entries, key_named_last
+from agents.exits import Format, FormatOption, checked
+from schemas.job import Invalid
+from schemas.settings import Settings, read_settings
+
+audits = typer.Typer(no_args_is_help=True, help="Check and read the audit log of your own party's agent.")
+
+LogFile = Annotated[Path | None, typer.Argument(metavar="PATH", help="the log; by default that of the settings")]
+SettingsOption = Annotated[
+    Path | None, typer.Option("--settings", "-s", envvar="TERCET_SETTINGS", help="your party's settings file")
+]
+
+
+@audits.command()
+def verify(
+    path: LogFile = None,
+    settings: SettingsOption = None,
+    *,
+    expect: Annotated[str | None, typer.Option(help="a hash that an earlier check printed, and must be there")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Check that no line was altered, removed, added or moved, and print the last hash.
+
+    Lines that were cut off at the end show only to who has noted the hash of one of them: --expect.
+    """
+    found: list[Entry] = checked(_read, _path(path, settings))
+    since = checked(_since, found, expect) if expect is not None else None
+    told: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": key_named_last(found)}
+    if format is Format.JSON:
+        show.print_json(told if since is None else told | {"entries_since": since})
+        return
+    typer.echo(f"OK, {told['entries']} entries. Signed with {told['key']}")
+    if since is not None:
+        typer.echo(f"The expected hash is there, and {since} entries after it.")
+    typer.echo(f"Last hash: {told['last_hash']}")
+
+
+@audits.command("show")
+def show_(
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="one job; by default all")] = None,
+    settings: SettingsOption = None,
+    path: Annotated[Path | None, typer.Option(help="a log elsewhere")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Print what the log says: who asked, what was decided, what was told whom, and how it ended."""
+    found: list[Entry] = checked(_read, _path(path, settings))
+    wanted = [entry for entry in found if job is None or entry.job == job]
+    if format is Format.JSON:
+        show.print_json([{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted])
+    else:
+        show.out.print(show.audit_table(wanted))
+
+
+def _path(path: Path | None, settings: Path | None) -> Path:
+    if path is not None:
+        return path
+    if settings is None:
+        raise typer.BadParameter("give the log's path, or --settings")
+    own: Settings = checked(read_settings, settings)
+    return own.state / "audit.log"
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        found = list(entries(path.read_bytes()))
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; give the audit.log in the state folder of an agent") from None
+    except Broken as broken:
+        raise Invalid(f"{path}: {broken}; compare it with a copy, and keep both") from None
+    if not found:
+        raise Invalid(f"{path}: is empty, which an agent never leaves it; compare it with a copy")
+    return found
+
+
+def _since(found: list[Entry], expected: str) -> int:
+    """How many entries came after the one with this hash."""
+    for place, entry in enumerate(found):
+        if entry.hash == expected:
+            return len(found) - place - 1
+    raise Invalid(
+        f"no entry has the expected hash: the log was cut off or written anew since; its last hash is {found[-1].hash}"
+    )
