@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 # Numbers and brackets that readers stumble over, and heads of msgpack that announce what never comes.
 TOKENS = [
-    b"\xdd\xff\xff\xff\xff", b"\xdf\x00\x01\x00\x00", b"\xc6\xff\xff\xff\xff", b"\xc7\x00\x05", b"\xc0", b"\x80", b"\x90",
-    b"\xcb\x7f\xf8" + bytes(6), b"\xcf" + b"\xff" * 8, b"\x91" * 600, b"\x81" * 600, b"\xc2", b"[" * 3000, b"{" * 3000,
-    b'{"a":' * 1500, b"9" * 5000, b"1e999", b"-1", b"nan", b"inf", b"0x7f", b"true", b"null", b'""', b'"""', b"\x00",
-    b"\xff", b"\xed\xa0\x80", b"\\ud800", b"~nobody-of-this-name/x", b"a.b.c", b"[[", b"]]", b"=", b"\n", b"\r", b"/",
-    b"1979-05-27T07:32:00Z", b"18446744073709551616", b"-9223372036854775809", b"\xe2\x84\x80", b"../..", b"[a]\n[a]\n",
+    b"\xdd\xff\xff\xff\xff", b"\xdf\x00\x01\x00\x00", b"\xc6\xff\xff\xff\xff", b"\xc7\x00\x05", b"\xc0", b"\x80",
+    b"\x90", b"\xcb\x7f\xf8" + bytes(6), b"\xcf" + b"\xff" * 8, b"\x91" * 600, b"\x81" * 600, b"\xc2", b"[" * 3000,
+    b"{" * 3000, b'{"a":' * 1500, b"9" * 5000, b"1e999", b"-1", b"nan", b"inf", b"0x7f", b"true", b"null", b'""',
+    b'"""', b"\x00", b"\xff", b"\xed\xa0\x80", b"\\ud800", b"~nobody-of-this-name/x", b"a.b.c", b"[[", b"]]", b"=",
+    b"\n", b"\r", b"/", b"1979-05-27T07:32:00Z", b"18446744073709551616", b"-9223372036854775809", b"\xe2\x84\x80",
+    b"../..", b"[a]\n[a]\n",
 ]  # fmt: skip
 
 

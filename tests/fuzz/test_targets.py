@@ -1,7 +1,9 @@
 """Whatever is read from others or from a disk ends in what was promised or in the one documented error."""
 
+import base64
 import json
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,3 +58,39 @@ def test_any_part_of_a_file_of_ours_may_be_another(name: str, data: st.DataObjec
     target = TARGETS[name]
     content = json.loads(data.draw(st.sampled_from(target.seeds())))
     target.run(json.dumps(data.draw(one_place_changed(content))).encode())
+
+
+def in_pem(der: bytes) -> bytes:
+    """A key file with this in it."""
+    lines = base64.encodebytes(der).replace(b"\n", b"")
+    return b"-----BEGIN PRIVATE KEY-----\n" + lines + b"\n-----END PRIVATE KEY-----\n"
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_key_file_may_be_well_formed_and_hold_anything(data: st.DataObject) -> None:
+    """Below the text there is another format, with algorithms of its own."""
+    (pem,) = TARGETS["key"].seeds()
+    der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+    TARGETS["key"].run(in_pem(data.draw(inputs([der]))))
+
+
+ED25519, UNKNOWN = bytes.fromhex("06032b6570"), bytes.fromhex("06032b5570")
+FOUND: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("settings", lambda _: b"a = " + b"[" * 3000),
+    ("settings", lambda _: b"a = " + b"9" * 5000),
+    ("settings", lambda seed: seed.replace(b'"~/tercet"', b'"~nobody-of-this-name/tercet"')),
+    ("job", lambda seed: seed.replace(b"patience = 2", b"patience = 18446744073709551616")),
+    ("credentials", lambda _: b"a = " + b"[" * 3000),
+    ("manifest", lambda _: b"[" * 100_000),
+    ("manifest", lambda seed: seed.replace(b'"party": "bank"', b'"party": "card2"')),
+    ("key", lambda seed: in_pem(base64.b64decode(b"".join(seed.splitlines()[1:-1])).replace(ED25519, UNKNOWN))),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil"), FOUND, ids=lambda one: one if isinstance(one, str) else "")
+def test_what_fuzzing_has_found_stays_mended(name: str, spoil: Callable[[bytes], bytes]) -> None:
+    """Each of these was once another exception than the documented one."""
+    seed = TARGETS[name].seeds()[0]
+    assert spoil(seed) != seed
+    TARGETS[name].run(spoil(seed))

@@ -1,0 +1,53 @@
+"""`python -m tests.soak.agent SETTINGS.toml FIGURES.json`: a daemon that tells at SIGUSR1 what it holds.
+
+It is the agent that `tercet agent` runs; the figures are the operating system's and the interpreter's, and none of them
+is of a job's data.
+"""
+
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from agents import logs
+from agents.cli import serve
+from agents.exits import run
+from schemas.settings import read_settings
+
+
+def figures() -> dict[str, int]:
+    """What this process holds when everything that can be given back has been."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory KiB": pages * os.sysconf("SC_PAGE_SIZE") // 1024,
+        "objects": len(gc.get_objects()),
+        "open files": len(list(Path("/proc/self/fd").iterdir())) - 1,  # without that of the listing itself
+        "threads": threading.active_count(),
+        "tasks": len(asyncio.all_tasks()),
+    }
+
+
+def tell(path: Path) -> None:
+    """Replace the file in one step, so that nobody reads half of it."""
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(figures()))
+    beside.replace(path)
+
+
+async def observed(settings: Path, told: Path) -> None:
+    """The agent's life."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell, told)
+    await serve(read_settings(settings))
+
+
+if __name__ == "__main__":
+    logs.configure("info")
+    settings = Path(sys.argv[1])
+    run(observed(settings, settings.with_suffix(".figures.json")))

@@ -1,0 +1,77 @@
+"""What agents and broker hold at a moment, and whether that has grown by more than it may.
+
+It counts and compares; it neither starts nor ends anything.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.deployment import Deployment
+from tests.rabbitmq_node import Node
+
+PATIENCE = 30.0  # seconds until an agent has answered, or the broker has cleared what was closed
+BROKER = {"queues": "list_queues", "exchanges": "list_exchanges", "bindings": "list_bindings"} | {
+    "connections": "list_connections", "channels": "list_channels", "consumers": "list_consumers",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """By how much a figure may grow: so much for a run, and so much more for each job between two looks."""
+
+    once: float = 0
+    each: float = 0
+
+
+# A heap is never given back to the last page. An ended job leaves its last status and description, a few of them a
+# trace, and these are bounded by number; the rest is for interpreters and libraries, which cache what they have seen.
+ALLOWED = {
+    "memory KiB": Allowed(once=6 * 1024, each=8),
+    "objects": Allowed(once=4000, each=40),
+    "messages": Allowed(),
+}
+Figures = dict[tuple[str, str], int]  # by party or `broker`, and by what is counted
+
+
+def look(deployment: Deployment, node: Node) -> Figures:
+    """What everybody holds now."""
+    found = {(party, name): count for party in deployment.parties for name, count in _of(deployment, party).items()}
+    return found | {("broker", name): count for name, count in broker(node).items()}
+
+
+def _of(deployment: Deployment, party: str) -> dict[str, int]:
+    path = deployment.settings(party).with_suffix(".figures.json")
+    path.unlink(missing_ok=True)
+    deployment.processes[party].send_signal(signal.SIGUSR1)
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < end, f"{party} does not tell what it holds"
+        time.sleep(0.02)
+    figures: dict[str, int] = json.loads(path.read_text())
+    return figures
+
+
+def broker(node: Node) -> dict[str, int]:
+    """What the broker has of ours, and how many messages wait in all queues."""
+    counts = {name: len(_lines(node, command)) for name, command in BROKER.items()}
+    waiting = [line.split()[-1] for line in _lines(node, "list_queues", "messages")]
+    return counts | {"messages": sum(map(int, waiting))}
+
+
+def _lines(node: Node, *command: str) -> list[str]:
+    return node.control("--no-table-headers", *command).split("\n")[:-1]
+
+
+def grown(before: Mapping[tuple[str, str], int], after: Figures, jobs: int) -> Figures:
+    """The figures that have grown by more than they may in so many jobs, and by how much."""
+    more = {where: count - before.get(where, 0) for where, count in after.items()}
+    return {where: by for where, by in more.items() if by > allowed(where[1], jobs)}
+
+
+def allowed(name: str, jobs: int) -> float:
+    """By how much a figure may grow in so many jobs."""
+    most = ALLOWED.get(name, Allowed())
+    return most.once + most.each * jobs

@@ -1,0 +1,66 @@
+"""The jobs of a soak: what each asks for, who submits it, and how it has to end.
+
+Ten kinds take turns, so that a run of any length has a like part of each; nothing here runs anything.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.job import Evaluation, Network, PredictionJob, TrainingJob
+from tests.agents.scenes import job, make_table, prediction
+
+TABLES = {
+    "bank": '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "default"\n',
+    "card": '[tables.customers]\npath = "card.csv"\nid = "id"\n[tables.strangers]\npath = "strangers.csv"\nid = "id"\n',
+}
+ENDLESS = 50_000  # epochs of a job that is to be cancelled
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job.
+
+    Attributes:
+        ends: the state in which it has to end at every party, and the code of its failure, if it fails.
+        cancel: whether somebody cancels it as soon as it trains.
+    """
+
+    description: TrainingJob | PredictionJob
+    submitter: str
+    ends: tuple[str, str | None] = ("done", None)
+    cancel: bool = False
+
+
+def write_tables(folder: Path) -> None:
+    """Two tables of the same customers, and one of others."""
+    make_table(folder / "bank.csv", seed=1, label=True)
+    make_table(folder / "card.csv", seed=2)
+    make_table(folder / "strangers.csv", seed=3, ids=[f"stranger {number}" for number in range(96)])
+
+
+def first() -> Planned:
+    """A training whose model the predictions use."""
+    return Planned(job("first", accept_narrow=True), "bank")
+
+
+def planned(number: int, of: str) -> Planned:
+    """The job of this number; `of` is a training job that is done."""
+    name, submitter = f"soak-{number}", ("bank", "card")[number // 10 % 2]
+    trained = Evaluation(holdout=0.25, metrics="epoch", loss=True)
+    kinds: list[tuple[dict[str, Any], tuple[str, str | None]]] = [
+        ({}, ("done", None)),
+        ({"evaluation": trained}, ("done", None)),
+        ({"model": "mlp", "network": Network(hidden=(4,))}, ("done", None)),
+        ({"release": "shared"}, ("done", None)),
+        ({"model": "linear", "rate": 0.05, "epochs": 12}, ("done", None)),
+        ({"alignment": "ecdh"}, ("done", None)),
+        ({"tables": (("bank", "customers"), ("card", "unheard-of"))}, ("failed", "policy.table")),
+        ({"tables": (("bank", "customers"), ("card", "strangers"))}, ("failed", "alignment.few")),
+        ({"epochs": ENDLESS}, ("cancelled", None)),
+    ]
+    kind = number % 10
+    if kind == len(kinds):
+        return Planned(prediction(of, name=name), submitter)
+    changes, ends = kinds[kind]
+    return Planned(job(name, accept_narrow=True, **changes), submitter, ends, cancel=ends[0] == "cancelled")
