@@ -29,7 +29,7 @@ from schemas.recovery import Recovery
 from schemas.settings import Settings
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
 from tests.chaos.faults import FaultyBroker
-from tests.chaos.plans import Plan, Point, Way, plan_file
+from tests.chaos.plans import Plan, Point, Way, When, plan_file
 from tests.fixed_agent import fixed_contribution
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -108,7 +108,8 @@ def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
 
     def count(parcel: Parcel) -> None:
         address = parse_address(parcel.address)
-        for party, way in ((address.sender, "out"), (address.receiver, "in")):
+        ends: tuple[tuple[str, Way], ...] = ((address.sender, "out"), (address.receiver, "in"))
+        for party, way in ends:
             if Point(party=party, rounds=ROUNDS, way=way).fits(party, way, address):
                 counts[party, way] = counts.get((party, way), 0) + 1
 
@@ -131,7 +132,7 @@ def deaths(draw: st.DrawFn) -> Plan:
     points: list[Point] = []
     for number in range(draw(st.integers(1, 2))):
         party, way = draw(st.sampled_from(sorted(counts)))
-        when = draw(st.sampled_from(("before", "between", "after")))
+        when: When = draw(st.sampled_from(("before", "between", "after")))
         count = draw(st.integers(1, counts[party, way]))
         after = number - 1 if number else None
         points.append(Point(party=party, rounds=ROUNDS, way=way, count=count, when=when, after=after))
