@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import structlog
 
-from agents.context import ATTEMPT
 from agents.control import control_parcel, published, published_within
 from agents.policy_signature import sign
 from agents.problems import JobProblem
@@ -19,7 +18,7 @@ from broker.base import Broker, BrokerError, Parcel
 from broker.identity import Identity, parse_public
 from schemas.address import Address, Round
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import Job, Member, Message
+from schemas.messages import Inquiry, Job, JobStatus, Member, Message, Outcome, Resumption
 from schemas.settings import Settings
 
 
@@ -41,13 +40,13 @@ class Announcer:
         keys[me] = str(self._identity.public)
         if me not in description.parties:
             raise JobProblem("job.members", me, f"{me} has no part in the job; submit it at one of its parties")
-        unknown = [party for party in description.parties if party not in keys]
+        unknown = [party for party in description.everybody if party not in keys]
         if unknown:
             reason = f"{me}'s settings name no partner {unknown[0]!r}: add its key, or mend the job"
             raise JobProblem("policy.partner", me, reason)
         members = tuple(
-            Member(name=party, role="helper" if party == description.helper else "data", key=keys[party])
-            for party in description.parties
+            Member(name=party, role="helper" if party in description.helpers else "data", key=keys[party])
+            for party in description.everybody
         )
         run = secrets.token_bytes(32)
         job = Job(id=description.id, run=run, description=description, members=members, submitter=me)
@@ -77,10 +76,33 @@ class Announcer:
         except BrokerError as error:
             self._log.warning("a job could not be declined", job=job.id, why=str(error))
 
-    def _letter(self, job: Job, message: Message, party: str, routing_key: str, run: bytes = b"") -> Parcel:
+    async def inquire(self, job: Job, party: str) -> None:
+        """Ask how a run has ended at a party; whoever is still at work on it does not answer."""
+        await self._mention(job, party, Inquiry(id=job.id, run=job.run), topology.announce_key(job.id, party))
+
+    async def resume(self, job: Job, party: str) -> None:
+        """Ask a party to take up a failed run again."""
+        message = Resumption(id=job.id, run=job.run, issued=int(time.time()))
+        await self._mention(job, party, message, topology.announce_key(job.id, party))
+
+    async def outcome(self, job: Job, party: str, status: JobStatus) -> None:
+        """Tell a party that was away how a run has ended here."""
+        message = Outcome(state=status.state, failure=status.failure)
+        key = topology.routing_key(job.id, Round.CONTROL, party)
+        await self._mention(job, party, message, key, run=job.run)
+
+    async def _mention(self, job: Job, party: str, message: Message, key: str, run: bytes = b"") -> None:
+        try:
+            await published(self._broker, self._letter(job, message, party, key, run=run, place=int(time.time())))
+        except BrokerError as error:
+            self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
+
+    def _letter(
+        self, job: Job, message: Message, party: str, routing_key: str, run: bytes = b"", place: int = 0
+    ) -> Parcel:
         return control_parcel(
             message,
-            Address(job.id, ATTEMPT, Round.CONTROL, message.item, 0, 0, self._me, party),
+            Address(job.id, 1, Round.CONTROL, message.item, place, 0, self._me, party),
             self._identity,
             parse_public(self._settings.partners[party].key),
             routing_key=routing_key,

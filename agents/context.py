@@ -6,7 +6,7 @@ The roles and the lifecycle read it; nothing here decides.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from agents.approval import Approval
 from agents.audit_job import JobAudit
+from agents.drawn import Drawn
 from agents.history import History
 from agents.inbox import Deadline
 from agents.mailbox import Mailbox
@@ -34,7 +35,6 @@ T = TypeVar("T")
 
 LIGHT_WORDS = 2**18  # of features in a batch, all parties together: the longest call takes about 1 ms
 HANDING_OVER = 3  # rounds of the event loop until a message that was sent is in the hands of the operating system
-ATTEMPT = 1  # a later version starts a new attempt after a fault
 
 
 def system_randomness() -> bytes:
@@ -52,7 +52,10 @@ class JobContext:
     mailbox: Mailbox
     executor: Executor
     log: Any
-    contribute: Callable[[], bytes] = system_randomness
+    drawn: Drawn  # what this party adds to the secret order, and first weights
+    saved_everywhere: Callable[[], int]  # steps done at the last checkpoint of all data parties; -1 if they differ
+    attempt: int
+    helper: str  # who helps in this attempt
     statistics: Statistics = field(default_factory=Statistics)
     history: History = field(default_factory=History)
     plan: Plan | None = None  # in a training job, once there are terms
@@ -63,6 +66,13 @@ class JobContext:
     versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
     version: int = PROTOCOL_VERSION  # that all speak in this job, once it starts
     approvers: tuple[str, ...] = ()  # the parties at which a person was asked
+    first: int = 0  # the step that this attempt begins with
+    over: bool = False  # whether nothing is left to train
+    _description: TrainingJob | PredictionJob = field(init=False)
+    kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
+
+    def __post_init__(self) -> None:
+        self._description = self.job.description.helped_by(self.helper)
 
     @property
     def me(self) -> str:
@@ -71,20 +81,20 @@ class JobContext:
 
     @property
     def description(self) -> TrainingJob | PredictionJob:
-        """What the job is to do."""
-        return self.job.description
+        """What the job is to do, with the helper of this attempt. The job that all have agreed to is `job.description`."""
+        return self._description
 
     @property
     def training(self) -> TrainingJob:
         """The description of a training job."""
-        assert isinstance(self.job.description, TrainingJob)
-        return self.job.description
+        assert isinstance(self._description, TrainingJob)
+        return self._description
 
     @property
     def prediction(self) -> PredictionJob:
         """The description of a prediction job."""
-        assert isinstance(self.job.description, PredictionJob)
-        return self.job.description
+        assert isinstance(self._description, PredictionJob)
+        return self._description
 
     @property
     def work_folder(self) -> Path:
@@ -117,13 +127,24 @@ class JobContext:
         assert self.plan is not None
         return self.plan
 
+    def steps(self) -> Iterator[Step]:
+        """The steps of this attempt."""
+        return self.ready_plan.steps(self.first)
+
     def number(self, party: str) -> int:
         """A data party's number in the protocol."""
         return self.description.data_parties.index(party)
 
     def deadline(self, name: str) -> Deadline:
-        """A named deadline. The helper's step is half a data party's, so that it can tell whom it lacks first."""
+        """A named deadline. The helper's step is half a data party's, so that it can tell whom it lacks first.
+
+        After a fault, whoever does not answer at once may come back.
+        """
+        if name == "accept" and self.attempt > 1:
+            name = "recover"
         seconds: float = getattr(self.settings.deadlines, name)
+        if name == "start" and self.attempt > 1:
+            seconds += self.settings.deadlines.recover
         if name == "step" and self.settings.role == "helper":
             seconds /= 2
         return Deadline(name, seconds)
@@ -131,14 +152,14 @@ class JobContext:
     @property
     def run_digest(self) -> bytes:
         """Of this run of the job: description, random run id and the keys of its parties."""
-        members, described = [member.model_dump() for member in self.job.members], self.description.model_dump()
+        members, described = [member.model_dump() for member in self.job.members], self.job.description.model_dump()
         return canonical_digest("tercet run", [self.job.id, self.job.run, members, described, self.version])
 
     @property
     def shape_digest(self) -> bytes:
         """Of all that shapes the model: description, sizes and plan. Two runs of one job share it."""
         assert self.terms is not None
-        return canonical_digest("tercet job shape", [self.description.model_dump(), self.terms.model_dump()])
+        return canonical_digest("tercet job shape", [self.job.description.model_dump(), self.terms.model_dump()])
 
     def masks(self, partner: str, purpose: str = "training") -> PairMasks:
         """The masks shared with another party in this attempt; each purpose has its own."""
@@ -149,7 +170,7 @@ class JobContext:
             self.secrets.pairs[partner],
             transcript=self.secrets.transcript,
             job=canonical_digest("tercet job", [self.run_digest, self.shape_digest]),
-            attempt=ATTEMPT,
+            attempt=self.attempt,
             sender=sender,
             receiver=receiver,
             purpose=purpose,

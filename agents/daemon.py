@@ -6,7 +6,6 @@ gone with the run, and only the record stays.
 
 import asyncio
 import time
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,14 +21,13 @@ from agents.decisions import decide, summary
 from agents.greeter import Greeter
 from agents.mailbox import Tap
 from agents.policy import check_policy
-from agents.policy_exposure import Exposure
 from agents.policy_signature import signature_problem
 from agents.problems import JobProblem
 from agents.queues import clear_queues
 from agents.reception import Reception
 from agents.records import Record, Records
 from agents.release import discard
-from agents.run import JobRun, Services
+from agents.run import JobRun, Memory, Services
 from agents.states import NEXT, TERMINAL, State
 from agents.tallies import Tallies
 from broker import topology
@@ -38,11 +36,23 @@ from broker.identity import Identity
 from mpc.ring import use_threads, warm_up
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Decide, Job, JobStatus, Query, Status, Submit
+from schemas.messages import (
+    LOWEST_VERSION,
+    PROTOCOL_VERSION,
+    Decide,
+    Inquiry,
+    Job,
+    JobStatus,
+    Query,
+    Resumption,
+    Status,
+    Submit,
+)
 from schemas.settings import Settings
 from schemas.trace import StepTrace
 
 MOST_LISTED = 200  # jobs in one answer, the latest
+RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
 MOST_TRACES = 16  # of jobs that are over, the latest
 
 
@@ -63,7 +73,9 @@ class Agent:
         """`tap` and `finished`, which is handed each run as it ends, are for the simulator, the others for tests."""
         self.settings, self._identity, self._finished = settings, identity, finished
         self._audit, self._audited = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
-        self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit)
+        self._services = Services(
+            settings, identity, broker, contribute, tap, versions, self._audit, inquire=self._inquire
+        )
         self._broker = broker
         self._records = Records(settings.state / "jobs")
         self._runs: dict[str, JobRun] = {}
@@ -125,7 +137,7 @@ class Agent:
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
             self._open_audit()
             discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
-            self._fail(running)
+            self._go_on(running)
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
             await self._stopped(stop)
@@ -162,9 +174,14 @@ class Agent:
         self._jobs |= {record.job.id: record.job for record in records}
         return [record for record in records if record.status.state not in TERMINAL or not record.cleared]
 
-    def _fail(self, running: list[Record]) -> None:
-        problem = JobProblem(
-            "agent.restarted", self.me, f"{self.me}'s agent was restarted while the job ran; submit it with --again"
+    def _go_on(self, running: list[Record]) -> None:
+        """Take up again what was running, or tell that it is over where a fault ends a job."""
+        problem = (
+            None
+            if self.settings.recovery.attempts > 1
+            else JobProblem(
+                "agent.restarted", self.me, f"{self.me}'s agent was restarted while the job ran; submit it with --again"
+            )
         )
         for record in running:
             if record.status.state not in NEXT:
@@ -173,9 +190,8 @@ class Agent:
                 self._spawn(self._clear(record))
             else:
                 self._log.warning("job was running before the restart", job=record.job.id)
-                self._begin(
-                    record.job, record.status.submitted, problem, State(record.status.state), record.approved
-                )
+                memory = record.memory(State(record.status.state))
+                self._begin(record.job, record.status.submitted, problem, memory)
 
     async def _clear(self, record: Record) -> None:
         """Remove queues that an ended job has left, the broker being away at its end."""
@@ -197,7 +213,7 @@ class Agent:
                 await self._idle.wait()
         except TimeoutError:
             for run in self._runs.values():
-                run.stop(JobProblem("agent.stopped", self.me, f"{self.me}'s agent was stopped by its operator"))
+                run.suspend(JobProblem("agent.stopped", self.me, f"{self.me}'s agent was stopped by its operator"))
 
     # --- jobs
 
@@ -218,7 +234,7 @@ class Agent:
         job = self._announcer.announcement(description)
         self._audit_of(job).received()
         run = self._begin(job, _now())
-        for party in description.parties:
+        for party in description.everybody:
             if party != self.me:
                 self._spawn(self._announcer.announce(job, party, lambda: self._runs.get(job.id) is run))
         return run.status()
@@ -237,10 +253,9 @@ class Agent:
         job: Job,
         submitted: str,
         problem: JobProblem | None = None,
-        state: State = State.RECEIVED,
-        approved: str = "",
+        memory: Memory | None = None,
     ) -> JobRun:
-        run = JobRun(job, self._services, submitted, self._write, state, approved)
+        run = JobRun(job, self._services, submitted, self._write, memory or Memory())
         self._runs[job.id], self._jobs[job.id] = run, job
         self._idle.clear()
         self._write(run)
@@ -261,7 +276,8 @@ class Agent:
     def _close(self, run: JobRun) -> None:
         """Forget the run and keep what is known of it; a run that took precedence begins now."""
         job = run.job.id
-        run.give_up()
+        if not run.suspended:
+            run.give_up()
         self._known[job] = run.status()
         self._note_end(run)
         self._keep_trace(run)
@@ -292,7 +308,7 @@ class Agent:
     def _write(self, run: JobRun) -> None:
         self.tallies.note(run)
         try:
-            self._records.write(Record(job=run.job, status=run.status(), cleared=run.cleared, approved=run.approval.given_by))
+            self._records.write(Record.of(run))
         except OSError as error:
             self._log.error("a job's record cannot be written", job=run.job.id, why=error.strerror)
 
@@ -305,6 +321,34 @@ class Agent:
         if job in self._runs:
             self._runs[job].cancel()
 
+    def resume(self, job: str) -> None:
+        """Take up a failed job again, at every party.
+
+        Raises:
+            JobProblem: it cannot be taken up.
+        """
+        record = None if job in self._runs else self._records.find(job)
+        if record is None:
+            return  # it runs, or is unknown, which its status tells
+        self._take_up(record)
+        for party in record.job.description.everybody:
+            if party != self.me:
+                self._spawn(self._announcer.resume(record.job, party))
+
+    def _take_up(self, record: Record) -> None:
+        obstacle, state = self._obstacle(), record.status.state
+        if obstacle is not None:
+            raise obstacle
+        if state != State.FAILED or self.settings.recovery.attempts == 1:
+            reason = f"{record.job.id} is {state} at {self.me}: only a failed job can be taken up again"
+            raise JobProblem("job.resume", self.me, f"{reason}, and only with [recovery] attempts of more than 1")
+        self._log.info("job is taken up again", job=record.job.id)
+        self._begin(record.job, record.status.submitted, memory=record.memory(State.RECOVERING))
+
+    def _inquire(self, job: Job, party: str) -> None:
+        if party in self.settings.partners and not self._draining:
+            self._spawn(self._announcer.inquire(job, party))
+
     def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
         """One job, or all, the latest first; empty if the job is not known."""
         known = self._known | {name: run.status() for name, run in self._runs.items()}
@@ -314,7 +358,31 @@ class Agent:
 
     # --- what comes in
 
-    def _take(self, job: Job) -> None:
+    def _take(self, message: Job | Inquiry | Resumption, sender: str) -> None:
+        """What a partner says of a job."""
+        if isinstance(message, Job):
+            self._take_job(message)
+            return
+        job = self._jobs.get(message.id)
+        if job is None or job.run != message.run or sender not in job.description.everybody:
+            self._log.info("a partner speaks of a run that is not known", job=message.id, partner=sender)
+        elif isinstance(message, Inquiry) and message.id not in self._runs:
+            self._spawn(self._announcer.outcome(job, sender, self._known[message.id]))
+        elif isinstance(message, Resumption) and message.id not in self._runs:
+            self._resumed(message, sender)
+
+    def _resumed(self, message: Resumption, sender: str) -> None:
+        record, partner = self._records.find(message.id), self.settings.partners[sender]
+        fresh = abs(time.time() - message.issued) < RESUMPTION_SECONDS
+        if record is None or not fresh or not (partner.may_submit or sender == record.job.submitter):
+            self._log.warning("a resumption is not heeded", job=message.id, partner=sender, fresh=fresh)
+            return
+        try:
+            self._take_up(record)
+        except JobProblem as problem:
+            self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=problem.reason)
+
+    def _take_job(self, job: Job) -> None:
         """A partner's job."""
         known, running = self._jobs.get(job.id), self._runs.get(job.id)
         problem = signature_problem(job, self.settings, self._identity, time.time())
@@ -361,9 +429,7 @@ class Agent:
 
     def _console(self, request: Submit | Query | Decide) -> Status:
         if isinstance(request, Decide):
-            return Status(
-                jobs=self.status(request.job), problem=decide(self.me, self._runs.get(request.job), request)
-            )
+            return Status(jobs=self.status(request.job), problem=decide(self.me, self._runs.get(request.job), request))
         if isinstance(request, Submit):
             try:
                 return Status(jobs=(self.submit(request.description),))
@@ -371,11 +437,21 @@ class Agent:
                 return Status(problem=str(problem))
         if request.cancel and request.job is not None:
             self.cancel(request.job)
+        if request.resume and request.job is not None:
+            try:
+                self.resume(request.job)
+            except JobProblem as problem:
+                return Status(problem=str(problem))
         jobs = self.status(request.job)
         unknown = request.job is not None and not jobs
         trace = self.trace(request.job) if request.trace and request.job is not None else None
         reveals = summary(self._jobs[request.job]) if request.reveals and request.job in self._jobs else ()
-        return Status(jobs=jobs, trace=trace, reveals=reveals, problem=f"{self.me} knows no job {request.job}" if unknown else None)
+        return Status(
+            jobs=jobs,
+            trace=trace,
+            reveals=reveals,
+            problem=f"{self.me} knows no job {request.job}" if unknown else None,
+        )
 
 
 def _now() -> str:

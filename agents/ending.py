@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from agents.problems import BROKER, JobProblem
+from agents.states import State
 from agents.verdict import Report, late
 from broker.base import BrokerError, Disconnected, Unroutable
 from broker.outbox import Undeliverable
-from schemas.address import parse_address
+from schemas.address import Address, parse_address
 from schemas.messages import Cancel, Failure, Message, Progress
 
 MISSED_HEARTBEATS = 4  # after so many without a word, a party counts as silent
+MOST_ATTEMPTS = 10_000  # of one run; a number beyond is no count of anything
 
 E_ = TypeVar("E_", bound=BaseException)
 
@@ -38,6 +40,33 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """The good end: where what this party gets is, if it gets something."""
+
+    folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The run has failed at a party that cannot go on with it any more."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """The attempt is over, and another one begins."""
+
+    attempt: int
+    helper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """This party's agent leaves for a while."""
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded:
     """Another run of the same job has precedence, and everybody knows by the same rule."""
 
@@ -49,9 +78,8 @@ class Cancelled:
     here: bool
 
 
-Failing = JobProblem | Late | Told
-Ending = Path | None | Failing | Cancelled | Superseded
-"""A path or None is the good end: where this party's model part is, if it has one."""
+Failing = JobProblem | Late | Told | Settled
+Ending = Done | Failing | Anew | Suspended | Cancelled | Superseded
 
 
 @dataclass(slots=True)
@@ -60,27 +88,65 @@ class Hearing:
 
     label: str
     parties: Sequence[str]
+    me: str
     on_verdict: Callable[[Failure], None]
+    attempt: int = 1
     heard: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
     overdue: dict[str, str] = field(default_factory=dict)  # each party's deadline that has passed
+    since: float = field(default_factory=time.monotonic)
+    _at: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
 
-    def take(self, sender: str, message: Message) -> Ending:
-        """Note a control message; the ending that it means, or None if the job goes on."""
+    def begin(self, attempt: int) -> None:
+        """Another attempt: nobody is late in it yet."""
+        self.attempt, self.overdue = attempt, {}
+
+    def take(self, address: Address, message: Message, taking_part: Sequence[str]) -> Ending | None:
+        """Note a control message; the ending that it means, or None if the attempt goes on."""
+        sender = address.sender
         match message:
-            case Progress() if not set(message.waits_for) <= set(self.parties):
+            case Progress() if not {*message.waits_for, message.helper or sender} <= set(self.parties):
                 return stranger(sender)
             case Failure() if message.culprit not in (*self.parties, BROKER):
                 return stranger(sender)
             case Progress():
-                self.heard[sender] = (time.monotonic(), message)
-                return None if message.overdue is None else self.complain(sender, message.overdue)
-            case Failure():
-                if message.verdict and sender == self.label:
-                    self.on_verdict(message)
+                self.heard[sender], self._at[sender] = (time.monotonic(), message), address.attempt
+                return self._progress(address, message, taking_part)
+            case Failure(verdict=True) if sender == self.label:
+                self.on_verdict(message)
                 return Told(message)
+            case Failure():
+                failure = message.model_copy(update={"verdict": False})
+                return Told(failure) if address.attempt == self.attempt else None
             case Cancel():
                 return Cancelled(here=False)
         return None
+
+    def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
+        sender, theirs = address.sender, address.attempt
+        if self.me == self.label:
+            helper = message.helper or sender
+            if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
+                return Anew(theirs + 1, helper)
+            if theirs == self.attempt and message.state == State.RECOVERING and sender in taking_part:
+                return Told(back(sender).failure(message.state, verdict=False))
+        elif sender == self.label and self.attempt < theirs < MOST_ATTEMPTS and message.helper is not None:
+            return Anew(theirs, message.helper)
+        if message.overdue is None or theirs != self.attempt:
+            return None
+        return self.complain(sender, message.overdue)
+
+    def silence(self, party: str) -> float:
+        """Seconds since a party was heard of."""
+        return time.monotonic() - self.heard[party][0] if party in self.heard else time.monotonic() - self.since
+
+    def silent(self, parties: Sequence[str]) -> list[str]:
+        """Those that are not heard of."""
+        reports = self.reports()
+        return [party for party in parties if party not in reports]
+
+    def checkpoints(self, parties: Sequence[str]) -> list[int]:
+        """Steps that were done at the last checkpoint of each party in this attempt; -1 where that is not known."""
+        return [self.heard[p][1].checkpoint if self._at.get(p) == self.attempt else -1 for p in parties]
 
     def complain(self, party: str, deadline: str) -> Late:
         """Note that a party's deadline has passed."""
@@ -99,7 +165,7 @@ class Hearing:
     def judgement(self, ending: Failing, me: str, own: Report, stage: str, *, cut_off: bool) -> Failure:
         """What this party would say of the end, if nobody else did; `cut_off` if the broker does not answer it."""
         match ending:
-            case Told():
+            case Told() | Settled():
                 return ending.failure
             case JobProblem():
                 return ending.failure(stage, verdict=False)
@@ -119,6 +185,21 @@ def stranger(sender: str) -> JobProblem:
     """A control message speaks of somebody who has no part in the job."""
     return JobProblem(
         "message.malformed", sender, f"{sender} speaks of a party that the job does not have; update its agent"
+    )
+
+
+def back(party: str) -> JobProblem:
+    """A party has lost the attempt, by a restart as a rule."""
+    return JobProblem("agent.restarted", party, f"{party}'s agent has lost the attempt, and is back")
+
+
+def silent_label(label: str) -> JobProblem:
+    """The label party does not come back."""
+    return JobProblem(
+        "party.silent",
+        label,
+        f"{label} has not been heard of within the deadline 'recover': is its agent running and connected to the "
+        f"broker? When it is, `tercet job resume` goes on from the last checkpoint",
     )
 
 

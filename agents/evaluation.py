@@ -12,16 +12,15 @@ from agents.context import JobContext
 from agents.evaluate import metrics
 from agents.history import Stopping
 from agents.problems import JobProblem
+from agents.saving import Contents
 from agents.scoring import scoring_batch
 from agents.scoring_pass import score
-from agents.saving import Contents
 from agents.shares import AnyShares, kept_shares, shares_of
 from mpc.fixed import Floats
 from mpc.loss import LossParty, opened_loss
 from mpc.scoring import scoring_steps
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
-
 
 HISTORY, BEST, LOSS = "history/", "best/", "loss"  # in a checkpoint
 

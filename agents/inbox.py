@@ -20,6 +20,7 @@ from schemas.tensor import ShapeProblem, Words, expect
 
 M = TypeVar("M", bound=Message)
 Key = tuple[type[Message], str, int, int]
+Latest = dict[tuple[type[Message], str], tuple[int, int]]
 
 NOTHING = (-1, -1)  # before the first epoch and step
 PARCEL_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
@@ -45,11 +46,12 @@ class _Wait:
 class Inbox:
     """Messages by sender, kind, epoch and step. Each is used once, in the order of steps; repeats are dropped."""
 
-    def __init__(self, me: str, senders: Iterable[str], limits: Limits) -> None:
+    def __init__(self, me: str, senders: Iterable[str], limits: Limits, latest: Latest | None = None) -> None:
         self._me, self._limits = me, limits
         self._parts: dict[Address, dict[int, bytes]] = {}
         self._letters: dict[Key, tuple[Message, int]] = {}  # with the size of the body
-        self._consumed: dict[tuple[type[Message], str], tuple[int, int]] = {}
+        self._consumed: Latest = {}
+        self._latest: Latest = {} if latest is None else latest  # of control messages, in all attempts
         self._held: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
         self._lapsed: Overdue | None = None  # the job ends with it, but not at once
@@ -62,9 +64,9 @@ class Inbox:
     def _is_new(self, address: Address, model: type[Message]) -> bool:
         """Whether a control message is later than all of its kind from its sender; then it is noted as the latest."""
         place = (address.epoch, address.step)
-        if place <= self._consumed.get((model, address.sender), NOTHING):
+        if place <= self._latest.get((model, address.sender), NOTHING):
             return False
-        self._consumed[model, address.sender] = place
+        self._latest[model, address.sender] = place
         return True
 
     def _hold(self, address: Address, size: int) -> None:

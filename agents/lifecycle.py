@@ -1,4 +1,4 @@
-"""A job's way from accepted to done, the same for every party; what differs between the roles is behind `Role`.
+"""A job's way from received to done, the same for every party; what differs between the roles is behind `Role`.
 
 Nothing here knows the mathematics or the transport. The label party leads: it collects, decides and says `start`.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from agents.accepting import accept, after_approval, check_version
-from agents.context import ATTEMPT, JobContext
+from agents.context import JobContext
 from agents.problems import JobProblem
 from agents.states import State
 from agents.terms import agree
@@ -65,7 +65,7 @@ class Role(Protocol):
 
 
 async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
-    """Take a job from accepted to released by everybody; returns the hidden folder with what this party gets, if any.
+    """Take a job from received to released by everybody; returns the hidden folder with what this party gets, if any.
 
     Raises:
         JobProblem: it cannot go on, and whose fault that is.
@@ -105,22 +105,23 @@ async def _start(context: JobContext) -> None:
     label = context.description.label
     if context.leads:
         await context.mailbox.receive(Ready, context.others, context.deadline("ready"))
-        context.audit.begun(ATTEMPT, context.version)
-        start = Start(attempt=ATTEMPT, version=context.version)
+        context.audit.begun(context.attempt, context.version)
+        start = Start(attempt=context.attempt, version=context.version)
         await context.mailbox.send(start, context.others, context.deadline("start"))
         return
     await context.mailbox.send(Ready(), [label], context.deadline("ready"))
     start = (await context.mailbox.receive(Start, [label], after_approval(context, "start")))[label]
-    if start.attempt != ATTEMPT:
-        raise JobProblem("job.terms", label, f"{label} started attempt {start.attempt}, and {context.me} {ATTEMPT}")
+    if start.attempt != context.attempt:
+        raise JobProblem("job.terms", label, f"{label} started attempt {start.attempt}, and {context.me} {context.attempt}")
     check_version(context, start.version)
     context.version = start.version
-    context.audit.begun(ATTEMPT, context.version)
+    context.audit.begun(context.attempt, context.version)
 
 
 async def _shake_hands(context: JobContext) -> None:
-    parties = [HandshakeParty(m.name, m.role, parse_public(m.key)) for m in context.job.members]
-    state = HandshakeState(context.identity, context.me, parties, context.run_digest, ATTEMPT)
+    present = context.description.parties  # without helpers that stand by
+    parties = [HandshakeParty(m.name, m.role, parse_public(m.key)) for m in context.job.members if m.name in present]
+    state = HandshakeState(context.identity, context.me, parties, context.run_digest, context.attempt)
     deadline = context.deadline("handshake")
     await context.mailbox.send(state.hello(), context.others, deadline)
     for sender, hello in (await context.mailbox.receive(Handshake, context.others, deadline)).items():

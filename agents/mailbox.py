@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from agents.inbox import PARCEL_BYTES, Deadline, Inbox
+from agents.inbox import PARCEL_BYTES, Deadline, Inbox, Latest
 from agents.problems import JobProblem
 from broker import topology
 from broker.allowance import Allowance
@@ -24,14 +24,15 @@ from broker.outbox import Outbox, Tally
 from broker.seal import SessionSeal, associated_data
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import Companion, MalformedMessage, decode_all, encode
-from schemas.messages import Cancel, Failure, Message, Progress
+from schemas.messages import Cancel, Failure, Message, Outcome, Progress
 from schemas.settings import Limits
 from schemas.tensor import Words
 
 Tap = Callable[[Address, Message], Message]
 
 IDENTITY_ROUNDS = frozenset({Round.CONTROL, Round.HANDSHAKE})  # before there are session keys, or without them
-CONTROL = (Progress, Failure, Cancel)  # handed over at once instead of being waited for
+CONTROL = (Progress, Failure, Cancel, Outcome)  # handed over at once instead of being waited for
+CONTROL_KINDS = frozenset(model.kind for model in CONTROL)
 LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, and a thread
 
 
@@ -52,15 +53,18 @@ class Mailbox(Inbox):
         outbox: Outbox,
         limits: Limits,
         early_bytes: int,
-        on_control: Callable[[str, Message], None],
+        on_control: Callable[[Address, Message], None],
         on_problem: Callable[[JobProblem], None],
         tap: Tap | None = None,
+        latest: Latest | None = None,
     ) -> None:
         """`address` gives job, attempt and, as its sender, this party.
 
-        `early_bytes` is what each sender may have waiting here before there are keys to open it with.
+        `early_bytes` is what each sender may have waiting here before there are keys to open it with; `latest` are
+        the control messages that came last, which the attempts of a run share.
         """
-        super().__init__(address.sender, partners, limits)
+        super().__init__(address.sender, partners, limits, latest)
+        self.deaf = False  # what is not a control message is of no use any more
         self._template, self._run = address, run
         self._identity, self._partners, self._outbox = identity, partners, outbox
         self._on_control, self._on_problem, self._tap = on_control, on_problem, tap
@@ -192,6 +196,9 @@ class Mailbox(Inbox):
         since = time.perf_counter()
         try:
             address = self._addressed(delivery.parcel)
+            if self._past(address, delivery.parcel.kind):
+                await delivery.ack()
+                return
             why = await self._obstacle(address, delivery.parcel)
             step = self._traced(address, delivery.parcel.kind)
             self.trace.note("open", delivery.parcel.kind, since, step=step, whom=(address.sender,))
@@ -208,14 +215,20 @@ class Mailbox(Inbox):
 
     def _addressed(self, parcel: Parcel) -> Address:
         address = parse_address(parcel.address)
-        mine = self._template._replace(receiver=self._me)
-        if (address.job, address.attempt, address.receiver) != (mine.job, mine.attempt, mine.receiver):
-            raise Unwanted("an address of another job, attempt or party")
+        if (address.job, address.receiver) != (self._template.job, self._me):
+            raise Unwanted("an address of another job or party")
         if address.sender not in self._partners:
             raise Unwanted("a sender that is no party of the job")
         if parcel.exchange != topology.exchange(address.sender):  # which nobody else may write to
             raise Unwanted(f"it says that it is from {address.sender}, and came through another party's exchange")
         return address
+
+    def _past(self, address: Address, kind: str) -> bool:
+        """Whether a message is of another attempt than this one, or of this one when that is over: of no use, no fault.
+
+        Control messages are heard whatever attempt their sender is at.
+        """
+        return kind not in CONTROL_KINDS and (self.deaf or address.attempt != self._template.attempt)
 
     async def _obstacle(self, address: Address, parcel: Parcel) -> str | None:
         """Take a parcel, or say why not."""
@@ -290,7 +303,7 @@ class Mailbox(Inbox):
         if not isinstance(message, CONTROL):
             self._file(address, message, size)
         elif self._is_new(address, type(message)):
-            self._on_control(address.sender, message)
+            self._on_control(address, message)
 
 
 def _weight(message: Message) -> int:

@@ -105,7 +105,7 @@ class OwnRows:
         received = await context.mailbox.receive(OrderContribution, context.partners, deadline)
         contributions = {context.me: mine, **{party: message.secret for party, message in received.items()}}
         # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
-        digest = canonical_digest("tercet alignment", context.description.model_dump())
+        digest = canonical_digest("tercet alignment", context.job.description.model_dump())
         self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
 
@@ -122,7 +122,7 @@ class OwnRows:
         """
         context = self._context
         order = ordering.derived(order_key, "checkpoints")
-        return canonical_digest("tercet checkpoint", [context.run_digest, context.shape_digest, order, self.digest])
+        return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, order, self.digest])
 
     def split(self, holdout: float) -> NDArray[np.bool_]:
         """Of the common rows, in their order: which are held out. The same at every data party."""

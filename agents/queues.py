@@ -34,16 +34,24 @@ async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
 
 
 async def open_queues(
-    broker: Broker, settings: Settings, job: str, senders: Iterable[str], deliver: Handler, *, opened: list[Consumer]
+    broker: Broker,
+    settings: Settings,
+    job: str,
+    senders: Iterable[str],
+    deliver: Handler,
+    *,
+    opened: list[Consumer],
+    patience: float,
 ) -> None:
     """Declare and consume every queue that this party has for a job; each consumer is in `opened` as soon as it is.
+
+    `patience`: seconds that the broker may be away.
 
     Raises:
         BrokerError: the broker refuses, or is away.
     """
     rounds = topology.ROUNDS[settings.role]
     queues = {round_: topology.job_queue(settings.party, job, round_, tuple(senders)) for round_ in rounds}
-    patience = settings.deadlines.accept
     await asyncio.gather(*(patiently(partial(broker.declare, queue), patience) for queue in queues.values()))
     for round_, queue in queues.items():
         opened.append(await patiently(partial(broker.consume, queue.name, deliver, topology.lane(round_)), patience))

@@ -17,7 +17,7 @@ from broker.dead_letters import BURST, EVERY_SECONDS, clean
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
 from schemas.address import Address, MalformedAddress, parse_address
 from schemas.codec import MalformedMessage
-from schemas.messages import Decide, Job, Message, Ping, Pong, Query, Status, Submit
+from schemas.messages import Decide, Inquiry, Job, Message, Ping, Pong, Query, Resumption, Status, Submit
 from schemas.settings import Settings
 
 
@@ -29,12 +29,12 @@ class Reception:
         settings: Settings,
         identity: Identity,
         broker: Broker,
-        take: Callable[[Job], None],
+        take: Callable[[Job | Inquiry | Resumption, str], None],
         answer: Callable[[Submit | Query | Decide], Status],
         *,
         greeter: Greeter,
     ) -> None:
-        """`take` is given partners' jobs, `answer` what the console asks."""
+        """`take` is given partners' jobs and what they ask about them, `answer` what the console asks."""
         self._settings, self._identity, self._broker = settings, identity, broker
         self._take, self._answer, self._greeter = take, answer, greeter
         self._complaints = Allowance(BURST, EVERY_SECONDS)
@@ -79,7 +79,9 @@ class Reception:
         me = self._settings.party
         match message:
             case Job() if address.sender == message.submitter != me:
-                self._take(message)
+                self._take(message, address.sender)
+            case Inquiry() | Resumption() if address.sender != me:
+                self._take(message, address.sender)
             case Ping() | Pong() if address.sender != me:
                 self._greeter.hear(address, message)
             case Query(partners=True) if address.sender == me:

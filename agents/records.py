@@ -6,9 +6,13 @@ Holds descriptions, public keys and states; never a key, a share or a row.
 import os
 import tempfile
 from pathlib import Path
+from typing import Self
 
 from pydantic import ValidationError
 
+from agents.recovery import Attempts
+from agents.run import JobRun, Memory
+from agents.states import State
 from schemas.messages import Job, JobStatus
 from schemas.strict import Strict
 
@@ -20,6 +24,35 @@ class Record(Strict):
     status: JobStatus
     cleared: bool = False  # no queue of the job is left at the broker
     approved: str = ""  # who has approved the run, where a person was asked
+    attempt: int = 1  # that counts, and below what `recovery.Attempts` keeps with it
+    helper: str = ""
+    gained: int = 1
+    furthest: int = 0
+    released: bool = False  # what the job gives this party is in its hidden folder
+    life: int = 0  # of the agent with this run
+
+    @classmethod
+    def of(cls, run: JobRun) -> Self:
+        """What is to be known of a run when the agent has forgotten it."""
+        attempts = run.attempts
+        return cls(
+            job=run.job,
+            status=run.status(),
+            cleared=run.cleared,
+            approved=run.approval.given_by,
+            attempt=attempts.number,
+            helper=attempts.helper,
+            gained=attempts.gained,
+            furthest=attempts.furthest,
+            released=run.released,
+            life=run.life,
+        )
+
+    def memory(self, state: State) -> Memory:
+        """From which the run goes on, in this state."""
+        helper = self.helper or self.job.description.helper
+        attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
+        return Memory(state, attempts, self.released, self.approved, self.life)
 
 
 class Records:
@@ -42,6 +75,13 @@ class Records:
             Path(temporary).replace(self._folder / f"{record.job.id}.json")
         finally:
             Path(temporary).unlink(missing_ok=True)  # a disk that is full is not filled further
+
+    def find(self, job: str) -> Record | None:
+        """A job's record, if there is one."""
+        try:
+            return Record.model_validate_json((self._folder / f"{job}.json").read_bytes())
+        except (ValidationError, OSError):
+            return None
 
     def forget(self, job: str) -> None:
         """Remove a job's record, if there is one."""

@@ -1,74 +1,79 @@
-"""One job at one party from its acceptance to its end: the queues, the heartbeat, the lifecycle, and how it ends.
+"""One job at one party from its acceptance to its end: its attempts, its heartbeat, its queues, and how it ends.
 
 It ends in exactly one terminal state whatever happens, with the same reason at every party: the label party's verdict
-counts, and where the label party is silent each party follows the chain of who waits for whom by itself.
+counts, and where the label party is silent each party follows the chain of who waits for whom by itself. After a fault
+that may pass, the label party begins another attempt, which its heartbeats tell.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import structlog
 
-from agents import approval, lifecycle, logs
+from agents import approval, logs
 from agents.approval import Approval
-from agents.audit import AuditLog
+from agents.attempt import AnyRole, Attempt, Hooks, Services
 from agents.audit_job import JobAudit
-from agents.context import ATTEMPT, JobContext, system_randomness
-from agents.data_party import DataPartyRole
+from agents.checkpoints import discard_checkpoints
+from agents.context import JobContext
 from agents.ending import (
     MISSED_HEARTBEATS,
+    Anew,
     Cancelled,
+    Done,
     Ending,
     Failing,
     Hearing,
     Late,
+    Settled,
     Superseded,
+    Suspended,
     Told,
     broker_problem,
     first_error,
     own_error,
+    silent_label,
 )
-from agents.helper import HelperRole
-from agents.mailbox import Mailbox, Tap
-from agents.policy import check_policy
-from agents.policy_exposure import Exposure
-from agents.prediction import PredictionRole
+from agents.inbox import Latest
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
+from agents.recovery import RECOVERABLE, Attempts, choose_helper
 from agents.release import discard, keep, unreleased
 from agents.reporting import write_report
 from agents.states import TERMINAL, State, move
 from agents.status import job_status
 from agents.verdict import Report, culprits
-from broker.base import Broker, BrokerError, Consumer
-from broker.identity import Identity, parse_public
-from broker.outbox import Outbox, Undeliverable
-from schemas.address import Address, Round
-from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Cancel, Failure, Job, JobStatus, Message, Progress
-from schemas.settings import Settings
+from broker.base import BrokerError, Consumer, Delivery
+from broker.outbox import Undeliverable
+from schemas.address import Address
+from schemas.messages import Cancel, Failure, Job, JobStatus, Message, Outcome, Progress
 
-IDLE_SECONDS = 1.0  # a thread that is longer at something at a job's end is not waited for
-EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done
+__all__ = ["JobRun", "Memory", "Services"]
+
+INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """What an agent lends to each of its jobs."""
+class Memory:
+    """What an agent's earlier life, or its operator, knows of a run that begins; of a new one nothing.
 
-    settings: Settings
-    identity: Identity
-    broker: Broker
-    contribute: Callable[[], bytes] = system_randomness
-    tap: Tap | None = None
-    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)
-    log: AuditLog | None = None
-    exposure: Exposure = field(default_factory=Exposure)
+    Attributes:
+        state: where it was.
+        attempts: that there have been.
+        released: whether this party has what the job gives it, in the hidden folder.
+        approved: who has approved the run.
+        life: of the agent with this run, so that words of an earlier one are not taken for new; it only grows.
+    """
+
+    state: State = State.RECEIVED
+    attempts: Attempts | None = None
+    released: bool = False
+    approved: str = ""
+    life: int = 0
 
 
 class JobRun:
@@ -80,194 +85,357 @@ class JobRun:
         services: Services,
         submitted: str,
         changed: Callable[["JobRun"], None],
-        state: State = State.RECEIVED,
-        approved: str = "",
+        memory: Memory = Memory(),
     ) -> None:
-        """A job just received, or one of an earlier life in some other state, which can only fail now.
+        """A job just received, or one that an earlier life of the agent has left.
 
-        `approved` names who has approved the run in an earlier life.
         `changed` is called at every change of state, to be written down.
         """
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
-        self.state = state
+        self.state, self.released = memory.state, memory.released
         self.failure: Failure | None = None
         self.detail: str | None = None
         self.model_part: Path | None = None
         self.scores: Path | None = None
         self.report: Path | None = None
+        self.suspended = False  # until the agent's next life
         self.cleared = False  # no queue of the job is left at the broker
-        settings, loop = services.settings, asyncio.get_running_loop()
+        settings = services.settings
+        self.attempts = memory.attempts or Attempts(1, job.description.helper)
+        self.life = max(int(time.time()), memory.life + 1)
+        self._beats = count(1)
         self._log = structlog.get_logger()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"maths {job.id}")
-        self._outbox = Outbox(services.broker, max_bytes=settings.limits.in_flight_mib * 2**20)
         self._consumers: list[Consumer] = []
-        self._beats = count(1)  # numbers the heartbeats, so that an old one says nothing
         self._last_wait = Report("", ())  # as it was when the end began
+        self._waits_for_label = False  # for another attempt
+        self._stopped = False  # the attempt, by an end of some kind
+        loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Ending] = loop.create_future()
         self._verdict: asyncio.Future[Failure] = loop.create_future()
-        self._hearing = Hearing(job.description.label, job.description.parties, self._on_verdict)
+        self._hearing = Hearing(job.description.label, job.description.everybody, settings.party, self._on_verdict)
         asks = settings.policy.approval and job.submitter != settings.party
-        self.approval = Approval(settings.party, asks=asks, given_by=approved)
+        self.approval = Approval(settings.party, asks=asks, given_by=memory.approved)
         self.audit = JobAudit(job, settings, services.exposure, services.log)
-        self.context = self._make_context()
-        self.role: HelperRole | DataPartyRole | PredictionRole | None = None  # once the policy has found that it fits
+        latest: Latest = {}
+        self._hooks = Hooks(self.approval, self.audit, latest, self._on_control, self._end, self._saved_everywhere)
+        self._attempt = self._make_attempt()
 
-    def _make_context(self) -> JobContext:
-        job, services = self.job, self._services
-        settings = services.settings
-        keys = {member.name: member.key for member in job.members}
-        # Nobody is spoken to of whose key this party and the job have different ideas.
-        partners = {name: p.key for name, p in settings.partners.items() if keys.get(name) == p.key}
-        mailbox = Mailbox(
-            Address(job.id, ATTEMPT, Round.CONTROL, "", 0, 0, settings.party, ""),
-            run=job.run,
-            early_bytes=EARLY_BYTES,
-            identity=services.identity,
-            partners={name: parse_public(key) for name, key in partners.items()},
-            outbox=self._outbox,
-            limits=settings.limits,
-            on_control=self._on_control,
-            on_problem=self._end,
-            tap=services.tap,
-        )
-        return JobContext(
-            job, settings, services.identity, mailbox, self._executor, self._log, services.contribute,
-            approval=self.approval, audit=self.audit, versions=services.versions,
-        )  # fmt: skip
+    def _make_attempt(self) -> Attempt:
+        attempts = self.attempts
+        return Attempt(self.job, self._services, attempts.number, attempts.helper, self._hooks)
+
+    @property
+    def context(self) -> JobContext:
+        """Of the attempt that counts."""
+        return self._attempt.context
+
+    @property
+    def role(self) -> AnyRole | None:
+        """Of the attempt that counts."""
+        return self._attempt.role
 
     # --- from the beginning to the end
 
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
-        logs.of_job(self.context.me, self.job.id, ATTEMPT, self.context.statistics)
-        patience = self.context.deadline("release").seconds
+        patience, over = self.context.deadline("release").seconds, Suspended()
         try:
-            if ending is not None:
-                await self._open_queues()  # to hear the verdict
-                self._end(ending)
             async with asyncio.TaskGroup() as tasks:
-                helpers = [tasks.create_task(self._heartbeat()), tasks.create_task(self._watch_outbox())]
-                work = tasks.create_task(self._work())
-                over = await asyncio.shield(self._over)
-                work.cancel()
-                state = await self._settle(over)
-                for task in helpers:
-                    task.cancel()
-            await self._finish(state)
+                heartbeat = tasks.create_task(self._heartbeat())
+                over = await self._attempted(ending)
+                await (self._suspend() if isinstance(over, Suspended) else self._conclude(over))
+                heartbeat.cancel()
         except asyncio.CancelledError:
-            patience = 0.0  # the whole agent ends; its next life clears what is left
+            patience = 0.0  # the whole agent ends; its next life goes on, or clears what is left
             raise
         finally:
-            await self._leave(patience)
+            await self._leave(patience, goes_on=isinstance(over, Suspended) and self._recovers)
+
+    @property
+    def _recovers(self) -> bool:
+        """Whether a fault need not be a job's end at this party."""
+        return self._services.settings.recovery.attempts > 1
+
+    async def _attempted(self, ending: Ending | None) -> Ending:
+        """Attempt after attempt, to the end of the last one."""
+        if ending is not None:
+            await self._open_queues()  # to hear the verdict
+            return ending
+        if self.state != State.RECEIVED:
+            ending = await self._returned()
+        while True:
+            ending = ending or await self._one()
+            while self._may_pass(ending):
+                ending = await self._recover(ending)
+            if not isinstance(ending, Anew):
+                return ending
+            await self._begin_anew(ending)
+            ending = None
+
+    async def _one(self) -> Ending:
+        """The attempt that counts."""
+        logs.of_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
+        async with asyncio.TaskGroup() as tasks:
+            beside = tasks.create_task(self._watch_outbox())
+            work = tasks.create_task(self._work())
+            over = await self._next_ending()
+            beside.cancel()
+            work.cancel()
+        return over
+
+    async def _next_ending(self) -> Ending:
+        """The first end that there is from now on."""
+        over = await asyncio.shield(self._over)
+        self._over, self._stopped = asyncio.get_running_loop().create_future(), True
+        return over
 
     async def _work(self) -> None:
         try:
             await self._open_queues()
-            self._decide()
-            role = self.role = self._make_role()
-            self._end(await lifecycle.live(self.context, role, self._enter))
+            self._end(Done(await self._attempt.work(self._enter)))
         except* JobProblem as group:
-            self._end(first_error(group))
+            self._problem(first_error(group))
         except* Overdue as group:
             overdue: Overdue = first_error(group)
-            self._end(self._hearing.complain(self.context.me, overdue.deadline))
+            self._problem(self._hearing.complain(self.context.me, overdue.deadline))
         except* BrokerError as group:
-            self._end(broker_problem(first_error(group), self.context.me))
+            self._problem(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
             self._own_error()
 
-    def _decide(self) -> None:
-        """Raises JobProblem if this party's policy does not let the job in; the audit log is told either way."""
-        services = self._services
-        try:
-            check_policy(self.job, services.settings, services.identity, services.exposure)
-        except JobProblem as problem:
-            self.audit.decided(problem)
-            raise
-        self.audit.decided()
-
-    def _make_role(self) -> HelperRole | DataPartyRole | PredictionRole:
-        if self._services.settings.role == "helper":
-            return HelperRole(self.context)
-        training = self.job.description.kind == "training"
-        return DataPartyRole(self.context) if training else PredictionRole(self.context)
-
     def _own_error(self) -> None:
         self._log.exception("an error of our own")
-        self._end(own_error(self.context.me))
+        self._problem(own_error(self.context.me))
+
+    def _problem(self, ending: Failing) -> None:
+        """This party cannot go on with the attempt, if that is not over already."""
+        if not self.context.mailbox.deaf:
+            self._end(ending)
 
     def _end(self, ending: Ending) -> None:
         """The first end counts."""
         if not self._over.done():
-            self._last_wait = self._wait()
+            self._last_wait = self._last_wait if self._stopped else self._wait()
             self._over.set_result(ending)
 
     def _wait(self) -> Report:
         """What this party waits for now, or waited for when the end began."""
         mailbox = self.context.mailbox
-        own = Report(approval.STAGE, ()) if self.approval.waiting else Report(mailbox.stage, mailbox.waits_for)
-        return self._last_wait if self._over.done() else own
+        if self._waits_for_label:
+            return Report("another attempt", (self.context.label,))
+        if self._over.done() or self._stopped:
+            return self._last_wait
+        return Report(approval.STAGE, ()) if self.approval.waiting else Report(mailbox.stage, mailbox.waits_for)
 
     def _enter(self, state: State) -> None:
         self.state = move(self.state, state)
+        if state in {State.ALIGNED, State.RELEASED}:  # what an earlier attempt has released counts until then
+            self.released = state == State.RELEASED
+        if state in {State.TRAINING, State.SCORING}:
+            self.attempts.begun(self.context.first)
         self._log.info("state", state=state)
         self._changed(self)
 
     async def _open_queues(self) -> None:
-        senders = [party for party in self.context.others if party in self._services.settings.partners]
-        deliver = self.context.mailbox.deliver
-        services = self._services
-        await open_queues(services.broker, services.settings, self.job.id, senders, deliver, opened=self._consumers)
-
-    async def _leave(self, patience: float) -> None:
-        """Give back what the job had: queues, consumers, the thread."""
+        if self._consumers:
+            return
+        services, settings = self._services, self._services.settings
+        senders = [party for party in self.job.description.everybody if party in settings.partners]
+        deadline = "accept" if self.state == State.RECEIVED else "recover"
         try:
-            await self._outbox.close()
+            await open_queues(
+                services.broker, settings, self.job.id, senders, self._deliver, opened=self._consumers,
+                patience=self.context.deadline(deadline).seconds,
+            )  # fmt: skip
+        except BrokerError:
+            opened, self._consumers = self._consumers, []
+            await asyncio.gather(*(consumer.cancel() for consumer in opened))
+            raise
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        await self.context.mailbox.deliver(delivery)
+
+    async def _leave(self, patience: float, *, goes_on: bool) -> None:
+        """Give back what the job had: queues, consumers, the thread. What goes on in a later life keeps its queues."""
+        try:
+            await self._attempt.fall_silent()
             await asyncio.gather(*(consumer.cancel() for consumer in self._consumers))
-            await clear_queues(self._services.broker, self._services.settings, self.job.id, patience)
-            self.cleared = True
+            if not goes_on:
+                await clear_queues(self._services.broker, self._services.settings, self.job.id, patience)
+                self.cleared = True
         except BrokerError as error:
             self._log.warning("queues are left at the broker", why=str(error))
         finally:
-            await self._clean()
-            discard(unreleased(self.context))  # if it was not kept
+            await self._attempt.leave()
+            if not goes_on:
+                self._forget()
 
-    async def _clean(self) -> None:
-        """Remove the working files. A thread cannot be stopped: what one that is at work still writes goes after it."""
+    def _forget(self) -> None:
+        """Remove what only another attempt would need."""
+        discard(unreleased(self.context))  # if it was not kept
+        if self.state != State.FAILED or not self._recovers:
+            discard_checkpoints(self._services.settings.state, self.job.id)
+
+    # --- after a fault
+
+    def _may_pass(self, ending: Ending) -> bool:
+        """Whether a fault need not be the end: for the label party to decide, whom the others wait for."""
+        if not self._recovers or not isinstance(ending, JobProblem | Late | Told):
+            return False
+        if isinstance(ending, Told) and ending.failure.verdict:
+            return False
+        if not self.context.leads and isinstance(ending, Late):
+            return True
+        failure = self._judgement(ending)
+        last = isinstance(ending, Late) and ending.deadline in {"recover", "approve"}
+        again = not self.context.leads or self.attempts.fruitless < self._services.settings.recovery.attempts
+        return failure.code in RECOVERABLE and again and not last
+
+    async def _returned(self) -> Ending:
+        """An earlier life was at work on it; what an earlier attempt has left in the queues is of no use."""
+        me = self.context.me
+        logs.of_job(me, self.job.id, self.attempts.number, self.context.statistics)
+        self.context.mailbox.deaf = True
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                await self.context.compute(lambda: None)
-        except TimeoutError:
-            self._executor.submit(self._close_role)
-        else:
-            self._close_role()
-        self._executor.shutdown(wait=False)
-        discard(self.context.work_folder)
+            await self._open_queues()
+        except BrokerError as error:
+            return broker_problem(error, me)
+        self._inquire(self.context.others)
+        return JobProblem("agent.restarted", me, f"{me}'s agent was restarted while the job ran")
 
-    def _close_role(self) -> None:
-        if self.role is not None:
-            self.role.close()
-        with suppress(OSError):  # not there, or in use by another run of the same job
-            self.context.work_folder.rmdir()
+    async def _recover(self, ending: Failing) -> Ending:
+        """What follows a fault that may pass: another attempt, as a rule."""
+        failure = self._judgement(ending)
+        self._log.warning("attempt is over", **failure.model_dump(exclude={"verdict"}))
+        self.context.mailbox.deaf = True
+        if self.state not in {State.RECEIVED, State.RECOVERING}:
+            self._enter(State.RECOVERING)
+        if self.context.leads:
+            return await self._decide_anew()
+        await self._tell(failure.model_copy(update={"verdict": False}), required=False)
+        await self._beat()
+        self._waits_for_label = True
+        try:
+            return await self._hear_anew()
+        finally:
+            self._waits_for_label = False
+
+    async def _decide_anew(self) -> Ending:
+        """The label party's part: after a pause, or when something else ends the job."""
+        over = await self._ending_within(self.attempts.pause)
+        if over is not None:
+            return over
+        now = self.attempts.helper
+        helper = choose_helper(self.job.description.helpers, self._hearing.reports(), now)
+        return Anew(self.attempts.number + 1, helper)
+
+    async def _hear_anew(self) -> Ending:
+        """The others' part: wait for the label party, as long as that is heard of or may come back."""
+        label, deadlines, since = self.context.label, self._services.settings.deadlines, time.monotonic()
+        for beat in count(1):
+            over = await self._ending_within(deadlines.heartbeat)
+            if over is not None:
+                return over
+            silence = min(self._hearing.silence(label), time.monotonic() - since)
+            if silence > deadlines.recover:
+                return silent_label(label)
+            if silence > MISSED_HEARTBEATS * deadlines.heartbeat and beat % INQUIRE_BEATS == 0:
+                self._inquire(self.context.others)
+        raise AssertionError
+
+    async def _ending_within(self, seconds: float) -> Ending | None:
+        """An end that is not just another fault of the attempt that is over, if there is one so soon."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    over = await self._next_ending()
+                    if not self._may_pass(over):
+                        return over
+        except TimeoutError:
+            return None
+
+    async def _begin_anew(self, anew: Anew) -> None:
+        old = self._attempt
+        old.mailbox.deaf = True
+        if self.state not in {State.RECEIVED, State.RECOVERING}:
+            self._enter(State.RECOVERING)
+        await old.leave()
+        self.attempts.number, self.attempts.helper = anew.attempt, anew.helper
+        self._hearing.begin(anew.attempt)
+        self._attempt, self._stopped = self._make_attempt(), False
+        self._changed(self)  # the number is on the disk before anybody hears it
+        self._log.info("attempt begins", number=anew.attempt, helper=anew.helper)
+        await old.fall_silent()
+        await self._beat()
+
+    def _inquire(self, parties: Iterable[str]) -> None:
+        """Ask agents that are not at work on the job any more how it ended."""
+        for party in parties:
+            self._services.inquire(self.job, party)
+
+    def _saved_everywhere(self) -> int:
+        own = self.context.statistics.checkpoint
+        return own if all(own == theirs for theirs in self._hearing.checkpoints(self.context.partners)) else -1
+
+    async def _suspend(self) -> None:
+        """The agent leaves, and its next life goes on; the others need not find out by a deadline."""
+        self.suspended, self.context.mailbox.deaf = True, True
+        if self.state not in {State.RECEIVED, State.RECOVERING}:
+            self._enter(State.RECOVERING)
+        await self._beat()
+        await self._drain("verdict")
 
     # --- what others say, and what we say of ourselves
 
-    def _on_control(self, sender: str, message: Message) -> None:
-        ending = self._hearing.take(sender, message)
+    def _on_control(self, address: Address, message: Message) -> None:
+        if isinstance(message, Outcome):
+            self._on_outcome(address.sender, message)
+            return
+        ending = self._hearing.take(address, message, self.context.description.parties)
         if ending is not None:
             self._end(ending)
+        elif isinstance(message, Progress) and message.state == State.DONE:
+            self._on_done(address.sender)
+
+    def _on_done(self, sender: str) -> None:
+        """A party is done only when all have released; a helper that stands by has nothing to release."""
+        if self.released or (sender == self.context.label and not self._attempt.takes_part):
+            folder = unreleased(self.context)
+            self._end(Done(folder if folder.is_dir() else None))
+
+    def _on_outcome(self, sender: str, outcome: Outcome) -> None:
+        """The run is over at a party that was asked."""
+        if outcome.state == State.DONE:
+            self._on_done(sender)
+        elif outcome.state == State.CANCELLED:
+            self._end(Cancelled(here=False))
+        elif outcome.failure is not None and (self.context.leads or sender == self.context.label):
+            self._end(Settled(outcome.failure))
 
     def _on_verdict(self, failure: Failure) -> None:
         if not self._verdict.done():
             self._verdict.set_result(failure)
 
     async def _heartbeat(self) -> None:
-        while True:
+        deadlines = self._services.settings.deadlines
+        for beat in count(1):
             await self._beat()
-            await asyncio.sleep(self._services.settings.deadlines.heartbeat)
+            await asyncio.sleep(deadlines.heartbeat)
+            if self.state == State.RECOVERING and self.context.leads:
+                if beat % INQUIRE_BEATS == 0:
+                    self._inquire(self._hearing.silent(self.context.others))
+                self._take_over()
+
+    def _take_over(self) -> None:
+        """At the label party: another helper takes the place of one that does not come back."""
+        helper, takeover = self.attempts.helper, self._services.settings.deadlines.takeover
+        if not self.context.mailbox.deaf and self._hearing.silence(helper) > takeover:
+            other = choose_helper(self.job.description.helpers, self._hearing.reports(), helper)
+            if other != helper:
+                self._end(Anew(self.attempts.number + 1, other))
 
     async def _beat(self) -> None:
-        await self._tell(self._progress(), required=False, number=next(self._beats))
+        await self._tell(self._progress(), required=False)
 
     def _progress(self) -> Progress:
         statistics, wait = self.context.statistics, self._wait()
@@ -280,32 +448,43 @@ class JobRun:
             waits_for=wait.waits_for,
             interval=self._services.settings.deadlines.heartbeat,
             overdue=self._hearing.overdue.get(self.context.me),
+            checkpoint=statistics.checkpoint,
+            helper=self.attempts.helper,
         )
 
-    async def _tell(self, message: Message, *, required: bool, number: int = 0) -> None:
+    async def _tell(self, message: Message, *, required: bool) -> None:
         """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
         deadline, mailbox = self.context.deadline("verdict"), self.context.mailbox
+        life, number = self.life, next(self._beats)
         try:
-            await mailbox.send(message, mailbox.partners, deadline, step=number, required=required)
+            await mailbox.send(message, mailbox.partners, deadline, epoch=life, step=number, required=required)
         except Undeliverable as error:
             self._log.warning("not everybody was told", why=str(error))
 
     async def _watch_outbox(self) -> None:
         try:
-            await asyncio.shield(self._outbox.failed)
+            await asyncio.shield(self._attempt.outbox.failed)
         except BrokerError as error:
-            self._end(broker_problem(error, self.context.me))
+            self._problem(broker_problem(error, self.context.me))
         except Exception:  # noqa: BLE001 - as in `_work`
             self._own_error()
 
     # --- how it ends
 
+    async def _conclude(self, over: Ending) -> None:
+        self._enter(await self._settle(over))
+        if self.state == State.DONE:  # and stays so if the page fails, or the agent is killed while it is made
+            self.report = await self._write_report()
+            if self.context.leads and self.job.description.standby:  # who take no part in the release
+                await self._beat()
+                await self._drain("release")
+
     async def _settle(self, ending: Ending) -> State:
         """Tell the others; the state that the job ends in."""
-        if isinstance(ending, Path):
-            ending = self._kept(ending)
+        if isinstance(ending, Done) and ending.folder is not None:
+            ending = self._kept(ending.folder)
         match ending:
-            case JobProblem() | Late() | Told():
+            case JobProblem() | Late() | Told() | Settled():
                 self.failure = await self._judge(ending)
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
                 return State.FAILED
@@ -314,38 +493,31 @@ class JobRun:
                 await self._tell(Cancel(), required=ending.here)
                 await self._drain("verdict")
                 return State.CANCELLED
-            case Superseded():
-                self._log.info("another run of this job has precedence")
-                return State.CANCELLED
-            case folder:
-                self._note_kept(folder)
+            case Done():
+                self._note_kept(ending.folder)
                 await self._drain("release")
                 return State.DONE
+            case _:
+                self._log.info("another run of this job has precedence")
+                return State.CANCELLED
 
-    async def _finish(self, state: State) -> None:
-        """Nobody waits for this party any more."""
-        self._enter(state)
-        if state == State.DONE:  # and stays so if the page fails, or the agent is killed while it is made
-            self.report = await self._write_report()
-
-    def _kept(self, folder: Path) -> Path | JobProblem:
+    def _kept(self, folder: Path) -> Done | JobProblem:
         """The folder's lasting place: only here is it certain that the job comes to its good end."""
         try:
-            return keep(folder)
+            return Done(keep(folder))
         except OSError as error:
             public = f"{self.context.me} cannot move what the job gives it to its place"
             return JobProblem("disk.write", self.context.me, public, f"{folder}: {error.strerror}")
 
     def _note_kept(self, folder: Path | None) -> None:
-        if folder is not None and isinstance(self.role, PredictionRole):
+        if folder is not None and self.job.description.kind == "prediction":
             self.scores = next(folder.glob("scores.*"))
         else:
             self.model_part = folder
 
     async def _write_report(self) -> Path | None:
         """The page about the job; a job is done without one, too."""
-        assert self.role is not None
-        if not self._services.settings.report:
+        if self.role is None or not self._services.settings.report:
             return None
         try:
             return await self.context.compute(write_report, self.context, self.role, self.model_part)
@@ -363,6 +535,8 @@ class JobRun:
             await self._tell(verdict, required=True)
             await self._drain("verdict")
             return verdict
+        if isinstance(ending, Settled):
+            return ending.failure
         if isinstance(ending, JobProblem):
             await self._tell(self._judgement(ending), required=True)
         elif isinstance(ending, Told):  # its sender may be one of those who cannot speak to the label party
@@ -377,12 +551,12 @@ class JobRun:
 
     async def _drain(self, deadline: str) -> None:
         try:
-            await self._outbox.drain(self.context.deadline(deadline).seconds)
+            await self._attempt.outbox.drain(self.context.deadline(deadline).seconds)
         except TimeoutError as error:
             self._log.warning("not everybody was told", why=str(error))
 
     def _judgement(self, ending: Failing) -> Failure:
-        silence = time.monotonic() - self._outbox.answered
+        silence = time.monotonic() - self._attempt.outbox.answered
         cut_off = silence > MISSED_HEARTBEATS * self._services.settings.deadlines.heartbeat
         return self._hearing.judgement(ending, self.context.me, self._wait(), str(self.state), cut_off=cut_off)
 
@@ -401,6 +575,10 @@ class JobRun:
         """This agent cannot go on with it."""
         self._end(problem)
 
+    def suspend(self, problem: JobProblem) -> None:
+        """This agent leaves; the job waits for its next life, if it may."""
+        self._end(Suspended() if self._recovers else problem)
+
     def give_up(self) -> None:
         """An error of ours kept the job from ending in order; it has failed here."""
         if self.state not in TERMINAL:
@@ -414,7 +592,7 @@ class JobRun:
     @property
     def may_yield(self) -> bool:
         """Whether another run could still take this one's place: not all parties have agreed to it yet."""
-        return self.state in {State.RECEIVED, State.ACCEPTED, State.READY}
+        return self.attempts.number == 1 and self.state in {State.RECEIVED, State.ACCEPTED, State.READY}
 
     def _whom(self) -> tuple[str, ...]:
         """The parties at which the waiting ends; our own wait where all wait for one another for a moment."""
@@ -426,13 +604,15 @@ class JobRun:
     @property
     def in_flight(self) -> dict[str, int]:
         """Bytes that are sent and not yet confirmed, by lane."""
-        return self._outbox.in_flight
+        return self._attempt.outbox.in_flight
 
     def status(self) -> JobStatus:
         """What this party knows of the job."""
         told = {
             "submitted": self.submitted,
             "approval": approval.STAGE if self.approval.waiting else self.approval.given_by,
+            "attempt": self.attempts.number,
+            "helper": self.attempts.helper,
             "waits_for": self._whom(),
             "failure": self.failure,
             "detail": self.detail,

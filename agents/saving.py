@@ -170,4 +170,3 @@ class Saver:
     async def _written(self) -> None:
         if self._writing is not None:
             await self._writing
-

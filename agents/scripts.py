@@ -153,9 +153,7 @@ class Scripts:
     async def _give(self, event: Give, step: Step, deadline: Deadline) -> None:
         model = self._kinds[event.kind]
         receivers, place = [self._names[number] for number in event.to], self._place(model, event.turn, step)
-        along = [
-            Companion(self._message(kind, words, step), step.epoch, step.position) for kind, words in event.along
-        ]
+        along = [Companion(self._message(kind, words, step), step.epoch, step.position) for kind, words in event.along]
         message = self._message(event.kind, event.words, step)
         await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
 

@@ -31,7 +31,7 @@ _BEFORE: Final = (State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED)
 _AFTER: Final = (State.RELEASED, State.DONE)
 _PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING))
 _EARLY_ENDS: Final = frozenset({State.FAILED, State.CANCELLED})
-_ANEW: Final = (State.RECOVERING, State.READY)  # a new attempt begins by reading the tables
+_ANEW: Final = (State.RECOVERING, State.ACCEPTED)
 # Whoever comes back may learn that the others were done before it knew.
 _PAIRS: Final = {*(pair for path in _PATHS for pair in pairwise(path)), _ANEW, (State.RECOVERING, State.DONE)}
 

@@ -203,9 +203,7 @@ class Steps:
         self._done.rise()
 
     async def _labels(self, step: Step, label: str) -> Words:
-        letters = await self._mail.receive(
-            MaskedLabels, [label], self._deadline, epoch=step.epoch, step=step.position
-        )
+        letters = await self._mail.receive(MaskedLabels, [label], self._deadline, epoch=step.epoch, step=step.position)
         if letters[label].checkpoint:
             self._saver.note(step)
         return self._mail.words(letters, lambda _: (step.rows, self._plan.outputs))[label]

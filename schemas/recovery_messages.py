@@ -58,10 +58,10 @@ class Outcome(Message):
 
 
 class Resumption(Message):
-    """A party asks the others to take up a failed run again. One that ended in a later attempt does not heed it."""
+    """A party asks the others to take up a failed run again; it counts for a few minutes, by the clock of who asks."""
 
     kind = "resumption"
     item = "resumption"
     id: JobId
     run: Digest
-    attempt: Count
+    issued: Count  # seconds since 1970, UTC

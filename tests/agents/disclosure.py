@@ -22,17 +22,22 @@ from schemas.job import TrainingJob
 from schemas.messages import (
     Accept,
     AlignedRows,
+    Approvers,
     BlindedIds,
     Cancel,
+    Checkpoints,
     ColumnEncoding,
     DealtShares,
+    Decide,
     EpochDecision,
     ErrorOpening,
     Failure,
+    GoOn,
     GradientShare,
     Handshake,
     HiddenAnswer,
     HiddenShare,
+    Inquiry,
     InterceptShare,
     Job,
     LossShare,
@@ -49,14 +54,19 @@ from schemas.messages import (
     NarrowOpening,
     OrderConfirmation,
     OrderContribution,
+    Outcome,
     PartialScores,
+    Ping,
+    Pong,
     PreactivationShare,
     Presence,
     Progress,
     Pseudonyms,
     Query,
     Ready,
+    Received,
     Released,
+    Resumption,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -96,6 +106,8 @@ ALL = DATA | LEADING | DEALT | TO_HELPER
 
 # Who says what to whom at all; "other" is a data party that is not the label party. Whatever is not here is a leak.
 WHO: dict[type[Message], set[tuple[str, str]]] = {
+    Received: LEADING,
+    Approvers: LED,
     Accept: LEADING,
     Ready: LEADING,
     Start: LED,
@@ -147,6 +159,8 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     ScoringWeightOpening: DATA,
     UpperShare: TO_LABEL,
     Released: ALL,
+    Checkpoints: TO_LABEL,
+    GoOn: LED,
 }
 ELSEWHERE: set[type[Message]] = {
     Job,
@@ -155,6 +169,12 @@ ELSEWHERE: set[type[Message]] = {
     Submit,
     Query,
     Status,
+    Decide,
+    Ping,
+    Pong,
+    Inquiry,
+    Outcome,
+    Resumption,
 }  # before a job, of its end, and at a party's own console
 
 BLOCKS: set[type[Message]] = {
@@ -184,7 +204,7 @@ OPENED: set[type[Message]] = {
 def due(heard: Heard) -> set[type[Message]]:
     """The kinds that a job like this one has, beside those that every job has."""
     job = heard.job
-    kinds: set[type[Message]] = {Accept, Ready, Start, Progress, Handshake, Transcript, Released}
+    kinds: set[type[Message]] = {Received, Approvers, Accept, Ready, Start, Progress, Handshake, Transcript, Released}
     kinds |= {OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
@@ -192,7 +212,7 @@ def due(heard: Heard) -> set[type[Message]]:
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if heard.sample.release == "owners" and network is None else scored)
-    kinds |= BLOCKS
+    kinds |= BLOCKS | {Checkpoints, GoOn}
     if network is not None:
         kinds = kinds - {GradientShare} | LAYERS
         kinds |= {SlopeOpening} if heard.plan.smooth else set()

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from agents.console import Console
-from agents.context import ATTEMPT
 from agents.daemon import Agent
 from agents.exits import SWITCH_SECONDS
 from agents.mailbox import Tap
@@ -30,6 +29,7 @@ from schemas.address import Address, Round
 from schemas.job import PredictionJob, Training, TrainingJob
 from schemas.messages import JobStatus
 from schemas.policy import PolicySettings
+from schemas.recovery import Recovery
 from schemas.settings import Deadlines, Partner, Settings, TableSettings
 
 BANK, CARD, NOTARY = "bank", "card", "notary"
@@ -39,6 +39,7 @@ QUICK = Deadlines(
     accept=1.0, ready=1.2, start=2.2, handshake=0.8, alignment=0.8, fit=0.8, terms=1.6, step=1.3, release=0.8,
     verdict=0.4, heartbeat=0.08, drain=0.2,
 )  # fmt: skip
+ONCE = Recovery(attempts=1)  # the first fault is a job's end, so that tests of faults see what is said of them
 PATIENT = QUICK.model_copy(
     update={"accept": 20, "ready": 20, "start": 40, "handshake": 20, "alignment": 20, "fit": 20, "terms": 40}
     | {"step": 20, "release": 20}
@@ -122,6 +123,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
         "state": folder / party,
         "tables": tables,
         "deadlines": deadlines,
+        "recovery": ONCE,
         "report": False,
         "policy": PolicySettings(narrow=True),
     }
@@ -267,7 +269,7 @@ class Scene:
 
     def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Parcel:
         """A control message with any body, validly sealed in the sender's name."""
-        address = Address(job_id, ATTEMPT, Round.CONTROL, item, 0, 0, sender, receiver)
+        address = Address(job_id, 1, Round.CONTROL, item, 0, 0, sender, receiver)
         known = self.agents[receiver]._jobs.get(job_id)
         run = known.run if known is not None and kind != "job" else b""
         sealed = self.parties[sender][1].seal(

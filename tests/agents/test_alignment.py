@@ -24,8 +24,12 @@ from hypothesis import strategies as st
 
 from agents import alignment
 from agents.alignment import align, help_align
-from agents.context import ATTEMPT, JobContext
+from agents.approval import Approval
+from agents.audit_job import JobAudit
+from agents.context import JobContext
+from agents.drawn import Drawn
 from agents.mailbox import Mailbox, Tap
+from agents.policy_exposure import Exposure
 from agents.problems import JobProblem
 from broker import topology
 from broker.base import Parcel
@@ -124,7 +128,7 @@ class Alignment:
             return
         ids = list(self.tables[context.me])
         in_two = pa.chunked_array([ids[:3], ids[3:]], pa.large_string())
-        rows = await align(context, self.key, in_two if context.leads else pa.array(ids, pa.large_string()))
+        rows, _ = await align(context, self.key, in_two if context.leads else pa.array(ids, pa.large_string()))
         assert rows.dtype == "int64"
         self.rows[context.me] = rows.tolist()
 
@@ -152,13 +156,18 @@ class Alignment:
         )
         mailbox = await self._mailbox(office, me, job)
         executor = executors.enter_context(ThreadPoolExecutor(1))
-        return JobContext(job, settings, KEYS[me], mailbox, executor, structlog.get_logger())
+        drawn = Drawn(Path("unused"), lambda: bytes(32))
+        audit = JobAudit(job, settings, Exposure())
+        return JobContext(
+            job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), drawn, lambda: 0, 1, NOTARY,
+            approval=Approval(me, asks=False), audit=audit,
+        )  # fmt: skip
 
     async def _mailbox(self, office: MemoryBroker, me: str, job: Job) -> Mailbox:
         connection = office.connect(me)
         others = [name for name in job.description.parties if name != me]
         mailbox = Mailbox(
-            Address(job.id, ATTEMPT, Round.CONTROL, "", 0, 0, me, ""),
+            Address(job.id, 1, Round.CONTROL, "", 0, 0, me, ""),
             run=job.run,
             identity=KEYS[me],
             partners={name: KEYS[name].public for name in others},

@@ -18,6 +18,7 @@ from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import Floats
 from schemas.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
 from schemas.policy import PolicySettings
+from schemas.recovery import Recovery
 from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
@@ -25,6 +26,7 @@ HELPER = "notary"
 PERSON, OUTCOME = "person_number", "defaulted_later"  # columns; long enough to be told from chance in a stream of bytes
 EVALUATION = Evaluation()  # none
 CLASSES = ("never_defaulted", "after_a_year", "within_a_year", "at_once")  # not as they are sorted
+ONCE = Recovery(attempts=1)  # the first fault is a job's end
 LIMIT_SECONDS = 30  # a run that takes longer hangs
 
 # Long enough for a busy machine, short enough for a test that waits for one to pass.
@@ -113,7 +115,7 @@ class Sample:
             values["partners"] = self.consents(party)
             limits = limits or Limits(min_rows=1)
             values["policy"] = PolicySettings(narrow=True)
-            settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, report=False)
+            settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, recovery=ONCE, report=False)
         return settings
 
     def consents(self, party: str) -> dict[str, Partner]:

@@ -1,0 +1,61 @@
+"""Whether a job goes on after a fault, as which attempt, and with which helper: the label party's decisions.
+
+Nothing here waits or speaks; `run` does both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by how many before it have gained nothing
+
+RECOVERABLE = frozenset(
+    {
+        "agent.restarted",
+        "agent.stopped",
+        "party.cut-off",
+        "party.silent",
+        "party.unreachable",
+        "transport.broker",
+        "transport.lost",
+    }
+)
+"""Codes of faults after which another attempt may succeed, nobody having changed anything."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The attempts of one run so far, as its record keeps them.
+
+    Attributes:
+        number: of the one that counts, from 1.
+        helper: who helps in it.
+        gained: the number of the last one that began further on than all before it, or of the first.
+        furthest: the step that it began with.
+    """
+
+    number: int
+    helper: str
+    gained: int = 1
+    furthest: int = 0
+
+    def begun(self, first: int) -> None:
+        """The attempt that counts goes on from this step."""
+        if first > self.furthest:
+            self.gained, self.furthest = self.number, first
+
+    @property
+    def fruitless(self) -> int:
+        """How many in a row, this one among them, have not got further."""
+        return self.number - self.gained + 1
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next one."""
+        return PAUSES[min(self.fruitless, len(PAUSES)) - 1]
+
+
+def choose_helper(helpers: Sequence[str], present: Mapping[str, object], now: str) -> str:
+    """Who helps next: who does now, unless it is silent and another one is not. `present` are the parties heard of."""
+    if now in present:
+        return now
+    return next((helper for helper in helpers if helper in present), now)
