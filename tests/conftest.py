@@ -9,6 +9,7 @@ import structlog
 
 from tests import postgres_node
 from tests.debian import ServerMissingError, missing
+from tests.guarded import Guarded, guard
 from tests.rabbitmq_node import Node, NodeFailedError, private_node
 
 pytest.register_assert_rewrite("tests.broker.contract")
@@ -45,6 +46,12 @@ def amqp_url(request: pytest.FixtureRequest) -> str:
         return given
     node: Node = request.getfixturevalue("rabbitmq")
     return node.url
+
+
+@pytest.fixture(scope="session")
+def guarded(rabbitmq: Node, tmp_path_factory: pytest.TempPathFactory) -> Guarded:
+    """The run's own node with a virtual host where each party has a user of its own, with the least rights."""
+    return guard(rabbitmq, tmp_path_factory.mktemp("definitions"))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ class Deployment:
     tables: Mapping[str, str]  # by data party, the [tables] part of its settings
     helper: str
     extra: str = ""  # more settings, the same for all
+    logins: Mapping[str, str] = field(default_factory=dict)  # by party, the [broker] part, if each has its own
     report: bool = False
     module: Sequence[str] = ("-m", "tests.fixed_agent")
     inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by party, what its commands begin with
@@ -44,13 +45,14 @@ class Deployment:
     def __enter__(self) -> Self:
         keys = {party: self._key(party) for party in self.parties}
         credentials, bare = self._credentials()
+        shared = f'url = "{bare}"\ncredentials = "{credentials}"'
         for party in self.parties:
             partners = "".join(self._partner(p, key) for p, key in keys.items() if p != party)
             self.settings(party).write_text(
                 f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\n'
                 f'role = "{"helper" if party == self.helper else "data"}"\n'
                 f"report = {str(self.report).lower()}\n"
-                f'[broker]\nurl = "{bare}"\ncredentials = "{credentials}"\n'
+                f"[broker]\n{self.logins.get(party, shared)}\n"
                 f"{partners}{self.tables.get(party, '')}\n{self.extra}\n"
             )
         return self

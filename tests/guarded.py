@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from typer.testing import CliRunner
-
-from agents.cli import app
 from tests.rabbitmq_node import Node
 
 PARTIES = ("bank", "bank-2", "card", "eve", "notary")
@@ -50,10 +47,13 @@ class Guarded:
 
 def guard(node: Node, folder: Path, *parties: str) -> Guarded:
     """Write definitions for these parties, and an operator, and load them into a running node."""
+    from typer.testing import CliRunner
+
+    from agents.cli import app
+
     out = folder / "definitions.json"
-    done = CliRunner().invoke(
-        app, ["broker", "definitions", *(parties or PARTIES), "--out", str(out), "--operator", "admin"]
-    )
+    command = ["broker", "definitions", *(parties or PARTIES), "--out", str(out), "--operator", "admin"]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     node.control("import_definitions", str(out))
     return Guarded(node, folder)
