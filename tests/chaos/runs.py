@@ -98,7 +98,6 @@ def training_job(name: str, model: Model) -> TrainingJob:
         tables=((BANK, "customers"), (CARD, "customers")),
         training=Training(epochs=EPOCHS, batch=BATCH, rate=0.3, schedule="inverse-time", decay=0.01, l2=0.001),
         evaluation=Evaluation(holdout=0.2, metrics="end", loss=True),
-        accept_narrow=True,
     )
 
 
