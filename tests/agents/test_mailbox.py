@@ -210,7 +210,6 @@ async def test_control_is_handed_over_at_once() -> None:
     "change",
     [
         lambda p: replace(p, address=p.address.replace("job-1", "job-2")),
-        lambda p: replace(p, address=p.address.replace("/1/control", "/2/control")),
         lambda p: replace(p, address=p.address.replace("/bank/", "/notary/")),
         lambda p: replace(p, address=p.address.replace("/card/", "/mallory/")),
         lambda p: replace(p, address="nonsense"),
@@ -224,6 +223,26 @@ async def test_what_is_not_addressed_to_this_party_and_job_is_refused_quietly(
     (parcel,) = await card.says(Accept())
     assert await bank.hears(change(parcel)) == ["reject"]
     assert bank.problems == []
+
+
+async def test_what_is_of_another_attempt_is_taken_and_forgotten() -> None:
+    """It is nobody's fault, and of no use: neither a dead letter, nor anything to wait for."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Accept())
+    assert await bank.hears(replace(parcel, address=parcel.address.replace("/1/control", "/2/control"))) == ["ack"]
+    with pytest.raises(Overdue):
+        await bank.mailbox.receive(Accept, ["card"], SOON)
+    assert bank.problems == []
+
+
+async def test_an_attempt_that_is_over_hears_control_messages_only() -> None:
+    """Heartbeats tell of the next one; what belongs to the steps of this one is of no use any more."""
+    bank, card = Party("bank"), Party("card")
+    bank.mailbox.deaf = True
+    assert await bank.hears(*await card.says(Accept()), *await card.says(Cancel())) == ["ack", "ack"]
+    assert bank.control == [("card", Cancel())]
+    with pytest.raises(Overdue):
+        await bank.mailbox.receive(Accept, ["card"], SOON)
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,6 @@ def test_the_oracle_rounds_as_the_joint_run_does_and_not_otherwise():
     same = network_arguments(found.simulation)
     other = network_reference.train(same._replace(dealt=lambda *address: ~same.dealt(*address)))
     ours = weights_after(found, found.plan.steps_total)
-    assert not np.array_equal(other.upper[0], ours.upper[0])
-    gap = (other.upper[0] - ours.upper[0]).view(np.int64) / 2.0**found.plan.fw
+    assert not np.array_equal(other.blocks[0], ours.blocks[0])
+    gap = (other.blocks[0] - ours.blocks[0]).view(np.int64) / 2.0**found.plan.fw
     assert np.abs(gap).max() < 1e-4
