@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from agents.health import Pulse
 from agents.metrics import _jobs
 from agents.monitor import Monitor, pages_of
 from agents.states import State
+from broker import topology
 from schemas.job import Invalid
 from schemas.monitor_settings import MonitorSettings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
@@ -116,7 +118,8 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
         assert failed[BANK].failure is not None
         stage.runs[BANK, job().id].failure = failed[BANK].failure.model_copy(update={"code": "made.up"})
         stage.agents[BANK].tallies.note(stage.runs[BANK, job().id])
-        stage.office.accept(stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message"), CARD)
+        forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
+        stage.office.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
         await stage.until(lambda: bool(stage.agents[BANK].refused))
         async with watched(stage) as server:
             found = samples((await get(server, "/metrics"))[1])
