@@ -3,9 +3,9 @@
 Nothing here is made of a row, but for how many there are.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
 from schemas.message import Code, Count, Digest, Message, Outputs, Version
@@ -55,6 +55,12 @@ class Received(Message):
     lowest: Version
     highest: Version
     asks: bool
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.lowest > self.highest:
+            raise ValueError("the lowest version is above the highest")
+        return self
 
 
 class Approvers(Message):
@@ -150,6 +156,7 @@ class Progress(Message):
     overdue: str | None = Field(default=None, max_length=32)  # the name of a deadline that has passed
     checkpoint: Count = 0  # steps that were done at the last one that is on the disk
     helper: Name | None = None
+    lost: bool = False  # the sender can't go on with the attempt in the address, and waits for another one
 
 
 class Released(Message):

@@ -121,7 +121,8 @@ class JobDescription(Strict):
         standby: helpers that take over, in this order, if the one before them falls silent.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset({"purpose", "standby"})  # fields of later releases, left out where they are unset
+    # Fields of later releases, left out where they are unset.
+    added: ClassVar[frozenset[str]] = frozenset({"purpose", "standby"})
 
     name: Name
     label: Name

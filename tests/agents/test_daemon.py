@@ -1,6 +1,7 @@
 """An agent's life: several jobs at once, cancelled ones, leaving, crashing, coming back; nothing is left behind."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.daemon import Agent
+from agents.policy_signature import sign
 from agents.simulate import Simulation, bit_exact
 from broker.base import Broker, Lane, Occupied, Parcel, Queue
 from broker.memory import MemoryConnection
@@ -329,7 +331,7 @@ async def test_a_job_whose_members_are_not_its_parties_is_refused(tmp_path: Path
         other = job(tables=((BANK, "customers"), ("telco", "customers")))
         without = honest.model_copy(update={"members": honest.members[:2]})
         elsewhere = honest.model_copy(update={"description": other, "id": other.id})
-        for announced in (without, elsewhere):
+        for announced in (sign(one, stage.parties[BANK][1], time.time()) for one in (without, elsewhere)):
             parcel = stage.forge(BANK, CARD, announced.id, "job", "announcement", encode(announced))
             key = f"job.{announced.id}.announce.to.card"
             stage.office.accept(

@@ -14,12 +14,13 @@ from schemas.address import Address
 from schemas.codec import encode
 from schemas.job import Evaluation, canonical_digest
 from schemas.messages import (
+    BODY_VERSION,
     PROTOCOL_VERSION,
-    Accept,
     MaskedInputs,
     Message,
     OrderContribution,
     Ready,
+    Received,
     ScoringTerms,
     Sizes,
     Terms,
@@ -446,12 +447,13 @@ async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_ano
 # --- messages
 
 
+HEARD = Received(lowest=PROTOCOL_VERSION, highest=PROTOCOL_VERSION, asks=False)
 GARBAGE = {
     "no msgpack": b"\xc1\xff\x00garbage",
-    "another shape": encode(Accept(version=1))[:-3],
-    "another version": encode(Accept(version=1)).replace(bytes([0x94, PROTOCOL_VERSION]), b"\x94\x63", 1),
+    "another shape": encode(HEARD)[:-3],
+    "another version": encode(HEARD).replace(bytes([0x94, BODY_VERSION]), b"\x94\x63", 1),
     "another kind": encode(Ready()),
-    "a text for a number": encode(Accept(version=1))[:-1] + b"\xa1x",
+    "a text for a truth value": encode(HEARD)[:-1] + b"\xa1x",
 }
 
 
@@ -462,7 +464,7 @@ async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path, body: by
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
         await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
-        stage.office.accept(stage.forge(CARD, BANK, job_id, "accept", "accept", body), CARD)
+        stage.office.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
         ended = await stage.ended(job_id)
         reason = off(ended, "message.malformed", CARD)
         assert "version" in reason
@@ -476,10 +478,10 @@ async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
         await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
-        whole = stage.forge(CARD, BANK, job_id, "accept", "accept", encode(Accept(version=PROTOCOL_VERSION)))
+        whole = stage.forge(CARD, BANK, job_id, "received", "received", encode(HEARD))
         body = bytearray(whole.body)
         body[-20] ^= 1
-        forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "accept", whole.address, job_id, CARD)
+        forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "received", whole.address, job_id, CARD)
         stage.office.accept(forged, CARD)
         await stage.start(CARD)
         assert {status.state for status in (await stage.ended(job_id)).values()} == {"done"}
@@ -511,18 +513,20 @@ async def test_two_different_messages_for_one_address_are_a_fault(tmp_path: Path
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
         await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
-        for version in (1, 2):
-            body = encode(Accept(version=version))
-            stage.office.accept(stage.forge(CARD, BANK, job_id, "accept", "accept", body), CARD)
+        for lowest in (1, 2):
+            body = encode(Received(lowest=lowest, highest=PROTOCOL_VERSION, asks=False))
+            stage.office.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
         off(await stage.ended(job_id), "message.malformed", CARD)
 
 
 async def test_another_version_of_the_protocol_is_told_with_both_numbers(tmp_path: Path) -> None:
     """So that the operators know which of them has to install what."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(CARD, Accept, lambda _: Accept(version=7))
+        stage.tap = replacing(CARD, Received, lambda _: Received(lowest=1, highest=2, asks=False))
         ended = await stage.run(job())
-        assert "version 7" in off(ended, "party.version", CARD)
+        reason = off(ended, "party.version", CARD)
+        assert "card speaks version 1 to 2" in reason
+        assert f"version {PROTOCOL_VERSION}" in reason
         nothing_left(stage)
 
 

@@ -21,7 +21,6 @@ from broker.memory import MemoryBroker
 from schemas.address import Address
 from schemas.job import EarlyStopping, Evaluation
 from schemas.messages import (
-    Accept,
     AlignedRows,
     BlindedIds,
     EpochDecision,
@@ -41,6 +40,7 @@ from schemas.messages import (
     PreactivationShare,
     Presence,
     Pseudonyms,
+    Received,
     Released,
     Scores,
     ScoringInputs,
@@ -70,8 +70,9 @@ TENSORS = [
 ]
 EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores]
 OTHERS = [
-    (Accept, "version"),
+    (Received, "lowest"),
     (Start, "attempt"),
+    (Start, "version"),
     (Handshake, "key"),
     (Handshake, "signature"),
     (Transcript, "signature"),

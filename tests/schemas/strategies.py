@@ -10,10 +10,12 @@ from schemas.job import Evaluation, ModelKind, Network, PredictionJob, Training,
 from schemas.messages import (
     Accept,
     AlignedRows,
+    Approvers,
     BlindedIds,
     Cancel,
     ColumnEncoding,
     DealtShares,
+    Decide,
     EpochDecision,
     ErrorOpening,
     Failure,
@@ -50,6 +52,7 @@ from schemas.messages import (
     Pseudonyms,
     Query,
     Ready,
+    Received,
     Released,
     Scores,
     ScoringDealtShares,
@@ -82,6 +85,7 @@ counts = st.integers(0, 2**40 - 1)
 outputs = st.integers(1, 1000)
 digests = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
+versions = st.integers(0, 2**16 - 1)
 sentences = st.text(max_size=200)
 stages = st.text(max_size=64)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -115,11 +119,16 @@ networks = st.builds(
 )
 
 
+columns = st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=3, unique=True).map(tuple)
+
+
 @st.composite
 def predictions(draw: st.DrawFn) -> PredictionJob:
     """A prediction of two to four data parties."""
     job = draw(descriptions())
-    common = {name: getattr(job, name) for name in ("name", "label", "helper", "tables", "alignment", "again")}
+    common = {
+        name: getattr(job, name) for name in ("name", "label", "helper", "tables", "alignment", "again", "purpose")
+    }
     return PredictionJob(
         kind="prediction", of=draw(job_ids), format=draw(st.sampled_from(["csv", "parquet"])), **common
     )
@@ -144,6 +153,10 @@ def descriptions(draw: st.DrawFn) -> TrainingJob:
         release=draw(st.sampled_from(["owners", "shared", "label"])),
         accept_narrow=draw(st.booleans()),
         again=draw(st.text(max_size=32)),
+        purpose=draw(st.text(max_size=20)),
+        columns=draw(
+            st.dictionaries(st.sampled_from(parties[1:]), columns, max_size=2).map(lambda one: tuple(one.items()))
+        ),
     )
 
 
@@ -165,7 +178,6 @@ scoring_terms = st.builds(
 )
 hashes = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n))
 elements = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=32 * n, max_size=32 * n))
-versions = st.integers(0, 2**16 - 1)
 releases = st.text(max_size=20)
 partner_answers = st.builds(
     PartnerAnswer,
@@ -203,10 +215,17 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
         description=descriptions() | predictions(),
         members=st.lists(members, max_size=4).map(tuple),
         submitter=names,
+        issued=counts,
+        expires=counts,
+        signature=st.just(b"") | signatures,
     ),
-    Accept: st.builds(Accept, version=st.integers(0, 2**31)),
+    Received: st.tuples(versions, versions, st.booleans()).map(
+        lambda one: Received(lowest=min(one[:2]), highest=max(one[:2]), asks=one[2])
+    ),
+    Approvers: st.builds(Approvers, parties=party_lists),
+    Accept: st.just(Accept()),
     Ready: st.just(Ready()),
-    Start: st.builds(Start, attempt=counts),
+    Start: st.builds(Start, attempt=counts, version=versions),
     Sizes: st.builds(Sizes, rows=counts, held_out=counts, columns=counts, outputs=outputs, model=st.none() | digests),
     Terms: st.builds(
         Terms,
@@ -281,11 +300,15 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
         )
     },
     Submit: st.builds(Submit, description=descriptions() | predictions()),
-    Query: st.builds(Query, job=st.none() | job_ids, cancel=st.booleans(), partners=st.booleans()),
+    Query: st.builds(
+        Query, job=st.none() | job_ids, cancel=st.booleans(), partners=st.booleans(), reveals=st.booleans()
+    ),
+    Decide: st.builds(Decide, job=job_ids, approve=st.booleans(), who=st.text(max_size=20), why=st.text(max_size=20)),
     Status: st.builds(
         Status,
         jobs=st.lists(job_statuses, max_size=2).map(tuple),
         partners=st.lists(partner_answers, max_size=2).map(tuple),
+        reveals=st.lists(sentences, max_size=2).map(tuple),
         problem=st.none() | sentences,
     ),
     Ping: st.builds(Ping, lowest=versions, highest=versions, release=releases),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.codec import MODELS, Companion, MalformedMessage, decode, decode_all, encode
 from schemas.messages import (
-    PROTOCOL_VERSION,
+    BODY_VERSION,
     Accept,
     JobStatus,
     Message,
@@ -35,7 +35,7 @@ SIZES = {"rows": 1, "held_out": 0, "columns": 1, "model": None}
 
 def envelope(*content: Any) -> bytes:
     """A body of this version: kind, item, fields and what else is in it."""
-    return bytes(msgpack.packb([PROTOCOL_VERSION, *content]))
+    return bytes(msgpack.packb([BODY_VERSION, *content]))
 
 
 def fields(message: Message) -> dict[str, Any]:
@@ -138,12 +138,12 @@ def test_a_missing_or_unknown_field_is_refused(message: Message, data: st.DataOb
         (b"\x91\xc7\x00\x05", "not msgpack"),
         (b"\xdd\x00\x00\x10\x01" + bytes(4097), "not msgpack"),
         (
-            msgpack.packb([PROTOCOL_VERSION - 1, "accept", "accept", {"version": 1}]),
-            f"schema version {PROTOCOL_VERSION - 1}",
+            msgpack.packb([BODY_VERSION - 1, "accept", "accept", {"version": 1}]),
+            f"schema version {BODY_VERSION - 1}",
         ),
         (
-            msgpack.packb([PROTOCOL_VERSION + 1, "accept", "accept", {"version": 1}]),
-            f"schema version {PROTOCOL_VERSION + 1}",
+            msgpack.packb([BODY_VERSION + 1, "accept", "accept", {"version": 1}]),
+            f"schema version {BODY_VERSION + 1}",
         ),
         (envelope("accept", "another", {}), "no known kind"),
         (envelope("pseudonyms", "pseudonyms", {"pseudonyms": bytes(17), "last": True}), "field 'pseudonyms'"),
@@ -287,7 +287,7 @@ def test_a_message_cannot_be_changed() -> None:
 
 def test_messages_travel_together_and_come_back_with_their_places() -> None:
     """The first has its place in the address of the parcel; what reads one message refuses more."""
-    first, second = Accept(version=1), Sizes(rows=2, held_out=1, columns=3)
+    first, second = Accept(), Sizes(rows=2, held_out=1, columns=3)
     body = encode(first, [Companion(second, 4, 5), Companion(first, 6, 7)])
     assert decode_all(body) == (first, (Companion(second, 4, 5), Companion(first, 6, 7)))
     assert decode_all(encode(first)) == (first, ())

@@ -119,6 +119,28 @@ def test_a_linear_models_job_has_the_id_it_had_before_there_were_networks() -> N
     assert "network" not in example.canonical()
 
 
+def test_a_job_names_its_purpose_and_columns_and_without_them_is_what_it_was(tmp_path: Path) -> None:
+    """An earlier release, which does not know the fields, reads a job that does not use them."""
+    plain = read_job(written(tmp_path))
+    assert not {"purpose", "columns", "standby"} & plain.canonical().keys()
+    named = read_job(
+        written(tmp_path, ("[training]", '[columns]\ncard = ["delays", "amount"]\n[training]'),
+                ('name = "credit"', 'name = "credit"\npurpose = "credit scoring"'))
+    )  # fmt: skip
+    assert named.purpose == "credit scoring"
+    assert named.columns_of("card") == ("delays", "amount")
+    assert named.columns_of("bank") is None
+    assert plain.digest != named.digest
+    assert TrainingJob.model_validate(named.model_dump()) == named
+
+
+@pytest.mark.parametrize("columns", ['telco = ["a"]', 'notary = ["a"]', "card = []", 'card = ["a", "a"]', "card = 1"])
+def test_columns_are_named_for_data_parties_each_once(tmp_path: Path, columns: str) -> None:
+    """Or nobody could say which of them are meant."""
+    with pytest.raises(Invalid, match="columns"):
+        read_job(written(tmp_path, ("[training]", f"[columns]\n{columns}\n[training]")))
+
+
 def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
     """And one that is not text."""
     with pytest.raises(Invalid, match="give the path"):
@@ -181,5 +203,5 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     described: dict[str, Any] = TrainingJob.model_fields
     assert set(described) == {
         "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
-        "release", "alignment", "accept_narrow", "again",
+        "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby",
     }  # fmt: skip

@@ -116,6 +116,31 @@ def test_a_mistake_is_told_with_its_file_and_field_and_no_secret(
     assert "hush" not in str(caught.value)
 
 
+def test_policy_is_written_in_general_for_a_table_and_for_a_partner(tmp_path: Path) -> None:
+    """What is not written restricts nothing that the first steps need, but exposes no narrow table."""
+    plain = read_settings(written(tmp_path))
+    assert not plain.policy.approval
+    assert not plain.policy.narrow
+    assert plain.partners["bank"].may_help
+    written_out = written(
+        tmp_path,
+        ("[deadlines]", '[policy]\napproval = true\nmodels = ["linear"]\nmetrics = "none"\n[deadlines]\napprove = 60'),
+        ("[tables.delays]", '[tables.delays]\npurposes = ["scoring"]\nsubmitters = ["bank"]\nmax_releases = 3'),
+        ('key = "tercet-key-1:abc"', 'key = "tercet-key-1:abc"\nmay_help = false\npredictions = false'),
+    )
+    settings = read_settings(written_out)
+    assert (settings.policy.approval, settings.policy.models, settings.deadlines.approve) == (True, ("linear",), 60)
+    assert (settings.tables["delays"].purposes, settings.tables["delays"].max_releases) == (("scoring",), 3)
+    assert not settings.partners["bank"].may_help
+
+
+@pytest.mark.parametrize("line", ['metrics = "often"', "max_epochs = 0", 'models = ["forest"]', "job_seconds = 5"])
+def test_a_policy_that_says_nothing_sensible_is_refused(tmp_path: Path, line: str) -> None:
+    """A consent that is misspelt must not be taken for none."""
+    with pytest.raises(Invalid, match="policy"):
+        read_settings(written(tmp_path, ("[deadlines]", f"[policy]\n{line}\n[deadlines]")))
+
+
 def test_a_helper_without_tables_is_fine(tmp_path: Path) -> None:
     """It needs partners and a broker, nothing else."""
     settings = Settings(party="notary", role="helper", identity=tmp_path / "key", state=tmp_path)
