@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from agents.problems import BROKER, JobProblem
-from agents.states import State
 from agents.verdict import Report, late
 from broker.base import BrokerError, Disconnected, Unroutable
 from broker.outbox import Undeliverable
@@ -127,7 +126,7 @@ class Hearing:
             helper = message.helper or sender
             if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
                 return Anew(theirs + 1, helper)
-            if theirs == self.attempt and message.state == State.RECOVERING and sender in taking_part:
+            if theirs == self.attempt and message.lost and sender in taking_part:
                 return Told(back(sender).failure(message.state, verdict=False))
         elif sender == self.label and self.attempt < theirs < MOST_ATTEMPTS and message.helper is not None:
             return Anew(theirs, message.helper)

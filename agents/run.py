@@ -450,6 +450,7 @@ class JobRun:
             overdue=self._hearing.overdue.get(self.context.me),
             checkpoint=statistics.checkpoint,
             helper=self.attempts.helper,
+            lost=self.context.mailbox.deaf,
         )
 
     async def _tell(self, message: Message, *, required: bool) -> None:
