@@ -53,7 +53,8 @@ class Reception:
             await delivery.reject(str(error))
             return
         await delivery.ack()
-        await self._handle(address, message)
+        if not await self._handle(address, message):
+            self._complain(parcel, "not for the standing queue")
 
     def _complain(self, parcel: Parcel, why: str) -> None:
         withheld = self._complaints.take(parcel.exchange)
@@ -75,7 +76,8 @@ class Reception:
             raise Forged(f"{address.sender} is no partner in these settings")
         return parse_public(self._settings.partners[address.sender].key)
 
-    async def _handle(self, address: Address, message: Message) -> None:
+    async def _handle(self, address: Address, message: Message) -> bool:
+        """Whether such a message has a place here."""
         me = self._settings.party
         match message:
             case Job() if address.sender == message.submitter != me:
@@ -90,7 +92,8 @@ class Reception:
             case Submit() | Query() | Decide() if address.sender == me:
                 await self._reply(address, self._answer(message))
             case _:
-                self._log.warning("message refused", why="not for the standing queue", sender=address.sender)
+                return False
+        return True
 
     async def _reply(self, request: Address, status: Status) -> None:
         me = self._settings.party
