@@ -218,7 +218,7 @@ def agent(
     log: LogLevel = logs.Level.INFO,
 ) -> None:
     """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
-    logs.configure(log)
+    logs.configure(log, daemon=True)
     run(serve(checked(read_settings, settings)))
 
 

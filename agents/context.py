@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -202,6 +203,7 @@ class JobContext:
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""
         since, call = time.perf_counter(), partial(function, *args, **kwargs)
+        call = partial(copy_context().run, call)  # what is logged there is this job's
         result = await asyncio.get_running_loop().run_in_executor(self.executor, call)
         self._note(function, args, since, "thread")
         return result

@@ -6,7 +6,9 @@ Only names, numbers and sentences are logged; never a payload, a key or a row.
 import logging
 import sys
 from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import StrEnum
+from types import TracebackType
 from typing import Protocol
 
 import structlog
@@ -28,7 +30,17 @@ class Stepping(Protocol):
     step: int
 
 
-_STEPPING: ContextVar[Stepping | None] = ContextVar("stepping", default=None)
+@dataclass(slots=True)
+class _Place:
+    """Where a job is at a party. Tasks that an earlier attempt has started log the attempt that counts."""
+
+    party: str
+    job: str
+    attempt: int
+    stepping: Stepping
+
+
+_PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
 
 
 def of_party(party: str) -> None:
@@ -38,14 +50,21 @@ def of_party(party: str) -> None:
 
 def of_job(party: str, job: str, attempt: int, stepping: Stepping) -> None:
     """What this task and its children log from here on belongs to this job, at whatever step it is by then."""
-    structlog.contextvars.bind_contextvars(party=party, job=job, attempt=attempt)
-    _STEPPING.set(stepping)
+    structlog.contextvars.bind_contextvars(party=party, job=job)
+    place = _PLACE.get()
+    if place is not None and (place.party, place.job) == (party, job):
+        place.attempt, place.stepping = attempt, stepping  # for everybody who has inherited it
+    else:
+        _PLACE.set(_Place(party, job, attempt, stepping))
 
 
 def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Every line has the same four keys."""
-    stepping = _STEPPING.get()
-    return {"party": None, "job": None, "attempt": None, "step": stepping.step if stepping else None, **event}
+    place = _PLACE.get()
+    here = {} if place is None else {"attempt": place.attempt, "step": place.stepping.step}
+    if event.get("job", None if place is None else place.job) != (place and place.job):
+        here = {}  # somebody speaks of another job than the one at work
+    return {"party": None, "job": None, "attempt": None, "step": None, **here, **event}
 
 
 class _Libraries(logging.Handler):
@@ -57,9 +76,17 @@ class _Libraries(logging.Handler):
         structlog.get_logger().warning("library", library=record.name, text=str(record.msg), error=error)
 
 
-def configure(level: str = Level.INFO) -> None:
-    """Set the process's logging up; called once, by the command line."""
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody has caught, as a line like any other."""
+    structlog.get_logger().critical("the agent has crashed", exc_info=(kind, error, trace))
+
+
+def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
+    """Set the process's logging up; called once, by the command line. A daemon tells a crash as JSON, too."""
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()])
+    if daemon:
+        logging.captureWarnings(capture=True)
+        sys.excepthook = _crash
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

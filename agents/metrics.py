@@ -101,17 +101,9 @@ def _jobs(runs: Iterable[JobRun]) -> Iterator[Metric]:
     yield _gauge("tercet_jobs_waiting", "Running jobs that wait for a party", waiting, "party")
     asked = sum(run.approval.waiting for run in runs)
     yield _gauge("tercet_approvals_waiting", "Jobs that wait for a person at this party", [((), asked)])
-    ages = [age for run in runs if (age := _checkpoint_age(run)) is not None]
-    yield _gauge("tercet_checkpoint_age_seconds", "Of the running job whose last checkpoint is oldest", _largest(ages))
-
-
-def _checkpoint_age(run: JobRun) -> float | None:
-    since: float | None = getattr(run.context.statistics, "checkpoint_time", None)
-    return None if since is None else time.monotonic() - since
-
-
-def _largest(values: list[float]) -> list[Sample]:
-    return [((), max(values))] if values else []
+    unsaved = [run.context.statistics.step - run.context.statistics.checkpoint for run in runs]
+    most = [((), float(max(0, *unsaved)))] if unsaved else []
+    yield _gauge("tercet_steps_since_checkpoint", "Of the running job that has most to lose", most)
 
 
 def _sums(agent: Agent) -> Iterator[Metric]:
@@ -125,10 +117,9 @@ def _sums(agent: Agent) -> Iterator[Metric]:
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
     yield _counter("tercet_waited_seconds", "Seconds spent waiting for others", _samples(of("waited")), "round")
     yield _counter("tercet_messages_refused", "Messages not taken", _samples(_refused(agent)), "reason")
-    recovery = of("recovery")
-    yield _counter("tercet_attempts", "Attempts begun, the first of each job too", [((), recovery.get("attempt", 0))])
+    yield _counter("tercet_attempts", "Attempts begun, the first of each job too", _samples(of("attempts")), "kind")
     for what in ("written", "failed"):
-        count = recovery.get(f"checkpoints_{what}", 0)
+        count = of("checkpoints").get(what, 0)
         yield _counter(f"tercet_checkpoints_{what}", f"Checkpoints {what}", [((), count)])
 
 

@@ -6,6 +6,8 @@ It reads counts, sizes and seconds of a job, never what was sent or computed, an
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
+from agents.context import JobContext
+from agents.mailbox import Mailbox
 from agents.run import JobRun
 from agents.states import TERMINAL
 from agents.statistics import StepLengths
@@ -18,37 +20,46 @@ class Tallies:
 
     def __init__(self) -> None:
         self._sums: dict[Key, float] = {}
-        self._seen: WeakKeyDictionary[JobRun, dict[Key, float]] = WeakKeyDictionary()
+        self._seen: WeakKeyDictionary[JobRun | Mailbox, dict[Key, float]] = WeakKeyDictionary()
         self.steps = StepLengths()
 
     def note(self, run: JobRun) -> None:
-        """Add what is new about a job. A count that is lower than it was has begun anew."""
-        seen = self._seen.setdefault(run, {})
-        for key, count in _counts(run):
-            before = seen.get(key, 0.0)
-            self._sums[key] = self._sums.get(key, 0.0) + (count - before if count >= before else count)
-            seen[key] = count
+        """Add what is new about a job, and about the attempt that counts."""
+        self._add(run, _of_run(run))
+        self._add(run.context.mailbox, _of_attempt(run.context))
         self.steps.take(run.context.statistics.lengths)  # each step once: there it is gone
+
+    def _add(self, counted: JobRun | Mailbox, counts: Iterator[tuple[Key, float]]) -> None:
+        seen = self._seen.setdefault(counted, {})
+        for key, count in counts:
+            new = max(0.0, count - seen.get(key, 0.0))  # what a carrier has sent falls while companions are confirmed
+            self._sums[key] = self._sums.get(key, 0.0) + new
+            seen[key] = seen.get(key, 0.0) + new
 
     def of(self, name: str) -> dict[str, float]:
         """All sums of one name."""
         return {what: count for (kind, what), count in self._sums.items() if kind == name}
 
 
-def _counts(run: JobRun) -> Iterator[tuple[Key, float]]:
-    """Everything that is summed of one job, as it stands now."""
-    mailbox, statistics = run.context.mailbox, run.context.statistics
+def _of_run(run: JobRun) -> Iterator[tuple[Key, float]]:
+    """What is counted once for a run, as it stands now."""
     yield ("jobs", run.job.description.kind), 1
+    if run.state in TERMINAL:
+        yield ("ended", run.state), 1
+    if run.failure is not None:
+        yield ("failed", run.failure.code), 1
+
+
+def _of_attempt(context: JobContext) -> Iterator[tuple[Key, float]]:
+    """What each attempt counts anew."""
+    mailbox, statistics = context.mailbox, context.statistics
+    yield ("attempts", context.description.kind), 1
     for kind, tally in mailbox.sent.items():
         yield ("sent bytes", kind), tally.bytes
         yield ("sent messages", kind), tally.messages
     for round_, seconds in mailbox.waited.items():
         yield ("waited", round_), seconds
-    for reason, count in mailbox.refused.items():
-        yield ("refused", reason), count
-    for what in ("attempt", "checkpoints_written", "checkpoints_failed"):
-        yield ("recovery", what), getattr(statistics, what, 0)
-    if run.state in TERMINAL:
-        yield ("ended", run.state), 1
-    if run.failure is not None:
-        yield ("failed", run.failure.code), 1
+    for error, count in mailbox.refused.items():
+        yield ("refused", error), count
+    yield ("checkpoints", "written"), statistics.checkpoints_written
+    yield ("checkpoints", "failed"), statistics.checkpoints_failed

@@ -12,6 +12,7 @@ from typing import Any, Final, Self, cast
 
 import aiormq
 from pamqp.commands import Basic
+from pamqp.common import FieldValue
 from yarl import URL
 
 from broker import topology
@@ -73,13 +74,13 @@ class Probe:
             Refused, Disconnected: as `RabbitBroker.connect`.
         """
         address = address_of(url, credentials, external=external, heartbeat=HEARTBEAT_SECONDS)
-        properties = {"connection_name": f"tercet {party} doctor"}
+        properties: dict[str, FieldValue] = {"connection_name": f"tercet {party} doctor"}
         try:
             connection = await aiormq.connect(address, context=tls, client_properties=properties)
         except BaseException as error:
             raise _why(error, address) or error from error
         try:
-            yield cls(cast(aiormq.Connection, connection), party, partners)
+            yield cls(connection, party, partners)
         finally:
             with suppress(aiormq.AMQPError, OSError):
                 await connection.close()

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -115,8 +116,9 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.change(CARD, tables={})
         failed = await stage.run(job())
-        assert failed[BANK].failure is not None
-        stage.runs[BANK, job().id].failure = failed[BANK].failure.model_copy(update={"code": "made.up"})
+        failure = failed[BANK].failure
+        assert failure is not None
+        stage.runs[BANK, job().id].failure = failure.model_copy(update={"code": "made.up"})
         stage.agents[BANK].tallies.note(stage.runs[BANK, job().id])
         forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
         stage.office.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
@@ -182,7 +184,7 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
     """And nothing that was asked comes back in it."""
 
     async def page() -> monitor.Answer:
-        return monitor.Answer(monitor.HTTPStatus.OK, b"here")
+        return monitor.Answer(HTTPStatus.OK, b"here")
 
     async with Monitor(ANY_PORT, {"/healthz": page, "/metrics": page}) as server:
         answer = await say(server, request_)
