@@ -139,6 +139,7 @@ class JobRun:
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
         patience, over = self.context.deadline("release").seconds, Suspended()
+        logs.of_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
         try:
             async with asyncio.TaskGroup() as tasks:
                 heartbeat = tasks.create_task(self._heartbeat())

@@ -15,6 +15,7 @@ import structlog
 
 import agents.own_rows
 from agents import logs
+from schemas.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -53,10 +54,11 @@ def lines(log: StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.getvalue().splitlines()]
 
 
-def refuse(stage: Scene, job_id: str) -> None:
-    """Send the bank something that it refuses, in a callback of its control queue."""
+def refuse(stage: Scene, job_id: str, number: int = 1) -> None:
+    """Send the bank something of this attempt that it refuses, in a callback of its control queue."""
     forged = stage.forge(CARD, BANK, job_id, "accept", "accept", b"no message")
-    stage.office.accept(replace(forged, body=b"not even sealed"), CARD)
+    address = forged.address.replace("/1/", f"/{number}/", 1)
+    stage.office.accept(replace(forged, address=address, body=b"not even sealed"), CARD)
 
 
 @pytest.mark.usefixtures("talkative")
@@ -88,6 +90,8 @@ async def test_every_line_of_a_job_names_party_job_attempt_and_step(tmp_path: Pa
 async def test_lines_of_a_later_attempt_say_so_whoever_writes_them(tmp_path: Path, log: StringIO) -> None:
     """Callbacks that the first attempt has set up among them."""
     async with scene(three(tmp_path, QUICK.model_copy(update={"recover": 20})), tmp_path) as stage:
+        for party in stage.parties:
+            stage.change(party, recovery=Recovery(attempts=8))
         await stage.start()
         long = stage.submit(job(epochs=1000))
         await stage.until(lambda: stage.agents[BANK].status(long)[0].step > 2)
@@ -96,7 +100,7 @@ async def test_lines_of_a_later_attempt_say_so_whoever_writes_them(tmp_path: Pat
         await stage.start(CARD)
         await stage.until(lambda: stage.state(BANK, long) == "training" and attempt(stage, long) > 1)
         number = attempt(stage, long)
-        refuse(stage, long)
+        refuse(stage, long, number)
         await stage.until(lambda: "message refused" in log.getvalue())
         stage.agents[BANK].cancel(long)
         await stage.ended(long)
