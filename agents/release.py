@@ -157,6 +157,19 @@ def keep(folder: Path) -> Path:
     return place
 
 
+def kept(folder: Path, me: str) -> Path:
+    """The same, for this party: only here is it certain that the job comes to its good end.
+
+    Raises:
+        JobProblem: the disk does not take it.
+    """
+    try:
+        return keep(folder)
+    except OSError as error:
+        public = f"{me} cannot move what the job gives it to its place"
+        raise JobProblem("disk.write", me, public, f"{folder}: {error.strerror}") from None
+
+
 def discard(folder: Path) -> None:
     """Remove a part that is not to be kept, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)

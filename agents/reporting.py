@@ -31,6 +31,19 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 AnyRole = DataPartyRole | PredictionRole | HelperRole
 
 
+async def reported(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
+    """Write the page of a job that is done, if it is wanted and can be; a job is done without one, too."""
+    if role is None or not context.settings.report:
+        return None
+    try:
+        return await context.compute(write_report, context, role, folder)
+    except OSError as error:
+        context.log.warning("no report could be written", why=error.strerror)
+    except Exception:
+        context.log.exception("an error of our own in the report")
+    return None
+
+
 def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Path:
     """Write the page of a job that is done, readable for this user only; `folder` is where its model part is.
 

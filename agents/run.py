@@ -27,7 +27,6 @@ from agents.ending import (
     Done,
     Ending,
     Failing,
-    Hearing,
     Late,
     Settled,
     Superseded,
@@ -42,15 +41,14 @@ from agents.inbox import Latest
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
 from agents.recovery import RECOVERABLE, Attempts, choose_helper
-from agents.release import discard, keep, unreleased
-from agents.reporting import write_report
+from agents.release import discard, kept, unreleased
+from agents.reporting import reported
 from agents.states import TERMINAL, State, move
 from agents.status import job_status
 from agents.verdict import Report, culprits
+from agents.voice import Voice
 from broker.base import BrokerError, Consumer, Delivery
-from broker.outbox import Undeliverable
-from schemas.address import Address
-from schemas.messages import Cancel, Failure, Job, JobStatus, Message, Outcome, Progress
+from schemas.messages import Failure, Job, JobStatus, Progress
 
 __all__ = ["JobRun", "Memory", "Services"]
 
@@ -102,8 +100,7 @@ class JobRun:
         self.cleared = False  # no queue of the job is left at the broker
         settings = services.settings
         self.attempts = memory.attempts or Attempts(1, job.description.helper)
-        self.life = max(int(time.time()), memory.life + 1)
-        self._beats = count(1)
+        self.life, self._returns = max(int(time.time()), memory.life + 1), memory.life > 0
         self._log = structlog.get_logger()
         self._consumers: list[Consumer] = []
         self._last_wait = Report("", ())  # as it was when the end began
@@ -111,14 +108,21 @@ class JobRun:
         self._stopped = False  # the attempt, by an end of some kind
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Ending] = loop.create_future()
-        self._verdict: asyncio.Future[Failure] = loop.create_future()
-        self._hearing = Hearing(job.description.label, job.description.everybody, settings.party, self._on_verdict)
+        self.voice = Voice(
+            job,
+            settings.party,
+            settings.deadlines,
+            self.life,
+            progress=self._progress,
+            ended=self._end,
+            done=self._on_done,
+        )
         asks = settings.policy.approval and job.submitter != settings.party
         self.approval = Approval(settings.party, asks=asks, given_by=memory.approved)
         self.audit = JobAudit(job, settings, services.exposure, services.log)
         latest: Latest = {}
-        self._hooks = Hooks(self.approval, self.audit, latest, self._on_control, self._end, self._saved_everywhere)
-        self._attempt = self._make_attempt()
+        self._hooks = Hooks(self.approval, self.audit, latest, self.voice.hear, self._problem, self._saved_everywhere)
+        self._attempt = self.voice.attempt = self._make_attempt()
 
     def _make_attempt(self) -> Attempt:
         attempts = self.attempts
@@ -138,7 +142,8 @@ class JobRun:
 
     async def execute(self, ending: JobProblem | None = None) -> None:
         """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
-        patience, over = self.context.deadline("release").seconds, Suspended()
+        patience = self.context.deadline("release").seconds
+        over: Ending = Suspended()
         logs.of_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -162,11 +167,11 @@ class JobRun:
         if ending is not None:
             await self._open_queues()  # to hear the verdict
             return ending
-        if self.state != State.RECEIVED:
+        if self._returns:
             ending = await self._returned()
         while True:
             ending = ending or await self._one()
-            while self._may_pass(ending):
+            while isinstance(ending, JobProblem | Late | Told) and self._may_pass(ending):
                 ending = await self._recover(ending)
             if not isinstance(ending, Anew):
                 return ending
@@ -198,7 +203,7 @@ class JobRun:
             self._problem(first_error(group))
         except* Overdue as group:
             overdue: Overdue = first_error(group)
-            self._problem(self._hearing.complain(self.context.me, overdue.deadline))
+            self._problem(self.voice.hearing.complain(self.context.me, overdue.deadline))
         except* BrokerError as group:
             self._problem(broker_problem(first_error(group), self.context.me))
         except* Exception:  # noqa: BLE001 - a bug of ours must not leave the others waiting
@@ -287,7 +292,7 @@ class JobRun:
             return False
         if not self.context.leads and isinstance(ending, Late):
             return True
-        failure = self._judgement(ending)
+        failure = self.voice.judgement(ending, self._wait(), self.state)
         last = isinstance(ending, Late) and ending.deadline in {"recover", "approve"}
         again = not self.context.leads or self.attempts.fruitless < self._services.settings.recovery.attempts
         return failure.code in RECOVERABLE and again and not last
@@ -306,15 +311,15 @@ class JobRun:
 
     async def _recover(self, ending: Failing) -> Ending:
         """What follows a fault that may pass: another attempt, as a rule."""
-        failure = self._judgement(ending)
+        failure = self.voice.judgement(ending, self._wait(), self.state)
         self._log.warning("attempt is over", **failure.model_dump(exclude={"verdict"}))
         self.context.mailbox.deaf = True
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._enter(State.RECOVERING)
         if self.context.leads:
             return await self._decide_anew()
-        await self._tell(failure.model_copy(update={"verdict": False}), required=False)
-        await self._beat()
+        await self.voice.tell(failure.model_copy(update={"verdict": False}), required=False)
+        await self.voice.beat()
         self._waits_for_label = True
         try:
             return await self._hear_anew()
@@ -327,7 +332,7 @@ class JobRun:
         if over is not None:
             return over
         now = self.attempts.helper
-        helper = choose_helper(self.job.description.helpers, self._hearing.reports(), now)
+        helper = choose_helper(self.job.description.helpers, self.voice.hearing.reports(), now)
         return Anew(self.attempts.number + 1, helper)
 
     async def _hear_anew(self) -> Ending:
@@ -337,7 +342,7 @@ class JobRun:
             over = await self._ending_within(deadlines.heartbeat)
             if over is not None:
                 return over
-            silence = min(self._hearing.silence(label), time.monotonic() - since)
+            silence = min(self.voice.hearing.silence(label), time.monotonic() - since)
             if silence > deadlines.recover:
                 return silent_label(label)
             if silence > MISSED_HEARTBEATS * deadlines.heartbeat and beat % INQUIRE_BEATS == 0:
@@ -362,12 +367,13 @@ class JobRun:
             self._enter(State.RECOVERING)
         await old.leave()
         self.attempts.number, self.attempts.helper = anew.attempt, anew.helper
-        self._hearing.begin(anew.attempt)
-        self._attempt, self._stopped = self._make_attempt(), False
+        self.voice.hearing.begin(anew.attempt)
+        self._attempt = self.voice.attempt = self._make_attempt()
+        self._stopped = False
         self._changed(self)  # the number is on the disk before anybody hears it
         self._log.info("attempt begins", number=anew.attempt, helper=anew.helper)
         await old.fall_silent()
-        await self._beat()
+        await self.voice.beat()
 
     def _inquire(self, parties: Iterable[str]) -> None:
         """Ask agents that are not at work on the job any more how it ended."""
@@ -376,27 +382,17 @@ class JobRun:
 
     def _saved_everywhere(self) -> int:
         own = self.context.statistics.checkpoint
-        return own if all(own == theirs for theirs in self._hearing.checkpoints(self.context.partners)) else -1
+        return own if all(own == theirs for theirs in self.voice.hearing.checkpoints(self.context.partners)) else -1
 
     async def _suspend(self) -> None:
         """The agent leaves, and its next life goes on; the others need not find out by a deadline."""
         self.suspended, self.context.mailbox.deaf = True, True
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._enter(State.RECOVERING)
-        await self._beat()
-        await self._drain("verdict")
+        await self.voice.beat()
+        await self.voice.drain("verdict")
 
     # --- what others say, and what we say of ourselves
-
-    def _on_control(self, address: Address, message: Message) -> None:
-        if isinstance(message, Outcome):
-            self._on_outcome(address.sender, message)
-            return
-        ending = self._hearing.take(address, message, self.context.description.parties)
-        if ending is not None:
-            self._end(ending)
-        elif isinstance(message, Progress) and message.state == State.DONE:
-            self._on_done(address.sender)
 
     def _on_done(self, sender: str) -> None:
         """A party is done only when all have released; a helper that stands by has nothing to release."""
@@ -404,39 +400,23 @@ class JobRun:
             folder = unreleased(self.context)
             self._end(Done(folder if folder.is_dir() else None))
 
-    def _on_outcome(self, sender: str, outcome: Outcome) -> None:
-        """The run is over at a party that was asked."""
-        if outcome.state == State.DONE:
-            self._on_done(sender)
-        elif outcome.state == State.CANCELLED:
-            self._end(Cancelled(here=False))
-        elif outcome.failure is not None and (self.context.leads or sender == self.context.label):
-            self._end(Settled(outcome.failure))
-
-    def _on_verdict(self, failure: Failure) -> None:
-        if not self._verdict.done():
-            self._verdict.set_result(failure)
-
     async def _heartbeat(self) -> None:
         deadlines = self._services.settings.deadlines
         for beat in count(1):
-            await self._beat()
+            await self.voice.beat()
             await asyncio.sleep(deadlines.heartbeat)
             if self.state == State.RECOVERING and self.context.leads:
                 if beat % INQUIRE_BEATS == 0:
-                    self._inquire(self._hearing.silent(self.context.others))
+                    self._inquire(self.voice.hearing.silent(self.context.others))
                 self._take_over()
 
     def _take_over(self) -> None:
         """At the label party: another helper takes the place of one that does not come back."""
         helper, takeover = self.attempts.helper, self._services.settings.deadlines.takeover
-        if not self.context.mailbox.deaf and self._hearing.silence(helper) > takeover:
-            other = choose_helper(self.job.description.helpers, self._hearing.reports(), helper)
+        if not self.context.mailbox.deaf and self.voice.hearing.silence(helper) > takeover:
+            other = choose_helper(self.job.description.helpers, self.voice.hearing.reports(), helper)
             if other != helper:
                 self._end(Anew(self.attempts.number + 1, other))
-
-    async def _beat(self) -> None:
-        await self._tell(self._progress(), required=False)
 
     def _progress(self) -> Progress:
         statistics, wait = self.context.statistics, self._wait()
@@ -448,20 +428,11 @@ class JobRun:
             stage=wait.stage[:64],
             waits_for=wait.waits_for,
             interval=self._services.settings.deadlines.heartbeat,
-            overdue=self._hearing.overdue.get(self.context.me),
+            overdue=self.voice.hearing.overdue.get(self.context.me),
             checkpoint=statistics.checkpoint,
             helper=self.attempts.helper,
             lost=self.context.mailbox.deaf,
         )
-
-    async def _tell(self, message: Message, *, required: bool) -> None:
-        """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
-        deadline, mailbox = self.context.deadline("verdict"), self.context.mailbox
-        life, number = self.life, next(self._beats)
-        try:
-            await mailbox.send(message, mailbox.partners, deadline, epoch=life, step=number, required=required)
-        except Undeliverable as error:
-            self._log.warning("not everybody was told", why=str(error))
 
     async def _watch_outbox(self) -> None:
         try:
@@ -476,91 +447,40 @@ class JobRun:
     async def _conclude(self, over: Ending) -> None:
         self._enter(await self._settle(over))
         if self.state == State.DONE:  # and stays so if the page fails, or the agent is killed while it is made
-            self.report = await self._write_report()
+            self.report = await reported(self.context, self.role, self.model_part)
             if self.context.leads and self.job.description.standby:  # who take no part in the release
-                await self._beat()
-                await self._drain("release")
+                await self.voice.beat()
+                await self.voice.drain("release")
 
     async def _settle(self, ending: Ending) -> State:
         """Tell the others; the state that the job ends in."""
         if isinstance(ending, Done) and ending.folder is not None:
-            ending = self._kept(ending.folder)
+            try:
+                ending = Done(kept(ending.folder, self.context.me))
+            except JobProblem as problem:
+                ending = problem
         match ending:
             case JobProblem() | Late() | Told() | Settled():
-                self.failure = await self._judge(ending)
+                self.detail = ending.detail if isinstance(ending, JobProblem) else None
+                self.failure = await self.voice.judge(ending, self._wait(), self.state)
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
                 return State.FAILED
             case Cancelled():
-                # Who was told passes it on, but whoever ended the job sees to it that it arrives.
-                await self._tell(Cancel(), required=ending.here)
-                await self._drain("verdict")
+                await self.voice.cancel(here=ending.here)
                 return State.CANCELLED
             case Done():
                 self._note_kept(ending.folder)
-                await self._drain("release")
+                await self.voice.drain("release")
                 return State.DONE
             case _:
                 self._log.info("another run of this job has precedence")
                 return State.CANCELLED
-
-    def _kept(self, folder: Path) -> Done | JobProblem:
-        """The folder's lasting place: only here is it certain that the job comes to its good end."""
-        try:
-            return Done(keep(folder))
-        except OSError as error:
-            public = f"{self.context.me} cannot move what the job gives it to its place"
-            return JobProblem("disk.write", self.context.me, public, f"{folder}: {error.strerror}")
 
     def _note_kept(self, folder: Path | None) -> None:
         if folder is not None and self.job.description.kind == "prediction":
             self.scores = next(folder.glob("scores.*"))
         else:
             self.model_part = folder
-
-    async def _write_report(self) -> Path | None:
-        """The page about the job; a job is done without one, too."""
-        if self.role is None or not self._services.settings.report:
-            return None
-        try:
-            return await self.context.compute(write_report, self.context, self.role, self.model_part)
-        except OSError as error:
-            self._log.warning("no report could be written", why=error.strerror)
-        except Exception:  # noqa: BLE001 - a bug of ours in a picture costs nobody the model
-            self._log.exception("an error of our own in the report")
-        return None
-
-    async def _judge(self, ending: Failing) -> Failure:
-        """The one reason that every party shows."""
-        self.detail = ending.detail if isinstance(ending, JobProblem) else None
-        if self.context.leads:
-            verdict = self._judgement(ending).model_copy(update={"verdict": True})
-            await self._tell(verdict, required=True)
-            await self._drain("verdict")
-            return verdict
-        if isinstance(ending, Settled):
-            return ending.failure
-        if isinstance(ending, JobProblem):
-            await self._tell(self._judgement(ending), required=True)
-        elif isinstance(ending, Told):  # its sender may be one of those who cannot speak to the label party
-            await self._tell(ending.failure.model_copy(update={"verdict": False}), required=False)
-        elif isinstance(ending, Late) and ending.reporter == self.context.me:
-            await self._beat()
-        try:
-            async with asyncio.timeout(self.context.deadline("verdict").seconds):
-                return await asyncio.shield(self._verdict)
-        except TimeoutError:
-            return self._judgement(ending)
-
-    async def _drain(self, deadline: str) -> None:
-        try:
-            await self._attempt.outbox.drain(self.context.deadline(deadline).seconds)
-        except TimeoutError as error:
-            self._log.warning("not everybody was told", why=str(error))
-
-    def _judgement(self, ending: Failing) -> Failure:
-        silence = time.monotonic() - self._attempt.outbox.answered
-        cut_off = silence > MISSED_HEARTBEATS * self._services.settings.deadlines.heartbeat
-        return self._hearing.judgement(ending, self.context.me, self._wait(), str(self.state), cut_off=cut_off)
 
     # --- from outside
 
@@ -601,7 +521,7 @@ class JobRun:
         own, me = self._wait(), self.context.me
         if self.state in TERMINAL or not own.waits_for:
             return ()
-        return tuple(culprits(self._hearing.reports() | {me: own}, me)) or own.waits_for
+        return tuple(culprits(self.voice.hearing.reports() | {me: own}, me)) or own.waits_for
 
     @property
     def in_flight(self) -> dict[str, int]:
@@ -622,5 +542,5 @@ class JobRun:
             "scores": str(self.scores) if self.scores else None,
             "report": str(self.report) if self.report else None,
         }
-        heard = {self.context.me: (time.monotonic(), self._progress()), **self._hearing.heard}
+        heard = {self.context.me: (time.monotonic(), self._progress()), **self.voice.hearing.heard}
         return job_status(self.context, self.state, heard).model_copy(update=told)

@@ -1,0 +1,144 @@
+"""What a party says of a job beside the steps, and hears of the others: heartbeats, faults, the verdict, the end.
+
+It speaks through the letters of the attempt that counts, and decides nothing: what follows is the run's business.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import count
+
+import structlog
+
+from agents.attempt import Attempt
+from agents.ending import MISSED_HEARTBEATS, Cancelled, Ending, Failing, Hearing, Late, Settled, Told
+from agents.problems import JobProblem
+from agents.states import State
+from agents.verdict import Report
+from broker.outbox import Undeliverable
+from schemas.address import Address
+from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
+from schemas.settings import Deadlines
+
+
+class Voice:
+    """One party's in one job.
+
+    Args:
+        job: What it is about.
+        me: The party.
+        deadlines: Of this party.
+        life: Of the agent with this run: what it says is newer than what an earlier one said.
+        progress: Where it is now.
+        heard: Told of an end that somebody's words mean; and, by name, of a party that is done with the job.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        me: str,
+        deadlines: Deadlines,
+        life: int,
+        *,
+        progress: Callable[[], Progress],
+        ended: Callable[[Ending], None],
+        done: Callable[[str], None],
+    ) -> None:
+        self._label, self._me, self._deadlines, self._life = job.description.label, me, deadlines, life
+        self._progress, self._ended, self._done = progress, ended, done
+        self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+        self._numbers = count(1)
+        self._log = structlog.get_logger()
+        self.hearing = Hearing(self._label, job.description.everybody, me, self._on_verdict)
+        self.attempt: Attempt | None = None
+
+    @property
+    def _through(self) -> Attempt:
+        assert self.attempt is not None
+        return self.attempt
+
+    # --- hearing
+
+    def hear(self, address: Address, message: Message) -> None:
+        """Take a control message of another party."""
+        if isinstance(message, Outcome):
+            self._outcome(address.sender, message)
+            return
+        ending = self.hearing.take(address, message, self._through.context.description.parties)
+        if ending is not None:
+            self._ended(ending)
+        elif isinstance(message, Progress) and message.state == State.DONE:
+            self._done(address.sender)
+
+    def _outcome(self, sender: str, outcome: Outcome) -> None:
+        """The run is over at a party that was asked."""
+        if outcome.state == State.DONE:
+            self._done(sender)
+        elif outcome.state == State.CANCELLED:
+            self._ended(Cancelled(here=False))
+        elif outcome.failure is not None and self._label in {self._me, sender}:
+            self._ended(Settled(outcome.failure))
+
+    def _on_verdict(self, failure: Failure) -> None:
+        if not self._verdict.done():
+            self._verdict.set_result(failure)
+
+    # --- saying
+
+    async def beat(self) -> None:
+        """A heartbeat."""
+        await self.tell(self._progress(), required=False)
+
+    async def tell(self, message: Message, *, required: bool) -> None:
+        """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
+        mailbox, deadline = self._through.mailbox, self._through.context.deadline("verdict")
+        life, number = self._life, next(self._numbers)
+        try:
+            await mailbox.send(message, mailbox.partners, deadline, epoch=life, step=number, required=required)
+        except Undeliverable as error:
+            self._log.warning("not everybody was told", why=str(error))
+
+    async def cancel(self, *, here: bool) -> None:
+        """Who was told passes it on, but whoever ended the job sees to it that it arrives."""
+        await self.tell(Cancel(), required=here)
+        await self.drain("verdict")
+
+    async def drain(self, deadline: str) -> None:
+        """Wait until all that was said is with the broker, or the deadline has passed."""
+        try:
+            await self._through.outbox.drain(self._through.context.deadline(deadline).seconds)
+        except TimeoutError as error:
+            self._log.warning("not everybody was told", why=str(error))
+
+    # --- judging
+
+    def judgement(self, ending: Failing, own: Report, state: State) -> Failure:
+        """What this party would say of an end, if nobody else did."""
+        silence = time.monotonic() - self._through.outbox.answered
+        cut_off = silence > MISSED_HEARTBEATS * self._deadlines.heartbeat
+        return self.hearing.judgement(ending, self._me, own, str(state), cut_off=cut_off)
+
+    async def judge(self, ending: Failing, own: Report, state: State) -> Failure:
+        """The one reason for the end that every party shows; tells the others."""
+        mine = self.judgement(ending, own, state)
+        if self._me == self._label:
+            verdict = mine.model_copy(update={"verdict": True})
+            await self.tell(verdict, required=True)
+            await self.drain("verdict")
+            return verdict
+        if isinstance(ending, Settled):
+            return ending.failure
+        await self._complain(ending, mine)
+        try:
+            async with asyncio.timeout(self._deadlines.verdict):
+                return await asyncio.shield(self._verdict)
+        except TimeoutError:
+            return self.judgement(ending, own, state)
+
+    async def _complain(self, ending: Failing, mine: Failure) -> None:
+        if isinstance(ending, JobProblem):
+            await self.tell(mine, required=True)
+        elif isinstance(ending, Told):  # its sender may be one of those who cannot speak to the label party
+            await self.tell(ending.failure.model_copy(update={"verdict": False}), required=False)
+        elif isinstance(ending, Late) and ending.reporter == self._me:
+            await self.beat()
