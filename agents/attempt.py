@@ -123,13 +123,15 @@ class Attempt:
         return self.context.me in self.context.description.parties
 
     async def work(self, enter: lifecycle.Enter) -> Path | None:
-        """All of it; returns the hidden folder with what this party gets, if any.
+        """All of it; returns the hidden folder with what this party gets, if any. Who stands by is never done with it.
 
         Raises:
             JobProblem: it cannot go on, and whose fault that is.
             Overdue: a deadline has passed.
         """
         self._decide()
+        if not self.takes_part:
+            await asyncio.Event().wait()
         role = self.role = self._make_role()
         return await lifecycle.live(self.context, role, enter)
 
