@@ -92,6 +92,7 @@ class JobRun:
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
         self.state, self.released = memory.state, memory.released
         self.failure: Failure | None = None
+        self.fault: Failure | None = None  # which ended the attempt before
         self.detail: str | None = None
         self.model_part: Path | None = None
         self.scores: Path | None = None
@@ -312,6 +313,7 @@ class JobRun:
     async def _recover(self, ending: Failing) -> Ending:
         """What follows a fault that may pass: another attempt, as a rule."""
         failure = self.voice.judgement(ending, self._wait(), self.state)
+        self.fault = failure
         self._log.warning("attempt is over", **failure.model_dump(exclude={"verdict"}))
         self.context.mailbox.deaf = True
         if self.state not in {State.RECEIVED, State.RECOVERING}:
@@ -366,6 +368,7 @@ class JobRun:
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._enter(State.RECOVERING)
         await old.leave()
+        self._pass_over(anew.attempt)
         self.attempts.number, self.attempts.helper = anew.attempt, anew.helper
         self.voice.hearing.begin(anew.attempt)
         self._attempt = self.voice.attempt = self._make_attempt()
@@ -374,6 +377,13 @@ class JobRun:
         self._log.info("attempt begins", number=anew.attempt, helper=anew.helper)
         await old.fall_silent()
         await self.voice.beat()
+
+    def _pass_over(self, attempt: int) -> None:
+        """An end of the attempt that is over has no bearing on this one, nor has being told of this one again."""
+        if self._over.done():
+            stale = self._over.result()
+            if stale.attempt <= attempt if isinstance(stale, Anew) else self._may_pass(stale):
+                self._over = asyncio.get_running_loop().create_future()
 
     def _inquire(self, parties: Iterable[str]) -> None:
         """Ask agents that are not at work on the job any more how it ended."""
@@ -537,6 +547,8 @@ class JobRun:
             "helper": self.attempts.helper,
             "waits_for": self._whom(),
             "failure": self.failure,
+            "fault": self.fault,
+            "checkpoint": self.context.statistics.checkpoint,
             "detail": self.detail,
             "model_part": str(self.model_part) if self.model_part else None,
             "scores": str(self.scores) if self.scores else None,
