@@ -1,0 +1,151 @@
+"""Parties that say what they should not, at any moment and validly sealed: each job ends once, and is explained.
+
+The agents are real, and so is every seal; only what is said is drawn at random. TERCET_FUZZ_EXAMPLES=200 draws more.
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from agents.inbox import Deadline
+from agents.problems import BROKER
+from agents.states import NEXT, TERMINAL, State
+from broker.base import Parcel
+from schemas.messages import Cancel, Failure, Message, Progress
+from schemas.recovery import Recovery
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.schemas.strategies import counts, messages
+
+EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "3"))
+TOGETHER = 4  # jobs of one example, each with agents of its own
+PARTIES = (BANK, CARD, NOTARY)
+AS_DRAWN = [Phase.explicit, Phase.reuse, Phase.generate]  # to shrink an example of seconds would take many minutes
+ERRORS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
+CODES = set(re.findall(r"^\| `([a-z.-]+)` \|", ERRORS, re.MULTILINE))
+DEADLINES = QUICK.model_copy(update={"recover": 1.5, "takeover": 1.0, "heartbeat": 0.1})
+RECOVERIES = (Recovery(attempts=1), Recovery(attempts=3))
+SOON = Deadline("verdict", 0.4)
+LONG = 45.0  # seconds: several attempts, each to its last deadline
+
+parties = st.sampled_from(PARTIES)
+progress = st.builds(
+    Progress,
+    state=st.sampled_from(State),
+    epoch=counts,
+    step=counts,
+    steps=counts,
+    stage=st.text(max_size=20),
+    waits_for=st.lists(parties, max_size=3).map(tuple),
+    interval=st.sampled_from([0.001, 0.1, 3600.0]),
+    overdue=st.none() | st.sampled_from(["step", "recover", "approve", "nothing"]),
+)
+failures = st.builds(
+    Failure,
+    code=st.sampled_from(["party.silent", "agent.restarted", "transport.lost", "table.label", "job.plan"]),
+    stage=st.text(max_size=20),
+    culprit=st.sampled_from([*PARTIES, BROKER]),
+    reason=st.text(max_size=40),
+    verdict=st.booleans(),
+)
+
+
+@dataclass(frozen=True)
+class Saying:
+    """When so many parcels have been handed over, one party says something to another."""
+
+    after: int
+    sender: str
+    receiver: str
+    message: Message
+    epoch: int
+    step: int
+
+
+sayings = st.builds(
+    Saying,
+    after=st.integers(0, 250),
+    sender=parties,
+    receiver=parties,
+    message=progress | failures | st.just(Cancel()) | messages,
+    epoch=st.integers(0, 4) | counts,
+    step=st.integers(0, 4) | counts,
+)
+
+
+def meddle(stage: Scene, said: list[Saying]) -> list[Saying]:
+    """Let what is to be said be said when it is time; returns what is still to be said."""
+    waiting, handed, look = sorted(said, key=lambda one: one.after), 0, stage.office.tap
+
+    def tap(parcel: Parcel) -> None:
+        nonlocal handed
+        look(parcel)
+        handed += 1
+        while waiting and waiting[0].after <= handed and parcel.job in stage.agents[BANK]._runs:
+            stage.tasks.create_task(say(stage, waiting.pop(0), parcel.job))
+
+    stage.office.tap = tap
+    return waiting
+
+
+async def say(stage: Scene, saying: Saying, job_id: str) -> None:
+    """In the name of a party that is at work on the job, under its keys."""
+    run = stage.agents[saying.sender]._runs.get(job_id)
+    if run is None or saying.sender == saying.receiver:
+        return
+    mailbox = run.context.mailbox
+    if mailbox._session is None and saying.message.round not in {"control", "handshake"}:
+        return  # there is no key to seal it with
+    await mailbox.send(saying.message, [saying.receiver], SOON, epoch=saying.epoch, step=saying.step, required=False)
+
+
+async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
+    """A job among meddlers, and another one after it."""
+    async with scene(three(folder, DEADLINES), folder) as stage:
+        for party in PARTIES:
+            stage.change(party, recovery=recovery)
+        waiting = meddle(stage, said)
+        await stage.start()
+        ended = await stage.ended(stage.submit(job()), seconds=LONG)
+        waiting.clear()
+        for party, status in ended.items():
+            assert status.state in TERMINAL, (party, status.state)
+            assert (status.state == "failed") == (status.failure is not None)
+            if status.failure is not None:
+                assert status.failure.code in CODES, status.failure
+                assert status.failure.culprit in (*PARTIES, BROKER), status.failure
+        again = await stage.ended(stage.submit(job("afterwards")), seconds=LONG)
+        assert {status.state for status in again.values()} == {"done"}, again
+
+
+@settings(max_examples=EXAMPLES, deadline=None, phases=AS_DRAWN, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.lists(sayings, min_size=1, max_size=4), st.sampled_from(RECOVERIES)),
+                min_size=TOGETHER, max_size=TOGETHER))  # fmt: skip
+def test_whatever_is_said_a_job_ends_once_and_is_explained(plots: list[tuple[list[Saying], Recovery]]) -> None:
+    """No agent meets an error of its own, none is left waiting, and the next job finds them well."""
+
+    async def example(folder: Path) -> None:
+        jobs = (one_job(folder / str(n), said, recovery) for n, (said, recovery) in enumerate(plots))
+        await asyncio.gather(*jobs)
+
+    with tempfile.TemporaryDirectory() as folder, capture_logs() as logs:
+        asyncio.run(example(Path(folder)))
+    assert not [line for line in logs if "error of our own" in line["event"]]
+
+
+@given(st.data())
+def test_a_job_can_always_end_and_ends_once(data: st.DataObject) -> None:
+    """Walks through the state table, however long: an end is never more than a move away, and nothing follows it."""
+    here, seen = State.RECEIVED, []
+    while NEXT[here] and len(seen) < 60:
+        assert {State.FAILED, State.CANCELLED} <= NEXT[here]
+        here = data.draw(st.sampled_from(sorted(NEXT[here])))
+        seen.append(here)
+    assert not set(seen[:-1]) & TERMINAL
