@@ -32,8 +32,9 @@ _AFTER: Final = (State.RELEASED, State.DONE)
 _PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING))
 _EARLY_ENDS: Final = frozenset({State.FAILED, State.CANCELLED})
 _ANEW: Final = (State.RECOVERING, State.ACCEPTED)
-# Whoever comes back may learn that the others were done before it knew.
-_PAIRS: Final = {*(pair for path in _PATHS for pair in pairwise(path)), _ANEW, (State.RECOVERING, State.DONE)}
+# Whoever comes back may learn that the others were done before it knew; a helper that stands by learns nothing else.
+_TOLD: Final = {(here, State.DONE) for here in (State.RECOVERING, State.RECEIVED)}
+_PAIRS: Final = {*(pair for path in _PATHS for pair in pairwise(path)), _ANEW, *_TOLD}
 
 
 def _next(here: State) -> frozenset[State]:
