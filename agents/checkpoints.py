@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ KEPT: Final = 3  # the last two on the way, and the one when all steps are done
 SUFFIX: Final = ".checkpoint"
 DIGEST_BYTES: Final = 32
 MOST_BYTES: Final = 2**34
+DAY: Final = 86_400.0
 
 
 class CheckpointProblem(ValueError):
@@ -150,6 +152,13 @@ def checkpoint_folder(state: Path, job: str) -> Path:
 def discard_checkpoints(state: Path, job: str) -> None:
     """The job is over for good."""
     shutil.rmtree(checkpoint_folder(state, job), ignore_errors=True)
+
+
+def forget_old(state: Path, unfinished: Container[str], days: float) -> None:
+    """Remove what is kept of jobs that are over and that nobody has taken up again for so long."""
+    for folder in (state / "checkpoints").glob("*"):
+        if folder.name not in unfinished and time.time() - folder.stat().st_mtime > days * DAY:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`tercet job`: submit, watch, list, status, approve and cancel, each through one party's own agent.
+"""`tercet job`: submit, watch, list, status, approve, resume and cancel, each through one party's own agent.
 
 Nothing here is needed for a job to go on: killing any of these commands changes nothing.
 """
@@ -90,6 +90,12 @@ def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
     _show(checked(_accepted, _talk(settings, lambda console: _cancel(console, job)))[0], format)
+
+
+@jobs.command()
+def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Take up a failed job again at every party, from the last checkpoint that all of them have."""
+    _show(checked(_accepted, _talk(settings, lambda console: console.resume(job)))[0], format)
 
 
 @jobs.command("show")

@@ -65,6 +65,10 @@ class Console:
         """The state of a job, or of all; with `cancel`, after asking to end it."""
         return await self._ask(Query(job=job, cancel=cancel))
 
+    async def resume(self, job: str) -> Status:
+        """Take up a failed job again at every party; its state then."""
+        return await self._ask(Query(job=job, resume=True))
+
     async def trace(self, job: str) -> Status:
         """The state of a job, and what one of its steps was spent on at this party."""
         return await self._ask(Query(job=job, trace=True))

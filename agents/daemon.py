@@ -16,6 +16,7 @@ from agents import logs
 from agents.announcer import Announcer
 from agents.audit import AuditLog
 from agents.audit_job import JobAudit
+from agents.checkpoints import forget_old
 from agents.context import system_randomness, work_folder
 from agents.decisions import decide, summary
 from agents.greeter import Greeter
@@ -137,6 +138,8 @@ class Agent:
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
             self._open_audit()
             discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
+            unfinished = {record.job.id for record in running}
+            forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
             self._go_on(running)
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))

@@ -66,7 +66,7 @@ class Bar:
 
 
 def _note(status: JobStatus) -> str:
-    parts = [status.state]
+    parts = [status.state if status.attempt == 1 else f"{status.state} (attempt {status.attempt})"]
     if status.steps and not status.failure:
         parts.append(f"epoch {status.epoch + 1}")
     if status.seconds_per_step:
@@ -96,6 +96,7 @@ def job_details(job: JobStatus) -> Table:
         ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
         ("rows in common", _rows(job)),
         ("step", _steps(job)),
+        ("attempt", _attempt(job)),
         ("training loss", f"{job.loss:.4f}" if job.loss is not None else ""),
         *((name, f"{value:.4f}") for name, value in job.metrics.items()),
         ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
@@ -147,6 +148,12 @@ def _approval(job: JobStatus) -> str:
     if job.approval == STAGE:
         return f"waits for a person here: tercet job approve {job.job}"
     return f"by {job.approval}" if job.approval else ""
+
+
+def _attempt(job: JobStatus) -> str:
+    if job.attempt == 1 or job.fault is None:
+        return f"{job.attempt}" if job.attempt > 1 else ""
+    return f"{job.attempt}, after {job.fault.code} by {job.fault.culprit}: {job.fault.reason}"
 
 
 def _steps(job: JobStatus) -> str:

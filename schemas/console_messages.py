@@ -92,6 +92,8 @@ class JobStatus(Strict):
     metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
     loss: float | None = None  # of the last epoch, where this party may know it
     attempt: int = 1
+    fault: Failure | None = None  # which ended the attempt before
+    checkpoint: int = 0  # steps that were done at the last one on the disk
     release: str = ""  # who holds what of the model, in words
     model_part: str | None = None
     report: str | None = None
