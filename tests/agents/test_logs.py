@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 import agents.own_rows
+import agents.own_table
 from agents import logs
 from schemas.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
@@ -39,7 +40,7 @@ def log() -> Iterator[StringIO]:
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table is read with a word of ours and one of a library's, in the job's thread."""
-    quiet = agents.own_rows.snapshot_of
+    quiet = agents.own_table.snapshot_of
 
     def talking(*args: Any, **options: Any) -> Any:
         structlog.get_logger().info("in a thread")
