@@ -13,6 +13,21 @@ from tests.chaos.plans import Chances, Deed, Plan, Point, Way, When
 BANK, CARD, NOTARY = "bank", "card", "notary"  # the label party, the other data party, the helper
 PARTIES = (BANK, CARD, NOTARY)
 DATA = ("handshake", "alignment", "masked-inputs", "dealt", "pre-activations", "activations", "openings", "metrics")
+SAID = tuple(  # beside the steps; an announcement is persistent, and no restart of a broker loses it
+    f"control/{item}"
+    for item in (
+        "accept",
+        "ready",
+        "start",
+        "sizes",
+        "terms",
+        "checkpoints",
+        "go-on",
+        "progress",
+        "failure",
+        "released",
+    )
+)
 STEP_SECONDS = 2.0  # the deadline of a step in `runs`, which a process that is stopped for long has to miss
 
 Model = Literal["logistic", "mlp"]
@@ -95,7 +110,7 @@ DISTURBANCES = {
     "reordered": Chances(reorder=0.3),
     "lost": Chances(drop=0.02, drops=2, droppable=DATA),
     "lost-at-the-end": Chances(drop=0.5, drops=1, droppable=("release", "control/released")),
-    "lost-control": Chances(drop=0.3, drops=2, droppable=("control",)),
+    "lost-control": Chances(drop=0.3, drops=2, droppable=SAID),
     "all-at-once": Chances(
         drop=0.01, double=0.2, delay=0.05, reorder=0.2, drops=1, droppable=(*DATA, "release", "control/released")
     ),
