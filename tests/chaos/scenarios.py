@@ -16,16 +16,8 @@ DATA = ("handshake", "alignment", "masked-inputs", "dealt", "pre-activations", "
 SAID = tuple(  # beside the steps; an announcement is persistent, and no restart of a broker loses it
     f"control/{item}"
     for item in (
-        "accept",
-        "ready",
-        "start",
-        "sizes",
-        "terms",
-        "checkpoints",
-        "go-on",
-        "progress",
-        "failure",
-        "released",
+        *("received", "approvers", "accept", "ready", "start", "sizes", "terms", "checkpoints", "go-on"),
+        *("progress", "released", "failure", "inquiry", "outcome"),
     )
 )
 STEP_SECONDS = 2.0  # the deadline of a step in `runs`, which a process that is stopped for long has to miss

@@ -34,7 +34,7 @@ from tests.fixed_agent import fixed_contribution
 
 PARTIES = (BANK, CARD, NOTARY)
 DATA = ("handshake", "alignment", "masked-inputs", "dealt", "pre-activations", "activations", "openings", "metrics")
-SAID = ("accept", "ready", "sizes", "start", "terms", "checkpoints", "go-on", "released")  # not how often one is alive
+SAID = ("received", "accept", "ready", "sizes", "start", "terms", "checkpoints", "go-on", "released")  # once each
 ROUNDS = (*DATA, "release", *(f"control/{item}" for item in SAID))
 PATIENCE = 40.0
 DEADLINES = QUICK.model_copy(update={"recover": 20.0})
