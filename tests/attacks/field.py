@@ -4,7 +4,8 @@ The agents are the real ones with the rights of their party; Eve may do whatever
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from broker.identity import Identity
 from broker.rabbitmq import RabbitBroker
 from broker.rabbitmq_dead_letters import look
 from broker.seal import associated_data
-from schemas.address import Address, Round
+from schemas.address import Address
 from schemas.codec import encode
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus, Member, Message
@@ -144,13 +145,16 @@ class Field:
         job = Job(id=description.id, run=bytes(32), description=description, members=members, submitter=EVE)
         issued = changes.pop("now", None)
         job = job.model_copy(update=changes)
-        return sign(job, self.parties[EVE][1], _now() if issued is None else issued)
+        return sign(job, self.parties[EVE][1], time.time() if issued is None else issued)
 
 
-def _now() -> float:
-    import time
-
-    return time.time()
+async def _publish(channel: aiormq.abc.AbstractChannel, parcel: Parcel) -> None:
+    properties = Basic.Properties(
+        message_type=parcel.kind, message_id=parcel.address, correlation_id=parcel.job, app_id=parcel.sender
+    )
+    await channel.basic_publish(
+        parcel.body, exchange=parcel.exchange, routing_key=parcel.routing_key, properties=properties
+    )
 
 
 @dataclass
@@ -168,21 +172,13 @@ class Raw:
             with suppress(aiormq.AMQPError, aiormq.ChannelInvalidStateError):
                 await channel.close()
 
-    async def say(self, *parcels: Parcel, headers: Mapping[str, Any] | None = None) -> None:
+    async def say(self, *parcels: Parcel) -> None:
         """Publish parcels as they are."""
 
         async def publish(channel: aiormq.abc.AbstractChannel) -> None:
-            for parcel in parcels:
-                properties = Basic.Properties(
-                    message_type=parcel.kind,
-                    message_id=parcel.address,
-                    correlation_id=parcel.job,
-                    app_id=parcel.sender,
-                    headers=None if headers is None else dict(headers),
-                )
-                await channel.basic_publish(
-                    parcel.body, exchange=parcel.exchange, routing_key=parcel.routing_key, properties=properties
-                )
+            async with asyncio.TaskGroup() as tasks:
+                for parcel in parcels:
+                    tasks.create_task(_publish(channel, parcel))
 
         await self.ask(publish)
 
@@ -208,6 +204,3 @@ async def battlefield(guarded: Guarded, folder: Path) -> AsyncIterator[tuple[Fie
             for party, broker in place.brokers.items():
                 await broker.delete(topology.standing_queue(party, []).name)
                 await broker.close()
-
-
-CONTROL = Round.CONTROL
