@@ -362,4 +362,4 @@ def test_a_changed_announcement_starts_nothing():
 
     with tempfile.TemporaryDirectory() as folder:
         assert asyncio.run(disturbed(Path(folder))) in {"party.unreachable", "party.silent"}
-    assert set(heard) <= {"accept", "ready", "progress", "failure"}
+    assert set(heard) <= {"received", "progress", "failure"}
