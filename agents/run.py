@@ -346,7 +346,7 @@ class JobRun:
                 return over
             silence = min(self.voice.hearing.silence(label), time.monotonic() - since)
             if silence > deadlines.recover:
-                return silent_label(label)
+                return Settled(silent_label(label).failure(str(self.state), verdict=False))
             if silence > MISSED_HEARTBEATS * deadlines.heartbeat and beat % INQUIRE_BEATS == 0:
                 self._inquire(self.context.others)
         raise AssertionError
