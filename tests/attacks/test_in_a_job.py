@@ -30,8 +30,8 @@ from tests.guarded import Guarded
 LONG = 3000  # epochs
 BAD = "message.malformed"
 TABLES = ((BANK, "customers"), (EVE, "customers"))
-FAR = {"epoch": 2900, "step": 8999}  # steps that the job comes to much later
-LATEST = {"epoch": 9_000_000_000}  # later than any heartbeat of hers
+FAR: dict[str, Any] = {"epoch": 2900, "step": 8999}  # steps that the job comes to much later
+LATEST: dict[str, Any] = {"epoch": 9_000_000_000}  # later than any heartbeat of hers
 BEAT: dict[str, Any] = {"state": "training", "epoch": 0, "step": 0, "steps": 9, "stage": "", "waits_for": ()}
 
 

@@ -1,6 +1,7 @@
 """What the broker itself refuses to a party with a login of its own, and what little it lets her see."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import aiormq
@@ -119,8 +120,7 @@ async def eve(guarded: Guarded) -> AsyncIterator[Raw]:
     """Her connection."""
     async with eves_connection(guarded) as raw:
         yield raw
-        for name in ("tercet.eve.catch", "tercet.eve.bounce"):
-            await raw.ask(lambda channel, name=name: channel.queue_delete(name))
+        await raw.ask(lambda channel: channel.queue_delete("tercet.eve.catch"))
         await raw.ask(lambda channel: channel.exchange_delete("tercet.eve.relay"))
 
 
@@ -144,18 +144,16 @@ async def test_the_broker_refuses_all_that_is_not_her_own(eve: Raw, bank: Inbox,
     assert {"tercet.from.newcomer", "tercet.eve.alternate"}.isdisjoint(exchanges)
 
 
+async def say(channel: AbstractChannel, properties: aiormq.spec.Basic.Properties) -> None:
+    await channel.basic_publish(b"copy", exchange=topology.exchange(EVE), routing_key="nowhere", properties=properties)
+
+
 async def test_copies_of_what_she_says_go_to_nobody_who_does_not_listen_to_her(eve: Raw, bank: Inbox):
     """CC and BCC name keys at her own exchange, where bank's queue is not bound here."""
     key = topology.announce_key(JOB, "bank")
     for header in ("CC", "BCC"):
-        await eve.ask(
-            lambda channel, header=header: channel.basic_publish(
-                b"copy",
-                exchange=topology.exchange(EVE),
-                routing_key="nowhere",
-                properties=aiormq.spec.Basic.Properties(headers={header: [key, JOBS]}),
-            )
-        )
+        properties = aiormq.spec.Basic.Properties(headers={header: [key, JOBS]})
+        await eve.ask(partial(say, properties=properties))
     await eve.ask(lambda channel: channel.queue_declare(JOBS, passive=True))
     assert bank.deliveries == []
 

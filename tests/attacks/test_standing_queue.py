@@ -5,6 +5,7 @@ import math
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,8 @@ def resealed(field: Field, **changes: Any) -> Parcel:
 
 
 def nested(depth: int) -> bytes:
-    return (
-        b"\x94"
-        + msgpack.packb(BODY_VERSION)
-        + msgpack.packb("job")
-        + msgpack.packb("announcement")
-        + (b"\x81\xa1a" * depth + b"\xc0")
-    )
+    frame = packed(None)  # ends with the one byte of None
+    return frame[:-1] + b"\x81\xa1a" * depth + b"\xc0"
 
 
 # What she sends, and what bank's log says of it: the event, and how the reason begins.
@@ -148,7 +144,7 @@ async def test_no_letter_of_hers_begins_what_it_may_not(guarded: Guarded, tmp_pa
             await eve.say(forge(field))
             told = {"code": why} if event == "job refused" else {"why": why}
             try:
-                await field.until(lambda event=event, told=told: field.logged(event, **told))
+                await field.until(partial(field.logged, event, **told))
             except TimeoutError:
                 silent.append((name, [line["event"] for line in field.lines]))
         assert silent == []
