@@ -74,15 +74,24 @@ class OwnRows:
         except OSError as error:
             raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
-        await self._draw_anew_for_other_rows()
+        await self._check_unchanged()
 
-    async def _draw_anew_for_other_rows(self) -> None:
+    async def _check_unchanged(self) -> None:
         context = self._context
         try:
-            if context.drawn.begin(await context.compute(self.table.digest)):
-                context.log.warning("the table has changed since the last attempt: the job begins again with it")
+            unchanged = context.drawn.begin(await context.compute(self.table.digest))
         except OSError as error:
             raise self._disk(error) from None
+        if not unchanged:
+            raise self._changed(context.me)
+
+    def _changed(self, party: str) -> JobProblem:
+        """Signs and noise must not meet two tables, nor may held-out rows be chosen twice in one run."""
+        reason = (
+            f"{party} comes back with other rows, or without what it had drawn, so the job cannot go on where it was: "
+            f"submit it with --again"
+        )
+        return JobProblem("table.changed", party, reason)
 
     def _take(self, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
         context = self._context
@@ -104,10 +113,21 @@ class OwnRows:
         await context.mailbox.send(OrderContribution(secret=mine), context.partners, deadline)
         received = await context.mailbox.receive(OrderContribution, context.partners, deadline)
         contributions = {context.me: mine, **{party: message.secret for party, message in received.items()}}
+        self._check_contributions(contributions)
         # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
         digest = canonical_digest("tercet alignment", context.job.description.model_dump())
         self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
+
+    def _check_contributions(self, contributions: Mapping[str, bytes]) -> None:
+        context = self._context
+        for party in context.partners:
+            try:
+                agrees = context.drawn.agrees(party, contributions[party])
+            except OSError as error:
+                raise self._disk(error) from None
+            if not agrees:
+                raise self._changed(party)
 
     def _drawn(self) -> bytes:
         try:
@@ -116,10 +136,7 @@ class OwnRows:
             raise self._disk(error) from None
 
     def belongs(self, order_key: bytes) -> bytes:
-        """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, the rows of everybody.
-
-        Whoever brings other rows draws another contribution, from which another order follows.
-        """
+        """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, everybody's rows."""
         context = self._context
         order = ordering.derived(order_key, "checkpoints")
         return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, order, self.digest])
