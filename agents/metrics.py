@@ -116,14 +116,14 @@ def _sums(agent: Agent) -> Iterator[Metric]:
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
     yield _counter("tercet_waited_seconds", "Seconds spent waiting for others", _samples(of("waited")), "round")
-    yield _counter("tercet_messages_refused", "Messages not taken", _samples(_refused(agent)), "reason")
+    yield _counter("tercet_messages_refused", "Messages not taken", _samples(_refusals(agent)), "reason")
     yield _counter("tercet_attempts", "Attempts begun, the first of each job too", _samples(of("attempts")), "kind")
     for what in ("written", "failed"):
         count = of("checkpoints").get(what, 0)
         yield _counter(f"tercet_checkpoints_{what}", f"Checkpoints {what}", [((), count)])
 
 
-def _refused(agent: Agent) -> Counter[str]:
+def _refusals(agent: Agent) -> Counter[str]:
     """By a job's queues and by the standing one."""
     reasons: Counter[str] = Counter()
     for errors in (agent.tallies.of("refused"), agent.refused):

@@ -1,9 +1,8 @@
-"""The documents say what the code does: codes, settings, commands and links.
+"""The documents say what the code does: settings, commands and links.
 
 It reads files and runs nothing of the protocol; whether a sentence is true is for people to check.
 """
 
-import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,9 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
-def codes_in_code() -> set[str]:
-    """Every code that a JobProblem is made with."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "agents").glob("*.py")]
-    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    problems = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "JobProblem"]
-    return {ast.literal_eval(problem.args[0]) for problem in problems}
-
-
 def headings(path: Path) -> set[str]:
     """The anchors that a file's headings have."""
     return {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
-
-
-def test_every_code_of_a_failure_has_its_cause_and_remedy() -> None:
-    """docs/errors.md lists the codes that agents use, and no others."""
-    listed = re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(codes_in_code())
 
 
 @pytest.mark.parametrize("model", [Settings, BrokerSettings, TableSettings, Partner, Deadlines, Limits])

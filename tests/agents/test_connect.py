@@ -2,14 +2,17 @@
 
 import os
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from agents.connect import read_credentials, tls_context
-from broker.identity import KeyProblem
+from agents.connect import PASSWORD, USERNAME, own_credentials, read_credentials, tls_context
+from agents.own_identity import IDENTITY, own_identity
+from broker.identity import Identity, KeyProblem, load_identity, save_identity
 from schemas.job import Invalid
-from schemas.settings import BrokerSettings
+from schemas.settings import BrokerSettings, Settings
 
 LOGIN = 'username = "bank"\npassword = "hush, hush"\n'
 
@@ -93,3 +96,84 @@ def test_tls_is_for_amqps_alone_and_checks_the_broker() -> None:
     context = tls_context(BrokerSettings(url="amqps://localhost/"))
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_a_login_from_the_environment_takes_the_files_place_and_leaves_the_environment(tmp_path: Path) -> None:
+    """Once read, no child process inherits it; half of one is a mistake."""
+    broker = BrokerSettings(credentials=tmp_path / "missing.toml")
+    environment = {USERNAME: "bank", PASSWORD: "hush", "HOME": "/"}
+    found = own_credentials(broker, environment)
+    assert found is not None
+    assert (found.username, found.password) == ("bank", "hush")
+    assert environment == {"HOME": "/"}
+    with pytest.raises(Invalid, match="go together") as caught:
+        own_credentials(broker, {PASSWORD: "hush"})
+    assert "hush" not in str(caught.value)
+    assert own_credentials(BrokerSettings(), {}) is None
+
+
+def test_a_key_from_the_environment_is_a_text_or_a_path(tmp_path: Path) -> None:
+    """It takes the place of the settings' file, and leaves the environment."""
+    path, identity = tmp_path / "bank.key", Identity.generate()
+    save_identity(identity, path)
+    settings = Settings(party="bank", identity=tmp_path / "missing.key", state=tmp_path)
+    for given in (path.read_text(), str(path)):
+        environment = {IDENTITY: given}
+        assert str(own_identity(settings, environment).public) == str(identity.public)
+        assert environment == {}
+    path.chmod(0o640)
+    with pytest.raises(KeyProblem, match="others may read"):
+        own_identity(settings, {IDENTITY: str(path)})
+    with pytest.raises(KeyProblem, match=f"{IDENTITY} is no private key") as caught:
+        own_identity(settings, {IDENTITY: "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"})
+    assert "secret" not in str(caught.value)
+    with pytest.raises(KeyProblem, match=r"missing\.key"):
+        own_identity(settings, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what systemd makes")
+def test_a_key_that_the_service_manager_lends_may_have_an_access_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mask reads as the group's right; anywhere else, or wider, that is refused."""
+    folder = tmp_path / "credentials"
+    folder.mkdir(mode=0o500)
+    path = folder / "identity"
+    save_identity(Identity.generate(), path)
+    path.chmod(0o440)
+    with pytest.raises(KeyProblem, match="others may read"):
+        load_identity(path)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    load_identity(path)
+    path.chmod(0o444)
+    with pytest.raises(KeyProblem, match="others may read"):
+        load_identity(path)
+    path.chmod(0o440)
+    folder.chmod(0o755)
+    with pytest.raises(KeyProblem, match="others may read"):
+        load_identity(path)
+    elsewhere = tmp_path / "identity"
+    save_identity(Identity.generate(), elsewhere)
+    elsewhere.chmod(0o440)
+    with pytest.raises(KeyProblem, match="others may read"):
+        load_identity(elsewhere)
+
+
+def test_an_agents_children_inherit_none_of_its_secrets(tmp_path: Path) -> None:
+    """A process that it starts after reading them sees an environment without."""
+    path = tmp_path / "bank.key"
+    save_identity(Identity.generate(), path)
+    program = (
+        "import os, subprocess\nfrom pathlib import Path\n"
+        "from agents.connect import own_credentials\nfrom agents.own_identity import own_identity\n"
+        "from schemas.settings import Settings\n"
+        "settings = Settings(party='bank', identity=Path('missing'), state=Path('missing'))\n"
+        "own_identity(settings), own_credentials(settings.broker)\n"
+        "print(subprocess.run(['env'], capture_output=True, text=True).stdout)"
+    )
+    secrets = {IDENTITY: path.read_text(), USERNAME: "bank", PASSWORD: "hush, hush"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | secrets, capture_output=True, text=True, check=True
+    )
+    assert "PATH=" in done.stdout
+    assert not [word for word in ("TERCET_", "PRIVATE KEY", "hush") if word in done.stdout]
