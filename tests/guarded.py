@@ -45,14 +45,14 @@ class Guarded:
         return self.node.control("-p", VHOST, *arguments)
 
 
-def guard(node: Node, folder: Path, *parties: str) -> Guarded:
+def guard(node: Node, folder: Path, *options: str) -> Guarded:
     """Write definitions for these parties, and an operator, and load them into a running node."""
     from typer.testing import CliRunner
 
     from agents.cli import app
 
     out = folder / "definitions.json"
-    command = ["broker", "definitions", *(parties or PARTIES), "--out", str(out), "--operator", "admin"]
+    command = ["broker", "definitions", *PARTIES, "--out", str(out), "--operator", "admin", *options]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     node.control("import_definitions", str(out))

@@ -1,5 +1,6 @@
 """amqps:// with a private authority, by password and by client certificate, and what is refused there."""
 
+import asyncio
 import datetime as dt
 import ipaddress
 import ssl
@@ -13,11 +14,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agents.connect import connect
+from agents.daemon import Agent
+from agents.run import JobRun
+from agents.simulate import introduce
 from broker.base import Lane, Refused
 from broker.rabbitmq import RabbitBroker
+from schemas.settings import BrokerSettings
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, three
 from tests.broker.contract import Place, open_queue
 from tests.broker.contract import place as place  # a fixture
-from tests.rabbitmq_node import USER, free_ports, private_node
+from tests.guarded import PARTIES, VHOST, guard
+from tests.rabbitmq_node import USER, Node, free_ports, private_node
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Tls:
     folder: Path
     port: int
     password: str
+    node: Node
 
     @property
     def url(self) -> str:
@@ -62,7 +71,9 @@ def write_certificate(
     )
     (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / f"{name}.key").write_bytes(pem)
+    private = folder / f"{name}.key"
+    private.touch(0o600)
+    private.write_bytes(pem)
     return subject, key
 
 
@@ -72,7 +83,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     authority = write_certificate(folder, "authority", None)
     write_certificate(folder, "server", authority)
     write_certificate(folder, USER, authority)
-    write_certificate(folder, "nobody", authority)
+    for name in ("nobody", *PARTIES):
+        write_certificate(folder, name, authority)
     (port,) = free_ports(1)
     settings = (
         f"listeners.ssl.1 = 127.0.0.1:{port}",
@@ -86,7 +98,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
         "auth_mechanisms.2 = EXTERNAL",
     )
     with private_node(settings=settings, plugins=("rabbitmq_auth_mechanism_ssl",)) as node:
-        yield Tls(folder, port, node.password)
+        yield Tls(folder, port, node.password, node)
 
 
 async def test_a_password_over_tls(tls: Tls, place: Place):
@@ -127,3 +139,36 @@ async def test_a_certificate_login_without_tls_is_a_mistake_in_the_settings(tls:
     """Said before anything is tried."""
     with pytest.raises(ValueError, match="amqps"):
         await RabbitBroker.connect("amqp://127.0.0.1/", name="bank", external=True, tls=tls.context(USER))
+
+
+async def test_a_whole_job_by_certificates_alone(tls: Tls, tmp_path: Path):
+    """Users without a password, each with the rights of its party, by the name in its certificate."""
+    guard(tls.node, tmp_path, "--certificates")
+    assert not (tmp_path / "bank.credentials.toml").exists()
+    ended: dict[str, JobRun] = {}
+    over, stop = asyncio.Event(), asyncio.Event()
+
+    def finished(run: JobRun) -> None:
+        ended[run.context.me] = run
+        if len(ended) == 3:
+            over.set()
+
+    parties, agents, brokers = introduce(three(tmp_path, PATIENT), tmp_path), {}, []
+    async with asyncio.TaskGroup() as tasks:
+        for party, (settings, identity) in parties.items():
+            certified = BrokerSettings(
+                url=f"{tls.url}{VHOST}",
+                ca=tls.folder / "authority.pem",
+                certificate=tls.folder / f"{party}.pem",
+                key=tls.folder / f"{party}.key",
+            )
+            broker = await connect(settings.model_copy(update={"broker": certified}))
+            agents[party] = agent = Agent(settings, identity, broker, finished=finished)
+            tasks.create_task(agent.serve(stop))
+            brokers.append(broker)
+            await agent.ready.wait()
+        agents[BANK].submit(job())
+        await asyncio.wait_for(over.wait(), 30)
+        stop.set()
+    await asyncio.gather(*(broker.close() for broker in brokers))
+    assert {party: run.status().state for party, run in ended.items()} == dict.fromkeys((BANK, CARD, NOTARY), "done")
