@@ -346,7 +346,7 @@ class Agent:
             reason = f"{record.job.id} is {state} at {self.me}: only a failed job can be taken up again"
             raise JobProblem("job.resume", self.me, f"{reason}, and only with [recovery] attempts of more than 1")
         self._log.info("job is taken up again", job=record.job.id)
-        self._begin(record.job, record.status.submitted, memory=record.memory(State.RECOVERING))
+        self._begin(record.job, record.status.submitted, memory=record.resumed())
 
     def _inquire(self, job: Job, party: str) -> None:
         if party in self.settings.partners and not self._draining:

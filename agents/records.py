@@ -54,6 +54,13 @@ class Record(Strict):
         attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
         return Memory(state, attempts, self.released, self.approved, self.life)
 
+    def resumed(self) -> Memory:
+        """From which a run that had failed goes on."""
+        memory = self.memory(State.RECOVERING)
+        if memory.attempts is not None:
+            memory.attempts.count_anew()
+        return memory
+
 
 class Records:
     """The folder of records of one agent."""

@@ -43,6 +43,10 @@ class Attempts:
         if first > self.furthest:
             self.gained, self.furthest = self.number, first
 
+    def count_anew(self) -> None:
+        """A person takes the job up again: those until now came to nothing and do not count."""
+        self.gained = self.number + 1
+
     @property
     def fruitless(self) -> int:
         """How many in a row, this one among them, have not got further."""
@@ -51,7 +55,7 @@ class Attempts:
     @property
     def pause(self) -> float:
         """Seconds to wait before the next one."""
-        return PAUSES[min(self.fruitless, len(PAUSES)) - 1]
+        return PAUSES[max(0, min(self.fruitless, len(PAUSES)) - 1)]
 
 
 def choose_helper(helpers: Sequence[str], present: Mapping[str, object], now: str) -> str:
