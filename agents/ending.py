@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agents.problems import BROKER, JobProblem
-from agents.verdict import Report, late
+from agents.verdict import Report, culprits, late
 from broker.base import BrokerError, Disconnected, Unroutable
 from broker.outbox import Undeliverable
 from schemas.address import Address, parse_address
@@ -177,7 +177,11 @@ class Hearing:
     def _late(self, me: str, own: Report) -> JobProblem:
         # Where several complain at once and no verdict comes, all begin with the same complaint.
         reporter = next(party for party in self.parties if party in self.overdue)
-        return late(self.reports() | {me: own}, reporter, self.overdue[reporter], self.parties)
+        reports = self.reports() | {me: own}
+        for party in culprits(reports, reporter):
+            if party in reports and party != me and self.heard[party][1].lost:  # neither silent nor busy: it is back
+                return back(party)
+        return late(reports, reporter, self.overdue[reporter], self.parties)
 
 
 def stranger(sender: str) -> JobProblem:

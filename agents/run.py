@@ -118,6 +118,7 @@ class JobRun:
             ended=self._end,
             done=self._on_done,
         )
+        self.voice.hearing.begin(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
         self.approval = Approval(settings.party, asks=asks, given_by=memory.approved)
         self.audit = JobAudit(job, settings, services.exposure, services.log)
