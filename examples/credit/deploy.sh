@@ -4,15 +4,16 @@
 #
 #     sh examples/credit/deploy.sh FOLDER [BROKER_URL]
 #
-# The login at the broker comes from BROKER_USER and BROKER_PASSWORD; without a password one is drawn and written to
-# FOLDER/rabbitmq.env, for a broker that is yet to be started. `tercet` must be on the PATH.
+# With BROKER_PASSWORD all three log in as BROKER_USER. Without it each party gets a login of its own, with the least
+# rights, and FOLDER/definitions.json is for the broker to load; BROKER_URL then ends in the virtual host `tercet`.
+# `tercet` must be on the PATH.
 set -eu
 umask 077
 here=$(dirname "$0")
 folder=${1:?usage: deploy.sh FOLDER [BROKER_URL]}
-url=${2:-amqp://localhost:5672/}
+password=${BROKER_PASSWORD:-}
 user=${BROKER_USER:-tercet}
-password=${BROKER_PASSWORD:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+url=${2:-amqp://localhost:5672/$([ -n "$password" ] || echo tercet)}
 parties="bank card notary"
 
 keys=""
@@ -28,9 +29,21 @@ for party in $parties; do
         -e "s|\"state/$party\"|\"state\"|" \
         -e "s|^url = .*|url = \"$url\"\ncredentials = \"credentials.toml\"|" \
         "$here/$party.toml" >"$folder/$party/$party.toml"
-    printf 'username = "%s"\npassword = "%s"\n' "$user" "$password" >"$folder/$party/credentials.toml"
+    if [ -n "$password" ]; then
+        printf 'username = "%s"\npassword = "%s"\n' "$user" "$password" >"$folder/$party/credentials.toml"
+    fi
 done
+if [ -z "$password" ]; then
+    # shellcheck disable=SC2086 # a list
+    said=$(tercet broker definitions $parties --operator admin --out "$folder/definitions.json" 2>&1) || {
+        echo "$said" >&2
+        exit 1
+    }
+    chmod 644 "$folder/definitions.json" # RabbitMQ reads it as a user of its own; it holds salted hashes
+    for party in $parties; do
+        mv "$folder/$party.credentials.toml" "$folder/$party/credentials.toml"
+    done
+fi
 cp "$here/bank.csv.gz" "$here/bank_new.csv" "$here/job.toml" "$here/mlp.toml" "$here/predict.toml" "$folder/bank/"
 cp "$here/card.parquet" "$here/card_new.parquet" "$here/job.toml" "$here/mlp.toml" "$here/predict.toml" "$folder/card/"
-printf 'RABBITMQ_DEFAULT_USER=%s\nRABBITMQ_DEFAULT_PASS=%s\n' "$user" "$password" >"$folder/rabbitmq.env"
 echo "$folder is ready: start each agent with its own $folder/PARTY/PARTY.toml"
