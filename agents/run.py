@@ -308,7 +308,8 @@ class JobRun:
             await self._open_queues()
         except BrokerError as error:
             return broker_problem(error, me)
-        self._inquire(self.context.others)
+        if self.attempts.fruitless:  # else it is taken up again, and who is yet to hear that would say that it failed
+            self._inquire(self.context.others)
         return JobProblem("agent.restarted", me, f"{me}'s agent was restarted while the job ran")
 
     async def _recover(self, ending: Failing) -> Ending:
