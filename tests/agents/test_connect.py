@@ -152,6 +152,7 @@ def test_a_key_that_the_service_manager_lends_may_have_an_access_list(
     folder.chmod(0o755)
     with pytest.raises(KeyProblem, match="others may read"):
         load_identity(path)
+    folder.chmod(0o500)
     elsewhere = tmp_path / "identity"
     save_identity(Identity.generate(), elsewhere)
     elsewhere.chmod(0o440)

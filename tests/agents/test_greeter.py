@@ -89,8 +89,8 @@ async def test_a_partner_that_pings_without_end_is_answered_a_few_times(tmp_path
 async def test_an_answer_that_nobody_asked_for_is_dropped(tmp_path: Path) -> None:
     """A partner cannot answer for another, nor ahead of the question."""
     async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, partners={BANK: stranger()})  # so that it does not answer by itself
         await stage.start(BANK, CARD)
-        stage.hang(CARD)
         stage.office.accept(letter(stage, PONG, stage.parties[CARD][1], CARD, BANK), CARD)
         async with stage.console(BANK) as console:
             asking = asyncio.create_task(console.partners())

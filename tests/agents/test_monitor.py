@@ -193,17 +193,30 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
         assert (b"here" in answer) == (status == b"200" and not request_.startswith(b"HEAD"))
 
 
-async def test_who_says_nothing_is_hung_up_on_and_who_comes_in_crowds_waits_outside(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A few connections at a time, each for a few seconds; then there is room again."""
+async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And there is room for others again."""
     monkeypatch.setattr(monitor, "SECONDS", 0.3)
     async with Monitor(ANY_PORT, {}) as server:
-        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3 * monitor.MOST_CONNECTIONS)]
-        assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in crowd] == [b""] * len(crowd)
-        for _, writer in crowd:
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(monitor.MOST_CONNECTIONS)]
+        assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in silent] == [b""] * len(silent)
+        for _, writer in silent:
             writer.close()
         assert (await get(server, "/"))[0] == 404
+
+
+async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who are in already are still heard."""
+    monkeypatch.setattr(monitor, "SECONDS", 600)
+    async with Monitor(ANY_PORT, {}) as server:
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(monitor.MOST_CONNECTIONS)]
+        late, closing = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await asyncio.wait_for(late.read(), 10) == b""
+        closing.close()
+        first, asking = crowd[0]
+        asking.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await asyncio.wait_for(first.read(), 10)).startswith(b"HTTP/1.1 404")
+        for _, writer in crowd:
+            writer.close()
 
 
 async def test_a_page_with_a_bug_ends_neither_agent_nor_monitor() -> None:
