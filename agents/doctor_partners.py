@@ -11,7 +11,7 @@ from agents.console import Console, NoAgent
 from agents.finding import Finding, fail, ok, warn
 from broker.base import BrokerError
 from broker.identity import Identity
-from schemas.messages import PROTOCOL_VERSION, PartnerAnswer
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, PartnerAnswer
 from schemas.settings import Settings
 
 APART: Final = 300.0  # seconds between two clocks at which signed jobs are refused
@@ -41,8 +41,9 @@ def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
         yield warn(check, said, hint)
         return
     said = f"release {answer.release}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
-    if not answer.lowest <= PROTOCOL_VERSION <= answer.highest:
-        yield fail(check, f"{said}; we speak {PROTOCOL_VERSION}", "install releases that speak a common version")
+    if answer.lowest > PROTOCOL_VERSION or answer.highest < LOWEST_VERSION:
+        ours = f"{said}; we speak {_range(LOWEST_VERSION, PROTOCOL_VERSION)}"
+        yield fail(check, ours, "install a later release at whoever speaks the earlier versions")
     else:
         yield ok(check, said)
     yield _clock(party, answer.clock or 0.0, answer.seconds or 0.0)

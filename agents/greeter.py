@@ -19,7 +19,7 @@ from broker import topology
 from broker.base import Broker, BrokerError
 from broker.identity import Identity, parse_public
 from schemas.address import Address, Round
-from schemas.messages import PROTOCOL_VERSION, Message, PartnerAnswer, Ping, Pong
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Message, PartnerAnswer, Ping, Pong
 from schemas.settings import Settings
 
 ANSWER_SECONDS = 3.0  # well below the console's own patience
@@ -89,7 +89,7 @@ class Greeter:
         return asked.answers.get(party, silent)
 
     async def _ping(self, token: str, party: str) -> None:
-        ping = Ping(lowest=PROTOCOL_VERSION, highest=PROTOCOL_VERSION, release=version("tercet"))
+        ping = Ping(lowest=LOWEST_VERSION, highest=PROTOCOL_VERSION, release=version("tercet"))
         why = await self._say(ping, token, party)
         if why and token in self._rounds:
             self._rounds[token].failed[party] = why
@@ -130,7 +130,7 @@ class Greeter:
 
     async def _answer(self, asked: Address) -> None:
         pong = Pong(
-            lowest=PROTOCOL_VERSION,
+            lowest=LOWEST_VERSION,
             highest=PROTOCOL_VERSION,
             release=version("tercet"),
             role=self._settings.role,

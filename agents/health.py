@@ -28,6 +28,10 @@ class Linked(Protocol):
     def reconnects(self) -> int:
         """How often a connection has come back since the first."""
 
+    @property
+    def buried(self) -> int:
+        """How many messages that it has refused are kept as dead letters."""
+
     def consuming(self, queue_name: str) -> bool:
         """Whether deliveries of a queue come through now."""
 

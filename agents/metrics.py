@@ -64,9 +64,9 @@ class Metrics:
         yield _gauge("tercet_jobs_most", "Jobs at a time, as settings allow", [((), settings.limits.parallel_jobs)])
         if isinstance(self._broker, Linked):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
-            yield _counter(
-                "tercet_broker_reconnects", "Connections that came back", [((), float(self._broker.reconnects))]
-            )
+            reconnects, buried = float(self._broker.reconnects), float(self._broker.buried)
+            yield _counter("tercet_broker_reconnects", "Connections that came back", [((), reconnects)])
+            yield _counter("tercet_dead_letters", "Refused messages that are kept", [((), buried)])
 
     def _disk(self) -> Iterator[Metric]:
         with suppress(OSError):

@@ -92,6 +92,7 @@ class DeadLetterOffice:
         self._broker, self._party, self._now = broker, party, now
         self._allowance = allowance or Allowance(BURST, EVERY_SECONDS)
         self._declared = False
+        self.kept = 0
 
     async def bury(self, parcel: Parcel, reason: str) -> bool:
         """Whether the parcel may be forgotten: a letter about it is kept, or its sender has had enough of them."""
@@ -106,6 +107,7 @@ class DeadLetterOffice:
             self._declared = False
             log.warning("a dead letter could not be kept", why=str(error), kind=letter.kind, address=letter.address)
             return False
+        self.kept += 1
         return True
 
     async def _put(self, letter: DeadLetter) -> None:

@@ -236,6 +236,11 @@ class MemoryConnection:
         """Whether the connection stands."""
         return not (self._cut or self._closed)
 
+    @property
+    def buried(self) -> int:
+        """How many messages that it has refused are kept as dead letters."""
+        return sum(party == self.party for party, _ in self.office.dead_letters)
+
     def consuming(self, queue_name: str) -> bool:
         """Whether deliveries of a queue come through now."""
         queue = self.office.queues.get(queue_name)

@@ -107,6 +107,11 @@ class RabbitBroker:
         """How often a connection has come back since the first."""
         return sum(link.reconnects for link in self._links.values())
 
+    @property
+    def buried(self) -> int:
+        """How many messages that it has refused are kept as dead letters."""
+        return 0 if self._office is None else self._office.kept
+
     def consuming(self, queue_name: str) -> bool:
         """Whether deliveries of a queue come through now."""
         return any(link.consuming(queue_name) for link in self._links.values())

@@ -128,6 +128,7 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
         assert found["tercet_jobs_failed_total", ("policy.table",)] == 1
         assert found["tercet_jobs_failed_total", ("other",)] == 1
         assert found["tercet_messages_refused_total", ("malformed",)] == 1
+        assert found["tercet_dead_letters_total", ()] == 1
 
 
 async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path: Path) -> None:
