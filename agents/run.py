@@ -193,7 +193,8 @@ class JobRun:
 
     async def _next_ending(self) -> Ending:
         """The first end that there is from now on."""
-        over = await asyncio.shield(self._over)
+        await asyncio.shield(self._over)
+        over = self._over.result()  # which may have taken the place of what was waited for
         self._over, self._stopped = asyncio.get_running_loop().create_future(), True
         return over
 
@@ -221,10 +222,20 @@ class JobRun:
             self._end(ending)
 
     def _end(self, ending: Ending) -> None:
-        """The first end counts."""
+        """The first end counts, but a fault that may pass, or another attempt, gives way to what is final."""
         if not self._over.done():
             self._last_wait = self._last_wait if self._stopped else self._wait()
-            self._over.set_result(ending)
+        elif self._weight(ending) <= self._weight(self._over.result()):
+            return
+        else:
+            self._over = asyncio.get_running_loop().create_future()
+        self._over.set_result(ending)
+
+    def _weight(self, ending: Ending) -> int:
+        """Which of two ends counts that come before either is looked at."""
+        if isinstance(ending, Anew):
+            return 1
+        return 0 if self._may_pass(ending) else 2
 
     def _wait(self) -> Report:
         """What this party waits for now, or waited for when the end began."""
@@ -459,10 +470,9 @@ class JobRun:
     async def _conclude(self, over: Ending) -> None:
         self._enter(await self._settle(over))
         if self.state == State.DONE:  # and stays so if the page fails, or the agent is killed while it is made
+            await self.voice.beat()  # to helpers that stand by, and to whoever still waits for one that hangs since
             self.report = await reported(self.context, self.role, self.model_part)
-            if self.context.leads and self.job.description.standby:  # who take no part in the release
-                await self.voice.beat()
-                await self.voice.drain("release")
+            await self.voice.drain("release")
 
     async def _settle(self, ending: Ending) -> State:
         """Tell the others; the state that the job ends in."""
