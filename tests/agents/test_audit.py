@@ -116,6 +116,26 @@ def test_a_log_that_was_written_anew_is_not_signed_by_its_party(content: bytes) 
         list(entries(forged(found, OTHER, job="fraud-00000000")))
 
 
+def test_a_line_that_was_rewritten_with_a_right_hash_breaks_the_next_one(content: bytes) -> None:
+    """Whoever changes one line has to write all that follow anew, up to one that is signed."""
+    lines, decided = content.splitlines(keepends=True), list(entries(content))[2]
+    inside = decided.content | {"fields": {"accepted": True}}
+    lines[2] = Entry(**inside, hash=audit._hash(inside, "")).line()
+    with pytest.raises(Broken, match="line 4 does not follow"):
+        list(entries(b"".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"seq":3', b'"seq": 3'), (b"decided", rb"decide\u0064"), (b"{", b'{"seq":9,')]
+)
+def test_a_line_that_says_the_same_in_other_words_is_found(content: bytes, old: bytes, new: bytes) -> None:
+    """There is one way to write an entry."""
+    lines = content.splitlines(keepends=True)
+    lines[2] = lines[2].replace(old, new, 1)
+    with pytest.raises(Broken, match="line 3 was altered"):
+        list(entries(b"".join(lines)))
+
+
 def test_a_line_without_its_signature_is_found(content: bytes) -> None:
     """Its hash may be right."""
     lines, ended = content.splitlines(keepends=True), list(entries(content))[5]
