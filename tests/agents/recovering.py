@@ -1,0 +1,190 @@
+"""Scenes of jobs that go on after a fault: fixed draws, frequent checkpoints, a helper that may stand by.
+
+What the parties say before it is sealed is noted; nothing here decides whether a job went right.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents import model_part
+from agents.checkpoints import SUFFIX, checkpoint_folder
+from agents.daemon import Agent
+from agents.data_party import DataPartyRole
+from agents.history import History
+from agents.run import JobRun
+from broker.base import Parcel
+from schemas.address import Address
+from schemas.job import TrainingJob
+from schemas.messages import JobStatus, Message
+from schemas.recovery import Recovery
+from schemas.settings import Settings
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, party_settings, scene, three
+from tests.fixed_agent import fixed_contribution
+
+STANDBY = "notary2"
+DATA, THREE, FOUR = (BANK, CARD), (BANK, CARD, NOTARY), (BANK, CARD, NOTARY, STANDBY)
+DEADLINES = QUICK.model_copy(update={"recover": 20.0, "takeover": 0.5})
+OFTEN = Recovery(checkpoint_steps=2, checkpoint_seconds=0.01)
+LONG = 40  # epochs of three steps: long enough for checkpoints on the way
+
+Said = tuple[Address, Message]
+Parts = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass
+class Recovering(Scene):
+    """A scene in which each party draws the same in each run, and what is said is noted."""
+
+    said_openly: list[Said] = field(default_factory=list)
+    draws: Callable[[str], Callable[[], bytes]] = fixed_contribution
+
+    async def start(self, *parties: str) -> None:
+        """See `Scene.start`."""
+        for party in parties or tuple(self.parties):
+            settings, identity = self.parties[party]
+            connection, stop = self.office.connect(party), asyncio.Event()
+            agent = Agent(
+                settings, identity, self.broker_of(connection), contribute=self.draws(party), tap=self._note,
+                finished=self._finished,
+            )  # fmt: skip
+            task = self.tasks.create_task(self._serve(agent, connection, stop))
+            self.agents[party], self._living[party] = agent, (stop, task, connection)
+            await agent.ready.wait()
+
+    def _note(self, address: Address, message: Message) -> Message:
+        self.said_openly.append((address, message))
+        return message
+
+    def run_of(self, party: str, job_id: str) -> JobRun:
+        """A run that has not ended."""
+        return next(run for run in self.agents[party].runs if run.job.id == job_id)
+
+    def where(self, job_id: str, *parties: str) -> set[str]:
+        """The states of a job at these parties, or at all that live."""
+        return {self.state(party, job_id) for party in parties or tuple(self._living)}
+
+    async def at(self, state: str, job_id: str, *parties: str) -> None:
+        """Return when the job is in this state at these parties, or at all that live."""
+        await self.until(lambda: self.where(job_id, *parties) == {state})
+
+    async def saved(self, job_id: str, more_than: int = 0) -> None:
+        """Return when both data parties have a checkpoint of this training that goes beyond so many steps."""
+        await self.until(lambda: all(furthest(self.state_folder(party), job_id) > more_than for party in DATA))
+
+    def state_folder(self, party: str) -> Path:
+        """Of a party as it is now."""
+        return self.parties[party][0].state
+
+    async def restart(self, *parties: str) -> None:
+        """A crash, and another life at once."""
+        for party in parties:
+            await self.crash(party)
+        await self.start(*parties)
+
+
+def recovering(
+    folder: Path, *parties: str, recovery: Recovery = OFTEN, **deadlines: float
+) -> AbstractAsyncContextManager[Recovering]:
+    """A scene with agents of these parties, three by default, to be started."""
+    settings = settings_of(folder, recovery, **deadlines)
+    chosen = {party: settings[party] for party in parties or THREE}
+    return scene(chosen, folder, make=Recovering)  # type: ignore[return-value]
+
+
+def settings_of(folder: Path, recovery: Recovery = OFTEN, **deadlines: float) -> dict[str, Settings]:
+    """Everybody's, the helper that stands by among them."""
+    waits = DEADLINES.model_copy(update=deadlines)
+    settings = three(folder, waits)
+    other = {"party": STANDBY, "identity": folder / f"{STANDBY}.key", "state": folder / STANDBY}
+    settings[STANDBY] = party_settings(folder, NOTARY, waits).model_copy(update=other)
+    return {party: own.model_copy(update={"recovery": recovery}) for party, own in settings.items()}
+
+
+class Undisturbed(NamedTuple):
+    """What comes of a job: the arrays of the data parties' parts, and what the label party learns on the way."""
+
+    parts: Parts
+    history: History
+
+
+def long_job(name: str = "credit", /, **changes: Any) -> TrainingJob:
+    """A job with time for a few checkpoints."""
+    return job(name, **({"epochs": LONG} | changes))
+
+
+def files(state: Path, job_id: str) -> list[Path]:
+    """The checkpoints of a job, the last first."""
+    return sorted(checkpoint_folder(state, job_id).glob(f"*{SUFFIX}"), reverse=True)
+
+
+def furthest(state: Path, job_id: str) -> int:
+    """How many steps are done at the last checkpoint; 0 without one."""
+    return max((int(path.name.split("-")[0]) for path in files(state, job_id)), default=0)
+
+
+def states(ended: Mapping[str, JobStatus]) -> set[str]:
+    """What the parties say of a job."""
+    return {status.state for status in ended.values()}
+
+
+def roles(stage: Scene, job_id: str) -> dict[str, DataPartyRole]:
+    """What the data parties have at the end of a job."""
+    found = {party: stage.runs[party, job_id].role for party in DATA}
+    return {party: role for party, role in found.items() if isinstance(role, DataPartyRole)}
+
+
+def parts(folder: Path, job_id: str) -> Parts:
+    """The arrays of the data parties' model parts."""
+    return {party: model_part.load(folder / party / "models" / job_id)[1] for party in DATA}
+
+
+def same_parts(one: Parts, other: Parts) -> bool:
+    """Word for word, but for shares, whose masks are fresh in each attempt."""
+    return all(
+        one[party].keys() == other[party].keys()
+        and all(np.array_equal(array, other[party][name]) for name, array in one[party].items() if "share" not in name)
+        for party in DATA
+    )
+
+
+@cache
+def undisturbed(description: TrainingJob) -> Undisturbed:
+    """What comes of a job that nothing happens to."""
+
+    async def run() -> Undisturbed:
+        with tempfile.TemporaryDirectory() as place:
+            async with recovering(Path(place), *description.everybody) as stage:
+                assert states(await stage.run(description)) == {"done"}
+                history = stage.runs[BANK, description.id].context.history
+                return Undisturbed(parts(Path(place), description.id), history)
+
+    with ThreadPoolExecutor(1) as thread:  # which has no event loop yet
+        return thread.submit(asyncio.run, run()).result()
+
+
+def attempts_of(said: Sequence[Said], kind: str) -> set[int]:
+    """The attempts in which something of this kind was said."""
+    return {address.attempt for address, message in said if message.kind == kind}
+
+
+def on(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], object]) -> None:
+    """Do something right after the first parcel that is so."""
+    look, done = stage.office.tap, False
+
+    def tap(parcel: Parcel) -> None:
+        nonlocal done
+        look(parcel)
+        if not done and trigger(parcel):
+            done = True
+            asyncio.get_running_loop().call_soon(then)
+
+    stage.office.tap = tap
