@@ -12,9 +12,14 @@ from pydantic import BaseModel
 
 from agents.cli import app
 from agents.cli_job import jobs
+from schemas.monitor_settings import MonitorSettings
+from schemas.policy import PolicySettings
+from schemas.recovery import Recovery
 from schemas.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
 
 ROOT = Path(__file__).parents[1]
+PARTS = [BrokerSettings, TableSettings, Partner, Deadlines, Limits, MonitorSettings, PolicySettings, Recovery]
+MODELS = [Settings, *PARTS]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
@@ -23,7 +28,7 @@ def headings(path: Path) -> set[str]:
     return {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
 
 
-@pytest.mark.parametrize("model", [Settings, BrokerSettings, TableSettings, Partner, Deadlines, Limits])
+@pytest.mark.parametrize("model", MODELS)
 def test_every_setting_is_explained(model: type[BaseModel]) -> None:
     """docs/operations.md has each field, and the default where that is a number."""
     text = (ROOT / "docs/operations.md").read_text()
