@@ -12,12 +12,14 @@ from agents.approval import STAGE
 from agents.audit import entries
 from agents.decisions import summary
 from agents.show import job_details
+from broker.identity import Identity
 from schemas.job import Evaluation
-from schemas.messages import Approvers, Status
+from schemas.messages import Approvers, Decide, Status
 from schemas.policy import PolicySettings
 from schemas.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.test_console import request
 from tests.agents.test_policy import announced
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -191,6 +193,26 @@ async def test_a_decision_on_a_job_that_does_not_wait_is_refused(tmp_path: Path)
         assert "does not wait" in ((await decide(stage, CARD, "credit-00000000")).problem or "")
         stage.agents[BANK].cancel(job_id)
         await stage.ended(job_id)
+
+
+async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None:
+    """Not the submitter, not another partner, and nobody without the party's key who says that he is its console."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        yes = Decide(job=job_id, approve=True, who="mallory")
+        for sender in (BANK, NOTARY):
+            own = stage.parties[sender][1]
+            for named in (sender, CARD):
+                stage.office.accept(request(yes, own, stage, named, CARD), sender)
+        stage.office.accept(request(yes, Identity.generate(), stage, CARD, CARD), CARD)
+        await asyncio.sleep(0.05)
+        assert approval(stage, CARD, job_id) == STAGE
+        stage.agents[CARD].cancel(job_id)
+        await stage.ended(job_id)
+    assert "approved" not in events(tmp_path, CARD)
 
 
 async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ from tests.agents.recording import Ear, Heard
 from tests.agents.test_evaluation import check_losses, check_scores
 from tests.agents.world import DEADLINES, Sample, contributions, exact, run
 
-TENSORS = [
+TENSORS: list[type[Message]] = [
     MaskedInputs,
     MaskedLabels,
     MaskedWeights,

@@ -1,11 +1,13 @@
 """What goes wrong with one job stays with it: the daemon lives on, other runs are left alone, nothing stays behind."""
 
 import secrets
+import time
 from pathlib import Path
 
 import pytest
 
 from agents.mailbox import Tap
+from agents.policy_signature import sign
 from agents.verdict import Report, late
 from schemas.address import Address
 from schemas.messages import Failure, Message, Progress
@@ -73,7 +75,7 @@ async def test_a_run_of_somebody_who_may_not_submit_does_not_touch_the_one_that_
         theirs = (
             stage.agents[CARD]._jobs[job_id].model_copy(update={"run": secrets.token_bytes(32), "submitter": NOTARY})
         )
-        stage.agents[CARD]._take(theirs)
+        stage.agents[CARD]._take(sign(theirs, stage.parties[NOTARY][1], time.time()), NOTARY)
         assert {s.state for s in (await stage.ended(job_id)).values()} == {"done"}
         assert {stage.agents[party]._jobs[job_id].submitter for party in PARTIES} == {BANK}
 

@@ -38,7 +38,7 @@ def code(announcement: Job, now: float = NOW, **policy: Any) -> str | None:
     problem = signature_problem(announcement, settings, KEYS[CARD], now)
     if problem is not None:
         assert problem.culprit == announcement.submitter
-    return problem and problem.code
+    return None if problem is None else problem.code
 
 
 OTHERS: dict[str, Any] = {

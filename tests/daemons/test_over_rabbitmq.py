@@ -43,6 +43,8 @@ decay = 0.01
 l2 = 0.001
 """
 DEADLINES = """
+[policy]
+narrow = true
 [deadlines]
 step = 6
 verdict = 2
