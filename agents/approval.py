@@ -22,7 +22,7 @@ class Approval:
 
     def approve(self, who: str) -> None:
         """A person lets the job in; before it is asked for, too."""
-        self.given_by, self.asks = who, False
+        self.given_by, self.asks, self.waiting = who, False, False
         self._given.set()
 
     async def wait(self, deadline: Deadline) -> None:

@@ -432,7 +432,8 @@ class Agent:
 
     def _console(self, request: Submit | Query | Decide) -> Status:
         if isinstance(request, Decide):
-            return Status(jobs=self.status(request.job), problem=decide(self.me, self._runs.get(request.job), request))
+            problem = decide(self.me, self._runs.get(request.job), request)
+            return Status(jobs=self.status(request.job), problem=problem)
         if isinstance(request, Submit):
             try:
                 return Status(jobs=(self.submit(request.description),))
