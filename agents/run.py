@@ -428,10 +428,21 @@ class JobRun:
         for beat in count(1):
             await self.voice.beat()
             await asyncio.sleep(deadlines.heartbeat)
-            if self.state == State.RECOVERING and self.context.leads:
+            if not self.context.leads:
+                self._mind_the_label(beat)
+            elif self.state == State.RECOVERING:
                 if beat % INQUIRE_BEATS == 0:
                     self._inquire(self.voice.hearing.silent(self.context.others))
                 self._take_over()
+
+    def _mind_the_label(self, beat: int) -> None:
+        """At the others: the label party's last word may be lost, and who stands by waits for nobody to be late."""
+        deadlines, label = self._services.settings.deadlines, self.context.label
+        silence = self.voice.hearing.silence(label)
+        if self._recovers and silence > MISSED_HEARTBEATS * deadlines.heartbeat and beat % INQUIRE_BEATS == 0:
+            self._inquire([label])
+        if not self._attempt.takes_part and silence > deadlines.recover:
+            self._end(Settled(silent_label(label).failure(str(self.state), verdict=False)))
 
     def _take_over(self) -> None:
         """At the label party: another helper takes the place of one that does not come back."""
