@@ -1,0 +1,66 @@
+"""An agent as a service manager runs it: notifications, health, secrets from the environment, a port that is taken."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.daemons.test_over_rabbitmq import write_tables
+from tests.deployment import CHECKOUT, Deployment
+from tests.rabbitmq_node import free_ports
+
+
+def page(port: int, path: str) -> tuple[int, str]:
+    """Status and text."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_url: str) -> None:
+    """From its start to its stop; with its key and login from the environment, which its log and pages do not show."""
+    (port,) = free_ports(1)
+    extra = f"[monitor]\nport = {port}\n"
+    with (
+        Deployment(tmp_path, amqp_url, write_tables(tmp_path), "notary", extra=extra) as deployment,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.bind(str(tmp_path / "manager"))
+        manager.settimeout(60)
+        key, credentials = tmp_path / "notary.key", tmp_path / "credentials.toml"
+        name, password = [line.split('"')[1] for line in credentials.read_text().splitlines()]
+        secrets = {"TERCET_IDENTITY": key.read_text(), "TERCET_BROKER_USERNAME": name}
+        secrets["TERCET_BROKER_PASSWORD"] = password
+        key.unlink()
+        credentials.unlink()
+        environment = os.environ | secrets | {"NOTIFY_SOCKET": str(tmp_path / "manager"), "WATCHDOG_USEC": "60000000"}
+        command = [sys.executable, "-m", "agents", "agent", str(deployment.settings("notary"))]
+        agent = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=CHECKOUT, text=True)
+        try:
+            assert manager.recv(1000) == b"READY=1"
+            assert manager.recv(1000) == b"STATUS=no jobs run\nWATCHDOG=1"
+            assert page(port, "/healthz") == page(port, "/readyz") == (200, "ok\n")
+            status, metrics = page(port, "/metrics")
+            assert (status, "tercet_broker_connected 1.0" in metrics) == (200, True)
+            assert page(port, "/")[0] == 404
+            command[-1] = str(deployment.settings("bank"))  # which has the same port
+            other = subprocess.run(
+                command, env=os.environ | secrets | {"TERCET_IDENTITY": ""}, stderr=subprocess.PIPE, cwd=CHECKOUT,
+                text=True, check=False,
+            )  # fmt: skip
+            assert (other.returncode, "a port of its own" in other.stderr.replace("\n", " ")) == (3, True)
+            agent.send_signal(signal.SIGTERM)
+            assert manager.recv(1000).startswith(b"STOPPING=1")
+            log = agent.communicate(timeout=30)[1]
+        finally:
+            agent.kill()
+            agent.wait()
+        assert agent.returncode == 0
+        assert not [secret for secret in (password, "PRIVATE KEY") if secret in log + metrics]
