@@ -12,7 +12,7 @@ import structlog
 from agents.control import control_parcel, published, published_within
 from agents.policy_signature import sign
 from agents.problems import JobProblem
-from agents.states import State
+from agents.states import UNKNOWN, State
 from broker import topology
 from broker.base import Broker, BrokerError, Parcel
 from broker.identity import Identity, parse_public
@@ -87,18 +87,24 @@ class Announcer:
 
     async def outcome(self, job: Job, party: str, status: JobStatus) -> None:
         """Tell a party that was away how a run has ended here."""
-        message = Outcome(state=status.state, failure=status.failure)
-        key = topology.routing_key(job.id, Round.CONTROL, party)
-        await self._mention(job, party, message, key, run=job.run)
+        await self._answer(job, party, Outcome(state=status.state, failure=status.failure))
 
-    async def _mention(self, job: Job, party: str, message: Message, key: str, run: bytes = b"") -> None:
+    async def unknown(self, about: Inquiry, party: str) -> None:
+        """Tell a party that no such run is known here; whoever has it announced to it may do so again."""
+        await self._answer(about, party, Outcome(state=UNKNOWN))
+
+    async def _answer(self, about: Job | Inquiry, party: str, outcome: Outcome) -> None:
+        key = topology.routing_key(about.id, Round.CONTROL, party)
+        await self._mention(about, party, outcome, key, run=about.run)
+
+    async def _mention(self, job: Job | Inquiry, party: str, message: Message, key: str, run: bytes = b"") -> None:
         try:
             await published(self._broker, self._letter(job, message, party, key, run=run, place=int(time.time())))
         except BrokerError as error:
             self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
 
     def _letter(
-        self, job: Job, message: Message, party: str, routing_key: str, run: bytes = b"", place: int = 0
+        self, job: Job | Inquiry, message: Message, party: str, routing_key: str, run: bytes = b"", place: int = 0
     ) -> Parcel:
         return control_parcel(
             message,

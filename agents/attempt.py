@@ -54,6 +54,7 @@ class Services:
     log: AuditLog | None = None
     exposure: Exposure = field(default_factory=Exposure)
     inquire: Callable[[Job, str], None] = lambda _job, _party: None
+    announce: Callable[[Job, str], None] = lambda _job, _party: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,15 @@ class Agent:
         self.settings, self._identity, self._finished = settings, identity, finished
         self._audit, self._audited = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
         self._services = Services(
-            settings, identity, broker, contribute, tap, versions, self._audit, inquire=self._inquire
+            settings,
+            identity,
+            broker,
+            contribute,
+            tap,
+            versions,
+            self._audit,
+            inquire=self._inquire,
+            announce=self._announce_again,
         )
         self._broker = broker
         self._records = Records(settings.state / "jobs")
@@ -352,6 +360,11 @@ class Agent:
         if party in self.settings.partners and not self._draining:
             self._spawn(self._announcer.inquire(job, party))
 
+    def _announce_again(self, job: Job, party: str) -> None:
+        """A party has no record of a job: its agent was killed before it had written one, say."""
+        if not self._draining:
+            self._spawn(self._announcer.announce(job, party, lambda: job.id in self._runs))
+
     def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
         """One job, or all, the latest first; empty if the job is not known."""
         known = self._known | {name: run.status() for name, run in self._runs.items()}
@@ -367,7 +380,9 @@ class Agent:
             self._take_job(message)
             return
         job = self._jobs.get(message.id)
-        if job is None or job.run != message.run or sender not in job.description.everybody:
+        if job is None and isinstance(message, Inquiry):
+            self._spawn(self._announcer.unknown(message, sender))
+        elif job is None or job.run != message.run or sender not in job.description.everybody:
             self._log.info("a partner speaks of a run that is not known", job=message.id, partner=sender)
         elif isinstance(message, Inquiry) and message.id not in self._runs:
             self._spawn(self._announcer.outcome(job, sender, self._known[message.id]))

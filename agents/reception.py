@@ -80,7 +80,7 @@ class Reception:
         """Whether such a message has a place here."""
         me = self._settings.party
         match message:
-            case Job() if address.sender == message.submitter != me:
+            case Job() if me not in {address.sender, message.submitter}:  # who has a job may pass it on: it is signed
                 self._take(message, address.sender)
             case Inquiry() | Resumption() if address.sender != me:
                 self._take(message, address.sender)

@@ -20,6 +20,8 @@ RECOVERABLE = frozenset(
     }
 )
 """Codes of faults after which another attempt may succeed, nobody having changed anything."""
+BUSY = "party.busy"
+BUSY_ATTEMPTS = 3  # a party that is alive and does not answer may be back from a halt, or have hung for good
 
 
 @dataclass(slots=True)
@@ -51,6 +53,12 @@ class Attempts:
     def fruitless(self) -> int:
         """How many in a row, this one among them, have not got further."""
         return self.number - self.gained + 1
+
+    def may_follow(self, code: str, most: int) -> bool:
+        """Whether there may be another one after a fault of this code, where so many may be fruitless in a row."""
+        if code == BUSY:
+            return self.fruitless < min(most, BUSY_ATTEMPTS)
+        return code in RECOVERABLE and self.fruitless < most
 
     @property
     def pause(self) -> float:

@@ -40,7 +40,7 @@ from agents.ending import (
 from agents.inbox import Latest
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
-from agents.recovery import RECOVERABLE, Attempts, choose_helper
+from agents.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
 from agents.release import discard, kept, unreleased
 from agents.reporting import reported
 from agents.states import TERMINAL, State, move
@@ -117,6 +117,7 @@ class JobRun:
             progress=self._progress,
             ended=self._end,
             done=self._on_done,
+            unknown=lambda party: services.announce(job, party),
         )
         self.voice.hearing.begin(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
@@ -307,8 +308,9 @@ class JobRun:
             return True
         failure = self.voice.judgement(ending, self._wait(), self.state)
         last = isinstance(ending, Late) and ending.deadline in {"recover", "approve"}
-        again = not self.context.leads or self.attempts.fruitless < self._services.settings.recovery.attempts
-        return failure.code in RECOVERABLE and again and not last
+        if not self.context.leads:
+            return failure.code in RECOVERABLE | {BUSY}
+        return not last and self.attempts.may_follow(failure.code, self._services.settings.recovery.attempts)
 
     async def _returned(self) -> Ending:
         """An earlier life was at work on it; what an earlier attempt has left in the queues is of no use."""
@@ -430,7 +432,7 @@ class JobRun:
             await asyncio.sleep(deadlines.heartbeat)
             if not self.context.leads:
                 self._mind_the_label(beat)
-            elif self.state == State.RECOVERING:
+            elif self.attempts.number > 1 and self.state in {State.RECEIVED, State.RECOVERING}:
                 if beat % INQUIRE_BEATS == 0:
                     self._inquire(self.voice.hearing.silent(self.context.others))
                 self._take_over()

@@ -25,6 +25,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+UNKNOWN: Final = "unknown"  # what an agent says of a job that it has no record of
 TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 _BEFORE: Final = (State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED)

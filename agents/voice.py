@@ -13,7 +13,7 @@ import structlog
 from agents.attempt import Attempt
 from agents.ending import MISSED_HEARTBEATS, Cancelled, Ending, Failing, Hearing, Late, Settled, Told
 from agents.problems import JobProblem
-from agents.states import State
+from agents.states import UNKNOWN, State
 from agents.verdict import Report
 from broker.outbox import Undeliverable
 from schemas.address import Address
@@ -30,7 +30,9 @@ class Voice:
         deadlines: Of this party.
         life: Of the agent with this run: what it says is newer than what an earlier one said.
         progress: Where it is now.
-        heard: Told of an end that somebody's words mean; and, by name, of a party that is done with the job.
+        ended: Told of an end that somebody's words mean.
+        done: Told of a party that is done with the job.
+        unknown: Told of a party that does not know it.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class Voice:
         progress: Callable[[], Progress],
         ended: Callable[[Ending], None],
         done: Callable[[str], None],
+        unknown: Callable[[str], None],
     ) -> None:
         self._label, self._me, self._deadlines, self._life = job.description.label, me, deadlines, life
-        self._progress, self._ended, self._done = progress, ended, done
+        self._progress, self._ended, self._done, self._unknown = progress, ended, done, unknown
         self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._numbers = count(1)
         self._log = structlog.get_logger()
@@ -74,6 +77,8 @@ class Voice:
         """The run is over at a party that was asked."""
         if outcome.state == State.DONE:
             self._done(sender)
+        elif outcome.state == UNKNOWN:
+            self._unknown(sender)
         elif outcome.state == State.CANCELLED:
             self._ended(Cancelled(here=False))
         elif outcome.failure is not None and self._label in {self._me, sender}:
