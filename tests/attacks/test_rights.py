@@ -1,15 +1,18 @@
 """What the broker itself refuses to a party with a login of its own, and what little it lets her see."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+import aio_pika
 import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
 from broker import topology
 from broker.base import Lane
+from broker.definitions import CONNECTIONS
 from broker.rabbitmq import RabbitBroker
 from schemas.address import Round
 from tests.attacks.field import EVE, Raw, eves_connection
@@ -167,3 +170,21 @@ async def test_a_count_is_all_that_she_can_learn_of_a_queue_whose_name_she_knows
     assert (looked.message_count, looked.consumer_count) == (0, 0)
     with pytest.raises(aiormq.ChannelNotFoundEntity):
         await eve.ask(lambda channel: channel.queue_declare("tercet.bank.other-0a1b2c3d.control", passive=True))
+
+
+async def opened(guarded: Guarded, stack: AsyncExitStack, most: int) -> int:
+    """How many connections of hers there are when the broker takes no more."""
+    for number in range(most):
+        try:
+            await stack.enter_async_context(await aio_pika.connect(guarded.url(EVE)))
+        except aiormq.AMQPError:
+            return number
+    return most
+
+
+async def test_connections_without_end_are_refused_and_are_her_own_loss(guarded: Guarded, bank: Inbox):
+    """Each user may have so many; bank's are its own."""
+    async with AsyncExitStack() as stack:
+        assert await opened(guarded, stack, 2 * CONNECTIONS) <= CONNECTIONS
+        broker = await RabbitBroker.connect(guarded.bare_url, name="bank", credentials=guarded.login("bank"))
+        await broker.close()

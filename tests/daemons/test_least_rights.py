@@ -1,12 +1,15 @@
 """Whole jobs between daemons that have no more rights at the broker than the generated definitions give them."""
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 
+import aio_pika
 import pytest
 
 from broker import topology
-from tests.daemons.test_over_rabbitmq import DEADLINES, job_file, prediction_file, submit, told, until, write_tables
+from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, job_file, submit, until, write_tables
 from tests.deployment import Deployment
 from tests.guarded import Guarded
 
@@ -32,14 +35,11 @@ def queues(guarded: Guarded) -> dict[str, str]:
     return dict(line.split("\t") for line in lines)
 
 
-def test_a_job_and_a_prediction_need_no_more_rights_than_the_definitions_give(deployment: Deployment, guarded: Guarded):
-    """Consoles of any party as well; afterwards only standing queues and dead letters are left."""
+def test_a_job_needs_no_more_rights_than_the_definitions_give(deployment: Deployment, guarded: Guarded):
+    """Consoles of any party neither; afterwards only standing queues and dead letters are left."""
     job = submit(deployment, job_file(deployment, "least"), "card")
     for party in PARTIES:
         until(deployment, party, job, "done")
-    predict = prediction_file(deployment, "least-scores", job)
-    done = told(deployment.tercet("predict", str(predict), "--format", "json"))
-    assert done["state"] == "done"
     left = queues(guarded)
     for party in PARTIES:
         mine = {name: policy for name, policy in left.items() if name.startswith(f"tercet.{party}.")}
@@ -49,7 +49,30 @@ def test_a_job_and_a_prediction_need_no_more_rights_than_the_definitions_give(de
         }
 
 
-def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deployment):
-    """Here there are none: nothing that honest parties say is refused."""
-    shown = deployment.tercet("broker", "dead-letters", "--format", "json", party="card")
-    assert (shown.returncode, json.loads(shown.stdout)) == (0, [])
+async def poison(guarded: Guarded) -> None:
+    """Two messages through bank's exchange that no agent of bank's has made."""
+    async with await aio_pika.connect(guarded.url("bank")) as connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(topology.exchange("bank"))
+        for number in range(2):
+            message = aio_pika.Message(b"poison", message_id=f"[red]nonsense {number}\x1b[2J", type="job")
+            await exchange.publish(message, topology.announce_key("x-1", "card"))
+
+
+def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deployment, guarded: Guarded):
+    """As they are, whatever is in them; for people and for scripts."""
+    asyncio.run(poison(guarded))
+    letters: list[dict[str, str]] = []
+    end = time.monotonic() + PATIENCE
+    while len(letters) < 2 and time.monotonic() < end:
+        shown = deployment.tercet("broker", "dead-letters", "--format", "json", party="card")
+        letters = json.loads(shown.stdout)
+    assert [letter["exchange"] for letter in letters] == ["tercet.from.bank"] * 2
+    assert letters[0]["address"] == "[red]nonsense 0?[2J"
+    removed = deployment.tercet("broker", "dead-letters", "--remove", "--limit", "1", party="card")
+    assert removed.returncode == 0
+    assert "nonsense" in removed.stdout
+    assert "[red]" in removed.stdout
+    assert "1 more" in removed.stderr
+    rest = json.loads(deployment.tercet("broker", "dead-letters", "--format", "json", party="card").stdout)
+    assert rest == letters[1:]
