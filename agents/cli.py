@@ -1,4 +1,4 @@
-"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table`, `export`, `doctor` and others.
+"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table`, `doctor` and others.
 
 It reads files, calls the rooms behind it and shows what they say. Exit codes: 0 done; 1 the job failed or was
 cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
