@@ -28,7 +28,7 @@ from tests.agents.recovering import (
     same_parts,
     states,
     undisturbed,
-)  # fmt: skip
+)
 from tests.agents.scenes import BANK, CARD, NOTARY, ONCE, job, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

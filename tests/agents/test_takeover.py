@@ -20,7 +20,7 @@ from tests.agents.recovering import (
     same_parts,
     states,
     undisturbed,
-)  # fmt: skip
+)
 from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, nothing_left, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -157,3 +157,15 @@ async def test_without_the_second_helper_a_job_begins_and_ends_all_the_same(tmp_
         await stage.start(BANK, CARD, NOTARY)
         name = stage.submit(job(standby=(STANDBY,)))
         assert states(await stage.ended(name, BANK, CARD, NOTARY)) == {"done"}
+
+
+async def test_who_stands_by_does_not_wait_for_ever_for_a_label_party_that_is_gone(tmp_path: Path) -> None:
+    """It says the same of it as those who took part."""
+    async with recovering(tmp_path, *FOUR, recover=1.0) as stage:
+        await stage.start()
+        name = stage.submit(JOB)
+        await stage.at("training", name, BANK, CARD, NOTARY)
+        await stage.crash(BANK)
+        off(await stage.ended(name, CARD, NOTARY, STANDBY), "party.silent", BANK)
+        await stage.start(BANK)
+        off(await stage.ended(name, BANK), "party.silent", BANK)
