@@ -82,7 +82,7 @@ class JobContext:
 
     @property
     def description(self) -> TrainingJob | PredictionJob:
-        """What the job is to do, with the helper of this attempt. The job that all have agreed to is `job.description`."""
+        """What the job is to do, with the helper of this attempt; `job.description` is what all have agreed to."""
         return self._description
 
     @property

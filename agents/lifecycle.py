@@ -112,7 +112,8 @@ async def _start(context: JobContext) -> None:
     await context.mailbox.send(Ready(), [label], context.deadline("ready"))
     start = (await context.mailbox.receive(Start, [label], after_approval(context, "start")))[label]
     if start.attempt != context.attempt:
-        raise JobProblem("job.terms", label, f"{label} started attempt {start.attempt}, and {context.me} {context.attempt}")
+        reason = f"{label} started attempt {start.attempt}, and {context.me} {context.attempt}"
+        raise JobProblem("job.terms", label, reason)
     check_version(context, start.version)
     context.version = start.version
     context.audit.begun(context.attempt, context.version)
