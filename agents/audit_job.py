@@ -42,12 +42,13 @@ class JobAudit:
         told = {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
         self.note("received", **told, description=description.digest.hex(), issued=job.issued, expires=job.expires)
 
-    def decided(self, problem: JobProblem | None = None) -> None:
-        """This party's policy has let the job in, or not."""
+    def decided(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
+        """This party's policy has let the job in, or not; so many refusals before this one have no line."""
         if problem is None:
             self.note("decided", accepted=True)
         else:
-            self.note("decided", accepted=False, code=problem.code, culprit=problem.culprit)
+            more = {"withheld": withheld} if withheld else {}
+            self.note("decided", accepted=False, code=problem.code, culprit=problem.culprit, **more)
 
     def begun(self, attempt: int, version: int) -> None:
         """All parties take part, and an attempt begins."""

@@ -32,7 +32,9 @@ from agents.run import JobRun, Memory, Services
 from agents.states import NEXT, TERMINAL, State
 from agents.tallies import Tallies
 from broker import topology
+from broker.allowance import Allowance
 from broker.base import Broker, BrokerError, Delivery
+from broker.dead_letters import BURST, EVERY_SECONDS
 from broker.identity import Identity
 from mpc.ring import use_threads, warm_up
 from schemas.address import Round
@@ -92,6 +94,7 @@ class Agent:
         self._traces: dict[str, StepTrace | None] = {}  # of the last that have ended here
         self._jobs: dict[str, Job] = {}  # the latest run of each id, to tell a repeated announcement from another run
         self._heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
+        self._refusals = Allowance(BURST, EVERY_SECONDS)
         self._announcer = Announcer(settings, identity, broker)
         greeter = Greeter(settings, identity, broker, self._spawn)
         self._reception = Reception(settings, identity, broker, self._take, self._console, greeter=greeter)
@@ -432,10 +435,14 @@ class Agent:
         return None
 
     def _refuse(self, job: Job, problem: JobProblem) -> None:
-        """Nothing begins, and no record is made; the submitter is told."""
-        self._log.warning("job refused", job=job.id, submitter=job.submitter, code=problem.code, why=problem.reason)
+        """Nothing begins, and no record is made; the submitter is told. Of a flood some are, the rest is counted."""
+        withheld = self._refusals.take(job.submitter)
+        if withheld is None:
+            return
+        code, why = problem.code, problem.reason
+        self._log.warning("job refused", job=job.id, submitter=job.submitter, code=code, why=why, withheld=withheld)
         if self._received(job) is None:
-            self._audit_of(job).decided(problem)
+            self._audit_of(job).decided(problem, withheld=withheld)
         self._spawn(self._announcer.decline(job, problem))
 
     def _allowed(self, job: Job) -> bool:

@@ -14,6 +14,7 @@ from agents.audit import Entry, entries
 from agents.policy_signature import TOLERANCE_SECONDS, VALID_SECONDS, sign, signature_problem
 from broker import topology
 from broker.base import Parcel
+from broker.dead_letters import BURST
 from broker.identity import Identity
 from schemas.address import Address, Round
 from schemas.codec import encode
@@ -143,6 +144,19 @@ async def test_a_job_that_is_unsigned_or_expired_begins_nothing_and_is_audited(t
         assert (decided.event, decided.fields["accepted"], decided.fields["code"]) == ("decided", False, expected)
         assert list((tmp_path / CARD / "jobs").glob("*")) == []
         assert {status.state for status in (await stage.run(job())).values()} == {"done"}
+
+
+async def test_a_flood_of_unsigned_jobs_does_not_fill_the_log(tmp_path: Path) -> None:
+    """Some are told of, the others counted; a good job is taken all the same."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        honest = stage.agents[BANK]._announcer.announcement(job("flood"))
+        for number in range(3 * BURST):
+            bad = honest.model_copy(update={"run": number.to_bytes(32, "big"), "signature": b""})
+            stage.office.accept(announcement(stage, bad), BANK)
+        assert {status.state for status in (await stage.run(job())).values()} == {"done"}
+        refused = [entry for entry in audited(stage, CARD) if entry.fields.get("code") == "job.signature"]
+        assert 0 < len(refused) <= BURST + 1
 
 
 async def test_a_submitter_whose_clock_is_wrong_is_told_by_those_who_refuse(
