@@ -76,11 +76,7 @@ LETTERS: dict[str, tuple[Forge, str, str]] = {
     ),
     "a job that has expired": (lambda f: announced(f, now=0), "job refused", "job.expired"),
     "a job from the future": (lambda f: announced(f, now=2**33), "job refused", "job.expired"),
-    "a job in another's name": (
-        lambda f: announced(f, altered={"submitter": CARD}),
-        "message refused",
-        "not for the standing queue",
-    ),
+    "a job in another's name": (lambda f: announced(f, altered={"submitter": CARD}), "job refused", "job.signature"),
     "a job that card is said to have sent": (posing, "message refused", "it says that it is from card"),
     "the same through card's exchange, which she cannot write to": (
         lambda f: posing(f, sender=CARD),
@@ -200,10 +196,12 @@ async def test_what_card_has_said_cannot_be_said_again_by_her(guarded: Guarded, 
         await field.until(lambda: sum(line["event"] == "message refused" for line in field.lines) == 4)
         reasons = [line["why"] for line in field.lines if line["event"] == "message refused"]
         assert all(why.startswith(("it says that it is from card", "it is addressed")) for why in reasons)
+        await eve.say(field.letter(BANK, field.agents[CARD]._jobs[first], job=first))  # signed by card, sealed by her
+        await field.until(lambda: field.logged("job is known already", job=first))
         assert await known_to(field) == {first}
         twice = announced(field)
         await eve.say(twice, twice)
-        await field.until(lambda: field.logged("job is known already"))
+        await field.until(lambda: field.logged("job is known already", job=HERS.id))
 
 
 async def test_a_flood_is_neither_kept_nor_logged_nor_answered(guarded: Guarded, tmp_path: Path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from broker.handshake import SessionSecrets
 from broker.identity import Forged
 from broker.seal import NONCE_BYTES, SessionSeal, associated_data
+from schemas.messages import BODY_VERSION
 
 
 def seals(transcript: bytes = b"t" * 32) -> tuple[SessionSeal, SessionSeal, SessionSeal]:
@@ -80,5 +81,5 @@ def test_two_directions_and_two_partners_have_keys_of_their_own() -> None:
 
 def test_what_is_authenticated_names_version_kind_address_and_run() -> None:
     """Kinds are words without a slash, so no two pairs give one text."""
-    assert associated_data("job/1/x", "ready", b"\x01\xff") == b"tercet 3 ready job/1/x 01ff"
+    assert associated_data("job/1/x", "ready", b"\x01\xff") == f"tercet {BODY_VERSION} ready job/1/x 01ff".encode()
     assert associated_data("b", "a") != associated_data("a", "b")
