@@ -28,6 +28,7 @@ from agents.queues import clear_queues
 from agents.reception import Reception
 from agents.records import Record, Records
 from agents.release import discard
+from agents.remembered import Remembered
 from agents.run import JobRun, Memory, Services
 from agents.states import NEXT, TERMINAL, State
 from agents.tallies import Tallies
@@ -90,9 +91,11 @@ class Agent:
         self._broker = broker
         self._records = Records(settings.state / "jobs")
         self._runs: dict[str, JobRun] = {}
-        self._known: dict[str, JobStatus] = {}  # the last of each job that is not running
+        found = self._records.find
+        self._known = Remembered(lambda job: None if (old := found(job)) is None else old.status)  # of ended jobs
         self._traces: dict[str, StepTrace | None] = {}  # of the last that have ended here
-        self._jobs: dict[str, Job] = {}  # the latest run of each id, to tell a repeated announcement from another run
+        # The latest run of each id, to tell a repeated announcement from another run.
+        self._jobs = Remembered(lambda job: None if (old := found(job)) is None else old.job)
         self._heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
         self._refusals = Allowance(BURST, EVERY_SECONDS)
         self._announcer = Announcer(settings, identity, broker)
@@ -184,8 +187,8 @@ class Agent:
         records, strange = self._records.read()
         for path in strange:
             self._log.warning("a file among the job records is none", path=str(path))
-        self._known |= {record.job.id: record.status for record in records}
-        self._jobs |= {record.job.id: record.job for record in records}
+        for record in sorted(records, key=lambda record: record.status.submitted):
+            self._known[record.job.id], self._jobs[record.job.id] = record.status, record.job
         return [record for record in records if record.status.state not in TERMINAL or not record.cleared]
 
     def _go_on(self, running: list[Record]) -> None:
@@ -370,9 +373,10 @@ class Agent:
 
     def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
         """One job, or all, the latest first; empty if the job is not known."""
-        known = self._known | {name: run.status() for name, run in self._runs.items()}
         if job is not None:
-            return (known[job],) if job in known else ()
+            status = self._runs[job].status() if job in self._runs else self._known.get(job)
+            return () if status is None else (status,)
+        known = dict(self._known) | {name: run.status() for name, run in self._runs.items()}
         return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED])
 
     # --- what comes in
@@ -471,7 +475,8 @@ class Agent:
         jobs = self.status(request.job)
         unknown = request.job is not None and not jobs
         trace = self.trace(request.job) if request.trace and request.job is not None else None
-        reveals = summary(self._jobs[request.job]) if request.reveals and request.job in self._jobs else ()
+        asked = self._jobs.get(request.job or "") if request.reveals else None
+        reveals = () if asked is None else summary(asked)
         return Status(
             jobs=jobs,
             trace=trace,
