@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from agents.daemon import Agent
 from agents.remembered import KEPT, Remembered
-from broker.memory import MemoryBroker
 from tests.agents.scenes import BANK, job, scene, three
 
 jobs = st.sampled_from("abcdefg")
@@ -51,8 +50,7 @@ async def test_a_restarted_agent_holds_the_latest_jobs_and_answers_for_the_first
 
 async def test_a_job_that_runs_is_known_however_many_have_come_since(tmp_path: Path) -> None:
     """Its description is on the disk from its first moment."""
-    async with scene(three(tmp_path), tmp_path, may_write=lambda *_: True) as stage:
-        assert isinstance(stage.office, MemoryBroker)
+    async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
         running = stage.submit(job(epochs=50_000, accept_narrow=True))
         agent = stage.agents[BANK]
