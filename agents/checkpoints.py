@@ -124,9 +124,12 @@ class CheckpointFolder:
         try:
             facts = json.loads(told["facts"])
             held = Held(lineage=bytes.fromhex(facts["lineage"]), steps=facts["steps"], over=facts["over"])
-            return Checkpoint(held, from_safetensors(content), facts)
-        except (KeyError, ValueError, TypeError, SafetensorError):  # pydantic's are ValueErrors
+            checkpoint = Checkpoint(held, from_safetensors(content), facts)
+        except (KeyError, ValueError, TypeError, RecursionError, SafetensorError):  # pydantic's are ValueErrors
             raise CheckpointProblem("it does not hold what a checkpoint holds") from None
+        if path != self._place(held):
+            raise CheckpointProblem("it stands under the name of another one")
+        return checkpoint
 
 
 def _split(content: bytes) -> tuple[bytes, bytes]:
