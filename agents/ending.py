@@ -87,6 +87,7 @@ class Hearing:
 
     label: str
     parties: Sequence[str]
+    helpers: Sequence[str]  # of them, whom every party's policy has let in as such
     me: str
     on_verdict: Callable[[Failure], None]
     attempt: int = 1
@@ -103,7 +104,9 @@ class Hearing:
         """Note a control message; the ending that it means, or None if the attempt goes on."""
         sender = address.sender
         match message:
-            case Progress() if not {*message.waits_for, message.helper or sender} <= set(self.parties):
+            case Progress() if not set(message.waits_for) <= set(self.parties):
+                return stranger(sender)
+            case Progress() if message.helper not in self.helpers:  # whoever helps has the masks of all data parties
                 return stranger(sender)
             case Failure() if message.culprit not in (*self.parties, BROKER):
                 return stranger(sender)
@@ -121,15 +124,14 @@ class Hearing:
         return None
 
     def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
-        sender, theirs = address.sender, address.attempt
+        sender, theirs, helper = address.sender, address.attempt, message.helper
         if self.me == self.label:
-            helper = message.helper or sender
             if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
                 return Anew(theirs + 1, helper)
             if theirs == self.attempt and message.lost and sender in taking_part:
                 return Told(back(sender).failure(message.state, verdict=False))
-        elif sender == self.label and self.attempt < theirs < MOST_ATTEMPTS and message.helper is not None:
-            return Anew(theirs, message.helper)
+        elif sender == self.label and self.attempt < theirs < MOST_ATTEMPTS:
+            return Anew(theirs, helper)
         if message.overdue is None or theirs != self.attempt:
             return None
         return self.complain(sender, message.overdue)

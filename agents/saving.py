@@ -40,6 +40,7 @@ async def begin_at(context: JobContext, folder: CheckpointFolder) -> Checkpoint 
         kept = 0 if checkpoint is None else checkpoint.facts.get("kept", 0)
         assert isinstance(kept, int)
         await context.mailbox.send(GoOn(begin=common, kept=kept), context.others, deadline)
+        _note(context, common)
     else:
         await context.mailbox.send(Checkpoints(held=held), [context.label], deadline)
         common = await told_where(context)
@@ -47,7 +48,6 @@ async def begin_at(context: JobContext, folder: CheckpointFolder) -> Checkpoint 
             raise _strange(context)
         checkpoint = None if common is None else await _read(context, folder, common)
     await context.compute(folder.keep_only, common)
-    _note(context, common)
     return checkpoint
 
 

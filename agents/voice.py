@@ -52,7 +52,8 @@ class Voice:
         self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._numbers = count(1)
         self._log = structlog.get_logger()
-        self.hearing = Hearing(self._label, job.description.everybody, me, self._on_verdict)
+        described = job.description
+        self.hearing = Hearing(self._label, described.everybody, described.helpers, me, self._on_verdict)
         self.attempt: Attempt | None = None
 
     @property

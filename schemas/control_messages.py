@@ -155,7 +155,7 @@ class Progress(Message):
     interval: float = Field(gt=0, le=3600)  # seconds until the next heartbeat
     overdue: str | None = Field(default=None, max_length=32)  # the name of a deadline that has passed
     checkpoint: Count = 0  # steps that were done at the last one that is on the disk
-    helper: Name | None = None
+    helper: Name
     lost: bool = False  # the sender can't go on with the attempt in the address, and waits for another one
 
 

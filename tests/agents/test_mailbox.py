@@ -403,7 +403,12 @@ async def test_a_heartbeat_that_is_repeated_or_overtaken_says_nothing() -> None:
     """Else a recorded one would keep a hung party alive."""
     bank, card = Party("bank"), Party("card")
     beats = [
-        (await card.says(Progress(state="t", epoch=0, step=n, steps=9, stage="", waits_for=(), interval=1), step=n))[0]
+        (
+            await card.says(
+                Progress(state="t", epoch=0, step=n, steps=9, stage="", waits_for=(), interval=1, helper="notary"),
+                step=n,
+            )
+        )[0]
         for n in (1, 2, 3)
     ]
     assert await bank.hears(beats[0], beats[2], beats[1], beats[0], beats[2]) == ["ack"] * 5
