@@ -27,7 +27,7 @@ from tests.schemas.strategies import counts, messages
 EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "3"))
 TOGETHER = 4  # jobs of one example, each with agents of its own
 PARTIES = (BANK, CARD, NOTARY)
-AS_DRAWN = [Phase.explicit, Phase.reuse, Phase.generate]  # to shrink an example of seconds would take many minutes
+AS_DRAWN = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
 ERRORS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
 CODES = set(re.findall(r"^\| `([a-z.-]+)` \|", ERRORS, re.MULTILINE))
 DEADLINES = QUICK.model_copy(update={"recover": 1.5, "takeover": 1.0, "heartbeat": 0.1})
@@ -122,10 +122,10 @@ async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
                 assert status.failure.code in CODES, status.failure
                 assert status.failure.culprit in (*PARTIES, BROKER), status.failure
         again = await stage.ended(stage.submit(job("afterwards")), seconds=LONG)
-        assert {status.state for status in again.values()} == {"done"}, again
+        assert {status.state for status in again.values()} == {"done"}, [status.failure for status in again.values()]
 
 
-@settings(max_examples=EXAMPLES, deadline=None, phases=AS_DRAWN, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, database=None, phases=AS_DRAWN, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.lists(sayings, min_size=1, max_size=4), st.sampled_from(RECOVERIES)),
                 min_size=TOGETHER, max_size=TOGETHER))  # fmt: skip
 def test_whatever_is_said_a_job_ends_once_and_is_explained(plots: list[tuple[list[Saying], Recovery]]) -> None:
@@ -143,7 +143,8 @@ def test_whatever_is_said_a_job_ends_once_and_is_explained(plots: list[tuple[lis
 @given(st.data())
 def test_a_job_can_always_end_and_ends_once(data: st.DataObject) -> None:
     """Walks through the state table, however long: an end is never more than a move away, and nothing follows it."""
-    here, seen = State.RECEIVED, []
+    here = State.RECEIVED
+    seen: list[State] = []
     while NEXT[here] and len(seen) < 60:
         assert {State.FAILED, State.CANCELLED} <= NEXT[here]
         here = data.draw(st.sampled_from(sorted(NEXT[here])))

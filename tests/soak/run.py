@@ -27,6 +27,8 @@ SETTINGS = """
 [deadlines]
 verdict = 2
 heartbeat = 0.5
+[policy]
+narrow = true
 """
 
 
