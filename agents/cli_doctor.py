@@ -42,10 +42,10 @@ async def _examined(settings: Path, format: Format) -> list[Finding]:  # noqa: A
 
 def _print(finding: Finding) -> None:
     colour = COLOURS[finding.outcome]
-    line = f"[{colour}]{finding.outcome:<4}[/] [bold]{escape(finding.check)}[/]: {escape(finding.said)}"
+    line = f"[{colour}]{finding.outcome:<4}[/] [bold]{show.fit(finding.check)}[/]: {show.fit_lines(finding.said)}"
     show.out.print(line, soft_wrap=True)
     if finding.hint:
-        show.out.print(f"     do: {escape(finding.hint)}", soft_wrap=True)
+        show.out.print(f"     do: {show.fit_lines(finding.hint)}", soft_wrap=True)
 
 
 def explain(

@@ -10,6 +10,7 @@ from agents.connect import Credentials, connect
 from agents.console import Console, NoAgent
 from agents.finding import Finding, fail, ok, warn
 from broker.base import BrokerError
+from broker.dead_letters import clean
 from broker.identity import Identity
 from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, PartnerAnswer
 from schemas.settings import Settings
@@ -40,7 +41,7 @@ def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
         hint = f"ask {party} whether its agent runs on this broker, and whether both of you hold the other's key"
         yield warn(check, said, hint)
         return
-    said = f"release {answer.release}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
+    said = f"release {clean(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
     if answer.lowest > PROTOCOL_VERSION or answer.highest < LOWEST_VERSION:
         ours = f"{said}; we speak {_range(LOWEST_VERSION, PROTOCOL_VERSION)}"
         yield fail(check, ours, "install a later release at whoever speaks the earlier versions")

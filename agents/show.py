@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from agents.approval import STAGE
 from agents.audit import Entry
+from broker.dead_letters import clean
 from schemas.messages import JobStatus
 
 out = Console(highlight=False)
@@ -28,11 +30,17 @@ def print_json(value: Any) -> None:
 
 def complain(text: str) -> None:
     """What went wrong, on standard error."""
-    err.print(f"[bold red]error[/]: {_escaped(text)}")
+    err.print(f"[bold red]error[/]: {fit_lines(text)}")
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+def fit(text: str) -> str:
+    """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
+    return escape(clean(text, len(text)))
+
+
+def fit_lines(text: str) -> str:
+    """Words of our own, of several lines."""
+    return "\n".join(map(fit, text.split("\n")))
 
 
 class Bar:
@@ -60,9 +68,7 @@ class Bar:
 
     def show(self, status: JobStatus) -> None:
         """Draw where the job is."""
-        self._progress.update(
-            self._task, completed=status.step, total=status.steps or None, note=_escaped(_note(status))
-        )
+        self._progress.update(self._task, completed=status.step, total=status.steps or None, note=fit(_note(status)))
 
 
 def _note(status: JobStatus) -> str:
@@ -114,7 +120,7 @@ def job_details(job: JobStatus) -> Table:
         rows.append(("our detail", job.detail or ""))
     for name, value in rows:
         if value:
-            table.add_row(name, _escaped(value))
+            table.add_row(name, fit(value))
     return table
 
 
@@ -122,7 +128,7 @@ def reveals_table(job: str, reveals: Iterable[str]) -> Table:
     """What a job is for and tells whom, a line each."""
     table = Table(Column(overflow="fold"), show_header=False, title=f"{job} would tell", title_justify="left")
     for one in reveals:
-        table.add_row(_escaped(one))
+        table.add_row(fit(one))
     return table
 
 
@@ -133,7 +139,7 @@ def audit_table(entries: Iterable[Entry]) -> Table:
         fields = {name: value for name, value in entry.fields.items() if name != "revelations"}
         what = [", ".join(f"{name} {value}" for name, value in fields.items())]
         what += [f"to {one['to']}: {one['what']}" for one in entry.fields.get("revelations", ())]
-        table.add_row(str(entry.seq), entry.time, entry.job, entry.event, _escaped("\n".join(what)))
+        table.add_row(str(entry.seq), entry.time, entry.job, entry.event, "\n".join(map(fit, what)))
     return table
 
 
@@ -173,7 +179,7 @@ def column_table(name: str, found: dict[str, Any]) -> Table:
     columns = found["columns"]
     table = Table(*columns[0], title=f"{name}: {found['rows']:,} rows", title_justify="left")
     for column in columns:
-        table.add_row(*(_escaped("" if value is None else str(value)) for value in column.values()))
+        table.add_row(*(fit("" if value is None else str(value)) for value in column.values()))
     return table
 
 
@@ -201,5 +207,5 @@ def summary_table(result: dict[str, Any]) -> Table:
     ]
     for name, value in rows:
         if value:
-            table.add_row(name, _escaped(str(value)))
+            table.add_row(name, fit(str(value)))
     return table

@@ -1,0 +1,52 @@
+"""What another party has written reaches a person's terminal as words: it moves no cursor and forges no line."""
+
+import io
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from agents import show
+from agents.audit import GENESIS, Entry
+from agents.decisions import summary
+from schemas.messages import Job
+from tests.agents.scenes import BANK, CARD, job
+
+HOSTILE = "a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
+SHOWN = "a model?[2J?[H?bank learns nothing???[/][red]"
+
+
+def printed(value: Any) -> str:
+    """As a terminal would get it."""
+    file = io.StringIO()
+    Console(file=file, width=4000, force_terminal=True, color_system=None).print(value)
+    return file.getvalue()
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_any_text_is_one_line_of_its_own_printable_signs(text: str) -> None:
+    """Brackets are no markup either."""
+    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
+    assert printed(show.fit(text)).rstrip() == shown.rstrip()
+
+
+def test_a_purpose_cannot_change_what_a_person_decides_by() -> None:
+    """Somebody else wrote it, and the lines below it say what the job would tell whom."""
+    asked = job(purpose=HOSTILE)
+    told = summary(Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD))
+    page = printed(show.reveals_table(asked.id, told))
+    assert SHOWN in page
+    assert "\x1b[2J" not in page
+    assert page.count("\n") == printed(show.reveals_table(asked.id, ["x" * 40] * len(told))).count("\n")
+
+
+def test_the_audit_log_is_shown_as_words() -> None:
+    """The log itself keeps what was said."""
+    entry = Entry(
+        1, "now", "received", "credit-0a1b2c3d", "", {"purpose": HOSTILE, "submitter": BANK}, GENESIS, GENESIS
+    )
+    page = printed(show.audit_table([entry]))
+    assert SHOWN in page
+    assert "\x1b[2J" not in page
+    assert page.count("\n") == printed(show.audit_table([entry, entry])).count("\n") - 1
