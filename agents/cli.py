@@ -22,7 +22,7 @@ from agents.cli_doctor import doctor, explain
 from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
-from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from agents.exits import JOB_FAILED, Format, FormatOption, checked, leave, run
 from agents.private_file import replace
 from agents.states import State
 from agents.timeline import timeline
@@ -220,6 +220,7 @@ def agent(
     """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
     logs.configure(log, daemon=True)
     run(serve(checked(read_settings, settings)))
+    leave()
 
 
 async def serve(settings: Settings, contribute: Callable[[], bytes] = system_randomness) -> None:

@@ -4,7 +4,9 @@ Nothing here knows a command.
 """
 
 import asyncio
+import os
 import sys
+import threading
 from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -52,6 +54,17 @@ def checked(call: Any, *args: Any) -> Any:
         return call(*args)
     except (Invalid, KeyProblem, TableProblem) as error:
         _tell(error)
+
+
+def leave() -> None:
+    """End the process now if a thread is still at something that cannot be ended, such as a query of SQLite.
+
+    The interpreter would wait for it, for hours perhaps; all that the agent had to say and write is said and written.
+    """
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _loop_factory() -> Any:

@@ -3,8 +3,10 @@
 Nothing of it leaves this process but pseudonyms of ids and what the roles mask and share.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from mpc.fixed import features
 from schemas.job import Invalid, canonical_digest
 from schemas.messages import OrderConfirmation, OrderContribution
 from tables.encoding import Encoding
+from tables.interrupt import Interrupt
 from tables.problem import TableProblem
 from tables.snapshot import Snapshot
 from tables.store import FeatureStore, FeatureView
@@ -47,6 +50,7 @@ class OwnRows:
         self._secrets: Secrets | None = None
         self._store: FeatureStore | None = None
         self._words: FeatureView | None = None
+        self._interrupt = Interrupt()
         self.snapshot: Snapshot | None = None
         self.digest = b""  # keyed, of the ids that all parties have
         self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
@@ -68,6 +72,10 @@ class OwnRows:
         context = self._context
         try:
             await context.compute(self._take, with_label, label_kind, expected)
+        except asyncio.CancelledError:
+            # A query may take hours, and nobody wants its answer any more; to say so to a database takes a while, too.
+            Thread(target=self._interrupt.set, name="interrupt", daemon=True).start()
+            raise
         except (TableProblem, Invalid, KeyProblem) as problem:
             public = problem.public if isinstance(problem, TableProblem) else "the login to a database cannot be read"
             raise JobProblem("table.unusable", context.me, f"at {context.me} {public}", str(problem)) from None
@@ -99,7 +107,13 @@ class OwnRows:
         settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
         # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
         self.snapshot = snapshot_of(
-            name, settings, context.work_folder, with_label=with_label, label_kind=label_kind, expected=expected
+            name,
+            settings,
+            context.work_folder,
+            with_label=with_label,
+            label_kind=label_kind,
+            expected=expected,
+            interrupt=self._interrupt,
         )
 
     async def align(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.connect import read_credentials
 from schemas.settings import TableSettings
+from tables.interrupt import Interrupt
 from tables.snapshot import Snapshot, describe, take_snapshot
 from tables.table import Kind
 
@@ -22,6 +23,7 @@ def snapshot_of(
     with_label: bool,
     label_kind: Kind | None = "numeric",
     expected: Mapping[str, Kind] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Snapshot:
     """A snapshot of a table in `folder`, with the login that its settings name.
 
@@ -32,7 +34,14 @@ def snapshot_of(
     login = None if settings.credentials is None else read_credentials(settings.credentials)
     pair = None if login is None else (login.username, login.password)
     return take_snapshot(
-        name, settings, folder, with_label=with_label, label_kind=label_kind, login=pair, expected=expected
+        name,
+        settings,
+        folder,
+        with_label=with_label,
+        label_kind=label_kind,
+        login=pair,
+        expected=expected,
+        interrupt=interrupt,
     )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from schemas.settings import TableSettings
 from tables.columns import Chosen, Column, choose
+from tables.interrupt import Interrupt
 from tables.problem import problems_of
 from tables.recorder import Recorder
 from tables.source import open_source
@@ -38,6 +39,7 @@ def take_snapshot(
     label_kind: Kind | None = "numeric",
     login: tuple[str, str] | None = None,
     expected: Mapping[str, Kind] | None = None,
+    interrupt: Interrupt | None = None,
 ) -> "Snapshot":
     """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
 
@@ -51,13 +53,14 @@ def take_snapshot(
         label_kind: what the model takes it for, a number or a class; None where its type is to say so.
         login: user name and password of a database.
         expected: the features that a model was trained on, in their order, instead of those of the settings.
+        interrupt: set from another thread, it ends a query that a database takes long over.
 
     Raises:
         TableProblem: the table can't be used; nothing of it was kept.
         OSError: `folder` can't be written; nothing was kept.
     """
     place = settings.database or str(settings.path)
-    with problems_of(name, place), closing(open_source(settings, login)) as source:
+    with problems_of(name, place), closing(open_source(settings, login, interrupt)) as source:
         chosen = choose(source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600

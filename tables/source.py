@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.settings import TableSettings
 from tables.csv_source import CsvSource
+from tables.interrupt import Interrupt
 from tables.parquet_source import ParquetSource
 from tables.problem import UnusableError
 from tables.sql_source import PostgresSource, SqliteSource
@@ -46,21 +47,25 @@ class Source(Protocol):
         ...
 
 
-def open_source(settings: TableSettings, login: tuple[str, str] | None = None) -> Source:
+def open_source(
+    settings: TableSettings, login: tuple[str, str] | None = None, interrupt: Interrupt | None = None
+) -> Source:
     """Open the table; of a query this already asks the database.
 
     Args:
         settings: where the table is.
         login: user name and password for PostgreSQL.
+        interrupt: set from another thread, it ends a query.
 
     Raises:
         UnusableError: there is nothing that can be read.
     """
     if settings.database is not None:
         assert settings.query is not None  # the settings see to it
+        interrupt = interrupt or Interrupt()
         if settings.database.startswith("sqlite:"):
-            return SqliteSource(settings.database, settings.query)
-        return PostgresSource(settings.database, settings.query, login)
+            return SqliteSource(settings.database, settings.query, interrupt)
+        return PostgresSource(settings.database, settings.query, login, interrupt)
     assert settings.path is not None
     name = settings.path.name.lower()
     if name.endswith(CSV_SUFFIXES):

@@ -7,6 +7,7 @@ the query, a value or the password.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -17,6 +18,7 @@ import adbc_driver_sqlite.dbapi as sqlite
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tables.interrupt import Interrupt
 from tables.problem import UnusableError
 
 # libpq's names; seconds and, for the last, milliseconds. A server that vanishes is noticed within about a minute.
@@ -60,13 +62,15 @@ class _Answer:
 
     unit, first = "row", 1
 
-    def __init__(self) -> None:
+    def __init__(self, interrupt: Interrupt) -> None:
         self._open = ExitStack()
+        self._interrupt = interrupt
         self.schema: pa.Schema = pa.schema([])
 
     def _ask(self, connection: Any, query: str, *before: str, options: dict[str, str] | None = None) -> None:
         self._open.enter_context(connection)
         cursor = self._open.enter_context(connection.cursor())
+        self._open.enter_context(self._interrupt.ends(partial(_cancel, cursor)))
         for statement in before:
             cursor.execute(statement)
         cursor.adbc_statement.set_options(**(options or {}))
@@ -90,8 +94,8 @@ class _Answer:
 class SqliteSource(_Answer):
     """The answer of a SQLite file, opened read-only."""
 
-    def __init__(self, url: str, query: str) -> None:
-        super().__init__()
+    def __init__(self, url: str, query: str, interrupt: Interrupt) -> None:
+        super().__init__(interrupt)
         path = Path(url.removeprefix("sqlite:///"))
         if not path.is_file():
             raise UnusableError("there is no such file", "correct `database`: sqlite:///file", "can't be read")
@@ -103,8 +107,8 @@ class SqliteSource(_Answer):
 class PostgresSource(_Answer):
     """The answer of a PostgreSQL server, in a transaction that can't write."""
 
-    def __init__(self, url: str, query: str, login: tuple[str, str] | None) -> None:
-        super().__init__()
+    def __init__(self, url: str, query: str, login: tuple[str, str] | None, interrupt: Interrupt) -> None:
+        super().__init__(interrupt)
         with _closed_on_failure(self):
             try:
                 connection = postgresql.connect(_with_login(url, login))
@@ -113,6 +117,12 @@ class PostgresSource(_Answer):
             with _explained([]):
                 # A statement, since poolers in between refuse the connection option of the same effect.
                 self._ask(connection, query, "SET TRANSACTION READ ONLY")
+
+
+def _cancel(cursor: Any) -> None:
+    """Ask the database to give the query up. SQLite's driver cannot, and a server that is gone need not."""
+    with suppress(OSError, adbc.Error):
+        cursor.adbc_cancel()
 
 
 def _with_login(url: str, login: tuple[str, str] | None) -> str:
