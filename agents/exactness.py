@@ -149,7 +149,8 @@ def network_arguments(simulation: Simulation) -> network_reference.Run:
 
     first = opened_shares([role.first for role in roles if role.first is not None])
     elements = Elements(label.key)
-    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt)
+    begin = label.context.first  # of the last attempt; how earlier ones have rounded is in its first shares
+    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:

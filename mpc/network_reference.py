@@ -67,6 +67,7 @@ class Run(NamedTuple):
     elements: Arranged  # likewise of hidden layers
     initial: NetworkWeights  # what all parties' first shares add up to
     dealt: Dealt  # the masks of its truncations
+    begin: int = 0  # the step that it begins with, where it goes on from a checkpoint; what is dealt is from there on
 
 
 class _Layer(NamedTuple):
@@ -112,9 +113,9 @@ class Setting:
 
 
 def train(run: Run, stop: int | None = None) -> NetworkWeights:
-    """The fixed-point training with nothing shared, of so many steps; the whole job if None."""
+    """The fixed-point training with nothing shared, until so many steps are done; the whole job if None."""
     weights = run.initial
-    for _, after in itertools.islice(_walk(run), stop):
+    for _, after in itertools.islice(_walk(run), None if stop is None else stop - run.begin):
         weights = after
     return weights
 
@@ -154,9 +155,9 @@ def _rows(order: Ordered, step: Step) -> Signed:
 
 def _walk(run: Run) -> Iterator[tuple[_Taken, NetworkWeights]]:
     """Every step, and the weights after it."""
-    xs, y, plan, order, elements, weights, dealt = run
+    xs, y, plan, order, elements, weights, dealt, begin = run
     setting = Setting(plan, order, elements, plan.fx if plan.smooth else 0)
-    for step in plan.steps():
+    for step in plan.steps(begin):
         rows = _rows(order, step)
         batch = [x[rows] for x in xs]
         taken = _Taken(step, batch, weights, _forward(batch, weights, step, setting))
