@@ -152,19 +152,6 @@ async def test_an_attempt_that_gets_further_does_not_count(tmp_path: Path) -> No
         assert ended[BANK].attempt > 3
 
 
-async def test_a_party_that_has_lost_all_it_knew_begins_the_job_again_with_the_others(tmp_path: Path) -> None:
-    """It is told of the job once more, and has no checkpoint, so that nobody's counts."""
-    async with recovering(tmp_path) as stage:
-        name = await begun(stage)
-        await stage.crash(CARD)
-        stage.change(CARD, state=tmp_path / "a new disk")
-        await stage.start(CARD)
-        ended = await stage.ended(name)
-        assert states(ended) == {"done"}
-        assert stage.runs[BANK, name].attempts.furthest == 0
-        assert bit_exact(Simulation(JOB, {party: stage.runs[party, name] for party in THREE}))
-
-
 # --- a person ends it
 
 
