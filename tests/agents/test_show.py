@@ -24,7 +24,7 @@ def printed(value: Any) -> str:
     return file.getvalue()
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",))))
+@given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_is_one_line_of_its_own_printable_signs(text: str) -> None:
     """Brackets are no markup either."""
     shown = "".join(sign if sign.isprintable() else "?" for sign in text)
