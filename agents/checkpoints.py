@@ -8,7 +8,6 @@ torn or of something else is told and passed over, so that the one before it cou
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Container, Mapping
@@ -25,6 +24,7 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from schemas.messages import Held
+from tables.durable import write_durably
 
 FORMAT: Final = "1"
 KEPT: Final = 3  # the last two on the way, and the one when all steps are done
@@ -162,26 +162,3 @@ def forget_old(state: Path, unfinished: Container[str], days: float) -> None:
     for folder in (state / "checkpoints").glob("*"):
         if folder.name not in unfinished and time.time() - folder.stat().st_mtime > days * DAY:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Put a file of this user's own in its place in one step; when this returns, it is on the disk under its name.
-
-    Raises:
-        OSError: the disk does not take it; what was there is there.
-    """
-    beside = path.with_name(f".{path.name}.unfinished")
-    beside.unlink(missing_ok=True)  # of a write that the machine did not survive
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

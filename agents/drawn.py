@@ -12,9 +12,9 @@ from pathlib import Path
 import msgpack
 from pydantic import Field, ValidationError
 
-from agents.checkpoints import write_durably
 from schemas.message import Digest
 from schemas.strict import Name, Strict
+from tables.durable import write_durably
 
 FILE = "drawn"
 MOST_BYTES = 2**16

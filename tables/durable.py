@@ -1,0 +1,39 @@
+"""Puts a file of this user's own in its place in one step, so that a crash leaves the old one or the new one.
+
+It knows nothing of what it writes.
+"""
+
+import os
+from pathlib import Path
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Put a file of this user's own in its place in one step; when this returns, it is on the disk under its name.
+
+    Raises:
+        OSError: the disk does not take it; what was there is there.
+    """
+    beside = path.with_name(f".{path.name}.unfinished")
+    beside.unlink(missing_ok=True)  # of a write that the machine did not survive
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """When this returns, the file's content, or the names in the folder, are on the disk.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
