@@ -91,7 +91,7 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
         raise ModelPartProblem(f"{path}: not the weights that {MANIFEST} names; restore the folder from a copy")
     try:
         arrays = from_safetensors(content)
-    except SafetensorError:
+    except (SafetensorError, KeyError):  # a kind of numbers that numpy has not
         raise ModelPartProblem(f"{path}: not a safetensors file; restore the folder from a copy") from None
     check(part, arrays)
     return part, arrays

@@ -208,5 +208,5 @@ def _unpacked(path: Path) -> tuple[About, dict[str, NDArray[Any]]]:
     except OSError as error:
         what = error.strerror or "cannot be read"
         raise ModelPartProblem(f"{path}: {what}; give a model part's folder or an exported file") from None
-    except (SafetensorError, ValidationError):
+    except (SafetensorError, ValidationError, TypeError, AttributeError):  # the last two: numbers that numpy has not
         raise ModelPartProblem(f"{path}: no model that this version of tercet has exported; export it again") from None

@@ -13,12 +13,17 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
+from agents.audit import AuditLog
+from agents.checkpoints import Checkpoint, CheckpointFolder
+from agents.drawn import FILE, Drawn
 from agents.model_part import MANIFEST, ModelPart, save
 from agents.records import Record
+from agents.whole_model import About, Columns, WholeModel, write
 from broker.identity import Identity, save_identity
 from schemas.codec import MODELS, Companion, encode
 from schemas.job import TrainingJob
 from schemas.messages import (
+    Held,
     Job,
     JobStatus,
     MaskedInputs,
@@ -252,7 +257,27 @@ def weights_files() -> dict[str, bytes]:
 def weights() -> list[bytes]:
     """The weights themselves, of these parts and of other kinds of numbers."""
     other = to_safetensors({"weights": np.ones((2, 2), np.float32), "x": np.zeros(3, np.int8)})
-    return [*weights_files().values(), other]
+    return [*weights_files().values(), other, _bfloat16()]
+
+
+@cache
+def exported() -> list[bytes]:
+    """What `tercet export` writes."""
+    encoding = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
+    about = About(
+        job="credit-default-0123abcd",
+        model="logistic",
+        label_party="bank",
+        columns=tuple(Columns(party=party, encoding=encoding, norm=27.7) for party in ("bank", "card")),
+        fx=13,
+        created=datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
+        tercet="0.1.0",
+    )
+    weights = np.linspace(-1, 1, len(encoding.names))[:, None]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        write(WholeModel(about, (weights, weights), (), (np.ones((1, 1)),)), path)
+        return [path.read_bytes(), _bfloat16()]
 
 
 def part_with_weights(data: bytes) -> dict[str, bytes]:
@@ -260,6 +285,54 @@ def part_with_weights(data: bytes) -> dict[str, bytes]:
     digest = hashlib.sha256(data).hexdigest()
     manifest = json.loads(manifests()[0]) | {"weights_sha256": digest}
     return {MANIFEST: json.dumps(manifest).encode(), f"weights-{digest[:16]}.safetensors": data}
+
+
+def _bfloat16() -> bytes:
+    """A safetensors file of a kind of numbers that numpy has not."""
+    header = json.dumps({"weights": {"dtype": "BF16", "shape": [1, 1], "data_offsets": [0, 2]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(2)
+
+
+@cache
+def audit_logs() -> list[bytes]:
+    """Of a job from its announcement to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = AuditLog(Path(folder) / "audit.log", "bank", Identity.generate())
+        log.open(records=0)
+        for event in ("received", "decided", "ended"):
+            log.append(event, "credit-0123abcd", "00" * 32, {"state": "done", "codes": [], "rows": 96})
+        return [log.path.read_bytes()]
+
+
+def audit_lines() -> list[bytes]:
+    """The first line of a log, and one that ends a job."""
+    lines = audit_logs()[0].splitlines()
+    return [lines[0], lines[-1]]
+
+
+LINEAGE = bytes(32)
+CHECKPOINT = f"{7:012d}-{LINEAGE.hex()[:16]}.checkpoint"
+
+
+@cache
+def checkpoints() -> list[bytes]:
+    """Of a step on the way, without the digest in front."""
+    arrays = {"share": np.arange(6, dtype=np.uint64).reshape(2, 3), "scores": np.ones((4, 1))}
+    held = Held(lineage=LINEAGE, steps=7, over=False)
+    with tempfile.TemporaryDirectory() as folder:
+        CheckpointFolder(Path(folder), bytes(32)).write(Checkpoint(held, arrays, {"alpha": 0.5, "losses": [1.0]}))
+        return [(Path(folder) / CHECKPOINT).read_bytes()[32:], _bfloat16()]
+
+
+@cache
+def drawn() -> list[bytes]:
+    """What a party has drawn for a job."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Drawn(Path(folder), lambda: bytes(range(32)))
+        source.begin(bytes(32))
+        source()
+        source.agrees("card", b"c" * 32)
+        return [(Path(folder) / FILE).read_bytes()]
 
 
 def records() -> list[bytes]:

@@ -4,6 +4,8 @@ The same targets are fed by Hypothesis in the tests and, guided by coverage, by 
 makes up inputs, and nothing looks at what was read but whether it is what was promised.
 """
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,10 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
+from agents.audit import Broken, _hash, entries
+from agents.checkpoints import CheckpointFolder
 from agents.connect import read_credentials
+from agents.drawn import FILE, Drawn
 from agents.manifest import ModelPartProblem
 from agents.model_part import MANIFEST, load
 from agents.records import Records
+from agents.whole_model import read as read_model
 from broker.handshake import SessionSecrets
 from broker.identity import Forged, Identity, KeyProblem, load_identity, parse_public
 from broker.seal import SessionSeal
@@ -146,8 +154,7 @@ def _weights(data: bytes) -> None:
 
 
 def _part(files: dict[str, bytes]) -> None:
-    for other in _folder().iterdir():
-        other.unlink()
+    _empty()
     for name, content in files.items():
         _file(content, name)
     try:
@@ -159,15 +166,66 @@ def _part(files: dict[str, bytes]) -> None:
     promised(all(known is not None for known in asked), "a manifest that says nothing")
 
 
+def _exported(data: bytes) -> None:
+    try:
+        model = read_model(_file(data, "model.safetensors"))
+    except ModelPartProblem:
+        return
+    promised(all(array.ndim == 2 for array in model.arrays.values()), "an array that is no matrix")
+
+
 def _record(data: bytes) -> None:
-    for other in _folder().iterdir():
-        other.unlink()
+    _empty()
     _file(data, "job.json")
     records, strange = Records(_folder()).read()
     promised(len(records) + len(strange) == 1, "a file that is neither a record nor strange")
 
 
+def _audit(data: bytes) -> None:
+    try:
+        found = list(entries(data))
+    except Broken:
+        return
+    promised(b"".join(entry.line() for entry in found) == data, "two texts of one log")
+
+
+def _audit_line(data: bytes) -> None:
+    """A line with any content, whose hash is right: its own party could have written it."""
+    try:
+        content = json.loads(data)
+        content["hash"] = _hash({k: v for k, v in content.items() if k != "signature"}, content.get("signature", ""))
+        line = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return
+    _audit(line + b"\n")
+
+
+def _checkpoint(data: bytes) -> None:
+    """A file with any content, whose digest is right."""
+    _empty()
+    _file(hashlib.sha256(data).digest() + data, seeds.CHECKPOINT)
+    folder = CheckpointFolder(_folder(), bytes(32))
+    with capture_logs() as logs:
+        held = folder.held()
+    promised(len(held) + len(logs) == 1, "a checkpoint that is neither one nor told")
+    if held:
+        promised(folder.read(held[0]).held == held[0], "a checkpoint that changes")
+
+
+def _drawn(data: bytes) -> None:
+    _empty()
+    _file(data, FILE)
+    source = Drawn(_folder(), lambda: bytes(32))
+    if source.begin(bytes(32)):
+        promised(len(source()) == 32, "a contribution of another length")
+
+
 # --- files
+
+
+def _empty() -> None:
+    for other in _folder().iterdir():
+        other.unlink()
 
 
 @cache
@@ -206,6 +264,11 @@ TARGETS = {
         Target("credentials", _credentials, seeds.credentials_files, memory=2000),
         Target("manifest", _manifest, seeds.manifests, memory=2000),
         Target("weights", _weights, seeds.weights),
+        Target("exported", _exported, seeds.exported, memory=2000),
         Target("record", _record, seeds.records, memory=2000),
+        Target("audit", _audit, seeds.audit_logs, memory=2000),
+        Target("audit-line", _audit_line, seeds.audit_lines, memory=2000),
+        Target("checkpoint", _checkpoint, seeds.checkpoints, memory=2000),
+        Target("drawn", _drawn, seeds.drawn),
     )
 }

@@ -37,7 +37,7 @@ def test_what_fuzzing_begins_with_is_read(target: Target) -> None:
         target.run(seed)
 
 
-WRITTEN = ("settings", "job", "credentials", "manifest", "record")  # texts with names and values
+WRITTEN = ("settings", "job", "credentials", "manifest", "record", "audit-line")  # texts with names and values
 MOST_VALUES = 40
 
 
@@ -50,7 +50,7 @@ def test_every_value_may_be_anything(name: str) -> None:
             target.run(text)
 
 
-@pytest.mark.parametrize("name", ["manifest", "record"])
+@pytest.mark.parametrize("name", ["manifest", "record", "audit-line"])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_part_of_a_file_of_ours_may_be_another(name: str, data: st.DataObject) -> None:
