@@ -52,7 +52,7 @@ class Record(Strict):
         """From which the run goes on, in this state."""
         helper = self.helper or self.job.description.helper
         attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
-        return Memory(state, attempts, self.released, self.approved, self.life)
+        return Memory(state, attempts, self.released, self.approved, self.life, self.status)
 
     def resumed(self) -> Memory:
         """From which a run that had failed goes on."""

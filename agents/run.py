@@ -52,6 +52,7 @@ from schemas.messages import Failure, Job, JobStatus, Progress
 
 __all__ = ["JobRun", "Memory", "Services"]
 
+FOUND = ("table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "loss")  # of the status
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
 
 
@@ -65,6 +66,7 @@ class Memory:
         released: whether this party has what the job gives it, in the hidden folder.
         approved: who has approved the run.
         life: of the agent with this run, so that words of an earlier one are not taken for new; it only grows.
+        status: as it was.
     """
 
     state: State = State.RECEIVED
@@ -72,6 +74,7 @@ class Memory:
     released: bool = False
     approved: str = ""
     life: int = 0
+    status: JobStatus | None = None
 
 
 class JobRun:
@@ -90,7 +93,7 @@ class JobRun:
         `changed` is called at every change of state, to be written down.
         """
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
-        self.state, self.released = memory.state, memory.released
+        self.state, self.released, self._as_released = memory.state, memory.released, memory.status
         self.failure: Failure | None = None
         self.fault: Failure | None = None  # which ended the attempt before
         self.detail: str | None = None
@@ -250,7 +253,9 @@ class JobRun:
     def _enter(self, state: State) -> None:
         self.state = move(self.state, state)
         if state in {State.ALIGNED, State.RELEASED}:  # what an earlier attempt has released counts until then
-            self.released = state == State.RELEASED
+            self.released, self._as_released = False, None
+        if state == State.RELEASED:
+            self.released, self._as_released = True, self.status()
         if state in {State.TRAINING, State.SCORING}:
             self.attempts.begun(self.context.first)
         self._log.info("state", state=state)
@@ -580,4 +585,6 @@ class JobRun:
             "report": str(self.report) if self.report else None,
         }
         heard = {self.context.me: (time.monotonic(), self._progress()), **self.voice.hearing.heard}
+        if self.released and self._as_released is not None:  # nor does this attempt know it, if that is another
+            told |= {name: getattr(self._as_released, name) for name in FOUND}
         return job_status(self.context, self.state, heard).model_copy(update=told)
