@@ -152,13 +152,27 @@ def checkpoint_folder(state: Path, job: str) -> Path:
     return state / "checkpoints" / job
 
 
+def table_folder(state: Path, job: str) -> Path:
+    """Where the snapshot of its table is, beside the checkpoints."""
+    return checkpoint_folder(state, job) / "table"
+
+
+def discard_table(state: Path, job: str) -> None:
+    """The snapshot is of no use any more."""
+    shutil.rmtree(table_folder(state, job), ignore_errors=True)
+
+
 def discard_checkpoints(state: Path, job: str) -> None:
     """The job is over for good."""
     shutil.rmtree(checkpoint_folder(state, job), ignore_errors=True)
 
 
 def forget_old(state: Path, unfinished: Container[str], days: float) -> None:
-    """Remove what is kept of jobs that are over and that nobody has taken up again for so long."""
+    """Remove what is kept of jobs that are over and that nobody has taken up again for so long; tables at once."""
     for folder in (state / "checkpoints").glob("*"):
-        if folder.name not in unfinished and time.time() - folder.stat().st_mtime > days * DAY:
+        if folder.name in unfinished:
+            continue
+        if time.time() - folder.stat().st_mtime > days * DAY:
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            discard_table(state, folder.name)
