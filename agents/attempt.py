@@ -22,6 +22,7 @@ from agents.data_party import DataPartyRole
 from agents.drawn import Drawn
 from agents.helper import HelperRole
 from agents.inbox import Latest
+from agents.kept_table import KeptTable
 from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
 from agents.policy_exposure import Exposure
@@ -63,6 +64,7 @@ class Hooks:
 
     approval: Approval
     audit: JobAudit
+    table: KeptTable
     latest: Latest
     on_control: Callable[[Address, Message], None]
     on_problem: Callable[[JobProblem], None]
@@ -115,6 +117,7 @@ class Attempt:
             self.helper,
             approval=hooks.approval,
             audit=hooks.audit,
+            table=hooks.table,
             versions=services.versions,
         )
 

@@ -19,6 +19,7 @@ from agents.audit_job import JobAudit
 from agents.drawn import Drawn
 from agents.history import History
 from agents.inbox import Deadline
+from agents.kept_table import KeptTable
 from agents.mailbox import Mailbox
 from agents.statistics import Statistics
 from agents.trace import Trace
@@ -64,6 +65,7 @@ class JobContext:
     secrets: SessionSecrets | None = None
     approval: Approval = field(kw_only=True)
     audit: JobAudit = field(kw_only=True)
+    table: KeptTable = field(kw_only=True)  # of this party, as the run's first attempt found it
     versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
     version: int = PROTOCOL_VERSION  # that all speak in this job, once it starts
     approvers: tuple[str, ...] = ()  # the parties at which a person was asked

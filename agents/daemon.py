@@ -152,7 +152,7 @@ class Agent:
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
             self._open_audit()
             discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
-            unfinished = {record.job.id for record in running}
+            unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
             forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
             self._go_on(running)
             self.ready.set()

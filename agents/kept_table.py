@@ -4,7 +4,7 @@ It is read from the source again only where none is kept, or none that can be us
 table is for `drawn` to say. Nothing here looks at a row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -35,7 +35,7 @@ class KeptTable:
         self._log = structlog.get_logger()
 
     def snapshot(
-        self, name: str, settings: TableSettings, how: Mapping[str, Any], take: Callable[[], Snapshot]
+        self, name: str, settings: TableSettings, how: Sequence[Any], take: Callable[[], Snapshot]
     ) -> Snapshot:
         """The one of table `name` that is kept, or a new one by `take`, which is kept from now on.
 
@@ -54,9 +54,9 @@ class KeptTable:
             folder = KeptFolder(table_folder(self._state, self._job.id), self._belongs(name, settings, how))
             return self._reopened(folder, name) or self._kept(folder, take())
 
-    def _belongs(self, name: str, settings: TableSettings, how: Mapping[str, Any]) -> bytes:
+    def _belongs(self, name: str, settings: TableSettings, how: Sequence[Any]) -> bytes:
         told = settings.model_dump(mode="json", exclude=ELSEWHERE)
-        return canonical_digest("tercet table", [self._job.run.hex(), name, _place(settings), told, dict(how)])
+        return canonical_digest("tercet table", [self._job.run.hex(), name, _place(settings), told, *how])
 
     def _reopened(self, folder: KeptFolder, name: str) -> Snapshot | None:
         why: str | None = None

@@ -105,15 +105,21 @@ class OwnRows:
         context = self._context
         name = context.description.table_of(context.me)
         settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
+        features = None if expected is None else list(expected.items())
         # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
-        self.snapshot = snapshot_of(
+        self.snapshot = context.table.snapshot(
             name,
             settings,
-            context.work_folder,
-            with_label=with_label,
-            label_kind=label_kind,
-            expected=expected,
-            interrupt=self._interrupt,
+            [with_label, label_kind, features],
+            lambda: snapshot_of(
+                name,
+                settings,
+                context.work_folder,
+                with_label=with_label,
+                label_kind=label_kind,
+                expected=expected,
+                interrupt=self._interrupt,
+            ),
         )
 
     async def align(self) -> None:

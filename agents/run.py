@@ -38,6 +38,7 @@ from agents.ending import (
     silent_label,
 )
 from agents.inbox import Latest
+from agents.kept_table import KeptTable
 from agents.problems import JobProblem, Overdue
 from agents.queues import clear_queues, open_queues
 from agents.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
@@ -126,8 +127,11 @@ class JobRun:
         asks = settings.policy.approval and job.submitter != settings.party
         self.approval = Approval(settings.party, asks=asks, given_by=memory.approved)
         self.audit = JobAudit(job, settings, services.exposure, services.log)
+        self._table = KeptTable(job, settings)
         latest: Latest = {}
-        self._hooks = Hooks(self.approval, self.audit, latest, self.voice.hear, self._problem, self._saved_everywhere)
+        self._hooks = Hooks(
+            self.approval, self.audit, self._table, latest, self.voice.hear, self._problem, self._saved_everywhere
+        )
         self._attempt = self.voice.attempt = self._make_attempt()
 
     def _make_attempt(self) -> Attempt:
@@ -298,6 +302,7 @@ class JobRun:
     def _forget(self) -> None:
         """Remove what only another attempt would need."""
         discard(unreleased(self.context))  # if it was not kept
+        self._table.forget()
         if self.state != State.FAILED or not self._recovers:
             discard_checkpoints(self._services.settings.state, self.job.id)
 
@@ -544,6 +549,7 @@ class JobRun:
     def give_up(self) -> None:
         """An error of ours kept the job from ending in order; it has failed here."""
         if self.state not in TERMINAL:
+            self._table.forget()
             self.failure = own_error(self.context.me).failure(self.state, verdict=False)
             self.state = State.FAILED
 

@@ -140,9 +140,9 @@ class Snapshot:
         found = hashlib.blake2b(repr((self.chosen, self.classes)).encode(), digest_size=HASH_BYTES)
         _, offsets, texts = self.ids.buffers()
         ends = np.frombuffer(offsets, np.int64)[self.ids.offset : self.ids.offset + self.rows + 1]
-        found.update(memoryview(np.diff(ends)))  # which, unlike the offsets, are the same wherever the ids lie
+        found.update(pa.py_buffer(np.diff(ends)))  # which, unlike the offsets, are the same wherever the ids lie
         found.update(memoryview(texts)[ends[0] : ends[-1]])
-        found.update(b"" if self.label is None else memoryview(np.ascontiguousarray(self.label)))
+        found.update(b"" if self.label is None else pa.py_buffer(self.label))
         found.update(self.checksum)
         return found.digest()
 

@@ -28,6 +28,7 @@ from agents.approval import Approval
 from agents.audit_job import JobAudit
 from agents.context import JobContext
 from agents.drawn import Drawn
+from agents.kept_table import KeptTable
 from agents.mailbox import Mailbox, Tap
 from agents.policy_exposure import Exposure
 from agents.problems import JobProblem
@@ -161,6 +162,7 @@ class Alignment:
         return JobContext(
             job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), drawn, lambda: 0, 1, NOTARY,
             approval=Approval(me, asks=False), audit=audit,
+            table=KeptTable(job, settings),
         )  # fmt: skip
 
     async def _mailbox(self, office: MemoryBroker, me: str, job: Job) -> Mailbox:
