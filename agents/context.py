@@ -100,6 +100,16 @@ class JobContext:
         return self._description
 
     @property
+    def noise(self) -> int:
+        """The attempt whose noise is added to what the helper sees.
+
+        Its own where a network's roundings are drawn anew, since old noise would cancel in what the helper sees twice;
+        else the first one's, as the values under it are the same.
+        """
+        job = self._description
+        return self.attempt if isinstance(job, TrainingJob) and job.network is not None else 1
+
+    @property
     def work_folder(self) -> Path:
         """Where this job may leave files while it runs; gone with the job."""
         return work_folder(self.settings) / self.job.id

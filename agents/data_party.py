@@ -166,7 +166,7 @@ class DataPartyRole:
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view(~self.held_out)
         self.key = await self.own.confirm_order()
-        self.order = Order(self.key, context.ready_plan.request.rows)
+        self.order = Order(self.key, context.ready_plan.request.rows, attempt=context.noise)
         await self._find_where_to_begin()
 
     async def _find_where_to_begin(self) -> None:

@@ -148,7 +148,7 @@ def network_arguments(simulation: Simulation) -> network_reference.Run:
         return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
 
     first = opened_shares([role.first for role in roles if role.first is not None])
-    elements = Elements(label.key)
+    elements = Elements(label.key, attempt=label.context.noise)
     begin = label.context.first  # of the last attempt; how earlier ones have rounded is in its first shares
     return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
 

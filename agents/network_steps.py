@@ -43,7 +43,7 @@ def network_party(
         rows,
         labels,
         order=order,
-        elements=Elements(key),
+        elements=Elements(key, attempt=context.noise),
         helper_masks=context.masks(context.description.helper),
         zero_masks=context.zero_masks(),
         shares=shares or first_shares(me, plan, context.drawn()),

@@ -45,12 +45,12 @@ async def score(
         JobProblem: a tensor of a wrong shape came.
     """
     me, label = context.number(context.me), context.number(context.label)
-    order, alpha = Order(key, rows.shape[0], "scoring"), steps[0].alpha
+    order, alpha = Order(key, rows.shape[0], "scoring", context.noise), steps[0].alpha
     helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
     if isinstance(shares, NetworkShares):
         network_scorer = NetworkScorer(
-            me, label, plan, rows, shares=shares, alpha=alpha, order=order, elements=Elements(key, "scoring"),
-            helper_masks=helper_masks, zero_masks=zero_masks,
+            me, label, plan, rows, shares=shares, alpha=alpha, order=order,
+            elements=Elements(key, "scoring", context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
         )  # fmt: skip
         return await network_scoring.score(context, network_scorer, order, steps)
     scorer = Scorer(

@@ -6,16 +6,19 @@ The helper has no part in the key. In its view a layer is one row of elements; n
 import numpy as np
 
 from mpc.masks import Keystream
-from mpc.order import KEPT_BITS, Purpose, derived
+from mpc.order import KEPT_BITS, Purpose, derived, noise_label
 from mpc.ring import Signed, Words, to_signed
 from mpc.schedule import Step
 
 
 class Elements:
-    """Orders, signs and noise words of hidden layers, from the order key, for one purpose."""
+    """Orders, signs and noise words of hidden layers, from the order key, for one purpose.
 
-    def __init__(self, key: bytes, purpose: Purpose = "training") -> None:
-        self._key, self._prefix = key, "" if purpose == "training" else f"{purpose} "
+    `attempt` is the one whose noise it is.
+    """
+
+    def __init__(self, key: bytes, purpose: Purpose = "training", attempt: int = 1) -> None:
+        self._key, self._prefix, self._attempt = key, "" if purpose == "training" else f"{purpose} ", attempt
         self._streams: dict[tuple[str, int], Keystream] = {}
 
     def permutation(self, step: Step, layer: int, count: int) -> Signed:
@@ -38,12 +41,12 @@ class Elements:
     def noise(self, step: Step, layer: int, count: int, fz: int) -> Words:
         """Uniform in [-2^(f_z - 21), 2^(f_z - 21)) for each place of the helper's view, (count,), f_z bits."""
         width = fz - KEPT_BITS
-        words = self._words("noise", step, layer, count)
+        words = self._words(noise_label("noise", self._attempt), step, layer, count)
         return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))
 
     def level(self, step: Step, rows: int) -> Words:
         """One uniform word for all logits of a row, of which the helper needs the differences only; (rows, 1)."""
-        return self._words("level", step, 0, rows)[:, np.newaxis]
+        return self._words(noise_label("level", self._attempt), step, 0, rows)[:, np.newaxis]
 
     def _words(self, label: str, step: Step, layer: int, count: int) -> Words:
         if (label, layer) not in self._streams:

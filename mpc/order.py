@@ -1,6 +1,7 @@
 """What the data parties keep from the helper: the order of samples and classes, signs and noise words.
 
-The helper has no part in the key; nor does an attempt, so that a job taken up again sees the same order.
+The helper has no part in the key; nor does an attempt, so that a job taken up again sees the same order. Only the noise
+is another one where an attempt repeats steps with other roundings, as it would cancel in what the helper sees twice.
 """
 
 import hashlib
@@ -70,6 +71,11 @@ def derived(key: bytes, label: str) -> bytes:
     return derive_key(key, b"", (DOMAIN, label))
 
 
+def noise_label(label: str, attempt: int) -> str:
+    """What a stream of noise is derived under in an attempt."""
+    return label if attempt == 1 else f"{label} of attempt {attempt}"
+
+
 def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]:
     """Which ids are held out, (ids,): those whose keyed hash falls into the lowest `holdout` of its range.
 
@@ -90,14 +96,15 @@ def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]
 class Order:
     """Permutations, orders of classes, signs and noise words of one job, from its order key, for one purpose.
 
-    Training and scoring have nothing in common, so that the rows of both may be the same or others.
+    Training and scoring have nothing in common, so that the rows of both may be the same or others. `attempt` is the
+    one whose noise it is.
     """
 
-    def __init__(self, key: bytes, rows: int, purpose: Purpose = "training") -> None:
+    def __init__(self, key: bytes, rows: int, purpose: Purpose = "training", attempt: int = 1) -> None:
         self._rows = rows
-        prefix = "" if purpose == "training" else f"{purpose} "
+        prefix, noise = "" if purpose == "training" else f"{purpose} ", noise_label("noise", attempt)
         self._permutations, self._classes, self._signs, self._noise = (
-            Keystream(derived(key, prefix + label)) for label in ("permutation", "classes", "signs", "noise")
+            Keystream(derived(key, prefix + label)) for label in ("permutation", "classes", "signs", noise)
         )
         self._epochs: dict[int, Signed] = {}
 
