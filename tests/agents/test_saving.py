@@ -96,8 +96,15 @@ async def test_a_party_without_its_latest_checkpoint_takes_the_others_back_to_th
         await stage.until(lambda: stage.agents[BANK].status(name)[0].attempt > 1 and trains(stage, name))
         assert 0 < stage.run_of(BANK, name).context.first < int(lost.name.split("-")[0])
         assert lost.name not in {path.name for path in files(stage.state_folder(BANK), name)}
+        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first)
+        assert lineage(files(stage.state_folder(BANK), name)[0]) != lineage(lost)
         assert states(await stage.ended(name)) == {"done"}
         assert same_parts(parts(tmp_path, name), same.parts)
+
+
+def lineage(path: Path) -> str:
+    """Of a checkpoint, by its name."""
+    return path.stem.split("-")[1]
 
 
 def trains(stage: Recovering, name: str) -> bool:
@@ -118,10 +125,11 @@ JOBS = {
         early_stopping=EarlyStopping(on="loss", patience=2),
         **SMALL,
     ),
-    "early stopping on a metric": long_job(
+    "a first epoch that stays the best": long_job(
         "stops-well",
         evaluation=Evaluation(metrics="epoch", holdout=0.25),
-        early_stopping=EarlyStopping(on="log_loss", patience=5),
+        early_stopping=EarlyStopping(on="log_loss", patience=16),
+        rate=0.1,
         **SMALL,
     ),
 }
