@@ -4,6 +4,7 @@ It counts and compares; it neither starts nor ends anything.
 """
 
 import json
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Allowed:
 ALLOWED = {
     "memory KiB": Allowed(once=6 * 1024, each=8),
     "objects": Allowed(once=4000, each=40),
-    "messages": Allowed(),
+    "threads": Allowed(once=min(32, (os.cpu_count() or 1) + 4)),  # those that asyncio starts as they are needed
 }
 Figures = dict[tuple[str, str], int]  # by party or `broker`, and by what is counted
 
