@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agents import logs
 from tests.chaos.fleet import Fleet, fleet
+from tests.chaos.remains import remains
 from tests.chaos.runs import EXTRA, Result, disturbed, write_tables
 from tests.chaos.scenarios import NOTARY, Scenario, everything
 from tests.rabbitmq_node import private_node
@@ -65,15 +66,17 @@ def chosen(seed: int, runs: int, only: str | None) -> list[Scenario]:
 
 
 async def run_all(scenarios: list[Scenario], seed: int, folder: Path) -> int:
-    """Run them one after another; how many were not the same."""
+    """Run them one after another; how many were not the same, or left something behind."""
     wrong, begun = 0, time.monotonic()
     async with prepared(folder) as one:
         for scenario in scenarios:
             result = await disturbed(one, scenario)
             wrong += result.problem is not None
             print(report(result, seed), flush=True)
+        left = await remains(one)
+    print("nothing is left of any job" if not left else "\n".join(["left behind:", *left]))
     print(f"{len(scenarios)} runs, {wrong} not the same, {time.monotonic() - begun:.0f} s, seed {seed}")
-    return wrong
+    return wrong + len(left)
 
 
 def main() -> None:

@@ -136,6 +136,12 @@ class Fleet:
         """How long each log is now."""
         return {party: agent.log.stat().st_size if agent.log.exists() else 0 for party, agent in self.agents.items()}
 
+    async def queues(self) -> dict[str, int]:
+        """The broker's queues, and how many messages are in each."""
+        told = await asyncio.to_thread(self.node.control, "list_queues", "name", "messages")
+        lines = [line.split() for line in told.splitlines()]
+        return {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2 and fields[1].isdigit()}
+
     @property
     def lives(self) -> int:
         """How many processes there have been."""

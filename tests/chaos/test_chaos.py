@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from tests.chaos.__main__ import prepared, report
 from tests.chaos.fleet import Fleet
+from tests.chaos.remains import remains
 from tests.chaos.runs import disturbed
 from tests.chaos.scenarios import everything
 
@@ -30,3 +31,9 @@ async def test_a_disturbed_run_ends_as_an_undisturbed_one(three: Fleet, name: st
     result = await disturbed(three, scenario)
     if result.problem is not None or result.unreached:
         pytest.fail(f"\n{report(result, SEED)}", pytrace=False)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_runs_leave_nothing_behind(three: Fleet) -> None:
+    """No queue, no letter, no checkpoint or working file; nothing was refused, and the audit logs hold."""
+    assert await remains(three) == []
