@@ -239,11 +239,11 @@ class JobRun:
             self._over = asyncio.get_running_loop().create_future()
         self._over.set_result(ending)
 
-    def _weight(self, ending: Ending) -> int:
+    def _weight(self, ending: Ending) -> tuple[int, int]:
         """Which of two ends counts that come before either is looked at."""
         if isinstance(ending, Anew):
-            return 1
-        return 0 if self._may_pass(ending) else 2
+            return 1, ending.attempt
+        return (0, 0) if self._may_pass(ending) else (2, 0)
 
     def _wait(self) -> Report:
         """What this party waits for now, or waited for when the end began."""
@@ -430,8 +430,9 @@ class JobRun:
     # --- what others say, and what we say of ourselves
 
     def _on_done(self, sender: str) -> None:
-        """A party is done only when all have released; a helper that stands by has nothing to release."""
-        if self.released or (sender == self.context.label and not self._attempt.takes_part):
+        """A party is done only when all have released; a helper has nothing to release, and another may have helped."""
+        idle = self._services.settings.role == "helper" and self.state in {State.RECEIVED, State.RECOVERING}
+        if self.released or (sender == self.context.label and idle):
             folder = unreleased(self.context)
             self._end(Done(folder if folder.is_dir() else None))
 
