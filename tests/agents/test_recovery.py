@@ -3,6 +3,7 @@
 Where it does not, all parties say why with one voice, and a person can end it at any moment.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from agents.simulate import Simulation, bit_exact
 from broker.base import Parcel
 from broker.memory_queue import Drop
 from schemas.address import parse_address
+from schemas.job import PredictionJob
 from schemas.recovery import Recovery
 from tests.agents.recovering import (
     DATA,
@@ -29,7 +31,7 @@ from tests.agents.recovering import (
     states,
     undisturbed,
 )
-from tests.agents.scenes import BANK, CARD, NOTARY, job, off
+from tests.agents.scenes import BANK, CARD, NOTARY, job, off, prediction
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 JOB = long_job()
@@ -114,6 +116,46 @@ async def test_a_line_that_is_cut_and_mended_costs_an_attempt(tmp_path: Path, pa
         await ends_well(stage, tmp_path, name)
 
 
+async def test_a_broker_that_is_away_for_a_while_costs_an_attempt(tmp_path: Path) -> None:
+    """Nobody hears anybody; afterwards all go on."""
+    undisturbed(JOB)
+    async with recovering(tmp_path) as stage:
+        name = await begun(stage)
+        for party in THREE:
+            stage.connection(party).cut()
+        await stage.at("recovering", name)
+        for party in THREE:
+            stage.connection(party).mend()
+        await ends_well(stage, tmp_path, name)
+
+
+@pytest.mark.parametrize("party", THREE)
+async def test_a_prediction_begins_again_as_well(tmp_path: Path, party: str) -> None:
+    """It has no checkpoints, and the scores are the same."""
+    async with recovering(tmp_path) as stage:
+        trained = (await stage.run(job()))[BANK].job
+        (expected, scores), again = await scored(stage, prediction(trained)), prediction(trained).anew()
+        stage.runs.clear()
+        on(stage, lambda p: p.job == again.id and p.kind == "terms", lambda: restart(stage, party))
+        found, name = await scored(stage, again)
+        assert name != scores
+        assert found == expected
+        assert stage.runs[BANK, name].attempts.number > 1
+
+
+def restart(stage: Recovering, party: str) -> None:
+    """Begin to do it."""
+    stage.tasks.create_task(stage.restart(party))
+
+
+async def scored(stage: Recovering, description: PredictionJob) -> tuple[bytes, str]:
+    """The file that comes of it, and its job."""
+    name = stage.submit(description)
+    ended = await stage.ended(name, *THREE)
+    assert states(ended) == {"done"}
+    return await asyncio.to_thread(Path(str(ended[BANK].scores)).read_bytes), name
+
+
 # --- who does not
 
 
@@ -122,7 +164,7 @@ def lossy(parcel: Parcel, _queue: str) -> list[Drop]:
     return [Drop()] if parcel.kind == "pre-activation share" and parcel.sender == CARD else []
 
 
-@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("attempts", [1, 2])
 async def test_when_the_attempts_are_used_up_everybody_says_the_same(tmp_path: Path, attempts: int) -> None:
     """The reason of the last one, after as many as the label party's settings say."""
     async with recovering(tmp_path, recovery=Recovery(attempts=attempts)) as stage:
@@ -215,12 +257,13 @@ def first_of_the_second_attempt(kind: str) -> Callable[[Parcel], bool]:
     return lambda parcel: parcel.kind == kind and parse_address(parcel.address).attempt == 2
 
 
-@pytest.mark.parametrize("party", THREE)
-async def test_a_job_can_be_cancelled_right_when_an_attempt_begins(tmp_path: Path, party: str) -> None:
+@pytest.mark.parametrize(
+    ("party", "kind"), [(BANK, "progress"), (CARD, "progress"), (NOTARY, "received"), (CARD, "handshake")]
+)
+async def test_a_job_can_be_cancelled_right_when_an_attempt_begins(tmp_path: Path, party: str, kind: str) -> None:
     """Whether it is noticed in the old attempt, between the two or in the new one."""
-    for kind in ("progress", "received", "handshake"):
-        async with recovering(tmp_path / kind) as stage:
-            name = await begun(stage)
-            on(stage, first_of_the_second_attempt(kind), lambda: stage.agents[party].cancel(name))  # noqa: B023
-            await stage.restart(NOTARY if party != NOTARY else CARD)
-            assert states(await stage.ended(name)) == {"cancelled"}
+    async with recovering(tmp_path) as stage:
+        name = await begun(stage)
+        on(stage, first_of_the_second_attempt(kind), lambda: stage.agents[party].cancel(name))
+        await stage.restart(NOTARY if party != NOTARY else CARD)
+        assert states(await stage.ended(name)) == {"cancelled"}

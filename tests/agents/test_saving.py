@@ -116,9 +116,9 @@ def trains(stage: Recovering, name: str) -> bool:
 
 SMALL = {"batch": 4, "epochs": 16}  # many steps an epoch, so that most checkpoints are in the middle of one
 JOBS = {
-    "losses": long_job("losses", evaluation=Evaluation(loss=True, loss_to="all"), **SMALL),
-    "metrics": long_job("metrics", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True), **SMALL),
-    "metrics at the end": long_job("at-the-end", evaluation=Evaluation(holdout=0.25), **SMALL),
+    "losses and metrics": long_job(
+        "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
+    ),
     "early stopping on the loss": long_job(
         "stops",
         evaluation=Evaluation(loss=True, holdout=0.25),
@@ -170,7 +170,7 @@ def some(scores: NDArray[np.float64] | None) -> NDArray[np.float64]:
 async def test_a_network_that_goes_on_is_what_it_would_be_from_there(tmp_path: Path, activation: str) -> None:
     """It rounds by dealt masks, which are fresh: so it is the oracle's of the last attempt, from where that begins."""
     network = Network.model_validate({"hidden": (4, 3), "activation": activation})
-    description = long_job("net", model="mlp", network=network, rate=0.1)
+    description = long_job("net", model="mlp", network=network, rate=0.1, epochs=20)
     async with recovering(tmp_path) as stage:
         await stage.start()
         name = stage.submit(description)

@@ -94,13 +94,42 @@ async def test_the_first_helper_keeps_its_place_if_it_is_back_in_time(tmp_path: 
         assert not told(stage, STANDBY) & SHARES
 
 
+async def test_a_label_party_that_is_back_takes_the_helper_that_is_there(tmp_path: Path) -> None:
+    """It has heard of neither, gives the first one the time that `takeover` is, and goes on with the second."""
+    async with recovering(tmp_path, *FOUR) as stage:
+        await stage.start()
+        name = stage.submit(JOB)
+        await stage.saved(name)
+        await stage.crash(NOTARY)
+        await stage.restart(BANK)
+        ended = await stage.ended(name, *ABLE)
+        assert states(ended) == {"done"}
+        assert {status.helper for status in ended.values()} == {STANDBY}
+        await stage.start(NOTARY)
+        assert states(await stage.ended(name, NOTARY)) == {"done"}
+
+
+async def test_a_helper_that_missed_everything_asks_how_the_job_ended(tmp_path: Path) -> None:
+    """The broker may have dropped what waited for it, and the others do not speak of the job any more."""
+    async with recovering(tmp_path, *FOUR) as stage:
+        await stage.start()
+        name = stage.submit(JOB)
+        await stage.saved(name)
+        await stage.crash(NOTARY)
+        assert states(await stage.ended(name, *ABLE)) == {"done"}
+        for queue in stage.left_queues():
+            stage.office.delete(queue)
+        await stage.start(NOTARY)
+        assert states(await stage.ended(name, NOTARY)) == {"done"}
+
+
 async def test_who_stands_by_hears_that_a_job_lives_and_nothing_of_it(tmp_path: Path) -> None:
     """However long the job takes: it waits for nobody, so that no deadline of its own can pass."""
-    async with recovering(tmp_path, *FOUR, accept=0.5, ready=0.5, start=1.0) as stage:
+    async with recovering(tmp_path, *FOUR, accept=0.7, ready=0.7, start=1.5) as stage:
         await stage.start()
         name = stage.submit(long_job(standby=(STANDBY,), epochs=10_000))
         await stage.at("training", name, BANK, CARD, NOTARY)
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(1.6)
         stage.agents[BANK].cancel(name)
         assert states(await stage.ended(name)) == {"cancelled"}
         assert told(stage, STANDBY) == {"job", "progress", "cancel"}
