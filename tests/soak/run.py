@@ -66,7 +66,8 @@ class Operators:
             if found and found[0].state in states:
                 return found[0]
             await asyncio.sleep(POLL_SECONDS)
-        raise AssertionError(f"{job} at {party} is in none of the states {states}: {[one.state for one in found]}")
+        everywhere = {one: await self.ask(one, lambda console: console.query(job)) for one in self._consoles}
+        raise AssertionError(f"{job} at {party} is in none of the states {states}: {everywhere}")
 
     async def run(self, plan: Planned) -> str:
         """A job from its submission to its end at every party; its id."""
