@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.checkpoints import checkpoint_folder
+from agents.checkpoints import checkpoint_folder, discard_table
 from agents.context import system_randomness
 from agents.drawn import FILE, Drawn
 from schemas.messages import OrderContribution
@@ -116,8 +116,9 @@ async def test_all_attempts_have_one_order(tmp_path: Path) -> None:
 
 
 async def changed_table(stage: Recovering, folder: Path) -> None:
-    """The rows are others in the next life."""
+    """The rows are others in the next life, which does not find what the last one has kept of the table."""
     await stage.stop(CARD)
+    discard_table(folder / CARD, long_job().id)
     make_table(folder / f"{CARD}.csv", seed=3)
 
 
