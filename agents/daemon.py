@@ -21,6 +21,7 @@ from agents.context import system_randomness, work_folder
 from agents.decisions import decide, summary
 from agents.greeter import Greeter
 from agents.mailbox import Tap
+from agents.memory import Memory
 from agents.policy import check_policy
 from agents.policy_signature import signature_problem
 from agents.problems import JobProblem
@@ -29,7 +30,7 @@ from agents.reception import Reception
 from agents.records import Record, Records
 from agents.release import discard
 from agents.remembered import Remembered
-from agents.run import JobRun, Memory, Services
+from agents.run import JobRun, Services
 from agents.states import NEXT, TERMINAL, State
 from agents.tallies import Tallies
 from broker import topology

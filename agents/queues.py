@@ -4,12 +4,13 @@ Names and bindings are the topology's; what arrives is the mailbox's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 from broker import topology
 from broker.base import Broker, BrokerError, Consumer, Handler
+from schemas.messages import Job
 from schemas.settings import Settings
 
 PAUSE_SECONDS = 0.25
@@ -33,28 +34,45 @@ async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def open_queues(
-    broker: Broker,
-    settings: Settings,
-    job: str,
-    senders: Iterable[str],
-    deliver: Handler,
-    *,
-    opened: list[Consumer],
-    patience: float,
-) -> None:
-    """Declare and consume every queue that this party has for a job; each consumer is in `opened` as soon as it is.
+class JobQueues:
+    """One party's queues of one job, over all its attempts."""
 
-    `patience`: seconds that the broker may be away.
+    def __init__(self, broker: Broker, settings: Settings, job: Job, deliver: Handler) -> None:
+        self._broker, self._settings, self._job, self._deliver = broker, settings, job, deliver
+        self._consumers: list[Consumer] = []
 
-    Raises:
-        BrokerError: the broker refuses, or is away.
-    """
-    rounds = topology.ROUNDS[settings.role]
-    queues = {round_: topology.job_queue(settings.party, job, round_, tuple(senders)) for round_ in rounds}
-    await asyncio.gather(*(patiently(partial(broker.declare, queue), patience) for queue in queues.values()))
-    for round_, queue in queues.items():
-        opened.append(await patiently(partial(broker.consume, queue.name, deliver, topology.lane(round_)), patience))
+    async def open(self, patience: float) -> None:
+        """Declare and consume all of them, if that is not done; `patience`: seconds that the broker may be away.
+
+        Raises:
+            BrokerError: the broker refuses, or is away; none is consumed.
+        """
+        if self._consumers:
+            return
+        try:
+            await self._open(patience)
+        except BrokerError:
+            await self.leave()
+            raise
+
+    async def _open(self, patience: float) -> None:
+        broker, settings, job = self._broker, self._settings, self._job
+        senders = tuple(party for party in job.description.everybody if party in settings.partners)
+        rounds = topology.ROUNDS[settings.role]
+        queues = {round_: topology.job_queue(settings.party, job.id, round_, senders) for round_ in rounds}
+        await asyncio.gather(*(patiently(partial(broker.declare, queue), patience) for queue in queues.values()))
+        for round_, queue in queues.items():
+            consume = partial(broker.consume, queue.name, self._deliver, topology.lane(round_))
+            self._consumers.append(await patiently(consume, patience))
+
+    async def leave(self) -> None:
+        """Take no more from them."""
+        consumers, self._consumers = self._consumers, []
+        await asyncio.gather(*(consumer.cancel() for consumer in consumers))
+
+    async def clear(self, patience: float) -> None:
+        """Delete them, with what is in them. Raises as `clear_queues`."""
+        await clear_queues(self._broker, self._settings, self._job.id, patience)
 
 
 async def clear_queues(broker: Broker, settings: Settings, job: str, patience: float) -> None:

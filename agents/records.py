@@ -10,8 +10,9 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from agents.memory import Memory
 from agents.recovery import Attempts
-from agents.run import JobRun, Memory
+from agents.run import JobRun
 from agents.states import State
 from schemas.messages import Job, JobStatus
 from schemas.strict import Strict

@@ -8,7 +8,6 @@ that may pass, the label party begins another attempt, which its heartbeats tell
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -37,10 +36,12 @@ from agents.ending import (
     own_error,
     silent_label,
 )
+from agents.ends import Ends
 from agents.inbox import Latest
 from agents.kept_table import KeptTable
+from agents.memory import Memory
 from agents.problems import JobProblem, Overdue
-from agents.queues import clear_queues, open_queues
+from agents.queues import JobQueues
 from agents.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
 from agents.release import discard, kept, unreleased
 from agents.reporting import reported
@@ -48,34 +49,14 @@ from agents.states import TERMINAL, State, move
 from agents.status import job_status
 from agents.verdict import Report, culprits
 from agents.voice import Voice
-from broker.base import BrokerError, Consumer, Delivery
+from broker.base import BrokerError, Delivery
 from schemas.messages import Failure, Job, JobStatus, Progress
 
-__all__ = ["JobRun", "Memory", "Services"]
+__all__ = ["JobRun", "Services"]
 
 FOUND = ("table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "loss")  # of the status
+NEW = Memory()
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What an agent's earlier life, or its operator, knows of a run that begins; of a new one nothing.
-
-    Attributes:
-        state: where it was.
-        attempts: that there have been.
-        released: whether this party has what the job gives it, in the hidden folder.
-        approved: who has approved the run.
-        life: of the agent with this run, so that words of an earlier one are not taken for new; it only grows.
-        status: as it was.
-    """
-
-    state: State = State.RECEIVED
-    attempts: Attempts | None = None
-    released: bool = False
-    approved: str = ""
-    life: int = 0
-    status: JobStatus | None = None
 
 
 class JobRun:
@@ -87,7 +68,7 @@ class JobRun:
         services: Services,
         submitted: str,
         changed: Callable[["JobRun"], None],
-        memory: Memory = Memory(),
+        memory: Memory = NEW,
     ) -> None:
         """A job just received, or one that an earlier life of the agent has left.
 
@@ -107,12 +88,11 @@ class JobRun:
         self.attempts = memory.attempts or Attempts(1, job.description.helper)
         self.life, self._returns = max(int(time.time()), memory.life + 1), memory.life > 0
         self._log = structlog.get_logger()
-        self._consumers: list[Consumer] = []
+        self._queues = JobQueues(services.broker, settings, job, self._deliver)
         self._last_wait = Report("", ())  # as it was when the end began
         self._waits_for_label = False  # for another attempt
         self._stopped = False  # the attempt, by an end of some kind
-        loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[Ending] = loop.create_future()
+        self._ends = Ends(self._may_pass)
         self.voice = Voice(
             job,
             settings.party,
@@ -194,16 +174,9 @@ class JobRun:
         async with asyncio.TaskGroup() as tasks:
             beside = tasks.create_task(self._watch_outbox())
             work = tasks.create_task(self._work())
-            over = await self._next_ending()
+            over, self._stopped = await self._ends.take(), True
             beside.cancel()
             work.cancel()
-        return over
-
-    async def _next_ending(self) -> Ending:
-        """The first end that there is from now on."""
-        await asyncio.shield(self._over)
-        over = self._over.result()  # which may have taken the place of what was waited for
-        self._over, self._stopped = asyncio.get_running_loop().create_future(), True
         return over
 
     async def _work(self) -> None:
@@ -230,27 +203,16 @@ class JobRun:
             self._end(ending)
 
     def _end(self, ending: Ending) -> None:
-        """The first end counts, but a fault that may pass, or another attempt, gives way to what is final."""
-        if not self._over.done():
-            self._last_wait = self._last_wait if self._stopped else self._wait()
-        elif self._weight(ending) <= self._weight(self._over.result()):
-            return
-        else:
-            self._over = asyncio.get_running_loop().create_future()
-        self._over.set_result(ending)
-
-    def _weight(self, ending: Ending) -> tuple[int, int]:
-        """Which of two ends counts that come before either is looked at."""
-        if isinstance(ending, Anew):
-            return 1, ending.attempt
-        return (0, 0) if self._may_pass(ending) else (2, 0)
+        if not (self._ends.there or self._stopped):
+            self._last_wait = self._wait()
+        self._ends.put(ending)
 
     def _wait(self) -> Report:
         """What this party waits for now, or waited for when the end began."""
         mailbox = self.context.mailbox
         if self._waits_for_label:
             return Report("another attempt", (self.context.label,))
-        if self._over.done() or self._stopped:
+        if self._ends.there or self._stopped:
             return self._last_wait
         return Report(approval.STAGE, ()) if self.approval.waiting else Report(mailbox.stage, mailbox.waits_for)
 
@@ -266,20 +228,8 @@ class JobRun:
         self._changed(self)
 
     async def _open_queues(self) -> None:
-        if self._consumers:
-            return
-        services, settings = self._services, self._services.settings
-        senders = [party for party in self.job.description.everybody if party in settings.partners]
         deadline = "accept" if self.state == State.RECEIVED else "recover"
-        try:
-            await open_queues(
-                services.broker, settings, self.job.id, senders, self._deliver, opened=self._consumers,
-                patience=self.context.deadline(deadline).seconds,
-            )  # fmt: skip
-        except BrokerError:
-            opened, self._consumers = self._consumers, []
-            await asyncio.gather(*(consumer.cancel() for consumer in opened))
-            raise
+        await self._queues.open(self.context.deadline(deadline).seconds)
 
     async def _deliver(self, delivery: Delivery) -> None:
         await self.context.mailbox.deliver(delivery)
@@ -288,9 +238,9 @@ class JobRun:
         """Give back what the job had: queues, consumers, the thread. What goes on in a later life keeps its queues."""
         try:
             await self._attempt.fall_silent()
-            await asyncio.gather(*(consumer.cancel() for consumer in self._consumers))
+            await self._queues.leave()
             if not goes_on:
-                await clear_queues(self._services.broker, self._services.settings, self.job.id, patience)
+                await self._queues.clear(patience)
                 self.cleared = True
         except BrokerError as error:
             self._log.warning("queues are left at the broker", why=str(error))
@@ -355,7 +305,7 @@ class JobRun:
 
     async def _decide_anew(self) -> Ending:
         """The label party's part: after a pause, or when something else ends the job."""
-        over = await self._ending_within(self.attempts.pause)
+        over = await self._ends.take_within(self.attempts.pause)
         if over is not None:
             return over
         now = self.attempts.helper
@@ -366,7 +316,7 @@ class JobRun:
         """The others' part: wait for the label party, as long as that is heard of or may come back."""
         label, deadlines, since = self.context.label, self._services.settings.deadlines, time.monotonic()
         for beat in count(1):
-            over = await self._ending_within(deadlines.heartbeat)
+            over = await self._ends.take_within(deadlines.heartbeat)
             if over is not None:
                 return over
             silence = min(self.voice.hearing.silence(label), time.monotonic() - since)
@@ -376,24 +326,13 @@ class JobRun:
                 self._inquire(self.context.others)
         raise AssertionError
 
-    async def _ending_within(self, seconds: float) -> Ending | None:
-        """An end that is not just another fault of the attempt that is over, if there is one so soon."""
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    over = await self._next_ending()
-                    if not self._may_pass(over):
-                        return over
-        except TimeoutError:
-            return None
-
     async def _begin_anew(self, anew: Anew) -> None:
         old = self._attempt
         old.mailbox.deaf = True
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._enter(State.RECOVERING)
         await old.leave()
-        self._pass_over(anew.attempt)
+        self._ends.pass_over(anew.attempt)
         self.attempts.number, self.attempts.helper = anew.attempt, anew.helper
         self.voice.hearing.begin(anew.attempt)
         self._attempt = self.voice.attempt = self._make_attempt()
@@ -402,13 +341,6 @@ class JobRun:
         self._log.info("attempt begins", number=anew.attempt, helper=anew.helper)
         await old.fall_silent()
         await self.voice.beat()
-
-    def _pass_over(self, attempt: int) -> None:
-        """An end of the attempt that is over has no bearing on this one, nor has being told of this one again."""
-        if self._over.done():
-            stale = self._over.result()
-            if stale.attempt <= attempt if isinstance(stale, Anew) else self._may_pass(stale):
-                self._over = asyncio.get_running_loop().create_future()
 
     def _inquire(self, parties: Iterable[str]) -> None:
         """Ask agents that are not at work on the job any more how it ended."""
