@@ -7,6 +7,7 @@ import asyncio
 import os
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +113,10 @@ async def say(stage: Scene, saying: Saying, job_id: str) -> None:
     mailbox = run.context.mailbox
     if mailbox._session is None and saying.message.round not in {"control", "handshake"}:
         return  # there is no key to seal it with
-    await mailbox.send(saying.message, [saying.receiver], SOON, epoch=saying.epoch, step=saying.step, required=False)
+    with suppress(RuntimeError):  # the run has said its last word
+        await mailbox.send(
+            saying.message, [saying.receiver], SOON, epoch=saying.epoch, step=saying.step, required=False
+        )
 
 
 async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
