@@ -6,6 +6,7 @@ Only the party's own console gets here; what follows from the answer is the run'
 from agents.problems import JobProblem
 from agents.revelations import revelations
 from agents.run import JobRun
+from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Decide, Job
 
 
@@ -13,11 +14,16 @@ def summary(job: Job) -> tuple[str, ...]:
     """What the job is for and would tell whom, a sentence each; a person decides by it."""
     description = job.description
     purpose = description.purpose or "none given"
-    tables = ", ".join(f"{table} of {party}" for party, table in description.tables)
+    tables = ", ".join(f"{table} of {party}{_columns(description, party)}" for party, table in description.tables)
     return (
         f"submitted by {job.submitter}; purpose: {purpose}; tables: {tables}",
         *map(str, revelations(description)),
     )
+
+
+def _columns(description: TrainingJob | PredictionJob, party: str) -> str:
+    named = description.columns_of(party)
+    return "" if named is None else f" (its columns {', '.join(named)} alone)"
 
 
 def decide(me: str, run: JobRun | None, request: Decide) -> str | None:

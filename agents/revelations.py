@@ -71,6 +71,9 @@ def _of_training(job: TrainingJob) -> Iterator[Revelation]:
     if job.evaluation.loss:
         whom = job.label if job.evaluation.loss_to == "label" else " and ".join(job.data_parties)
         yield Revelation(TRAINING, whom, "the mean training loss of each epoch")
+    if job.early_stopping is not None:
+        what = "after each epoch whether its model is the best so far, and whether training goes on"
+        yield Revelation(TRAINING, ", ".join(job.everybody), what)
     if job.accept_narrow:
         what = "columns themselves, where the parties' columns are so few that the planner would refuse the job"
         yield Revelation(TRAINING, f"{helper} or {job.label}", what)
