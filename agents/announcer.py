@@ -104,7 +104,7 @@ class Announcer:
             self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
 
     def _letter(
-        self, job: Job | Inquiry, message: Message, party: str, routing_key: str, run: bytes = b"", place: int = 0
+        self, job: Job | Inquiry, message: Message, party: str, routing_key: str, *, run: bytes = b"", place: int = 0
     ) -> Parcel:
         return control_parcel(
             message,

@@ -102,26 +102,30 @@ class Hearing:
 
     def take(self, address: Address, message: Message, taking_part: Sequence[str]) -> Ending | None:
         """Note a control message; the ending that it means, or None if the attempt goes on."""
-        sender = address.sender
         match message:
-            case Progress() if not set(message.waits_for) <= set(self.parties):
-                return stranger(sender)
-            case Progress() if message.helper not in self.helpers:  # whoever helps has the masks of all data parties
-                return stranger(sender)
-            case Failure() if message.culprit not in (*self.parties, BROKER):
-                return stranger(sender)
+            case Progress() | Failure() if self._speaks_of_strangers(message):
+                return stranger(address.sender)
             case Progress():
-                self.heard[sender], self._at[sender] = (time.monotonic(), message), address.attempt
+                self.heard[address.sender] = (time.monotonic(), message)
+                self._at[address.sender] = address.attempt
                 return self._progress(address, message, taking_part)
-            case Failure(verdict=True) if sender == self.label:
-                self.on_verdict(message)
-                return Told(message)
             case Failure():
-                failure = message.model_copy(update={"verdict": False})
-                return Told(failure) if address.attempt == self.attempt else None
+                return self._failure(address, message)
             case Cancel():
                 return Cancelled(here=False)
         return None
+
+    def _speaks_of_strangers(self, message: Progress | Failure) -> bool:
+        if isinstance(message, Failure):
+            return message.culprit not in (*self.parties, BROKER)
+        # Whoever helps has the masks of all data parties.
+        return not set(message.waits_for) <= set(self.parties) or message.helper not in self.helpers
+
+    def _failure(self, address: Address, message: Failure) -> Ending | None:
+        if message.verdict and address.sender == self.label:
+            self.on_verdict(message)
+            return Told(message)
+        return Told(message.model_copy(update={"verdict": False})) if address.attempt == self.attempt else None
 
     def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
         sender, theirs, helper = address.sender, address.attempt, message.helper

@@ -48,7 +48,7 @@ class Metrics:
         """Everything as it stands now."""
         agent, runs = self._agent, self._agent.runs
         for run in runs:
-            agent.tallies.note(run)
+            agent.jobs.tallies.note(run)
         parts = (self._agent_itself(), _jobs(runs), _sums(agent), _memory(runs), self._disk(), self._process.collect())
         return tuple(metric for part in parts for metric in part)
 
@@ -108,11 +108,11 @@ def _jobs(runs: Iterable[JobRun]) -> Iterator[Metric]:
 
 def _sums(agent: Agent) -> Iterator[Metric]:
     """What has come together since the agent started."""
-    of = agent.tallies.of
+    of = agent.jobs.tallies.of
     yield _counter("tercet_jobs_begun", "Jobs received or submitted", _samples(of("jobs")), "kind")
     yield _counter("tercet_jobs_ended", "Jobs that ended here", _samples(of("ended")), "state")
     yield _counter("tercet_jobs_failed", "Failed jobs by code", _samples(_known(of("failed"))), "code")
-    yield _steps(agent.tallies.steps)
+    yield _steps(agent.jobs.tallies.steps)
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
     yield _counter("tercet_waited_seconds", "Seconds spent waiting for others", _samples(of("waited")), "round")
@@ -126,7 +126,7 @@ def _sums(agent: Agent) -> Iterator[Metric]:
 def _refusals(agent: Agent) -> Counter[str]:
     """By a job's queues and by the standing one."""
     reasons: Counter[str] = Counter()
-    for errors in (agent.tallies.of("refused"), agent.refused):
+    for errors in (agent.jobs.tallies.of("refused"), agent.refused):
         for error, count in errors.items():
             reasons[REASONS.get(error, OTHER)] += int(count)
     return reasons

@@ -159,9 +159,8 @@ class Saver:
             await asyncio.to_thread(self._folder.write, checkpoint)
         except OSError as error:
             context.statistics.checkpoints_failed += 1
-            context.log.error(
-                "a checkpoint cannot be written, the one before it counts", code="checkpoint.write", why=error.strerror
-            )
+            what = "a checkpoint cannot be written, the one before it counts"
+            context.log.error(what, code="checkpoint.write", why=error.strerror)  # noqa: TRY400 - the reason is all
         else:
             context.statistics.checkpoints_written += 1
             context.statistics.checkpoint = steps

@@ -270,7 +270,7 @@ class Scene:
     def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Parcel:
         """A control message with any body, validly sealed in the sender's name."""
         address = Address(job_id, 1, Round.CONTROL, item, 0, 0, sender, receiver)
-        known = self.agents[receiver]._jobs.get(job_id)
+        known = self.agents[receiver].jobs.latest.get(job_id)
         run = known.run if known is not None and kind != "job" else b""
         sealed = self.parties[sender][1].seal(
             body, self.parties[receiver][1].public, associated_data(str(address), kind, run)

@@ -119,7 +119,7 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
         failure = failed[BANK].failure
         assert failure is not None
         stage.runs[BANK, job().id].failure = failure.model_copy(update={"code": "made.up"})
-        stage.agents[BANK].tallies.note(stage.runs[BANK, job().id])
+        stage.agents[BANK].jobs.tallies.note(stage.runs[BANK, job().id])
         forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
         stage.office.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
         await stage.until(lambda: bool(stage.agents[BANK].refused))

@@ -56,7 +56,7 @@ async def test_an_error_of_our_own_at_a_jobs_end_leaves_the_agent_alive(tmp_path
         await stage.start()
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
-        monkeypatch.setattr(stage.agents[CARD]._runs[job_id], "_settle", lambda _: 1 / 0)
+        monkeypatch.setattr(stage.agents[CARD].jobs.runs[job_id], "_settle", lambda _: 1 / 0)
         stage.agents[BANK].cancel(job_id)
         ended = await stage.ended(job_id)
         assert (ended[CARD].state, ended[BANK].state) == ("failed", "cancelled")
@@ -73,11 +73,13 @@ async def test_a_run_of_somebody_who_may_not_submit_does_not_touch_the_one_that_
         job_id = stage.submit(job(epochs=200))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         theirs = (
-            stage.agents[CARD]._jobs[job_id].model_copy(update={"run": secrets.token_bytes(32), "submitter": NOTARY})
+            stage.agents[CARD]
+            .jobs.latest[job_id]
+            .model_copy(update={"run": secrets.token_bytes(32), "submitter": NOTARY})
         )
-        stage.agents[CARD]._take(sign(theirs, stage.parties[NOTARY][1], time.time()), NOTARY)
+        stage.agents[CARD].desk.take(sign(theirs, stage.parties[NOTARY][1], time.time()), NOTARY)
         assert {s.state for s in (await stage.ended(job_id)).values()} == {"done"}
-        assert {stage.agents[party]._jobs[job_id].submitter for party in PARTIES} == {BANK}
+        assert {stage.agents[party].jobs.latest[job_id].submitter for party in PARTIES} == {BANK}
 
 
 async def test_queues_are_cleared_when_the_broker_is_back(tmp_path: Path) -> None:

@@ -31,17 +31,17 @@ async def test_a_restarted_agent_holds_the_latest_jobs_and_answers_for_the_first
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job(accept_narrow=True))
         first = ended[BANK].job
-        record = stage.agents[BANK]._records.find(first)
+        record = stage.agents[BANK].jobs.records.find(first)
         assert record is not None
         await stage.stop(BANK)
         for number in range(KEPT + 20):
             name = f"later-{number:08d}"
             later = record.job.model_copy(update={"id": name})
             status = record.status.model_copy(update={"job": name, "submitted": f"2999-01-01T00:{number:04d}"})
-            stage.agents[BANK]._records.write(record.model_copy(update={"job": later, "status": status}))
+            stage.agents[BANK].jobs.records.write(record.model_copy(update={"job": later, "status": status}))
         await stage.start(BANK)
         agent: Agent = stage.agents[BANK]
-        assert len(agent._known) == len(agent._jobs) == KEPT
+        assert len(agent.jobs.known) == len(agent.jobs.latest) == KEPT
         assert first not in {status.job for status in agent.status()}
         assert agent.status(first) == (record.status,)
         assert agent.submit(job(accept_narrow=True)) == record.status  # it is known, and not run again
@@ -54,10 +54,10 @@ async def test_a_job_that_runs_is_known_however_many_have_come_since(tmp_path: P
         await stage.start()
         running = stage.submit(job(epochs=50_000, accept_narrow=True))
         agent = stage.agents[BANK]
-        run = agent._jobs[running].run
+        run = agent.jobs.latest[running].run
         for number in range(KEPT + 1):
-            agent._jobs[f"later-{number}"] = agent._jobs[running]
-        assert running not in list(agent._jobs)
-        assert agent._jobs[running].run == run
+            agent.jobs.latest[f"later-{number}"] = agent.jobs.latest[running]
+        assert running not in list(agent.jobs.latest)
+        assert agent.jobs.latest[running].run == run
         agent.cancel(running)
         await stage.ended(running)

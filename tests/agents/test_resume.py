@@ -129,7 +129,7 @@ async def test_where_a_fault_ends_a_job_none_is_taken_up_again(tmp_path: Path) -
 
 def resumption(stage: Recovering, sender: str, name: str, *, age: float = 0.0, run: bytes | None = None) -> Parcel:
     """One party asks the card processor to take a job up again."""
-    known = stage.agents[CARD]._jobs[name]
+    known = stage.agents[CARD].jobs.latest[name]
     message = Resumption(id=name, run=run or known.run, issued=int(time.time() - age))
     return control_parcel(
         message,

@@ -36,7 +36,7 @@ async def start(stage: Scene, **spoken: tuple[int, int]) -> None:
     await stage.start()
     for party, versions in spoken.items():
         agent = stage.agents[party]
-        agent._services = replace(agent._services, versions=versions)
+        agent.jobs._services = replace(agent.jobs._services, versions=versions)
 
 
 async def test_a_job_speaks_the_highest_version_that_all_agents_know(tmp_path: Path) -> None:

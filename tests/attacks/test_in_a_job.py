@@ -45,11 +45,11 @@ class Insider:
 
     @property
     def _run(self) -> bytes:
-        return self.field.agents[EVE]._jobs[self.job].run
+        return self.field.agents[EVE].jobs.latest[self.job].run
 
     @property
     def _session(self) -> SessionSeal:
-        session = self.field.agents[EVE]._runs[self.job].context.mailbox._session
+        session = self.field.agents[EVE].jobs.runs[self.job].context.mailbox._session
         assert session is not None
         return session
 

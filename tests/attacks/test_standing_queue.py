@@ -196,7 +196,9 @@ async def test_what_card_has_said_cannot_be_said_again_by_her(guarded: Guarded, 
         await field.until(lambda: sum(line["event"] == "message refused" for line in field.lines) == 4)
         reasons = [line["why"] for line in field.lines if line["event"] == "message refused"]
         assert all(why.startswith(("it says that it is from card", "it is addressed")) for why in reasons)
-        await eve.say(field.letter(BANK, field.agents[CARD]._jobs[first], job=first))  # signed by card, sealed by her
+        await eve.say(
+            field.letter(BANK, field.agents[CARD].jobs.latest[first], job=first)
+        )  # signed by card, sealed by her
         await field.until(lambda: field.logged("job is known already", job=first))
         assert await known_to(field) == {first}
         twice = announced(field)

@@ -98,7 +98,7 @@ def meddle(stage: Scene, said: list[Saying]) -> list[Saying]:
         nonlocal handed
         look(parcel)
         handed += 1
-        while waiting and waiting[0].after <= handed and parcel.job in stage.agents[BANK]._runs:
+        while waiting and waiting[0].after <= handed and parcel.job in stage.agents[BANK].jobs.runs:
             stage.tasks.create_task(say(stage, waiting.pop(0), parcel.job))
 
     stage.office.tap = tap
@@ -107,7 +107,7 @@ def meddle(stage: Scene, said: list[Saying]) -> list[Saying]:
 
 async def say(stage: Scene, saying: Saying, job_id: str) -> None:
     """In the name of a party that is at work on the job, under its keys."""
-    run = stage.agents[saying.sender]._runs.get(job_id)
+    run = stage.agents[saying.sender].jobs.runs.get(job_id)
     if run is None or saying.sender == saying.receiver:
         return
     mailbox = run.context.mailbox

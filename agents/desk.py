@@ -1,0 +1,130 @@
+"""What partners and a party's own console say of jobs, and what follows: a run begins, a question is answered.
+
+It trusts a job's signature and this party's policy, and nobody's word beside.
+"""
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from agents.decisions import decide, summary
+from agents.jobs import Jobs, now
+from agents.policy import check_policy
+from agents.policy_signature import signature_problem
+from agents.problems import JobProblem
+from agents.run import Services
+from broker.allowance import Allowance
+from broker.dead_letters import BURST, EVERY_SECONDS
+from schemas.messages import Decide, Inquiry, Job, Query, Resumption, Status, Submit
+
+RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
+
+
+class Desk:
+    """One agent's. `spawn` runs something beside, for as long as the agent lives."""
+
+    def __init__(self, services: Services, jobs: Jobs, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._settings, self._identity, self._services = services.settings, services.identity, services
+        self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
+        self._refusals = Allowance(BURST, EVERY_SECONDS)
+        self._log = structlog.get_logger()
+
+    def take(self, message: Job | Inquiry | Resumption, sender: str) -> None:
+        """What a partner says of a job."""
+        if isinstance(message, Job):
+            self._take_job(message)
+            return
+        job = self._jobs.latest.get(message.id)
+        if job is None and isinstance(message, Inquiry):
+            self._spawn(self._jobs.announcer.unknown(message, sender))
+        elif job is None or job.run != message.run or sender not in job.description.everybody:
+            self._log.info("a partner speaks of a run that is not known", job=message.id, partner=sender)
+        elif isinstance(message, Inquiry) and message.id not in self._jobs.runs:
+            self._spawn(self._jobs.announcer.outcome(job, sender, self._jobs.known[message.id]))
+        elif isinstance(message, Resumption) and message.id not in self._jobs.runs:
+            self._resumed(message, sender)
+
+    def _resumed(self, message: Resumption, sender: str) -> None:
+        record, partner = self._jobs.records.find(message.id), self._settings.partners[sender]
+        fresh = abs(time.time() - message.issued) < RESUMPTION_SECONDS
+        if record is None or not fresh or not (partner.may_submit or sender == record.job.submitter):
+            self._log.warning("a resumption is not heeded", job=message.id, partner=sender, fresh=fresh)
+            return
+        try:
+            self._jobs.take_up(record)
+        except JobProblem as problem:
+            self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=problem.reason)
+
+    def _take_job(self, job: Job) -> None:
+        """A partner's job."""
+        known, running = self._jobs.latest.get(job.id), self._jobs.runs.get(job.id)
+        problem = signature_problem(job, self._settings, self._identity, time.time())
+        if known is not None and known.run == job.run:
+            self._log.info("job is known already", job=job.id)
+        elif problem is not None:
+            self._refuse(job, problem)
+        elif known is None:
+            self._log.info("job announced", job=job.id, submitter=job.submitter)
+            self._jobs.begin(job, now(), self._jobs.received(job) or self._jobs.obstacle())
+        elif not self._allowed(job):
+            self._log.warning("job refused", job=job.id, submitter=job.submitter)
+        elif running is None or not running.may_yield or known.description != job.description:
+            self._spawn(self._jobs.announcer.decline(job))
+        elif _precedence(job) < _precedence(known):
+            self._jobs.heirs[job.id] = job
+            self._jobs.received(job)
+            running.supersede()
+
+    def _refuse(self, job: Job, problem: JobProblem) -> None:
+        """Nothing begins, and no record is made; the submitter is told. Of a flood some are, the rest is counted."""
+        withheld = self._refusals.take(job.submitter)
+        if withheld is None:
+            return
+        code, why = problem.code, problem.reason
+        self._log.warning("job refused", job=job.id, submitter=job.submitter, code=code, why=why, withheld=withheld)
+        if self._jobs.received(job) is None:
+            self._jobs.audit_of(job).decided(problem, withheld=withheld)
+        self._spawn(self._jobs.announcer.decline(job, problem))
+
+    def _allowed(self, job: Job) -> bool:
+        try:
+            check_policy(job, self._settings, self._identity, self._services.exposure)
+        except JobProblem:
+            return False
+        return True
+
+    def console(self, request: Submit | Query | Decide) -> Status:
+        """What the party's own console asks."""
+        if isinstance(request, Decide):
+            problem = decide(self._me, self._jobs.runs.get(request.job), request)
+            return Status(jobs=self._jobs.status(request.job), problem=problem)
+        if isinstance(request, Submit):
+            try:
+                return Status(jobs=(self._jobs.submit(request.description),))
+            except JobProblem as problem:
+                return Status(problem=str(problem))
+        if request.cancel and request.job is not None:
+            self._jobs.cancel(request.job)
+        if request.resume and request.job is not None:
+            try:
+                self._jobs.resume(request.job)
+            except JobProblem as problem:
+                return Status(problem=str(problem))
+        jobs = self._jobs.status(request.job)
+        unknown = request.job is not None and not jobs
+        trace = self._jobs.trace(request.job) if request.trace and request.job is not None else None
+        asked = self._jobs.latest.get(request.job or "") if request.reveals else None
+        reveals = () if asked is None else summary(asked)
+        return Status(
+            jobs=jobs,
+            trace=trace,
+            reveals=reveals,
+            problem=f"{self._me} knows no job {request.job}" if unknown else None,
+        )
+
+
+def _precedence(job: Job) -> tuple[bool, bytes]:
+    """Of two runs of one job, announced at the same time by two parties, everybody keeps the same: the lesser."""
+    return job.submitter != job.description.label, job.run
