@@ -84,6 +84,12 @@ class Recovering(Scene):
         """Of a party as it is now."""
         return self.parties[party][0].state
 
+    async def start_patiently(self, party: str) -> None:
+        """Start an agent that has time to ask the others how a job has ended."""
+        deadlines = self.parties[party][0].deadlines
+        self.change(party, deadlines=deadlines.model_copy(update={"recover": DEADLINES.recover}))
+        await self.start(party)
+
     async def restart(self, *parties: str) -> None:
         """A crash, and another life at once."""
         for party in parties:

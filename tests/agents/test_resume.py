@@ -54,7 +54,7 @@ async def test_a_job_that_failed_for_a_party_that_was_away_goes_on(tmp_path: Pat
     async with recovering(tmp_path, recover=1.0) as stage:
         name = await failed(stage, absent)
         stage.runs.clear()
-        await stage.start(absent)
+        await stage.start_patiently(absent)
         reason = off(await stage.ended(name, absent), "party.silent", absent)
         assert "resume" in reason or absent != BANK
         stage.runs.clear()

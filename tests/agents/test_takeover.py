@@ -196,5 +196,5 @@ async def test_who_stands_by_does_not_wait_for_ever_for_a_label_party_that_is_go
         await stage.at("training", name, BANK, CARD, NOTARY)
         await stage.crash(BANK)
         off(await stage.ended(name, CARD, NOTARY, STANDBY), "party.silent", BANK)
-        await stage.start(BANK)
+        await stage.start_patiently(BANK)
         off(await stage.ended(name, BANK), "party.silent", BANK)
