@@ -29,9 +29,6 @@ from mpc.ring import use_threads, warm_up
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus
-    LOWEST_VERSION,
-    PROTOCOL_VERSION,
-)
 from schemas.settings import Settings
 
 MOST_LISTED = 200  # jobs in one answer, the latest

@@ -76,6 +76,4 @@ def _taken(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int, 
     if not layers:
         return Shares(steps, own, partners, arrays[f"{SHARE}{INTERCEPT}"])
     upper = tuple(arrays[f"{SHARE}{UPPER}{k}"] for k in range(layers))
-    return NetworkShares(
-        steps, own, partners, upper, tuple(arrays[f"{SHARE}{BIAS}{k}"] for k in range(layers + 1))
-    )
+    return NetworkShares(steps, own, partners, upper, tuple(arrays[f"{SHARE}{BIAS}{k}"] for k in range(layers + 1)))

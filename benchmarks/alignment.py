@@ -26,7 +26,9 @@ from schemas.settings import TableSettings
 PARTIES, HELPER = ("bank", "card"), "notary"
 OVERLAP = 0.9
 BATCH = 2**16  # of the training behind what is measured
-DEADLINES = "[policy]\nnarrow = true\n[deadlines]\nready = 1800\nstart = 2400\nalignment = 1800\nfit = 1800\nterms = 3600\n"
+DEADLINES = (
+    "[policy]\nnarrow = true\n[deadlines]\nready = 1800\nstart = 2400\nalignment = 1800\nfit = 1800\nterms = 3600\n"
+)
 
 
 def main() -> None:

@@ -390,7 +390,16 @@ def check_kinds(_: Heard) -> None:
     assert kinds == WHO.keys() | ELSEWHERE
     assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER | OF_NETWORKS
     carrying = {kind for kind in kinds if any(field.annotation is bytes for field in kind.model_fields.values())}
-    secret = {OrderContribution, OrderConfirmation, Handshake, Transcript, Job, Terms, Inquiry, Resumption}  # uniform, or public
+    secret = {
+        OrderContribution,
+        OrderConfirmation,
+        Handshake,
+        Transcript,
+        Job,
+        Terms,
+        Inquiry,
+        Resumption,
+    }  # uniform, or public
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
 

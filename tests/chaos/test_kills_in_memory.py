@@ -96,8 +96,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def description() -> TrainingJob:
-    """A dozen steps, held-out rows and losses."""
-    return job(evaluation=Evaluation(holdout=0.25, loss=True))
+    """As many steps as it takes for several checkpoints, held-out rows and losses."""
+    return job(epochs=40, evaluation=Evaluation(holdout=0.25, loss=True))
 
 
 def settings_of(folder: Path) -> dict[str, Settings]:
