@@ -7,8 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agents.control import control_parcel
-from agents.daemon import RESUMPTION_SECONDS
+from agents.desk import RESUMPTION_SECONDS
 from agents.problems import JobProblem
+from agents.recovery import PAUSES, Attempts
 from broker import topology
 from broker.base import Parcel
 from broker.memory_queue import Drop, no_faults
@@ -93,6 +94,24 @@ async def test_a_job_that_has_used_up_its_attempts_gets_as_many_again(tmp_path: 
         stage.office.faults = no_faults
         stage.agents[BANK].resume(name)
         assert states(await stage.ended(name)) == {"done"}
+
+
+def test_attempts_are_counted_from_the_last_one_that_got_further() -> None:
+    """The more of them come to nothing, the longer the pause; a person who takes the job up again begins anew."""
+    attempts, pauses = Attempts(1, NOTARY), list[float]()
+    for number in range(1, 10):
+        attempts.number = number
+        assert attempts.fruitless == number
+        pauses.append(attempts.pause)
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (PAUSES[0], PAUSES[-1])
+    attempts.begun(5)
+    assert (attempts.fruitless, attempts.pause) == (1, PAUSES[0])
+    attempts.number = 10
+    attempts.begun(5)
+    assert attempts.fruitless == 2
+    attempts.count_anew()
+    assert (attempts.fruitless, attempts.pause) == (0, PAUSES[0])
 
 
 async def test_only_a_failed_job_is_taken_up_again(tmp_path: Path) -> None:
