@@ -64,7 +64,7 @@ class OwnRows:
     async def read(
         self, *, with_label: bool, label_kind: Kind = "numeric", expected: Mapping[str, Kind] | None = None
     ) -> None:
-        """Take the snapshot; nothing has been sent yet.
+        """Take the snapshot, or open the one that the run began with; nothing of it has been sent yet in this attempt.
 
         Raises:
             JobProblem: the table cannot be used; this party is named.
