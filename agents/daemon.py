@@ -31,10 +31,6 @@ from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus
 from schemas.settings import Settings
 
-MOST_LISTED = 200  # jobs in one answer, the latest
-RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
-MOST_TRACES = 16  # of jobs that are over, the latest
-
 
 class Agent:
     """One party's agent. `serve` runs it; the rest may be called while it runs."""
