@@ -68,7 +68,8 @@ class Chances(_Plain):
     Attributes:
         drops: the most messages that one agent loses in a job; each may cost a deadline.
         droppable: the rounds (or items, as for `Point`) whose messages may be lost.
-        longest: seconds; of a delay, and until the second of two copies.
+        longest: seconds; of a delay.
+        latest: seconds, until the second of two copies.
     """
 
     drop: float = 0.0
@@ -78,6 +79,7 @@ class Chances(_Plain):
     drops: int = 1
     droppable: tuple[str, ...] = ()
     longest: float = 0.3
+    latest: float = 0.3
 
 
 class Fate(NamedTuple):
@@ -101,7 +103,7 @@ class Plan(_Plain):
         """What befalls a message that is handed over for the n-th time: the same whatever else is sent, and when."""
         source, chances = random.Random(f"{self.seed} {address} {times}"), self.chances
         rolls = [source.random() for _ in range(4)]
-        delay, again = source.uniform(0, chances.longest), source.uniform(0, chances.longest)
+        delay, again = source.uniform(0, chances.longest), source.uniform(0, chances.latest)
         behind, places = source.randint(1, 4), (address.round, f"{address.round}/{address.item}")
         return Fate(
             lost=rolls[0] < chances.drop and any(place in places for place in chances.droppable),

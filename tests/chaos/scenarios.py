@@ -152,7 +152,7 @@ def _both_killed(seed: int, stage: str, *parties: str) -> Scenario:
 def _killed_among_disturbances(seed: int, party: str) -> Scenario:
     name = f"disturbed-{party}"
     draw = _Draw(seed, name)
-    chances = Chances(double=0.2, delay=0.02, reorder=0.1)
+    chances = Chances(double=0.2, delay=0.02, reorder=0.1, latest=6.0)  # copies come in the next attempt as well
     return Scenario(
         name, f"{party} killed among messages in disorder", draw.plan(draw.point("training", party), chances=chances)
     )

@@ -117,7 +117,7 @@ async def test_what_is_delayed_or_reordered_all_comes_in_another_order(tmp_path:
 async def test_doubled_messages_come_twice_and_nothing_is_left_to_do_after_closing(tmp_path: Path) -> None:
     """The second copy is as the first; it may come when the queue is gone."""
     place, inbox = await office()
-    plan = Plan(seed=4, chances=Chances(double=0.5, longest=0.05))
+    plan = Plan(seed=4, chances=Chances(double=0.5, latest=0.05))
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, plan))
     await send_all(broker, MANY)
     twice = sum(plan.fate(Address(*_fields(number)), 1).again is not None for number in range(MANY))
