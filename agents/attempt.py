@@ -56,6 +56,7 @@ class Services:
     exposure: Exposure = field(default_factory=Exposure)
     inquire: Callable[[Job, str], None] = lambda _job, _party: None
     announce: Callable[[Job, str], None] = lambda _job, _party: None
+    resume: Callable[[Job, str], None] = lambda _job, _party: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Jobs:
     ) -> None:
         settings = self._settings = services.settings
         self._me, self._spawn, self._finished = settings.party, spawn, finished
-        self._services = replace(services, inquire=self._inquire, announce=self._announce_again)
+        self._services = replace(services, inquire=self._inquire, announce=self._announce_again, resume=self._resume_at)
         self.announcer = Announcer(settings, services.identity, services.broker)
         self.records = Records(settings.state / "jobs")
         self.runs: dict[str, JobRun] = {}
@@ -219,7 +219,7 @@ class Jobs:
         self.take_up(record)
         for party in record.job.description.everybody:
             if party != self._me:
-                self._spawn(self.announcer.resume(record.job, party))
+                self._resume_at(record.job, party)
 
     def take_up(self, record: Record) -> None:
         """Go on with a failed run here. Raises JobProblem if that cannot be."""
@@ -257,6 +257,9 @@ class Jobs:
         except JobProblem as problem:
             return problem
         return None
+
+    def _resume_at(self, job: Job, party: str) -> None:
+        self._spawn(self.announcer.resume(job, party))
 
     def _inquire(self, job: Job, party: str) -> None:
         if party in self._settings.partners and not self.draining:

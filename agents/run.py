@@ -86,6 +86,7 @@ class JobRun:
         self.cleared = False  # no queue of the job is left at the broker
         settings = services.settings
         self.attempts = memory.attempts or Attempts(1, job.description.helper)
+        self._taken_up = self.attempts.fruitless == 0  # by a person, after it had failed
         self.life, self._returns = max(int(time.time()), memory.life + 1), memory.life > 0
         self._log = structlog.get_logger()
         self._queues = JobQueues(services.broker, settings, job, self._deliver)
@@ -102,6 +103,7 @@ class JobRun:
             ended=self._end,
             done=self._on_done,
             unknown=lambda party: services.announce(job, party),
+            behind=self._resumed_at,
         )
         self.voice.hearing.begin(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
@@ -341,6 +343,12 @@ class JobRun:
         self._log.info("attempt begins", number=anew.attempt, helper=anew.helper)
         await old.fall_silent()
         await self.voice.beat()
+
+    def _resumed_at(self, party: str) -> bool:
+        """At the label party, of a run that a person has taken up again: a party was away when all were told."""
+        if self._taken_up and self.context.leads:
+            self._services.resume(self.job, party)
+        return self._taken_up and self.context.leads
 
     def _inquire(self, parties: Iterable[str]) -> None:
         """Ask agents that are not at work on the job any more how it ended."""

@@ -33,6 +33,7 @@ class Voice:
         ended: Told of an end that somebody's words mean.
         done: Told of a party that is done with the job.
         unknown: Told of a party that does not know it.
+        behind: Told of a party where it has failed, in an attempt before this one; whether that is no longer true.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Voice:
         ended: Callable[[Ending], None],
         done: Callable[[str], None],
         unknown: Callable[[str], None],
+        behind: Callable[[str], bool],
     ) -> None:
         self._label, self._me, self._deadlines, self._life = job.description.label, me, deadlines, life
         self._progress, self._ended, self._done, self._unknown = progress, ended, done, unknown
+        self._behind = behind
         self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._numbers = count(1)
         self._log = structlog.get_logger()
@@ -82,7 +85,9 @@ class Voice:
             self._unknown(sender)
         elif outcome.state == State.CANCELLED:
             self._ended(Cancelled(here=False))
-        elif outcome.failure is not None and self._label in {self._me, sender}:
+        elif outcome.failure is None or self._label not in {self._me, sender}:
+            return
+        elif outcome.attempt >= self.hearing.attempt or not self._behind(sender):
             self._ended(Settled(outcome.failure))
 
     def _on_verdict(self, failure: Failure) -> None:

@@ -55,6 +55,7 @@ class Outcome(Message):
     item = "outcome"
     state: str = Field(max_length=32)
     failure: Failure | None = None
+    attempt: Count = 0  # with which it was over
 
 
 class Resumption(Message):

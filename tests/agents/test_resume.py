@@ -1,5 +1,6 @@
 """A failed job is taken up again by whoever may, from its last checkpoint; any other request changes nothing."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -64,6 +65,26 @@ async def test_a_job_that_failed_for_a_party_that_was_away_goes_on(tmp_path: Pat
         assert max(stage.runs[party, name].attempts.furthest for party in THREE) > 0
         assert same_parts(parts(tmp_path, name), same.parts)
         assert not any(files(stage.state_folder(party), name) for party in THREE)
+
+
+async def test_who_is_away_when_a_job_is_taken_up_is_told_when_it_is_back(tmp_path: Path) -> None:
+    """However long that takes: what was said then has expired in its queue."""
+    async with recovering(tmp_path, recover=1.0) as stage:
+        for party in THREE:
+            stage.change(party, deadlines=stage.parties[party][0].deadlines.model_copy(update={"accept": 0.8}))
+        name = await failed(stage, CARD)
+        stage.runs.clear()
+        for party in (BANK, NOTARY):
+            await stage.stop(party)
+            await stage.start_patiently(party)
+        await stage.start_patiently(CARD)
+        off(await stage.ended(name, CARD), "party.silent", CARD)
+        await stage.crash(CARD)
+        stage.runs.clear()
+        stage.agents[BANK].resume(name)
+        await asyncio.sleep(1.2)
+        await stage.start(CARD)
+        assert states(await stage.ended(name)) == {"done"}
 
 
 def lossy(parcel: Parcel, _queue: str) -> list[Drop]:
