@@ -5,14 +5,19 @@ prints both, and exits with 1 if something has grown by more than it may.
 """
 
 import argparse
+import contextlib
+import shutil
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.deployment import Deployment
 from tests.rabbitmq_node import private_node
 from tests.soak.figures import Figures, allowed, grown, look
 from tests.soak.run import agents, complaints, soak, train_first
@@ -26,8 +31,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=40, help="compare with what is held after so many")
     arguments = parser.parse_args()
     first = min(arguments.first, arguments.jobs // 2)
-    with tempfile.TemporaryDirectory(prefix="tercet-soak-") as folder, private_node() as node:
-        with agents(Path(folder), node.url) as three:
+    folder = Path(tempfile.mkdtemp(prefix="tercet-soak-"))
+    with private_node() as node:
+        with agents(folder, node.url) as three, explained(three):
             since = time.monotonic()
             of = train_first(three)
             soak(three, range(first), of, arguments.parallel)
@@ -35,11 +41,25 @@ def main() -> None:
             soak(three, range(first, arguments.jobs), of, arguments.parallel)
             after = look(three, node)
             wrong = complaints(three)
+        shutil.rmtree(folder)
         print(f"{arguments.jobs} jobs, {arguments.parallel} at a time, in {time.monotonic() - since:.0f} s")
     jobs = arguments.jobs - first
     Console().print(table(before, after, jobs, f"after {first}"))
     print("\n".join(wrong))
     sys.exit(1 if grown(before, after, jobs) or wrong else 0)
+
+
+@contextlib.contextmanager
+def explained(deployment: Deployment) -> Iterator[None]:
+    """A job that does not end as it should leaves the agents' logs, and in them where every task of theirs waits."""
+    try:
+        yield
+    except AssertionError:
+        for process in deployment.processes.values():
+            process.send_signal(signal.SIGUSR2)
+        time.sleep(1)  # for the signals to be heard, before the agents are told to leave
+        print(f"the agents' logs are in {deployment.folder}", file=sys.stderr)
+        raise
 
 
 def table(before: Figures, after: Figures, jobs: int, when: str) -> Table:

@@ -41,9 +41,18 @@ def tell(path: Path) -> None:
     beside.replace(path)
 
 
+def show_tasks() -> None:
+    """Write to the log where every task waits, for whoever looks for one that does not go on."""
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=3, file=sys.stderr)
+    sys.stderr.flush()
+
+
 async def observed(settings: Path, told: Path) -> None:
     """The agent's life."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell, told)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, tell, told)
+    loop.add_signal_handler(signal.SIGUSR2, show_tasks)
     await serve(read_settings(settings))
 
 
