@@ -15,7 +15,7 @@ help:
 	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
 	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"
-	@echo "make chaos   50 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
+	@echo "make chaos   51 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."
@@ -39,7 +39,7 @@ fuzz: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.fuzz $(or $(ARGS),list)
 
 chaos: $(VENV)/.installed-test
-	@$(BIN)/python -m tests.chaos $(or $(ARGS),--runs 50)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.soak $(or $(ARGS),--jobs 200 --parallel 8)

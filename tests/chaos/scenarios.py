@@ -1,4 +1,4 @@
-"""Fifty ways in which a run may be disturbed, each drawn from a seed: who dies where, what is lost, cut or held up.
+"""Fifty-one ways in which a run may be disturbed, each drawn from a seed: who dies where, what is lost, cut or held up.
 
 A scenario says what is to happen and nothing of how it has to end: they all end in the same way.
 """
