@@ -35,9 +35,9 @@ class History:
     labels: Floats | None = field(default=None, repr=False)
 
     def noted(self) -> tuple[dict[str, Floats], dict[str, Any]]:
-        """Arrays and facts from which `go_on_from` makes the same again."""
+        """Arrays and facts from which `go_on_from` makes the same again; what is learned later changes neither."""
         arrays = {name: getattr(self, name) for name in ("latest", "scores", "labels")}
-        facts = {"losses": self.losses, "metrics": list(self.metrics.items()), "best_epoch": self.best_epoch}
+        facts = {"losses": [*self.losses], "metrics": list(self.metrics.items()), "best_epoch": self.best_epoch}
         return {name: array for name, array in arrays.items() if array is not None}, facts
 
     def go_on_from(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:

@@ -94,6 +94,7 @@ class JobRun:
         self._waits_for_label = False  # for another attempt
         self._stopped = False  # the attempt, by an end of some kind
         self._ends = Ends(self._may_pass)
+        self._tasks: list[asyncio.Task[None]] = []  # of the attempt
         self.voice = Voice(
             job,
             settings.party,
@@ -173,13 +174,18 @@ class JobRun:
     async def _one(self) -> Ending:
         """The attempt that counts."""
         logs.of_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
-        async with asyncio.TaskGroup() as tasks:
-            beside = tasks.create_task(self._watch_outbox())
-            work = tasks.create_task(self._work())
+        self._tasks = [asyncio.create_task(self._watch_outbox()), asyncio.create_task(self._work())]
+        try:
             over, self._stopped = await self._ends.take(), True
-            beside.cancel()
-            work.cancel()
+        finally:
+            for task in self._tasks:
+                task.cancel()
         return over
+
+    async def _left_off(self) -> None:
+        """Return when the attempt's tasks have ended; a thread that writes may take its time, and the others know."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _work(self) -> None:
         try:
@@ -247,6 +253,7 @@ class JobRun:
         except BrokerError as error:
             self._log.warning("queues are left at the broker", why=str(error))
         finally:
+            await self._left_off()
             await self._attempt.leave()
             if not goes_on:
                 self._forget()
@@ -333,6 +340,7 @@ class JobRun:
         old.mailbox.deaf = True
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._enter(State.RECOVERING)
+        await self._left_off()
         await old.leave()
         self._ends.pass_over(anew.attempt)
         self.attempts.number, self.attempts.helper = anew.attempt, anew.helper

@@ -170,7 +170,7 @@ def changed(part: model_part.ModelPart, arrays: dict[str, Any], how: str) -> tup
         case "no encoding":
             return part.model_copy(update={"encodings": {}}), arrays
         case "another's encoding":
-            return part.model_copy(update={"encodings": part.encodings | {"telco": part.encoding}}), arrays
+            return part.model_copy(update={"encodings": part.encodings | {"nobody": part.encoding}}), arrays
     return part.model_copy(update={"party": "bank", "encoding": part.encodings["bank"]}), arrays
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from agents.history import History
 from agents.saving import last_common
 from agents.simulate import Simulation, bit_exact
 from mpc.helper import Helper
@@ -229,3 +230,12 @@ def words_of(stage: Recovering, kind: str) -> dict[tuple[str, str, int, int], li
             place = (address.sender, address.receiver, address.epoch, address.step)
             told.setdefault(place, []).append(message.words)  # type: ignore[attr-defined]
     return told
+
+
+def test_what_is_noted_of_a_history_does_not_go_on_with_it() -> None:
+    """A checkpoint is written beside the steps, while losses of later epochs come in."""
+    history = History(losses=[0.7], metrics={0: {"auc": 0.6}})
+    _, facts = history.noted()
+    history.losses.append(0.6)
+    history.metrics[1] = {"auc": 0.7}
+    assert (facts["losses"], facts["metrics"]) == ([0.7], [(0, {"auc": 0.6})])
