@@ -96,7 +96,7 @@ def tensor(shape: Any, data: bytes = b"", dtype: str = "<u8") -> bytes:
 
 
 def beat(**changes: Any) -> Progress:
-    return Progress.model_construct(**BEAT | {"interval": 1.0} | changes)
+    return Progress.model_construct(**BEAT | {"interval": 1.0, "helper": NOTARY} | changes)
 
 
 FAILURE = Failure(code="party.silent", stage="", culprit="mallory", reason="so I say")
@@ -153,6 +153,7 @@ BLAMED: dict[str, Callable[[Insider], Parcel]] = {
     "an endless number": lambda e: e.letter(beat(interval=math.inf), **LATEST),
     "a heartbeat about a stranger": lambda e: e.letter(beat(waits_for=("mallory",)), **LATEST),
     "a failure about a stranger": lambda e: e.letter(FAILURE),
+    "a heartbeat that names a data party as the helper": lambda e: e.letter(beat(helper=EVE), **LATEST),
 }
 
 
