@@ -139,7 +139,7 @@ class RabbitBroker:
                     name, exchange_type="topic", durable=True, timeout=RPC_SECONDS
                 ),
             )
-        except Exception as error:
+        except BaseException as error:
             raise as_broker_error(error, f"looking for the exchange {name}") or error from error
 
     async def delete(self, queue_name: str) -> None:
@@ -166,7 +166,7 @@ class RabbitBroker:
         check_lane(queue_name, lane, private=known is not None and known.private)
         try:
             return await self._links[lane].consume(queue_name, handler, self._report)
-        except Exception as error:
+        except BaseException as error:
             raise as_broker_error(error, f"consuming from {queue_name}") or error from error
 
     async def close(self) -> None:
@@ -204,7 +204,7 @@ class RabbitBroker:
         """
         try:
             return await self._on_scratch(ask)
-        except Exception as error:
+        except BaseException as error:  # aiormq fails what waits on a dying connection with CancelledError
             raise as_broker_error(error, doing) or error from error
 
     async def _on_scratch(self, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:

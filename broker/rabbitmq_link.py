@@ -45,7 +45,7 @@ class Link:
         self._consumers: dict[str, RabbitConsumer] = {}  # by queue name
         self._lost = asyncio.Event()
         self._changing = asyncio.Lock()  # one consumer is attached or detached at a time
-        self._in_flight: dict[str, asyncio.Future[None]] = {}  # by address
+        self._in_flight: dict[str, asyncio.Task[None]] = {}  # by address
         self._number = RESERVED_CHANNELS  # of the channel opened last for one question
         self._retired: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -103,13 +103,17 @@ class Link:
         address = parcel.address
         while (earlier := self._in_flight.get(address)) is not None:
             # aiormq matches a returned message by its id: two of one id on their way would be mixed up.
-            await asyncio.shield(earlier)
-        mine = self._in_flight[address] = asyncio.get_running_loop().create_future()
-        try:
-            await self._publish(parcel)
-        finally:
-            del self._in_flight[address]
-            mine.set_result(None)
+            await asyncio.wait([earlier])
+        # In a task of its own, which nobody cancels: a message that comes back while its publish is being cancelled
+        # ends aiormq's reader of the channel, and soon the whole connection stands still.
+        mine = self._in_flight[address] = asyncio.create_task(self._publish(parcel), name=f"publishing {address}")
+        mine.add_done_callback(lambda done: self._landed(address, done))
+        await asyncio.shield(mine)
+
+    def _landed(self, address: str, done: "asyncio.Task[None]") -> None:
+        del self._in_flight[address]
+        if not done.cancelled():
+            done.exception()  # whoever published may have left before it showed
 
     async def _publish(self, parcel: Parcel) -> None:
         properties = Basic.Properties(
@@ -234,7 +238,7 @@ class Link:
                 channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
                 if consumer is not None and name not in channel.consumers:
                     await self._attach_consumer(consumer)
-            except Exception as error:
+            except BaseException as error:
                 if as_broker_error(error, "restoring") is None:
                     raise
                 return False
@@ -250,3 +254,7 @@ class Link:
         if self._retired:
             await asyncio.wait(self._retired)
         await self._connection.close()
+        if publishing := tuple(self._in_flight.values()):
+            for task in publishing:  # there is no reader any more that it could harm
+                task.cancel()
+            await asyncio.wait(publishing)

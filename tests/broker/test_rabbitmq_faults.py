@@ -123,6 +123,45 @@ async def test_publishing_into_a_cut_says_disconnected_and_never_cancelled(
     await broken.delete(place.queue.name)
 
 
+async def test_declaring_and_consuming_on_a_dying_connection_says_what_it_is_and_never_cancelled(
+    broken: RabbitBroker, proxy: Proxy, place: Place
+):
+    """A task that is cancelled by nobody it knows of would leave its job without an end."""
+    await broken.declare(place.queue)
+    places = [Place() for _ in range(6)]
+
+    async def open_one(one: Place) -> None:
+        await broken.declare(one.queue)
+        await broken.consume(one.queue.name, Inbox(), Lane.BULK if one.token < "8" else Lane.ONLINE)
+
+    tasks = [asyncio.create_task(open_one(one)) for one in places]
+    await asyncio.sleep(0.004)
+    proxy.stall()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    proxy.flow()
+    assert {type(answer) for answer in answers if answer is not None} == {Disconnected}
+    await until_connected(broken, place)
+    await asyncio.gather(*(broken.delete(one.queue.name) for one in (place, *places)))
+
+
+async def test_publishing_that_is_given_up_while_its_message_comes_back_costs_nobody_else_anything(
+    whole: RabbitBroker, place: Place
+):
+    """As at the end of each job, whose last words reach parties that have left: all others share the connection."""
+    await whole.declare(place.queue)
+    for pause in range(60):
+        lost = [asyncio.create_task(whole.publish(place.parcel(routing_key="nowhere"), Lane.ONLINE)) for _ in range(20)]
+        await asyncio.sleep(pause / 10_000)
+        for task in lost:
+            task.cancel()
+        answers = await asyncio.gather(*lost, return_exceptions=True)
+        assert {type(answer) for answer in answers} <= {asyncio.CancelledError, Unroutable}
+        async with asyncio.timeout(PATIENCE):
+            await whole.publish(place.parcel(), Lane.ONLINE)
+    assert whole.reconnects == 0
+    await whole.delete(place.queue.name)
+
+
 async def test_a_stalled_connection_is_given_up_by_heartbeat(
     broken: RabbitBroker, whole: RabbitBroker, proxy: Proxy, place: Place
 ):
