@@ -1,6 +1,5 @@
 """A part of the disturbed runs, over a real RabbitMQ that may be killed; `make chaos` has all of them."""
 
-import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,8 +11,8 @@ from tests.chaos.remains import remains
 from tests.chaos.runs import disturbed
 from tests.chaos.scenarios import everything
 
-SEED = secrets.randbelow(2**31)
-PART = ("card-training", "bank-release", "notary-prediction", "broker-training", "again-card-card", "all-at-once")
+SEED = 3
+PART = ("card-training", "bank-release", "notary-prediction", "broker-training")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

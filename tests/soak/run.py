@@ -29,6 +29,8 @@ verdict = 2
 heartbeat = 0.5
 [policy]
 narrow = true
+[limits]
+parallel_jobs = 64
 """
 
 
