@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
+PROCESSES ?= 2
 
 .PHONY: help demo test lint bench fuzz soak chaos clean
 
@@ -24,7 +25,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/tercet demo $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

@@ -5,13 +5,16 @@ It starts no server, and leaves no service running that was not there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Never
@@ -104,6 +107,14 @@ def install_package(package: str, run: Run = _run, *, root: bool | None = None, 
         run([*sudo, "sh", "-c", f"invoke-rc.d {package} stop || true"], quiet)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The tests run in several processes, and apt in one at a time."""
+    with (Path(tempfile.gettempdir()) / f"tercet-tests-apt-{os.geteuid()}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def ensure_server(
     server: Server,
     find: Callable[[], Path | None],
@@ -119,10 +130,13 @@ def ensure_server(
     allowed = os.geteuid() == 0 or bool(environment.get("CI"))
     if found is None and allowed and shutil.which("apt-get"):
         try:
-            install(server.package)
+            with _alone():
+                found = find()  # another process of the tests may have installed it meanwhile
+                if found is None:
+                    install(server.package)
         except (OSError, subprocess.CalledProcessError) as error:
             raise ServerMissingError(f"installing {server.package} failed ({error}); {_advice(server)}") from error
-        found = find()
+        found = found or find()
     if found is None:
         raise ServerMissingError(f"no {server.package} is installed here; {_advice(server)}")
     return found
