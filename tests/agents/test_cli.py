@@ -231,7 +231,7 @@ def test_missing_files_exit_with_3(tercet, tmp_path):
     for arguments in (("simulate", tmp_path / "none.toml"), ("agent", tmp_path / "none.toml")):
         done = tercet(*arguments)
         assert done.exit_code == 3
-        assert "none.toml" in done.stderr
+        assert "none.toml" in done.stderr.replace("\n", "")
     (tmp_path / "job.toml").write_text(JOB)
     done = tercet("simulate", tmp_path / "job.toml")
     assert done.exit_code == 3
