@@ -10,9 +10,11 @@ from typing import Any
 from schemas.job import Evaluation, Network, PredictionJob, TrainingJob
 from tests.agents.scenes import job, make_table, prediction
 
+MANY = "max_releases = 1000000\nmax_total_scorings = 1000000\n"  # over the same rows, which nobody would allow
 TABLES = {
-    "bank": '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "default"\n',
-    "card": '[tables.customers]\npath = "card.csv"\nid = "id"\n[tables.strangers]\npath = "strangers.csv"\nid = "id"\n',
+    "bank": f'[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "default"\n{MANY}',
+    "card": f'[tables.customers]\npath = "card.csv"\nid = "id"\n{MANY}'
+    f'[tables.strangers]\npath = "strangers.csv"\nid = "id"\n{MANY}',
 }
 ENDLESS = 50_000  # epochs of a job that is to be cancelled
 
