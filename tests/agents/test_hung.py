@@ -21,6 +21,8 @@ from schemas.messages import JobStatus
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
+pytestmark = pytest.mark.alone
+
 PARTIES = (BANK, CARD, NOTARY)
 Trigger = Callable[[Parcel], bool]
 

@@ -38,6 +38,8 @@ from schemas.messages import (
 from tables.snapshot import take_snapshot
 from tests.agents.world import OUTCOME, PERSON, Sample, contributions, run, write_table
 
+pytestmark = pytest.mark.alone
+
 SAMPLE = Sample(  # card leads, telco is who makes mistakes
     (6, 7, 5),
     rows=88,
