@@ -11,8 +11,8 @@ from itertools import count
 import structlog
 
 from agents.attempt import Attempt
-from agents.ending import MISSED_HEARTBEATS, Cancelled, Ending, Failing, Hearing, Late, Settled, Told
-from agents.problems import JobProblem
+from agents.ending import MISSED_HEARTBEATS, Cancelled, Ending, Failing, Hearing, Late, Settled, Told, stranger
+from agents.problems import BROKER, JobProblem
 from agents.states import UNKNOWN, State
 from agents.verdict import Report
 from broker.outbox import Undeliverable
@@ -87,6 +87,8 @@ class Voice:
             self._ended(Cancelled(here=False))
         elif outcome.failure is None or self._label not in {self._me, sender}:
             return
+        elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
+            self._ended(stranger(sender))
         elif outcome.attempt >= self.hearing.attempt or not self._behind(sender):
             self._ended(Settled(outcome.failure))
 

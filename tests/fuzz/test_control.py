@@ -19,11 +19,11 @@ from agents.inbox import Deadline
 from agents.problems import BROKER
 from agents.states import NEXT, TERMINAL, State
 from broker.base import Parcel
-from schemas.messages import Cancel, Failure, Message, Progress
+from schemas.messages import Cancel, Failure, Message, Outcome, Progress
 from schemas.recovery import Recovery
-from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
-from tests.schemas.strategies import EACH, counts, messages
+from tests.schemas.strategies import EACH, messages
 
 EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "3"))
 TOGETHER = 4  # jobs of one example, each with agents of its own
@@ -41,6 +41,7 @@ SOON = Deadline("verdict", 0.4)
 LONG = 60.0  # seconds: several attempts, each to its last deadline
 
 parties = st.sampled_from(PARTIES)
+places = st.integers(0, 10**10 - 1)  # in an address; control messages count lives of agents there
 
 
 def changed(message: Message, **changes: object) -> Message:
@@ -85,8 +86,8 @@ sayings = st.builds(
     sender=parties,
     receiver=parties,
     message=progress | failures | st.just(Cancel()) | messages,
-    epoch=st.integers(0, 4) | counts,
-    step=st.integers(0, 4) | counts,
+    epoch=st.integers(0, 4) | places,
+    step=st.integers(0, 4) | places,
 )
 
 
@@ -136,6 +137,17 @@ async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
                 assert status.failure.culprit in (*PARTIES, BROKER), status.failure
         again = await stage.ended(stage.submit(job("afterwards")), seconds=LONG)
         assert {status.state for status in again.values()} == {"done"}, [status.failure for status in again.values()]
+
+
+async def test_an_end_that_is_blamed_on_somebody_else_is_blamed_on_who_says_so(tmp_path: Path) -> None:
+    """Found by what follows: how a job has ended is heard with as little trust as that it ends."""
+    blamed = Failure(code="party.silent", stage="", culprit="nobody", reason="they say", verdict=True)
+    said = Saying(60, BANK, CARD, Outcome(state="failed", failure=blamed, attempt=1), 9_999_999_999, 0)
+    async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
+        meddle(stage, [said])
+        await stage.start()
+        ended = await stage.ended(stage.submit(job(epochs=400)), seconds=LONG)
+        off(ended, "message.malformed", BANK)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, database=None, phases=AS_DRAWN, suppress_health_check=list(HealthCheck))
