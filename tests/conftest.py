@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
 
@@ -13,6 +14,11 @@ from tests.guarded import Guarded, guard
 from tests.rabbitmq_node import Node, NodeFailedError, private_node
 
 pytest.register_assert_rewrite("tests.broker.contract")
+
+# In CI the same examples each time, so that a change is judged by itself; elsewhere others in each run.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 def pytest_collection_finish() -> None:
