@@ -164,6 +164,8 @@ class Attempt:
         self.mailbox.deaf = True
         try:
             async with asyncio.timeout(IDLE_SECONDS):
+                if isinstance(self.role, DataPartyRole):
+                    await self.role.idle()
                 await self.context.compute(lambda: None)
         except TimeoutError:
             self._executor.submit(self._close_role)

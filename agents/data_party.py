@@ -272,6 +272,11 @@ class DataPartyRole:
         label = (self.scaling, self.classes)
         return await save_part(self.context, self.encoding, label, given, self.shares.step)
 
+    async def idle(self) -> None:
+        """Return when no checkpoint is being written any more."""
+        if self._saver is not None:
+            await self._saver.idle()
+
     def close(self) -> None:
         """Remove the working copies."""
         self.own.close()

@@ -166,6 +166,11 @@ class Saver:
             context.statistics.checkpoint = steps
             context.log.info("checkpoint written", steps=steps)
 
+    async def idle(self) -> None:
+        """Return when nothing is being written: a thread that is late would bring a folder back that is gone."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
     async def _written(self) -> None:
         if self._writing is not None:
             await self._writing
