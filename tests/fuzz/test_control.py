@@ -142,9 +142,10 @@ async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
 async def test_an_end_that_is_blamed_on_somebody_else_is_blamed_on_who_says_so(tmp_path: Path) -> None:
     """Found by what follows: how a job has ended is heard with as little trust as that it ends."""
     blamed = Failure(code="party.silent", stage="", culprit="nobody", reason="they say", verdict=True)
-    said = Saying(60, BANK, CARD, Outcome(state="failed", failure=blamed, attempt=1), 9_999_999_999, 0)
+    outcome = Outcome(state="failed", failure=blamed, attempt=1)
+    said = [Saying(after, BANK, CARD, outcome, 9_999_999_999, 0) for after in (60, 200, 400)]  # a queue may be late
     async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
-        meddle(stage, [said])
+        meddle(stage, said)
         await stage.start()
         ended = await stage.ended(stage.submit(job(epochs=400)), seconds=LONG)
         off(ended, "message.malformed", BANK)
