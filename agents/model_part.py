@@ -6,7 +6,6 @@ no key and no row, of another party's columns nothing but where all parties agre
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from agents.manifest import (
 )
 from agents.part_arrays import check
 from mpc.fixed import CLIP, clip_rows
+from tables.durable import write_durably
 from tables.table import Table
 
 __all__ = [
@@ -155,19 +155,4 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step; when this returns, it is on the disk under its name."""
-    beside = path.with_name(".unfinished")
-    beside.unlink(missing_ok=True)  # of a save that the machine did not survive
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(path, content, ".unfinished")  # one name for all: weights are called after their content

@@ -6,7 +6,6 @@ intercept's as well; under "shared" nobody receives anything; under "label" the 
 """
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from mpc.network import pack, unpack
 from mpc.ring import total
 from schemas.messages import InterceptShare, UpperShare, WeightShare
 from schemas.tensor import Words
+from tables.durable import flush
 from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling
 
@@ -152,7 +152,7 @@ def keep(folder: Path) -> Path:
     if place.exists():
         place.rename(earlier)
     folder.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
     discard(earlier)
     return place
 
@@ -173,12 +173,3 @@ def kept(folder: Path, me: str) -> Path:
 def discard(folder: Path) -> None:
     """Remove a part that is not to be kept, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    """When this returns, the names in the folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

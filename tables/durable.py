@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes, unfinished: str | None = None) -> None:
     """Put a file of this user's own in its place in one step; when this returns, it is on the disk under its name.
+
+    Until then it is called `unfinished`, by default after itself; what a dead process has left under that name goes.
 
     Raises:
         OSError: the disk does not take it; what was there is there.
     """
-    beside = path.with_name(f".{path.name}.unfinished")
+    beside = path.with_name(unfinished or f".{path.name}.unfinished")
     beside.unlink(missing_ok=True)  # of a write that the machine did not survive
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
