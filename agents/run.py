@@ -299,9 +299,7 @@ class JobRun:
         failure = self.voice.judgement(ending, self._wait(), self.state)
         self.fault = failure
         self._log.warning("attempt is over", **failure.model_dump(exclude={"verdict"}))
-        self.context.mailbox.deaf = True
-        if self.state not in {State.RECEIVED, State.RECOVERING}:
-            self._enter(State.RECOVERING)
+        self._give_up_attempt()
         if self.context.leads:
             return await self._decide_anew()
         await self.voice.tell(failure.model_copy(update={"verdict": False}), required=False)
@@ -311,6 +309,12 @@ class JobRun:
             return await self._hear_anew()
         finally:
             self._waits_for_label = False
+
+    def _give_up_attempt(self) -> None:
+        """Nothing of it is taken in any more; another follows, in this life or the next."""
+        self.context.mailbox.deaf = True
+        if self.state not in {State.RECEIVED, State.RECOVERING}:
+            self._enter(State.RECOVERING)
 
     async def _decide_anew(self) -> Ending:
         """The label party's part: after a pause, or when something else ends the job."""
@@ -337,9 +341,7 @@ class JobRun:
 
     async def _begin_anew(self, anew: Anew) -> None:
         old = self._attempt
-        old.mailbox.deaf = True
-        if self.state not in {State.RECEIVED, State.RECOVERING}:
-            self._enter(State.RECOVERING)
+        self._give_up_attempt()
         await self._left_off()
         await old.leave()
         self._ends.pass_over(anew.attempt)
@@ -354,9 +356,10 @@ class JobRun:
 
     def _resumed_at(self, party: str) -> bool:
         """At the label party, of a run that a person has taken up again: a party was away when all were told."""
-        if self._taken_up and self.context.leads:
-            self._services.resume(self.job, party)
-        return self._taken_up and self.context.leads
+        if not (self._taken_up and self.context.leads):
+            return False
+        self._services.resume(self.job, party)
+        return True
 
     def _inquire(self, parties: Iterable[str]) -> None:
         """Ask agents that are not at work on the job any more how it ended."""
@@ -369,9 +372,8 @@ class JobRun:
 
     async def _suspend(self) -> None:
         """The agent leaves, and its next life goes on; the others need not find out by a deadline."""
-        self.suspended, self.context.mailbox.deaf = True, True
-        if self.state not in {State.RECEIVED, State.RECOVERING}:
-            self._enter(State.RECOVERING)
+        self.suspended = True
+        self._give_up_attempt()
         await self.voice.beat()
         await self.voice.drain("verdict")
 

@@ -21,7 +21,6 @@ from agents.daemon import Agent
 from agents.data_party import DataPartyRole
 from agents.history import History
 from agents.run import JobRun
-from broker.base import Parcel
 from schemas.address import Address
 from schemas.job import TrainingJob
 from schemas.messages import JobStatus, Message
@@ -180,17 +179,3 @@ def undisturbed(description: TrainingJob) -> Undisturbed:
 def attempts_of(said: Sequence[Said], kind: str) -> set[int]:
     """The attempts in which something of this kind was said."""
     return {address.attempt for address, message in said if message.kind == kind}
-
-
-def on(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], object]) -> None:
-    """Do something right after the first parcel that is so."""
-    look, done = stage.office.tap, False
-
-    def tap(parcel: Parcel) -> None:
-        nonlocal done
-        look(parcel)
-        if not done and trigger(parcel):
-            done = True
-            asyncio.get_running_loop().call_soon(then)
-
-    stage.office.tap = tap

@@ -320,6 +320,20 @@ async def scene(
     assert stage.left_queues() == set()
 
 
+def on(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], object]) -> None:
+    """Do something right after the first parcel that is so."""
+    look, done = stage.office.tap, False
+
+    def tap(parcel: Parcel) -> None:
+        nonlocal done
+        look(parcel)
+        if not done and trigger(parcel):
+            done = True
+            asyncio.get_running_loop().call_soon(then)
+
+    stage.office.tap = tap
+
+
 def stranger() -> Partner:
     """A key that belongs to nobody in the scene."""
     return Partner(key=str(Identity.generate().public))

@@ -17,7 +17,7 @@ from schemas.address import parse_address
 from schemas.codec import encode
 from schemas.messages import Job, JobStatus
 from schemas.settings import Limits
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, off, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, off, on, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -27,20 +27,6 @@ LONG = 1000  # epochs
 def states(ended: dict[str, JobStatus]) -> set[str]:
     """What the parties say of a job."""
     return {status.state for status in ended.values()}
-
-
-def on(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], None]) -> None:
-    """Do something right after the first parcel that is so."""
-    look, done = stage.office.tap, False
-
-    def tap(parcel: Parcel) -> None:
-        nonlocal done
-        look(parcel)
-        if not done and trigger(parcel):
-            done = True
-            asyncio.get_running_loop().call_soon(then)
-
-    stage.office.tap = tap
 
 
 # --- many jobs

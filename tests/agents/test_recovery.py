@@ -24,14 +24,13 @@ from tests.agents.recovering import (
     Recovering,
     files,
     long_job,
-    on,
     parts,
     recovering,
     same_parts,
     states,
     undisturbed,
 )
-from tests.agents.scenes import BANK, CARD, NOTARY, job, off, prediction
+from tests.agents.scenes import BANK, CARD, NOTARY, job, off, on, prediction
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 JOB = long_job()

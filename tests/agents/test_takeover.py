@@ -14,14 +14,13 @@ from tests.agents.recovering import (
     STANDBY,
     Recovering,
     long_job,
-    on,
     parts,
     recovering,
     same_parts,
     states,
     undisturbed,
 )
-from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, nothing_left, off
+from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, nothing_left, off, on
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 JOB = long_job(standby=(STANDBY,))

@@ -17,7 +17,7 @@ from broker.base import Parcel
 from schemas.address import parse_address
 from schemas.job import Evaluation
 from tables.snapshot import take_snapshot
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, make_table, off, prediction, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, off, on, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -55,20 +55,6 @@ def clean(folder: Path, job_id: str) -> None:
         assert work(folder, party) == []
 
 
-def when(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], object]) -> None:
-    """Do something right after the first parcel that is so."""
-    look, done = stage.office.tap, False
-
-    def tap(parcel: Parcel) -> None:
-        nonlocal done
-        look(parcel)
-        if not done and trigger(parcel):
-            done = True
-            asyncio.get_running_loop().call_soon(then)
-
-    stage.office.tap = tap
-
-
 async def test_a_job_that_is_done_leaves_a_record_and_what_it_was_for(tmp_path: Path) -> None:
     """Its working copies lie in a folder of its own, for the owner only, while it runs."""
     seen: dict[str, set[int]] = {}
@@ -78,7 +64,7 @@ async def test_a_job_that_is_done_leaves_a_record_and_what_it_was_for(tmp_path: 
             seen[party] = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / party / "work").rglob("*.*")}
 
     async with scene(three(tmp_path), tmp_path) as stage:
-        when(stage, STAGES["training"], look)
+        on(stage, STAGES["training"], look)
         trained = (await stage.run(job()))[BANK].job
         assert (seen[BANK], seen[CARD], seen[NOTARY]) == ({0o600}, {0o600}, set())
         scored = (await stage.run(prediction(trained)))[BANK].job
@@ -112,7 +98,7 @@ async def test_a_job_that_is_cancelled_leaves_nothing_whatever_it_was_at(tmp_pat
     async def cancelled(name: str) -> None:
         folder = tmp_path / name
         async with scene(three(folder, PATIENT), folder) as stage:
-            when(stage, STAGES[name], lambda: stage.agents[party].cancel(job(evaluation=SCORED).id))
+            on(stage, STAGES[name], lambda: stage.agents[party].cancel(job(evaluation=SCORED).id))
             ended = await stage.run(job(evaluation=SCORED))
             assert {status.state for status in ended.values()} == {"cancelled"}
             clean(folder, ended[BANK].job)
@@ -125,7 +111,7 @@ async def test_a_prediction_that_is_cancelled_leaves_nothing_but_the_model(tmp_p
     async with scene(three(tmp_path), tmp_path) as stage:
         trained = (await stage.run(job()))[BANK].job
         before = {party: files(tmp_path / party) for party in PARTIES}
-        when(stage, lambda p: p.kind == "partial scores", lambda: stage.agents[CARD].cancel(prediction(trained).id))
+        on(stage, lambda p: p.kind == "partial scores", lambda: stage.agents[CARD].cancel(prediction(trained).id))
         ended = await stage.run(prediction(trained))
         assert {status.state for status in ended.values()} == {"cancelled"}
         for party in PARTIES:
