@@ -236,11 +236,11 @@ class DataPartyRole:
     def _rows_held_out(self) -> HeldOut:
         words, raw = self.own.view(self.held_out), self.own.table.label
         if raw is None or self.labels is None:
-            return HeldOut(words, None, self.in_labels_terms)
+            return HeldOut(words, None, self.own.private, self.in_labels_terms)
         labels = self._plain_labels if self.classes is not None else self.labels[:, 0]
         if self.scaling is not None:
             labels = raw[self.own.rows]
-        return HeldOut(words, labels[self.held_out], self.in_labels_terms)
+        return HeldOut(words, labels[self.held_out], self.own.private, self.in_labels_terms)
 
     def in_labels_terms(self, scores: Floats) -> Floats:
         """Scores, (rows, outputs), as `evaluate.metrics` compares them with labels: (rows,), or one for each class."""

@@ -14,7 +14,7 @@ from agents.history import Stopping
 from agents.problems import JobProblem
 from agents.saving import Contents
 from agents.scoring import scoring_batch
-from agents.scoring_pass import score
+from agents.scoring_pass import own_noise, score
 from agents.shares import AnyShares, kept_shares, shares_of
 from mpc.fixed import Floats
 from mpc.loss import LossParty, opened_loss
@@ -35,6 +35,7 @@ class HeldOut(NamedTuple):
 
     words: FeatureView
     labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
+    private: bytes  # this party's own secret, which its noise on scores is made of
     to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
 
 
@@ -113,7 +114,10 @@ class Evaluation:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
-        scores = await score(context, plan, held_out.words, shares, steps, key=self._key, purpose="validation")
+        noise = own_noise(context, held_out.private, "validation")
+        scores = await score(
+            context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise
+        )
         if scores is not None and held_out.labels is not None:
             await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
 

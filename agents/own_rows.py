@@ -52,6 +52,7 @@ class OwnRows:
         self._words: FeatureView | None = None
         self._interrupt = Interrupt()
         self.snapshot: Snapshot | None = None
+        self.private = b""  # 32 bytes that only this party has, the same in every attempt
         self.digest = b""  # keyed, of the ids that all parties have
         self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
 
@@ -130,6 +131,7 @@ class OwnRows:
         """
         context = self._context
         deadline, mine = context.deadline("alignment"), self._drawn()
+        self.private = self._drawn()
         await context.mailbox.send(OrderContribution(secret=mine), context.partners, deadline)
         received = await context.mailbox.receive(OrderContribution, context.partners, deadline)
         contributions = {context.me: mine, **{party: message.secret for party, message in received.items()}}

@@ -18,10 +18,11 @@ from agents.problems import JobProblem
 from agents.release import unreleased, written
 from agents.scores_file import scored_columns, write_scores
 from agents.scoring import scoring_batch
-from agents.scoring_pass import score
+from agents.scoring_pass import own_noise, score
 from agents.shares import shares_kept
 from agents.states import State
 from mpc.fixed import Floats
+from mpc.forward import SCORE_BITS
 from mpc.linear import zero_share
 from mpc.network import Network
 from mpc.ring import total
@@ -76,6 +77,7 @@ class PredictionRole:
             f=numbers.f,
             network=self.part.network,
             alpha=self.part.alpha,
+            noise_bits=numbers.noise_bits,
         )
         await self._own.read(with_label=False, expected=self.part.encoding.kinds)
 
@@ -144,10 +146,13 @@ class PredictionRole:
     async def _owned(self) -> Floats | None:
         context = self._context
         own = encode_scores(await context.compute(self._partial))
+        noise = own_noise(context, self._own.private, "prediction")
         zero_masks = context.zero_masks("prediction")
         for step in self._steps():
             me, shape = context.number(context.me), (step.rows, self.part.outputs)
             deadline = context.deadline("fit" if step.index == 0 else "step")  # before the first all rows are scored
+            if noise is not None:
+                own[step.start : step.stop] += noise.words(step, self.part.outputs, 1.0, SCORE_BITS)
             share = own[step.start : step.stop] + await context.compute(zero_share, me, zero_masks, step, shape)
             if context.leads:
                 letters = await context.mailbox.receive(PartialScores, context.partners, deadline, step=step.position)
@@ -184,8 +189,9 @@ class PredictionRole:
     async def _shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
         shares = shares_kept(context, self.part, self._arrays)
+        noise = own_noise(context, self._own.private, "prediction")
         return await score(
-            context, numbers, self._own.words, shares, self._steps(), key=self._key, purpose="prediction"
+            context, numbers, self._own.words, shares, self._steps(), key=self._key, purpose="prediction", noise=noise
         )
 
 
@@ -196,4 +202,4 @@ def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Number
     terms = context.terms
     layers = scoring.network
     network = None if layers is None else Network(layers.hidden, layers.activation)
-    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network)
+    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network, scoring.noise_bits)

@@ -17,6 +17,7 @@ from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
 from mpc.order import Order
 from mpc.rows import Rows
 from mpc.schedule import Step
+from mpc.score_noise import ScoreNoise
 from mpc.scoring import Scorer, ScoringHelper
 
 
@@ -29,6 +30,7 @@ async def score(
     *,
     key: bytes,
     purpose: str,
+    noise: ScoreNoise | None,
 ) -> Floats | None:
     """A data party's part; at the label party the scores, (rows, outputs), in the order of the rows.
 
@@ -40,6 +42,7 @@ async def score(
         steps: `scoring_steps`, at least one, with alpha as it is with these shares.
         key: Of the secret order.
         purpose: Of the masks, not training's.
+        noise: What this party adds to the scores, by `own_noise`.
 
     Raises:
         JobProblem: a tensor of a wrong shape came.
@@ -51,12 +54,21 @@ async def score(
         network_scorer = NetworkScorer(
             me, label, plan, rows, shares=shares, alpha=alpha, order=order,
             elements=Elements(key, "scoring", context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
+            noise=noise,
         )  # fmt: skip
         return await network_scoring.score(context, network_scorer, order, steps)
     scorer = Scorer(
-        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks
+        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks, noise=noise
     )  # fmt: skip
     return await Scoring(context, scorer, order, steps, plan.outputs).run()
+
+
+def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise | None:
+    """Make what this party adds to its part of the scores of a pass; the label party, which learns them, adds nothing.
+
+    `private` is this party's own secret of the run.
+    """
+    return None if context.leads else ScoreNoise(private, context.settings.policy.score_noise, purpose)
 
 
 async def answer(

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.elementary import centred_sigmoid, exp, log, log_sum_exp, log_two_cosh, softmax
+from mpc.elementary import centred_sigmoid, exp, log, log_one_plus, log_sum_exp, log_two_cosh, softmax, sorted_sum
 from mpc.fixed import CLIP, Floats
 from mpc.labels import (
     centred_binary,
@@ -50,6 +50,7 @@ class Activation:
     check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels, (rows,), as the label party holds them
     centre: Callable[[Floats, int], Floats]  # from such labels and the number of outputs to centred labels
     reach: Callable[[float], float]  # the largest score at which |phi - t| stays within this error; inf: at any
+    loss_bias: Callable[[Floats, float], Floats]  # (rows, 1): what noise of half-width h adds to cumulant on average
     most_label: Callable[[float], float]  # no centred label may be larger in size, where scores have this limit
     least_score: float = FAR_SCORE  # a job whose scores could not reach this would be stopped for nothing
     good_score: float = FAR_SCORE  # features give up bits to reach this
@@ -57,6 +58,7 @@ class Activation:
     side: int = 0  # of which sign the scores are at which errors grow; 0: of both
     offset: Callable[[Floats], Floats] | None = None  # of centred labels, (rows, outputs)
     most_offset: float = 0.0  # no offset is larger in size
+    noise_bits: int = 2  # the helper sees scores under noise of +-2^-noise_bits or more; measured, docs/protocol.md
     classes: bool = False  # labels are classes, numbered from 0, with an output for each
 
     def target(self, y: Floats) -> Floats:
@@ -66,6 +68,14 @@ class Activation:
     def shifted(self, z: Floats, y: Floats) -> Floats:
         """What phi and cumulant are applied to, of scores and centred labels."""
         return z + self.offset(y) if self.offset else z
+
+    def phi_of_noisy(self, scores: Floats, h: float) -> Floats:
+        """Apply phi to scores under noise, uniform in +-h; where phi is made of exp, it is right on average."""
+        return self.phi(scores - self.side * log_mean_exp(h) if self.side else scores)
+
+    def cumulant_of_noisy(self, scores: Floats, h: float) -> Floats:
+        """Apply cumulant likewise, less what the noise adds to it on average; (rows, 1)."""
+        return self.cumulant(scores) - self.loss_bias(scores, h)
 
     def exposed(self, scores: Floats) -> Floats:
         """How far each score is out where errors grow: what a limit applies to."""
@@ -120,6 +130,40 @@ def saturated_poisson(y: Floats) -> Floats:
     return y * log(np.maximum(y, 1.0)) - y
 
 
+def log_mean_exp(h: float) -> float:
+    """Compute log(sinh(h) / h), the logarithm of the mean of exp over +-h, for h up to 1; by IEEE + - * / alone."""
+    square = h * h
+    excess = square / 6.0 * (1.0 + square / 20.0 * (1.0 + square / 42.0 * (1.0 + square / 72.0)))
+    return float(log_one_plus(np.array([excess]))[0])
+
+
+def no_curve(z: Floats, h: float) -> Floats:
+    """Give the variance of the noise, halved as the square is."""
+    return np.full((len(z), 1), h * h / 6.0)
+
+
+def sigmoid_curve(z: Floats, h: float) -> Floats:
+    """Give half the noise's variance times the cumulant's second derivative; the rest is of fourth order in h."""
+    centred = centred_sigmoid(z)
+    return h * h / 6.0 * (0.25 - centred * centred)
+
+
+def softmax_curve(z: Floats, h: float) -> Floats:
+    """Give the same of several outputs, each with noise of its own; in any order of them the same to the last bit."""
+    p = softmax(z)
+    return h * h / 6.0 * sorted_sum(p * (1.0 - p))
+
+
+def poisson_curve(z: Floats, h: float) -> Floats:
+    """Give exp of a score under noise, less the exp that is right on average."""
+    return exp(z) - exp(z - log_mean_exp(h))
+
+
+def gamma_curve(r: Floats, h: float) -> Floats:
+    """Give the same on the other side."""
+    return poisson_curve(-r, h)
+
+
 def within_unit(error: float) -> float:
     """Of a link whose errors are never above 1."""
     return math.inf if error > 1.0 else 0.0
@@ -167,6 +211,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=centred_sigmoid,
                 odd=True,
                 cumulant=log_two_cosh,
+                loss_bias=sigmoid_curve,
                 label_part=nothing,
                 label_bits=1,
                 check_labels=check_binary,
@@ -179,6 +224,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=identity,
                 odd=True,
                 cumulant=half_square,
+                loss_bias=no_curve,
                 label_part=half_square,
                 label_bits=20,
                 check_labels=check_standardised,
@@ -192,6 +238,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=softmax,
                 odd=False,
                 cumulant=log_sum_exp,
+                loss_bias=softmax_curve,
                 label_part=nothing,
                 label_bits=0,
                 check_labels=check_classes,
@@ -205,6 +252,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=exp,
                 odd=False,
                 cumulant=exp,
+                loss_bias=poisson_curve,
                 label_part=saturated_poisson,
                 label_bits=0,
                 check_labels=check_counts,
@@ -221,6 +269,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=saturating,
                 odd=False,
                 cumulant=half_gamma_deviance,
+                loss_bias=gamma_curve,
                 label_part=nothing,
                 label_bits=0,
                 check_labels=check_positive,

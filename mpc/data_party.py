@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpc.fixed import Floats, encode, encode_number
+from mpc.forward import noise_width
 from mpc.linear import intercept_update, own_update, partner_update, preactivation_share, reordered, zero_share
 from mpc.masks import Masks
 from mpc.order import Order
@@ -174,7 +175,7 @@ class DataParty:
             z += self._intercept_column(step, batch)
             z += self._offset(step)
         if self._me == 0:
-            z += self._order.noise(step, self._plan.fz, self._plan.outputs)
+            z += self._order.noise(step, noise_width(self._plan, step.alpha), self._plan.outputs)
         z += zero_share(self._me, self._zero_masks, step, (step.rows, self._plan.outputs))  # last, over everything
         return z
 

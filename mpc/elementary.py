@@ -93,8 +93,12 @@ def _exponentials(z: Floats) -> tuple[Floats, Floats, Floats]:
     """The largest of each row, the exponentials of all less it, and their sum."""
     top = z.max(axis=1, keepdims=True)
     e = exp(z - top)
-    # Sorted, and added one by one: what numpy's own sum of a row does depends on how the row lies in memory.
-    whole = np.zeros(len(z))
-    for column in np.sort(e, axis=1).T:
+    return top, e, sorted_sum(e)
+
+
+def sorted_sum(x: Floats) -> Floats:
+    """Sum each row, (rows, 1): sorted, one by one, as numpy's own sum depends on how a row lies in memory."""
+    whole = np.zeros(len(x))
+    for column in np.sort(x, axis=1).T:
         whole += column
-    return top, e, whole[:, np.newaxis]
+    return whole[:, np.newaxis]

@@ -6,7 +6,7 @@ The helper has no part in the key. In its view a layer is one row of elements; n
 import numpy as np
 
 from mpc.masks import Keystream
-from mpc.order import KEPT_BITS, Purpose, derived, noise_label
+from mpc.order import Purpose, centred, derived, noise_label
 from mpc.ring import Signed, Words, to_signed
 from mpc.schedule import Step
 
@@ -38,11 +38,9 @@ class Elements:
         bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=count)
         return np.uint64(1) - np.uint64(2) * bits.astype(np.uint64)
 
-    def noise(self, step: Step, layer: int, count: int, fz: int) -> Words:
-        """Uniform in [-2^(f_z - 21), 2^(f_z - 21)) for each place of the helper's view, (count,), f_z bits."""
-        width = fz - KEPT_BITS
-        words = self._words(noise_label("noise", self._attempt), step, layer, count)
-        return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))
+    def noise(self, step: Step, layer: int, count: int, width: int) -> Words:
+        """Make noise for each place of the helper's view, uniform in [-2^width, 2^width); (count,)."""
+        return centred(self._words(noise_label("noise", self._attempt), step, layer, count), width)
 
     def level(self, step: Step, rows: int) -> Words:
         """One uniform word for all logits of a row, of which the helper needs the differences only; (rows, 1)."""

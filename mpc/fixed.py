@@ -35,6 +35,12 @@ def encode(x: Floats, bits: int) -> Words:
     return from_signed(scaled.astype(np.int64))
 
 
+def ceil_log2(x: float) -> int:
+    """Find the least e with x <= 2^e; exact, unlike a rounded logarithm."""
+    mantissa, exponent = math.frexp(x)
+    return exponent - 1 if mantissa == 0.5 else exponent
+
+
 def encode_number(x: float, bits: int) -> np.uint64:
     """One number as `encode` has it; multiply it with arrays only, since scalars warn when they wrap."""
     return np.uint64(encode(np.array([x]), bits)[0])

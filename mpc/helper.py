@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpc.fixed import Floats, RangeProblem, decode, encode
+from mpc.forward import noise_half_width
 from mpc.linear import correction, gradient_share
 from mpc.masks import Masks
 from mpc.plan import GUARD_BIT, Plan
@@ -45,7 +46,7 @@ def check_range(step: Step, z: Words, fz: int) -> None:
 
 
 def activation(plan: Plan, step: Step, z: Words) -> Words:
-    """encode(scale phi(alpha decode(z))), after the guards; no exponential is taken of anything beyond the limit.
+    """Compute encode(scale phi(alpha decode(z))), after the guards: no exp is taken of anything beyond the limit.
 
     Raises:
         Diverged: if z or the activation leaves the plan's range.
@@ -55,7 +56,8 @@ def activation(plan: Plan, step: Step, z: Words) -> Words:
     if not (plan.activation.exposed(scores) <= plan.score_limit).all():
         raise Diverged(step, f"a score exceeded {plan.score_limit:g}")
     try:
-        return encode(step.scale * plan.activation.phi(scores), plan.f)
+        phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
+        return encode(step.scale * phi, plan.f)
     except RangeProblem as problem:
         raise Diverged(step, f"the activation cannot be encoded: {problem}") from problem
 

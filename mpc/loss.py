@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from mpc.fixed import Floats, decode, encode
+from mpc.forward import noise_half_width
 from mpc.linear import reordered
 from mpc.masks import Masks
 from mpc.order import Order
@@ -163,7 +164,8 @@ class LossHelper:
         q = total(self._masks[j]("Q", label, j, step, (1, shape[1])) for j in self._others)
         u = self._masks[label]("U_y", label, label, step, shape)
         # Rounded row by row: a sum of floats would depend on the order of the rows.
-        cumulant = encode(self._plan.activation.cumulant(scores), self._bits.total)
+        h = noise_half_width(self._plan, step.alpha)
+        cumulant = encode(self._plan.activation.cumulant_of_noisy(scores, h), self._bits.total)
         g = q - _products(u, n)
         g[:, :1] += _summed(cumulant)
         return np.concatenate([encode(scores, self._bits.score) - n, g])

@@ -21,6 +21,7 @@ import numpy as np
 
 from mpc.elements import Elements, scattered
 from mpc.fixed import encode_number
+from mpc.forward import noise_width
 from mpc.linear import zero_share
 from mpc.masks import Masks
 from mpc.network import Entry, Layout, NetworkForward, Tensors, pack, unpack
@@ -165,7 +166,7 @@ class ForwardParty:
         hidden, (_, count) = self.state(step).hidden[k], self.layout.elements(k, step.rows)
         flat = z.reshape(-1)[hidden.order] * hidden.signs
         if self.me == 0:
-            flat += self.elements.noise(step, k, count, self.plan.fz)
+            flat += self.elements.noise(step, k, count, noise_width(self.plan, step.alpha))
         share = flat[np.newaxis]
         share += zero_share(self.me, self._zero_masks, step, (1, count), f"zero/{k}")  # last, over everything
         return share
@@ -234,7 +235,7 @@ class ForwardParty:
         """The output's share as the helper gets it."""
         shape = (step.rows, self.layout.outputs)
         if self.me == 0:
-            z += self.order.noise(step, self.plan.fz, self.layout.outputs)
+            z += self.order.noise(step, noise_width(self.plan, step.alpha), self.layout.outputs)
             if self.layout.outputs > 1:
                 z += self.elements.level(step, step.rows)
         z += zero_share(self.me, self._zero_masks, step, shape)  # last, over everything

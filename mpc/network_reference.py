@@ -14,11 +14,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mpc.fixed import Floats, decode, encode, encode_number
-from mpc.forward import SCORE_BITS
+from mpc.forward import SCORE_BITS, noise_half_width, noise_width
 from mpc.hidden import HIDDEN, HiddenActivation
 from mpc.network import NARROW_BITS, NetworkForward
 from mpc.plan import Plan
-from mpc.reference import Ordered
+from mpc.reference import Added, Ordered
 from mpc.ring import Signed, Words, from_signed, to_signed
 from mpc.schedule import Step, rates
 
@@ -35,8 +35,8 @@ class Arranged(Protocol):
     def signs(self, step: Step, layer: int, count: int) -> Words:
         """1 or -1, (count,)."""
 
-    def noise(self, step: Step, layer: int, count: int, fz: int) -> Words:
-        """(count,), f_z fractional bits."""
+    def noise(self, step: Step, layer: int, count: int, width: int) -> Words:
+        """(count,), in [-2^width, 2^width)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +127,37 @@ def losses(run: Run, stop: int | None = None) -> list[Words]:
     for (step, _, _, seen), _ in itertools.islice(_walk(run), stop):
         scores = step.alpha * decode(seen.z, plan.fz)
         labels = (seen.signs * encode(run.y[_rows(run.order, step)], bits.label))[:, seen.classes]
-        alone = encode(link.cumulant(scores), bits.total).sum(keepdims=True)
+        cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
+        alone = encode(cumulant, bits.total).sum(keepdims=True)
         alone = alone + encode(link.label_part(decode(labels, bits.label)), bits.total).sum(keepdims=True)
         loss = alone - (labels * encode(scores, bits.score)).sum(keepdims=True)
         sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
     return list(sums.values())
 
 
-def scores(xs: Sequence[Words], weights: NetworkWeights, setting: Setting, steps: Iterable[Step]) -> Floats:
+def scores(
+    xs: Sequence[Words],
+    weights: NetworkWeights,
+    setting: Setting,
+    steps: Iterable[Step],
+    added: Added | None = None,
+) -> Floats:
     """What a network says of rows that are not trained on, (rows, outputs), row by row; classes less an arbitrary one.
 
-    `steps` are those of one pass, with alpha of the step that the model is kept from.
+    `steps` are those of one pass, with alpha of the step that the model is kept from; `added` is the partners' noise.
     """
     found = np.empty((xs[0].shape[0], setting.plan.outputs))
     for step in steps:
         rows = _rows(setting.order, step)
         seen = _forward([x[rows] for x in xs], weights, step, setting)
-        rounded = seen.signs * encode(decode(seen.z, setting.plan.fz), SCORE_BITS)
+        plan, z = setting.plan, seen.z
+        noise = setting.order.noise(step, noise_width(plan, step.alpha), plan.outputs)
+        if plan.outputs > 1:
+            noise = noise - noise[:, :1]
+        if added is not None:
+            z = z + (added(step) if plan.outputs == 1 else added(step) - added(step)[:, :1])
+        rounded = encode(decode(z, plan.fz), SCORE_BITS) - encode(decode(noise, plan.fz), SCORE_BITS)
+        rounded = seen.signs * rounded
         found[rows] = step.alpha * decode(rounded[:, np.argsort(seen.classes)], SCORE_BITS)
     return found
 
@@ -168,7 +182,9 @@ def _walk(run: Run) -> Iterator[tuple[_Taken, NetworkWeights]]:
 def _error(taken: _Taken, y: Floats, plan: Plan) -> Words:
     """Of the scores, F fractional bits, under the rows' signs, classes in secret order."""
     step, seen = taken.step, taken.seen
-    a = encode(step.scale * plan.activation.phi(step.alpha * decode(seen.z, plan.fz)), plan.f)
+    scores = step.alpha * decode(seen.z, plan.fz)
+    phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
+    a = encode(step.scale * phi, plan.f)
     return a - seen.signs * encode(step.scale * y, plan.f)[:, seen.classes]
 
 
@@ -183,7 +199,7 @@ def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, settin
         hidden.append(_hidden(z, step, k, setting))
         z = hidden[-1].activation @ above + column * bias
     signs, classes = order.signs(step, odd=plan.activation.odd), order.classes(step, plan.outputs)
-    z = signs * z[:, classes] + order.noise(step, plan.fz, plan.outputs)
+    z = signs * z[:, classes] + order.noise(step, noise_width(plan, step.alpha), plan.outputs)
     return _Seen(hidden, z - z[:, :1] if plan.outputs > 1 else z, signs, classes)
 
 
@@ -191,7 +207,7 @@ def _hidden(z: Words, step: Step, k: int, setting: Setting) -> _Layer:
     """The activation by what the helper sees of each element: its order, sign and noise have a part in the rounding."""
     plan, link, count = setting.plan, setting.activation, z.size
     order, signs = setting.elements.permutation(step, k, count), setting.elements.signs(step, k, count)
-    seen = z.reshape(-1)[order] * signs + setting.elements.noise(step, k, count, plan.fz)
+    seen = z.reshape(-1)[order] * signs + setting.elements.noise(step, k, count, noise_width(plan, step.alpha))
     scores = step.alpha * decode(seen, plan.fz)
     slope = encode(step.alpha * link.slope(scores), setting.slope_bits)
     if link.kappa is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mpc.elements import Elements
 from mpc.fixed import Floats, decode
+from mpc.forward import noise_width
 from mpc.helper import check_range
 from mpc.masks import Masks
 from mpc.network import CARRIER, NetworkForward, flat, pack, unpack
@@ -20,7 +21,8 @@ from mpc.order import Order
 from mpc.ring import ShapeProblem, Words, expect, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
-from mpc.scoring import decode_scores, encode_scores
+from mpc.score_noise import ScoreNoise
+from mpc.scoring import decode_scores, encode_scores, without_noise
 from mpc.script import HELPER, Give, Script, Take, taken
 
 
@@ -35,6 +37,7 @@ class NetworkScorer(ForwardParty):
         rows: This party's features of the rows to score.
         shares: Of one step and one history at all data parties.
         alpha: What the weights are multiplied by at that step.
+        noise: What this party adds to the scores; nothing if None.
     """
 
     def __init__(
@@ -50,13 +53,14 @@ class NetworkScorer(ForwardParty):
         elements: Elements,
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
+        noise: ScoreNoise | None = None,
     ) -> None:
         super().__init__(
             me, plan, rows, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks
         )
         if rows.shape[1] != plan.columns[me]:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {rows.shape[1]}")
-        self._label, self._shares, self._alpha = label, shares, alpha
+        self._label, self._shares, self._alpha, self._noise = label, shares, alpha, noise
         self._turns = Turns(0)
 
     def script(self, step: Step) -> Script[None]:
@@ -84,6 +88,12 @@ class NetworkScorer(ForwardParty):
         if self.me != self._label:
             del self._states[step.index]
 
+    def output(self, step: Step, z: Words) -> Words:
+        """Make the output's share as the helper gets it, with this party's own noise."""
+        if self._noise is not None:
+            z += self._noise.words(step, self.layout.outputs, self._alpha, self.plan.fz)
+        return super().output(step, z)
+
     def opened(self, step: Step, words: Words) -> Floats:
         """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
 
@@ -96,6 +106,10 @@ class NetworkScorer(ForwardParty):
         state = self.state(step)
         self._turns.take("scores", step)
         del self._states[step.index]
+        noise = self.order.noise(step, noise_width(self.plan, self._alpha), self.layout.outputs)
+        if self.layout.outputs > 1:
+            noise = noise - noise[:, :1]
+        words = without_noise(words, noise, self.plan.fz)
         return self._alpha * decode_scores((state.signs * words)[:, np.argsort(state.classes)])
 
 

@@ -20,7 +20,6 @@ from mpc.schedule import Step
 DOMAIN = "tercet order key 1"
 ALIGNMENT_DOMAIN = "tercet alignment key 1"
 CONTRIBUTION_BYTES = 32
-KEPT_BITS = 20  # fractional bits of z that the noise leaves to the helper
 
 
 Purpose = Literal["training", "scoring"]
@@ -134,13 +133,16 @@ class Order:
         bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=step.rows)
         return from_signed(1 - 2 * bits.astype(np.int64)[:, np.newaxis])
 
-    def noise(self, step: Step, fz: int, outputs: int = 1) -> Words:
-        """Uniform in [-2^(f_z - 21), 2^(f_z - 21)) for each pre-activation, shape (rows, outputs), f_z fractional bits.
+    def noise(self, step: Step, width: int, outputs: int = 1) -> Words:
+        """Make noise for each pre-activation, uniform in [-2^width, 2^width); shape (rows, outputs).
 
-        Without it the lowest bits of z, which are products of small whole numbers, betray narrow data to the helper.
-        One word for all outputs of a row would cancel in their differences, and betray it too. Columns are those that
+        `width` is `forward.noise_width`. Without noise the differences of z betray whole records to the helper. One
+        word for all outputs of a row would cancel in their differences, and betray them too. Columns are those that
         the helper sees, in the order of `classes`.
         """
-        width = fz - KEPT_BITS
-        words = self._noise.words(0, step.epoch, step.position, (step.rows, outputs))
-        return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))
+        return centred(self._noise.words(0, step.epoch, step.position, (step.rows, outputs)), width)
+
+
+def centred(words: Words, width: int) -> Words:
+    """Make words uniform in [-2^width, 2^width) from uniform ones."""
+    return (words >> np.uint64(63 - width)) - np.uint64(1 << width)

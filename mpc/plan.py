@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpc.activations import ACTIVATIONS, Activation
-from mpc.fixed import Floats, decode
+from mpc.fixed import Floats, ceil_log2, decode
 from mpc.hidden import HIDDEN
 from mpc.labels import refuse
 from mpc.network import Network
@@ -76,6 +76,7 @@ class Plan:
     f: int
     norms: tuple[float, ...]  # each data party clips its rows to its own
     score_limit: float  # the helper stops the job when a score exceeds this where errors grow, `Activation.exposed`
+    noise_bits: int  # of the scores: the helper sees them under noise, uniform in at least +-2^-noise_bits
     last_alpha: float  # at the end of the job: the weights are alpha times the sum of their shares
     steps_per_epoch: int
     warnings: tuple[str, ...]
@@ -205,9 +206,3 @@ class Plan:
         if self.request.network is not None:
             plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
         return plain
-
-
-def ceil_log2(x: float) -> int:
-    """The least e with x <= 2^e; exact, unlike a rounded logarithm."""
-    mantissa, exponent = math.frexp(x)
-    return exponent - 1 if mantissa == 0.5 else exponent

@@ -14,9 +14,9 @@ import math
 from typing import NamedTuple, get_args
 
 from mpc.activations import ACTIVATIONS, FAR_SCORE
-from mpc.fixed import CLIP
+from mpc.fixed import CLIP, ceil_log2
 from mpc.network_limits import Check, architecture, nominal_leap
-from mpc.plan import GUARD_BIT, Plan, PlanRefused, Request, ceil_log2
+from mpc.plan import GUARD_BIT, Plan, PlanRefused, Request
 from mpc.schedule import LEAST_ROWS, RateKind, batch_sizes, decays, rates
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
@@ -47,7 +47,8 @@ def make_plan(request: Request) -> Plan:
     f = max(LEAST_F, 12 + ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
     fx, score_limit, notes = _features_bits(request, course, f)
     warnings = _warnings(request, course, sizes, fx)
-    return Plan(request, fx, f, norms, score_limit, course.alpha, len(sizes), warnings, notes)
+    noise_bits = ACTIVATIONS[request.model].noise_bits
+    return Plan(request, fx, f, norms, score_limit, noise_bits, course.alpha, len(sizes), warnings, notes)
 
 
 class _Course(NamedTuple):

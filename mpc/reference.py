@@ -4,14 +4,14 @@ It sees everything and may import nothing of the protocol: neither masks, nor sh
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from mpc.fixed import Floats, decode, encode, encode_number
-from mpc.forward import SCORE_BITS, Forward
+from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from mpc.plan import Plan
 from mpc.ring import Signed, Words
 from mpc.schedule import Step, rates
@@ -29,8 +29,8 @@ class Ordered(Protocol):
     def classes(self, step: Step, outputs: int) -> Signed:
         """Indices of all outputs."""
 
-    def noise(self, step: Step, fz: int, outputs: int = 1) -> Words:
-        """(rows of the batch, outputs), f_z fractional bits; the outputs in the order of `classes`."""
+    def noise(self, step: Step, width: int, outputs: int = 1) -> Words:
+        """(rows of the batch, outputs), in [-2^width, 2^width); the outputs in the order of `classes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,26 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int
     sums: dict[int, Words] = {}
     for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order), stop):
         scores, labels = step.alpha * decode(z, plan.fz), encode(link.target(y[rows]), bits.label)
-        alone = link.cumulant(scores), link.label_part(decode(labels, bits.label))
+        cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
+        alone = cumulant, link.label_part(decode(labels, bits.label))
         products = (labels * encode(scores, bits.score)).sum(keepdims=True)
         loss = sum((encode(part, bits.total).sum(keepdims=True) for part in alone), np.uint64(0) - products)
         sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
     return list(sums.values())
 
 
-def scores(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, steps: Iterable[Step]) -> Floats:
+Added = Callable[[Step], Words]
+"""The partners' own noise on the scores of a batch, as the helper has it: (rows, outputs), f_z fractional bits."""
+
+
+def scores(  # noqa: PLR0917
+    xs: Sequence[Words],
+    weights: Weights,
+    numbers: Forward,
+    order: Ordered,
+    steps: Iterable[Step],
+    added: Added | None = None,
+) -> Floats:
     """What a model says of rows that are not trained on, (rows, outputs), row by row.
 
     Args:
@@ -102,11 +114,16 @@ def scores(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Order
         numbers: Its plan, or what was kept of it.
         order: Of these rows, for scoring; it says which noise a row has.
         steps: Of one pass, `scoring.scoring_steps`, with alpha of the step that the model is kept from.
+        added: The partners' own noise, if any.
     """
     found = np.empty((xs[0].shape[0], numbers.outputs))
     for step in steps:
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        rounded = encode(decode(_scored(xs, weights, numbers, order, step), numbers.fz), SCORE_BITS)
+        z = _scored(xs, weights, numbers, order, step)
+        if added is not None:
+            z = z + _in_place(added(step), numbers, order, step)
+        known = decode(_noise(numbers, order, step), numbers.fz)
+        rounded = encode(decode(z, numbers.fz), SCORE_BITS) - encode(known, SCORE_BITS)
         found[rows] = step.alpha * decode(rounded, SCORE_BITS)
     return found
 
@@ -119,7 +136,8 @@ def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterato
         z = _scored(xs, weights, plan, order, step)
         if link.offset is not None:
             z = z + encode(link.offset(y[rows]) / step.alpha, plan.fz)
-        a = encode(step.scale * link.phi(step.alpha * decode(z, plan.fz)), plan.f)
+        phi = link.phi_of_noisy(step.alpha * decode(z, plan.fz), noise_half_width(plan, step.alpha))
+        a = encode(step.scale * phi, plan.f)
         error = a - encode(step.scale * link.target(y[rows]), plan.f)
         blocks = tuple(block - x[rows].T @ error for x, block in zip(xs, weights.blocks, strict=True))
         back = encode_number(step.after, plan.fx)
@@ -130,12 +148,22 @@ def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterato
 def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, step: Step) -> Words:
     """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
     rows = order.permutation(step.epoch)[step.start : step.stop]
-    noise = order.signs(step, odd=numbers.activation.odd) * order.noise(step, numbers.fz, numbers.outputs)
-    z = noise[:, np.argsort(order.classes(step, numbers.outputs))]
+    z = _noise(numbers, order, step)
     z = z + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
     for x, block in zip(xs, weights.blocks, strict=True):
         z = z + x[rows] @ block
     return z
+
+
+def _noise(numbers: Forward, order: Ordered, step: Step) -> Words:
+    """The noise under which the helper sees a batch, without its signs, classes in place."""
+    return _in_place(order.noise(step, noise_width(numbers, step.alpha), numbers.outputs), numbers, order, step)
+
+
+def _in_place(words: Words, numbers: Forward, order: Ordered, step: Step) -> Words:
+    """What the helper sees, (rows, outputs), without its signs, classes in place."""
+    signed = order.signs(step, odd=numbers.activation.odd) * words
+    return signed[:, np.argsort(order.classes(step, numbers.outputs))]
 
 
 def _zeros(xs: Sequence[Words], plan: Plan) -> Weights:

@@ -5,8 +5,8 @@ order, under noise and secret signs; the label party learns the scores to SCORE_
 anything.
 
 Symbols are those of `linear`. The helper rounds z before it tells it: z to the last bit is an integer combination of
-the other parties' features, from which narrow ones could be solved for, and the noise is no secret to the label party.
-It stays in, far below the rounding.
+the other parties' features, from which narrow ones could be solved for. The noise under which the helper sees z is no
+secret to the label party, which takes it off; the partners' own noise (`score_noise`) is, and stays in.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import Any, Self
 from mpc.activations import ACTIVATIONS, Activation
 from mpc.data_party import Shares
 from mpc.fixed import Floats, decode, encode, encode_number
-from mpc.forward import SCORE_BITS, Forward
+from mpc.forward import SCORE_BITS, Forward, noise_width
 from mpc.helper import check_range
 from mpc.linear import correction, preactivation_share, reordered, restored, zero_share
 from mpc.masks import Masks
@@ -26,6 +26,7 @@ from mpc.order import Order
 from mpc.ring import ShapeProblem, Signed, Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns, batch_sizes
+from mpc.score_noise import ScoreNoise
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Numbers:
     f: int
     outputs: int = 1  # K
     network: Network | None = None
+    noise_bits: int = 2
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
@@ -46,7 +48,7 @@ class Numbers:
         layers = request.get("network")
         network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
         sizes = tuple(request["columns"]), plan["fx"], plan["f"]
-        return cls(request["model"], *sizes, request.get("outputs", 1), network)
+        return cls(request["model"], *sizes, request.get("outputs", 1), network, plan["noise_bits"])
 
     @property
     def fw(self) -> int:
@@ -92,6 +94,7 @@ class Scorer:
         order: Of these rows, for scoring.
         helper_masks: Shared with the helper, of a purpose that is not training's.
         zero_masks: Shared with each other data party, by its index, likewise.
+        noise: What this party adds to the scores; nothing if None.
     """
 
     def __init__(  # noqa: PLR0917
@@ -106,6 +109,7 @@ class Scorer:
         order: Order,
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
+        noise: ScoreNoise | None = None,
     ) -> None:
         self._me, self._label, self._numbers, self._order = me, label, numbers, order
         self._others = [i for i in range(len(numbers.columns)) if i != me]
@@ -114,7 +118,7 @@ class Scorer:
         if rows.shape[1] != numbers.columns[me]:
             raise ShapeProblem(f"features: expected {numbers.columns[me]} columns, got {rows.shape[1]}")
         self._rows, self._shares, self._alpha = rows, shares, alpha
-        self._helper_masks, self._zero_masks = helper_masks, zero_masks
+        self._helper_masks, self._zero_masks, self._noise = helper_masks, zero_masks, noise
         self._batches: dict[int, Words] = {}
         self._turns = Turns(0)
 
@@ -155,14 +159,16 @@ class Scorer:
         ahead, own = total([self._signs(step) * column, *products]), reordered(self._shares.own, classes)
         z = preactivation_share(self._batches.pop(step.index), total([own, *opened]), ahead)
         if self._me == 0:
-            z += self._order.noise(step, numbers.fz, numbers.outputs)
+            z += self._helpers_noise(step)
+        if self._noise is not None:
+            z += self._noise.words(step, numbers.outputs, self._alpha, numbers.fz)
         z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
         return z
 
     def opened(self, step: Step, words: Words) -> Floats:
         """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
 
-        `words` are the helper's. Off by at most alpha (2^-17 + 2^-21) from the fixed-point scores.
+        `words` are the helper's. Off by at most alpha 2^-16 from the fixed-point scores and the partners' noise.
 
         Raises:
             ShapeProblem: naming the helper, if its words have the wrong shape.
@@ -171,7 +177,13 @@ class Scorer:
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
         self._turns.take("scores", step)
+        words = without_noise(words, self._helpers_noise(step), self._numbers.fz)
         return self._alpha * decode_scores(restored(self._signs(step) * words, self._classes(step)))
+
+    def _helpers_noise(self, step: Step) -> Words:
+        """The noise under which the helper sees z."""
+        numbers = self._numbers
+        return self._order.noise(step, noise_width(numbers, self._alpha), numbers.outputs)
 
     def _signs(self, step: Step) -> Words:
         return self._order.signs(step, odd=self._numbers.activation.odd)
@@ -228,6 +240,11 @@ def encode_scores(scores: Floats) -> Words:
         RangeProblem: for nan, inf, and anything that reaches 2^46.
     """
     return encode(scores, SCORE_BITS)
+
+
+def without_noise(words: Words, noise: Words, fz: int) -> Words:
+    """Take noise of f_z fractional bits, rounded alike, off scores of SCORE_BITS fractional bits."""
+    return words - encode_scores(decode(noise, fz))
 
 
 def decode_scores(words: Words) -> Floats:

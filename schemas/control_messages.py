@@ -122,6 +122,7 @@ class ScoringTerms(Strict):
     fx: int = Field(ge=1, le=32)
     f: int = Field(ge=1, le=62)
     network: Network | None = None
+    noise_bits: int = Field(ge=0, le=32)
     alpha: float = Field(default=1.0, gt=0, le=1)  # which the helper needs below a hidden layer
 
 

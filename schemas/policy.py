@@ -28,6 +28,7 @@ class PolicySettings(Written):
         narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
         max_epochs: the longest training.
         job_seconds: jobs are taken that are valid for at most so long.
+        score_noise: this party's own noise, uniform in plus or minus this, on its part of every score that leaves.
     """
 
     approval: bool = False
@@ -39,6 +40,7 @@ class PolicySettings(Written):
     narrow: bool = False
     max_epochs: int | None = Field(default=None, ge=1)
     job_seconds: int = Field(default=DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
+    score_noise: float = Field(default=0.03125, ge=0, le=1)
 
 
 class TablePolicy(Written):
