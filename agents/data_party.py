@@ -32,6 +32,7 @@ from mpc.order import Order
 from mpc.ring import Words
 from schemas.messages import ScoringTerms, Sizes
 from tables.encoding import Encoding
+from tables.entropy import RecordBits, record_bits, sampled
 from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
@@ -109,7 +110,21 @@ class DataPartyRole:
         for warning in self.warnings:
             context.log.warning("table", note=warning)
         outputs = 1 if self.labels is None else self.labels.shape[1]
-        return Sizes(rows=rows, held_out=held_out, columns=len(self.encoding.names), outputs=outputs)
+        bits = await context.compute(self._record_bits)
+        return Sizes(
+            rows=rows,
+            held_out=held_out,
+            columns=len(self.encoding.names),
+            bits=bits.collision,
+            record_bits=bits.record,
+            outputs=outputs,
+        )
+
+    def _record_bits(self) -> RecordBits:
+        assert self.encoding is not None
+        trained_on = ~self.held_out
+        rows = int(trained_on.sum())
+        return record_bits(self.encoding, sampled(self.own.table.batches(self.own.marked(trained_on)), rows))
 
     def _unfit(self, problem: UnfitLabel | LabelProblem) -> JobProblem:
         context = self.context

@@ -3,6 +3,9 @@
 Each party makes the plan anew from the sizes and compares; nothing of a table but its sizes is here.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+
 from agents.context import JobContext
 from agents.problems import JobProblem
 from agents.room import check_room
@@ -16,6 +19,20 @@ from schemas.messages import ScoringTerms, Sizes, Terms
 MOST_ROWS = 2**32
 
 
+class Tables(NamedTuple):
+    """What all data parties have said of their columns, in the job's order."""
+
+    columns: tuple[int, ...]
+    bits: tuple[float, ...]
+    record_bits: tuple[float, ...]
+
+    @classmethod
+    def of(cls, sizes: Iterable[Sizes]) -> Self:
+        """Collect what each party said."""
+        columns, bits, record_bits = zip(*((one.columns, one.bits, one.record_bits) for one in sizes), strict=True)
+        return cls(columns, bits, record_bits)
+
+
 async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
 
@@ -27,8 +44,8 @@ async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms |
     label = context.description.label
     if context.leads:
         assert mine is not None
-        columns = await _collect(context, mine)
-        terms = await _made(context, mine, columns, scoring)
+        tables = await _collect(context, mine)
+        terms = await _made(context, mine, tables, scoring)
         await context.mailbox.send(terms, context.others, context.deadline("terms"))
     else:
         if mine is not None:
@@ -39,8 +56,8 @@ async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms |
     check_room(context, terms)
 
 
-async def _collect(context: JobContext, mine: Sizes) -> tuple[int, ...]:
-    """The label party's part: everybody's columns, in the job's order."""
+async def _collect(context: JobContext, mine: Sizes) -> Tables:
+    """Collect at the label party what everybody has."""
     sizes = await context.mailbox.receive(Sizes, context.partners, context.deadline("fit"))
     for party, theirs in sizes.items():
         if (theirs.rows, theirs.held_out) != (mine.rows, mine.held_out):
@@ -52,24 +69,30 @@ async def _collect(context: JobContext, mine: Sizes) -> tuple[int, ...]:
                 f"{party}'s model part and {context.me}'s are not of one training run; let both have the parts of one",
             )
     sizes[context.me] = mine
-    return tuple(sizes[party].columns for party in context.description.data_parties)
+    return Tables.of(sizes[party] for party in context.description.data_parties)
 
 
-async def _made(
-    context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...], scoring: ScoringTerms | None
-) -> Terms:
-    """The terms that follow from the label party's sizes and everybody's columns; sets the plan of a training job."""
+async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
+    """Make the terms that follow from the label party's sizes and everybody's tables; set the plan of a training."""
     if isinstance(context.description, TrainingJob):
-        plan = context.plan = await context.compute(_plan, context, sizes, columns)
+        plan = context.plan = await context.compute(_plan, context, sizes, tables)
         digest = canonical_digest("tercet plan", plan.canonical())
     else:
         assert scoring is not None
         digest = canonical_digest("tercet scoring", scoring.model_dump())
-    counts = {"rows": sizes.rows, "held_out": sizes.held_out, "outputs": sizes.outputs}
-    return Terms(**counts, columns=columns, plan=digest, scoring=scoring)
+    return Terms(
+        rows=sizes.rows,
+        held_out=sizes.held_out,
+        columns=tables.columns,
+        bits=tables.bits,
+        record_bits=tables.record_bits,
+        outputs=sizes.outputs,
+        plan=digest,
+        scoring=scoring,
+    )
 
 
-def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -> Plan:
+def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
     """The fixed-point plan and schedule, which every party makes for itself.
 
     Raises:
@@ -84,7 +107,9 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
         scorings=job.scorings,
         whole=job.release == "label",
         label=context.number(job.label),
-        columns=columns,
+        columns=tables.columns,
+        bits=tables.bits,
+        record_bits=tables.record_bits,
         accept_narrow=job.accept_narrow,
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **job.training.model_dump(),
@@ -101,14 +126,17 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
         raise _strange_terms(context, label)
     if _strange_outputs(context, terms, mine):
         raise _strange_terms(context, label)
-    if len(terms.columns) != len(parties) or (terms.scoring is None) == (context.description.kind == "prediction"):
+    tables = Tables(terms.columns, terms.bits, terms.record_bits)
+    if {len(each) for each in tables} != {len(parties)} or (terms.scoring is None) == (
+        context.description.kind == "prediction"
+    ):
         raise _strange_terms(context, label)
     if mine is not None:
-        own = (terms.rows, terms.held_out, terms.columns[context.number(context.me)])
-        if own != (mine.rows, mine.held_out, mine.columns):
+        own = (terms.rows, terms.held_out, *(each[context.number(context.me)] for each in tables))
+        if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits):
             raise _strange_terms(context, label)
     # A helper has no model part to compare with, and takes a prediction's numbers as they are.
-    if terms != await _made(context, terms, terms.columns, scoring or terms.scoring):
+    if terms != await _made(context, terms, tables, scoring or terms.scoring):
         raise _strange_terms(context, label)
 
 

@@ -245,6 +245,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 centre=one_hot,
                 reach=within_unit,
                 most_label=lambda _: 1.0,
+                noise_bits=1,
                 classes=True,
             ),
             Activation(

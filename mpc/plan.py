@@ -53,6 +53,19 @@ class Request:
     outputs: int = 1  # of a softmax: the number of classes
     whole: bool = False  # whether the label party will hold the whole model, and so know what its scores are made of
     network: Network | None = None  # None for a model without hidden layers
+    bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
+    record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
+
+    @property
+    def entropies(self) -> tuple[float, ...]:
+        """The collision entropy of each data party's rows, in bits."""
+        return self.bits or tuple(map(float, self.columns))
+
+    @property
+    def least_record_bits(self) -> float:
+        """What there is to learn of a row of the data party, other than the label party, that has the least."""
+        bits = self.record_bits or self.entropies
+        return min((each for party, each in enumerate(bits) if party != self.label), default=0.0)
 
 
 class LossBits(NamedTuple):
@@ -202,7 +215,7 @@ class Plan:
         plain = dataclasses.asdict(self)
         del plain["warnings"], plain["notes"]
         plain["norms"] = list(self.norms)
-        plain["request"]["columns"] = list(self.request.columns)
+        plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
         if self.request.network is not None:
             plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
         return plain

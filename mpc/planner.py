@@ -14,16 +14,13 @@ import math
 from typing import NamedTuple, get_args
 
 from mpc.activations import ACTIVATIONS, FAR_SCORE
+from mpc.exposure import CAUTION_BITS, joint_bits, most_scorings, needed_bits, told_bits
 from mpc.fixed import CLIP, ceil_log2
 from mpc.network_limits import Check, architecture, nominal_leap
 from mpc.plan import GUARD_BIT, Plan, PlanRefused, Request
 from mpc.schedule import LEAST_ROWS, RateKind, batch_sizes, decays, rates
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
-LEAST_COLUMNS = 12  # below, lattice reduction recovers narrow data from the helper's view: 9 yes/no columns were
-CLASS_COLUMNS = 5  # more for each class, which is one more equation: 21 columns were of 3 classes, 30 of 6, 40 of 10
-LEAST_SOLVED = 24  # yes/no columns of a partner that one score of 16 bits and known weights do not fix
-SCORED_COLUMNS = 4  # of each partner for each scoring: each tells one more linear combination of a row's columns
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
 MOST_STEPS = 10_000_000  # all parties walk through the schedule before they agree to it
 LEAST_ALPHA = 2.0**-6  # below, alpha rounded to f_x bits changes the intercept's rate by more than a hundredth
@@ -132,12 +129,11 @@ def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
 
 
 def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> tuple[str, ...]:
-    columns, few = sum(request.columns), f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
-    least, told = 5 * _least_columns(request) // 3, request.outputs * SCORED_COLUMNS
+    few = f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
+    joint, needed = joint_bits(request.entropies), _needed_bits(request)
     found = (
-        (columns < least, f"{columns} columns in total: below {least} the helper may recover narrow data"),
-        (request.scorings > 0 and request.outputs > 1 and _narrowest(request) < told,
-         f"a score of {request.outputs} classes tells much of a partner with fewer than {told} columns"),
+        (joint < needed + CAUTION_BITS,
+         f"records of all parties have {joint:g} bits of entropy: below {needed:g} the helper could tell them apart"),
         (ACTIVATIONS[request.model].offset is not None,
          "the helper sees scores less logarithms of labels: in the first batches nearly the labels, in secret order"),
         (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
@@ -153,8 +149,6 @@ def _check(request: Request) -> None:
     """Refuse what makes no sense, or what exposes narrow data to the helper."""
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
-    columns, least, narrowest = sum(request.columns), _least_columns(request), _narrowest(request)
-    most_scorings = max(1, narrowest // (SCORED_COLUMNS * max(1, request.outputs)))
     for holds, reason, remedy in (
         (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
         *_outputs_checks(request),
@@ -170,30 +164,42 @@ def _check(request: Request) -> None:
         (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
          "use a smaller l2, not below 0"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
-        (not request.whole or request.scorings == 0 or narrowest >= LEAST_SOLVED or request.accept_narrow,
-         f"with known weights a score may give a partner's {narrowest} columns away (at least {LEAST_SOLVED} needed)",
-         "hold out nothing, use another release, or set accept_narrow if all parties accept that"),
-        (request.scorings <= most_scorings or request.accept_narrow,
-         f"held-out rows are scored {request.scorings} times; a partner's {narrowest} columns allow {most_scorings}",
-         'use metrics = "end" or fewer epochs, or set accept_narrow if all parties accept that'),
-        (columns >= least or request.accept_narrow,
-         f"only {columns} columns in total: the helper could recover them (at least {least} are needed)",
-         "add columns, or set accept_narrow if all parties accept that"),
     ):  # fmt: skip
         if not holds:
             raise PlanRefused(reason, remedy)
+    check_exposure(request)
 
 
-def _least_columns(request: Request) -> int:
-    """How many columns of all parties keep narrow data from the helper; a network's hidden layers have no rows."""
-    if request.outputs == 1 or request.network is not None:
-        return LEAST_COLUMNS
-    return LEAST_COLUMNS - 3 + CLASS_COLUMNS * request.outputs
+def check_exposure(request: Request) -> None:
+    """Refuse a job that would tell the helper or the label party too much of a record, unless it accepts that.
+
+    Raises:
+        PlanRefused: saying who would learn it.
+    """
+    if request.accept_narrow:
+        return
+    joint, needed = joint_bits(request.entropies), _needed_bits(request)
+    if joint < needed:
+        raise PlanRefused(
+            f"records of all parties have only {joint:g} bits of collision entropy, so that the helper could tell "
+            f"them apart (at least {needed:g} are needed)",
+            "use columns with more different values, or set accept_narrow if all parties accept that",
+        )
+    bits = request.least_record_bits
+    most = most_scorings(bits, request.outputs, weights_known=request.whole)
+    if request.scorings > most:
+        raise PlanRefused(
+            f"held-out rows are scored {request.scorings} times, each time {told_bits(1, request.outputs):g} bits of a "
+            f"partner's record; it has {bits:g} bits, which allow {most}",
+            'use metrics = "end", held_out_loss = true, which tells no score, or holdout = 0; or set accept_narrow if '
+            "all parties accept that",
+        )
 
 
-def _narrowest(request: Request) -> int:
-    """The fewest columns of a party other than the label party."""
-    return min((count for party, count in enumerate(request.columns) if party != request.label), default=0)
+def _needed_bits(request: Request) -> float:
+    """The collision entropy that whole records need; held-out rows are all seen by one set of weights."""
+    view = max(*batch_sizes(request.rows, request.batch), request.held_out if request.scorings else 0)
+    return needed_bits(request.model, request.outputs, view, request.network)
 
 
 def _outputs_checks(request: Request) -> tuple[Check, ...]:

@@ -3,13 +3,15 @@
 Nothing here is made of a row, but for how many there are.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
 from schemas.message import Code, Count, Digest, Message, Outputs, Version
 from schemas.strict import JobId, Name, Sentence, Strict
+
+Bits = Annotated[float, Field(ge=0, le=2**20)]
 
 
 class Member(Strict):
@@ -101,8 +103,10 @@ class Sizes(Message):
     """What a data party brings after alignment; the counts go to every party in `Terms`.
 
     `rows` to train on (or to score) and `held_out` are the same at all data parties. Only the label party knows how
-    many `outputs` its label asks for, the classes of a softmax model; the others say 1. `model` tells parts of one
-    trained model from those of another, in prediction.
+    many `outputs` its label asks for, the classes of a softmax model; the others say 1. Of its rows to train on a party
+    tells two entropies, to a quarter of a bit, by which exposed data is refused: `bits` that keep two rows apart, and
+    `record_bits` that there are to learn of one. `model` tells parts of one trained model from those of another, in
+    prediction.
     """
 
     kind = "sizes"
@@ -110,6 +114,8 @@ class Sizes(Message):
     rows: Count
     held_out: Count
     columns: Count
+    bits: Bits = 0.0
+    record_bits: Bits = 0.0
     outputs: Outputs = 1
     model: Digest | None = None
 
@@ -134,6 +140,8 @@ class Terms(Message):
     rows: Count
     held_out: Count
     columns: tuple[Count, ...]
+    bits: tuple[Bits, ...] = ()
+    record_bits: tuple[Bits, ...] = ()
     outputs: Outputs = 1
     plan: Digest
     scoring: ScoringTerms | None = None

@@ -18,7 +18,7 @@ import numpy as np
 from agents import model_part
 from mpc import reference
 from mpc.fixed import decode, encode, encode_number
-from mpc.forward import SCORE_BITS, Forward
+from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from mpc.order import Order, derived
 from mpc.reference import Weights
 from mpc.ring import Signed, Words, total
@@ -160,10 +160,19 @@ class Pass(Common):
         scores = total([*products, self.intercept_column() * total(map(self.model.intercept, self.ids))])
         return scores[:, self.classes(step)]
 
+    def noise(self, step: Step) -> Words:
+        """Under which the helper sees the batch."""
+        return self.order.noise(step, noise_width(self.model.numbers, self.model.alpha), self.model.numbers.outputs)
+
+    def own_noise(self, i: int, step: Step) -> Words:
+        """What party i adds."""
+        numbers, alpha = self.model.numbers, self.model.alpha
+        return self.heard.own_noise(i, step, self.purpose, numbers, alpha, numbers.fz)
+
     def z(self, step: Step) -> Words:
         """What the helper may see."""
-        numbers = self.model.numbers
-        return self.signs(step) * self.scores(step) + self.order.noise(step, numbers.fz, numbers.outputs)
+        added = total(self.own_noise(i, step) for i in self.ids)
+        return self.signs(step) * self.scores(step) + self.noise(step) + added
 
     def inputs(self, step: Step, i: int, _: int) -> Row:
         """E_i = s X_i - U_i."""
@@ -175,7 +184,7 @@ class Pass(Common):
 
     def preactivation(self, step: Step, i: int, _: int) -> Row:
         """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + the intercept's part + [i first] noise + 0_i."""
-        others, numbers, order = self.others(i), self.model.numbers, self.classes(step)
+        others, order = self.others(i), self.classes(step)
 
         def drawn(name: str, k: int, j: int) -> Words:
             return self.words(self.mask(name, k, j, step))
@@ -185,8 +194,8 @@ class Pass(Common):
         value = value + total((self.x(j, step) - drawn("U", j, j)) @ drawn("V", j, i) for j in others)
         value = value + self.signs(step) * self.intercept_column() * self.model.intercept(i)[:, order]
         if i == 0:
-            value = value + self.order.noise(step, numbers.fz, numbers.outputs)
-        return Row(value, *self.zero(self.purpose, i, step))
+            value = value + self.noise(step)
+        return Row(value + self.own_noise(i, step), *self.zero(self.purpose, i, step))
 
     def told(self, step: Step, _: int, __: int) -> Row:
         """z rounded, to the label party, which the job lets know it."""
@@ -275,12 +284,17 @@ class Book(Common):
 
     def z(self, step: Step) -> Words:
         """What the helper may see."""
-        return self.signs(step) * self.scores(step) + self.order.noise(step, self.plan.fz, self.plan.outputs)
+        return self.signs(step) * self.scores(step) + self.noise(step)
+
+    def noise(self, step: Step) -> Words:
+        """Under which the helper sees the batch."""
+        return self.order.noise(step, noise_width(self.plan, step.alpha), self.plan.outputs)
 
     def a(self, step: Step) -> Words:
         """The activation, scaled."""
         scores = step.alpha * decode(self.z(step), self.plan.fz)
-        return encode(step.scale * self.plan.activation.phi(scores), self.plan.f)
+        half = noise_half_width(self.plan, step.alpha)
+        return encode(step.scale * self.plan.activation.phi_of_noisy(scores, half), self.plan.f)
 
     def masked_x(self, i: int, step: Step) -> Words:
         """E_i."""
@@ -341,7 +355,7 @@ class Book(Common):
         alone = alone + self.offset(step) if i == self.L else alone
         value = value + self.signs(step) * alone[:, order]
         if i == 0:
-            value = value + self.order.noise(step, self.plan.fz, self.plan.outputs)
+            value = value + self.noise(step)
         return Row(value, *self.zero("training", i, step))
 
     def activation(self, step: Step, _: int, i: int) -> Row:
@@ -378,7 +392,9 @@ class Book(Common):
 
     def cumulant(self, step: Step) -> Words:
         """The sum of what the loss has of the scores alone, for the first output; (1, outputs)."""
-        cumulant: Words = encode(self.plan.activation.cumulant(self.seen(step)), self.plan.loss_bits.total)
+        half = noise_half_width(self.plan, step.alpha)
+        found = self.plan.activation.cumulant_of_noisy(self.seen(step), half)
+        cumulant: Words = encode(found, self.plan.loss_bits.total)
         return np.pad(cumulant.sum(axis=0, keepdims=True), [(0, 0), (0, self.plan.outputs - 1)])
 
     def loss_labels_row(self, step: Step, i: int, _: int) -> Row:
@@ -482,7 +498,9 @@ class Prediction(Common):
         """What i's columns say of some of the common rows, rounded."""
         role = self.parts[i]
         scores = plain_scores(self.heard, i)
-        return encode(scores[role._own.rows[step.start : step.stop]], SCORE_BITS)
+        words = encode(scores[role._own.rows[step.start : step.stop]], SCORE_BITS)
+        numbers = Numbers.from_canonical(role.part.plan)
+        return words + self.heard.own_noise(i, step, "prediction", numbers, 1.0, SCORE_BITS)
 
     def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""

@@ -14,6 +14,7 @@ from agents.simulate import network_arguments
 from mpc import network_reference
 from mpc.elements import Elements
 from mpc.fixed import decode, encode, encode_number
+from mpc.forward import noise_half_width, noise_width
 from mpc.hidden import HIDDEN
 from mpc.network import NARROW_BITS, Layout, NetworkForward
 from mpc.network_reference import NetworkWeights
@@ -79,7 +80,7 @@ class View:
         return (
             self.elements.permutation(step, k, count),
             self.elements.signs(step, k, count),
-            self.elements.noise(step, k, count, self.numbers.fz),
+            self.elements.noise(step, k, count, noise_width(self.numbers, step.alpha)),
         )
 
     def seen(self, step: Step, k: int, z: Words) -> Words:
@@ -175,9 +176,12 @@ class NetworkBook:
     def _errors(self, view: View, step: Step, layers: Layers) -> Iterator[Words]:
         """Of the scores and of the activations below; labels, activations of the output, narrow weights."""
         plan, order, classes = self.heard.plan, view.order, view.order.classes(step, self.heard.plan.outputs)
-        z = view.signs(step) * layers.scores[:, classes] + order.noise(step, plan.fz, plan.outputs)
+        z = view.signs(step) * layers.scores[:, classes] + order.noise(
+            step, noise_width(plan, step.alpha), plan.outputs
+        )
         z = z - z[:, :1] if plan.outputs > 1 else z
-        a = encode(step.scale * plan.activation.phi(step.alpha * decode(z, plan.fz)), plan.f)
+        half = noise_half_width(plan, step.alpha)
+        a = encode(step.scale * plan.activation.phi_of_noisy(step.alpha * decode(z, plan.fz), half), plan.f)
         y = view.signs(step) * encode(step.scale * self.heard.y[order.rows(step)], plan.f)[:, classes]
         dealt = network_arguments(self.heard.simulation).dealt
         last = len(view.weights(step).upper) - 1

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from mpc.fixed import decode
+from mpc.forward import noise_width
 from mpc.ring import Signed, Words, total
 from schemas.messages import (
     DealtShares,
@@ -67,7 +68,7 @@ def check_hidden_views(heard: Heard) -> None:
                 rows.append(along(order // z.shape[1]) * z.size)
                 units.append(along(order % z.shape[1]) * z.size)
                 agreeing.append(decode(words[0], view.numbers.fz) * decode(z.reshape(-1)[order], view.numbers.fz))
-                noises.append(noise.view(np.int64) / 2.0 ** (view.numbers.fz - 21))
+                noises.append(noise.view(np.int64) / 2.0 ** noise_width(view.numbers, step.alpha))
                 seen += z.size
     for places in (rows, units):
         assert abs(sum(places)) / seen < 6 / seen**0.5, "places tell of rows or units"
@@ -93,8 +94,13 @@ def check_output_views(heard: Heard) -> None:
             shares = heard.received(view.output)
             words = total(shares[name, HELPER, step.epoch, step.position] for name in heard.names)
             classes, scores = view.order.classes(step, outputs), view.layers(step).scores
-            noise = view.order.noise(step, fz, outputs)
+            noise = view.order.noise(step, noise_width(view.numbers, step.alpha), outputs)
             due = view.signs(step) * scores[:, classes] + noise
+            if view.purpose != "training":
+                own = (
+                    heard.own_noise(i, step, view.purpose, view.numbers, step.alpha, fz) for i in range(len(view.xs))
+                )
+                due = due + total(own)
             if outputs > 1:
                 levels.append(words[:, 0])
                 words, due = words - words[:, :1], due - due[:, :1]

@@ -29,11 +29,13 @@ from broker.handshake import HandshakeState
 from broker.identity import Identity
 from broker.memory import MemoryBroker
 from mpc.fixed import Floats
+from mpc.forward import Forward
 from mpc.masks import PairMasks
 from mpc.order import Order
 from mpc.plan import Plan
 from mpc.ring import Words
 from mpc.schedule import Step
+from mpc.score_noise import ScoreNoise
 from schemas.address import Address
 from schemas.job import Network, PredictionJob, TrainingJob, canonical_digest
 from schemas.messages import Message
@@ -148,6 +150,16 @@ class Heard:
             return Order(self.parts[0]._key, len(self.parts[0]._own.rows), "scoring")
         assert self.label._evaluation is not None
         return Order(self.label._evaluation._key, int(self.label.held_out.sum()), "scoring")
+
+    def own_noise(self, i: int, step: Step, purpose: str, numbers: Forward, alpha: float, bits: int) -> Words:
+        """What party i adds to the scores of a batch, which the label party does not know; (rows, outputs)."""
+        roles: Sequence[PredictionRole | DataPartyRole] = self.parts or self.roles
+        if i == self.sample.label:
+            return np.zeros((step.rows, numbers.outputs), np.uint64)
+        own = roles[i]._own if isinstance(roles[i], PredictionRole) else roles[i].own  # type: ignore[union-attr]
+        return ScoreNoise(own.private, own._context.settings.policy.score_noise, purpose).words(
+            step, numbers.outputs, alpha, bits
+        )
 
     @property
     def y(self) -> Floats:

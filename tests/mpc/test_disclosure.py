@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mpc.fixed import decode, encode
+from mpc.forward import noise_width
 from mpc.linear import zero_share
 from mpc.order import Order
 from mpc.plan import Request
@@ -234,7 +235,7 @@ def check_helper_view(job: Job, world: World) -> None:
         if link.offset is not None:
             plain = plain + encode(link.offset(job.y[order.rows(step)]), job.plan.fz)
         z, classes = helper_z(world, step), order.classes(step, outputs)
-        noise = order.noise(step, job.plan.fz, outputs)
+        noise = order.noise(step, noise_width(job.plan, step.alpha), outputs)
         assert np.array_equal(z, order.signs(step, odd=link.odd) * plain[:, classes] + noise)
         signs.append(np.sign(decode(z, job.plan.fz)) * np.sign(decode(plain, job.plan.fz)))
         places.append(classes)
@@ -275,15 +276,15 @@ class Unsigned(Order):
 class Noiseless(Order):
     """A planted mistake: the same noise for all."""
 
-    def noise(self, step, fz, outputs=1):
+    def noise(self, step, width, outputs=1):
         return np.zeros((step.rows, outputs), np.uint64)
 
 
 class RowNoise(Order):
     """A planted mistake: one noise word for all logits of a row, which cancels in their differences."""
 
-    def noise(self, step, fz, outputs=1):
-        return np.repeat(super().noise(step, fz), outputs, axis=1)
+    def noise(self, step, width, outputs=1):
+        return np.repeat(super().noise(step, width), outputs, axis=1)
 
 
 class OpenClasses(Order):

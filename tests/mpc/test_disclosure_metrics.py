@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mpc.fixed import decode
+from mpc.forward import noise_width
 from mpc.order import Order
 from mpc.plan import Request
 from mpc.reference import train
@@ -157,7 +158,8 @@ def check_helper_view(job: Job, order: Order) -> None:
         in_order = order.rows(step)
         plain = total(x[in_order] @ block for x, block in zip(job.xs, weights.blocks, strict=True))
         plain = plain + np.uint64(1 << job.plan.fx) * weights.intercept
-        noise, classes = order.noise(step, job.plan.fz, outputs), order.classes(step, outputs)
+        noise = order.noise(step, noise_width(job.plan, step.alpha), outputs)
+        classes = order.classes(step, outputs)
         assert np.array_equal(z, order.signs(step, odd=link.odd) * plain[:, classes] + noise)
         for words in (noise, *(noise[:, [k]] - noise[:, [k - 1]] for k in range(1, outputs))):
             assert np.unique(words).size > 0.9 * words.size

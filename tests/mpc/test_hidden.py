@@ -11,7 +11,6 @@ from scipy import special
 from mpc.elements import Elements, scattered
 from mpc.fixed import decode, encode
 from mpc.hidden import HIDDEN, LEAK
-from mpc.order import KEPT_BITS
 from mpc.plan import Request
 from mpc.planner import make_plan
 
@@ -123,12 +122,12 @@ def test_orders_signs_and_noise_differ_by_step_layer_purpose_and_key():
 
 
 def test_signs_are_even_and_noise_keeps_to_its_range():
-    """Both signs as often; noise uniform in what is below 20 bits of z, and level uniform in all words."""
+    """Both signs as often; noise uniform in what it is asked to hide, and level uniform in all words."""
     elements, count, fz = Elements(b"k" * 32), 10**5, 52
     signs = elements.signs(STEP, 0, count).view(np.int64)
     assert set(signs.tolist()) == {1, -1}
     assert abs(signs.mean()) < 5 / count**0.5
-    noise, half = decode(elements.noise(STEP, 0, count, fz), fz), 2.0 ** -(KEPT_BITS + 1)
+    noise, half = decode(elements.noise(STEP, 0, count, fz - 2), fz), 0.25
     assert -half <= noise.min() < -0.99 * half
     assert 0.99 * half < noise.max() < half
     assert abs(noise.mean()) < 5 * half / (3 * count) ** 0.5

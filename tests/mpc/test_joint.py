@@ -19,7 +19,7 @@ from mpc.reference import release, train, train_float
 from mpc.ring import ShapeProblem
 from mpc.rows import ArrayRows
 from mpc.schedule import OutOfTurn
-from tests.mpc.world import HELPER, Job, World, keyed, make_job, opened, same
+from tests.mpc.world import HELPER, Job, World, keyed, make_job, opened, quiet, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, accept_narrow=True)
 
@@ -84,14 +84,15 @@ def test_any_interleaving_of_ahead_and_online_gives_the_same_model(data):
 @pytest.mark.parametrize("model", ACTIVATIONS)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_model_is_close_to_float64_sgd(model, l2):
-    """Features are rounded at f_x bits and rates snapped; nothing else keeps it from float64."""
+    """Features are rounded at f_x bits and rates snapped; nothing but noise keeps it further from float64."""
     rate, outputs = (0.02 if model in {"poisson", "gamma"} else 0.1), 4 if model == "softmax" else 1
     request = Request(model, 1000, (9, 11, 10), 64, 6, rate, "inverse-time", 0.02, l2, outputs=outputs)
-    job = make_job(request, label=1)
-    ours = release(World(job).run(2).weights(), job.plan)
-    theirs = train_float(job.x, job.y, job.plan, job.order)
-    for mine, other in zip((*ours.blocks, ours.intercept), (*theirs.blocks, theirs.intercept), strict=True):
-        assert np.abs(mine - other).max() < 3e-4
+    noisy = make_job(request, label=1)
+    for job, bound in ((quiet(noisy), 3e-4), (noisy, 0.02)):
+        ours = release(World(job).run(2).weights(), job.plan)
+        theirs = train_float(job.x, job.y, job.plan, job.order)
+        for mine, other in zip((*ours.blocks, ours.intercept), (*theirs.blocks, theirs.intercept), strict=True):
+            assert np.abs(mine - other).max() < bound
 
 
 def test_a_run_taken_up_from_its_shares_ends_with_the_same_model():

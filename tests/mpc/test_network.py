@@ -19,7 +19,7 @@ from mpc.ring import ShapeProblem, Words, total
 from mpc.schedule import OutOfTurn, Step
 from mpc.script import Give, Need, Take
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job, opened, same
-from tests.mpc.world import keyed
+from tests.mpc.world import keyed, quiet
 
 SMALL = Request("softmax", 150, (7, 8), 40, 2, 0.3, outputs=3, network=Network((5, 4)))
 LINKS = {"logistic": 1, "linear": 1, "poisson": 1, "softmax": 4}
@@ -105,7 +105,7 @@ def test_a_network_is_close_to_float64_sgd(model, activation):
     network = Network((8, 6), activation)
     request = Request(model, 600, (6, 9, 8), 64, 4, 0.02, "inverse-time", 0.02, 0.02, outputs=LINKS[model],
                       network=network)  # fmt: skip
-    job = make_network_job(request, label=1)
+    job = quiet(make_network_job(request, label=1))
     world = NetworkWorld(job).run(2)
     ours, first = release(world.weights(), job.plan), release(opened(job.first), job.plan, 0)
     theirs = train_float(arguments(world), job.x, first)
@@ -131,12 +131,13 @@ def digits(parties: int) -> tuple[NetworkJob, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize("parties", [2, 3])
 def test_digits_are_learnt_as_by_float64_sgd(parties):
-    """64-64-10 in batches of 128: weights within 5e-3 after 200 steps, accuracy within half a point.
+    """64-64-10 in batches of 128: weights within 5e-3 after 200 steps but for noise, accuracy within half a point.
 
     Nearly all of that is the rounding of features: float64 SGD on rounded features is as far from itself, by how much
     depends on the first weights, and the joint run is much nearer to that.
     """
-    job, (x, y) = digits(parties)
+    noisy, (x, y) = digits(parties)
+    job = quiet(noisy)
     world = NetworkWorld(job).run(4, stop=200)
     ours, first = release(world.weights(), job.plan, 200), release(opened(job.first), job.plan, 0)
     theirs = train_float(arguments(world), job.x, first, 200)
@@ -151,16 +152,19 @@ def test_digits_are_learnt_as_by_float64_sgd(parties):
 
     assert accuracy(theirs) > 0.95
     assert abs(accuracy(ours) - accuracy(theirs)) <= 0.005
+    ours = release(NetworkWorld(noisy).run(4, stop=200).weights(), noisy.plan, 200)
+    assert abs(accuracy(ours) - accuracy(theirs)) <= 0.005
+    print("digits", parties, apart(ours, theirs), accuracy(ours), accuracy(theirs))
 
 
 # Scoring
 
 
 @settings(max_examples=40, deadline=None)
-@given(network_jobs(), st.integers(0, 5), st.integers(1, 50))
-def test_scores_of_other_rows_equal_the_oracles(job, steps, rows):
-    """All but a common part of a row's classes, after any number of steps."""
-    steps = min(steps, job.plan.steps_total)
+@given(network_jobs(), st.integers(0, 5), st.integers(1, 50), st.booleans())
+def test_scores_of_other_rows_equal_the_oracles(job, steps, rows, still):
+    """All but a common part of a row's classes, after any number of steps; the model's own where noise is small."""
+    job, steps = quiet(job) if still else job, min(steps, job.plan.steps_total)
     try:
         world = NetworkWorld(job).run(stop=steps)
     except Diverged:
@@ -170,6 +174,8 @@ def test_scores_of_other_rows_equal_the_oracles(job, steps, rows):
     setting = network_reference.Setting(job.plan, scoring.order, scoring.elements)
     expected = network_reference.scores(xs, world.weights(), setting, scoring.steps)
     assert np.array_equal(scoring.run(), expected)
+    if not still:
+        return
     model, link = release(world.weights(), job.plan, steps), HIDDEN[job.plan.network.activation]
     features = np.concatenate([x.view(np.int64) / 2.0**job.plan.fx for x in xs], axis=1)
     z = features @ np.concatenate(model.blocks) + model.biases[0]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mpc.elements import Elements
+from mpc.forward import noise_width
 from mpc.network import Network
-from mpc.order import KEPT_BITS, Order
+from mpc.order import Order
 from mpc.plan import Request
 from mpc.ring import Signed, to_signed, total
 from mpc.schedule import Step
@@ -47,7 +48,8 @@ def check_two_attempts(job: NetworkJob, one: NetworkWorld, other: NetworkWorld) 
             assert not (first == second).any()
             assert abs(np.corrcoef(first.astype(float), second.astype(float))[0, 1]) < 6 / first.size**0.5
         for hidden in noises(other, step)[:-1]:
-            assert 2.0 ** (job.plan.fz - KEPT_BITS - 2) < np.abs(hidden).max() <= 2.0 ** (job.plan.fz - KEPT_BITS - 1)
+            width = noise_width(job.plan, step.alpha)
+            assert 2.0 ** (width - 1) < np.abs(hidden).max() <= 2.0**width
 
 
 def test_two_attempts_have_nothing_in_common_but_the_values():

@@ -13,6 +13,7 @@ import pytest
 from mpc import network_reference
 from mpc.elements import Elements
 from mpc.fixed import decode, encode_number
+from mpc.forward import noise_width
 from mpc.network import Network
 from mpc.order import Order
 from mpc.plan import Request
@@ -20,7 +21,7 @@ from mpc.ring import Words, product, total
 from mpc.schedule import Step
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
 from tests.mpc.test_disclosure import Vector, rank_gf2
-from tests.mpc.world import HELPER
+from tests.mpc.world import HELPER, quiet
 
 MEDIUM = Request("softmax", 192, (10, 10, 9), 64, 2, 0.1, outputs=4, network=Network((12, 8), "tanh"))
 
@@ -101,13 +102,13 @@ def check_hidden_view(job: NetworkJob, world: NetworkWorld) -> None:
 
 def test_the_helper_sees_the_multiset_of_a_hidden_layers_elements():
     """Under secret signs and noise, in an order that tells neither rows nor units, at every step."""
-    job = make_network_job(MEDIUM, label=1)
-    world = NetworkWorld(job).run(2)
-    check_hidden_view(job, world)
+    noisy = make_network_job(MEDIUM, label=1)
+    check_hidden_view(quiet(noisy), NetworkWorld(quiet(noisy)).run(2))  # noise that matters would hide the match
+    job, world = noisy, NetworkWorld(noisy).run(2)
     for step in job.plan.steps():  # and bit for bit
         for k, z in enumerate(layers(job, world, step)[0]):
             order, signs = job.elements.permutation(step, k, z.size), job.elements.signs(step, k, z.size)
-            due = signs * z.ravel()[order] + job.elements.noise(step, k, z.size, job.plan.fz)
+            due = signs * z.ravel()[order] + job.elements.noise(step, k, z.size, noise_width(job.plan, step.alpha))
             assert np.array_equal(total(shares_for_helper(world, f"hidden share {k}", step.index))[0], due)
 
 
@@ -146,7 +147,7 @@ class Noiseless(Elements):
 )
 def test_what_is_missing_in_the_helpers_view_is_noticed(elements, reason):
     """Although the model comes out right."""
-    job = make_network_job(MEDIUM, label=1)._replace(elements=elements(b"k" * 32))
+    job = quiet(make_network_job(MEDIUM, label=1))._replace(elements=elements(b"k" * 32))
     with pytest.raises(AssertionError, match=reason):
         check_hidden_view(job, NetworkWorld(job).run(2))
 
@@ -158,7 +159,7 @@ def check_output_view(job: NetworkJob, world: NetworkWorld) -> None:
         seen, (_, z) = total(shares_for_helper(world, "output share 0", step.index)), layers(job, world, step)
         classes = job.order.classes(step, job.plan.outputs)
         orders.add(tuple(classes.tolist()))
-        due = z[:, classes] + job.order.noise(step, job.plan.fz, job.plan.outputs)
+        due = z[:, classes] + job.order.noise(step, noise_width(job.plan, step.alpha), job.plan.outputs)
         differences = seen - seen[:, :1]
         assert np.array_equal(differences, due - due[:, :1])
         noise = decode(differences - (z[:, classes] - z[:, classes][:, :1]), job.plan.fz)[:, 1:]
@@ -186,8 +187,8 @@ class ClassesInPlace(Order):
 class RowNoise(Order):
     """A planted mistake: one noise word for all logits of a row."""
 
-    def noise(self, step, fz, outputs=1):
-        return np.repeat(super().noise(step, fz, 1), outputs, axis=1)
+    def noise(self, step, width, outputs=1):
+        return np.repeat(super().noise(step, width, 1), outputs, axis=1)
 
 
 def test_the_helper_sees_differences_of_logits_in_a_secret_order():
@@ -217,6 +218,6 @@ def test_rows_are_signed_where_the_link_is_odd():
     world = NetworkWorld(job).run(2)
     for step in job.plan.steps():
         _, z = layers(job, world, step)
-        due = job.order.signs(step, odd=True) * z + job.order.noise(step, job.plan.fz)
+        due = job.order.signs(step, odd=True) * z + job.order.noise(step, noise_width(job.plan, step.alpha))
         assert np.array_equal(total(shares_for_helper(world, "output share 0", step.index)), due)
         assert len(np.unique(job.order.signs(step, odd=True))) == 2

@@ -4,8 +4,8 @@ It may look at everything; the roles inside get only what the protocol gives the
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,11 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     order = Order(order_key(b"digest", contributions), request.rows)
     plan.check_labels(y)
     return Job(plan, label, x, xs, ACTIVATIONS[request.model].centre(y, request.outputs), order)
+
+
+def quiet(job: Any) -> Any:
+    """The same job, of any kind, under noise that is too small to matter: what is left is rounding."""
+    return job._replace(plan=replace(job.plan, noise_bits=24))
 
 
 def labels_of(request: Request, score: Floats, rng: np.random.Generator) -> Floats:
