@@ -15,6 +15,7 @@ from agents.evaluation import LOSS, Evaluation, HeldOut, under
 from agents.network_steps import NetworkSteps, network_party
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
+from agents.profiles import check_numbers
 from agents.release import opened, save_part
 from agents.release_to_label import told
 from agents.saving import Contents, Saver, begin_at
@@ -105,6 +106,8 @@ class DataPartyRole:
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         assert self.encoding is not None
+        if context.training.scorings:
+            check_numbers(context, has_numbers=self.encoding.has_numbers)
         if context.training.release == "label" and not context.leads:
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:

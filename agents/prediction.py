@@ -15,6 +15,7 @@ from agents.context import JobContext
 from agents.model_part import ModelPart, ModelPartProblem
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
+from agents.profiles import check_numbers
 from agents.release import unreleased, written
 from agents.scores_file import scored_columns, write_scores
 from agents.scoring import scoring_batch
@@ -69,6 +70,7 @@ class PredictionRole:
                 "model.missing", context.me, f"{context.me} has no usable part of the model {of}", str(problem)
             ) from None
         self._check_parties(of)
+        check_numbers(context, has_numbers=self.part.encoding.has_numbers)
         numbers = Numbers.from_canonical(self.part.plan)
         self.scoring = ScoringTerms(
             model=numbers.model,

@@ -46,10 +46,19 @@ class Job(Message):
         return canonical_digest("tercet signed job", self.model_dump(exclude={"signature"}))
 
 
+class Profile(Strict):
+    """What the first rows of a party's table say of its columns, before anybody is asked; see `Sizes`."""
+
+    columns: Count
+    bits: Bits
+    record_bits: Bits
+
+
 class Received(Message):
     """A party's agent is at work on the job, which its policy allows: the versions it speaks, and whether it asks.
 
-    With `asks` a person there decides whether the job is accepted, which may take days.
+    With `asks` a person there decides whether the job is accepted, which may take days. A data party adds the `profile`
+    of its table where that is a file, so that a job which would be refused for exposure is refused now.
     """
 
     kind = "received"
@@ -57,6 +66,7 @@ class Received(Message):
     lowest: Version
     highest: Version
     asks: bool
+    profile: Profile | None = None
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:

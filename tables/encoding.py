@@ -96,6 +96,11 @@ class Encoding(Strict):
         return {column.name: column.kind for column in self.columns}
 
     @property
+    def has_numbers(self) -> bool:
+        """Whether a column is numeric: records of categories alone can be solved for from few scores."""
+        return "numeric" in self.kinds.values()
+
+    @property
     def warnings(self) -> list[str]:
         """What the party whose table it is should know; names its columns."""
         return [warning for column in self.columns for warning in column.warnings]

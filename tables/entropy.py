@@ -16,7 +16,7 @@ from tables.table import Table
 SAMPLE = 2**16  # rows: enough to see an entropy of up to 31 bits
 FINENESS = 5  # fractional bits of a standardised number that count: finer ones are lost in the noise on scores
 NUMBER_BITS = 8.0  # of one numeric column at most
-MANY_PAIRS = 100  # of equal rows: then their number is known to a tenth or so
+FEW_SINGLE = 0.1  # of the rows without an equal one: then a sample shows nearly all records that there are
 
 
 class RecordBits(NamedTuple):
@@ -24,7 +24,8 @@ class RecordBits(NamedTuple):
 
     Attributes:
         collision: The collision entropy H2: two rows are equal with a chance of 2^-H2. As far as a sample can tell.
-        record: What there is to learn of a row. H2 where the sample shows it, else the columns' own entropies added up.
+        record: What there is to learn of a row: Shannon's entropy. Where a sample cannot show that of whole records,
+            since most of them are there once, the columns' own are added up.
     """
 
     collision: float
@@ -53,15 +54,15 @@ def record_bits(encoding: Encoding, batches: Iterator[Table]) -> RecordBits:
     """
     plain = Encoding(columns=encoding.columns, clip=encoding.clip)
     rows = np.concatenate([cells(plain.apply(table)) for table in batches])
-    pairs, equal = pairs_of(rows)
-    bits, start = [], 0
+    counts, bits, start = counts_of(rows), 0.0, 0
     for column in plain.columns:
         stop = start + len(column.names)
-        own = collision_bits(rows[:, start:stop])
-        bits.append(min(own, NUMBER_BITS) if column.kind == "numeric" else own)
+        own = shannon(counts_of(rows[:, start:stop]))
+        bits += min(own, NUMBER_BITS) if column.kind == "numeric" else own
         start = stop
-    collision = entropy(pairs, equal)
-    return RecordBits(collision, collision if equal >= MANY_PAIRS else max(collision, sum(bits)))
+    whole = shannon(counts)
+    shown = np.count_nonzero(counts == 1) < FEW_SINGLE * len(rows)
+    return RecordBits(collision_bits(rows), quarter(whole if shown else max(whole, bits)))
 
 
 def cells(encoded: Floats) -> NDArray[np.int64]:
@@ -70,22 +71,30 @@ def cells(encoded: Floats) -> NDArray[np.int64]:
 
 
 def collision_bits(rows: NDArray[np.int64]) -> float:
-    """Compute H2 of some rows, (rows, columns): minus the base-2 logarithm of how often two of them are equal."""
-    return entropy(*pairs_of(rows))
+    """Compute H2 of rows, (rows, columns): minus the base-2 logarithm of the part of their pairs that are equal.
 
-
-def entropy(pairs: int, equal: int) -> float:
-    """Compute H2 from how many pairs of rows there are, and how many of them are equal; to a quarter of a bit.
-
-    Where none is equal it is at least what this gives.
+    To a quarter of a bit. Where none is equal it is at least what this gives.
     """
-    return round(4.0 * float(np.log2(pairs / max(equal, 1)))) / 4.0 if pairs else 0.0
+    counts = counts_of(rows).astype(np.float64)
+    pairs, equal = len(rows) * (len(rows) - 1) / 2.0, float((counts * (counts - 1.0)).sum()) / 2.0
+    return quarter(float(np.log2(pairs / max(equal, 1.0)))) if pairs else 0.0
 
 
-def pairs_of(rows: NDArray[np.int64]) -> tuple[int, int]:
-    """Count the pairs of rows, and those of equal ones."""
-    counts = np.unique(hashed(rows), return_counts=True)[1].astype(object)
-    return len(rows) * (len(rows) - 1) // 2, int((counts * (counts - 1) // 2).sum())
+def shannon(counts: NDArray[np.int64]) -> float:
+    """Compute Shannon's entropy of records from how often each was seen."""
+    parts = counts / counts.sum()
+    return float(-(parts * np.log2(parts)).sum())
+
+
+def quarter(bits: float) -> float:
+    """Round to a quarter of a bit."""
+    return round(4.0 * bits) / 4.0
+
+
+def counts_of(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count how often each different row is there."""
+    counts: NDArray[np.int64] = np.unique(hashed(rows), return_counts=True)[1]
+    return counts
 
 
 def hashed(rows: NDArray[np.int64]) -> NDArray[np.uint64]:

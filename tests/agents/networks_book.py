@@ -176,9 +176,8 @@ class NetworkBook:
     def _errors(self, view: View, step: Step, layers: Layers) -> Iterator[Words]:
         """Of the scores and of the activations below; labels, activations of the output, narrow weights."""
         plan, order, classes = self.heard.plan, view.order, view.order.classes(step, self.heard.plan.outputs)
-        z = view.signs(step) * layers.scores[:, classes] + order.noise(
-            step, noise_width(plan, step.alpha), plan.outputs
-        )
+        noise = order.noise(step, noise_width(plan, step.alpha), plan.outputs)
+        z = view.signs(step) * layers.scores[:, classes] + noise
         z = z - z[:, :1] if plan.outputs > 1 else z
         half = noise_half_width(plan, step.alpha)
         a = encode(step.scale * plan.activation.phi_of_noisy(step.alpha * decode(z, plan.fz), half), plan.f)

@@ -5,6 +5,7 @@ the masks of its address is looked at in mpc's own tests, where one can see into
 """
 
 from collections import defaultdict
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -97,10 +98,8 @@ def check_output_views(heard: Heard) -> None:
             noise = view.order.noise(step, noise_width(view.numbers, step.alpha), outputs)
             due = view.signs(step) * scores[:, classes] + noise
             if view.purpose != "training":
-                own = (
-                    heard.own_noise(i, step, view.purpose, view.numbers, step.alpha, fz) for i in range(len(view.xs))
-                )
-                due = due + total(own)
+                own = partial(heard.own_noise, purpose=view.purpose, numbers=view.numbers, alpha=step.alpha, bits=fz)
+                due = due + total(own(i, step) for i in range(len(view.xs)))
             if outputs > 1:
                 levels.append(words[:, 0])
                 words, due = words - words[:, :1], due - due[:, :1]

@@ -153,10 +153,9 @@ class Heard:
 
     def own_noise(self, i: int, step: Step, purpose: str, numbers: Forward, alpha: float, bits: int) -> Words:
         """What party i adds to the scores of a batch, which the label party does not know; (rows, outputs)."""
-        roles: Sequence[PredictionRole | DataPartyRole] = self.parts or self.roles
         if i == self.sample.label:
             return np.zeros((step.rows, numbers.outputs), np.uint64)
-        own = roles[i]._own if isinstance(roles[i], PredictionRole) else roles[i].own  # type: ignore[union-attr]
+        own = self.parts[i]._own if self.parts else self.roles[i].own
         return ScoreNoise(own.private, own._context.settings.policy.score_noise, purpose).words(
             step, numbers.outputs, alpha, bits
         )
