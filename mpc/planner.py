@@ -44,8 +44,7 @@ def make_plan(request: Request) -> Plan:
     f = max(LEAST_F, 12 + ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
     fx, score_limit, notes = _features_bits(request, course, f)
     warnings = _warnings(request, course, sizes, fx)
-    noise_bits = ACTIVATIONS[request.model].noise_bits
-    return Plan(request, fx, f, norms, score_limit, noise_bits, course.alpha, len(sizes), warnings, notes)
+    return Plan(request, fx, f, norms, score_limit, noise_bits_of(request), course.alpha, len(sizes), warnings, notes)
 
 
 class _Course(NamedTuple):
@@ -73,6 +72,11 @@ def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course
         reach, walked = reach + rate / after * inputs, walked + rate
         alpha, least = after, min(least, rate)
     return _Course(least, alpha, leap, reach)
+
+
+def noise_bits_of(request: Request) -> int:
+    """Choose the noise under which the helper sees scores, of hidden layers too: +-2^-bits or more."""
+    return ACTIVATIONS[request.model].noise_bits
 
 
 def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, float, tuple[str, ...]]:

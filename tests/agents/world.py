@@ -55,6 +55,7 @@ class Sample:
     label: int = 0
     model: str = "logistic"
     network: Network | None = None  # where the model is "mlp"
+    score_noise: float = 0.0  # so that scores can be compared with plaintext
     batch: int = 40
     epochs: int = 2
     rate: float = 0.1
@@ -114,7 +115,7 @@ class Sample:
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
             limits = limits or Limits(min_rows=1)
-            values["policy"] = PolicySettings(narrow=True)
+            values["policy"] = PolicySettings(narrow=True, score_noise=self.score_noise)
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, recovery=ONCE, report=False)
         return settings
 
