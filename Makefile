@@ -7,13 +7,14 @@ PYTHON ?=
 ARGS ?=
 PROCESSES ?= 2
 
-.PHONY: help demo test lint bench fuzz soak chaos clean
+.PHONY: help demo test lint bench attacks fuzz soak chaos clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
 	@echo "make test    lint, type checks and all tests, those on RabbitMQ and PostgreSQL included"
 	@echo "make lint    the first two alone"
 	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
+	@echo "make attacks what curious and lying parties recover with each protection taken out, and with it in; a minute"
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
 	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"
 	@echo "make chaos   51 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
@@ -35,6 +36,9 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+attacks: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.attacks $(ARGS)
 
 fuzz: $(VENV)/.installed-test
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
