@@ -210,13 +210,9 @@ def hear(
 
 def settings_of(sample: Sample, folder: Path, reading: Mapping[str, Any]) -> dict[str, Settings]:
     """Everybody's, with changes to how tables are read."""
-    noise = {"score_noise": 2.0**-5}  # as it is unless somebody changes it
     return {
         party: own.model_copy(
-            update={
-                "tables": {name: table.model_copy(update=dict(reading)) for name, table in own.tables.items()},
-                "policy": own.policy.model_copy(update=noise),
-            }
+            update={"tables": {name: table.model_copy(update=dict(reading)) for name, table in own.tables.items()}}
         )
         for party, own in sample.settings(folder).items()
     }

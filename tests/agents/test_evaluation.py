@@ -340,6 +340,7 @@ def ids_of(run: Heard, number: int) -> list[str]:
     return [run.tables[role.context.me][PERSON][row] for row in role.own.rows]
 
 
+@pytest.mark.usefixtures("quiet_noise")
 def test_every_way_to_match_rows_gives_the_same_model():
     """In one batch, whose sum does not depend on the order that the parties agree on; equal but for the noise words."""
     runs = {}

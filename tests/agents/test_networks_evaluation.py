@@ -98,6 +98,7 @@ def check_scores(found: Heard) -> None:
             assert (role.context.history.metrics, role.context.history.scores) == ({}, None)
 
 
+@pytest.mark.usefixtures("quiet_noise")
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_the_metrics_are_scikit_learns_on_plaintext_scores(output, tmp_path):
     """Scores by the opened network on the parties' encoded rows, in float64."""
@@ -207,6 +208,7 @@ PREDICTED = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("quiet_noise")
 @pytest.mark.parametrize("sample", PREDICTED, ids=name)
 def test_scores_of_new_rows_are_those_of_the_opened_network(sample, tmp_path):
     """To 1e-4, for both releases, with categories, gaps, other orders and rows that one party lacks."""
@@ -219,6 +221,7 @@ def test_scores_of_new_rows_are_those_of_the_opened_network(sample, tmp_path):
     assert found.simulation.label_run.context.statistics.step > 1, "more than one batch"
 
 
+@pytest.mark.usefixtures("quiet_noise")
 def test_a_prediction_uses_the_network_that_early_stopping_kept(tmp_path):
     """Not the one of the last step; with a penalty, whose alpha is that of the kept step."""
     rule = EarlyStopping(on="loss", patience=1, least_gain=0.05)
