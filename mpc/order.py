@@ -23,7 +23,7 @@ CONTRIBUTION_BYTES = 32
 KEPT_BITS = 20  # fractional bits of z that the noise leaves to the helper
 
 
-Purpose = Literal["training", "scoring"]
+Purpose = Literal["training", "scoring", "held-out loss"]
 
 
 def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
@@ -96,7 +96,7 @@ def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]
 class Order:
     """Permutations, orders of classes, signs and noise words of one job, from its order key, for one purpose.
 
-    Training and scoring have nothing in common, so that the rows of both may be the same or others. `attempt` is the
+    No two purposes have anything in common, so that the rows of both may be the same or others. `attempt` is the
     one whose noise it is.
     """
 
