@@ -12,6 +12,7 @@ from agents.alignment import check_enough
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
 from agents.evaluation import LOSS, Evaluation, HeldOut, under
+from agents.loss_rows import check_loss_rows
 from agents.network_steps import NetworkSteps, network_party
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
@@ -104,6 +105,8 @@ class DataPartyRole:
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         assert self.encoding is not None
+        if self.labels is not None:
+            check_loss_rows(context, self._plain_labels, self.held_out, self.labels.shape[1])
         if context.training.release == "label" and not context.leads:
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:
@@ -236,11 +239,11 @@ class DataPartyRole:
     def _rows_held_out(self) -> HeldOut:
         words, raw = self.own.view(self.held_out), self.own.table.label
         if raw is None or self.labels is None:
-            return HeldOut(words, None, self.in_labels_terms)
+            return HeldOut(words, None, None, self.in_labels_terms)
         labels = self._plain_labels if self.classes is not None else self.labels[:, 0]
         if self.scaling is not None:
             labels = raw[self.own.rows]
-        return HeldOut(words, labels[self.held_out], self.in_labels_terms)
+        return HeldOut(words, labels[self.held_out], self.labels[self.held_out], self.in_labels_terms)
 
     def in_labels_terms(self, scores: Floats) -> Floats:
         """Scores, (rows, outputs), as `evaluate.metrics` compares them with labels: (rows,), or one for each class."""
