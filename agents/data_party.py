@@ -106,7 +106,7 @@ class DataPartyRole:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         assert self.encoding is not None
         if self.labels is not None:
-            check_loss_rows(context, self._plain_labels, self.held_out, self.labels.shape[1])
+            check_loss_rows(context, self._plain_labels, self.held_out)
         if context.training.release == "label" and not context.leads:
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:

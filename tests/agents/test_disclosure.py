@@ -60,14 +60,14 @@ CHECKS = [
     check_sealed,
     check_keys,
 ]
-EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, loss_to="all")
-AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True)
+EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
+AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True, held_out_loss=True)
 LONG = Sample((8, 7, 6), rows=470, batch=48, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH)
 SHORT = Sample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)
 TWO = Sample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
              release="shared")  # fmt: skip
 STOPPED = Sample((8, 7), rows=200, batch=64, epochs=8, rate=0.3, evaluation=AT_THE_END, alignment="ecdh",
-                 early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03))  # fmt: skip
+                 early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.03))  # fmt: skip
 FINAL = Sample((7, 6, 6), rows=200, batch=64, label=2, epochs=3, model="linear", evaluation=AT_THE_END,
                release="shared", alignment="aligned")  # fmt: skip
 CHOICE = Sample((8, 7, 6), rows=170, batch=48, label=1, epochs=3, rate=0.3, l2=0.02, model="softmax",
