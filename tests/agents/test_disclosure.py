@@ -15,6 +15,7 @@ import mpc.data_party
 import mpc.helper
 import mpc.linear
 import mpc.loss
+import mpc.network_forward
 import mpc.order
 import mpc.scoring
 from agents import alignment
@@ -23,12 +24,13 @@ from agents.mailbox import Mailbox
 from agents.simulate import bit_exact
 from broker.identity import Identity
 from broker.seal import SessionSeal
-from mpc.masks import PairMasks
+from mpc.held_out_loss import HeldOutNumbers
+from mpc.masks import Keystream, PairMasks, derive_key
 from mpc.order import Order
 from mpc.ring import Words
 from mpc.schedule import Step
 from schemas.job import EarlyStopping, Evaluation
-from schemas.messages import MaskedInputs, Message, PreactivationShare, Scores
+from schemas.messages import HeldOutTerms, MaskedInputs, Message, PreactivationShare, Scores
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -207,29 +209,97 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mpc.loss.LossParty, "_add", added)
 
 
-def one_purpose(purpose: str) -> Plant:
+def one_purpose(purpose: str, instead: str = "training") -> Plant:
     """Masks of another purpose are the training's: the difference of two messages is that of two values."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         masks = JobContext.masks
 
         def shared(context: JobContext, partner: str, of: str = "training") -> PairMasks:
-            return masks(context, partner, "training" if of == purpose else of)
+            return masks(context, partner, instead if of == purpose else of)
 
         patch.setattr(JobContext, "masks", shared)
 
     return plant
 
 
-def forgetful_passes(patch: pytest.MonkeyPatch) -> None:
+def forgetful(purpose: str) -> Plant:
     """Each epoch's scores under the masks of the first: the same rows, so the difference is that of the weights."""
-    stream = PairMasks._stream
 
-    def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-        epoch = 0 if pair._info[-1] == "validation" else step.epoch
-        return stream(pair, mask, i, j).words(1, epoch, step.position, shape)
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        stream = PairMasks._stream
 
-    patch.setattr(PairMasks, "__call__", masks)
+        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+            epoch = 0 if pair._info[-1] == purpose else step.epoch
+            return stream(pair, mask, i, j).words(1, epoch, step.position, shape)
+
+        patch.setattr(PairMasks, "__call__", masks)
+
+    return plant
+
+
+def u_y_of_the_loss(patch: pytest.MonkeyPatch) -> None:
+    """Labels of held-out rows and of those trained on under one mask: the difference is that of the labels."""
+    begin = PairMasks._stream
+
+    def stream(pair: PairMasks, mask: str, i: int, j: int) -> Keystream:
+        if (mask, pair._info[-1]) != ("U_y", "held-out loss"):
+            return begin(pair, mask, i, j)
+        return Keystream(derive_key(pair._secret, pair._transcript, (*pair._info[:-1], "loss", mask, i, j)))
+
+    patch.setattr(PairMasks, "_stream", stream)
+
+
+def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
+    """Shares of z as they are, of held-out rows for their loss alone."""
+    share = mpc.linear.zero_share
+
+    def shared(me, masks, step, shape, *name):
+        if all(pair._info[-1] == "held-out loss" for pair in masks.values()):
+            return np.zeros(shape, np.uint64)
+        return share(me, masks, step, shape, *name)
+
+    patch.setattr(mpc.scoring, "zero_share", shared)
+    patch.setattr(mpc.network_forward, "zero_share", shared)
+
+
+def bare(name: str) -> Plant:
+    """A mask of the held-out loss alone is zero."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        call = PairMasks.__call__
+
+        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+            words = call(pair, mask, i, j, step, shape)
+            return words * np.uint64(0) if (mask, pair._info[-1]) == (name, "held-out loss") else words
+
+        patch.setattr(PairMasks, "__call__", masks)
+
+    return plant
+
+
+def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
+    """The label party gets the scores of held-out rows beside their loss; its own share still comes out right."""
+    absorb, terms = mpc.loss.LossParty.absorb_terms, mpc.loss.LossHelper.terms
+
+    def masks_of(role, step, others):
+        return sum(others[j]("N", role._label, j, step, (step.rows, role._plan.outputs)) for j in others)
+
+    kept = {}
+
+    def told(self, step, scores):
+        words = terms(self, step, scores).copy()
+        if isinstance(self._plan, HeldOutNumbers):
+            kept[step.epoch, step.index] = masks_of(self, step, {j: self._masks[j] for j in self._others})
+            words[:-1] += kept[step.epoch, step.index]
+        return words
+
+    def absorbed(self, step, p, g):
+        more = kept.get((step.epoch, step.index), 0) if isinstance(self._plan, HeldOutNumbers) else np.uint64(0)
+        absorb(self, step, p - more, g)
+
+    patch.setattr(mpc.loss.LossHelper, "terms", told)
+    patch.setattr(mpc.loss.LossParty, "absorb_terms", absorbed)
 
 
 def public_key(label: str) -> Plant:
@@ -330,6 +400,7 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
 
 
 MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q")
+HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
 SEEN = {"U", "M", "m_y", "U_y", "N"}  # V, R and Q hide what looks uniform by itself; the zero share what only the
 # helper could tell from it.
 PLANTS = [
@@ -345,7 +416,15 @@ PLANTS = [
     ("q omitted", no_q, (check_ledger,)),
     ("validation under training's masks", one_purpose("validation"), (check_ledger, check_masks_once)),
     ("loss under training's masks", one_purpose("loss"), (check_ledger, check_masks_once)),
-    ("validation's masks repeated", forgetful_passes, (check_masks_once,)),
+    ("validation's masks repeated", forgetful("validation"), (check_masks_once,)),
+    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_ledger, check_masks_once)),
+    ("held-out loss under the loss's masks", one_purpose("held-out loss", "loss"), (check_ledger, check_masks_once)),
+    ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_once,)),
+    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_once,)),
+    ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_ledger,)),
+    *((f"{name} of the held-out loss omitted", bare(name), (check_masks_once,)) for name in HELD_OUT_MASKS),
+    ("scores beside the held-out loss", scores_in_the_terms, (check_ledger, check_uniform)),
+    ("terms of the held-out loss to all data parties", sent_to_all(HeldOutTerms), (check_roles,)),
     ("scores to all data parties", sent_to_all(Scores), (check_roles,)),
     ("scores to the last bit", whole_scores, (check_ledger,)),
     ("pseudonyms by a public key", public_key("pseudonyms"), (check_said,)),
