@@ -74,7 +74,7 @@ def render(data: ReportData) -> str:
         predictions=_predictions(data),
         score=SCORE.get(data.link, "the score") if data.network is None else NORMS,
         seen=seen(data.link, data.network, training=data.kind == "training"),
-        seen_held_out=seen(data.link, data.network, training=False),
+        seen_held_out=seen(data.link, data.network, training="held-out" in data.opened_losses),
         comparison=_comparison(data),
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,

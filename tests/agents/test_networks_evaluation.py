@@ -155,7 +155,7 @@ def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
 
 
 STOPPING = [
-    mlp((6, 5), 6, rows=200, batch=40, epochs=14, rate=0.8, evaluation=NO_SCORES, seed=1, label=1,
+    mlp((6, 5), 6, rows=120, batch=40, epochs=14, rate=1.5, evaluation=NO_SCORES, seed=1, label=1,
         early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
     mlp((6, 5), 6, rows=120, batch=40, epochs=12, rate=0.3, evaluation=EACH_EPOCH, seed=1,
         early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
