@@ -75,14 +75,15 @@ class Chart:
     svg: Markup
 
 
-def training_loss(losses: Sequence[float], held_out: Mapping[int, float], best: int | None) -> Chart:
-    """The mean training loss by epoch, and the held-out loss where it is known; epochs count from 0."""
-    lines = {"training": dict(enumerate(losses))}
-    if len(held_out) > 1:
-        lines["held out"] = dict(held_out)
-    first, last = losses[0], losses[-1]
+def losses_by_epoch(losses: Sequence[float], held_out: Mapping[int, float], best: int | None) -> Chart:
+    """The mean training loss and the held-out loss by epoch, those of which there are two; epochs count from 0."""
+    known = {"training": dict(enumerate(losses)), "held out": dict(held_out)}
+    lines = {name: line for name, line in known.items() if len(line) > 1}
+    (name, values), *_ = lines.items()
+    first, *_, last = values.values()
     verb = "fell" if last < first else "rose" if last > first else "stayed"
-    finding = f"The training loss {verb} from {first:.3f} to {last:.3f} in {len(losses)} epochs."
+    what = "training loss" if name == "training" else "loss of the held-out rows"
+    finding = f"The {what} {verb} from {first:.3f} to {last:.3f} in {len(values)} epochs."
     return Chart("Loss by epoch", finding, _by_epoch("loss-by-epoch", "mean loss of a row", lines, best))
 
 

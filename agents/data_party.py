@@ -12,6 +12,7 @@ from agents.alignment import check_enough
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
 from agents.evaluation import LOSS, Evaluation, HeldOut, under
+from agents.loss_rows import check_loss_rows
 from agents.network_steps import NetworkSteps, network_party
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
@@ -108,6 +109,8 @@ class DataPartyRole:
         assert self.encoding is not None
         if context.training.scorings:
             check_numbers(context, has_numbers=self.encoding.has_numbers)
+        if self.labels is not None:
+            check_loss_rows(context, self._plain_labels, self.held_out)
         if context.training.release == "label" and not context.leads:
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:
@@ -254,11 +257,12 @@ class DataPartyRole:
     def _rows_held_out(self) -> HeldOut:
         words, raw = self.own.view(self.held_out), self.own.table.label
         if raw is None or self.labels is None:
-            return HeldOut(words, None, self.own.private, self.in_labels_terms)
+            return HeldOut(words, None, None, self.own.private, self.in_labels_terms)
         labels = self._plain_labels if self.classes is not None else self.labels[:, 0]
         if self.scaling is not None:
             labels = raw[self.own.rows]
-        return HeldOut(words, labels[self.held_out], self.own.private, self.in_labels_terms)
+        centred = self.labels[self.held_out]
+        return HeldOut(words, labels[self.held_out], centred, self.own.private, self.in_labels_terms)
 
     def in_labels_terms(self, scores: Floats) -> Floats:
         """Scores, (rows, outputs), as `evaluate.metrics` compares them with labels: (rows,), or one for each class."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agents.context import JobContext
 from agents.evaluate import metrics
+from agents.held_out_loss import held_out_loss, opened
 from agents.history import Stopping
 from agents.problems import JobProblem
 from agents.saving import Contents
@@ -17,7 +18,7 @@ from agents.scoring import scoring_batch
 from agents.scoring_pass import own_noise, score
 from agents.shares import AnyShares, kept_shares, shares_of
 from mpc.fixed import Floats
-from mpc.loss import LossParty, opened_loss
+from mpc.loss import LossParty
 from mpc.scoring import scoring_steps
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
@@ -35,6 +36,7 @@ class HeldOut(NamedTuple):
 
     words: FeatureView
     labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
+    centred: Floats | None  # (rows, outputs), at the label party: as a loss has them
     private: bytes  # this party's own secret, which its noise on scores is made of
     to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
 
@@ -54,6 +56,8 @@ class Evaluation:
         job = self._context.training
         if self.loss is not None:
             await self._open_loss(epoch)
+        if job.evaluation.held_out_loss:
+            await self._open_held_out_loss(epoch, shares())
         if job.scorings and job.evaluation.metrics == "epoch":
             await self._validate(epoch, shares())
         if job.early_stopping is None:
@@ -94,19 +98,20 @@ class Evaluation:
         if self._stopping is not None and facts["stopping"] is not None:
             self._stopping.best, self._stopping.without_gain = facts["stopping"]
 
-    # --- the loss
+    # --- losses
 
     async def _open_loss(self, epoch: int) -> None:
-        context, loss, deadline = self._context, self.loss, self._context.deadline("step")
+        context, loss = self._context, self.loss
         assert loss is not None
-        knowing = context.description.data_parties if context.training.evaluation.loss_to == "all" else (context.label,)
-        share = loss.share(epoch)
-        receivers = [party for party in knowing if party != context.me]
-        await context.mailbox.send(LossShare(words=share), receivers, deadline, epoch=epoch)
-        if context.me in knowing:
-            letters = await context.mailbox.receive(LossShare, context.partners, deadline, epoch=epoch)
-            others = context.mailbox.words(letters, lambda _: (1, 1)).values()
-            context.history.losses.append(opened_loss([share, *others], context.ready_plan))
+        mean = await opened(context, LossShare, loss.share(epoch), context.ready_plan, epoch)
+        if mean is not None:
+            context.history.losses.append(mean)
+
+    async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
+        words, labels = self._held_out.words, self._held_out.centred
+        mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
+        if mean is not None:
+            self._context.history.held_out_losses.append(mean)
 
     # --- held-out rows
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agents.alignment import help_align
 from agents.context import JobContext
+from agents.held_out_loss import answer_held_out_loss
 from agents.network_steps import NetworkAnswers
 from agents.pace import look_ahead
 from agents.prediction import scoring_numbers
@@ -190,6 +191,9 @@ class _Training:
 
     async def _epoch_over(self, epoch: int) -> bool:
         context, job, done = self._context, self._job, (epoch + 1) * self._context.ready_plan.steps_per_epoch
+        if job.evaluation.held_out_loss:
+            assert context.terms is not None
+            await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
         if job.scorings and job.evaluation.metrics == "epoch":
             await self._validate(epoch, done)
         if job.early_stopping is None:

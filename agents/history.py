@@ -21,6 +21,7 @@ class History:
 
     Attributes:
         losses: the mean training loss of each epoch.
+        held_out_losses: the mean loss of the held-out rows after each epoch.
         metrics: of the held-out rows after an epoch.
         best_epoch: whose model was kept, where the job stops early; else None.
         latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
@@ -28,6 +29,7 @@ class History:
     """
 
     losses: list[float] = field(default_factory=list)
+    held_out_losses: list[float] = field(default_factory=list)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     best_epoch: int | None = None
     latest: Floats | None = field(default=None, repr=False)
@@ -37,13 +39,18 @@ class History:
     def noted(self) -> tuple[dict[str, Floats], dict[str, Any]]:
         """Arrays and facts from which `go_on_from` makes the same again; what is learned later changes neither."""
         arrays = {name: getattr(self, name) for name in ("latest", "scores", "labels")}
-        facts = {"losses": [*self.losses], "metrics": list(self.metrics.items()), "best_epoch": self.best_epoch}
+        facts = {
+            "losses": [*self.losses],
+            "held_out_losses": [*self.held_out_losses],
+            "metrics": list(self.metrics.items()),
+            "best_epoch": self.best_epoch,
+        }
         return {name: array for name, array in arrays.items() if array is not None}, facts
 
     def go_on_from(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
         """An attempt begins where an earlier one was."""
         self.losses, self.metrics = list(facts["losses"]), {epoch: dict(found) for epoch, found in facts["metrics"]}
-        self.best_epoch = facts["best_epoch"]
+        self.held_out_losses, self.best_epoch = list(facts["held_out_losses"]), facts["best_epoch"]
         self.latest, self.scores, self.labels = (arrays.get(name) for name in ("latest", "scores", "labels"))
 
     def keep(self, epoch: int | None = None) -> None:
@@ -60,7 +67,8 @@ class History:
 
     def value(self, epoch: int, on: str) -> float | None:
         """What early stopping looks at after an epoch; None if it is undefined."""
-        return self.losses[epoch] if on == "loss" else self.metrics[epoch].get(on)
+        losses = {"loss": self.losses, "held_out_loss": self.held_out_losses}
+        return losses[on][epoch] if on in losses else self.metrics[epoch].get(on)
 
 
 class Stopping:

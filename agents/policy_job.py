@@ -87,8 +87,13 @@ def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> N
 
 
 def _check_loss(job: Job, description: TrainingJob, settings: Settings) -> None:
-    if description.evaluation.loss and not settings.policy.loss:
-        raise _refused("loss", job, settings, "lets no training loss be opened ([policy] loss)", "use loss = false")
+    evaluation = description.evaluation
+    for asked, what, mend in (
+        (evaluation.loss, "training", "use loss = false"),
+        (evaluation.held_out_loss, "held-out", "use held_out_loss = false"),
+    ):
+        if asked and not settings.policy.loss:
+            raise _refused("loss", job, settings, f"lets no {what} loss be opened ([policy] loss)", mend)
 
 
 def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> None:

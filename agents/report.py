@@ -74,7 +74,7 @@ def render(data: ReportData) -> str:
         predictions=_predictions(data),
         score=SCORE.get(data.link, "the score") if data.network is None else NORMS,
         seen=seen(data.link, data.network, training=data.kind == "training"),
-        seen_held_out=seen(data.link, data.network, training=False),
+        seen_held_out=seen(data.link, data.network, training="held-out" in data.opened_losses),
         comparison=_comparison(data),
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
@@ -87,6 +87,7 @@ def _private(data: ReportData) -> list[str]:
     found = {
         "how good the model is": data.metrics or data.curves,
         "the training loss": data.losses and data.loss_to == "label",
+        "the loss of the held-out rows": data.held_out_losses and data.loss_to == "label",
         "how the scores are spread": data.predictions,
         "the names of the label's classes": data.classes,
         f"the weights of the columns of {'all parties' if data.release == 'label' else data.party}": data.weights,
@@ -125,10 +126,11 @@ def _predictions(data: ReportData) -> Chart | None:
 def _by_epoch(data: ReportData) -> list[Chart]:
     history = partial(_history, data.metrics)
     drawn = []
-    if len(data.losses) > 1:
+    if max(len(data.losses), len(data.held_out_losses)) > 1:
         deviances = history("deviance").items()  # the loss is half of it
         held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
-        drawn.append(charts.training_loss(data.losses, held_out, data.best_epoch))
+        held_out = dict(enumerate(data.held_out_losses)) or held_out
+        drawn.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch))
     series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}
     if series:
         drawn.append(charts.metrics_by_epoch(series, data.best_epoch))

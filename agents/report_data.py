@@ -12,7 +12,8 @@ from agents.evaluate import Curves, Histogram
 from schemas.job import METRICS, Network, Release, link_of
 
 LABEL_PARTY_ONLY = {"metrics", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
-DATA_PARTY_ONLY = {"losses", "weights", "table_rows", "raw_columns", "preprocessing"}
+LOSSES = {"losses", "held_out_losses"}
+DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +33,8 @@ class ReportData:
         common_rows: in all tables; `rows`: trained on or scored; `held_out`: neither, but for metrics.
         columns: encoded columns of each data party.
         preprocessing, planning: warnings.
-        losses: mean training loss of each epoch that this party was told.
+        losses: mean training loss of each epoch that this party was told; `held_out_losses`: mean loss of the held-out
+            rows after each epoch, likewise.
         metrics: of held-out rows, by epoch (from 0) and name.
         best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
         curves: of held-out rows under the model that was kept.
@@ -46,7 +48,7 @@ class ReportData:
         sent_messages, sent_bytes: by kind of message.
         steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
         scored: when held-out rows were scored, "end" or "epoch"; empty if never.
-        loss_to: who was told the training loss, "label" or "all"; empty if nobody was.
+        loss_to: who was told losses of epochs, "label" or "all"; empty if nobody was. `opened_losses`: which.
         fx, f: fractional bits of features, and of activation and label.
         notes: the planner's.
 
@@ -79,6 +81,7 @@ class ReportData:
     preprocessing: tuple[str, ...] = ()
     planning: tuple[str, ...] = ()
     losses: tuple[float, ...] = ()
+    held_out_losses: tuple[float, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     best_epoch: int | None = None
     epochs: int | None = None
@@ -98,6 +101,7 @@ class ReportData:
     processor_seconds: float | None = None
     scored: Literal["", "end", "epoch"] = ""
     loss_to: Literal["", "label", "all"] = ""
+    opened_losses: tuple[Literal["training", "held-out"], ...] = ("training",)
     fx: int | None = None
     f: int | None = None
     notes: tuple[str, ...] = ()
@@ -110,7 +114,7 @@ class ReportData:
     def _unknowable(self) -> set[str]:
         fields: set[str] = set()
         if self.role != "label party":
-            fields |= LABEL_PARTY_ONLY if self.loss_to == "all" else LABEL_PARTY_ONLY | {"losses"}
+            fields |= LABEL_PARTY_ONLY if self.loss_to == "all" else LABEL_PARTY_ONLY | LOSSES
         if self.role == "helper":
             fields |= DATA_PARTY_ONLY
         unheld = self.release == "shared" or (self.release == "label" and self.role != "label party")

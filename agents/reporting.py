@@ -99,15 +99,18 @@ def _common(context: JobContext) -> dict[str, Any]:
 
 def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
     scored = job.evaluation.metrics if job.scorings else ""
+    opened = {"training": job.evaluation.loss, "held-out": job.evaluation.held_out_loss}
     return {
         "model": job.model,
         "network": job.network,
         "release": job.release,
         "epochs": job.training.epochs,
         "losses": tuple(context.history.losses),
+        "held_out_losses": tuple(context.history.held_out_losses),
         "best_epoch": context.history.best_epoch,
         "scored": scored,
-        "loss_to": job.evaluation.loss_to if job.evaluation.loss else "",
+        "opened_losses": tuple(name for name, asked in opened.items() if asked),
+        "loss_to": job.evaluation.loss_to if any(opened.values()) else "",
     }
 
 

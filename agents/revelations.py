@@ -68,9 +68,12 @@ def _of_training(job: TrainingJob) -> Iterator[Revelation]:
         times = "once" if job.scorings == 1 else f"up to {job.scorings} times"
         what = f"the scores of held-out rows ({job.evaluation.holdout:.0%} of all in common), {times}"
         yield Revelation(TRAINING, job.label, what)
+    whom = job.label if job.evaluation.loss_to == "label" else " and ".join(job.data_parties)
     if job.evaluation.loss:
-        whom = job.label if job.evaluation.loss_to == "label" else " and ".join(job.data_parties)
         yield Revelation(TRAINING, whom, "the mean training loss of each epoch")
+    if job.evaluation.held_out_loss:
+        yield Revelation(TRAINING, whom, "the mean loss of all held-out rows after each epoch, and no score for it")
+        yield Revelation(TRAINING, helper, "after each epoch the same of held-out rows as of a batch")
     if job.early_stopping is not None:
         what = "after each epoch whether its model is the best so far, and whether training goes on"
         yield Revelation(TRAINING, ", ".join(job.everybody), what)

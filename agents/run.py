@@ -54,7 +54,9 @@ from schemas.messages import Failure, Job, JobStatus, Progress
 
 __all__ = ["JobRun", "Services"]
 
-FOUND = ("table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "loss")  # of the status
+FOUND = (  # of the status
+    "table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "loss", "held_out_loss",
+)  # fmt: skip
 NEW = Memory()
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
 

@@ -5,15 +5,14 @@ It knows which message stands for which kind, and when something is to be said; 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from agents.context import JobContext
 from agents.inbox import Deadline
 from agents.pace import Count
 from agents.saving import Saver
 from agents.trace import LAYERED
-from mpc.network import Layout
 from mpc.schedule import Step
 from mpc.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
 from schemas.codec import Companion
@@ -86,22 +85,38 @@ SCORING: Kinds = {
 }
 
 
+class Widths(Protocol):
+    """How wide a model is; a `network.Layout`."""
+
+    @property
+    def columns(self) -> Sequence[int]:
+        """Encoded columns of each data party."""
+
+    @property
+    def hidden(self) -> Sequence[int]:
+        """Hidden layers, numbered."""
+
+    @property
+    def widths(self) -> Sequence[int]:
+        """Units of the hidden layers and the output."""
+
+
 class Scripts:
     """The scripts of one role in one training, or in one pass over rows that are scored.
 
     Args:
         context: The job at this party.
         kinds: The message for each kind of tensor.
-        layout: Of the network.
+        layout: Of the network, or what stands for it where there is none.
         rows: Of the largest batch: all steps of a role run in one and the same thread.
         saver: At a data party in training: what labels say of checkpoints.
     """
 
     def __init__(
-        self, context: JobContext, kinds: Kinds, layout: Layout, rows: int, saver: Saver | None = None
+        self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, saver: Saver | None = None
     ) -> None:
         self._context, self._kinds, self._saver = context, kinds, saver
-        self._layers = context.trace.layers = len(layout.hidden)
+        self._layers = context.trace.layers = max(1, len(layout.hidden))
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}

@@ -151,6 +151,7 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "bytes": _added(simulation, "sent_bytes"),
         "messages": _added(simulation, "sent_messages"),
         "loss": status.loss,
+        "held_out_loss": status.held_out_loss,
         "metrics": status.metrics,
         "bit_exact": bit_exact(simulation),
         "warnings": list(status.warnings),

@@ -43,6 +43,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,
+        held_out_loss=context.history.held_out_losses[-1] if context.history.held_out_losses else None,
         release=who_holds(job) if isinstance(job, TrainingJob) else "",
     )
 

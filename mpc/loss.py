@@ -18,17 +18,43 @@ loss, and not the loss of the epoch's last weights.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import numpy as np
 
+from mpc.activations import Activation
 from mpc.fixed import Floats, decode, encode
-from mpc.forward import noise_half_width
+from mpc.forward import Noised, noise_half_width
 from mpc.linear import reordered
 from mpc.masks import Masks
 from mpc.order import Order
-from mpc.plan import Plan
+from mpc.plan import LossBits
 from mpc.ring import Words, expect, total
 from mpc.schedule import OutOfTurn, Step, Turns
+
+
+class LossNumbers(Noised, Protocol):
+    """What a loss has to know of a plan; a `plan.Plan` for that of training."""
+
+    @property
+    def activation(self) -> Activation:
+        """The link between score and label."""
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, K."""
+
+    @property
+    def loss_bits(self) -> LossBits:
+        """Fractional bits with which no sum over the rows can wrap."""
+
+    @property
+    def loss_rows(self) -> int:
+        """Rows over which a loss is the mean."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of these rows."""
 
 
 class LossParty:
@@ -42,7 +68,7 @@ class LossParty:
         label: The label party's.
         plan: The job's agreed numbers.
         y: At the label party the centred labels, (rows, outputs), as in training; elsewhere None.
-        order: The training's.
+        order: Of these rows.
         helper_masks: Shared with the helper, of a purpose that is not training's.
         first: The first step of this attempt.
         so_far: `before` of that step in an earlier attempt, if it is within an epoch.
@@ -52,7 +78,7 @@ class LossParty:
         self,
         me: int,
         label: int,
-        plan: Plan,
+        plan: LossNumbers,
         y: Floats | None,
         *,
         order: Order,
@@ -148,9 +174,9 @@ class LossHelper:
         first: The first step of this attempt.
     """
 
-    def __init__(self, plan: Plan, label: int, masks: Mapping[int, Masks], first: int = 0) -> None:
+    def __init__(self, plan: LossNumbers, label: int, masks: Mapping[int, Masks], first: int = 0) -> None:
         self._plan, self._label, self._masks, self._bits = plan, label, masks, plan.loss_bits
-        self._others = [j for j in range(len(plan.columns)) if j != label]
+        self._others = [j for j in masks if j != label]
         self._turns = Turns(first)
 
     def terms(self, step: Step, scores: Floats) -> Words:
@@ -171,9 +197,9 @@ class LossHelper:
         return np.concatenate([encode(scores, self._bits.score) - n, g])
 
 
-def opened_loss(shares: Iterable[Words], plan: Plan) -> float:
+def opened_loss(shares: Iterable[Words], plan: LossNumbers) -> float:
     """The mean loss of an epoch, from all data parties' shares of it."""
-    return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.request.rows
+    return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.loss_rows
 
 
 def _summed(words: Words) -> Words:

@@ -17,7 +17,7 @@ from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, noise_half_width, noise_width
 from mpc.hidden import HIDDEN, HiddenActivation
 from mpc.network import NARROW_BITS, NetworkForward
-from mpc.plan import Plan
+from mpc.plan import LossBits, Plan
 from mpc.reference import Added, Ordered
 from mpc.ring import Signed, Words, from_signed, to_signed
 from mpc.schedule import Step, rates
@@ -122,17 +122,39 @@ def train(run: Run, stop: int | None = None) -> NetworkWeights:
 
 def losses(run: Run, stop: int | None = None) -> list[Words]:
     """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` bits."""
-    plan = run.plan
-    link, bits, sums = plan.activation, plan.loss_bits, dict[int, Words]()
+    plan, sums = run.plan, dict[int, Words]()
     for (step, _, _, seen), _ in itertools.islice(_walk(run), stop):
-        scores = step.alpha * decode(seen.z, plan.fz)
-        labels = (seen.signs * encode(run.y[_rows(run.order, step)], bits.label))[:, seen.classes]
-        cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
-        alone = encode(cumulant, bits.total).sum(keepdims=True)
-        alone = alone + encode(link.label_part(decode(labels, bits.label)), bits.total).sum(keepdims=True)
-        loss = alone - (labels * encode(scores, bits.score)).sum(keepdims=True)
+        scores, y = step.alpha * decode(seen.z, plan.fz), run.y[_rows(run.order, step)]
+        loss = _loss(scores, y, seen, plan, plan.loss_bits, step)
         sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
     return list(sums.values())
+
+
+def held_out_loss(
+    xs: Sequence[Words], y: Floats, weights: NetworkWeights, *, plan: Plan, setting: Setting, steps: Iterable[Step]
+) -> Words:
+    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+
+    `y` are their centred labels, (rows, outputs); `setting` and `steps` are of one pass for the held-out loss.
+    """
+    loss, bits = np.zeros((1, 1), np.uint64), plan.loss_bits_of(len(y))
+    for step in steps:
+        rows = _rows(setting.order, step)
+        seen = _forward([x[rows] for x in xs], weights, step, setting)
+        scores = np.clip(step.alpha * decode(seen.z, plan.fz), *plan.score_bounds())
+        loss = loss + _loss(scores, y[rows], seen, plan, bits, step)
+    return loss
+
+
+def _loss(scores: Floats, y: Floats, seen: _Seen, plan: Plan, bits: LossBits, step: Step) -> Words:  # noqa: PLR0917
+    """Of a batch, summed, (1, 1), of scores as the helper has them and centred labels."""
+    link = plan.activation
+    labels = (seen.signs * encode(y, bits.label))[:, seen.classes]
+    cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
+    alone = encode(cumulant, bits.total).sum(keepdims=True)
+    alone = alone + encode(link.label_part(decode(labels, bits.label)), bits.total).sum(keepdims=True)
+    loss: Words = alone - (labels * encode(scores, bits.score)).sum(keepdims=True)
+    return loss
 
 
 def scores(

@@ -33,7 +33,7 @@ class NetworkScorer(ForwardParty):
 
     Args:
         me, plan, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of a purpose of their own.
-        label: The label party's index.
+        label: The label party's index, or `scoring.NOBODY` where no party may learn a score.
         rows: This party's features of the rows to score.
         shares: Of one step and one history at all data parties.
         alpha: What the weights are multiplied by at that step.
@@ -130,6 +130,14 @@ class NetworkScoringHelper(ForwardHelper):
     def script(self, step: Step) -> Script[None]:
         """A batch.
 
+        Raises: as `preactivations`.
+        """
+        z = yield from self.preactivations(step)
+        yield Give("scores", 0, (self._label,), encode_scores(decode(z, self.plan.fz)))
+
+    def preactivations(self, step: Step) -> Script[Words]:
+        """A batch up to z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+
         Raises:
             Diverged: a value is outside the safe half of the words. Of a row so unlike those trained on that one is
                 three times as large as this limit, it may wrap unseen: the row's own score is wrong then.
@@ -137,11 +145,7 @@ class NetworkScoringHelper(ForwardHelper):
         self._turns.take("script", step)
         values, entries = self.begin(step, self.masks_below(step), slopes=False), self.layout.dealt_forward(step.rows)
         yield Give("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
-        shares = yield from self.upwards(step)
-        yield Give("scores", 0, (self._label,), self._rounded(step, shares))
-
-    def _rounded(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        z = self.scores_of(step, shares)
+        z = self.scores_of(step, (yield from self.upwards(step)))
         check_range(step, z, self.plan.fz)
         del self._deals[step.index]
-        return encode_scores(decode(z, self.plan.fz))
+        return z

@@ -22,7 +22,7 @@ ALIGNMENT_DOMAIN = "tercet alignment key 1"
 CONTRIBUTION_BYTES = 32
 
 
-Purpose = Literal["training", "scoring"]
+Purpose = Literal["training", "scoring", "held-out loss"]
 
 
 def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
@@ -95,7 +95,7 @@ def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]
 class Order:
     """Permutations, orders of classes, signs and noise words of one job, from its order key, for one purpose.
 
-    Training and scoring have nothing in common, so that the rows of both may be the same or others. `attempt` is the
+    No two purposes have anything in common, so that the rows of both may be the same or others. `attempt` is the
     one whose noise it is.
     """
 

@@ -137,20 +137,32 @@ class Plan:
         return self.steps_per_epoch * self.request.epochs
 
     @property
+    def loss_rows(self) -> int:
+        """Rows over which the training loss is the mean."""
+        return self.request.rows
+
+    @property
     def loss_bits(self) -> LossBits:
-        """The most bits with which no sum of an epoch's losses can reach 2^62, a factor of two being kept to spare.
+        """Of the training loss, whose rows the helper lets no score exceed the limit of."""
+        return self.loss_bits_of(self.request.rows)
+
+    def score_bounds(self) -> tuple[float, float]:
+        """The lowest score and the highest that a loss counts with."""
+        return self.activation.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
+
+    def loss_bits_of(self, rows: int) -> LossBits:
+        """The most bits with which no sum of so many losses can reach 2^62, a factor of two being kept to spare.
 
         The helper stops the job at a score beyond the limit, and labels are bounded: so the loss of a row is, and with
         it the sum. A loss costs no job its place: where rows are many, bits are fewer, and roundings cancel.
         """
-        link = self.activation
-        low, high = link.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
+        link, (low, high) = self.activation, self.score_bounds()
         corners = np.array([[low] * self.outputs, [high] * self.outputs])
         label = np.full((1, self.outputs), self.most_label)
         # A cumulant is convex. Of several outputs but one label is not 0.
         most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
         most += float(link.target(label)[0, 0]) * max(-low, high)
-        room = 61 - ceil_log2(self.request.rows * most)
+        room = 61 - ceil_log2(rows * most)
         bits = min(link.label_bits, room // 2)
         return LossBits(min(MOST_SCORE_BITS, room - bits), bits)
 

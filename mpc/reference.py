@@ -12,7 +12,7 @@ import numpy as np
 
 from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
-from mpc.plan import Plan
+from mpc.plan import LossBits, Plan
 from mpc.ring import Signed, Words
 from mpc.schedule import Step, rates
 
@@ -82,16 +82,44 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int
 
     Every row's is that before its own step. Arguments are those of `train`.
     """
-    link, bits = plan.activation, plan.loss_bits
     sums: dict[int, Words] = {}
     for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order), stop):
-        scores, labels = step.alpha * decode(z, plan.fz), encode(link.target(y[rows]), bits.label)
-        cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
-        alone = cumulant, link.label_part(decode(labels, bits.label))
-        products = (labels * encode(scores, bits.score)).sum(keepdims=True)
-        loss = sum((encode(part, bits.total).sum(keepdims=True) for part in alone), np.uint64(0) - products)
+        loss = _loss(step.alpha * decode(z, plan.fz), y[rows], plan, plan.loss_bits, step)
         sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
     return list(sums.values())
+
+
+def held_out_loss(
+    xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: Ordered, steps: Iterable[Step]
+) -> Words:
+    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+
+    Args:
+        xs: Each data party's encoded features of these rows.
+        y: Their centred labels, (rows, outputs).
+        weights: The model in words.
+        plan: The job's agreed numbers.
+        order: Of these rows, for the held-out loss.
+        steps: Of one pass, `scoring.scoring_steps`, with alpha of the step that the weights are after.
+    """
+    loss, bits = np.zeros((1, 1), np.uint64), plan.loss_bits_of(len(y))
+    for step in steps:
+        rows = order.permutation(step.epoch)[step.start : step.stop]
+        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        scores = np.clip(step.alpha * decode(z, plan.fz), *plan.score_bounds())
+        loss = loss + _loss(scores, y[rows], plan, bits, step)
+    return loss
+
+
+def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> Words:
+    """Of a batch, summed, (1, 1), of scores with offsets and centred labels."""
+    link = plan.activation
+    labels = encode(link.target(y), bits.label)
+    cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
+    alone = cumulant, link.label_part(decode(labels, bits.label))
+    products = (labels * encode(scores, bits.score)).sum(keepdims=True)
+    loss: Words = sum((encode(part, bits.total).sum(keepdims=True) for part in alone), np.uint64(0) - products)
+    return loss
 
 
 Added = Callable[[Step], Words]
@@ -133,9 +161,7 @@ def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterato
     weights, link = _zeros(xs, plan), plan.activation
     for step in plan.steps():
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _scored(xs, weights, plan, order, step)
-        if link.offset is not None:
-            z = z + encode(link.offset(y[rows]) / step.alpha, plan.fz)
+        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
         phi = link.phi_of_noisy(step.alpha * decode(z, plan.fz), noise_half_width(plan, step.alpha))
         a = encode(step.scale * phi, plan.f)
         error = a - encode(step.scale * link.target(y[rows]), plan.f)
@@ -153,6 +179,12 @@ def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Orde
     for x, block in zip(xs, weights.blocks, strict=True):
         z = z + x[rows] @ block
     return z
+
+
+def _offset_too(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
+    """With what the label party adds to its share, where the link has that."""
+    link = plan.activation
+    return z if link.offset is None else z + encode(link.offset(y) / step.alpha, plan.fz)
 
 
 def _noise(numbers: Forward, order: Ordered, step: Step) -> Words:

@@ -28,6 +28,8 @@ from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns, batch_sizes
 from mpc.score_noise import ScoreNoise
 
+NOBODY = -2  # no party's index
+
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
@@ -86,7 +88,7 @@ class Scorer:
 
     Args:
         me: This party's index.
-        label: The label party's.
+        label: The label party's, or NOBODY where no party may learn a score.
         numbers: The plan, or what of it was kept with the model.
         rows: This party's features of the rows to score.
         shares: Of one step and one history at all data parties.
@@ -212,6 +214,13 @@ class ScoringHelper:
     def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
         """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all its shares.
 
+        Raises: as `preactivations`.
+        """
+        return encode_scores(decode(self.preactivations(step, shares), self._numbers.fz))
+
+    def preactivations(self, step: Step, shares: Mapping[int, Words]) -> Words:
+        """z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+
         Raises:
             Diverged: if a raw z is outside the safe half of the words. A row so unlike those trained on that its z is
                 three times as large as this limit may wrap unseen: its own score is wrong then, and no other.
@@ -222,7 +231,7 @@ class ScoringHelper:
         self._turns.take("scores", step)
         z = total([*received, *(self._correction(i, step) for i in self._parties)])
         check_range(step, z, self._numbers.fz)
-        return encode_scores(decode(z, self._numbers.fz))
+        return z
 
     def _correction(self, i: int, step: Step) -> Words:
         """U_i sum_j v_ij."""

@@ -42,20 +42,45 @@ class Training(Strict):
     l2: float = Field(default=0.0, ge=0, lt=1)
 
 
-class Evaluation(Strict):
+class Grown(Strict):
+    """What has got fields in later releases: those are left out of its plain values where they are unset.
+
+    So a job without them keeps its id.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = dump(self)
+        unset = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in said.items() if name not in unset}
+
+
+class Evaluation(Grown):
     """What the label party learns of how good the model is, before anything is released.
 
     Attributes:
         holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
         metrics: when the held-out rows are scored; each time the label party learns their scores.
         loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
-        loss_to: to whom.
+        held_out_loss: whether the mean loss of the held-out rows is opened after each epoch: likewise.
+        loss_to: to whom the two are.
     """
+
+    added = frozenset({"held_out_loss"})
 
     holdout: float = Field(default=0.0, ge=0, le=0.9)
     metrics: Literal["end", "epoch"] = "end"
     loss: bool = False
+    held_out_loss: bool = False
     loss_to: Literal["label", "all"] = "label"
+
+    @model_validator(mode="after")
+    def _there_is_a_held_out_row(self) -> Self:
+        if self.held_out_loss and self.holdout == 0:
+            raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
+        return self
 
 
 ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
@@ -100,7 +125,8 @@ class EarlyStopping(Strict):
     """Stop when nothing has been gained for some epochs, and keep the best epoch's model.
 
     Attributes:
-        on: "loss", the training loss, or a metric of the held-out rows.
+        on: "held_out_loss", the mean loss of the held-out rows, which tells no score; "loss", the training loss, or a
+            metric of the held-out rows.
         patience: so many epochs without a gain end the training.
         least_gain: less than this is none.
     """
@@ -110,7 +136,7 @@ class EarlyStopping(Strict):
     least_gain: float = Field(default=0.0, ge=0)
 
 
-class JobDescription(Strict):
+class JobDescription(Grown):
     """What every job says: who takes part with which table, and how rows are matched.
 
     Attributes:
@@ -121,8 +147,7 @@ class JobDescription(Strict):
         standby: helpers that take over, in this order, if the one before them falls silent.
     """
 
-    # Fields of later releases, left out where they are unset.
-    added: ClassVar[frozenset[str]] = frozenset({"purpose", "standby"})
+    added = frozenset({"purpose", "standby"})
 
     name: Name
     label: Name
@@ -132,13 +157,6 @@ class JobDescription(Strict):
     again: str = Field(default="", max_length=32)
     purpose: str = Field(default="", max_length=200)
     standby: tuple[Name, ...] = Field(default=(), max_length=MAX_STANDBY)
-
-    @model_serializer(mode="wrap")
-    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As an earlier release says it, so that a job without what was added keeps its id and can be read there."""
-        said: dict[str, Any] = dump(self)
-        unset = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in said.items() if name not in unset}
 
     @model_validator(mode="after")
     def _parties_fit(self) -> Self:
@@ -255,13 +273,21 @@ class TrainingJob(JobDescription):
         stopping, evaluation = self.early_stopping, self.evaluation
         if stopping is None:
             return self
-        if stopping.on == "loss":
+        if stopping.on == "held_out_loss":
+            if not evaluation.held_out_loss:
+                raise ValueError(
+                    "early stopping on the held-out loss needs holdout and held_out_loss = true under [evaluation]"
+                )
+        elif stopping.on == "loss":
             if not evaluation.loss:
                 raise ValueError("early stopping on the loss needs loss = true under [evaluation]")
         elif stopping.on not in METRICS[self.link]:
-            raise ValueError(f"early stopping on one of loss, {', '.join(METRICS[self.link])}")
+            raise ValueError(f"early stopping on one of held_out_loss, loss, {', '.join(METRICS[self.link])}")
         elif evaluation.holdout == 0 or evaluation.metrics != "epoch":
-            raise ValueError('early stopping on a metric needs holdout and metrics = "epoch" under [evaluation]')
+            raise ValueError(
+                'early stopping on a metric needs holdout and metrics = "epoch" under [evaluation], by which every '
+                'held-out score is told after each epoch; on = "held_out_loss" stops by held-out rows and tells none'
+            )
         return self
 
     @property

@@ -24,7 +24,7 @@ class PolicySettings(Written):
         models: the kinds of models that are trained here.
         releases: what may become of the weights.
         metrics: how often held-out rows may be scored: never, at the end, or after each epoch.
-        loss: whether the training loss may be opened.
+        loss: whether the training loss and the held-out loss may be opened.
         narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
         max_epochs: the longest training.
         job_seconds: jobs are taken that are valid for at most so long.

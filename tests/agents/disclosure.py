@@ -35,6 +35,17 @@ from schemas.messages import (
     GoOn,
     GradientShare,
     Handshake,
+    HeldOutDealtShares,
+    HeldOutHiddenAnswer,
+    HeldOutHiddenShare,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutMaskOpenings,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeightOpening,
+    HeldOutWeights,
     HiddenAnswer,
     HiddenShare,
     Inquiry,
@@ -138,6 +149,17 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     ScoringShare: TO_HELPER,
     Scores: {("helper", "label")},
     PartialScores: TO_LABEL,
+    HeldOutInputs: DATA,
+    HeldOutWeights: DATA,
+    HeldOutLabels: {("label", "other")},
+    HeldOutShare: TO_HELPER,
+    HeldOutTerms: {("helper", "label")},
+    HeldOutLossShare: TO_LABEL,  # and DATA where the job tells all
+    HeldOutMaskOpenings: DATA,
+    HeldOutDealtShares: DEALT,  # of which the first data party is the only one
+    HeldOutHiddenShare: TO_HELPER,
+    HeldOutHiddenAnswer: DEALT,
+    HeldOutWeightOpening: DATA,
     WeightShare: DATA,
     InterceptShare: TO_LABEL,
     ModelShare: TO_LABEL,
@@ -186,17 +208,23 @@ BLOCKS: set[type[Message]] = {
     MaskedActivation,
 }
 SCORED: set[type[Message]] = {ScoringInputs, ScoringWeights, ScoringShare, Scores}
+LOST: set[type[Message]] = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms}
 LAYERS: set[type[Message]] = {MaskOpenings, DealtShares, HiddenShare, HiddenAnswer, WeightOpening, NarrowOpening,
                               TruncationOpening, MaskedError}  # fmt: skip
 SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer,
                                      ScoringWeightOpening}  # fmt: skip
-OF_NETWORKS = LAYERS | SCORED_LAYERS | {SlopeOpening, ErrorOpening, UpperShare}  # whose ledger is with mpc's tests
+LOST_LAYERS: set[type[Message]] = {HeldOutMaskOpenings, HeldOutDealtShares, HeldOutHiddenShare, HeldOutHiddenAnswer,
+                                   HeldOutWeightOpening}  # fmt: skip
+OF_NETWORKS = (
+    LAYERS | SCORED_LAYERS | LOST_LAYERS | {SlopeOpening, ErrorOpening, UpperShare}
+)  # whose ledger is with mpc's tests
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
     UpperShare,
     ModelShare,
     LossShare,
+    HeldOutLossShare,
     Scores,
 }  # few words, or meant to be known to whoever gets them
 
@@ -218,6 +246,8 @@ def due(heard: Heard) -> set[type[Message]]:
         kinds |= {SlopeOpening} if heard.plan.smooth else set()
         kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
     kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
+    if job.evaluation.held_out_loss:
+        kinds |= LOST | {HeldOutLossShare} | (set() if network is None else LOST_LAYERS)
     kinds |= scored if job.scorings else set()
     kinds |= {EpochDecision} if job.early_stopping else set()
     released: dict[str, set[type[Message]]] = {
@@ -241,10 +271,10 @@ def check_roles(heard: Heard) -> None:
     for address, message in heard.ear.said:
         found[type(message)].add((role(address.sender), role(address.receiver)))
     expected = {model: WHO[model] for model in due(heard)}
-    if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss and heard.job.evaluation.loss_to == "all":
-        expected[LossShare] = DATA
-    if ScoringDealtShares in expected:
-        expected[ScoringDealtShares] = {("helper", role(heard.names[0]))}
+    if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss_to == "all":
+        expected |= dict.fromkeys(expected.keys() & {LossShare, HeldOutLossShare}, DATA)
+    for model in expected.keys() & {ScoringDealtShares, HeldOutDealtShares}:
+        expected[model] = {("helper", role(heard.names[0]))}
     if len(heard.names) == 2:  # there is no third data party
         expected = {model: who - {("other", "other")} for model, who in expected.items()}
     assert found == expected
@@ -264,6 +294,9 @@ def check_amounts(heard: Heard) -> None:
     assert len(heard.ear.said) == len({address for address, _ in heard.ear.said}), "something was said twice"
     passed = {(step.epoch, step.position): step for one in book.passes.values() for step in one.steps}
     _check_steps(heard, (SCORED & due(heard)), passed, ScoringShare)
+    passed = {(step.epoch, step.position): step for one in book.held_out_passes.values() for step in one.steps}
+    _check_steps(heard, LOST & due(heard), passed, HeldOutShare)
+    assert {key[2:] for key in heard.received(HeldOutLossShare)} == {(epoch, 0) for epoch in book.held_out_passes}
     if not isinstance(book, Book):
         assert len(heard.received(PartialScores)) in {0, len(heard.names) - 1}
         return
@@ -304,6 +337,8 @@ def check_helpers_view(heard: Heard) -> None:
     """What the helper can put together is exactly s z P + noise in secret order; order, signs and noise do hide."""
     book = book_of(heard)
     views = [(one, one.steps, ScoringShare, one.order, one.model.numbers) for one in book.passes.values()]
+    lost = book.held_out_passes.values()
+    views += [(one, one.steps, HeldOutShare, one.order, one.model.numbers) for one in lost]  # type: ignore[misc]
     if isinstance(book, Book):
         views.append((book, book.taken, PreactivationShare, book.order, book.plan))  # type: ignore[arg-type]
     signs, places, fixed, rows = [], [], [], 0
@@ -461,7 +496,7 @@ def streams(heard: Heard) -> Iterator[tuple[tuple[type[Message], str, str], Word
             joined[sender, receiver].append(words.ravel())
         for (sender, receiver), parts in joined.items():
             yield (model, sender, receiver), np.concatenate(parts)
-        if model in {PreactivationShare, ScoringShare}:
+        if model in {PreactivationShare, ScoringShare, HeldOutShare}:
             shares = [np.concatenate(parts) for parts in joined.values()]
             for size in range(2, len(shares)):
                 for some in combinations(shares, size):

@@ -17,9 +17,10 @@ import numpy as np
 
 from agents import model_part
 from mpc import reference
-from mpc.fixed import decode, encode, encode_number
+from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from mpc.order import Order, derived
+from mpc.plan import LossBits, Plan
 from mpc.reference import Weights
 from mpc.ring import Signed, Words, total
 from mpc.schedule import Step
@@ -31,6 +32,12 @@ from schemas.messages import (
     ColumnEncoding,
     EpochDecision,
     GradientShare,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeights,
     InterceptShare,
     LossShare,
     LossTerms,
@@ -201,19 +208,129 @@ class Pass(Common):
         """z rounded, to the label party, which the job lets know it."""
         return Row(encode(decode(self.z(step), self.model.numbers.fz), SCORE_BITS))
 
-    def row(self, model: type[Message], address: Address) -> Row:
+    def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
         step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
         return SCORING[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
 
 
-class Book(Common):
+class LossBook(Common):
+    """What a loss is made of, in training as in a pass over held-out rows.
+
+    Whoever has it says: `plan`, `order` and `labels_held` of the rows, `bits`, `signs`, `classes`, `z`, `mask`, and of
+    an epoch its steps (`loss_steps`) and the oracle's sum (`summed_loss`).
+    """
+
+    plan: Plan
+    order: Order
+    labels_held: Floats
+    bits: LossBits
+    signs: Callable[[Step], Words]
+    classes: Callable[[Step], Signed]
+    z: Callable[[Step], Words]
+    mask: Callable[[str, int, int, Step], Mask]
+    loss_steps: Callable[[int], Sequence[Step]]
+    summed_loss: Callable[[int], Words]
+
+    def drawn(self, name: str, i: int, j: int, step: Step) -> Words:
+        """The words of a mask."""
+        return self.words(self.mask(name, i, j, step))
+
+    def loss_labels(self, step: Step) -> Words:
+        """s y P of the batch, with the bits that the loss has for a label."""
+        labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
+        return (self.signs(step) * encode(labels, self.bits.label))[:, self.classes(step)]
+
+    def offset(self, step: Step) -> Words:
+        """What the label party adds to its share of z of its labels alone; nothing for most links."""
+        labels, offset = self.labels_held[self.order.rows(step)], self.plan.activation.offset
+        return encode(np.zeros_like(labels) if offset is None else offset(labels) / step.alpha, self.plan.fz)
+
+    def masked_loss_labels(self, step: Step) -> Words:
+        """E_y."""
+        return self.loss_labels(step) - self.drawn("U_y", self.L, self.L, step)
+
+    def seen(self, step: Step) -> Floats:
+        """What the helper decodes; no score counts as more than the limit."""
+        return np.clip(step.alpha * decode(self.z(step), self.plan.fz), *self.plan.score_bounds())
+
+    def cumulant(self, step: Step) -> Words:
+        """The sum of what the loss has of the scores alone, for the first output; (1, outputs)."""
+        half = noise_half_width(self.plan, step.alpha)
+        cumulant: Words = encode(self.plan.activation.cumulant_of_noisy(self.seen(step), half), self.bits.total)
+        return np.pad(cumulant.sum(axis=0, keepdims=True), [(0, 0), (0, self.plan.outputs - 1)])
+
+    def loss_labels_row(self, step: Step, i: int, _: int) -> Row:
+        """E_y = s y P - U_y."""
+        return Row(self.loss_labels(step), minus=[self.mask("U_y", i, i, step)])
+
+    def loss_terms(self, step: Step, _: int, i: int) -> tuple[Row, Row]:
+        """p = zeta - sum n_j, and g = sum cumulant - U_y^T sum n_j + sum q_j, output by output."""
+        others = self.others(i)
+        zeta = Row(encode(self.seen(step), self.bits.score), minus=[self.mask("N", i, j, step) for j in others])
+        dealt = by_output(self.drawn("U_y", i, i, step), total(self.drawn("N", i, j, step) for j in others))
+        return zeta, Row(self.cumulant(step) - dealt, plus=[self.mask("Q", i, j, step) for j in others])
+
+    def loss_share(self, step: Step, j: int, _: int) -> Row:
+        """j's share of an epoch's loss, - sum (E_y^T n_j + q_j), over outputs too; L's follows from its terms."""
+        steps = self.loss_steps(step.epoch)
+        if j == self.L:
+            rest = total(
+                self._loss_share(k, s) - self.drawn("Q", j, k, s).sum(keepdims=True)
+                for k in self.others(j)
+                for s in steps
+            )
+            return Row(self.summed_loss(step.epoch) - rest)
+        value = total(self._loss_share(j, one) for one in steps)
+        return Row(value, minus=[self.mask("Q", self.L, j, one) for one in steps])
+
+    def _loss_share(self, j: int, step: Step) -> Words:
+        """What j's share is in one step, but for q_j."""
+        products = by_output(self.masked_loss_labels(step), self.drawn("N", self.L, j, step))
+        return np.uint64(0) - np.asarray(products.sum(keepdims=True))
+
+
+class HeldOutPass(Pass, LossBook):
+    """One pass over held-out rows for their loss."""
+
+    def __init__(self, heard: Heard, model: Model, epoch: int, weights: Weights) -> None:
+        super().__init__(heard, model, heard.held_out_xs, epoch, "held-out loss")
+        self.plan, self.order, self.labels_held = heard.plan, heard.held_out_order, heard.held_out_y
+        self.bits, self._weights = heard.plan.loss_bits_of(len(self.labels_held)), weights
+
+    def scores(self, step: Step) -> Words:
+        """The true scores of the batch in secret order, with their offsets, neither signed nor noised."""
+        return super().scores(step) + self.offset(step)[:, self.classes(step)]
+
+    def preactivation(self, step: Step, i: int, j: int) -> Row:
+        """As in any pass, + [i = L] offset."""
+        row = super().preactivation(step, i, j)
+        offset = (self.signs(step) * self.offset(step))[:, self.classes(step)]
+        return row._replace(value=row.value + offset) if i == self.L else row
+
+    def loss_steps(self, _: int) -> Sequence[Step]:
+        """All of this pass."""
+        return self.steps
+
+    def summed_loss(self, _: int) -> Words:
+        """The oracle's."""
+        return reference.held_out_loss(
+            self.xs, self.labels_held, self._weights, plan=self.plan, order=self.order, steps=self.steps
+        )
+
+    def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
+        """The row of one received tensor."""
+        step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
+        return HELD_OUT[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
+
+
+class Book(LossBook):
     """The values of a training by the protocol's symbols."""
 
     def __init__(self, heard: Heard) -> None:
         super().__init__(heard)
         self.plan, self.order = heard.plan, heard.order
-        self.xs, self.labels_held = heard.xs, heard.y
+        self.xs, self.labels_held, self.bits = heard.xs, heard.y, heard.plan.loss_bits
         self.steps = list(self.plan.steps())
         assert heard.label.party is not None
         assert heard.label.shares is not None
@@ -227,10 +344,6 @@ class Book(Common):
     def mask(self, name: str, i: int, j: int, step: Step) -> Mask:
         """Of the training; those of the loss have names and a purpose of their own."""
         return self.address("loss" if name in {"U_y", "N", "Q"} else "training", name, i, j, step)
-
-    def drawn(self, name: str, i: int, j: int, step: Step) -> Words:
-        """The words of a mask."""
-        return self.words(self.mask(name, i, j, step))
 
     def is_spare(self, mask: Mask) -> bool:
         """Whether the helper may have drawn it ahead for a step that an early stop did away with."""
@@ -269,11 +382,6 @@ class Book(Common):
         """s times the scaled labels, times P; zeros where the label is in the score's offset."""
         labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
         return (self.signs(step) * encode(step.scale * labels, self.plan.f))[:, self.classes(step)]
-
-    def offset(self, step: Step) -> Words:
-        """What the label party adds to its share of z of its labels alone; nothing for most links."""
-        labels, offset = self.labels_held[self.order.rows(step)], self.plan.activation.offset
-        return encode(np.zeros_like(labels) if offset is None else offset(labels) / step.alpha, self.plan.fz)
 
     def scores(self, step: Step) -> Words:
         """The true pre-activations of the batch in secret order, with their offsets, neither signed nor noised."""
@@ -377,59 +485,25 @@ class Book(Common):
 
     # the loss
 
-    def loss_labels(self, step: Step) -> Words:
-        """s y P of the batch, with the bits that the loss has for a label."""
-        labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
-        return (self.signs(step) * encode(labels, self.plan.loss_bits.label))[:, self.classes(step)]
+    def loss_steps(self, epoch: int) -> Sequence[Step]:
+        """Those that were taken of it."""
+        return [one for one in self.taken if one.epoch == epoch]
 
-    def masked_loss_labels(self, step: Step) -> Words:
-        """E_y."""
-        return self.loss_labels(step) - self.drawn("U_y", self.L, self.L, step)
-
-    def seen(self, step: Step) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """What the helper decodes."""
-        return step.alpha * decode(self.z(step), self.plan.fz)
-
-    def cumulant(self, step: Step) -> Words:
-        """The sum of what the loss has of the scores alone, for the first output; (1, outputs)."""
-        half = noise_half_width(self.plan, step.alpha)
-        found = self.plan.activation.cumulant_of_noisy(self.seen(step), half)
-        cumulant: Words = encode(found, self.plan.loss_bits.total)
-        return np.pad(cumulant.sum(axis=0, keepdims=True), [(0, 0), (0, self.plan.outputs - 1)])
-
-    def loss_labels_row(self, step: Step, i: int, _: int) -> Row:
-        """E_y = s y P - U_y."""
-        return Row(self.loss_labels(step), minus=[self.mask("U_y", i, i, step)])
-
-    def loss_terms(self, step: Step, _: int, i: int) -> tuple[Row, Row]:
-        """p = zeta - sum n_j, and g = sum cumulant - U_y^T sum n_j + sum q_j, output by output."""
-        others = self.others(i)
-        zeta = Row(
-            encode(self.seen(step), self.plan.loss_bits.score), minus=[self.mask("N", i, j, step) for j in others]
-        )
-        dealt = by_output(self.drawn("U_y", i, i, step), total(self.drawn("N", i, j, step) for j in others))
-        return zeta, Row(self.cumulant(step) - dealt, plus=[self.mask("Q", i, j, step) for j in others])
-
-    def loss_share(self, step: Step, j: int, _: int) -> Row:
-        """j's share of an epoch's loss, - sum (E_y^T n_j + q_j), over outputs too; L's follows from its terms."""
-        steps = [one for one in self.taken if one.epoch == step.epoch]
-        if j == self.L:
-            loss = reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.taken))[step.epoch]
-            rest = total(
-                self._loss_share(k, s) - self.drawn("Q", j, k, s).sum(keepdims=True)
-                for k in self.others(j)
-                for s in steps
-            )
-            return Row(loss - rest)
-        value = total(self._loss_share(j, one) for one in steps)
-        return Row(value, minus=[self.mask("Q", self.L, j, one) for one in steps])
-
-    def _loss_share(self, j: int, step: Step) -> Words:
-        """What j's share is in one step, but for q_j."""
-        products = by_output(self.masked_loss_labels(step), self.drawn("N", self.L, j, step))
-        return np.uint64(0) - np.asarray(products.sum(keepdims=True))
+    def summed_loss(self, epoch: int) -> Words:
+        """The oracle's."""
+        return reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.taken))[epoch]
 
     # held-out rows
+
+    @cached_property
+    def held_out_passes(self) -> dict[int, HeldOutPass]:
+        """The passes for the held-out loss, by the epoch after which they come."""
+        job, per_epoch, found = self.heard.job, self.plan.steps_per_epoch, dict[int, HeldOutPass]()
+        assert isinstance(job, TrainingJob)
+        for epoch in range(len(self.taken) // per_epoch if job.evaluation.held_out_loss else 0):
+            t = (epoch + 1) * per_epoch
+            found[epoch] = HeldOutPass(self.heard, self._model(t), epoch, self.history[t])
+        return found
 
     @cached_property
     def passes(self) -> dict[int, Pass]:
@@ -442,19 +516,23 @@ class Book(Common):
             return {job.training.epochs - 1: self._pass(self.kept, job.training.epochs - 1)}
         return {e: self._pass((e + 1) * per_epoch, e) for e in range(len(self.taken) // per_epoch)}
 
-    def _pass(self, t: int, epoch: int) -> Pass:
-        model = Model(
+    def _model(self, t: int) -> Model:
+        return Model(
             self.plan,
             self.plan.alpha_after(t),
             lambda i, j: self.share(i, j, t),
             lambda j: self.intercept_share(j, t),
         )
-        return Pass(self.heard, model, self.heard.held_out_xs, epoch, "validation")
+
+    def _pass(self, t: int, epoch: int) -> Pass:
+        return Pass(self.heard, self._model(t), self.heard.held_out_xs, epoch, "validation")
 
     def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
         if model in SCORING:
             return self.passes[address.epoch].row(model, address)
+        if model in HELD_OUT:
+            return self.held_out_passes[address.epoch].row(model, address)
         step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
         return TRAINING[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
 
@@ -465,7 +543,7 @@ class Book(Common):
             yield from (*(self.x(i, step) for i in self.ids), self.y(step), self.z(step), self.a(step))
         for weights in self.history:
             yield from (*weights.blocks, weights.intercept)
-        for one in self.passes.values():
+        for one in (*self.passes.values(), *self.held_out_passes.values()):
             yield from (*one.xs, *map(one.z, one.steps))
 
 
@@ -475,7 +553,7 @@ class Prediction(Common):
     def __init__(self, heard: Heard) -> None:
         super().__init__(heard)
         self.parts, self.shared = heard.parts, heard.sample.release != "owners"
-        self.passes = {0: self._pass()} if self.shared else {}
+        self.passes, self.held_out_passes = ({0: self._pass()} if self.shared else {}), dict[int, HeldOutPass]()
         rows = len(self.parts[0]._own.rows)
         self.steps = self.passes[0].steps if self.shared else list(scoring_steps(rows, PART, 0, 1.0))
 
@@ -608,7 +686,8 @@ def best_epochs(heard: Heard) -> set[int]:
     rule = job.early_stopping
     assert rule is not None
     more = METRICS[job.link].get(rule.on, False)
-    values = history.losses if rule.on == "loss" else [history.metrics[e][rule.on] for e in sorted(history.metrics)]
+    opened = {"loss": history.losses, "held_out_loss": history.held_out_losses}
+    values = opened[rule.on] if rule.on in opened else [history.metrics[e][rule.on] for e in sorted(history.metrics)]
     found: set[int] = set()
     best = 0.0
     for epoch, value in zip(count(), values, strict=False):
@@ -646,6 +725,14 @@ SCORING: Mapping[type[Message], Callable[[Pass, Step, int, int], Row]] = {
     ScoringShare: Pass.preactivation,  # share of z, plus and minus the streams of the zero share
     Scores: Pass.told,  # z rounded, to the label party alone and only where the job lets it know
 }
+HELD_OUT: Mapping[type[Message], Callable[[HeldOutPass, Step, int, int], Row | tuple[Row, ...]]] = {
+    HeldOutInputs: HeldOutPass.inputs,  # as in any pass
+    HeldOutWeights: HeldOutPass.weights,
+    HeldOutShare: HeldOutPass.preactivation,
+    HeldOutLabels: HeldOutPass.loss_labels_row,  # as in training
+    HeldOutTerms: HeldOutPass.loss_terms,
+    HeldOutLossShare: HeldOutPass.loss_share,
+}
 TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Row, ...]]] = {
     MaskedInputs: Book.inputs,  # X_i      minus U_i
     MaskedLabels: Book.labels,  # y        minus m_y
@@ -663,5 +750,6 @@ TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Ro
 LEDGER: set[type[Message]] = {
     *TRAINING,
     *SCORING,
+    *HELD_OUT,
     PartialScores,
 }  # PartialScores: own columns' scores, under a zero share

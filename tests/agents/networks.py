@@ -71,6 +71,18 @@ def oracle_scores(run: Heard, steps: int, epoch: int) -> Floats:
     return network_reference.scores(xs, weights_after(run, steps), setting, passed)
 
 
+def held_out_loss_after(run: Heard, epoch: int) -> float:
+    """The oracle's, in the mean."""
+    plan, rows = run.plan, len(run.held_out_y)
+    steps = (epoch + 1) * plan.steps_per_epoch
+    setting = Setting(plan, run.held_out_order, Elements(run.label.key, "held-out loss"))
+    words = network_reference.held_out_loss(
+        run.held_out_xs, run.held_out_y, weights_after(run, steps), plan=plan, setting=setting,
+        steps=scoring_steps(rows, SCORING_BATCH, epoch, plan.alpha_after(steps)),
+    )  # fmt: skip
+    return float(decode(words, plan.loss_bits_of(rows).total)[0, 0]) / rows
+
+
 # --- an opened network
 
 

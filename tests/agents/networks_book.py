@@ -23,7 +23,15 @@ from mpc.ring import Signed, Words, total
 from mpc.schedule import Step
 from mpc.scoring import Numbers, scoring_steps
 from schemas.job import TrainingJob
-from schemas.messages import HiddenShare, Message, PreactivationShare, ScoringHiddenShare, ScoringShare
+from schemas.messages import (
+    HeldOutHiddenShare,
+    HeldOutShare,
+    HiddenShare,
+    Message,
+    PreactivationShare,
+    ScoringHiddenShare,
+    ScoringShare,
+)
 from tests.agents.networks import opened
 from tests.agents.recording import SCORING_BATCH, Heard
 
@@ -126,15 +134,28 @@ class NetworkBook:
             heard, plan, steps[:taken], heard.xs, lambda step: self.history[step.index], heard.order,
             Elements(heard.label.key), "training", HiddenShare, PreactivationShare,
         )  # fmt: skip
-        epochs = range(taken // plan.steps_per_epoch) if job.scorings else range(0)
+        epochs = range(taken // plan.steps_per_epoch)
+        lost = epochs if job.evaluation.held_out_loss else range(0)
+        passes = [self._pass((epoch + 1) * plan.steps_per_epoch, epoch, held_out_loss=True) for epoch in lost]
+        return [training, *passes, *self._scored(job, epochs)]
+
+    def _scored(self, job: TrainingJob, epochs: range) -> list[View]:
+        """The passes by which scores are told."""
+        plan, heard = self.heard.plan, self.heard
+        if not job.scorings:
+            return []
         if job.scorings and job.evaluation.metrics == "end":
             assert heard.label.shares is not None
-            return [training, self._pass(heard.label.shares.step, job.training.epochs - 1)]
-        return [training, *(self._pass((epoch + 1) * plan.steps_per_epoch, epoch) for epoch in epochs)]
+            return [self._pass(heard.label.shares.step, job.training.epochs - 1)]
+        return [self._pass((epoch + 1) * plan.steps_per_epoch, epoch) for epoch in epochs]
 
-    def _pass(self, steps: int, epoch: int) -> View:
+    def _pass(self, steps: int, epoch: int, *, held_out_loss: bool = False) -> View:
         heard, plan, xs = self.heard, self.heard.plan, self.heard.held_out_xs
         passed = list(scoring_steps(len(xs[0]), SCORING_BATCH, epoch, plan.alpha_after(steps)))
+        if held_out_loss:
+            elements = Elements(heard.label.key, "held-out loss")
+            return View(heard, plan, passed, xs, lambda _: self.history[steps], heard.held_out_order, elements,
+                        "held-out loss", HeldOutHiddenShare, HeldOutShare)  # fmt: skip
         elements = Elements(heard.label.key, "scoring")
         return View(heard, plan, passed, xs, lambda _: self.history[steps], heard.scoring_order, elements, "validation",
                     ScoringHiddenShare, ScoringShare)  # fmt: skip

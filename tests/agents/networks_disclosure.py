@@ -16,6 +16,14 @@ from mpc.ring import Signed, Words, total
 from schemas.messages import (
     DealtShares,
     ErrorOpening,
+    HeldOutHiddenAnswer,
+    HeldOutHiddenShare,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutMaskOpenings,
+    HeldOutShare,
+    HeldOutWeightOpening,
     HiddenAnswer,
     HiddenShare,
     LossShare,
@@ -45,10 +53,12 @@ from tests.agents.world import HELPER
 ALIKE: tuple[type[Message], ...] = (
     MaskedInputs, MaskOpenings, MaskedLabels, WeightOpening, NarrowOpening, HiddenAnswer, MaskedActivation,
     TruncationOpening, SlopeOpening, ErrorOpening, LossShare, ScoringInputs, ScoringMaskOpenings, ScoringWeightOpening,
-    ScoringHiddenAnswer,
+    ScoringHiddenAnswer, HeldOutInputs, HeldOutMaskOpenings, HeldOutLabels, HeldOutWeightOpening, HeldOutHiddenAnswer,
+    HeldOutLossShare,
 )  # fmt: skip
-SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening)
-TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare)
+SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening,
+          HeldOutWeightOpening)  # fmt: skip
+TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare, HeldOutHiddenShare, HeldOutShare)
 
 
 # --- the helper

@@ -161,6 +161,18 @@ class Heard:
         )
 
     @property
+    def held_out_order(self) -> Order:
+        """Of the same rows, for the held-out loss."""
+        assert self.label._evaluation is not None
+        return Order(self.label._evaluation._key, int(self.label.held_out.sum()), "held-out loss")
+
+    @property
+    def held_out_y(self) -> Floats:
+        """Centred labels of the rows that are not trained on, (rows, outputs)."""
+        assert self.label.labels is not None
+        return self.label.labels[self.label.held_out]
+
+    @property
     def y(self) -> Floats:
         """Centred labels of the rows that are trained on, (rows, 1)."""
         assert self.label.labels is not None

@@ -30,7 +30,8 @@ from schemas.job import PredictionJob, Training, TrainingJob
 from schemas.messages import JobStatus
 from schemas.policy import PolicySettings
 from schemas.recovery import Recovery
-from schemas.settings import Deadlines, Partner, Settings, TableSettings
+from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from tests.agents.world import few_rows
 
 BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
@@ -124,6 +125,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
         "tables": tables,
         "deadlines": deadlines,
         "recovery": ONCE,
+        "limits": few_rows(Limits()),
         "report": False,
         "policy": PolicySettings(narrow=True),
     }

@@ -4,6 +4,7 @@ Every check is a function over a recorded run, and each is shown a run with a pl
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import mpc.data_party
 import mpc.helper
 import mpc.linear
 import mpc.loss
+import mpc.network_forward
 import mpc.order
 import mpc.scoring
 from agents import alignment
@@ -23,12 +25,13 @@ from agents.mailbox import Mailbox
 from agents.simulate import bit_exact
 from broker.identity import Identity
 from broker.seal import SessionSeal
-from mpc.masks import PairMasks
+from mpc.held_out_loss import HeldOutNumbers
+from mpc.masks import Keystream, PairMasks, derive_key
 from mpc.order import Order
 from mpc.ring import Words
 from mpc.schedule import Step
 from schemas.job import EarlyStopping, Evaluation
-from schemas.messages import MaskedInputs, Message, PreactivationShare, Scores
+from schemas.messages import HeldOutTerms, MaskedInputs, Message, PreactivationShare, Scores
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -60,44 +63,21 @@ CHECKS = [
     check_sealed,
     check_keys,
 ]
-EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, loss_to="all")
-AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True)
-LONG = Sample(
-    score_noise=2.0**-5, columns=(8, 7, 6), rows=470, batch=48, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH
-)
-SHORT = Sample(
-    score_noise=2.0**-5,
-    columns=(8, 7, 6),
-    rows=170,
-    batch=64,
-    label=2,
-    epochs=2,
-    rate=0.3,
-    l2=0.02,
-    evaluation=EACH_EPOCH,
-)
-TWO = Sample(score_noise=2.0**-5, columns=(9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
+EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
+NoisySample = partial(Sample, score_noise=2.0**-5)  # as it is unless somebody changes it
+AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True, held_out_loss=True)
+LONG = NoisySample((8, 7, 6), rows=470, batch=48, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH)
+SHORT = NoisySample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)
+TWO = NoisySample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
              release="shared")  # fmt: skip
-STOPPED = Sample(score_noise=2.0**-5, columns=(8, 7), rows=200, batch=64, epochs=8, rate=0.3, evaluation=AT_THE_END, alignment="ecdh",
-                 early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03))  # fmt: skip
-FINAL = Sample(score_noise=2.0**-5, columns=(7, 6, 6), rows=200, batch=64, label=2, epochs=3, model="linear", evaluation=AT_THE_END,
+STOPPED = NoisySample((8, 7), rows=200, batch=64, epochs=8, rate=0.3, evaluation=AT_THE_END, alignment="ecdh",
+                 early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.03))  # fmt: skip
+FINAL = NoisySample((7, 6, 6), rows=200, batch=64, label=2, epochs=3, model="linear", evaluation=AT_THE_END,
                release="shared", alignment="aligned")  # fmt: skip
-CHOICE = Sample(score_noise=2.0**-5, columns=(8, 7, 6), rows=170, batch=48, label=1, epochs=3, rate=0.3, l2=0.02, model="softmax",
+CHOICE = NoisySample((8, 7, 6), rows=170, batch=48, label=1, epochs=3, rate=0.3, l2=0.02, model="softmax",
                 evaluation=EACH_EPOCH)  # fmt: skip
-COUNTS = Sample(
-    score_noise=2.0**-5, columns=(8, 7), rows=170, batch=48, label=1, rate=0.02, model="poisson", evaluation=EACH_EPOCH
-)
-CLAIMS = Sample(
-    score_noise=2.0**-5,
-    columns=(8, 7, 6),
-    rows=170,
-    batch=48,
-    label=2,
-    rate=0.02,
-    l2=0.02,
-    model="gamma",
-    evaluation=AT_THE_END,
-)
+COUNTS = NoisySample((8, 7), rows=170, batch=48, label=1, rate=0.02, model="poisson", evaluation=EACH_EPOCH)
+CLAIMS = NoisySample((8, 7, 6), rows=170, batch=48, label=2, rate=0.02, l2=0.02, model="gamma", evaluation=AT_THE_END)
 
 
 @pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
@@ -231,29 +211,97 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mpc.loss.LossParty, "_add", added)
 
 
-def one_purpose(purpose: str) -> Plant:
+def one_purpose(purpose: str, instead: str = "training") -> Plant:
     """Masks of another purpose are the training's: the difference of two messages is that of two values."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         masks = JobContext.masks
 
         def shared(context: JobContext, partner: str, of: str = "training") -> PairMasks:
-            return masks(context, partner, "training" if of == purpose else of)
+            return masks(context, partner, instead if of == purpose else of)
 
         patch.setattr(JobContext, "masks", shared)
 
     return plant
 
 
-def forgetful_passes(patch: pytest.MonkeyPatch) -> None:
+def forgetful(purpose: str) -> Plant:
     """Each epoch's scores under the masks of the first: the same rows, so the difference is that of the weights."""
-    stream = PairMasks._stream
 
-    def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-        epoch = 0 if pair._info[-1] == "validation" else step.epoch
-        return stream(pair, mask, i, j).words(1, epoch, step.position, shape)
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        stream = PairMasks._stream
 
-    patch.setattr(PairMasks, "__call__", masks)
+        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+            epoch = 0 if pair._info[-1] == purpose else step.epoch
+            return stream(pair, mask, i, j).words(1, epoch, step.position, shape)
+
+        patch.setattr(PairMasks, "__call__", masks)
+
+    return plant
+
+
+def u_y_of_the_loss(patch: pytest.MonkeyPatch) -> None:
+    """Labels of held-out rows and of those trained on under one mask: the difference is that of the labels."""
+    begin = PairMasks._stream
+
+    def stream(pair: PairMasks, mask: str, i: int, j: int) -> Keystream:
+        if (mask, pair._info[-1]) != ("U_y", "held-out loss"):
+            return begin(pair, mask, i, j)
+        return Keystream(derive_key(pair._secret, pair._transcript, (*pair._info[:-1], "loss", mask, i, j)))
+
+    patch.setattr(PairMasks, "_stream", stream)
+
+
+def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
+    """Shares of z as they are, of held-out rows for their loss alone."""
+    share = mpc.linear.zero_share
+
+    def shared(me, masks, step, shape, *name):
+        if all(pair._info[-1] == "held-out loss" for pair in masks.values()):
+            return np.zeros(shape, np.uint64)
+        return share(me, masks, step, shape, *name)
+
+    patch.setattr(mpc.scoring, "zero_share", shared)
+    patch.setattr(mpc.network_forward, "zero_share", shared)
+
+
+def bare(name: str) -> Plant:
+    """A mask of the held-out loss alone is zero."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        call = PairMasks.__call__
+
+        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+            words = call(pair, mask, i, j, step, shape)
+            return words * np.uint64(0) if (mask, pair._info[-1]) == (name, "held-out loss") else words
+
+        patch.setattr(PairMasks, "__call__", masks)
+
+    return plant
+
+
+def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
+    """The label party gets the scores of held-out rows beside their loss; its own share still comes out right."""
+    absorb, terms = mpc.loss.LossParty.absorb_terms, mpc.loss.LossHelper.terms
+
+    def masks_of(role, step, others):
+        return sum(others[j]("N", role._label, j, step, (step.rows, role._plan.outputs)) for j in others)
+
+    kept = {}
+
+    def told(self, step, scores):
+        words = terms(self, step, scores).copy()
+        if isinstance(self._plan, HeldOutNumbers):
+            kept[step.epoch, step.index] = masks_of(self, step, {j: self._masks[j] for j in self._others})
+            words[:-1] += kept[step.epoch, step.index]
+        return words
+
+    def absorbed(self, step, p, g):
+        more = kept.get((step.epoch, step.index), 0) if isinstance(self._plan, HeldOutNumbers) else np.uint64(0)
+        absorb(self, step, p - more, g)
+
+    patch.setattr(mpc.loss.LossHelper, "terms", told)
+    patch.setattr(mpc.loss.LossParty, "absorb_terms", absorbed)
 
 
 def public_key(label: str) -> Plant:
@@ -354,6 +402,7 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
 
 
 MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q")
+HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
 SEEN = {"U", "M", "m_y", "U_y", "N"}  # V, R and Q hide what looks uniform by itself; the zero share what only the
 # helper could tell from it.
 PLANTS = [
@@ -369,7 +418,15 @@ PLANTS = [
     ("q omitted", no_q, (check_ledger,)),
     ("validation under training's masks", one_purpose("validation"), (check_ledger, check_masks_once)),
     ("loss under training's masks", one_purpose("loss"), (check_ledger, check_masks_once)),
-    ("validation's masks repeated", forgetful_passes, (check_masks_once,)),
+    ("validation's masks repeated", forgetful("validation"), (check_masks_once,)),
+    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_ledger, check_masks_once)),
+    ("held-out loss under the loss's masks", one_purpose("held-out loss", "loss"), (check_ledger, check_masks_once)),
+    ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_once,)),
+    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_once,)),
+    ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_ledger,)),
+    *((f"{name} of the held-out loss omitted", bare(name), (check_masks_once,)) for name in HELD_OUT_MASKS),
+    ("scores beside the held-out loss", scores_in_the_terms, (check_ledger, check_uniform)),
+    ("terms of the held-out loss to all data parties", sent_to_all(HeldOutTerms), (check_roles,)),
     ("scores to all data parties", sent_to_all(Scores), (check_roles,)),
     ("scores to the last bit", whole_scores, (check_ledger,)),
     ("pseudonyms by a public key", public_key("pseudonyms"), (check_said,)),

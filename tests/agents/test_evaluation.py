@@ -3,6 +3,8 @@
 What of them is shown to whom is looked at in test_disclosure.
 """
 
+import asyncio
+import re
 import tempfile
 from pathlib import Path
 
@@ -29,19 +31,23 @@ from agents import model_part
 from agents.alone import alone
 from agents.baselines import auc, sgd
 from agents.evaluate import metrics
-from agents.simulate import bit_exact, joint_words
+from agents.simulate import Simulation, bit_exact, joint_words
 from mpc import reference
 from mpc.fixed import Floats, decode
 from mpc.ring import Words, total
 from mpc.scoring import scoring_steps
 from schemas.job import METRICS, EarlyStopping, Evaluation
-from schemas.messages import LossShare
-from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
-from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample
+from schemas.messages import LossShare, Message
+from schemas.settings import Limits
+from tests.agents import world
+from tests.agents.recording import SCORING_BATCH, Ear, Heard, Tables, hear
+from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample, write_table
 
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
 FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
 AT_THE_END = Evaluation(holdout=0.3, loss=True)
+NO_SCORES = Evaluation(holdout=0.35, held_out_loss=True)  # until the end
+BOTH = Evaluation(holdout=0.35, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
 
 
 def heard(sample: Sample, tables: Tables | None = None) -> Heard:
@@ -57,6 +63,18 @@ def scores_after(run: Heard, steps: int, epoch: int) -> Floats:
     weights = reference.train(run.xs, run.y, run.plan, run.order, steps)
     passed = scoring_steps(len(run.held_out_xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
     return reference.scores(run.held_out_xs, weights, run.plan, run.scoring_order, passed)
+
+
+def held_out_loss_after(run: Heard, epoch: int) -> float:
+    """The oracle's, in the mean."""
+    plan, rows = run.plan, len(run.held_out_y)
+    steps = (epoch + 1) * plan.steps_per_epoch
+    weights = reference.train(run.xs, run.y, plan, run.order, steps)
+    passed = list(scoring_steps(rows, SCORING_BATCH, epoch, plan.alpha_after(steps)))
+    words = reference.held_out_loss(
+        run.held_out_xs, run.held_out_y, weights, plan=plan, order=run.held_out_order, steps=passed
+    )
+    return float(decode(words, plan.loss_bits_of(rows).total)[0, 0]) / rows
 
 
 def labels_of(run: Heard) -> Floats:
@@ -95,7 +113,7 @@ def samples(draw) -> Sample:
         rate=draw(st.floats(0.02, 0.05)),
         l2=draw(st.sampled_from([0.0, 0.05])),
         release=draw(st.sampled_from(["owners", "shared"])),
-        evaluation=draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END])),
+        evaluation=draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END, NO_SCORES, BOTH])),
         seed=draw(st.integers(0, 1000)),
     )
 
@@ -104,6 +122,9 @@ def samples(draw) -> Sample:
 @given(samples())
 @example(Sample((3, 2, 4), rows=120, label=1, model="linear", evaluation=FOR_ALL, epochs=3, l2=0.05))
 @example(Sample((5, 4), rows=120, label=1, release="shared", evaluation=AT_THE_END, epochs=2))
+@example(Sample((5, 4), rows=120, label=1, evaluation=BOTH, epochs=3, l2=0.05))
+@example(Sample((3, 2, 4), rows=120, label=2, model="linear", evaluation=NO_SCORES, epochs=2))
+@example(Sample((3, 4, 2), rows=120, label=1, model="gamma", rate=0.03, evaluation=BOTH, epochs=2, l2=0.05))
 @example(Sample((3, 2, 4), rows=120, label=1, model="softmax", evaluation=FOR_ALL, epochs=3, l2=0.05))
 @example(Sample((5, 4), rows=120, label=1, model="poisson", rate=0.03, evaluation=FOR_ALL, epochs=2, l2=0.05))
 @example(Sample((3, 4, 2), rows=120, label=1, model="gamma", rate=0.03, evaluation=FOR_ALL, epochs=2, l2=0.05))
@@ -120,11 +141,19 @@ def check_losses(run: Heard) -> None:
     shares: dict[int, dict[str, Words]] = {epoch: {} for epoch in range(len(expected))}
     for (sender, _, epoch, _), words in run.received(LossShare).items():
         shares[epoch][sender] = words
+    everybody = run.sample.evaluation.loss_to == "all"
+    if run.sample.evaluation.held_out_loss:
+        found = [held_out_loss_after(run, epoch) for epoch in range(run.sample.epochs)]
+        for role in run.roles:
+            assert role.context.history.held_out_losses == (found if role is run.label or everybody else [])
+    if not run.sample.evaluation.loss:
+        assert not any(role.context.history.losses for role in run.roles)
+        return
     means = [float(decode(words, run.plan.loss_bits.total)[0, 0]) / run.plan.request.rows for words in expected]
     for role in run.roles:
-        knows = role is run.label or run.sample.evaluation.loss_to == "all"
+        knows = role is run.label or everybody
         assert role.context.history.losses == (means if knows else [])
-    if run.sample.evaluation.loss_to == "all":  # else the label party's own share is never sent
+    if everybody:  # else the label party's own share is never sent
         assert [int(total(shares[epoch].values())[0, 0]) for epoch in shares] == [int(word[0, 0]) for word in expected]
 
 
@@ -215,6 +244,10 @@ def test_an_encoding_is_fitted_on_the_rows_that_are_trained_on_alone():
 
 
 STOPPING = [
+    Sample((6, 5), rows=240, batch=40, epochs=12, rate=0.8, evaluation=NO_SCORES, seed=1, label=1,
+           early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
+    Sample((4, 5, 4), rows=300, batch=40, epochs=12, rate=0.06, evaluation=BOTH, model="gamma", label=2,
+           early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.02), release="shared"),
     Sample((6, 5), rows=120, batch=40, epochs=8, rate=0.3, evaluation=EACH_EPOCH, seed=1,
            early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
     Sample((6, 5), rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
@@ -262,7 +295,9 @@ def decided(run: Heard) -> tuple[int, int]:
     """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
     rule, plan, model = run.sample.early_stopping, run.plan, run.sample.model
     assert rule is not None
-    if rule.on == "loss":
+    if rule.on == "held_out_loss":
+        values = [held_out_loss_after(run, epoch) for epoch in range(run.sample.epochs)]
+    elif rule.on == "loss":
         words = reference.losses(run.xs, run.y, plan, run.order)
         values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in words]
     else:
@@ -463,3 +498,56 @@ def test_everybody_is_done_at_the_same_step_without_a_stop():
     assert {one.context.statistics.step for one in run.simulation.runs.values()} == {run.plan.steps_total}
     assert run.label.context.history.best_epoch == 2
     assert run.simulation.runs[HELPER].context.history.losses == []
+
+
+# --- losses over enough rows
+
+
+@pytest.mark.parametrize(
+    ("model", "evaluation", "words"),
+    [
+        ("logistic", Evaluation(loss=True), "training loss .* of each label value, .*leave loss out"),
+        ("softmax", Evaluation(loss=True), "training loss .* of each label value"),
+        ("logistic", Evaluation(holdout=0.3, held_out_loss=True), "held-out loss .*leave held_out_loss out .*hold out"),
+        ("linear", Evaluation(holdout=0.3, held_out_loss=True), "held-out loss .* fewer than 32 rows,"),
+    ],
+)
+def test_a_loss_over_a_few_rows_of_a_label_value_is_refused_before_anything_leaves(model, evaluation, words, tmp_path):
+    """From the losses of two epochs with one row of a value that row's score could be worked out."""
+    sample = Sample((5, 4), rows=90, label=1, model=model, evaluation=evaluation)
+    tables = sample.tables()
+    if model == "logistic":
+        tables["card"][OUTCOME] = ["1" if row % 9 == 0 else "0" for row in range(90)]
+    simulation, said = alone_in_a_loss(sample, tmp_path, tables)
+    failure = simulation.label_run.failure
+    assert failure is not None
+    assert (failure.code, failure.culprit) == ("table.few-labels", "card")
+    assert re.search(words, failure.reason)
+    assert not any("words" in type(message).model_fields for message in said), "a share has left"
+
+
+def test_a_loss_over_enough_rows_of_each_label_value_is_opened(tmp_path):
+    """32 of the rarer one do."""
+    sample = Sample((5, 4), rows=90, label=1, evaluation=Evaluation(loss=True))
+    tables = sample.tables()
+    tables["card"][OUTCOME] = ["1" if row < 32 else "0" for row in range(90)]
+    simulation, _ = alone_in_a_loss(sample, tmp_path, tables)
+    assert simulation.done
+    assert len(simulation.label_run.context.history.losses) == sample.epochs
+
+
+def alone_in_a_loss(sample: Sample, folder: Path, tables: Tables) -> tuple[Simulation, list[Message]]:
+    """A run with the limits that a settings file has at least, and all that was said."""
+    ear, settings = Ear(), sample.settings(folder)
+    for party, table in tables.items():
+        write_table(folder / f"{party}.csv", table)
+    bounded = {party: own.model_copy(update={"limits": Limits(min_rows=1)}) for party, own in settings.items()}
+    simulation = asyncio.run(world.run(sample, folder, settings=bounded, tap=ear.tap))
+    return simulation, [message for _, message in ear.said]
+
+
+def test_no_settings_file_lowers_the_bound():
+    """It is the other parties whom it protects."""
+    with pytest.raises(ValueError, match="greater than or equal to 32"):
+        Limits(min_loss_rows=31)
+    assert Limits(min_loss_rows=100).min_loss_rows == 100

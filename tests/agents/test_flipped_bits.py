@@ -26,6 +26,12 @@ from schemas.messages import (
     EpochDecision,
     GradientShare,
     Handshake,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeights,
     InterceptShare,
     LossShare,
     LossTerms,
@@ -68,7 +74,8 @@ TENSORS: list[type[Message]] = [
     WeightShare,
     InterceptShare,
 ]
-EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores]
+EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores,
+             HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms, HeldOutLossShare]  # fmt: skip
 OTHERS = [
     (Received, "lowest"),
     (Start, "attempt"),
@@ -90,7 +97,11 @@ OTHERS = [
 ]
 FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1)
 LOOKED_AT = Sample(
-    (6, 7, 5), rows=90, batch=33, label=1, evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True)
+    (6, 7, 5),
+    rows=90,
+    batch=33,
+    label=1,
+    evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True),
 )
 STOPPED = Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=3, evaluation=Evaluation(loss=True),
                  early_stopping=EarlyStopping(on="loss", patience=1, least_gain=10.0))  # fmt: skip

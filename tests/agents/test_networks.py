@@ -23,7 +23,7 @@ from tests.agents.networks import (
     parts_of,
     weights_after,
 )
-from tests.agents.world import HELPER, Sample, contributions, exact, run
+from tests.agents.world import HELPER, Sample, contributions, exact, few_rows, run
 
 ACTIVATIONS = ["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"]
 OUTPUTS = ["logistic", "linear", "softmax", "poisson"]
@@ -103,7 +103,7 @@ def test_how_far_ahead_is_sent_changes_nothing(ahead, tmp_path):
     """Nor does it matter that parties do not agree on it, or that messages come in parts."""
     sample = mlp((5, 4, 3), 6, 4, rows=200, batch=40)
     settings = sample.settings(tmp_path, limits=Limits(min_rows=1, look_ahead=ahead, part_bytes=1024))
-    settings["card"] = settings["card"].model_copy(update={"limits": Limits(min_rows=1, look_ahead=2)})
+    settings["card"] = settings["card"].model_copy(update={"limits": few_rows(Limits(min_rows=1, look_ahead=2))})
     simulation = asyncio.run(run(sample, tmp_path, settings=settings))
     assert simulation.done, simulation.label_run.failure
     assert bit_exact(simulation)

@@ -30,14 +30,17 @@ from tests.agents.networks_disclosure import (
 )
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.test_disclosure import (
+    forgetful,
     no_class_order,
     no_noise,
     no_order,
     no_seal,
     no_signs,
+    no_zero_share_of_held_out,
     omitted,
     one_purpose,
     reused,
+    u_y_of_the_loss,
 )
 from tests.agents.test_prediction import newcomers, people
 from tests.agents.world import HELPER, OUTCOME, Sample
@@ -59,15 +62,16 @@ CHECKS = [
     check_networks_sealed,
     check_keys,
 ]
-EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, loss_to="all")
-AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True)
+EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
+AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True, held_out_loss=True)
 SMOOTH = mlp((8, 7, 6), 6, 5, rows=230, batch=48, label=1, epochs=2, rate=0.1, activation="tanh", output="softmax",
              l2=0.02, evaluation=EACH_EPOCH)  # fmt: skip
 STEEP = mlp((9, 8), 12, rows=200, batch=48, label=1, epochs=2, rate=0.1, evaluation=EACH_EPOCH)
 LONG = mlp((8, 7, 6), 6, 5, rows=400, batch=48, label=1, epochs=6, rate=0.1, activation="gelu", output="softmax",
            evaluation=EACH_EPOCH)  # fmt: skip
 STOPPED = mlp((8, 7), 6, rows=200, batch=64, epochs=12, rate=0.3, evaluation=AT_THE_END, alignment="ecdh",
-              output="linear", early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.05))  # fmt: skip
+              output="linear",
+              early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.05))  # fmt: skip
 FINAL = mlp((7, 6, 6), 5, 4, 3, rows=200, batch=64, label=2, output="poisson", rate=0.03, evaluation=AT_THE_END,
             release="shared", alignment="aligned", activation="softplus")  # fmt: skip
 
@@ -204,6 +208,11 @@ PLANTS = [
     ("order of rows omitted", no_order, (check_output_views,), SMOOTH),
     ("signs of rows omitted", no_signs, (check_output_views,), STEEP),
     ("validation under training's masks", one_purpose("validation"), (check_masks_apart,), SMOOTH),
+    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_masks_apart,), SMOOTH),
+    ("held-out loss under the loss's masks", one_purpose("held-out loss", "loss"), (check_zero_shares,), SMOOTH),
+    ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_apart,), SMOOTH),
+    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_apart,), SMOOTH),
+    ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_zero_shares,), SMOOTH),
     ("seal omitted", no_seal, (check_networks_sealed, check_keys), STEEP),
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from schemas.messages import (
 from tests.agents.networks import (
     forward,
     heard,
+    held_out_loss_after,
     mlp,
     name,
     oracle_losses,
@@ -38,6 +39,8 @@ from tests.agents.world import Sample
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
 FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
 AT_THE_END = Evaluation(holdout=0.3, loss=True)
+NO_SCORES = Evaluation(holdout=0.35, held_out_loss=True)  # until the end
+BOTH = Evaluation(holdout=0.35, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
 
 
 # --- losses, scores, metrics
@@ -46,7 +49,7 @@ AT_THE_END = Evaluation(holdout=0.3, loss=True)
 @st.composite
 def evaluated(draw) -> Sample:
     """Small jobs that evaluate, of every kind."""
-    evaluation = draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END]))
+    evaluation = draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END, NO_SCORES, BOTH]))
     sample = draw(samples())
     return mlp(
         sample.columns, *sample.network.hidden, activation=sample.network.activation, output=sample.link,
@@ -62,6 +65,8 @@ def evaluated(draw) -> Sample:
 @example(
     mlp((3, 4), 5, rows=120, output="poisson", activation="gelu", evaluation=AT_THE_END, release="shared", rate=0.02)
 )
+@example(mlp((3, 4, 2), 5, 4, rows=120, label=2, activation="silu", evaluation=BOTH, l2=0.05))
+@example(mlp((3, 4), 5, rows=120, output="softmax", evaluation=NO_SCORES, rate=0.02))
 def test_losses_and_scores_are_the_oracles(sample):
     """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
     found = heard(sample)
@@ -72,6 +77,14 @@ def test_losses_and_scores_are_the_oracles(sample):
 def check_losses(found: Heard) -> None:
     """The opened words, and the mean that each party is told or not."""
     expected = oracle_losses(found)
+    if found.sample.evaluation.held_out_loss:
+        lost = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
+        for role in found.roles:
+            knows = role is found.label or found.sample.evaluation.loss_to == "all"
+            assert role.context.history.held_out_losses == (lost if knows else [])
+    if not found.sample.evaluation.loss:
+        assert not any(role.context.history.losses for role in found.roles)
+        return
     means = [float(decode(words, found.plan.loss_bits.total)[0, 0]) / found.plan.request.rows for words in expected]
     for role in found.roles:
         knows = role is found.label or found.sample.evaluation.loss_to == "all"
@@ -143,6 +156,8 @@ def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
 
 
 STOPPING = [
+    mlp((6, 5), 6, rows=120, batch=40, epochs=14, rate=1.5, evaluation=NO_SCORES, seed=1, label=1,
+        early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
     mlp((6, 5), 6, rows=120, batch=40, epochs=12, rate=0.3, evaluation=EACH_EPOCH, seed=1,
         early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
     mlp((6, 5), 6, 4, rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
@@ -179,7 +194,9 @@ def decided(found: Heard) -> tuple[int, int]:
     """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
     rule, plan, link = found.sample.early_stopping, found.plan, found.sample.link
     assert rule is not None
-    if rule.on == "loss":
+    if rule.on == "held_out_loss":
+        values = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
+    elif rule.on == "loss":
         values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in oracle_losses(found)]
     else:
         ends = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(found.sample.epochs)]

@@ -18,6 +18,17 @@ from schemas.messages import (
     DealtShares,
     EpochDecision,
     ErrorOpening,
+    HeldOutDealtShares,
+    HeldOutHiddenAnswer,
+    HeldOutHiddenShare,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutMaskOpenings,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeightOpening,
+    HeldOutWeights,
     HiddenAnswer,
     HiddenShare,
     LossShare,
@@ -83,6 +94,17 @@ EVALUATED: list[type[Message]] = [
     ScoringHiddenAnswer,
     ScoringShare,
     Scores,
+    HeldOutLabels,
+    HeldOutInputs,
+    HeldOutMaskOpenings,
+    HeldOutWeights,
+    HeldOutDealtShares,
+    HeldOutWeightOpening,
+    HeldOutHiddenShare,
+    HeldOutHiddenAnswer,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutLossShare,
 ]
 TOP = 1 << 63
 TRUNCATING = {WeightOpening: TOP, SlopeOpening: TOP}  # of these the bit that every party uses
@@ -90,7 +112,7 @@ OPENED: list[type[Message]] = [WeightShare, UpperShare]
 ALONG = (MaskOpenings, MaskedLabels, MaskedWeights, MaskedLossLabels, ScoringMaskOpenings, ScoringWeights)
 FLIPPED = mlp((6, 7, 5), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, label=1)
 LOOKED_AT = mlp((6, 7, 5), 5, 4, activation="tanh", rows=90, batch=33, label=1,
-                evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True))  # fmt: skip
+                evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True))  # fmt: skip
 STOPPED = mlp((6, 7, 5), 5, rows=66, batch=33, label=1, epochs=3, evaluation=Evaluation(loss=True),
               early_stopping=EarlyStopping(on="loss", patience=1, least_gain=10.0))  # fmt: skip
 

@@ -24,7 +24,7 @@ from tests.agents.networks import (
 )
 from tests.agents.recording import hear
 from tests.agents.scenes import SHARES
-from tests.agents.world import HELPER, run
+from tests.agents.world import HELPER, few_rows, run
 
 # --- the trace
 
@@ -83,7 +83,7 @@ async def test_a_batch_that_a_party_cannot_take_in_is_refused_before_any_share_l
     """What the helper deals is larger than the inputs: a wide network is refused by whom it would be too much for."""
     sample = mlp((6, 7), 512, 64, rows=400, batch=320)
     settings = sample.settings(tmp_path)
-    settings["bank"] = settings["bank"].model_copy(update={"limits": Limits(min_rows=1, message_mib=16)})
+    settings["bank"] = settings["bank"].model_copy(update={"limits": few_rows(Limits(min_rows=1, message_mib=16))})
     sent: set[str] = set()
 
     def note(_: Address, message: Message) -> Message:

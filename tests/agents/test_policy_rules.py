@@ -53,6 +53,9 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
     "no metrics": (policy(metrics="none"), job(evaluation=SCORED), "policy.metrics", "[policy] metrics"),
     "metrics at the end": (policy(metrics="end"), job(evaluation=SCORED), "policy.metrics", 'metrics = "end"'),
     "loss": (policy(loss=False), job(evaluation=Evaluation(loss=True)), "policy.loss", "loss = false"),
+    "held-out loss": (
+        policy(loss=False), job(evaluation=Evaluation(holdout=0.25, held_out_loss=True)), "policy.loss", "held_out_loss"
+    ),
     "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
     "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
     "partner": (table(partners=("telco",)), job(), "policy.parties", "partners under [tables.customers]"),

@@ -319,6 +319,21 @@ def test_a_loss_that_everybody_was_told_is_on_a_partner_s_page():
     assert "the training loss," in Page(render(of_label_party(curves=None))).text
 
 
+def test_the_held_out_loss_is_drawn_beside_the_training_loss_or_by_itself():
+    """And named among what the page's party should keep to itself, and what each could learn."""
+    both = Page(render(header(losses=(0.7, 0.6, 0.5), held_out_losses=(0.8, 0.7, 0.75), best_epoch=1, epochs=9,
+                              opened_losses=("training", "held-out"), loss_to="label"))).text  # fmt: skip
+    assert "The training loss fell from 0.700 to 0.500" in both
+    assert "held out 0.75" in both
+    assert "the loss of the held-out rows" in both
+    assert "the mean training and held-out loss of each epoch" in both
+    alone_ = Page(render(header(held_out_losses=(0.8, 0.7), opened_losses=("held-out",), loss_to="label"))).text
+    assert "The loss of the held-out rows fell from 0.800 to 0.700" in alone_
+    assert "the mean held-out loss of each epoch" in alone_
+    with pytest.raises(ValueError, match="held_out_losses"):
+        of_partner(held_out_losses=(0.8, 0.7), loss_to="label")
+
+
 def test_everything_from_outside_is_text():
     """Names, warnings, reasons, kinds and stages."""
     data = of_label_party(

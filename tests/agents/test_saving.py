@@ -19,7 +19,7 @@ from agents.simulate import Simulation, bit_exact
 from mpc.helper import Helper
 from mpc.schedule import Step
 from schemas.job import EarlyStopping, Evaluation, Network
-from schemas.messages import Held
+from schemas.messages import Held, HeldOutLossShare, Message
 from schemas.recovery import Recovery
 from tests.agents.recovering import (
     DATA,
@@ -126,6 +126,12 @@ JOBS = {
         early_stopping=EarlyStopping(on="loss", patience=2),
         **SMALL,
     ),
+    "early stopping on the held-out loss": long_job(
+        "stops-held",
+        evaluation=Evaluation(held_out_loss=True, holdout=0.25),
+        early_stopping=EarlyStopping(on="held_out_loss", patience=3),
+        **SMALL,
+    ),
     "a first epoch that stays the best": long_job(
         "stops-well",
         evaluation=Evaluation(metrics="epoch", holdout=0.25),
@@ -150,10 +156,18 @@ async def test_what_is_told_of_a_training_that_goes_on_is_what_would_have_been(t
         assert stage.runs[BANK, name].attempts.furthest > 0
         history = stage.runs[BANK, name].context.history
         assert (history.losses, history.metrics) == (same.history.losses, same.history.metrics)
+        assert history.held_out_losses == same.history.held_out_losses
+        opened = told_again(stage, HeldOutLossShare)
+        assert len(opened) == len(same.history.held_out_losses), "an epoch without its loss, or one too many"
         assert history.best_epoch == same.history.best_epoch
         assert np.array_equal(some(history.scores), some(same.history.scores))
         assert same_parts(parts(tmp_path, name), same.parts)
-        assert history.losses or history.metrics
+        assert history.losses or history.metrics or history.held_out_losses
+
+
+def told_again(stage: Recovering, model: type[Message]) -> set[int]:
+    """The epochs of which this was said, in any attempt."""
+    return {address.epoch for address, message in stage.said_openly if type(message) is model}
 
 
 def in_mid_epoch(stage: Recovering, name: str, per_epoch: int) -> bool:
@@ -234,8 +248,12 @@ def words_of(stage: Recovering, kind: str) -> dict[tuple[str, str, int, int], li
 
 def test_what_is_noted_of_a_history_does_not_go_on_with_it() -> None:
     """A checkpoint is written beside the steps, while losses of later epochs come in."""
-    history = History(losses=[0.7], metrics={0: {"auc": 0.6}})
-    _, facts = history.noted()
+    history = History(losses=[0.7], held_out_losses=[0.8], metrics={0: {"auc": 0.6}})
+    arrays, facts = history.noted()
     history.losses.append(0.6)
+    history.held_out_losses.append(0.75)
     history.metrics[1] = {"auc": 0.7}
     assert (facts["losses"], facts["metrics"]) == ([0.7], [(0, {"auc": 0.6})])
+    again = History()
+    again.go_on_from(arrays, facts)
+    assert (again.held_out_losses, again.value(0, "held_out_loss")) == ([0.8], 0.8)

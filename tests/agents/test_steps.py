@@ -16,7 +16,7 @@ from schemas.address import Address, parse_address
 from schemas.job import EarlyStopping, Evaluation
 from schemas.messages import EpochDecision, MaskedInputs, MaskedWeights, Message
 from schemas.settings import Limits
-from tests.agents.world import LIMIT_SECONDS, Sample
+from tests.agents.world import LIMIT_SECONDS, Sample, few_rows
 
 STOPPING = Sample(
     (4, 4, 3),
@@ -42,7 +42,7 @@ class Run:
     async def _simulated(self, folder: Path) -> Simulation:
         own = self.sample.settings(folder)
         for number, party in enumerate(own):
-            limits = Limits(min_rows=1, max_scorings=64, look_ahead=self.ahead[number % len(self.ahead)])
+            limits = few_rows(Limits(min_rows=1, max_scorings=64, look_ahead=self.ahead[number % len(self.ahead)]))
             own[party] = own[party].model_copy(update={"limits": limits})
         office = MemoryBroker(
             faults=self._faults, tap=lambda parcel: self.parcels.append(parse_address(parcel.address))

@@ -114,7 +114,7 @@ class Sample:
                 values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label)}
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
-            limits = limits or Limits(min_rows=1)
+            limits = few_rows(limits or Limits(min_rows=1))
             values["policy"] = PolicySettings(narrow=True, score_noise=self.score_noise)
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, recovery=ONCE, report=False)
         return settings
@@ -140,6 +140,11 @@ class Sample:
         }
         tables[self.parties[self.label]][OUTCOME] = labels(self.link, score, rng)
         return tables
+
+
+def few_rows(limits: Limits) -> Limits:
+    """With losses over so few rows as no settings file may allow: tables of tests are small."""
+    return limits.model_copy(update={"min_loss_rows": 1})
 
 
 def labels(link: str, score: Floats, rng: np.random.Generator) -> list[str]:

@@ -14,6 +14,7 @@ from mpc.order import Order
 from mpc.plan import Request
 from mpc.reference import train
 from mpc.ring import Words, product, total
+from tests.mpc.held_out_world import HeldOutPass
 from tests.mpc.test_disclosure import (
     COALITIONS,
     MEDIUM,
@@ -112,6 +113,49 @@ def test_no_mask_of_the_loss_can_be_left_out(omitted, model, outputs):
     assert max(loss_deficiency(job, coalition, {omitted}) for coalition in coalitions) > 2
 
 
+def held_out_deficiency(job: Job, coalition, omitted=()) -> int:
+    """Of all that is received in a pass for the held-out loss, the others' shares of it included."""
+    shares = [party.shares() for party in World(job).run().parties]
+
+    def view(masks):
+        passed = HeldOutPass(job, shares, job.xs, job.y, epoch=1, batch=1, masks=masks.purpose("held-out loss")).run()
+        told = [share for i, share in enumerate(passed.shares) if i not in coalition]
+        return flat([*received_alike(passed.sent, coalition), *told])
+
+    return deficiency(Vector(lambda a, b: a in coalition or b in coalition, omitted), view)
+
+
+def received_alike(sent, coalition) -> list[Words]:
+    """All that the coalition receives from others; what is masked for each receiver by itself is masked weights."""
+    mine = [s for s in sent if s.receiver in coalition and s.sender not in coalition]
+    alone = {"masked weights", "loss terms"}
+    keyed_by = {(s.what, s.step, s.sender, s.receiver if s.what in alone else None): s.words for s in mine}
+    return list(keyed_by.values())
+
+
+@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS)
+def test_what_a_coalition_receives_for_a_held_out_loss_is_uniform_but_for_one_number(columns, label, coalition):
+    """E_i, f_ij, E_y, p, g and the opened shares together: what they lack in rank is the sum, and no score of a row."""
+    job = make_job(Request("logistic", columns=columns, epochs=1, **TINY), label)
+    assert held_out_deficiency(job, coalition) == 1
+
+
+@pytest.mark.parametrize("coalition", [(0,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize(("model", "outputs"), [("softmax", 3), ("gamma", 1), ("linear", 1)])
+def test_so_it_is_under_other_links(model, outputs, coalition):
+    """One number for all classes together, and with an offset."""
+    job = make_job(Request(model, columns=(2, 1, 2), epochs=1, outputs=outputs, **TINY), 2)
+    assert held_out_deficiency(job, coalition) == 1
+
+
+@pytest.mark.parametrize("omitted", ["U", "V", "U_y", "N", "Q"])
+def test_no_mask_of_the_held_out_loss_can_be_left_out(omitted):
+    """One coalition or another then has more than the sum."""
+    job = make_job(Request("logistic", columns=(2, 1, 2), epochs=1, **TINY), 1)
+    coalitions = [(0,), (1,), (0, 2), (0, 1)]
+    assert max(held_out_deficiency(job, coalition, {omitted}) for coalition in coalitions) > 1
+
+
 def test_the_helper_receives_nothing_for_a_loss_and_the_others_nothing_of_a_rows():
     """Masked labels go to data parties, terms to the label party, and that is all."""
     job = make_job(MEDIUM, label=1)
@@ -139,6 +183,22 @@ def test_the_helper_sees_only_the_sum_of_the_scoring_shares(omitted, model, outp
     sums = 2 * outputs
     words = 3 * sums
     assert missing == (words if omitted else sums)
+
+
+@pytest.mark.parametrize("omitted", [set(), {"zero"}])
+@pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3), ("gamma", 1)])
+def test_the_helper_sees_only_the_sum_of_the_held_out_shares(omitted, model, outputs):
+    """Given the sum, all shares but one are uniform; nothing else of the pass goes to it."""
+    job = make_job(Request(model, columns=(3, 4, 2), epochs=1, outputs=outputs, **TINY), 1)
+    shares = [party.shares() for party in World(job).run().parties]
+
+    def view(masks):
+        passed = HeldOutPass(job, shares, job.xs, job.y, batch=1, masks=masks).run()
+        assert {s.what for s in passed.sent if s.receiver == HELPER} == {"output share"}
+        return flat(s.words for s in passed.sent if s.receiver == HELPER)
+
+    missing = deficiency(Vector(lambda a, b: HELPER in (a, b), omitted), view)
+    assert missing == (3 * 2 * outputs if omitted else 2 * outputs)
 
 
 def check_helper_view(job: Job, order: Order) -> None:
@@ -246,6 +306,12 @@ def run_everything(ledger: Ledger, epochs=lambda epoch: epoch, request: Request 
             if sent.what in "Ef":
                 address = (sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
                 assert masked.setdefault(address, sent.words.tobytes()) == sent.words.tobytes(), "a mask met two values"
+        passed = HeldOutPass(job, shares, rows, job.y[:100], epoch=epochs(epoch), batch=50,
+                             masks=ledger.source("held-out loss")).run()  # fmt: skip
+        for sent in passed.sent:
+            if sent.what in {"masked inputs", "masked weights", "loss labels"}:
+                address = (sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
+                assert masked.setdefault(address, sent.words.tobytes()) == sent.words.tobytes(), "a mask met two values"
     assert {epochs(epoch) for epoch in range(request.epochs)} == {address[3] for address in masked}
 
 
@@ -256,7 +322,7 @@ def test_training_loss_and_every_validation_have_masks_of_their_own(request_):
     run_everything(ledger, request=request_)
     ledger.check()
     purposes = {(address[0], address[5]) for address in ledger.words}
-    assert purposes == set(itertools.product(["training", "loss", "validation"], [0, 1]))
+    assert purposes == set(itertools.product(["training", "loss", "validation", "held-out loss"], [0, 1]))
 
 
 def test_a_validation_with_the_masks_of_training_is_noticed():

@@ -24,6 +24,17 @@ from schemas.messages import (
     GradientShare,
     Handshake,
     Held,
+    HeldOutDealtShares,
+    HeldOutHiddenAnswer,
+    HeldOutHiddenShare,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutMaskOpenings,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeightOpening,
+    HeldOutWeights,
     HiddenAnswer,
     HiddenShare,
     Inquiry,
@@ -114,7 +125,7 @@ evaluations = st.builds(
     metrics=st.sampled_from(["end", "epoch"]),
     loss=st.booleans(),
     loss_to=st.sampled_from(["label", "all"]),
-)
+) | st.builds(Evaluation, holdout=st.floats(0.01, 0.9), held_out_loss=st.booleans(), loss=st.booleans())
 
 models: st.SearchStrategy[ModelKind] = st.sampled_from(get_args(ModelKind))
 networks = st.builds(
@@ -312,6 +323,17 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
             ScoringWeightOpening,
             ScoringHiddenShare,
             ScoringHiddenAnswer,
+            HeldOutDealtShares,
+            HeldOutHiddenAnswer,
+            HeldOutHiddenShare,
+            HeldOutInputs,
+            HeldOutLabels,
+            HeldOutLossShare,
+            HeldOutMaskOpenings,
+            HeldOutShare,
+            HeldOutTerms,
+            HeldOutWeightOpening,
+            HeldOutWeights,
         )
     },
     Submit: st.builds(Submit, description=descriptions() | predictions()),

@@ -61,7 +61,10 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('name = "credit"', 'name = "credit"\nalignment = "guess"', "alignment"),
         ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "loss"}', "loss = true under [evaluation]"),
         ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "auc"}', 'metrics = "epoch"'),
-        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "r2"}', "one of loss, auc"),
+        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "auc"}', 'on = "held_out_loss" stops by held-out'),
+        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "r2"}', "one of held_out_loss, loss, auc"),
+        ('name = "credit"', 'name = "credit"\nearly_stopping = {on = "held_out_loss"}', "held_out_loss = true under"),
+        ('name = "credit"', 'name = "credit"\nevaluation = {held_out_loss = true}', "write holdout = 0.2, say"),
         ('"logistic"', '"mlp"', "hidden = [32], say, under [network]"),
         ('name = "credit"', 'name = "credit"\nnetwork = {hidden = [8]}', 'or use model = "mlp"'),
         ('"logistic"', '"mlp"\nnetwork = {hidden = []}', "network.hidden"),
@@ -132,6 +135,17 @@ def test_a_job_names_its_purpose_and_columns_and_without_them_is_what_it_was(tmp
     assert named.columns_of("bank") is None
     assert plain.digest != named.digest
     assert TrainingJob.model_validate(named.model_dump()) == named
+
+
+def test_a_job_without_a_held_out_loss_has_the_id_it_had_before_there_was_one(tmp_path: Path) -> None:
+    """What is not asked for is not in the canonical form; the best way to stop early is easily written."""
+    plain = read_job(written(tmp_path))
+    assert "held_out_loss" not in plain.canonical()["evaluation"]
+    more = '[evaluation]\nholdout = 0.2\nheld_out_loss = true\n[early_stopping]\non = "held_out_loss"\n[training]'
+    asked = read_job(written(tmp_path, ("[training]", more)))
+    assert asked.canonical()["evaluation"]["held_out_loss"] is True
+    assert TrainingJob.model_validate(asked.model_dump()) == asked
+    assert TrainingJob.model_validate_json(asked.model_dump_json()).digest == asked.digest != plain.digest
 
 
 @pytest.mark.parametrize("columns", ['telco = ["a"]', 'notary = ["a"]', "card = []", 'card = ["a", "a"]', "card = 1"])
