@@ -30,7 +30,7 @@ from schemas.job import PredictionJob, Training, TrainingJob
 from schemas.messages import JobStatus
 from schemas.policy import PolicySettings
 from schemas.recovery import Recovery
-from schemas.settings import Deadlines, Partner, Settings, TableSettings
+from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
 
 BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
@@ -126,6 +126,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
         "recovery": ONCE,
         "report": False,
         "policy": PolicySettings(narrow=True),
+        "limits": Limits(min_scored_rows=1),
     }
     return Settings.model_validate(fields | changes)
 

@@ -102,8 +102,12 @@ def test_any_job_of_a_network_that_ends_has_the_oracles(sample):
 def test_how_far_ahead_is_sent_changes_nothing(ahead, tmp_path):
     """Nor does it matter that parties do not agree on it, or that messages come in parts."""
     sample = mlp((5, 4, 3), 6, 4, rows=200, batch=40)
-    settings = sample.settings(tmp_path, limits=Limits(min_rows=1, look_ahead=ahead, part_bytes=1024))
-    settings["card"] = settings["card"].model_copy(update={"limits": Limits(min_rows=1, look_ahead=2)})
+    settings = sample.settings(
+        tmp_path, limits=Limits(min_rows=1, min_scored_rows=1, look_ahead=ahead, part_bytes=1024)
+    )
+    settings["card"] = settings["card"].model_copy(
+        update={"limits": Limits(min_rows=1, min_scored_rows=1, look_ahead=2)}
+    )
     simulation = asyncio.run(run(sample, tmp_path, settings=settings))
     assert simulation.done, simulation.label_run.failure
     assert bit_exact(simulation)

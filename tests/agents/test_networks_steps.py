@@ -83,7 +83,9 @@ async def test_a_batch_that_a_party_cannot_take_in_is_refused_before_any_share_l
     """What the helper deals is larger than the inputs: a wide network is refused by whom it would be too much for."""
     sample = mlp((6, 7), 512, 64, rows=400, batch=320)
     settings = sample.settings(tmp_path)
-    settings["bank"] = settings["bank"].model_copy(update={"limits": Limits(min_rows=1, message_mib=16)})
+    settings["bank"] = settings["bank"].model_copy(
+        update={"limits": Limits(min_rows=1, min_scored_rows=1, message_mib=16)}
+    )
     sent: set[str] = set()
 
     def note(_: Address, message: Message) -> Message:

@@ -42,7 +42,9 @@ class Run:
     async def _simulated(self, folder: Path) -> Simulation:
         own = self.sample.settings(folder)
         for number, party in enumerate(own):
-            limits = Limits(min_rows=1, max_scorings=64, look_ahead=self.ahead[number % len(self.ahead)])
+            limits = Limits(
+                min_rows=1, min_scored_rows=1, max_scorings=64, look_ahead=self.ahead[number % len(self.ahead)]
+            )
             own[party] = own[party].model_copy(update={"limits": limits})
         office = MemoryBroker(
             faults=self._faults, tap=lambda parcel: self.parcels.append(parse_address(parcel.address))

@@ -113,7 +113,7 @@ class Sample:
                 values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label)}
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
-            limits = limits or Limits(min_rows=1)
+            limits = limits or Limits(min_rows=1, min_scored_rows=1)
             values["policy"] = PolicySettings(narrow=True)
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, recovery=ONCE, report=False)
         return settings
