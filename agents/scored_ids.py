@@ -133,6 +133,12 @@ def model_of(state: Path, job: Job) -> ScoredIds:
     return ScoredIds(state, (job.id, job.run.hex()), job.run)
 
 
+def forget_run(state: Path, run: bytes) -> None:
+    """A run scored nobody who exists: it was a simulation, which another one takes the place of."""
+    for path in (state / FOLDER).glob(f"*/{run.hex()}{SUFFIX}"):
+        path.unlink()
+
+
 def _among(marks: Marks, known: Marks) -> NDArray[np.bool_]:
     """Which of the marks are among others; both ascend."""
     if not len(known):

@@ -305,6 +305,15 @@ def test_held_out_rows_scored_anew_have_the_scores_of_the_evaluation(tmp_path):
     assert np.allclose([scores[one] for one in ids], role.context.history.scores, rtol=0, atol=3 * 2.0**-16)
 
 
+def test_a_prediction_may_be_simulated_again_in_the_same_folder(tmp_path):
+    """The rows that the one before has scored were nobody's."""
+    sample = Sample((4, 3), rows=80)
+    trained(sample, tmp_path)
+    tables = newcomers(sample)
+    first, second = (scores_of(hear_prediction(sample, tmp_path, tables).simulation) for _ in range(2))
+    assert first == second
+
+
 # --- refusals
 
 
