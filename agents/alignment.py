@@ -259,16 +259,25 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
     )
 
 
-async def check_enough(context: JobContext, ids: pa.Array, count: int) -> None:
+async def check_enough(context: JobContext, ids: pa.Array, count: int, *, held_out: bool = False) -> None:
     """Return if so many rows, to train on or to score, are as many as this party asks for.
 
     Raises:
         JobProblem: they are too few.
     """
-    name = "min_scored_rows" if context.description.kind == "prediction" else "min_rows"
+    scored = held_out or context.description.kind == "prediction"
+    name = "min_scored_rows" if scored else "min_rows"
     least: int = getattr(context.settings.limits, name)
     if count >= least:
         return
+    if held_out:
+        raise JobProblem(
+            "alignment.few",
+            context.me,
+            f"fewer rows are held out than {context.me} lets be scored: hold out more, bring more rows, or let "
+            f"{context.me} lower [limits] {name}",
+            f"{count} rows are held out, and [limits] {name} is {least}",
+        )
     what = await context.compute(describe_ids, ids)
     raise JobProblem(
         "alignment.few",

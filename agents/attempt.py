@@ -16,6 +16,7 @@ from agents import lifecycle
 from agents.approval import Approval
 from agents.audit import AuditLog
 from agents.audit_job import JobAudit
+from agents.budget import Budget
 from agents.checkpoints import checkpoint_folder
 from agents.context import JobContext, system_randomness
 from agents.data_party import DataPartyRole
@@ -25,7 +26,6 @@ from agents.inbox import Latest
 from agents.kept_table import KeptTable
 from agents.mailbox import Mailbox, Tap
 from agents.policy import check_policy
-from agents.policy_exposure import Exposure
 from agents.prediction import PredictionRole
 from agents.problems import JobProblem
 from agents.release import discard
@@ -53,7 +53,7 @@ class Services:
     tap: Tap | None = None
     versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)
     log: AuditLog | None = None
-    exposure: Exposure = field(default_factory=Exposure)
+    budget: Budget = field(default_factory=Budget)
     inquire: Callable[[Job, str], None] = lambda _job, _party: None
     announce: Callable[[Job, str], None] = lambda _job, _party: None
     resume: Callable[[Job, str], None] = lambda _job, _party: None
@@ -144,7 +144,7 @@ class Attempt:
         """Raises JobProblem if this party's policy does not let the job in; the audit log is told either way."""
         services, audit = self._services, self._hooks.audit
         try:
-            check_policy(self.context.job, services.settings, services.identity, services.exposure)
+            check_policy(self.context.job, services.settings, services.identity, services.budget)
         except JobProblem as problem:
             audit.decided(problem)
             raise

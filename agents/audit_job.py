@@ -1,25 +1,30 @@
-"""What the audit log is told of one run of a job, before it happens.
+"""What the audit log and the budget are told of one run of a job, before it happens.
 
-Nothing is revealed that is not in the log first: a disk that does not take a line fails the job.
+Nothing is revealed that is not in both first: a disk that does not take a line fails the job.
 """
 
 from typing import Any
 
 from agents.audit import AuditLog
-from agents.policy_exposure import Exposure
+from agents.budget import Budget
+from agents.budget_file import FILE
+from agents.exposures import exposures
 from agents.problems import JobProblem
-from agents.revelations import RELEASE, TRAINING, revelations
+from agents.revelations import revelations
 from agents.states import TERMINAL
-from schemas.job import TrainingJob
 from schemas.messages import Job, JobStatus, Terms
 from schemas.settings import Settings
 
 
 class JobAudit:
-    """The lines of one run. Without a log, as in tests of parts, only the bounds are kept."""
+    """The lines of one run. Without a log, as in tests of parts, only the budget is kept.
 
-    def __init__(self, job: Job, settings: Settings, exposure: Exposure, log: AuditLog | None = None) -> None:
-        self._job, self._settings, self._exposure, self._log = job, settings, exposure, log
+    `record_bits` is for whoever knows it: what a record of this party's table holds, which bounds scores.
+    """
+
+    def __init__(self, job: Job, settings: Settings, budget: Budget, log: AuditLog | None = None) -> None:
+        self._job, self._settings, self._budget, self._log = job, settings, budget, log
+        self.record_bits: float | None = None
 
     def note(self, event: str, **fields: Any) -> None:
         """Write a line.
@@ -30,11 +35,14 @@ class JobAudit:
         if self._log is None:
             return
         try:
-            self._exposure.note(self._log.append(event, self._job.id, self._job.run.hex(), fields))
+            self._log.append(event, self._job.id, self._job.run.hex(), fields)
         except OSError as error:
-            me = self._settings.party
-            reason = f"{me} cannot write its audit log, and takes part in nothing that it does not record"
-            raise JobProblem("disk.write", me, reason, f"{self._log.path}: {error.strerror}") from None
+            raise self._unwritten("audit log", str(self._log.path), error) from None
+
+    def _unwritten(self, what: str, where: str, error: OSError) -> JobProblem:
+        me = self._settings.party
+        reason = f"{me} cannot write its {what}, and takes part in nothing that it does not record"
+        return JobProblem("disk.write", me, reason, f"{where}: {error.strerror}")
 
     def received(self) -> None:
         """Somebody asks for the job."""
@@ -58,23 +66,29 @@ class JobAudit:
         """What the job tells whom at this stage is about to be told; `terms` where it depends on them.
 
         Raises:
-            JobProblem: it would be more than the table's settings allow; nothing has been told.
+            JobProblem: it would be more than the table's settings allow, or a disk does not take it; nothing has been
+                told.
         """
         description = self._job.description
         fields: dict[str, Any] = {"stage": stage, "label": description.label}
         if self._settings.party not in description.helpers:
             fields["table"] = description.table_of(self._settings.party)
+            fields["counts"] = self._spent(stage, terms)
         if terms is not None:
             fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
-        if isinstance(description, TrainingJob) and stage in {TRAINING, RELEASE}:
-            outputs = terms.outputs if terms is not None else 1
-            self._exposure.check(self._job, self._settings, outputs)
-            told = (
-                {"scorings": description.scorings * outputs} if stage == TRAINING else {"released": _opens(description)}
-            )
-            fields |= told
         what = [{"to": one.party, "what": one.what} for one in revelations(description) if one.stage == stage]
         self.note("revealing", **fields, revelations=what)
+
+    def _spent(self, stage: str, terms: Terms | None) -> dict[str, float]:
+        """What is told at this stage, once it is counted; of a helper nothing is."""
+        job, settings = self._job, self._settings
+        self._budget.check(job, settings, terms, self.record_bits)
+        amounts = exposures(job.description, settings, terms).get(stage, {})
+        try:
+            self._budget.spend(job, job.description.table_of(settings.party), amounts)
+        except OSError as error:
+            raise self._unwritten("record of what jobs were told", FILE, error) from None
+        return {name: amount for name, amount in amounts.items() if amount}
 
     def ended(self, status: JobStatus) -> None:
         """The job is over here, or the agent leaves it to its next life; and this is how far it came."""
@@ -83,7 +97,3 @@ class JobAudit:
         if failure is not None:
             told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
         self.note("ended" if status.state in TERMINAL else "suspended", **told)
-
-
-def _opens(description: TrainingJob) -> bool:
-    return description.release != "shared"

@@ -1,6 +1,6 @@
-"""`tercet audit`: check a party's audit log, and read what it says of a job.
+"""`tercet audit`: check a party's audit log, read what it says of a job, and what label parties may still be told.
 
-It opens one file, also a copy on another machine; no agent is asked.
+It opens one file or two, also copies on another machine; no agent is asked.
 """
 
 from pathlib import Path
@@ -10,6 +10,8 @@ import typer
 
 from agents import show
 from agents.audit import Broken, Entry, entries, key_named_last
+from agents.budget import Budget, audited_spendings
+from agents.budget_file import FILE, Spending, read
 from agents.exits import Format, FormatOption, checked
 from schemas.job import Invalid
 from schemas.settings import Settings, read_settings
@@ -60,6 +62,34 @@ def show_(
         show.print_json([{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted])
     else:
         show.out.print(show.audit_table(wanted))
+
+
+@audits.command()
+def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Print what each label party has had of each table by all its jobs, what bounds it, and what is left.
+
+    Where no bound is shown there is none, or, of bits, it is what a record holds, which only a job finds out.
+    """
+    if settings is None:
+        raise typer.BadParameter("give --settings")
+    own: Settings = checked(read_settings, settings)
+    rows = list(Budget.of(checked(_spendings, own.state)).left(own))
+    if format is Format.JSON:
+        show.print_json([{**one._asdict(), "left": one.left} for one in rows])
+    else:
+        show.out.print(show.budget_table(rows))
+
+
+def _spendings(state: Path) -> list[Spending]:
+    """As the agent would count at its next start."""
+    try:
+        found = read(state / FILE)
+    except OSError as error:
+        raise Invalid(f"{state / FILE}: {error.strerror}") from None
+    if found is not None:
+        return found
+    log = state / "audit.log"
+    return list(audited_spendings(_read(log))) if log.exists() else []
 
 
 def _path(path: Path | None, settings: Path | None) -> Path:

@@ -12,6 +12,8 @@ import structlog
 
 from agents import logs
 from agents.audit import AuditLog
+from agents.budget import Budget
+from agents.budget_file import FILE, BudgetFile
 from agents.checkpoints import forget_old
 from agents.context import system_randomness, work_folder
 from agents.desk import Desk
@@ -49,7 +51,8 @@ class Agent:
         """`tap` and `finished`, which is handed each run as it ends, are for the simulator, the others for tests."""
         self.settings, self._identity, self._broker = settings, identity, broker
         self._audit, self._audited = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
-        self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit)
+        self._budget = Budget(BudgetFile(settings.state / FILE))
+        self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit, self._budget)
         self.jobs = Jobs(self._services, self._spawn, finished)
         self.desk = Desk(self._services, self.jobs, self._spawn)
         greeter = Greeter(settings, identity, broker, self._spawn)
@@ -112,9 +115,8 @@ class Agent:
         self._log.info("agent has left")
 
     def _open_audit(self) -> None:
-        """Only now it is certain that no other agent of this party writes it."""
-        for entry in self._audit.open(records=len(self.jobs.known)):
-            self._services.exposure.note(entry)
+        """Only now it is certain that no other agent of this party writes it, or the budget."""
+        self._budget.open(self._audit.open(records=len(self.jobs.known)))
         self._audited.set()
 
     async def _deliver(self, delivery: Delivery) -> None:

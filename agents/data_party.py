@@ -20,6 +20,7 @@ from agents.profiles import check_numbers
 from agents.release import opened, save_part
 from agents.release_to_label import told
 from agents.saving import Contents, Saver, begin_at
+from agents.scored_once import ScoredOnce
 from agents.shares import AnyShares, kept_shares, shares_of
 from agents.states import State
 from agents.steps import Steps
@@ -100,6 +101,8 @@ class DataPartyRole:
                 "out is drawn anew in each run: run it again, change holdout in the job, or bring more rows",
             )
         await check_enough(context, self.own.table.ids, rows)
+        if held_out:
+            await check_enough(context, self.own.table.ids, held_out, held_out=True)
         try:
             await context.compute(self._fit)
         except (UnfitLabel, LabelProblem) as problem:
@@ -186,6 +189,7 @@ class DataPartyRole:
                 raise self._unfit(problem) from None
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view(~self.held_out)
+        await ScoredOnce(context).held_out(self.own, self.held_out)
         self.key = await self.own.confirm_order()
         self.order = Order(self.key, context.ready_plan.request.rows, attempt=context.noise)
         await self._find_where_to_begin()

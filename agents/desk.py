@@ -90,7 +90,7 @@ class Desk:
 
     def _allowed(self, job: Job) -> bool:
         try:
-            check_policy(job, self._settings, self._identity, self._services.exposure)
+            check_policy(job, self._settings, self._identity, self._services.budget)
         except JobProblem:
             return False
         return True

@@ -247,8 +247,8 @@ class Jobs:
         return self.runs[job].context.trace.median(self._me) if job in self.runs else self._traces.get(job)
 
     def audit_of(self, job: Job) -> JobAudit:
-        """The lines of a run in the audit log."""
-        return JobAudit(job, self._settings, self._services.exposure, self._services.log)
+        """The lines of a run in the audit log, and what it takes of the budget."""
+        return JobAudit(job, self._settings, self._services.budget, self._services.log)
 
     def received(self, job: Job) -> JobProblem | None:
         """Tell the audit log that a partner asks for a job; why that cannot be, if it cannot."""

@@ -3,7 +3,7 @@
 It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
 """
 
-from agents.policy_exposure import Exposure
+from agents.budget import Budget
 from agents.policy_job import check_job
 from agents.policy_table import check_table
 from agents.problems import JobProblem
@@ -12,7 +12,7 @@ from schemas.messages import Job, Member
 from schemas.settings import Settings
 
 
-def check_policy(job: Job, settings: Settings, identity: Identity, exposure: Exposure | None = None) -> None:
+def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> None:
     """Return if this party may and can take part.
 
     Raises:
@@ -24,7 +24,7 @@ def check_policy(job: Job, settings: Settings, identity: Identity, exposure: Exp
     _check_role(job, settings)
     check_table(job, settings)
     check_job(job, settings)
-    (exposure or Exposure()).check(job, settings)
+    (budget or Budget()).check(job, settings)
 
 
 def _check_submitter(job: Job, settings: Settings) -> None:

@@ -17,6 +17,7 @@ from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.profiles import check_numbers
 from agents.release import unreleased, written
+from agents.scored_once import ScoredOnce
 from agents.scores_file import scored_columns, write_scores
 from agents.scoring import scoring_batch
 from agents.scoring_pass import own_noise, score
@@ -42,6 +43,7 @@ class PredictionRole:
     def __init__(self, context: JobContext) -> None:
         self._context = context
         self._own = OwnRows(context)
+        self._once = ScoredOnce(context)
         self._part: ModelPart | None = None
         self._arrays: dict[str, NDArray[Any]] = {}
         self._key = b""
@@ -98,8 +100,13 @@ class PredictionRole:
         await self._own.align()
 
     async def fit(self) -> Sizes:
-        """Nothing is fitted: the encoding is the training's."""
+        """Nothing is fitted: the encoding is the training's.
+
+        Raises:
+            JobProblem: some of the rows have been scored under the model before.
+        """
         part = self.part
+        await self._once.check((self._context.prediction.of, part.run), self._own)
         sizes = {"rows": len(self._own.rows), "held_out": 0, "columns": len(part.columns), "outputs": part.outputs}
         return Sizes(**sizes, model=part.digest)
 
@@ -108,6 +115,7 @@ class PredictionRole:
         if self._with_helper:
             fx = self.scoring_numbers.fx
             await self._own.encode(self.part.encoding, self.part.norm, fx)
+        await self._once.note()
         self._key = await self._own.confirm_order()
         self._context.statistics.steps = len(self._steps())
 

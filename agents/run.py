@@ -45,6 +45,7 @@ from agents.queues import JobQueues
 from agents.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
 from agents.release import discard, kept, unreleased
 from agents.reporting import reported
+from agents.scored_ids import model_of
 from agents.states import TERMINAL, State, move
 from agents.status import job_status
 from agents.verdict import Report, culprits
@@ -111,7 +112,7 @@ class JobRun:
         self.voice.hearing.begin(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
         self.approval = Approval(settings.party, asks=asks, given_by=memory.approved)
-        self.audit = JobAudit(job, settings, services.exposure, services.log)
+        self.audit = JobAudit(job, settings, services.budget, services.log)
         self._table = KeptTable(job, settings)
         latest: Latest = {}
         self._hooks = Hooks(
@@ -264,6 +265,8 @@ class JobRun:
         """Remove what only another attempt would need."""
         discard(unreleased(self.context))  # if it was not kept
         self._table.forget()
+        if self.state != State.DONE and self.job.description.kind == "training":
+            model_of(self._services.settings.state, self.job).discard()  # which is not kept here, so nothing is scored
         if self.state != State.FAILED or not self._recovers:
             discard_checkpoints(self._services.settings.state, self.job.id)
 

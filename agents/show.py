@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from agents.approval import STAGE
 from agents.audit import Entry
+from agents.budget import Left
 from broker.dead_letters import clean
 from schemas.messages import JobStatus
 
@@ -141,6 +142,16 @@ def audit_table(entries: Iterable[Entry]) -> Table:
         what = [", ".join(f"{name} {value}" for name, value in fields.items())]
         what += [f"to {one['to']}: {one['what']}" for one in entry.fields.get("revelations", ())]
         table.add_row(str(entry.seq), entry.time, entry.job, entry.event, "\n".join(map(fit, what)))
+    return table
+
+
+def budget_table(rows: Iterable[Left]) -> Table:
+    """What label parties have had of tables, a count in each line."""
+    numbers = (Column(name, justify="right") for name in ("so far", "of", "left"))
+    table = Table("table", "label party", "count", *numbers, Column("setting", no_wrap=True))
+    for one in rows:
+        cells = ("" if number is None else f"{number:,.10g}" for number in (one.spent, one.bound, one.left))
+        table.add_row(fit(one.table), fit(one.label), one.name, *cells, one.setting)
     return table
 
 

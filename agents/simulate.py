@@ -25,6 +25,7 @@ from agents.exactness import (
 from agents.mailbox import Tap
 from agents.records import Records
 from agents.run import JobRun
+from agents.scored_ids import forget_run
 from broker.base import Broker
 from broker.identity import Identity
 from broker.memory import MemoryBroker
@@ -70,6 +71,15 @@ def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
     return Partner(key=str(identity.public), may_submit=True, may_hold_model=may_hold)
 
 
+def _forget(state: Path, job: str) -> None:
+    """That an earlier simulation in the same folder ran this job, and what was scored in it."""
+    records = Records(state / "jobs")
+    earlier = records.find(job)
+    if earlier is not None:
+        forget_run(state, earlier.job.run)
+    records.forget(job)
+
+
 async def simulate(
     description: TrainingJob | PredictionJob,
     settings: Mapping[str, Settings],
@@ -99,7 +109,7 @@ async def simulate(
 
     async with asyncio.TaskGroup() as tasks:
         for party, (own, identity) in introduce(settings, folder).items():
-            Records(own.state / "jobs").forget(description.id)  # each simulation is a run of its own
+            _forget(own.state, description.id)  # each simulation is a run of its own
             source = (contribute or {}).get(party, system_randomness)
             broker = office.connect(party)
             agent = Agent(own, identity, broker, contribute=source, tap=tap, finished=finished)

@@ -51,9 +51,16 @@ class TablePolicy(Written):
         submitters: whose jobs may name the table; this party's own always may.
         partners: the other data parties that a job over the table may have.
         helpers: who may help in such a job.
-        max_total_scorings: how often one label party may have held-out rows of the table scored, for each of the
-            model's outputs, by all its jobs together.
-        max_releases: and how many models that were trained on the table it may have released.
+        max_total_scorings: how often one label party may have rows of the table scored, held out or in predictions,
+            for each of the model's outputs, by all its jobs together. So are the others that begin with max_ meant.
+        max_releases: how many models that were trained on the table may be released.
+        max_score_bits: how many bits of a record scores may tell; None stands for what a record holds.
+        max_predictions: how many predictions there may be.
+        max_scored_rows: how many rows may be scored, again and again counted.
+        max_losses: how many losses may be opened.
+        max_alignments: how often ids may be matched.
+        max_models: how many models may be trained.
+        rescoring: whether a row may be scored again under one model, by another job.
     """
 
     purposes: tuple[Purpose, ...] | None = None
@@ -62,6 +69,13 @@ class TablePolicy(Written):
     helpers: tuple[Name, ...] | None = None
     max_total_scorings: int = Field(default=256, ge=0)
     max_releases: int = Field(default=256, ge=0)
+    max_score_bits: float | None = Field(default=None, ge=0)
+    max_predictions: int = Field(default=1000, ge=0)
+    max_scored_rows: int = Field(default=100_000_000, ge=0)
+    max_losses: int = Field(default=10_000, ge=0)
+    max_alignments: int = Field(default=1000, ge=0)
+    max_models: int = Field(default=1000, ge=0)
+    rescoring: bool = False
 
 
 class PartnerPolicy(Written):

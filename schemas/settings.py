@@ -173,7 +173,7 @@ class Limits(Written):
     look_ahead: int = Field(default=4, ge=1, le=64)
     parallel_jobs: int = Field(default=16, ge=1)
     min_rows: int = Field(default=32, ge=1)
-    min_scored_rows: int = Field(default=1, ge=1)
+    min_scored_rows: int = Field(default=32, ge=1)
     min_loss_rows: int = Field(default=32, ge=32)  # of each label value; fewer would tell of single rows
     max_scorings: int = Field(default=16, ge=0)
     threads: int | None = Field(default=None, ge=1)

@@ -26,11 +26,11 @@ from agents import alignment
 from agents.alignment import align, help_align
 from agents.approval import Approval
 from agents.audit_job import JobAudit
+from agents.budget import Budget
 from agents.context import JobContext
 from agents.drawn import Drawn
 from agents.kept_table import KeptTable
 from agents.mailbox import Mailbox, Tap
-from agents.policy_exposure import Exposure
 from agents.problems import JobProblem
 from broker import topology
 from broker.base import Parcel
@@ -56,7 +56,7 @@ from tables.ecdh import Blinding
 
 BANK, CARD, TELCO, SHOP, NOTARY = "bank", "card", "telco", "shop", "notary"
 KEYS = {name: Identity.generate() for name in (BANK, CARD, TELCO, SHOP, NOTARY)}
-FEW = Limits(min_rows=1)
+FEW = Limits(min_rows=1, min_scored_rows=1)
 DEADLINES = Deadlines(alignment=10, heartbeat=0.05, verdict=0.4)
 
 ENTRIES: dict[type[Message], tuple[str, int]] = {
@@ -158,7 +158,7 @@ class Alignment:
         mailbox = await self._mailbox(office, me, job)
         executor = executors.enter_context(ThreadPoolExecutor(1))
         drawn = Drawn(Path("unused"), lambda: bytes(32))
-        audit = JobAudit(job, settings, Exposure())
+        audit = JobAudit(job, settings, Budget())
         return JobContext(
             job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), drawn, lambda: 0, 1, NOTARY,
             approval=Approval(me, asks=False), audit=audit,

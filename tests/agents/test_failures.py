@@ -282,7 +282,7 @@ async def test_a_split_that_leaves_nothing_on_one_side_is_the_submitters_fault(
     """Too small a part of the rows to hold any out, or one row in common, which can be on one side only."""
     async with tables(tmp_path, card=strangers(strange)) as stage:
         for party in (BANK, CARD):
-            stage.change(party, limits=Limits(min_rows=1))
+            stage.change(party, limits=Limits(min_rows=1, min_scored_rows=1))
         ended = await stage.run(job(evaluation=Evaluation(holdout=holdout)), CARD)
         assert "holdout" in off(ended, "job.holdout", CARD)
         nothing_left(stage)

@@ -179,14 +179,14 @@ async def test_a_consent_that_is_withdrawn_stops_predictions_by_models_released_
 
 
 async def test_scorings_of_all_jobs_over_a_table_add_up_over_restarts(tmp_path: Path) -> None:
-    """They are counted from the audit log. A job that fails before it trains counts nothing."""
+    """They are counted in a file of their own. A job that fails before it trains counts nothing."""
     scored = Evaluation(holdout=0.25)
     async with scene(three(tmp_path), tmp_path) as stage:
         tables = table(max_total_scorings=2)(stage.parties[CARD][0]).tables
-        stage.change(CARD, tables=tables, limits=Limits(min_rows=1000))
+        stage.change(CARD, tables=tables, limits=Limits(min_rows=1000, min_scored_rows=1))
         assert (await stage.run(job("few", evaluation=scored)))[CARD].state == "failed"
         await stage.stop()
-        stage.change(CARD, limits=Limits())
+        stage.change(CARD, limits=Limits(min_scored_rows=1))
         for name in ("one", "two"):
             assert (await stage.run(job(name, evaluation=scored)))[CARD].state == "done"
             await stage.stop()
@@ -217,11 +217,11 @@ async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_p
     ]  # fmt: skip
     received, training, release, ended = log[1], log[5], log[6], log[7]
     assert (received.fields["submitter"], received.fields["purpose"]) == (BANK, "credit scoring")
-    assert (training.fields["stage"], training.fields["scorings"]) == ("training", 1)
+    assert (training.fields["stage"], training.fields["counts"]["scorings"]) == ("training", 1)
     told = {one["to"]: one["what"] for one in training.fields["revelations"]}
     assert "training loss" in told[BANK]
     assert "absolute values" in told[NOTARY]
-    assert (release.fields["stage"], release.fields["released"]) == ("release", True)
+    assert (release.fields["stage"], release.fields["counts"]) == ("release", {"releases": 1})
     assert ended.fields["state"] == "done"
     assert {entry.job for entry in log[1:]} == {description.id}
 

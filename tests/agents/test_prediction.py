@@ -297,12 +297,21 @@ def test_held_out_rows_scored_anew_have_the_scores_of_the_evaluation(tmp_path):
     """Of a shared model, whose words are the same: a row's two scores differ by the noise words and a rounding."""
     sample = Sample((4, 3), rows=160, epochs=3, rate=0.3, release="shared", evaluation=Evaluation(holdout=0.4))
     run = trained(sample, tmp_path)
-    again = scores_of(hear_prediction(sample, tmp_path, run.tables).simulation)
+    again = scores_of(hear_prediction(sample, tmp_path, run.tables, reading={"rescoring": True}).simulation)
     scores = dict(zip(again["id"].to_pylist(), again["score"].to_pylist(), strict=True))
     role = run.label
     ids = [run.tables["bank"][PERSON][row] for row in role.own.rows[role.held_out]]
     assert role.context.history.scores is not None
     assert np.allclose([scores[one] for one in ids], role.context.history.scores, rtol=0, atol=3 * 2.0**-16)
+
+
+def test_a_prediction_may_be_simulated_again_in_the_same_folder(tmp_path):
+    """The rows that the one before has scored were nobody's."""
+    sample = Sample((4, 3), rows=80)
+    trained(sample, tmp_path)
+    tables = newcomers(sample)
+    first, second = (scores_of(hear_prediction(sample, tmp_path, tables).simulation) for _ in range(2))
+    assert first == second
 
 
 # --- refusals

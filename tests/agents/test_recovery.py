@@ -32,6 +32,7 @@ from tests.agents.recovering import (
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, on, prediction
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.test_policy_rules import table
 
 JOB = long_job()
 
@@ -132,6 +133,7 @@ async def test_a_broker_that_is_away_for_a_while_costs_an_attempt(tmp_path: Path
 async def test_a_prediction_begins_again_as_well(tmp_path: Path, party: str) -> None:
     """It has no checkpoints, and the scores are the same."""
     async with recovering(tmp_path) as stage:
+        stage.change(CARD, tables=table(rescoring=True)(stage.parties[CARD][0]).tables)
         trained = (await stage.run(job()))[BANK].job
         (expected, scores), again = await scored(stage, prediction(trained)), prediction(trained).anew()
         stage.runs.clear()

@@ -38,9 +38,9 @@ SCORED = Evaluation(holdout=0.25, metrics="epoch")
 
 
 def files(folder: Path) -> set[str]:
-    """All files below a folder, with their paths within it, but for the log of what was asked and told."""
+    """All files below a folder, with their paths within it, but for those that say what was asked and told."""
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    return found - {"audit.log"}
+    return {one for one in found if one not in {"audit.log", "exposure.jsonl"} and not one.startswith("scored/")}
 
 
 def work(folder: Path, party: str) -> list[Path]:
@@ -217,6 +217,8 @@ async def test_every_party_finds_a_page_about_the_job_where_its_status_says(tmp_
     async with scene(three(tmp_path), tmp_path) as stage:
         for party in PARTIES:
             stage.change(party, report=True)
+        anew = {name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()}
+        stage.change(CARD, tables=anew)
         trained = await stage.run(job(evaluation=Evaluation(holdout=0.25)))
         scored = await stage.run(prediction(trained[BANK].job))
         failed = await stage.run(job("failing", rate=1e9))

@@ -143,8 +143,8 @@ class Sample:
 
 
 def few_rows(limits: Limits) -> Limits:
-    """With losses over so few rows as no settings file may allow: tables of tests are small."""
-    return limits.model_copy(update={"min_loss_rows": 1})
+    """Allow losses over so few rows as no settings file may allow, and scores: tables of tests are small."""
+    return limits.model_copy(update={"min_loss_rows": 1, "min_scored_rows": 1})
 
 
 def labels(link: str, score: Floats, rng: np.random.Generator) -> list[str]:

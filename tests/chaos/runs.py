@@ -82,7 +82,7 @@ def write_tables(folder: Path) -> dict[str, str]:
         (folder / f"{party}.csv").write_text("\n".join([f"id,{','.join(names)}", *lines]) + "\n")
     return {
         BANK: '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\n',
-        CARD: '[tables.customers]\npath = "card.csv"\nid = "id"\n',
+        CARD: '[tables.customers]\npath = "card.csv"\nid = "id"\nrescoring = true\n',  # of held-out rows
     }
 
 

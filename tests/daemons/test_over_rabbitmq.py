@@ -69,7 +69,7 @@ def write_tables(folder: Path) -> dict[str, str]:
     (folder / "card.csv").write_text(f"id,{','.join(f'b{j}' for j in range(12))}\n{card}\n")
     return {
         "bank": '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\n',
-        "card": '[tables.delays]\npath = "card.csv"\nid = "id"\n',
+        "card": '[tables.delays]\npath = "card.csv"\nid = "id"\nrescoring = true\n',  # of held-out rows
     }
 
 

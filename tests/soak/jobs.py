@@ -10,7 +10,11 @@ from typing import Any
 from schemas.job import Evaluation, Network, PredictionJob, TrainingJob
 from tests.agents.scenes import job, make_table, prediction
 
-MANY = "max_releases = 1000000\nmax_total_scorings = 1000000\n"  # over the same rows, which nobody would allow
+BOUNDS = ("max_total_scorings", "max_releases", "max_models", "max_predictions", "max_alignments", "max_losses")
+MANY = "".join(
+    f"{one} = 1000000\n" for one in (*BOUNDS, "max_score_bits", "max_scored_rows")
+)  # which nobody would allow
+MANY += "rescoring = true\n"  # of the same rows, too
 TABLES = {
     "bank": f'[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "default"\n{MANY}',
     "card": f'[tables.customers]\npath = "card.csv"\nid = "id"\n{MANY}'

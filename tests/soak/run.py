@@ -31,6 +31,7 @@ heartbeat = 0.5
 narrow = true
 [limits]
 parallel_jobs = 64
+min_scored_rows = 1
 """
 
 
