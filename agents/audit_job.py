@@ -9,6 +9,7 @@ from agents.audit import AuditLog
 from agents.budget import Budget
 from agents.budget_file import FILE
 from agents.exposures import exposures
+from agents.policy_job import accepts_exposure
 from agents.problems import JobProblem
 from agents.revelations import revelations
 from agents.states import TERMINAL
@@ -78,6 +79,16 @@ class JobAudit:
             fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
         what = [{"to": one.party, "what": one.what} for one in revelations(description) if one.stage == stage]
         self.note("revealing", **fields, revelations=what)
+
+    def bound_scores(self, record_bits: float) -> None:
+        """Bound what scores may tell by what a record of this party's table holds, unless it accepts that.
+
+        Raises:
+            JobProblem: the job, with those before it, would tell more.
+        """
+        if not accepts_exposure(self._job, self._settings):
+            self.record_bits = record_bits
+            self._budget.check(self._job, self._settings, None, record_bits)
 
     def _spent(self, stage: str, terms: Terms | None) -> dict[str, float]:
         """What is told at this stage, once it is counted; of a helper nothing is."""

@@ -35,7 +35,7 @@ from mpc.order import Order
 from mpc.ring import Words
 from schemas.messages import ScoringTerms, Sizes
 from tables.encoding import Encoding
-from tables.entropy import RecordBits, record_bits, sampled
+from tables.entropy import RecordBits
 from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
@@ -120,6 +120,7 @@ class DataPartyRole:
             context.log.warning("table", note=warning)
         outputs = 1 if self.labels is None else self.labels.shape[1]
         bits = await context.compute(self._record_bits)
+        context.audit.bound_scores(bits.record)
         return Sizes(
             rows=rows,
             held_out=held_out,
@@ -131,9 +132,7 @@ class DataPartyRole:
 
     def _record_bits(self) -> RecordBits:
         assert self.encoding is not None
-        trained_on = ~self.held_out
-        rows = int(trained_on.sum())
-        return record_bits(self.encoding, sampled(self.own.table.batches(self.own.marked(trained_on)), rows))
+        return self.own.record_bits(self.encoding, ~self.held_out)
 
     def _unfit(self, problem: UnfitLabel | LabelProblem) -> JobProblem:
         context = self.context

@@ -23,6 +23,7 @@ from mpc.fixed import features
 from schemas.job import Invalid, canonical_digest
 from schemas.messages import OrderConfirmation, OrderContribution
 from tables.encoding import Encoding
+from tables.entropy import RecordBits, record_bits, sampled
 from tables.interrupt import Interrupt
 from tables.problem import TableProblem
 from tables.snapshot import Snapshot
@@ -236,6 +237,10 @@ class OwnRows:
         marks = np.zeros(self.table.rows, np.bool_)
         marks[self.rows[chosen]] = True
         return marks
+
+    def record_bits(self, encoding: Encoding, chosen: NDArray[np.bool_]) -> RecordBits:
+        """Measure what these of the common rows hold, as they are encoded."""
+        return record_bits(encoding, sampled(self.table.batches(self.marked(chosen)), int(chosen.sum())))
 
     def close(self) -> None:
         """Remove what was written."""

@@ -32,6 +32,13 @@ def check_job(job: Job, settings: Settings) -> None:
             check(job, description, settings)
 
 
+def accepts_exposure(job: Job, settings: Settings) -> bool:
+    """Tell whether this party accepts that its few columns are exposed: by its policy, or as it submits the job."""
+    description, mine = job.description, job.submitter == settings.party
+    asked = description.accept_narrow if isinstance(description, TrainingJob) else True
+    return asked and (settings.policy.narrow or mine)
+
+
 def _refused(code: str, job: Job, settings: Settings, what: str, mend: str) -> JobProblem:
     """The submitter can mend it, or whoever runs this party, if they want that."""
     return JobProblem(f"policy.{code}", job.submitter, f"{settings.party} {what}: {mend}, or ask {settings.party}")

@@ -107,6 +107,9 @@ class PredictionRole:
         """
         part = self.part
         await self._once.check((self._context.prediction.of, part.run), self._own)
+        every = np.ones(len(self._own.rows), np.bool_)
+        bits = await self._context.compute(self._own.record_bits, part.encoding, every)
+        self._context.audit.bound_scores(bits.record)
         sizes = {"rows": len(self._own.rows), "held_out": 0, "columns": len(part.columns), "outputs": part.outputs}
         return Sizes(**sizes, model=part.digest)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from agents.connect import read_credentials
 from agents.context import JobContext
+from agents.policy_job import accepts_exposure
 from agents.policy_table import narrowed
 from agents.problems import JobProblem
 from broker.identity import KeyProblem
@@ -27,7 +28,8 @@ async def own_profile(context: JobContext) -> Profile | None:
     """Look at the first rows of this party's own table in a training, if it has one that is a file.
 
     Raises:
-        JobProblem: this party refuses that its rows are scored, since it has no numeric column.
+        JobProblem: this party refuses that its rows are scored, since it has no numeric column, or as scores would tell
+            more of them than they hold.
     """
     job = context.description
     if not isinstance(job, TrainingJob) or context.me in job.helpers:
@@ -35,6 +37,7 @@ async def own_profile(context: JobContext) -> Profile | None:
     found = await context.compute(_preview, context)
     if found is None:
         return None
+    context.audit.bound_scores(found.bits.record)
     if job.scorings:
         check_numbers(context, has_numbers=found.has_numbers)
     return Profile(columns=found.columns, bits=found.bits.collision, record_bits=found.bits.record)
@@ -59,11 +62,8 @@ def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
     Raises:
         JobProblem: they may not; this party is named.
     """
-    job, me = context.description, context.me
-    accepts = context.settings.policy.narrow or (
-        context.job.submitter == me and (not isinstance(job, TrainingJob) or job.accept_narrow)
-    )
-    if has_numbers or context.leads or accepts:
+    me, settings = context.me, context.settings
+    if has_numbers or context.leads or settings.policy.narrow or accepts_exposure(context.job, settings):
         return
     raise JobProblem(
         "policy.narrow",
