@@ -108,6 +108,10 @@ class PairMasks:
         """The words of this mask at this step."""
         return self._stream(mask, i, j).words(self._attempt, step.epoch, step.position, shape)
 
+    def secret(self, name: str) -> bytes:
+        """A secret of 32 bytes that outlives the attempt; both ends have it, and no mask is made of it here."""
+        return derive_key(self._secret, self._transcript, (*self._info, name))
+
     def _stream(self, mask: str, i: int, j: int) -> Keystream:
         if (mask, i, j) not in self._streams:
             key = derive_key(self._secret, self._transcript, (*self._info, mask, i, j))
