@@ -40,8 +40,6 @@ from schemas.messages import (
     ScoringInputs,
     ScoringMaskOpenings,
     ScoringShare,
-    ScoringWeightOpening,
-    ScoringWeights,
     SlopeOpening,
     TruncationOpening,
     WeightOpening,
@@ -76,9 +74,7 @@ TRAINING: Kinds = {
 SCORING: Kinds = {
     "masked inputs": ScoringInputs,
     "mask openings": ScoringMaskOpenings,
-    "masked weights": ScoringWeights,
     "dealt": ScoringDealtShares,
-    "weight opening": ScoringWeightOpening,
     "hidden share": ScoringHiddenShare,
     "hidden answer": ScoringHiddenAnswer,
     "output share": ScoringShare,

@@ -50,7 +50,10 @@ from schemas.messages import (
     MaskedWeights,
     MaskOpenings,
     Message,
+    ModelCommitments,
+    ModelOpening,
     ModelShare,
+    ModelUpperOpening,
     NarrowOpening,
     OrderConfirmation,
     OrderContribution,
@@ -67,6 +70,7 @@ from schemas.messages import (
     Received,
     Released,
     Resumption,
+    ScoreBound,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -86,6 +90,7 @@ from schemas.messages import (
     TruncationOpening,
     TwiceBlindedIds,
     UpperShare,
+    WeightMaskSeed,
     WeightOpening,
     WeightShare,
 )
@@ -158,6 +163,11 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     ScoringHiddenAnswer: DEALT,
     ScoringWeightOpening: DATA,
     UpperShare: TO_LABEL,
+    ModelCommitments: DEALT,
+    ModelOpening: DATA,
+    ModelUpperOpening: DATA,
+    WeightMaskSeed: TO_HELPER,  # of a prediction; it shares what is made of it with its sender
+    ScoreBound: TO_HELPER,  # where an attempt has no step left
     Released: ALL,
     Checkpoints: TO_LABEL,
     GoOn: LED,
@@ -185,12 +195,13 @@ BLOCKS: set[type[Message]] = {
     PreactivationShare,
     MaskedActivation,
 }
-SCORED: set[type[Message]] = {ScoringInputs, ScoringWeights, ScoringShare, Scores}
+SCORED: set[type[Message]] = {ScoringInputs, ScoringShare, Scores}
 LAYERS: set[type[Message]] = {MaskOpenings, DealtShares, HiddenShare, HiddenAnswer, WeightOpening, NarrowOpening,
                               TruncationOpening, MaskedError}  # fmt: skip
-SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer,
-                                     ScoringWeightOpening}  # fmt: skip
-OF_NETWORKS = LAYERS | SCORED_LAYERS | {SlopeOpening, ErrorOpening, UpperShare}  # whose ledger is with mpc's tests
+SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer}
+OF_NETWORKS = (
+    LAYERS | SCORED_LAYERS | {SlopeOpening, ErrorOpening, UpperShare, ScoringWeightOpening, ModelUpperOpening}
+)  # whose ledger is with mpc's tests
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
@@ -198,6 +209,10 @@ OPENED: set[type[Message]] = {
     ModelShare,
     LossShare,
     Scores,
+    ScoringWeights,
+    ScoringWeightOpening,
+    ModelOpening,
+    ModelUpperOpening,
 }  # few words, or meant to be known to whoever gets them
 
 
@@ -210,9 +225,15 @@ def due(heard: Heard) -> set[type[Message]]:
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
     network = heard.network
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
+    scored = scored | ({ScoringDealtShares} if _outputs(heard) > 1 else set())
+    alone = heard.sample.release == "owners" and network is None
     if not isinstance(job, TrainingJob):
-        return kinds | ({PartialScores} if heard.sample.release == "owners" and network is None else scored)
-    kinds |= BLOCKS | {Checkpoints, GoOn}
+        return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
+    kinds |= BLOCKS | {Checkpoints, GoOn, ModelCommitments}
+    if not alone:
+        kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
+    if alone or job.evaluation.metrics == "epoch":
+        scored |= {ScoringWeights} if network is None else {ScoringWeights, ScoringWeightOpening}
     if network is not None:
         kinds = kinds - {GradientShare} | LAYERS
         kinds |= {SlopeOpening} if heard.plan.smooth else set()
@@ -263,7 +284,11 @@ def check_amounts(heard: Heard) -> None:
     book = book_of(heard)
     assert len(heard.ear.said) == len({address for address, _ in heard.ear.said}), "something was said twice"
     passed = {(step.epoch, step.position): step for one in book.passes.values() for step in one.steps}
-    _check_steps(heard, (SCORED & due(heard)), passed, ScoringShare)
+    every = SCORED | ({ScoringDealtShares} if heard.network is None else set())
+    _check_steps(heard, every & due(heard), passed, ScoringShare)
+    begun = {(epoch, 0) for epoch, _ in passed}
+    for model, places in ((ScoringWeights, begun), (ModelOpening, {(0, 0)})):  # once, whatever the number of batches
+        assert {key[2:] for key in heard.received(model)} == (places if model in due(heard) else set())
     if not isinstance(book, Book):
         assert len(heard.received(PartialScores)) in {0, len(heard.names) - 1}
         return
@@ -334,6 +359,8 @@ def helpers_sum(heard: Heard, page: Book | Pass, step: Step, model: type[Message
     """The sum of all it received at a step and of what it knows: sum_i z_i + sum_i U_i sum_j v_ij."""
     shares = [heard.received(model)[name, HELPER, step.epoch, step.position] for name in page.names]
     known = []
+    if isinstance(page, Pass) and page.model.numbers.outputs > 1:  # the data parties add that, in their order
+        return total(shares)
     for i in page.ids:
         masks = [page.mask("U", i, i, step), *(page.mask("V", i, j, step) for j in page.others(i))]
         assert all(mask.receiver == HELPER for mask in masks)
@@ -399,6 +426,7 @@ def check_kinds(_: Heard) -> None:
         Terms,
         Inquiry,
         Resumption,
+        WeightMaskSeed,
     }  # uniform, or public
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
@@ -512,7 +540,7 @@ def secret_words(heard: Heard, values: Iterable[Words] | None) -> Iterator[Words
 def secret_bytes(heard: Heard) -> Iterator[bytes]:
     """Contributions to the order key, pseudonyms, and the secrets of the handshake."""
     for _, message in heard.ear.said:
-        if isinstance(message, OrderContribution):
+        if isinstance(message, (OrderContribution, WeightMaskSeed)):
             yield message.secret
         if isinstance(message, Pseudonyms):
             yield from (message.pseudonyms[at : at + 16] for at in range(0, len(message.pseudonyms), 16))

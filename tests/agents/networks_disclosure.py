@@ -22,6 +22,7 @@ from schemas.messages import (
     MaskedLabels,
     MaskOpenings,
     Message,
+    ModelUpperOpening,
     NarrowOpening,
     PreactivationShare,
     Scores,
@@ -43,9 +44,11 @@ from tests.agents.world import HELPER
 ALIKE: tuple[type[Message], ...] = (
     MaskedInputs, MaskOpenings, MaskedLabels, WeightOpening, NarrowOpening, HiddenAnswer, MaskedActivation,
     TruncationOpening, SlopeOpening, ErrorOpening, LossShare, ScoringInputs, ScoringMaskOpenings, ScoringWeightOpening,
+    ModelUpperOpening,
     ScoringHiddenAnswer,
 )  # fmt: skip
-SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening)
+SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening,
+          ModelUpperOpening)  # fmt: skip
 TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare)
 
 
