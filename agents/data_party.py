@@ -14,6 +14,7 @@ from agents.context import JobContext
 from agents.evaluation import LOSS, Evaluation, HeldOut, under
 from agents.loss_rows import check_loss_rows
 from agents.network_steps import NetworkSteps, network_party
+from agents.openings import ModelOpenings, open_model, take_commitments
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.profiles import check_numbers
@@ -41,7 +42,7 @@ from tables.problem import TableProblem
 from tables.store import FeatureView
 from tables.table import Kind
 
-MODEL = "model/"  # in a checkpoint: shares of the model as it is then
+MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
@@ -66,10 +67,12 @@ class DataPartyRole:
         self.words: FeatureView | None = None  # of the rows that are trained on
         self.party: DataParty | NetworkParty | None = None
         self.shares: AnyShares | None = None  # of the model that is kept
+        self.openings: ModelOpenings | None = None  # of that model
         self.first: NetworkShares | None = None  # before the first step, where there is a network
         self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
         self._saver: Saver | None = None
+        self._exponent: int | None = None  # of how far scores may go, once all steps are done
 
     async def prepare(self) -> None:
         """Read and check the table; nothing has been sent yet.
@@ -203,6 +206,8 @@ class DataPartyRole:
         self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
         if checkpoint is not None:
             self._evaluation.go_on_from(arrays, checkpoint.facts)
+            exponent = checkpoint.facts.get(EXPONENT)
+            self._exponent = exponent if isinstance(exponent, int) else None
         self._saver = Saver(context, folder, checkpoint, self._noted)
 
     def _noted(self, steps: int) -> Contents:
@@ -211,7 +216,10 @@ class DataPartyRole:
         assert self._evaluation is not None
         arrays, facts = self._evaluation.noted(steps)
         model = kept_shares(self.context, self.party.shares())
-        return {**arrays, **{f"{MODEL}{name}": words for name, words in model.items()}}, facts
+        return {**arrays, **{f"{MODEL}{name}": words for name, words in model.items()}}, {
+            **facts,
+            EXPONENT: self._exponent,
+        }
 
     @property
     def _trained_on(self) -> Floats | None:
@@ -285,17 +293,22 @@ class DataPartyRole:
                 await NetworkSteps(self.context, self.party, self.order, self._evaluation, self._saver).run()
             else:
                 await Steps(self.context, self.party, self.order, self._evaluation, self._saver).run()
+        told = await take_commitments(self.context, self._exponent if self.context.over else None)
+        self._exponent = told.exponent
+        if not self.context.over:
             await self._saver.all_done(self.party.shares().step)
         self.shares = self._evaluation.best or self.party.shares()
-        await self._evaluation.finish(self.shares)
+        self.openings = await open_model(self.context, self.shares, told)
+        await self._evaluation.finish(self.shares, self.openings.openings)
 
     async def release(self) -> Path:
         """Open what the job says to whom it says, and write the part to disk."""
         assert self.shares is not None
         assert self.encoding is not None
+        assert self.openings is not None
         given = await opened(self.context, self.shares, self.encoding)
         label = (self.scaling, self.classes)
-        return await save_part(self.context, self.encoding, label, given, self.shares.step)
+        return await save_part(self.context, self.encoding, label, given, self.openings, self.shares.step)
 
     async def idle(self) -> None:
         """Return when no checkpoint is being written any more."""

@@ -19,6 +19,7 @@ from agents.scoring_pass import own_noise, score
 from agents.shares import AnyShares, kept_shares, shares_of
 from mpc.fixed import Floats
 from mpc.loss import LossParty
+from mpc.openings import Openings
 from mpc.scoring import scoring_steps
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
@@ -69,11 +70,14 @@ class Evaluation:
             self._context.history.keep(epoch)
         return decision.go_on
 
-    async def finish(self, shares: AnyShares) -> None:
-        """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch."""
+    async def finish(self, shares: AnyShares, openings: Openings | None) -> None:
+        """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch.
+
+        By what of its weights is opened once for all predictions, where there is such.
+        """
         job = self._context.training
         if job.scorings and job.evaluation.metrics == "end":
-            await self._validate(job.training.epochs - 1, shares)
+            await self._validate(job.training.epochs - 1, shares, openings)
             self._context.history.keep()
 
     # --- for checkpoints
@@ -115,14 +119,15 @@ class Evaluation:
 
     # --- held-out rows
 
-    async def _validate(self, epoch: int, shares: AnyShares) -> None:
+    async def _validate(self, epoch: int, shares: AnyShares, openings: Openings | None = None) -> None:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
         noise = own_noise(context, held_out.private, "validation")
         scores = await score(
-            context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise
-        )
+            context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise,
+            openings=openings,
+        )  # fmt: skip
         if scores is not None and held_out.labels is not None:
             await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from agents.context import JobContext
+from agents.openings import open_for_pass
 from agents.scoring import left_range, scoring_batch
 from agents.scripts import Kinds, Scripts
 from agents.shares import AnyShares
@@ -19,6 +20,7 @@ from mpc.loss import LossNumbers, opened_loss
 from mpc.network import Layout
 from mpc.network_forward import NetworkShares
 from mpc.network_scoring import NetworkScorer
+from mpc.openings import Openings, PassMasks
 from mpc.order import Order
 from mpc.plan import Plan
 from mpc.rows import Rows
@@ -46,9 +48,7 @@ PURPOSE: Final = "held-out loss"  # of masks, and of the secret order
 KINDS: Kinds = {
     "masked inputs": HeldOutInputs,
     "mask openings": HeldOutMaskOpenings,
-    "masked weights": HeldOutWeights,
     "dealt": HeldOutDealtShares,
-    "weight opening": HeldOutWeightOpening,
     "hidden share": HeldOutHiddenShare,
     "hidden answer": HeldOutHiddenAnswer,
     "output share": HeldOutShare,
@@ -78,10 +78,13 @@ async def held_out_loss(
     steps = _steps(plan, count, epoch, alpha)
     order = Order(key, count, PURPOSE, context.noise)
     await context.compute(order.permutation, epoch)  # sorting many rows takes long
-    scorer = _scorer(context, rows, shares, alpha, order=order, key=key)
+    helper_masks = context.masks(context.description.helper, PURPOSE)
+    kinds = HeldOutWeights, HeldOutWeightOpening
+    openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), epoch, kinds)
+    scorer = _scorer(context, rows, shares, alpha, openings=openings, order=order, key=key)
     party = HeldOutLossParty(
-        context.number(context.me), context.number(context.label), plan, labels, scorer=scorer, steps=steps,
-        order=order, helper_masks=context.masks(context.description.helper, PURPOSE),
+        context.number(context.me), context.number(context.label), plan, labels, scorer=scorer, openings=openings,
+        steps=steps, order=order, helper_masks=helper_masks,
     )  # fmt: skip
     scripts = _scripts(context, steps)
     async with asyncio.TaskGroup() as loops:
@@ -98,7 +101,9 @@ async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, do
     """
     plan = context.ready_plan
     steps = _steps(plan, rows, epoch, await context.compute(plan.alpha_after, done))
-    helper = HeldOutLossHelper(plan, context.number(context.label), context.data_party_masks(PURPOSE), steps)
+    masks = context.data_party_masks(PURPOSE)
+    weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
+    helper = HeldOutLossHelper(plan, context.number(context.label), masks, weight_masks, steps)
     scripts = _scripts(context, steps)
     try:
         await _each(scripts, helper.script, steps)
@@ -145,7 +150,7 @@ def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
 
 
 def _scorer(
-    context: JobContext, rows: Rows, shares: AnyShares, alpha: float, *, order: Order, key: bytes
+    context: JobContext, rows: Rows, shares: AnyShares, alpha: float, *, openings: Openings, order: Order, key: bytes
 ) -> Scorer | NetworkScorer:
     me, plan, zero_masks = context.number(context.me), context.ready_plan, context.zero_masks(PURPOSE)
     helper_masks = context.masks(context.description.helper, PURPOSE)
@@ -153,7 +158,9 @@ def _scorer(
         return NetworkScorer(
             me, NOBODY, plan, rows, shares=shares, alpha=alpha, order=order,
             elements=Elements(key, PURPOSE, context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
+            weight_masks=openings.masks,
         )  # fmt: skip
     return Scorer(
-        me, NOBODY, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks
+        me, NOBODY, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
+        weight_masks=openings.masks,
     )  # fmt: skip

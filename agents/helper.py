@@ -4,7 +4,7 @@ It holds no table, takes no part in the secret order, and keeps nothing of a ste
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from agents.alignment import help_align
 from agents.context import JobContext
 from agents.held_out_loss import answer_held_out_loss
 from agents.network_steps import NetworkAnswers
+from agents.openings import commitments, helpers_masks, needed, take_seeds, told_bound
 from agents.pace import look_ahead
 from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
@@ -23,6 +24,7 @@ from agents.trace import loop
 from mpc.helper import Diverged, Helper
 from mpc.loss import LossHelper
 from mpc.network_helper import NetworkHelper
+from mpc.openings import WeightMasks, guard_exponent
 from mpc.schedule import Step
 from mpc.scoring import scoring_steps
 from schemas.codec import Companion
@@ -87,7 +89,10 @@ class HelperRole:
         numbers = scoring_numbers(self._context, terms.scoring)
         steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns, numbers.network), 0, terms.scoring.alpha))
         self._context.statistics.steps = len(steps)
-        await answer(self._context, numbers, steps, purpose="prediction", first="fit")
+        masks, limit = await take_seeds(self._context, terms.scoring), 2.0**terms.scoring.exponent
+        await answer(
+            self._context, numbers, steps, purpose="prediction", limit=limit, weight_masks=masks, first="fit"
+        )  # fmt: skip
 
 
 class _Training:
@@ -101,17 +106,26 @@ class _Training:
         if self._job.evaluation.loss:
             self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first)
         self._kept = context.kept or plan.steps_total  # steps of the model that is kept
+        self._helper: Helper | NetworkHelper
+        if plan.network is None:
+            self._helper = Helper(plan, label, context.data_party_masks(), first=context.first)
+        else:
+            self._helper = NetworkHelper(plan, label, context.data_party_masks(), first=context.first)
 
     async def run(self) -> None:
         """All steps, and what the job asks for between epochs and at the end."""
-        if not self._context.over:
-            await (self._linear() if self._context.ready_plan.network is None else self._network())
-        if self._job.scorings and self._job.evaluation.metrics == "end":
-            await self._validate(self._job.training.epochs - 1, self._kept)
+        context, job = self._context, self._job
+        if not context.over:
+            await (self._linear() if isinstance(self._helper, Helper) else self._network(self._helper))
+        exponent = await told_bound(context) if context.over else guard_exponent(self._helper.largest)
+        message = await context.compute(commitments, context, exponent)
+        await context.mailbox.send(message, job.data_parties, context.deadline("step"))
+        if job.scorings and job.evaluation.metrics == "end":
+            masks = helpers_masks(context) if needed(job) else None
+            await self._validate(job.training.epochs - 1, self._kept, exponent, masks)
 
-    async def _network(self) -> None:
+    async def _network(self, helper: NetworkHelper) -> None:
         context, plan = self._context, self._context.ready_plan
-        helper = NetworkHelper(plan, context.number(context.label), context.data_party_masks(), first=context.first)
         answers = NetworkAnswers(context, helper, self._loss)
         loop.set("online")
         async with asyncio.TaskGroup() as loops:
@@ -127,9 +141,7 @@ class _Training:
 
     async def _linear(self) -> None:
         """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
-        context, label = self._context, self._context.number(self._context.label)
-        self._helper = Helper(context.ready_plan, label, context.data_party_masks(), first=context.first)
-        dealing = context.steps()
+        context, dealing = self._context, self._context.steps()
         ahead = look_ahead(context.ready_plan, context.settings.limits)
         context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
         loop.set("online")
@@ -144,8 +156,13 @@ class _Training:
             await context.handed_over()  # the answers
             dealt = [await self._deal(far) for far in islice(dealing, 1)]
 
+    @property
+    def _linear_helper(self) -> Helper:
+        assert isinstance(self._helper, Helper)
+        return self._helper
+
     async def _deal(self, step: Step) -> Dealt:
-        return step, await self._context.compute_step(self._helper.gradient_shares, step)
+        return step, await self._context.compute_step(self._linear_helper.gradient_shares, step)
 
     async def _answer(self, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
         context, deadline = self._context, self._context.deadline("step")
@@ -168,7 +185,7 @@ class _Training:
         context.finished(step)
 
     def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
-        answers = self._helper.masked_activations(step, shares)
+        answers = self._linear_helper.masked_activations(step, shares)
         return answers, None if self._loss is None else self._loss.terms(step, self._helper.scores)
 
     def _diverged(self, diverged: Diverged, step: Step) -> JobProblem:
@@ -195,7 +212,7 @@ class _Training:
             assert context.terms is not None
             await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
         if job.scorings and job.evaluation.metrics == "epoch":
-            await self._validate(epoch, done)
+            await self._validate(epoch, done, guard_exponent(self._helper.largest))
         if job.early_stopping is None:
             return True
         letters = await context.mailbox.receive(EpochDecision, [context.label], context.deadline("step"), epoch=epoch)
@@ -203,9 +220,13 @@ class _Training:
             self._kept = done
         return letters[context.label].go_on
 
-    async def _validate(self, epoch: int, done: int) -> None:
+    async def _validate(
+        self, epoch: int, done: int, exponent: int, weight_masks: Mapping[int, WeightMasks] | None = None
+    ) -> None:
         context, plan = self._context, self._context.ready_plan
         assert context.terms is not None
         alpha = await context.compute(plan.alpha_after, done)
         steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha))
-        await answer(context, plan, steps, purpose="validation")
+        await answer(
+            context, plan, steps, purpose="validation", limit=2.0**exponent, weight_masks=weight_masks
+        )  # fmt: skip

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue
 
 from schemas.job import ModelKind, Network, Release, canonical_digest, link_of
-from schemas.messages import MOST_OUTPUTS
+from schemas.messages import MOST_EXPONENT, MOST_OUTPUTS
 from schemas.strict import Name, Strict
 from tables.encoding import Encoding
 from tables.label import Classes, LabelScaling
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 SHARE, UPPER, BIAS = "shares/", "upper.", "bias."
 WEIGHTS, INTERCEPT = "weights/", "intercept"  # by party, where one part holds all
+SEED, OPENED, OPENED_UPPER = "weight_mask_seed", "opened/", "opened.upper"
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -42,11 +43,17 @@ class ModelPart(Strict):
       model in float64: "weights/<party>" (columns, outputs or units) of each data party, and "intercept" (1, outputs)
       or a network's "upper.<k>" and "bias.<k>".
 
+    Wherever there are shares, there are also, for predictions: "weight_mask_seed" uint64 (1, 4), which is secret;
+    "opened/<party>" uint64 (own columns, outputs or units), the masked weights that each other party has opened to this
+    one; and for a network "opened.upper" uint64 (1, all), those above hidden layers, of all parties together.
+
     Attributes:
         plan: the fixed-point plan as its canonical form has it.
         parties: the data parties in the job's order, which numbers them in the plan.
         steps: how many the model has seen; fewer than the plan's where it was stopped early.
         alpha: what the words of weights are multiplied by.
+        score_exponent: no score of a row may be beyond two to this.
+        seeds: a commitment to the seed of each data party, in their order, as hexadecimal digits; empty without shares.
         intercept_holder: the party whose part adds the intercept to its scores.
         model: as the job has it; `network`: the layers of a multilayer perceptron.
         label_scaling: only in the label party's part, and only where the label was scaled.
@@ -55,7 +62,7 @@ class ModelPart(Strict):
         weights_sha256: of the weights file; `save` fills it in.
     """
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     job: str
     run: str
     model: ModelKind
@@ -70,6 +77,8 @@ class ModelPart(Strict):
     plan: dict[str, JsonValue]
     steps: int = Field(ge=0)
     alpha: float = Field(gt=0, le=1)
+    score_exponent: int = Field(ge=0, le=MOST_EXPONENT)
+    seeds: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
     intercept_holder: Name
     label_scaling: LabelScaling | None = None
     classes: Classes | None = None
@@ -96,6 +105,11 @@ class ModelPart(Strict):
     def whole(self) -> bool:
         """Whether this part alone is the model of all parties' columns."""
         return self.release == "label" and self.party == self.label_party
+
+    @property
+    def helped(self) -> bool:
+        """Whether predictions need the helper: weights that stay shared are applied in shares."""
+        return self.release != "owners" or self.network is not None
 
     @property
     def link(self) -> str:

@@ -132,6 +132,11 @@ def _manifest(path: Path) -> ModelPart:
     except (ValueError, RecursionError):  # UnicodeDecodeError included
         raise ModelPartProblem(f"{path}: not JSON; restore the folder from a copy") from None
     version = found.get("format") if isinstance(found, dict) else None
+    if isinstance(version, int) and 0 < version < FORMAT:
+        raise ModelPartProblem(
+            f"{path}: format {version} of an earlier tercet, which lacks what predictions are kept safe by; train "
+            f"again, or use the tercet that wrote it"
+        )
     if version != FORMAT:
         raise ModelPartProblem(
             f"{path}: format {version!r}, and this version reads {FORMAT}; use the tercet that wrote it, or a newer one"

@@ -14,12 +14,15 @@ from agents.scripts import SCORING, Scripts
 from mpc.fixed import Floats
 from mpc.helper import Diverged
 from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
+from mpc.openings import Openings
 from mpc.order import Order
 from mpc.schedule import Step
 from mpc.script import HELPER, Take, taken
 
 
-async def score(context: JobContext, scorer: NetworkScorer, order: Order, steps: Sequence[Step]) -> Floats | None:
+async def score(
+    context: JobContext, scorer: NetworkScorer, order: Order, steps: Sequence[Step], openings: Openings
+) -> Floats | None:
     """One pass over some rows; at the label party the scores, (rows, outputs), in the order of the rows.
 
     Raises:
@@ -28,14 +31,16 @@ async def score(context: JobContext, scorer: NetworkScorer, order: Order, steps:
     scripts = Scripts(context, SCORING, scorer.layout, max(step.rows for step in steps))
     await context.compute(order.permutation, steps[0].epoch)  # sorting many rows takes long
     async with asyncio.TaskGroup() as loops:
-        loops.create_task(_share(context, scripts, scorer, steps))
+        loops.create_task(_share(context, scripts, scorer, steps, openings))
         collecting = loops.create_task(_collect(scripts, scorer, order, steps)) if context.leads else None
     return None if collecting is None else collecting.result()
 
 
-async def _share(context: JobContext, scripts: Scripts, scorer: NetworkScorer, steps: Sequence[Step]) -> None:
+async def _share(
+    context: JobContext, scripts: Scripts, scorer: NetworkScorer, steps: Sequence[Step], openings: Openings
+) -> None:
     for step in steps:
-        await scripts.run(scorer.script(step), step)
+        await scripts.run(scorer.script(step, openings), step)
         scripts.counts["shared"].rise()
         note_scored(context, step)
 

@@ -7,7 +7,19 @@ import itertools
 
 import numpy as np
 
-from agents.manifest import BIAS, INTERCEPT, SHARE, UPPER, WEIGHTS, Arrays, ModelPart, ModelPartProblem
+from agents.manifest import (
+    BIAS,
+    INTERCEPT,
+    OPENED,
+    OPENED_UPPER,
+    SEED,
+    SHARE,
+    UPPER,
+    WEIGHTS,
+    Arrays,
+    ModelPart,
+    ModelPartProblem,
+)
 
 WORDS = {"weights": "weight_words", "intercept": "intercept_words"}  # the same numbers as the ring's words
 
@@ -16,25 +28,48 @@ Shapes = dict[str, tuple[int, int]]
 
 def check(part: ModelPart, arrays: Arrays) -> None:
     """The arrays are those that the manifest promises."""
+    _check_manifest(part)
+    if part.helped:
+        arrays = _without_opened(part, arrays)
+    if part.release == "label":
+        _check_for_label(part, arrays)
+    elif part.network is not None:
+        _check_network(part, arrays)
+    elif part.release == "owners":
+        _check_owned(part, arrays)
+    else:
+        _check_shared(part, arrays)
+
+
+def _check_manifest(part: ModelPart) -> None:
+    """What the manifest says fits together."""
     if not {part.party, part.label_party, part.intercept_holder} <= set(part.parties):
         raise ModelPartProblem("the manifest names a party that its model does not have; restore it from a copy")
     if part.columns != tuple(part.encoding.names):
         raise ModelPartProblem("the manifest's columns are not those of its encoding; restore it from a copy")
     if part.classes is not None and len(part.classes.names) != part.outputs:
         raise ModelPartProblem("the manifest's classes are not as many as the model's outputs; restore it from a copy")
-    if part.release == "label":
-        _check_for_label(part, arrays)
-        return
-    if part.network is not None:
-        _check_network(part, arrays)
-        return
-    if part.release == "owners":
-        _check_owned(part, arrays)
-        return
+    if len(part.seeds) != (len(part.parties) if part.helped else 0):
+        raise ModelPartProblem("the manifest does not have a seed of every party; restore it from a copy")
+
+
+def _check_shared(part: ModelPart, arrays: Arrays) -> None:
     for name, array in arrays.items():
         if not name.startswith(SHARE) or array.dtype != np.uint64 or array.ndim != 2:
             raise ModelPartProblem(f"array {name!r} is not a share: expected {SHARE}<block>, uint64 (rows, outputs)")
     _check_names(arrays, {SHARE + part.party, SHARE + part.label_party, SHARE + "intercept"}, others=True)
+
+
+def _without_opened(part: ModelPart, arrays: Arrays) -> Arrays:
+    """The arrays but for those that are opened once, which are checked here."""
+    blocks, above = _shapes(part)
+    shapes = {SEED: (1, 4)} | {OPENED + party: blocks[part.party] for party in part.parties if party != part.party}
+    if part.network is not None:
+        upper = (rows * columns for name, (rows, columns) in above.items() if name.startswith(UPPER))
+        shapes[OPENED_UPPER] = (1, sum(upper))
+    _check_names(arrays, set(shapes), others=True)
+    _check_arrays(arrays, shapes, np.uint64)
+    return {name: array for name, array in arrays.items() if name not in shapes}
 
 
 def _check_owned(part: ModelPart, arrays: Arrays) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents import model_part
 from agents.context import JobContext
 from agents.model_part import ModelPart, ModelPartProblem
+from agents.openings import commitments_of, give_seed, kept_openings
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.profiles import check_numbers
@@ -82,6 +83,8 @@ class PredictionRole:
             network=self.part.network,
             alpha=self.part.alpha,
             noise_bits=numbers.noise_bits,
+            exponent=self.part.score_exponent,
+            seeds=commitments_of(context, self.part),
         )
         await self._own.read(with_label=False, expected=self.part.encoding.kinds)
 
@@ -202,9 +205,17 @@ class PredictionRole:
     async def _shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
         shares = shares_kept(context, self.part, self._arrays)
-        noise = own_noise(context, self._own.private, "prediction")
+        await give_seed(context, self._arrays)
         return await score(
-            context, numbers, self._own.words, shares, self._steps(), key=self._key, purpose="prediction", noise=noise
+            context,
+            numbers,
+            self._own.words,
+            shares,
+            self._steps(),
+            key=self._key,
+            purpose="prediction",
+            noise=own_noise(context, self._own.private, "prediction"),
+            openings=kept_openings(context, self.part, self._arrays),
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from agents import model_part
 from agents.context import JobContext
 from agents.model_part import Arrays, ModelPart
+from agents.openings import ModelOpenings
 from agents.problems import JobProblem
 from agents.release_to_label import Encodings, give, take
 from agents.shares import AnyShares, above, called, entries_above, kept_shares, meant
@@ -71,16 +72,18 @@ async def _sum(context: JobContext, model: type[Opened], own: Words) -> Words:
     return total([own, *context.mailbox.words(letters, lambda _: (rows, columns)).values()])
 
 
-async def save_part(
+async def save_part(  # noqa: PLR0917
     context: JobContext,
     encoding: Encoding,
     label: tuple[LabelScaling | None, Classes | None],
     given: tuple[Arrays, Encodings],
+    openings: ModelOpenings,
     steps: int,
 ) -> Path:
     """Write the part, as it is after so many steps, to its hidden folder and return that.
 
-    `label` is what the label party keeps of its own, `given` what was `opened` to this party. A save that fails or is
+    `label` is what the label party keeps of its own, `given` what was `opened` to this party, `openings` what is for
+    predictions. A save that fails or is
     cancelled leaves nothing there.
 
     Raises:
@@ -101,6 +104,8 @@ async def save_part(
         plan=plan.canonical(),
         steps=steps,
         alpha=plan.alpha_after(steps),
+        score_exponent=openings.exponent,
+        seeds=tuple(one.hex() for one in openings.commitments) if openings.openings is not None else (),
         intercept_holder=job.label,
         label_scaling=label[0],
         classes=label[1],
@@ -109,7 +114,7 @@ async def save_part(
         tercet=version("tercet"),
     )
     folder = unreleased(context)
-    await written(context, folder, lambda: model_part.save(folder, part, arrays))
+    await written(context, folder, lambda: model_part.save(folder, part, {**arrays, **openings.arrays(context)}))
     return folder
 
 

@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from agents.context import JobContext
+from agents.inbox import Deadline
 from agents.problems import JobProblem
 from mpc.fixed import Floats
 from mpc.helper import Diverged
-from mpc.network import Network
+from mpc.network import CARRIER, Network
+from mpc.openings import Openings
 from mpc.order import Order
 from mpc.schedule import Step
 from mpc.scoring import Scorer, ScoringHelper
-from schemas.messages import Message, Scores, ScoringInputs, ScoringShare, ScoringWeights
+from schemas.messages import Message, Scores, ScoringDealtShares, ScoringInputs, ScoringShare
 from schemas.tensor import Words
 
 MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from all parties together
@@ -35,9 +37,18 @@ def scoring_batch(columns: Sequence[int], network: Network | None = None) -> int
 class Scoring:
     """One pass over some rows at a data party."""
 
-    def __init__(self, context: JobContext, scorer: Scorer, order: Order, steps: Iterable[Step], outputs: int) -> None:
+    def __init__(
+        self,
+        context: JobContext,
+        scorer: Scorer,
+        order: Order,
+        steps: Iterable[Step],
+        outputs: int,
+        *,
+        openings: Openings,
+    ) -> None:
         self._context, self._scorer, self._order = context, scorer, order
-        self._steps, self._outputs = list(steps), outputs
+        self._steps, self._outputs, self._openings = list(steps), outputs, openings
         self._deadline = context.deadline("step")
 
     async def run(self) -> Floats | None:
@@ -56,15 +67,12 @@ class Scoring:
         partners, helper = context.partners, context.description.helper
         await context.compute(self._order.permutation, self._steps[0].epoch)  # sorting many rows takes long
         for step in self._steps:
-            inputs, weights = await self._computed(self._masked, step)
+            inputs = await self._computed(self._scorer.masked_inputs, step)
             await self._give(ScoringInputs(words=inputs), partners, step)
-            for partner in partners:
-                await self._give(ScoringWeights(words=weights[context.number(partner)]), [partner], step)
-            theirs = await self._take(ScoringInputs, step, {p: (step.rows, self._columns(p)) for p in partners})
-            block = (self._columns(context.me), self._outputs)
-            opened = await self._take(ScoringWeights, step, dict.fromkeys(partners, block))
-            numbered = [{context.number(p): words for p, words in got.items()} for got in (theirs, opened)]
-            share = await self._computed(self._scorer.preactivation, step, *numbered)
+            received = await self._take(ScoringInputs, step, {p: (step.rows, self._columns(p)) for p in partners})
+            theirs, dealt = {context.number(p): words for p, words in received.items()}, await self._dealt(step)
+            opened = self._openings.blocks
+            share = await self._computed(self._scorer.preactivation, step, theirs, opened, dealt)
             await self._give(ScoringShare(words=share), [helper], step)
             note_scored(context, step)
 
@@ -73,8 +81,12 @@ class Scoring:
         words = step.rows * sum(self._context.terms.columns)
         return await self._context.compute_if_heavy(words, function, step, *args)
 
-    def _masked(self, step: Step) -> tuple[Words, dict[int, Words]]:
-        return self._scorer.masked_inputs(step), self._scorer.masked_weights(step)
+    async def _dealt(self, step: Step) -> Words | None:
+        """What the helper deals this party, if it is the one to which it does."""
+        if self._outputs == 1 or self._context.number(self._context.me) != CARRIER:
+            return None
+        helper = self._context.description.helper
+        return (await self._take(ScoringDealtShares, step, {helper: (step.rows, self._outputs)}))[helper]
 
     async def _collect(self) -> Floats:
         helper = self._context.description.helper
@@ -99,7 +111,7 @@ class Scoring:
 
 
 async def answer_scores(
-    context: JobContext, helper: ScoringHelper, steps: Iterable[Step], outputs: int, first: str = "step"
+    context: JobContext, helper: ScoringHelper, steps: Sequence[Step], outputs: int, first: str = "step"
 ) -> None:
     """The helper's part of one pass: add up each batch's shares, and tell the label party.
 
@@ -109,8 +121,12 @@ async def answer_scores(
         JobProblem: a score left the range, or a share has a wrong shape.
     """
     mail, job = context.mailbox, context.description
+    if outputs > 1:
+        await _deal(context, helper, steps[0], context.deadline(first))
     for step in steps:
         deadline = context.deadline(first if step.index == 0 else "step")
+        if outputs > 1 and step.index + 1 < len(steps):
+            await _deal(context, helper, steps[step.index + 1], deadline)
         epoch, position = step.epoch, step.position
         letters = await mail.receive(ScoringShare, job.data_parties, deadline, epoch=epoch, step=position)
         words = mail.words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)
@@ -123,9 +139,19 @@ async def answer_scores(
         note_scored(context, step)
 
 
+async def _deal(context: JobContext, helper: ScoringHelper, step: Step, deadline: Deadline) -> None:
+    """Deal the data parties what the helper cannot add to several outputs in secret order, a step ahead."""
+    words, carrier = await context.compute(helper.dealt, step), context.description.data_parties[CARRIER]
+    message = ScoringDealtShares(words=words)
+    await context.mailbox.send(message, [carrier], deadline, epoch=step.epoch, step=step.position)
+
+
 def left_range(context: JobContext, diverged: Diverged) -> JobProblem:
-    """A scored row is unlike those trained on; whoever wrote the job can mend it."""
-    reason = f"a scored row left the range of the model ({diverged.reason}); train with a smaller rate"
+    """A scored row is unlike those trained on, or a party has shifted scores; whoever wrote the job can mend it."""
+    reason = (
+        f"a scored row left the range of the model ({diverged.reason}): compare the columns of the rows with those "
+        f"trained on, leave rows out that are unlike them, or train with them or with a smaller rate"
+    )
     return JobProblem("scoring.range", context.job.submitter, reason)
 
 

@@ -3,10 +3,11 @@
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agents import network_scoring
 from agents.context import JobContext
+from agents.openings import open_for_pass
 from agents.scoring import Scoring, answer_scores
 from agents.shares import AnyShares
 from mpc.elements import Elements
@@ -14,6 +15,7 @@ from mpc.fixed import Floats
 from mpc.network import NetworkForward
 from mpc.network_forward import NetworkShares
 from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
+from mpc.openings import Openings, PassMasks, WeightMasks
 from mpc.order import Order
 from mpc.rows import Rows
 from mpc.schedule import Step
@@ -31,6 +33,7 @@ async def score(
     key: bytes,
     purpose: str,
     noise: ScoreNoise | None,
+    openings: Openings | None = None,
 ) -> Floats | None:
     """A data party's part; at the label party the scores, (rows, outputs), in the order of the rows.
 
@@ -43,6 +46,7 @@ async def score(
         key: Of the secret order.
         purpose: Of the masks, not training's.
         noise: What this party adds to the scores, by `own_noise`.
+        openings: Of the weights; None: they are opened for this pass.
 
     Raises:
         JobProblem: a tensor of a wrong shape came.
@@ -50,17 +54,20 @@ async def score(
     me, label = context.number(context.me), context.number(context.label)
     order, alpha = Order(key, rows.shape[0], "scoring", context.noise), steps[0].alpha
     helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
+    if openings is None:
+        openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), steps[0].epoch)
     if isinstance(shares, NetworkShares):
         network_scorer = NetworkScorer(
             me, label, plan, rows, shares=shares, alpha=alpha, order=order,
             elements=Elements(key, "scoring", context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
-            noise=noise,
+            weight_masks=openings.masks, noise=noise,
         )  # fmt: skip
-        return await network_scoring.score(context, network_scorer, order, steps)
+        return await network_scoring.score(context, network_scorer, order, steps, openings)
     scorer = Scorer(
-        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks, noise=noise
+        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
+        weight_masks=openings.masks, noise=noise,
     )  # fmt: skip
-    return await Scoring(context, scorer, order, steps, plan.outputs).run()
+    return await Scoring(context, scorer, order, steps, plan.outputs, openings=openings).run()
 
 
 def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise | None:
@@ -72,16 +79,34 @@ def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise |
 
 
 async def answer(
-    context: JobContext, plan: NetworkForward, steps: Sequence[Step], *, purpose: str, first: str = "step"
+    context: JobContext,
+    plan: NetworkForward,
+    steps: Sequence[Step],
+    *,
+    purpose: str,
+    limit: float,
+    weight_masks: Mapping[int, WeightMasks] | None = None,
+    first: str = "step",
 ) -> None:
-    """The helper's part. `first` names the deadline of the first batch, before which rows may have to be encoded.
+    """The helper's part.
+
+    Args:
+        context: The job at the helper.
+        plan: The training's, or what of it is known in a prediction.
+        steps: As the data parties have them.
+        purpose: Of the masks, not training's.
+        limit: That no score may go beyond.
+        weight_masks: Of the weights, by data party; None: they are opened for this pass.
+        first: The deadline of the first batch, before which rows may have to be encoded.
 
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.
     """
     masks = context.data_party_masks(purpose)
+    if weight_masks is None:
+        weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
     if plan.network is None:
-        await answer_scores(context, ScoringHelper(plan, masks), steps, plan.outputs, first)
+        await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan.outputs, first)
     else:
-        helper = NetworkScoringHelper(plan, context.number(context.label), masks)
+        helper = NetworkScoringHelper(plan, context.number(context.label), masks, weight_masks, limit)
         await network_scoring.answer(context, helper, steps, first)

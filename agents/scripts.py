@@ -39,8 +39,6 @@ from schemas.messages import (
     ScoringInputs,
     ScoringMaskOpenings,
     ScoringShare,
-    ScoringWeightOpening,
-    ScoringWeights,
     SlopeOpening,
     TruncationOpening,
     WeightOpening,
@@ -75,9 +73,7 @@ TRAINING: Kinds = {
 SCORING: Kinds = {
     "masked inputs": ScoringInputs,
     "mask openings": ScoringMaskOpenings,
-    "masked weights": ScoringWeights,
     "dealt": ScoringDealtShares,
-    "weight opening": ScoringWeightOpening,
     "hidden share": ScoringHiddenShare,
     "hidden answer": ScoringHiddenAnswer,
     "output share": ScoringShare,

@@ -19,7 +19,9 @@ from mpc.fixed import Floats, decode, encode
 from mpc.linear import reordered
 from mpc.loss import LossHelper, LossParty
 from mpc.masks import Masks
+from mpc.network import CARRIER
 from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
+from mpc.openings import Openings, WeightMasks
 from mpc.order import Order
 from mpc.plan import LossBits, Plan
 from mpc.ring import Words
@@ -59,6 +61,7 @@ class HeldOutLossParty:
         plan: The job's agreed numbers.
         y: At the label party the centred labels of the held-out rows, (rows, outputs); elsewhere None.
         scorer: Of these rows and this purpose, with `scoring.NOBODY` as the label party.
+        openings: Of the weights, for this pass.
         steps: Of the pass, `scoring.scoring_steps`.
         order: Of these rows, for this purpose.
         helper_masks: Shared with the helper, of this purpose.
@@ -72,6 +75,7 @@ class HeldOutLossParty:
         y: Floats | None,
         *,
         scorer: Scorer | NetworkScorer,
+        openings: Openings,
         steps: Sequence[Step],
         order: Order,
         helper_masks: Masks,
@@ -80,14 +84,14 @@ class HeldOutLossParty:
         self._loss = LossParty(me, label, self.numbers, y, order=order, helper_masks=helper_masks)
         self._me, self._label, self._plan, self._y = me, label, plan, y
         self._others = tuple(i for i in range(len(plan.columns)) if i != me)
-        self._scorer, self._order, self._epoch = scorer, order, steps[0].epoch
+        self._scorer, self._openings, self._order, self._epoch = scorer, openings, order, steps[0].epoch
 
     def scoring(self, step: Step) -> Script[None]:
         """A batch, up to this party's share of its scores."""
         if self._me == self._label:
             yield Give("loss labels", 0, self._others, self._loss.masked_labels(step))
         if isinstance(self._scorer, NetworkScorer):
-            yield from self._scorer.script(step)
+            yield from self._scorer.script(step, self._openings)
         else:
             yield from self._scored(self._scorer, step)
         yield Mark("scored")
@@ -108,13 +112,12 @@ class HeldOutLossParty:
         return self._loss.share(self._epoch)
 
     def _scored(self, scorer: Scorer, step: Step) -> Script[None]:
-        columns, block = self._plan.columns, (self._plan.columns[self._me], self._plan.outputs)
-        inputs = scorer.masked_inputs(step)
-        for i, words in scorer.masked_weights(step).items():
-            yield Give("masked inputs", 0, (i,), inputs, (("masked weights", words),))
+        columns, outputs, dealt = self._plan.columns, self._plan.outputs, None
+        yield Give("masked inputs", 0, self._others, scorer.masked_inputs(step))
         theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, columns[i]) for i in self._others})))
-        weights = taken((yield Take("masked weights", 0, dict.fromkeys(self._others, block))))
-        share = scorer.preactivation(step, theirs, weights) + self._offset(step)
+        if outputs > 1 and self._me == CARRIER:
+            dealt = taken((yield Take("dealt", 0, {HELPER: (step.rows, outputs)})))[HELPER]
+        share = scorer.preactivation(step, theirs, self._openings.blocks, dealt) + self._offset(step)
         yield Give("output share", 0, (HELPER,), share)
 
     def _offset(self, step: Step) -> Words | np.uint64:
@@ -133,13 +136,25 @@ class HeldOutLossHelper:
         plan: The job's agreed numbers.
         label: The label party's index.
         masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        weight_masks: Likewise, of weights that are opened once for the pass.
         steps: Of the pass, with alpha as the data parties have it.
     """
 
-    def __init__(self, plan: Plan, label: int, masks: Mapping[int, Masks], steps: Sequence[Step]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        label: int,
+        masks: Mapping[int, Masks],
+        weight_masks: Mapping[int, WeightMasks],
+        steps: Sequence[Step],
+    ) -> None:
         self._plan, self._label = plan, label
         self._loss = LossHelper(HeldOutNumbers.of(plan, steps), label, masks)
-        self._scoring = ScoringHelper(plan, masks) if plan.network is None else NetworkScoringHelper(plan, label, masks)
+        self._scoring: ScoringHelper | NetworkScoringHelper
+        if plan.network is None:
+            self._scoring = ScoringHelper(plan, masks, weight_masks)
+        else:
+            self._scoring = NetworkScoringHelper(plan, label, masks, weight_masks)
 
     def script(self, step: Step) -> Script[None]:
         """A batch.
@@ -150,6 +165,8 @@ class HeldOutLossHelper:
         if isinstance(self._scoring, NetworkScoringHelper):
             z = yield from self._scoring.preactivations(step)
         else:
+            if self._plan.outputs > 1:
+                yield Give("dealt", 0, (CARRIER,), self._scoring.dealt(step))
             due = dict.fromkeys(range(len(self._plan.columns)), (step.rows, self._plan.outputs))
             z = self._scoring.preactivations(step, taken((yield Take("output share", 0, due))))
         scores = np.clip(step.alpha * decode(z, self._plan.fz), *self._plan.score_bounds())

@@ -35,6 +35,11 @@ This is the one place where an activation comes about; raises Diverged.
 """
 
 
+def largest_score(step: Step, z: Words, fz: int) -> float:
+    """The largest |alpha z| of a batch, from raw z that `check_range` has passed."""
+    return float(step.alpha * np.ldexp(np.abs(z.view(np.int64)).max(initial=0), -fz))
+
+
 def check_range(step: Step, z: Words, fz: int) -> None:
     """Raw z, of f_z fractional bits, is in the safe half of the words.
 
@@ -90,6 +95,7 @@ class Helper:
         self._parties = range(len(plan.request.columns))
         self._deals: dict[int, _Deal] = {}
         self._answered: tuple[Step, Words] | None = None
+        self.largest = 0.0  # score of the steps answered so far, of whichever sign
         self._turns = Turns(first)
 
     def gradient_shares(self, step: Step) -> dict[int, Words]:
@@ -124,7 +130,7 @@ class Helper:
         deal = self._deals.pop(step.index)
         z = total([*received, deal.correction])
         a = self._answer(self._plan, step, z)
-        self._answered = step, z
+        self._answered, self.largest = (step, z), max(self.largest, largest_score(step, z, self._plan.fz))
         return {i: a - deal.answers[i] for i in self._parties}
 
     @property

@@ -29,8 +29,8 @@ class Masks(Protocol):
     """Where the protocol takes its masks from; the address is (mask, i, j, step).
 
     "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "zero" (i, j), i < j,
-    of two data parties. For the loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss,
-    validation and prediction each have masks of their own, which the caller chooses.
+    of two data parties. For a loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss,
+    validation, held-out loss and prediction each have masks of their own, which the caller chooses.
     """
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
@@ -107,6 +107,10 @@ class PairMasks:
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
         """The words of this mask at this step."""
         return self._stream(mask, i, j).words(self._attempt, step.epoch, step.position, shape)
+
+    def secret(self, name: str) -> bytes:
+        """A secret of 32 bytes that outlives the attempt; both ends have it, and no mask is made of it here."""
+        return derive_key(self._secret, self._transcript, (*self._info, name))
 
     def _stream(self, mask: str, i: int, j: int) -> Keystream:
         if (mask, i, j) not in self._streams:

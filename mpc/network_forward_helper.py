@@ -88,8 +88,12 @@ class ForwardHelper:
             )
         }
         for k in layout.hidden:
-            values["qg", k] = product(below[k], self.mask("g", k, step, layout.upper(k)))
+            values["qg", k] = product(below[k], self.upper_mask(k, step))
         return values
+
+    def upper_mask(self, k: int, step: Step) -> Words:
+        """The mask g of the weights above hidden layer k."""
+        return self.mask("g", k, step, self.layout.upper(k))
 
     def masks_below(self, step: Step) -> list[Words]:
         """The mask q of each hidden layer in place."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from mpc import truncation
 from mpc.fixed import Floats, decode
-from mpc.helper import Answer, activation
+from mpc.helper import Answer, activation, largest_score
 from mpc.linear import gradient_share
 from mpc.loss import LossHelper
 from mpc.masks import Masks
@@ -43,6 +43,7 @@ class NetworkHelper(ForwardHelper):
         super().__init__(plan, masks)
         self._plan, self._label, self._answer = plan, label, answer
         self._answered: tuple[Step, Words] | None = None
+        self.largest = 0.0  # score of the steps answered so far, of whichever sign
         self._turns = Turns(first)
 
     @property
@@ -111,7 +112,7 @@ class NetworkHelper(ForwardHelper):
         self._turns.take("output", step)
         assert deal.output is not None
         answer = self._answer(self._plan, step, z) - deal.output
-        self._answered = step, z
+        self._answered, self.largest = (step, z), max(self.largest, largest_score(step, z, self.plan.fz))
         del self._deals[step.index]
         return answer
 

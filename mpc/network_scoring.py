@@ -3,8 +3,12 @@
 A data party sees only words that are masked or shared, the helper what it sees of a forward pass in training; the label
 party learns the scores to SCORE_BITS fractional bits, and nobody else anything. Where there are classes, all scores of
 a row are less that of one class: a common part says nothing.
+
+The shares do not change, so f_ij and G_j are opened once, before the first batch (`openings`), with classes in their
+own order. What is made of G and of the dealt [q g] is brought into a batch's secret order where it is used.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,24 +16,25 @@ import numpy as np
 from mpc.elements import Elements
 from mpc.fixed import Floats, decode
 from mpc.forward import noise_width
-from mpc.helper import check_range
 from mpc.masks import Masks
-from mpc.network import CARRIER, NetworkForward, flat, pack, unpack
+from mpc.network import CARRIER, NetworkForward, Tensors, flat, pack, unpack
 from mpc.network_forward import ForwardParty, NetworkShares
 from mpc.network_forward_helper import ForwardHelper
+from mpc.openings import Openings, WeightMasks, masked_blocks, masked_upper
 from mpc.order import Order
 from mpc.ring import ShapeProblem, Words, expect, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
 from mpc.score_noise import ScoreNoise
-from mpc.scoring import decode_scores, encode_scores, without_noise
+from mpc.scoring import check_scores, decode_scores, encode_scores, without_noise
 from mpc.script import HELPER, Give, Script, Take, taken
 
 
 class NetworkScorer(ForwardParty):
     """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
 
-    For each of `scoring.scoring_steps`, in order: `script`, then at the label party `opened`.
+    First `opened_blocks` and `opened_upper`, which make an `Openings` with all others'. Then for each of
+    `scoring.scoring_steps`, in order: `script`, and at the label party `opened`.
 
     Args:
         me, plan, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of a purpose of their own.
@@ -37,6 +42,7 @@ class NetworkScorer(ForwardParty):
         rows: This party's features of the rows to score.
         shares: Of one step and one history at all data parties.
         alpha: What the weights are multiplied by at that step.
+        weight_masks: Shared with the helper, of weights that are opened once.
         noise: What this party adds to the scores; nothing if None.
     """
 
@@ -53,6 +59,7 @@ class NetworkScorer(ForwardParty):
         elements: Elements,
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
+        weight_masks: WeightMasks,
         noise: ScoreNoise | None = None,
     ) -> None:
         super().__init__(
@@ -61,30 +68,39 @@ class NetworkScorer(ForwardParty):
         if rows.shape[1] != plan.columns[me]:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {rows.shape[1]}")
         self._label, self._shares, self._alpha, self._noise = label, shares, alpha, noise
+        self._weight_masks = weight_masks
         self._turns = Turns(0)
 
-    def script(self, step: Step) -> Script[None]:
+    def opened_blocks(self) -> dict[int, Words]:
+        """f_ij of each other data party i, to whom it goes; always the same."""
+        return masked_blocks(self.me, self._shares.partners, self._weight_masks)
+
+    def opened_upper(self) -> Words:
+        """G_me of all upper layers, flat, for every other data party; always the same."""
+        return masked_upper(self.me, self.layout, self._shares.upper, self._weight_masks)
+
+    def block_mask(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> Words:  # noqa: ARG002
+        """This party's v_i, which is the same at all steps."""
+        return self._weight_masks(name, i, self.me, shape)
+
+    def script(self, step: Step, openings: Openings) -> Script[None]:
         """A batch, up to this party's share of its scores."""
         self._turns.take("script", step)
         layout, others = self.layout, tuple(self.others)
-        inputs, openings = self.masked_inputs(step)
-        for i, words in self.masked_weights(step, self._shares.partners).items():
-            yield Give("masked inputs", 0, (i,), inputs, (("mask openings", openings), ("masked weights", words)))
-        entries = layout.weights("G")
-        mine = pack(entries, self.weight_openings(step, self._shares.upper))
-        yield Give("weight opening", 0, others, mine)
+        inputs, masks = self.masked_inputs(step)
+        yield Give("masked inputs", 0, others, inputs, (("mask openings", masks),))
         theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, layout.columns[i]) for i in others})))
-        self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, openings.shape)))))
+        self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, masks.shape)))))
         dealt = layout.dealt_forward(step.rows)
         if self.me == CARRIER:
             words = taken((yield Take("dealt", 0, {HELPER: flat(dealt)})))[HELPER]
-            self.state(step).dealt = unpack(dealt, words, "what the helper dealt")
+            self.state(step).dealt = self._ordered(step, "qg", unpack(dealt, words, "what the helper dealt"))
         else:
-            self.state(step).dealt = self.streamed(step, dealt)
-        weights = taken((yield Take("masked weights", 0, dict.fromkeys(others, layout.block(self.me)))))
-        opened = taken((yield Take("weight opening", 0, dict.fromkeys(others, mine.shape))))
-        self.state(step).weights |= unpack(entries, total([mine, *opened.values()]), "opened weights")
-        yield from self.upwards(step, self._shares, weights, training=False)
+            self.state(step).dealt = self._ordered(step, "qg", self.streamed(step, dealt))
+        assert openings.upper is not None
+        opened = unpack(layout.weights("G"), openings.upper, "opened weights")
+        self.state(step).weights |= self._ordered(step, "G", opened)
+        yield from self.upwards(step, self._shares, openings.blocks, training=False)
         if self.me != self._label:
             del self._states[step.index]
 
@@ -93,6 +109,11 @@ class NetworkScorer(ForwardParty):
         if self._noise is not None:
             z += self._noise.words(step, self.layout.outputs, self._alpha, self.plan.fz)
         return super().output(step, z)
+
+    def _ordered(self, step: Step, name: str, tensors: Tensors) -> Tensors:
+        """The same with the classes of the last layer's in this step's secret order."""
+        last = (name, self.layout.last)
+        return {**tensors, last: self.in_view(step, self.layout.last, tensors[last])}
 
     def opened(self, step: Step, words: Words) -> Floats:
         """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
@@ -120,12 +141,29 @@ class NetworkScoringHelper(ForwardHelper):
         plan: With a network; the plan of the training, or what of it was kept with the model.
         label: The label party's index.
         masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        weight_masks: Likewise, of weights that are opened once.
+        limit: No score may be beyond it, by whichever sign.
     """
 
-    def __init__(self, plan: NetworkForward, label: int, masks: Mapping[int, Masks]) -> None:
+    def __init__(
+        self,
+        plan: NetworkForward,
+        label: int,
+        masks: Mapping[int, Masks],
+        weight_masks: Mapping[int, WeightMasks],
+        limit: float = math.inf,
+    ) -> None:
         super().__init__(plan, masks)
-        self._label = label
+        self._label, self._weight_masks, self._limit = label, weight_masks, limit
         self._turns = Turns(0)
+
+    def upper_mask(self, k: int, step: Step) -> Words:  # noqa: ARG002
+        """g, which is the same at all steps."""
+        return total(self._weight_masks[j](f"g/{k}", j, j, self.layout.upper(k)) for j in self.parties)
+
+    def block_masks(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> list[Words]:  # noqa: ARG002
+        """v_ij of every other data party j, likewise."""
+        return [self._weight_masks[j](name, i, j, shape) for j in self.parties if j != i]
 
     def script(self, step: Step) -> Script[None]:
         """A batch.
@@ -139,13 +177,14 @@ class NetworkScoringHelper(ForwardHelper):
         """A batch up to z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
 
         Raises:
-            Diverged: a value is outside the safe half of the words. Of a row so unlike those trained on that one is
-                three times as large as this limit, it may wrap unseen: the row's own score is wrong then.
+            Diverged: a value is outside the safe half of the words, or a score beyond the limit. Of a row so unlike
+                those trained on that one is three times as large as the former, it may wrap unseen: the row's own
+                score is wrong then.
         """
         self._turns.take("script", step)
         values, entries = self.begin(step, self.masks_below(step), slopes=False), self.layout.dealt_forward(step.rows)
         yield Give("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
         z = self.scores_of(step, (yield from self.upwards(step)))
-        check_range(step, z, self.plan.fz)
+        check_scores(step, z, self.plan.fz, self._limit)
         del self._deals[step.index]
         return z

@@ -4,12 +4,17 @@ A data party sees only words that are masked or shared, the helper each batch's 
 order, under noise and secret signs; the label party learns the scores to SCORE_BITS fractional bits, and nobody else
 anything.
 
-Symbols are those of `linear`. The helper rounds z before it tells it: z to the last bit is an integer combination of
-the other parties' features, from which narrow ones could be solved for. The noise under which the helper sees z is no
-secret to the label party, which takes it off; the partners' own noise (`score_noise`) is, and stays in.
+Symbols are those of `linear`. Since shares do not change, f_ij = w_ij - v_ij is opened once (`openings`), with the
+outputs in their own order. The helper, which must not know a batch's order P, then cannot add U_i sum_j v_ij to several
+outputs itself: it deals C = sum_i U_i sum_j v_ij in shares, and the data parties add their shares of C P.
+
+The helper rounds z before it tells it: z to the last bit is an integer combination of the other parties' features, from
+which narrow ones could be solved for. The noise under which the helper sees z is no secret to the label party, which
+takes it off; the partners' own noise (`score_noise`) is, and stays in.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,10 +23,11 @@ from mpc.activations import ACTIVATIONS, Activation
 from mpc.data_party import Shares
 from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_width
-from mpc.helper import check_range
+from mpc.helper import Diverged, check_range
 from mpc.linear import correction, preactivation_share, reordered, restored, zero_share
 from mpc.masks import Masks
-from mpc.network import Network
+from mpc.network import CARRIER, Network
+from mpc.openings import WeightMasks, masked_blocks, within
 from mpc.order import Order
 from mpc.ring import ShapeProblem, Signed, Words, expect, product, total
 from mpc.rows import Rows
@@ -29,6 +35,8 @@ from mpc.schedule import OutOfTurn, Step, Turns, batch_sizes
 from mpc.score_noise import ScoreNoise
 
 NOBODY = -2  # no party's index
+
+STREAM = "dealt C"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +80,7 @@ def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[S
     """One pass over rows that are not trained on, in batches as in training; no rows, no steps.
 
     `epoch` tells the passes of one job apart: (epoch, position) is the address of masks, order, signs and noise.
-    Indices count within the pass. Nothing is scaled, and alpha, of the weights as they are, does not change; the
-    helper needs none and may give any.
+    Indices count within the pass. Nothing is scaled, and alpha, of the weights as they are, does not change.
     """
     bounds = [0, *itertools.accumulate(batch_sizes(rows, batch))]
     for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
@@ -83,8 +90,8 @@ def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[S
 class Scorer:
     """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
 
-    For each of `scoring_steps`: `masked_inputs`, `masked_weights`, `preactivation`, and at the label party `opened`.
-    Each is asked for once, in the order of the steps; the first two may run ahead. Anything else raises OutOfTurn.
+    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `opened`. Each is asked for
+    once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
 
     Args:
         me: This party's index.
@@ -96,6 +103,7 @@ class Scorer:
         order: Of these rows, for scoring.
         helper_masks: Shared with the helper, of a purpose that is not training's.
         zero_masks: Shared with each other data party, by its index, likewise.
+        weight_masks: Shared with the helper, of weights that are opened once.
         noise: What this party adds to the scores; nothing if None.
     """
 
@@ -111,6 +119,7 @@ class Scorer:
         order: Order,
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
+        weight_masks: WeightMasks,
         noise: ScoreNoise | None = None,
     ) -> None:
         self._me, self._label, self._numbers, self._order = me, label, numbers, order
@@ -121,6 +130,7 @@ class Scorer:
             raise ShapeProblem(f"features: expected {numbers.columns[me]} columns, got {rows.shape[1]}")
         self._rows, self._shares, self._alpha = rows, shares, alpha
         self._helper_masks, self._zero_masks, self._noise = helper_masks, zero_masks, noise
+        self._weight_masks = weight_masks
         self._batches: dict[int, Words] = {}
         self._turns = Turns(0)
 
@@ -132,34 +142,38 @@ class Scorer:
         self._batches[step.index] = x
         return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
 
-    def masked_weights(self, step: Step) -> dict[int, Words]:
-        """f_ij = w_ij P - v_ij for each other data party i, to whom it goes."""
-        self._turns.take("masked weights", step)
-        classes, partners = self._classes(step), self._shares.partners
-        return {i: reordered(partners[i], classes) - self._block_mask(i, step) for i in self._others}
+    def masked_weights(self) -> dict[int, Words]:
+        """f_ij = w_ij - v_ij for each other data party i, to whom it goes before the first step; always the same."""
+        return masked_blocks(self._me, self._shares.partners, self._weight_masks)
 
-    def preactivation(self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words]) -> Words:
+    def preactivation(
+        self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words], dealt: Words | None = None
+    ) -> Words:
         """z_me for the helper, (rows of the batch, outputs), f_z fractional bits, from all E_i and f_(me,j) received.
 
-        Uniform on its own, and together with any but all of the others'.
+        Uniform on its own, and together with any but all of the others'. `dealt` is what the helper has dealt the
+        carrier, where there are several outputs.
 
         Raises:
-            ShapeProblem: naming the data party whose masked inputs or weights have the wrong shape.
+            ShapeProblem: naming the data party whose masked inputs or weights, or the helper whose words, have the
+                wrong shape.
         """
         numbers, block = self._numbers, (self._rows.shape[1], self._numbers.outputs)
         masked = {
             i: expect(inputs[i], (step.rows, numbers.columns[i]), f"masked inputs of party {i}") for i in self._others
         }
         opened = [expect(weights[j], block, f"masked weights of party {j}") for j in self._others]
+        correction = self._correction(step, dealt)
         if step.index not in self._batches:
             raise OutOfTurn(f"the inputs of scoring step {step.index} are not masked yet, or it is done")
         self._turns.take("pre-activation", step)
         # The intercept's public column is 1 / alpha, since it has no penalty.
         classes = self._classes(step)
         column = encode_number(1.0 / self._alpha, numbers.fx) * reordered(self._shares.intercept, classes)
-        products = (product(e, self._block_mask(i, step)) for i, e in masked.items())
-        ahead, own = total([self._signs(step) * column, *products]), reordered(self._shares.own, classes)
-        z = preactivation_share(self._batches.pop(step.index), total([own, *opened]), ahead)
+        products = (product(e, reordered(self._block_mask(i), classes)) for i, e in masked.items())
+        ahead = total([self._signs(step) * column, *correction, *products])
+        own = reordered(total([self._shares.own, *opened]), classes)
+        z = preactivation_share(self._batches.pop(step.index), own, ahead)
         if self._me == 0:
             z += self._helpers_noise(step)
         if self._noise is not None:
@@ -193,23 +207,53 @@ class Scorer:
     def _classes(self, step: Step) -> Signed:
         return self._order.classes(step, self._numbers.outputs)
 
-    def _block_mask(self, i: int, step: Step) -> Words:
+    def _block_mask(self, i: int) -> Words:
         """This party's v_i, shaped like party i's block."""
-        return self._helper_masks("V", i, self._me, step, (self._numbers.columns[i], self._numbers.outputs))
+        return self._weight_masks("V", i, self._me, (self._numbers.columns[i], self._numbers.outputs))
+
+    def _correction(self, step: Step, dealt: Words | None) -> list[Words]:
+        """This party's share of C P, where the helper does not add C itself."""
+        shape = (step.rows, self._numbers.outputs)
+        if shape[1] == 1:
+            return []
+        if self._me != CARRIER:
+            share = self._helper_masks(STREAM, self._me, self._me, step, shape)
+        elif dealt is None:
+            raise OutOfTurn(f"nothing is dealt for scoring step {step.index} yet")
+        else:
+            share = expect(dealt, shape, "what the helper dealt")
+        return [reordered(share, self._classes(step))]
 
 
 class ScoringHelper:
     """The helper in one pass over some rows. Not to be shared by threads; keeps nothing of a step.
 
+    For each of `scoring_steps`, in order: `dealt` where there are several outputs, which may run ahead, and `scores`.
+
     Args:
         numbers: The plan, or what of it was kept with the model.
         masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        weight_masks: Likewise, of weights that are opened once.
+        limit: No score may be beyond it, by whichever sign: a party that shifts scores can shift them so far only.
     """
 
-    def __init__(self, numbers: Forward, masks: Mapping[int, Masks]) -> None:
-        self._numbers, self._masks = numbers, masks
+    def __init__(
+        self,
+        numbers: Forward,
+        masks: Mapping[int, Masks],
+        weight_masks: Mapping[int, WeightMasks],
+        limit: float = math.inf,
+    ) -> None:
+        self._numbers, self._masks, self._weight_masks, self._limit = numbers, masks, weight_masks, limit
         self._parties = range(len(numbers.columns))
         self._turns = Turns(0)
+
+    def dealt(self, step: Step) -> Words:
+        """What the streams of the others leave of C = sum_i U_i sum_j v_ij, for the carrier; as `scores` in shape."""
+        self._turns.take("dealt", step)
+        others, shape = (j for j in self._parties if j != CARRIER), (step.rows, self._numbers.outputs)
+        whole = total(self._correction(i, step) for i in self._parties)
+        return whole - total(self._masks[j](STREAM, j, j, step, shape) for j in others)
 
     def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
         """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all its shares.
@@ -222,22 +266,36 @@ class ScoringHelper:
         """z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
 
         Raises:
-            Diverged: if a raw z is outside the safe half of the words. A row so unlike those trained on that its z is
-                three times as large as this limit may wrap unseen: its own score is wrong then, and no other.
+            Diverged: if a raw z is outside the safe half of the words, or a score beyond the limit. A row so unlike
+                those trained on that its z is three times as large as the former may wrap unseen: its own score is
+                wrong then, and no other.
             ShapeProblem: naming the data party whose share has the wrong shape.
         """
         shape = (step.rows, self._numbers.outputs)
         received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
         self._turns.take("scores", step)
-        z = total([*received, *(self._correction(i, step) for i in self._parties)])
-        check_range(step, z, self._numbers.fz)
+        if shape[1] == 1:
+            received += [self._correction(i, step) for i in self._parties]
+        z = total(received)
+        check_scores(step, z, self._numbers.fz, self._limit)
         return z
 
     def _correction(self, i: int, step: Step) -> Words:
         """U_i sum_j v_ij."""
         block = (self._numbers.columns[i], self._numbers.outputs)
         u = self._masks[i]("U", i, i, step, (step.rows, block[0]))
-        return correction(u, [self._masks[j]("V", i, j, step, block) for j in self._parties if j != i])
+        return correction(u, [self._weight_masks[j]("V", i, j, block) for j in self._parties if j != i])
+
+
+def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:
+    """Return if raw z, of f_z fractional bits, may be told to the label party.
+
+    Raises:
+        Diverged: one is outside the safe half of the words, or its score, alpha z, beyond the limit.
+    """
+    check_range(step, z, fz)
+    if not within(step.alpha * decode(z, fz), limit):
+        raise Diverged(step, f"a score exceeded {limit:g}")
 
 
 def encode_scores(scores: Floats) -> Words:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
-from schemas.message import Code, Count, Digest, Message, Outputs, Version
+from schemas.message import Code, Count, Digest, Exponent, Message, Outputs, Version
 from schemas.strict import JobId, Name, Sentence, Strict
 
 Bits = Annotated[float, Field(ge=0, le=2**20)]
@@ -139,7 +139,9 @@ class ScoringTerms(Strict):
     f: int = Field(ge=1, le=62)
     network: Network | None = None
     noise_bits: int = Field(ge=0, le=32)
-    alpha: float = Field(default=1.0, gt=0, le=1)  # which the helper needs below a hidden layer
+    alpha: float = Field(default=1.0, gt=0, le=1)
+    exponent: Exponent  # no score may be beyond two to this
+    seeds: tuple[Digest, ...] = Field(default=(), max_length=MAX_PARTIES)  # commitments to those of masks of weights
 
 
 class Terms(Message):

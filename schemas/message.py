@@ -15,6 +15,7 @@ BODY_VERSION = 5  # how a body and a control message are written; an agent reads
 LOWEST_VERSION, PROTOCOL_VERSION = 5, 5  # of the protocol of a job: those that this release speaks
 
 MOST_OUTPUTS = 1000  # classes of a model
+MOST_EXPONENT = 64  # scores stay far below two to this
 MOST_ENCODING = 2**26  # bytes: three times what as many directions as are whitened take
 
 
@@ -30,6 +31,7 @@ def _whole(size: int) -> Callable[[bytes], bytes]:
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Field(min_length=32, max_length=32, repr=False)]  # in no log and no traceback
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
+Exponent = Annotated[int, Field(ge=0, le=MOST_EXPONENT)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 Outputs = Annotated[int, Field(ge=1, le=MOST_OUTPUTS)]
 Bytes = Annotated[bytes, Field(max_length=2**24, repr=False)]

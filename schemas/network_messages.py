@@ -141,7 +141,7 @@ class ScoringHiddenAnswer(Message):
 
 
 class ScoringWeightOpening(Message):
-    """As `WeightOpening`, for the way up only."""
+    """As `WeightOpening`, for the way up only, once for a pass over held-out rows."""
 
     kind = "weight opening"
     round = Round.OPENINGS

@@ -1,11 +1,65 @@
 """What opens a model at the end, sealed by the attempt's keys; outputs stand in their own order.
 
-Who gets which of it is the job's release; under "shared" nothing here is sent.
+Who gets which of it is the job's release; under "shared" only what is masked is sent. What predictions need beside the
+shares is here too.
 """
 
+from pydantic import Field
+
 from schemas.address import Round
-from schemas.message import EncodingText, Message
+from schemas.job import MAX_PARTIES
+from schemas.message import Digest, EncodingText, Exponent, Message, Secret
 from schemas.tensor import RingTensor
+
+
+class ScoreBound(Message):
+    """A data party tells a helper that had no step to answer how far scores may go: two to this."""
+
+    kind = "score bound"
+    round = Round.METRICS
+    item = "bound"
+    exponent: Exponent
+
+
+class ModelCommitments(Message):
+    """The helper tells every data party how far scores may go, and by what masks of weights are known again.
+
+    The bound is four times the largest score that it has seen, up to the next power of two. A commitment is a hash of
+    the seed that it shares with one data party.
+    """
+
+    kind = "model commitments"
+    round = Round.METRICS
+    item = "commitments"
+    exponent: Exponent
+    seeds: tuple[Digest, ...] = Field(max_length=MAX_PARTIES)
+
+
+class ModelOpening(Message):
+    """As `MaskedWeights`, of the model that is kept: once for all its predictions. Uniform."""
+
+    kind = "masked weights"
+    round = Round.MASKED_INPUTS
+    item = "model-weights"
+    words: RingTensor  # (columns of the receiver, outputs or units), f_w fractional bits
+
+
+class ModelUpperOpening(Message):
+    """As `WeightOpening`, of the model that is kept, for the way up only: once for all its predictions. Uniform."""
+
+    kind = "weight opening"
+    round = Round.OPENINGS
+    item = "model-weights"
+    words: RingTensor  # (1, weights), f_w fractional bits
+
+
+class WeightMaskSeed(Message):
+    """The seed of a data party's masks of a model's weights, to the helper of a prediction, which shares these."""
+
+    kind = "weight mask seed"
+    round = Round.PREACTIVATIONS
+    item = "seed"
+    secret: Secret
 
 
 class WeightShare(Message):

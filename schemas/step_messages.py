@@ -119,7 +119,7 @@ class ScoringInputs(Message):
 
 
 class ScoringWeights(Message):
-    """As `MaskedWeights`, for scoring. Uniform."""
+    """As `MaskedWeights`, once for a pass over held-out rows, with outputs in their own order. Uniform."""
 
     kind = "masked weights"
     round = Round.MASKED_INPUTS

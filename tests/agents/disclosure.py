@@ -61,7 +61,10 @@ from schemas.messages import (
     MaskedWeights,
     MaskOpenings,
     Message,
+    ModelCommitments,
+    ModelOpening,
     ModelShare,
+    ModelUpperOpening,
     NarrowOpening,
     OrderConfirmation,
     OrderContribution,
@@ -78,6 +81,7 @@ from schemas.messages import (
     Received,
     Released,
     Resumption,
+    ScoreBound,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -97,6 +101,7 @@ from schemas.messages import (
     TruncationOpening,
     TwiceBlindedIds,
     UpperShare,
+    WeightMaskSeed,
     WeightOpening,
     WeightShare,
 )
@@ -180,6 +185,11 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     ScoringHiddenAnswer: DEALT,
     ScoringWeightOpening: DATA,
     UpperShare: TO_LABEL,
+    ModelCommitments: DEALT,
+    ModelOpening: DATA,
+    ModelUpperOpening: DATA,
+    WeightMaskSeed: TO_HELPER,  # of a prediction; it shares what is made of it with its sender
+    ScoreBound: TO_HELPER,  # where an attempt has no step left
     Released: ALL,
     Checkpoints: TO_LABEL,
     GoOn: LED,
@@ -207,16 +217,17 @@ BLOCKS: set[type[Message]] = {
     PreactivationShare,
     MaskedActivation,
 }
-SCORED: set[type[Message]] = {ScoringInputs, ScoringWeights, ScoringShare, Scores}
-LOST: set[type[Message]] = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms}
+SCORED: set[type[Message]] = {ScoringInputs, ScoringShare, Scores}
+LOST: set[type[Message]] = {HeldOutInputs, HeldOutLabels, HeldOutShare, HeldOutTerms}
 LAYERS: set[type[Message]] = {MaskOpenings, DealtShares, HiddenShare, HiddenAnswer, WeightOpening, NarrowOpening,
                               TruncationOpening, MaskedError}  # fmt: skip
-SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer,
-                                     ScoringWeightOpening}  # fmt: skip
-LOST_LAYERS: set[type[Message]] = {HeldOutMaskOpenings, HeldOutDealtShares, HeldOutHiddenShare, HeldOutHiddenAnswer,
-                                   HeldOutWeightOpening}  # fmt: skip
+SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer}
+LOST_LAYERS: set[type[Message]] = {HeldOutMaskOpenings, HeldOutDealtShares, HeldOutHiddenShare, HeldOutHiddenAnswer}
 OF_NETWORKS = (
-    LAYERS | SCORED_LAYERS | LOST_LAYERS | {SlopeOpening, ErrorOpening, UpperShare}
+    LAYERS
+    | SCORED_LAYERS
+    | LOST_LAYERS
+    | {SlopeOpening, ErrorOpening, UpperShare, ScoringWeightOpening, HeldOutWeightOpening, ModelUpperOpening}
 )  # whose ledger is with mpc's tests
 OPENED: set[type[Message]] = {
     WeightShare,
@@ -226,6 +237,12 @@ OPENED: set[type[Message]] = {
     LossShare,
     HeldOutLossShare,
     Scores,
+    ScoringWeights,
+    ScoringWeightOpening,
+    HeldOutWeights,
+    HeldOutWeightOpening,
+    ModelOpening,
+    ModelUpperOpening,
 }  # few words, or meant to be known to whoever gets them
 
 
@@ -238,16 +255,23 @@ def due(heard: Heard) -> set[type[Message]]:
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
     network = heard.network
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
+    scored = scored | ({ScoringDealtShares} if _outputs(heard) > 1 else set())
+    alone = heard.sample.release == "owners" and network is None
     if not isinstance(job, TrainingJob):
-        return kinds | ({PartialScores} if heard.sample.release == "owners" and network is None else scored)
-    kinds |= BLOCKS | {Checkpoints, GoOn}
+        return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
+    kinds |= BLOCKS | {Checkpoints, GoOn, ModelCommitments}
+    if not alone:
+        kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
+    if alone or job.evaluation.metrics == "epoch":
+        scored |= {ScoringWeights} if network is None else {ScoringWeights, ScoringWeightOpening}
     if network is not None:
         kinds = kinds - {GradientShare} | LAYERS
         kinds |= {SlopeOpening} if heard.plan.smooth else set()
         kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
     kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
     if job.evaluation.held_out_loss:
-        kinds |= LOST | {HeldOutLossShare} | (set() if network is None else LOST_LAYERS)
+        kinds |= LOST | {HeldOutLossShare, HeldOutWeights} | ({HeldOutDealtShares} if _outputs(heard) > 1 else set())
+        kinds |= set() if network is None else LOST_LAYERS | {HeldOutWeightOpening}
     kinds |= scored if job.scorings else set()
     kinds |= {EpochDecision} if job.early_stopping else set()
     released: dict[str, set[type[Message]]] = {
@@ -293,9 +317,17 @@ def check_amounts(heard: Heard) -> None:
     book = book_of(heard)
     assert len(heard.ear.said) == len({address for address, _ in heard.ear.said}), "something was said twice"
     passed = {(step.epoch, step.position): step for one in book.passes.values() for step in one.steps}
-    _check_steps(heard, (SCORED & due(heard)), passed, ScoringShare)
+    flat = heard.network is None
+    every = SCORED | ({ScoringDealtShares} if flat else set())
+    _check_steps(heard, every & due(heard), passed, ScoringShare)
+    begun = {(epoch, 0) for epoch, _ in passed}
+    for model, places in ((ScoringWeights, begun), (ModelOpening, {(0, 0)})):  # once, whatever the number of batches
+        assert {key[2:] for key in heard.received(model)} == (places if model in due(heard) else set())
     passed = {(step.epoch, step.position): step for one in book.held_out_passes.values() for step in one.steps}
-    _check_steps(heard, LOST & due(heard), passed, HeldOutShare)
+    every = LOST | ({HeldOutDealtShares} if flat else set())
+    _check_steps(heard, every & due(heard), passed, HeldOutShare)
+    begun = {(epoch, 0) for epoch, _ in passed}
+    assert {key[2:] for key in heard.received(HeldOutWeights)} == (begun if HeldOutWeights in due(heard) else set())
     assert {key[2:] for key in heard.received(HeldOutLossShare)} == {(epoch, 0) for epoch in book.held_out_passes}
     if not isinstance(book, Book):
         assert len(heard.received(PartialScores)) in {0, len(heard.names) - 1}
@@ -369,6 +401,8 @@ def helpers_sum(heard: Heard, page: Book | Pass, step: Step, model: type[Message
     """The sum of all it received at a step and of what it knows: sum_i z_i + sum_i U_i sum_j v_ij."""
     shares = [heard.received(model)[name, HELPER, step.epoch, step.position] for name in page.names]
     known = []
+    if isinstance(page, Pass) and page.model.numbers.outputs > 1:  # the data parties add that, in their order
+        return total(shares)
     for i in page.ids:
         masks = [page.mask("U", i, i, step), *(page.mask("V", i, j, step) for j in page.others(i))]
         assert all(mask.receiver == HELPER for mask in masks)
@@ -434,6 +468,7 @@ def check_kinds(_: Heard) -> None:
         Terms,
         Inquiry,
         Resumption,
+        WeightMaskSeed,
     }  # uniform, or public
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
@@ -547,7 +582,7 @@ def secret_words(heard: Heard, values: Iterable[Words] | None) -> Iterator[Words
 def secret_bytes(heard: Heard) -> Iterator[bytes]:
     """Contributions to the order key, pseudonyms, and the secrets of the handshake."""
     for _, message in heard.ear.said:
-        if isinstance(message, OrderContribution):
+        if isinstance(message, (OrderContribution, WeightMaskSeed)):
             yield message.secret
         if isinstance(message, Pseudonyms):
             yield from (message.pseudonyms[at : at + 16] for at in range(0, len(message.pseudonyms), 16))

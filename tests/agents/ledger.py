@@ -32,6 +32,7 @@ from schemas.messages import (
     ColumnEncoding,
     EpochDecision,
     GradientShare,
+    HeldOutDealtShares,
     HeldOutInputs,
     HeldOutLabels,
     HeldOutLossShare,
@@ -47,12 +48,14 @@ from schemas.messages import (
     MaskedLossLabels,
     MaskedWeights,
     Message,
+    ModelOpening,
     ModelShare,
     PartialScores,
     PreactivationShare,
     Presence,
     Pseudonyms,
     Scores,
+    ScoringDealtShares,
     ScoringInputs,
     ScoringShare,
     ScoringWeights,
@@ -114,6 +117,10 @@ class Common:
         words = self.words(mask)
         return words if words.shape == value.shape else np.asarray(words.sum(axis=1, keepdims=True))
 
+    def of_model(self, name: str, i: int, j: int) -> Mask:
+        """Of v_ij, opened once for all predictions by a model."""
+        return Mask(self.names[j], HELPER, "model", name, i, j, 0, 0)
+
     def zero(self, purpose: str, i: int, step: Step) -> tuple[list[Mask], list[Mask]]:
         """The streams that i's zero share adds, and those that it takes off."""
         others = self.others(i)
@@ -132,16 +139,23 @@ class Model:
 
 
 class Pass(Common):
-    """One pass over rows that are not trained on; purpose and epoch tell its masks from all others."""
+    """One pass over rows that are not trained on; purpose and epoch tell its masks from all others.
 
-    def __init__(self, heard: Heard, model: Model, xs: Sequence[Words], epoch: int, purpose: str) -> None:
+    Those of weights are the model's, if `once`, or of the pass.
+    """
+
+    def __init__(
+        self, heard: Heard, model: Model, xs: Sequence[Words], epoch: int, purpose: str, *, once: bool
+    ) -> None:
         super().__init__(heard)
-        self.model, self.xs, self.purpose = model, xs, purpose
+        self.model, self.xs, self.purpose, self.once = model, xs, purpose, once
         self.order: Order = heard.scoring_order
         self.steps = list(scoring_steps(len(xs[0]), SCORING_BATCH, epoch, model.alpha))
 
     def mask(self, name: str, i: int, j: int, step: Step) -> Mask:
-        """Of this purpose."""
+        """Of this purpose; of weights one mask for all steps."""
+        if name == "V":
+            return self.of_model("V", i, j) if self.once else self.address(self.purpose, "V", i, j, self.steps[0])
         return self.address(self.purpose, name, i, j, step)
 
     def signs(self, step: Step) -> Words:
@@ -186,19 +200,40 @@ class Pass(Common):
         return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
 
     def weights(self, step: Step, j: int, i: int) -> Row:
-        """f_ij = w_ij P - v_ij."""
-        return Row(self.model.share(i, j)[:, self.classes(step)], minus=[self.mask("V", i, j, step)])
+        """f_ij = w_ij - v_ij."""
+        return Row(self.model.share(i, j), minus=[self.mask("V", i, j, step)])
+
+    def correction(self, step: Step) -> Words:
+        """C = sum_i U_i sum_j v_ij."""
+        u = [self.words(self.mask("U", i, i, step)) for i in self.ids]
+        v = [total(self.words(self.mask("V", i, j, step)) for j in self.others(i)) for i in self.ids]
+        return total(a @ b for a, b in zip(u, v, strict=True))
+
+    def streams(self, step: Step) -> list[Mask]:
+        """Of C, at all data parties but the first."""
+        return [self.mask("dealt C", j, j, step) for j in self.others(0)]
+
+    def dealt(self, step: Step, _: int, __: int) -> Row:
+        """What the others' streams leave of C, where there are several outputs."""
+        return Row(self.correction(step), minus=self.streams(step))
 
     def preactivation(self, step: Step, i: int, _: int) -> Row:
-        """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + the intercept's part + [i first] noise + 0_i."""
-        others, order = self.others(i), self.classes(step)
+        """z_i = X_i (w_ii + sum_j f_ij) P + sum_j E_j v_ji P + C_i P + the intercept's part + [i first] noise + 0_i.
+
+        C_i where there are several outputs.
+        """
+        others, numbers, order = self.others(i), self.model.numbers, self.classes(step)
 
         def drawn(name: str, k: int, j: int) -> Words:
             return self.words(self.mask(name, k, j, step))
 
-        opened = [self.model.share(i, j)[:, order] - drawn("V", i, j) for j in others]
-        value = self.x(i, step) @ total([self.model.share(i, i)[:, order], *opened])
-        value = value + total((self.x(j, step) - drawn("U", j, j)) @ drawn("V", j, i) for j in others)
+        opened = [self.model.share(i, j) - drawn("V", i, j) for j in others]
+        value = self.x(i, step) @ total([self.model.share(i, i), *opened])[:, order]
+        value = value + total((self.x(j, step) - drawn("U", j, j)) @ drawn("V", j, i)[:, order] for j in others)
+        if numbers.outputs > 1:
+            streams = [self.words(mask) for mask in self.streams(step)]
+            share = self.correction(step) - total(streams) if i == 0 else streams[i - 1]
+            value = value + share[:, order]
         value = value + self.signs(step) * self.intercept_column() * self.model.intercept(i)[:, order]
         if i == 0:
             value = value + self.noise(step)
@@ -294,7 +329,7 @@ class HeldOutPass(Pass, LossBook):
     """One pass over held-out rows for their loss."""
 
     def __init__(self, heard: Heard, model: Model, epoch: int, weights: Weights) -> None:
-        super().__init__(heard, model, heard.held_out_xs, epoch, "held-out loss")
+        super().__init__(heard, model, heard.held_out_xs, epoch, "held-out loss", once=False)
         self.plan, self.order, self.labels_held = heard.plan, heard.held_out_order, heard.held_out_y
         self.bits, self._weights = heard.plan.loss_bits_of(len(self.labels_held)), weights
 
@@ -307,6 +342,10 @@ class HeldOutPass(Pass, LossBook):
         row = super().preactivation(step, i, j)
         offset = (self.signs(step) * self.offset(step))[:, self.classes(step)]
         return row._replace(value=row.value + offset) if i == self.L else row
+
+    def own_noise(self, _: int, step: Step) -> Words:
+        """None: no score leaves."""
+        return np.zeros((step.rows, self.plan.outputs), np.uint64)
 
     def loss_steps(self, _: int) -> Sequence[Step]:
         """All of this pass."""
@@ -474,6 +513,10 @@ class Book(LossBook):
         """w_ij at the end, to the block's owner: with its own share it opens the block, as the job says it should."""
         return Row(self.share(i, j, self.kept))
 
+    def opened_model(self, _: Step, j: int, i: int) -> Row:
+        """f_ij = w_ij - v_ij at the end, once for all predictions."""
+        return Row(self.share(i, j, self.kept), minus=[self.of_model("V", i, j)])
+
     def released_intercept(self, _: Step, j: int, __: int) -> Row:
         """w0_j at the end, to the label party."""
         return Row(self.intercept_share(j, self.kept))
@@ -525,7 +568,10 @@ class Book(LossBook):
         )
 
     def _pass(self, t: int, epoch: int) -> Pass:
-        return Pass(self.heard, self._model(t), self.heard.held_out_xs, epoch, "validation")
+        job = self.heard.job
+        assert isinstance(job, TrainingJob)
+        once = job.evaluation.metrics == "end" and job.release != "owners"
+        return Pass(self.heard, self._model(t), self.heard.held_out_xs, epoch, "validation", once=once)
 
     def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
@@ -566,11 +612,11 @@ class Prediction(Common):
             lambda j: arrays[j]["shares/intercept"],
         )
         xs = [role._own.words.take(np.arange(len(role._own.rows))) for role in self.parts]
-        return Pass(self.heard, model, xs, 0, "prediction")
+        return Pass(self.heard, model, xs, 0, "prediction", once=True)
 
     def is_spare(self, mask: Mask) -> bool:
-        """Nothing is drawn for nothing."""
-        return False
+        """Nothing is drawn for nothing; masks of weights hide what was opened in the training."""
+        return mask.purpose == "model"
 
     def partial(self, i: int, step: Step) -> Words:
         """What i's columns say of some of the common rows, rounded."""
@@ -722,12 +768,14 @@ SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
 SCORING: Mapping[type[Message], Callable[[Pass, Step, int, int], Row]] = {
     ScoringInputs: Pass.inputs,  # X_i      minus U_i
     ScoringWeights: Pass.weights,  # w_ij     minus v_ij
+    ScoringDealtShares: Pass.dealt,  # masks    minus streams of C
     ScoringShare: Pass.preactivation,  # share of z, plus and minus the streams of the zero share
     Scores: Pass.told,  # z rounded, to the label party alone and only where the job lets it know
 }
 HELD_OUT: Mapping[type[Message], Callable[[HeldOutPass, Step, int, int], Row | tuple[Row, ...]]] = {
     HeldOutInputs: HeldOutPass.inputs,  # as in any pass
     HeldOutWeights: HeldOutPass.weights,
+    HeldOutDealtShares: HeldOutPass.dealt,
     HeldOutShare: HeldOutPass.preactivation,
     HeldOutLabels: HeldOutPass.loss_labels_row,  # as in training
     HeldOutTerms: HeldOutPass.loss_terms,
@@ -745,6 +793,7 @@ TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Ro
     LossShare: Book.loss_share,  # masks    minus q_j of the epoch; all of them open one number
     WeightShare: Book.released,  # w_ij, to i alone and under release = owners alone
     InterceptShare: Book.released_intercept,  # w0_j, to the label party alone
+    ModelOpening: Book.opened_model,  # w_ij     minus the model's v_ij, once for all predictions
     ModelShare: Book.released_model,  # w_ij of every i, and w0_j, to the label party alone and where all agreed to it
 }
 LEDGER: set[type[Message]] = {

@@ -32,6 +32,7 @@ from schemas.messages import (
     MaskedLabels,
     MaskOpenings,
     Message,
+    ModelUpperOpening,
     NarrowOpening,
     PreactivationShare,
     Scores,
@@ -54,10 +55,10 @@ ALIKE: tuple[type[Message], ...] = (
     MaskedInputs, MaskOpenings, MaskedLabels, WeightOpening, NarrowOpening, HiddenAnswer, MaskedActivation,
     TruncationOpening, SlopeOpening, ErrorOpening, LossShare, ScoringInputs, ScoringMaskOpenings, ScoringWeightOpening,
     ScoringHiddenAnswer, HeldOutInputs, HeldOutMaskOpenings, HeldOutLabels, HeldOutWeightOpening, HeldOutHiddenAnswer,
-    HeldOutLossShare,
+    HeldOutLossShare, ModelUpperOpening,
 )  # fmt: skip
 SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening,
-          HeldOutWeightOpening)  # fmt: skip
+          HeldOutWeightOpening, ModelUpperOpening)  # fmt: skip
 TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare, HeldOutHiddenShare, HeldOutShare)
 
 

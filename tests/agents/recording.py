@@ -4,7 +4,7 @@ Everything may be looked at here, also what no party may see; nothing here decid
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from broker.memory import MemoryBroker
 from mpc.fixed import Floats
 from mpc.forward import Forward
 from mpc.masks import PairMasks
+from mpc.openings import ModelMasks
 from mpc.order import Order
 from mpc.plan import Plan
 from mpc.ring import Words
@@ -40,7 +41,7 @@ from schemas.address import Address
 from schemas.job import Network, PredictionJob, TrainingJob, canonical_digest
 from schemas.messages import Message
 from schemas.settings import Settings
-from tests.agents.world import LIMIT_SECONDS, Sample, contributions, write_table
+from tests.agents.world import HELPER, LIMIT_SECONDS, Sample, contributions, write_table
 
 Tables = Mapping[str, Mapping[str, list[str]]]  # each data party's, as texts by column
 SCORING_BATCH = 32  # rows, instead of thousands: so that a pass over a small table has several batches
@@ -77,7 +78,10 @@ class Ear:
     def draw(self, pair: PairMasks, place: tuple[str, int, int], step: Step, words: Words) -> None:
         """Note a mask."""
         _, _, _, sender, receiver, purpose = pair._info
-        mask = Mask(str(sender), str(receiver), str(purpose), *place, step.epoch, step.position)
+        self.note(Mask(str(sender), str(receiver), str(purpose), *place, step.epoch, step.position), words)
+
+    def note(self, mask: Mask, words: Words) -> None:
+        """The same, by its address."""
         if not np.array_equal(self.masks.setdefault(mask, words), words):
             self.inconsistent.append(mask)
 
@@ -262,16 +266,21 @@ def _heard(
         async with asyncio.timeout(LIMIT_SECONDS):
             return await simulate(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
 
-    with listening(ear), fixed_keys(seeds.keys):
+    with listening(ear, job.data_parties), fixed_keys(seeds.keys):
         simulation = asyncio.run(listen())
     assert simulation.done, simulation.label_run.failure
     return Heard(sample, simulation, ear, tables)
 
 
 @contextmanager
-def listening(ear: Ear) -> Iterator[None]:
-    """Note every mask, and score in small batches."""
-    call = PairMasks.__call__
+def listening(ear: Ear, names: Sequence[str] = ()) -> Iterator[None]:
+    """Note every mask, and score in small batches; `names` are those of the data parties."""
+    call, call_model = PairMasks.__call__, ModelMasks.__call__
+
+    def noted_model(masks: ModelMasks, mask: str, i: int, j: int, shape: tuple[int, int]) -> Words:
+        words = call_model(masks, mask, i, j, shape)
+        ear.note(Mask(names[j], HELPER, "model", mask, i, j, 0, 0), words)
+        return words
 
     def noted(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
         words = call(pair, mask, i, j, step, shape)
@@ -280,6 +289,7 @@ def listening(ear: Ear) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PairMasks, "__call__", noted)
+        patch.setattr(ModelMasks, "__call__", noted_model)
         patch.setattr(agents.scoring, "MOST_ROWS", SCORING_BATCH)
         yield
 

@@ -153,10 +153,11 @@ def parts(folder: Path, job_id: str) -> Parts:
 
 
 def same_parts(one: Parts, other: Parts) -> bool:
-    """Word for word, but for shares, whose masks are fresh in each attempt."""
+    """Word for word, but for shares and what was opened of them, whose masks are fresh in each attempt."""
+    fresh = ("share", "opened", "weight_mask_seed")
     return all(
         one[party].keys() == other[party].keys()
-        and all(np.array_equal(array, other[party][name]) for name, array in one[party].items() if "share" not in name)
+        and all(np.array_equal(a, other[party][name]) for name, a in one[party].items() if not name.startswith(fresh))
         for party in DATA
     )
 

@@ -554,7 +554,7 @@ OTHER_TERMS = [
     {"columns": (COLUMNS + 1, COLUMNS)},
     {"columns": (COLUMNS, COLUMNS, COLUMNS)},
     {"plan": bytes(32)},
-    {"scoring": ScoringTerms(model="logistic", release="owners", fx=13, f=26, noise_bits=2)},
+    {"scoring": ScoringTerms(model="logistic", release="owners", fx=13, f=26, noise_bits=2, exponent=4)},
 ]
 
 

@@ -109,7 +109,7 @@ EVALUATED: list[type[Message]] = [
 TOP = 1 << 63
 TRUNCATING = {WeightOpening: TOP, SlopeOpening: TOP}  # of these the bit that every party uses
 OPENED: list[type[Message]] = [WeightShare, UpperShare]
-ALONG = (MaskOpenings, MaskedLabels, MaskedWeights, MaskedLossLabels, ScoringMaskOpenings, ScoringWeights)
+ALONG = (MaskOpenings, MaskedLabels, MaskedWeights, MaskedLossLabels, ScoringMaskOpenings)
 FLIPPED = mlp((6, 7, 5), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, label=1)
 LOOKED_AT = mlp((6, 7, 5), 5, 4, activation="tanh", rows=90, batch=33, label=1,
                 evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True))  # fmt: skip

@@ -31,7 +31,7 @@ async def test_the_helper_of_a_prediction_is_not_made_to_make_more_than_it_can_h
     tmp_path: Path, changes: dict[str, Any], layers: Network, code: str
 ) -> None:
     """It takes a prediction's numbers as they are, and asks what they cost before it makes anything."""
-    scoring = ScoringTerms(model="logistic", release="shared", fx=13, f=26, network=layers, noise_bits=2)
+    scoring = ScoringTerms(model="logistic", release="shared", fx=13, f=26, network=layers, noise_bits=2, exponent=4)
     others = {"scoring": scoring, "plan": canonical_digest("tercet scoring", scoring.model_dump())} | changes
 
     def tap(address: Address, message: Message) -> Message:

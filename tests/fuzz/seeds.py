@@ -223,6 +223,8 @@ def _saved(release: str) -> dict[str, bytes]:
             },
             "steps": 376,
             "alpha": 0.75,
+            "score_exponent": 4,
+            "seeds": () if release == "owners" else ("0" * 64, "1" * 64),
             "intercept_holder": "bank",
             "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
             "tercet": "0.1.0",
@@ -240,7 +242,8 @@ def _arrays(release: str, width: int) -> dict[str, np.ndarray]:
         words = {"weight_words": weights.view(np.uint64), "intercept_words": one.view(np.uint64)}
         return {"weights": weights, "intercept": one} | words
     sizes = {"bank": width, "card": 2, "intercept": 1}
-    return {f"shares/{block}": np.zeros((size, 1), np.uint64) for block, size in sizes.items()}
+    opened = {"weight_mask_seed": np.ones((1, 4), np.uint64), "opened/card": np.zeros((width, 1), np.uint64)}
+    return opened | {f"shares/{block}": np.zeros((size, 1), np.uint64) for block, size in sizes.items()}
 
 
 def manifests() -> list[bytes]:

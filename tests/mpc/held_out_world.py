@@ -13,8 +13,10 @@ from mpc.elements import Elements
 from mpc.fixed import Floats
 from mpc.held_out_loss import HeldOutLossHelper, HeldOutLossParty
 from mpc.loss import opened_loss
+from mpc.network import Layout
 from mpc.network_forward import NetworkShares
 from mpc.network_scoring import NetworkScorer
+from mpc.openings import Openings, PassMasks, masked_blocks, masked_upper
 from mpc.order import Order
 from mpc.ring import Words, total
 from mpc.rows import ArrayRows
@@ -48,22 +50,40 @@ class HeldOutPass:
         self.order = order or Order(KEY, rows, "held-out loss")
         self.elements = Elements(KEY, "held-out loss")
         self.steps = list(scoring_steps(rows, batch, epoch, alpha))
-        self.parties = [self._party(i, shares[i], xs[i], y, alpha, masks) for i in self.ids]
-        self.helper = HeldOutLossHelper(plan, job.label, {i: masks(i, HELPER) for i in self.ids}, self.steps)
+        self.weight_masks = {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
+        openings = self._opened(shares)
+        self.parties = [self._party(i, shares[i], xs[i], y, alpha, masks, openings[i]) for i in self.ids]
+        helper_masks = {i: masks(i, HELPER) for i in self.ids}
+        self.helper = HeldOutLossHelper(plan, job.label, helper_masks, self.weight_masks, self.steps)
         self.box: dict[tuple[str, int, int, int, int], Words] = {}
         self.counts = dict.fromkeys(self.ids, 0)
 
-    def _party(self, i: int, shares: Any, x: Words, y: Floats, alpha: float, masks: MaskSource) -> HeldOutLossParty:
+    def _opened(self, shares: Sequence[Any]) -> list[Openings]:
+        """The weights, for the pass."""
+        plan, first = self.job.plan, self.steps[0].index
+        blocks = [masked_blocks(i, share.partners, self.weight_masks[i]) for i, share in enumerate(shares)]
+        upper = None
+        if plan.network is not None:
+            mine = [masked_upper(i, Layout(plan), share.upper, self.weight_masks[i]) for i, share in enumerate(shares)]
+            upper = total(mine)
+            self.sent += [Sent("weight opening", first, i, j, mine[i]) for i in self.ids for j in self.ids if i != j]
+        self.sent += [Sent("masked weights", first, j, i, words) for j in self.ids for i, words in blocks[j].items()]
+        return [Openings(self.weight_masks[i], {j: blocks[j][i] for j in self.ids if j != i}, upper) for i in self.ids]
+
+    def _party(
+        self, i: int, shares: Any, x: Words, y: Floats, alpha: float, masks: MaskSource, openings: Openings
+    ) -> HeldOutLossParty:
         plan, label, zero = self.job.plan, self.job.label, {j: masks(i, j) for j in self.ids if j != i}
         scorer: Scorer | NetworkScorer
         if plan.network is None:
             scorer = Scorer(i, NOBODY, plan, ArrayRows(x), shares, alpha, order=self.order,
-                            helper_masks=masks(i, HELPER), zero_masks=zero)  # fmt: skip
+                            helper_masks=masks(i, HELPER), zero_masks=zero, weight_masks=openings.masks)  # fmt: skip
         else:
             scorer = NetworkScorer(i, NOBODY, plan, ArrayRows(x), shares=shares, alpha=alpha, order=self.order,
-                                   elements=self.elements, helper_masks=masks(i, HELPER), zero_masks=zero)  # fmt: skip
-        return HeldOutLossParty(i, label, plan, y if i == label else None, scorer=scorer, steps=self.steps,
-                                order=self.order, helper_masks=masks(i, HELPER))  # fmt: skip
+                                   elements=self.elements, helper_masks=masks(i, HELPER), zero_masks=zero,
+                                   weight_masks=openings.masks)  # fmt: skip
+        return HeldOutLossParty(i, label, plan, y if i == label else None, scorer=scorer, openings=openings,
+                                steps=self.steps, order=self.order, helper_masks=masks(i, HELPER))  # fmt: skip
 
     def run(self) -> "HeldOutPass":
         """All batches; the helper and every party go on as far as they can, in turn."""

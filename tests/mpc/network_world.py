@@ -3,6 +3,7 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from mpc.network_party import NetworkParty
 from mpc.network_reference import NetworkWeights
 from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
 from mpc.network_start import first_shares
+from mpc.openings import Openings, PassMasks, WeightMasks
 from mpc.order import Order, order_key
 from mpc.plan import Plan, Request
 from mpc.planner import make_plan
@@ -257,21 +259,37 @@ class NetworkPass:
         batch: int = 64,
         epoch: int = 0,
         masks: MaskSource | None = None,
+        weights: dict[int, WeightMasks] | None = None,
+        limit: float = math.inf,
     ) -> None:
         job, masks = world.job, masks or keyed(purpose="validation")
         self.ids, self.label, self.sent = world.ids, job.label, list[Sent]()
         alpha, rows = job.plan.alpha_after(shares[0].step), len(xs[0])
         self.order, self.elements = Order(KEY, rows, "scoring"), Elements(KEY, "scoring")
         self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), job.plan.outputs
+        weights = weights or {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
         self.scorers = [
             NetworkScorer(
                 i, job.label, job.plan, ArrayRows(xs[i]), shares=shares[i], alpha=alpha, order=self.order,
                 elements=self.elements, helper_masks=masks(i, HELPER),
-                zero_masks={j: masks(i, j) for j in self.ids if j != i},
+                zero_masks={j: masks(i, j) for j in self.ids if j != i}, weight_masks=weights[i],
             )
             for i in self.ids
         ]  # fmt: skip
-        self.helper = NetworkScoringHelper(job.plan, job.label, {i: masks(i, HELPER) for i in self.ids})
+        helped = {i: masks(i, HELPER) for i in self.ids}
+        self.helper = NetworkScoringHelper(job.plan, job.label, helped, weights, limit)
+        self.opened: dict[int, Openings] = {}
+
+    def open(self) -> None:
+        """Weights are opened, before the first step."""
+        blocks = [scorer.opened_blocks() for scorer in self.scorers]
+        upper = [scorer.opened_upper() for scorer in self.scorers]
+        for i, scorer in enumerate(self.scorers):
+            for j in scorer.others:
+                self.sent.append(Sent("masked weights 0", 0, j, i, blocks[j][i]))
+                self.sent.append(Sent("weight opening 0", 0, j, i, upper[j]))
+            theirs = {j: blocks[j][i] for j in scorer.others}
+            self.opened[i] = Openings(scorer._weight_masks, theirs, total(upper))
 
     def run(self) -> Floats:
         """The scores in the order of the rows."""
@@ -284,7 +302,9 @@ class NetworkPass:
 
     def _batch(self, step: Step) -> None:
         """Drive all scripts, each as far as it goes, until all are over."""
-        scripts: dict[int, Script[None]] = {i: scorer.script(step) for i, scorer in enumerate(self.scorers)}
+        if not self.opened:
+            self.open()
+        scripts: dict[int, Script[None]] = {i: one.script(step, self.opened[i]) for i, one in enumerate(self.scorers)}
         scripts[HELPER] = self.helper.script(step)
         events: dict[int, Any] = {role: next(script) for role, script in scripts.items()}
         box: dict[tuple[str, int, int, int], Words] = {}

@@ -10,10 +10,12 @@ import pytest
 
 from mpc.fixed import decode
 from mpc.forward import noise_width
+from mpc.openings import PassMasks, WeightMasks
 from mpc.order import Order
 from mpc.plan import Request
 from mpc.reference import train
 from mpc.ring import Words, product, total
+from mpc.scoring import scoring_steps
 from tests.mpc.held_out_world import HeldOutPass
 from tests.mpc.test_disclosure import (
     COALITIONS,
@@ -72,6 +74,31 @@ def test_what_a_coalition_receives_of_other_links_is_uniform(model, outputs, coa
     job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 2)
     assert scoring_deficiency(job, coalition) == 0
     assert loss_deficiency(job, coalition) == 2
+
+
+def predictions_deficiency(job: Job, coalition, epochs=(1, 2)) -> int:
+    """The same of two predictions by one model, for which weights are opened once."""
+    shares, first = [party.shares() for party in World(job).run().parties], next(scoring_steps(1, 1, 9, 1.0))
+
+    def view(masks):
+        weights: dict[int, WeightMasks] = {i: PassMasks(masks(i, HELPER), first) for i in range(len(job.xs))}
+        one, two = (Pass(job, shares, job.xs, e, batch=1, masks=masks, weights=weights) for e in epochs)
+        one.run()
+        two.opened = one.opened
+        two.run()
+        sent = [[s for s in scored.sent if s.what != "scores"] for scored in (one, two)]
+        return flat([*received(sent[0], coalition), *received(sent[1], coalition)])
+
+    return deficiency(Vector(lambda a, b: a in coalition or b in coalition), view)
+
+
+@pytest.mark.parametrize("coalition", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3)])
+def test_what_a_coalition_receives_in_two_predictions_by_one_model_is_uniform(model, outputs, coalition):
+    """Masks of weights are used again, and hide one value; masks of rows must be others each time."""
+    job = make_job(Request(model, columns=(2, 1, 2), epochs=1, outputs=outputs, **TINY), 2)
+    assert predictions_deficiency(job, coalition) == 0
+    assert predictions_deficiency(job, coalition, (1, 1)) > 0
 
 
 @pytest.mark.parametrize("omitted", ["U", "V"])
@@ -211,10 +238,10 @@ def check_helper_view(job: Job, order: Order) -> None:
     link, outputs = job.plan.activation, job.plan.outputs
     for step in scored.steps:
         z = total(s.words for s in scored.sent if (s.receiver, s.step) == (HELPER, step.index))
-        for i in scored.ids:
-            u = masks(i, HELPER)("U", i, i, step, (step.rows, job.plan.columns[i]))
+        for i in scored.ids if outputs == 1 else ():  # of several outputs the data parties add that, in their order
+            u, first = masks(i, HELPER)("U", i, i, step, (step.rows, job.plan.columns[i])), scored.steps[0]
             block = (job.plan.columns[i], outputs)
-            z = z + product(u, total(masks(j, HELPER)("V", i, j, step, block) for j in scored.ids if j != i))
+            z = z + product(u, total(masks(j, HELPER)("V", i, j, first, block) for j in scored.ids if j != i))
         in_order = order.rows(step)
         plain = total(x[in_order] @ block for x, block in zip(job.xs, weights.blocks, strict=True))
         plain = plain + np.uint64(1 << job.plan.fx) * weights.intercept

@@ -13,6 +13,7 @@ from mpc.fixed import RangeProblem, clip_rows, decode, features
 from mpc.forward import SCORE_BITS
 from mpc.helper import Diverged
 from mpc.linear import zero_share
+from mpc.openings import PassMasks
 from mpc.order import Order
 from mpc.plan import Request
 from mpc.reference import release, scores, train
@@ -122,7 +123,8 @@ def test_the_helper_refuses_scores_that_left_the_words_safe_half(word, stops):
     """As in training; the text quotes none."""
     job, masks = make_job(SMALL), keyed(purpose="validation")
     step = next(scoring_steps(1, 1, 0, 1.0))
-    probe = ScoringHelper(job.plan, {i: masks(i, HELPER) for i in (0, 1)})
+    helped = {i: masks(i, HELPER) for i in (0, 1)}
+    probe = ScoringHelper(job.plan, helped, {i: PassMasks(helped[i], step) for i in (0, 1)})
     missing = total(probe._correction(i, step) for i in (0, 1))
     shares = {0: np.array([[word]], np.uint64) - missing, 1: np.zeros((1, 1), np.uint64)}
     if stops:
@@ -144,10 +146,8 @@ def test_scoring_roles_refuse_what_is_out_of_turn_or_of_a_wrong_shape():
     with pytest.raises(OutOfTurn):
         one.masked_inputs(second)
     one.masked_inputs(first)
-    one.masked_weights(first)
-    for again in (one.masked_inputs, one.masked_weights):
-        with pytest.raises(OutOfTurn):
-            again(first)
+    with pytest.raises(OutOfTurn):
+        one.masked_inputs(first)
     with pytest.raises(ShapeProblem, match="masked inputs of party 1"):
         one.preactivation(first, {1: ok[:1]}, {1: np.zeros((7, 1), np.uint64)})
     with pytest.raises(ShapeProblem, match="masked weights of party 1"):
@@ -172,10 +172,11 @@ def test_nobody_scores_without_zero_shares_or_with_other_columns():
     """Nor is anything kept of a batch that is done."""
     job, masks = make_job(SMALL), keyed(purpose="validation")
     shares, order = World(job).parties[1].shares(), Order(b"k" * 32, 9, "scoring")
+    weights = PassMasks(masks(1, HELPER), next(scoring_steps(9, 9, 0, 1.0)))
     for rows, zero in [(np.zeros((9, 8), np.uint64), {}), (np.zeros((9, 7), np.uint64), {0: masks(1, 0)})]:
         with pytest.raises(ValueError, match=r"zero masks|8 columns"):
             Scorer(1, 0, job.plan, ArrayRows(rows), shares, 1.0, order=order, helper_masks=masks(1, HELPER),
-                   zero_masks=zero)  # fmt: skip
+                   zero_masks=zero, weight_masks=weights)  # fmt: skip
     scored = Pass(job, [party.shares() for party in World(job).parties], new_rows(job, 100))
     scored.run()
     assert not any(scorer._batches for scorer in scored.scorers)

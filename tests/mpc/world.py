@@ -3,6 +3,7 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from mpc.forward import Forward
 from mpc.helper import Answer, Helper, activation
 from mpc.loss import LossHelper, LossParty
 from mpc.masks import Masks, PairMasks
+from mpc.network import CARRIER
+from mpc.openings import PassMasks, WeightMasks
 from mpc.order import Order, order_key
 from mpc.plan import Plan, Request
 from mpc.planner import make_plan
@@ -216,23 +219,25 @@ class World:
 
 
 class Pass:
-    """The data parties and the helper in one pass of scoring."""
+    """The data parties and the helper in one pass of scoring; `weights` are masks of weights, if not of this pass."""
 
     def __init__(self, job: Job, shares: list[Shares], xs: list[Words], epoch: int = 0, *, batch: int = 64,
-                 numbers: Forward | None = None, order: Order | None = None,
-                 masks: MaskSource | None = None) -> None:  # fmt: skip
+                 numbers: Forward | None = None, order: Order | None = None, limit: float = math.inf,
+                 masks: MaskSource | None = None, weights: dict[int, WeightMasks] | None = None) -> None:  # fmt: skip
         self.ids, self.sent, self.label = range(len(xs)), list[Sent](), job.label
         numbers, rows = numbers or job.plan, len(xs[0])
         alpha, masks = job.plan.alpha_after(shares[0].step), masks or keyed(purpose="validation")
         self.order = order or Order(b"k" * 32, rows, "scoring")
         self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), numbers.outputs
+        weights = weights or {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
         self.scorers = [
             Scorer(i, job.label, numbers, ArrayRows(xs[i]), shares[i], alpha, order=self.order,
-                   helper_masks=masks(i, HELPER), zero_masks={j: masks(i, j) for j in self.ids if j != i})
+                   helper_masks=masks(i, HELPER), zero_masks={j: masks(i, j) for j in self.ids if j != i},
+                   weight_masks=weights[i])
             for i in self.ids
         ]  # fmt: skip
-        self.helper = ScoringHelper(numbers, {i: masks(i, HELPER) for i in self.ids})
-        self.helper_steps = list(scoring_steps(rows, batch, epoch, 1.0))
+        self.helper = ScoringHelper(numbers, {i: masks(i, HELPER) for i in self.ids}, weights, limit)
+        self.opened: dict[int, dict[int, Words]] = {}
 
     def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> Words:
         self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
@@ -241,22 +246,30 @@ class Pass:
     def run(self) -> Floats:
         """The scores in the order of the rows."""
         scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
-        for step, blind in zip(self.steps, self.helper_steps, strict=True):
+        for step in self.steps:
             shares = self.shares(step)
-            told = self.send("scores", step, HELPER, self.label, self.helper.scores(blind, shares))
+            told = self.send("scores", step, HELPER, self.label, self.helper.scores(step, shares))
             scores[self.order.rows(step)] = self.scorers[self.label].opened(step, told)
         return scores
 
+    def open(self) -> None:
+        """Weights are opened, before the first step."""
+        weights = [scorer.masked_weights() for scorer in self.scorers]
+        for i in self.ids:
+            others = [j for j in self.ids if j != i]
+            self.opened[i] = {j: self.send("f", self.steps[0], j, i, weights[j][i]) for j in others}
+
     def shares(self, step: Step) -> dict[int, Words]:
         """What the helper receives of a step."""
+        if not self.opened:
+            self.open()
         masked = [scorer.masked_inputs(step) for scorer in self.scorers]
-        weights = [scorer.masked_weights(step) for scorer in self.scorers]
+        dealt = None if self.outputs == 1 else self.send("C", step, HELPER, CARRIER, self.helper.dealt(step))
         shares = {}
         for i, scorer in enumerate(self.scorers):
-            others = [j for j in self.ids if j != i]
-            inputs = {j: self.send("E", step, j, i, masked[j]) for j in others}
-            opened = {j: self.send("f", step, j, i, weights[j][i]) for j in others}
-            shares[i] = self.send("z", step, i, HELPER, scorer.preactivation(step, inputs, opened))
+            inputs = {j: self.send("E", step, j, i, masked[j]) for j in self.ids if j != i}
+            share = scorer.preactivation(step, inputs, self.opened[i], dealt if i == CARRIER else None)
+            shares[i] = self.send("z", step, i, HELPER, share)
         return shares
 
 

@@ -52,7 +52,10 @@ from schemas.messages import (
     MaskOpenings,
     Member,
     Message,
+    ModelCommitments,
+    ModelOpening,
     ModelShare,
+    ModelUpperOpening,
     NarrowOpening,
     OrderConfirmation,
     OrderContribution,
@@ -71,6 +74,7 @@ from schemas.messages import (
     Received,
     Released,
     Resumption,
+    ScoreBound,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -91,6 +95,7 @@ from schemas.messages import (
     TruncationOpening,
     TwiceBlindedIds,
     UpperShare,
+    WeightMaskSeed,
     WeightOpening,
     WeightShare,
 )
@@ -101,6 +106,7 @@ job_ids = st.from_regex(JOB_ID_PATTERN, fullmatch=True)
 counts = st.integers(0, 2**40 - 1)
 outputs = st.integers(1, 1000)
 digests = st.binary(min_size=32, max_size=32)
+exponents = st.integers(0, 64)
 signatures = st.binary(min_size=64, max_size=64)
 versions = st.integers(0, 2**16 - 1)
 sentences = st.text(max_size=200)
@@ -193,6 +199,8 @@ scoring_terms = st.builds(
     f=st.integers(1, 62),
     network=st.none() | networks,
     alpha=st.floats(0, 1, exclude_min=True),
+    exponent=exponents,
+    seeds=st.lists(digests, max_size=3).map(tuple),
 )
 hashes = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n))
 elements = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=32 * n, max_size=32 * n))
@@ -274,6 +282,9 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     Outcome: st.builds(Outcome, state=st.text(max_size=32), failure=st.none() | failures),
     Resumption: st.builds(Resumption, id=job_ids, run=digests, issued=counts),
     Released: st.just(Released()),
+    ScoreBound: st.builds(ScoreBound, exponent=exponents),
+    ModelCommitments: st.builds(ModelCommitments, exponent=exponents, seeds=st.lists(digests, max_size=3).map(tuple)),
+    WeightMaskSeed: st.builds(WeightMaskSeed, secret=digests),
     Failure: failures,
     Cancel: st.just(Cancel()),
     Handshake: st.builds(Handshake, key=digests, signature=signatures),
@@ -299,6 +310,8 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
             WeightShare,
             InterceptShare,
             ModelShare,
+            ModelOpening,
+            ModelUpperOpening,
             MaskedLossLabels,
             LossTerms,
             LossShare,

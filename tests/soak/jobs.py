@@ -40,8 +40,8 @@ class Planned:
 
 def write_tables(folder: Path) -> None:
     """Two tables of the same customers, and one of others."""
-    make_table(folder / "bank.csv", seed=1, label=True)
-    make_table(folder / "card.csv", seed=2)
+    make_table(folder / "bank.csv", seed=1, rows=192, label=True)  # 32 of each label value for a loss
+    make_table(folder / "card.csv", seed=2, rows=192)
     make_table(folder / "strangers.csv", seed=3, ids=[f"stranger {number}" for number in range(96)])
 
 
