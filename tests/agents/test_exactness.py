@@ -186,7 +186,10 @@ def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
         folder = simulation.runs[party].model_part
         assert folder is not None
         _, arrays = model_part.load(folder)
-        assert set(arrays) == {f"shares/{other}" for other in sample.parties} | {"shares/intercept"}
+        opened = {f"opened/{other}" for other in sample.parties if other != party}
+        assert set(arrays) == {f"shares/{other}" for other in sample.parties} | {
+            "shares/intercept", "weight_mask_seed", *opened
+        }  # fmt: skip
         assert not any(np.array_equal(arrays[f"shares/{p}"], b) for p, b in zip(sample.parties, blocks, strict=True))
 
 

@@ -147,7 +147,8 @@ def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label
         assert folder is not None
         own = {"weights", "weight_words"} if release == "owners" else set()
         more = upper if own and number == label else set()
-        assert set(arrays) == shares | own | more
+        once = {f"opened/{other}" for other in sample.parties if other != party} | {"opened.upper", "weight_mask_seed"}
+        assert set(arrays) == shares | own | more | once
         assert (part.model, part.network, part.link) == ("mlp", sample.network, "softmax")
         assert (part.classes is not None) == (number == label)
         assert not any(np.array_equal(arrays[name], words) for name in shares for words in joint)

@@ -132,7 +132,8 @@ def test_the_label_partys_part_is_the_oracles_model_and_the_others_have_no_weigh
     oracle = reference.release(reference.train(heard.xs, heard.y, plan, order), plan)
     for number, party in enumerate(heard.names):
         part, arrays = part_of(heard.simulation, party)
-        shares = {f"shares/{name}" for name in (*heard.names, "intercept")}
+        shares = {f"shares/{name}" for name in (*heard.names, "intercept")} | {"weight_mask_seed"}
+        shares |= {f"opened/{name}" for name in heard.names if name != party}
         assert part.whole == (number == SAMPLE.label)
         if not part.whole:
             assert arrays.keys() == shares
@@ -155,7 +156,7 @@ async def test_so_is_a_networks_with_all_its_layers(tmp_path):
                                "bias.2": (1, 1)}  # fmt: skip
     assert part.whole
     _, other = part_of(simulation, "bank")
-    assert all(name.startswith("shares/") for name in other)
+    assert all(name.startswith(("shares/", "opened", "weight_mask_seed")) for name in other)
 
 
 def changed(part: model_part.ModelPart, arrays: dict[str, Any], how: str) -> tuple[Any, dict[str, Any]]:
