@@ -24,7 +24,7 @@ HARMFUL = {
     "a table": f"[{DEEP}]\nb = 1",
     "a table in a list": f"[[{DEEP}]]\nb = 1",
     "a key in an inline table": f"a = {{ {DEEP} = 1 }}",
-    "a key behind a string": f"a = \"'\"\n{DEEP} = 1",
+    "a key behind a string": f'a = "\'"\n{DEEP} = 1',
     "a list in a list": "a = " + "[" * 20_000,
     "a table in a table": "a = " + "{a=" * 15_000,
 }
@@ -79,5 +79,7 @@ def test_keys_have_as_many_parts_as_anybody_writes(parts: int) -> None:
 def test_texts_with_many_dots_are_no_keys() -> None:
     """A query that names its columns in full, an address, a number."""
     query = "select " + ", ".join(f"s.t.c{number}" for number in range(2_000)) + " from s.t"
-    found = parse_toml(f'query = "{query}"\nhost = "a.b.c.d.e.f.example.com"\nlong = """\n1. one\n2. two...\n"""'.encode())
+    found = parse_toml(
+        f'query = "{query}"\nhost = "a.b.c.d.e.f.example.com"\nlong = """\n1. one\n2. two...\n"""'.encode()
+    )
     assert found["query"] == query
