@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import Final
 
-# Printable by Unicode's tables, and yet nothing is seen: fillers, joiners, selectors of a variant, an empty Braille cell.
+# Printable by Unicode's tables, and yet nothing is seen: fillers, joiners, selectors, an empty Braille cell.
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )

@@ -1,4 +1,4 @@
-"""No id and no class of scores.csv is run by a spreadsheet, and every one can be had back; Parquet has them as they are."""
+"""No spreadsheet runs an id or a class of scores.csv, and each can be had back; Parquet has them as they are."""
 
 import csv
 from pathlib import Path
@@ -12,9 +12,22 @@ from pyarrow import parquet
 
 from agents.scores_file import scored_columns, without_formulas, write_scores
 
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "－a", "'=1", "--1"]
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1",
+    "\uff1d1",
+    "\uff0da",
+    "'=1",
+    "--1",
+]
 HARMLESS = ["", "c-1", "a=b", "'tis", "-5", "+491701234567", "-1.5e-3", "0x=", "José", "x@example.com", "17"]
-SIGNS = "=+-@\t\r\n＝＋－＠"
+SIGNS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
 
 def cells(path: Path) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,8 @@ def test_no_text_of_the_allowed_length_takes_long(sign: str) -> None:
     """Right or wrong: the search for such keys passes over it once."""
     before = time.monotonic()
     for text in (sign * (MOST_BYTES // len(sign) - 9), f"a = {sign}" * (MOST_BYTES // (len(sign) + 4))):
-        try:
+        with suppress(ValueError):
             parse_toml(text.encode())
-        except ValueError:
-            pass
     assert time.monotonic() - before < 5 * SECONDS
 
 
