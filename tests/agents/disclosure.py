@@ -52,6 +52,7 @@ from schemas.messages import (
     Message,
     ModelShare,
     NarrowOpening,
+    OrderCommitment,
     OrderConfirmation,
     OrderContribution,
     Outcome,
@@ -114,6 +115,7 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     Progress: ALL,
     Handshake: ALL,
     Transcript: ALL,
+    OrderCommitment: DATA,
     OrderContribution: DATA,
     Pseudonyms: TO_HELPER,
     Presence: DEALT,
@@ -205,7 +207,7 @@ def due(heard: Heard) -> set[type[Message]]:
     """The kinds that a job like this one has, beside those that every job has."""
     job = heard.job
     kinds: set[type[Message]] = {Received, Approvers, Accept, Ready, Start, Progress, Handshake, Transcript, Released}
-    kinds |= {OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
+    kinds |= {OrderCommitment, OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
     network = heard.network

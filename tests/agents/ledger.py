@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents import model_part
+from mpc import order as ordering
 from mpc import reference
 from mpc.fixed import decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward
@@ -41,6 +42,8 @@ from schemas.messages import (
     MaskedWeights,
     Message,
     ModelShare,
+    OrderCommitment,
+    OrderContribution,
     PartialScores,
     PreactivationShare,
     Presence,
@@ -552,6 +555,16 @@ def common_ids(heard: Heard) -> list[str]:
     return [one for one in pseudonyms(heard, heard.names[0]).values() if one in everywhere]
 
 
+def said_commitment(heard: Heard, address: Address) -> Message:
+    """The hash of what its sender contributes afterwards, to this receiver as to all."""
+    job, to = heard.simulation.runs[address.receiver].job, address.receiver
+    (secret,) = {
+        one.secret for at, one in heard.ear.said
+        if isinstance(one, OrderContribution) and (at.sender, at.receiver) == (address.sender, to)
+    }  # fmt: skip
+    return OrderCommitment(commitment=ordering.commitment(job.run, address.sender, secret))
+
+
 def said_pseudonyms(heard: Heard, address: Address) -> Message:
     """One chunk, as tables of tests are small."""
     return Pseudonyms(pseudonyms=b"".join(pseudonyms(heard, address.sender)), last=True)
@@ -616,6 +629,7 @@ def said_encoding(heard: Heard, address: Address) -> Message:
 
 
 SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
+    OrderCommitment: said_commitment,  # a hash of a uniform contribution, among data parties
     Pseudonyms: said_pseudonyms,  # keyed hashes of ids, to the helper alone
     Presence: said_presence,  # one bit for each of one's own
     AlignedRows: said_rows,  # a count and a keyed digest, among data parties

@@ -35,6 +35,7 @@ from schemas.messages import (
     MaskedLossLabels,
     MaskedWeights,
     Message,
+    OrderCommitment,
     OrderConfirmation,
     OrderContribution,
     PreactivationShare,
@@ -70,12 +71,13 @@ TENSORS: list[type[Message]] = [
 ]
 EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores]
 OTHERS = [
-    (Received, "lowest"),
+    (Received, "highest"),
     (Start, "attempt"),
     (Start, "version"),
     (Handshake, "key"),
     (Handshake, "signature"),
     (Transcript, "signature"),
+    (OrderCommitment, "commitment"),
     (OrderContribution, "secret"),
     (Presence, "bits"),
     (AlignedRows, "rows"),
