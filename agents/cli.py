@@ -229,30 +229,20 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] = system_ran
     from agents.daemon import Agent  # noqa: PLC0415
     from agents.notify import Notifier  # noqa: PLC0415
     from agents.own_identity import own_identity  # noqa: PLC0415
+    from agents.partner_keys import check_partner_keys  # noqa: PLC0415
     from agents.service import attend  # noqa: PLC0415
 
     logs.of_party(settings.party)  # before the connections, whose tasks inherit it
-    _check_partner_keys(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     identity, notifier = own_identity(settings), Notifier.of_environment()
+    check_partner_keys(settings, identity.public)
     broker = await connect(settings)
     try:
         await attend(Agent(settings, identity, broker, contribute=contribute), broker, stop, notifier)
     finally:
         await broker.close()
-
-
-def _check_partner_keys(settings: Settings) -> None:
-    """Refuse to start with a key that no `keygen` printed: found at the first job, it would end the agent then."""
-    from broker.identity import KeyProblem, parse_public  # noqa: PLC0415
-
-    for name, partner in settings.partners.items():
-        try:
-            parse_public(partner.key)
-        except KeyProblem as problem:
-            raise KeyProblem(f"[partners.{name}] key: {problem}") from None
 
 
 def main() -> None:

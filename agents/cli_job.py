@@ -16,6 +16,7 @@ from agents.connect import connect
 from agents.console import Console
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
 from agents.own_identity import own_identity
+from agents.partner_keys import check_partner_keys
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
@@ -183,6 +184,7 @@ def _talk(settings_path: Path, talk: Callable[[Console], Awaitable[T]]) -> T:
 
 async def _converse(settings: Settings, talk: Callable[[Console], Awaitable[T]]) -> T:
     identity = own_identity(settings)
+    check_partner_keys(settings, identity.public)
     broker = await connect(settings, "console")
     async with Console(settings.party, identity, broker) as console:
         return await talk(console)

@@ -5,7 +5,6 @@ Secrets are read here and handed on; they are in no text that this module makes.
 
 import os
 import ssl
-import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from broker.rabbitmq import RabbitBroker
 from schemas.job import Invalid, explain
 from schemas.settings import BrokerSettings, Settings
 from schemas.strict import Written
+from schemas.toml import parse_toml
 
 USERNAME: Final = "TERCET_BROKER_USERNAME"
 PASSWORD: Final = "TERCET_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
@@ -72,10 +72,10 @@ def read_credentials(path: Path) -> Credentials:
     """
     content = read_private(path, "write username and password into it")
     try:
-        return Credentials.model_validate(tomllib.loads(content.decode()))
+        return Credentials.model_validate(parse_toml(content))
     except ValidationError as error:
         raise Invalid(explain(path, error)) from None
-    except (ValueError, RecursionError):  # whose text may quote a password
+    except ValueError:  # whose text may quote a password
         raise Invalid(f'{path}: not TOML; write username = "..." and password = "..."') from None
 
 

@@ -24,8 +24,8 @@ async def examine(path: Path) -> AsyncIterator[Finding]:
     except Invalid as problem:
         yield fail("settings", str(problem), "correct the file; docs/operations.md lists every field")
         return
-    yield check_partners_keys(settings)
     found, identity = check_identity(settings)
+    yield check_partners_keys(settings, None if identity is None else identity.public)
     yield found
     needed = 0
     for finding, takes in check_tables(settings):

@@ -16,10 +16,11 @@ from cryptography import x509
 from yarl import URL
 
 from agents.connect import Credentials, tls_context
-from agents.finding import Finding, fail, ok, warn
+from agents.finding import Finding, Outcome, fail, ok, warn
 from broker.base import BrokerError
 from broker.identity import KeyProblem
 from broker.probe import Answers, Probe
+from broker.rabbitmq_channels import FEW_CHANNELS, LEAST_CHANNELS
 from broker.rabbitmq_errors import DEFAULT_PORTS
 from schemas.job import Invalid
 from schemas.settings import BrokerSettings, Settings
@@ -124,6 +125,10 @@ async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIt
         ) as probe:
             yield ok("login", f"taken as {'the certificate' if login is None else login.username}")
             yield _version(*probe.server)
+            if (few := _channels(probe.channels)) is not None:
+                yield few
+                if few.outcome is Outcome.FAIL:
+                    return
             needed = await probe.needed()
             for finding in _enough(needed):
                 yield finding
@@ -142,6 +147,16 @@ def _version(product: str, version: str) -> Finding:
     if not version.startswith(RUN_ON):
         return warn("version", f"{said}, which Tercet has not been run on", "try a small job first, and tell us")
     return ok("version", said)
+
+
+def _channels(allowed: int) -> Finding | None:
+    """What is wrong with the number of channels on a connection, if anything."""
+    said, hint = f"the broker allows {allowed} on a connection", "raise `channel_max` in rabbitmq.conf, to 64 or more"
+    if allowed < LEAST_CHANNELS:
+        return fail("channels", f"{said}, and an agent needs {LEAST_CHANNELS}", hint)
+    if allowed < FEW_CHANNELS:
+        return warn("channels", f"{said}, so that jobs wait for one another when they begin", hint)
+    return None
 
 
 def _enough(needed: Answers) -> Iterator[Finding]:

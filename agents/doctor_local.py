@@ -17,7 +17,8 @@ from typing import Final
 from agents.finding import Finding, fail, ok, warn
 from agents.own_identity import IDENTITY, own_identity
 from agents.own_table import described
-from broker.identity import Identity, KeyProblem, parse_public
+from agents.partner_keys import check_partner_keys
+from broker.identity import Identity, KeyProblem, PublicIdentity
 from schemas.job import Invalid
 from schemas.settings import Settings
 from tables.problem import TableProblem
@@ -28,13 +29,12 @@ TIME_ERROR: Final = 5  # what adjtimex answers where nothing keeps the clock rig
 TIMEX_BYTES: Final = 512  # more than its structure has on any machine
 
 
-def check_partners_keys(settings: Settings) -> Finding:
-    """Whether each partner's key is one that `tercet keygen` prints."""
-    for name, partner in settings.partners.items():
-        try:
-            parse_public(partner.key)
-        except KeyProblem as problem:
-            return fail("settings", f"[partners.{name}] key: {problem}", f"ask {name} for what its keygen printed")
+def check_partners_keys(settings: Settings, own: PublicIdentity | None = None) -> Finding:
+    """Whether each partner's key is one that `tercet keygen` prints, and nobody else's."""
+    try:
+        check_partner_keys(settings, own)
+    except KeyProblem as problem:
+        return fail("settings", str(problem), "ask that partner for what its keygen printed")
     count = len(settings.partners)
     if not count:
         return warn("settings", f"{settings.party} has no partners", "add [partners.NAME] with the key of each")

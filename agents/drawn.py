@@ -5,7 +5,6 @@ and score the rows anew, and those to whom results are told would learn more wit
 or another contribution to a later attempt: signs and noise must not meet two tables.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ class Kept(Strict):
 
     rows: Digest
     draws: tuple[Digest, ...] = Field(default=(), repr=False)
-    partners: dict[Name, Digest] = {}  # of what each of them has contributed
+    partners: dict[Name, Digest] = {}  # what each of them has committed to
 
 
 class Drawn:
@@ -65,16 +64,16 @@ class Drawn:
         self._next += 1
         return kept.draws[self._next - 1]
 
-    def agrees(self, partner: str, contribution: bytes) -> bool:
-        """Whether a partner contributes what it did in the attempts before, if there were any.
+    def agrees(self, partner: str, commitment: bytes) -> bool:
+        """Whether a partner commits to the contribution of the attempts before, if there were any.
 
         Raises:
             OSError: it cannot be kept.
         """
-        kept, digest = self._now, hashlib.sha256(b"tercet contribution" + contribution).digest()
+        kept = self._now
         if partner not in kept.partners:
-            self._write(kept.model_copy(update={"partners": {**kept.partners, partner: digest}}))
-        return kept.partners.get(partner, digest) == digest
+            self._write(kept.model_copy(update={"partners": {**kept.partners, partner: commitment}}))
+        return kept.partners.get(partner, commitment) == commitment
 
     @property
     def _now(self) -> Kept:

@@ -6,34 +6,16 @@ It looks at the agent and its connections and changes nothing; no reason names a
 import asyncio
 import time
 from collections import deque
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from agents.daemon import Agent
+from agents.linked import Linked
 from broker import topology
 from broker.base import Broker
 
 PULSE_SECONDS: Final = 0.5
 REMEMBERED_PULSES: Final = 120  # a minute
-
-
-@runtime_checkable
-class Linked(Protocol):
-    """A broker that can tell how its connections are."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether all of the party's connections stand."""
-
-    @property
-    def reconnects(self) -> int:
-        """How often a connection has come back since the first."""
-
-    @property
-    def buried(self) -> int:
-        """How many messages that it has refused are kept as dead letters."""
-
-    def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through now."""
+UNHEARD_SECONDS: Final = 30.0
 
 
 class Pulse:
@@ -55,9 +37,17 @@ class Pulse:
         return max(self._lags, default=0.0)
 
 
-def ailments(broker: Broker) -> list[str]:
+def ailments(agent: Agent, broker: Broker) -> list[str]:
     """Why the agent cannot go on as it is; empty while it is alive. That this is answered at all says that it turns."""
-    return ["its queue's handler has ended: see the log"] if broker.failed.done() else []
+    found = ["its queue's handler has ended: see the log"] if broker.failed.done() else []
+    if unheard(agent):
+        found.append("a running job's queues are not consumed")
+    return found
+
+
+def unheard(agent: Agent) -> int:
+    """How many running jobs nothing comes in for, though the broker is there, and longer than it takes to mend that."""
+    return sum(run.unheard > UNHEARD_SECONDS for run in agent.runs)
 
 
 def obstacles(agent: Agent, broker: Broker) -> list[str]:
@@ -66,7 +56,7 @@ def obstacles(agent: Agent, broker: Broker) -> list[str]:
         return ["it is leaving"]
     if not agent.ready.is_set():
         return ["it is starting"]
-    found = ailments(broker)
+    found = ailments(agent, broker)
     if isinstance(broker, Linked):
         if not broker.connected:
             found.append("it has no connection to the broker")

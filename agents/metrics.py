@@ -16,7 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from agents import codes
 from agents.daemon import Agent
-from agents.health import Linked, Pulse, ailments, obstacles
+from agents.health import Pulse, ailments, obstacles, unheard
+from agents.linked import Linked
 from agents.run import JobRun
 from agents.states import TERMINAL, State
 from agents.statistics import STEP_BOUNDS, StepLengths
@@ -59,9 +60,10 @@ class Metrics:
         yield _gauge("tercet_build_info", "Version and party, in labels", [(tuple(labels.values()), 1)], *labels)
         yield _gauge("tercet_start_time_seconds", "When the agent started", [((), self._started)])
         yield _gauge("tercet_ready", "Whether a job could begin here now", [((), not obstacles(agent, self._broker))])
-        yield _gauge("tercet_alive", "Whether the agent can go on", [((), not ailments(self._broker))])
+        yield _gauge("tercet_alive", "Whether the agent can go on", [((), not ailments(agent, self._broker))])
         yield _gauge("tercet_event_loop_lag_seconds", "The worst of the last minute", [((), self._pulse.lag)])
         yield _gauge("tercet_jobs_most", "Jobs at a time, as settings allow", [((), settings.limits.parallel_jobs)])
+        yield _gauge("tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), unheard(agent))])
         if isinstance(self._broker, Linked):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
             reconnects, buried = float(self._broker.reconnects), float(self._broker.buried)

@@ -49,7 +49,7 @@ def pages_of(agent: Agent, broker: Broker, pulse: Pulse) -> dict[str, Page]:
         return Answer(HTTPStatus.OK, await asyncio.to_thread(text, gathered), CONTENT_TYPE_LATEST)
 
     async def alive() -> Answer:
-        return _verdict(ailments(broker))
+        return _verdict(ailments(agent, broker))
 
     async def ready() -> Answer:
         return _verdict(obstacles(agent, broker))

@@ -21,7 +21,7 @@ from broker.identity import KeyProblem
 from mpc import order as ordering
 from mpc.fixed import features
 from schemas.job import Invalid, canonical_digest
-from schemas.messages import OrderConfirmation, OrderContribution
+from schemas.messages import OrderCommitment, OrderConfirmation, OrderContribution
 from tables.encoding import Encoding
 from tables.entropy import RecordBits, record_bits, sampled
 from tables.interrupt import Interrupt
@@ -130,27 +130,39 @@ class OwnRows:
         Raises:
             JobProblem: there are too few, or the parties do not find the same.
         """
-        context = self._context
-        deadline, mine = context.deadline("alignment"), self._drawn()
-        self.private = self._drawn()
-        await context.mailbox.send(OrderContribution(secret=mine), context.partners, deadline)
-        received = await context.mailbox.receive(OrderContribution, context.partners, deadline)
-        contributions = {context.me: mine, **{party: message.secret for party, message in received.items()}}
-        self._check_contributions(contributions)
+        context, contributions = self._context, await self._contribute()
         # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
         digest = canonical_digest("tercet alignment", context.job.description.model_dump())
         self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
 
-    def _check_contributions(self, contributions: Mapping[str, bytes]) -> None:
+    async def _contribute(self) -> Mapping[str, bytes]:
+        """Everybody's contribution, each fixed before any was opened: so nobody chooses the split or the order."""
         context = self._context
-        for party in context.partners:
-            try:
-                agrees = context.drawn.agrees(party, contributions[party])
-            except OSError as error:
-                raise self._disk(error) from None
-            if not agrees:
-                raise self._changed(party)
+        mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
+        mine, run = self._drawn(), context.job.run
+        self.private = self._drawn()
+        bound = OrderCommitment(commitment=ordering.commitment(run, context.me, mine))
+        await mailbox.send(bound, partners, deadline)
+        commitments = await mailbox.receive(OrderCommitment, partners, deadline)
+        for party in partners:
+            self._remember(party, commitments[party].commitment)
+        await mailbox.send(OrderContribution(secret=mine), partners, deadline)
+        opened = await mailbox.receive(OrderContribution, partners, deadline)
+        for party in partners:
+            if ordering.commitment(run, party, opened[party].secret) != commitments[party].commitment:
+                reason = f"{party} contributes something else to the secret order than it had committed to"
+                raise JobProblem("order.commitment", party, f"{reason}; ask who runs {party}'s agent")
+        return {context.me: mine, **{party: message.secret for party, message in opened.items()}}
+
+    def _remember(self, party: str, commitment: bytes) -> None:
+        """Note what a partner has committed to, on the disk and before it sees what others contribute."""
+        try:
+            agrees = self._context.drawn.agrees(party, commitment)
+        except OSError as error:
+            raise self._disk(error) from None
+        if not agrees:
+            raise self._changed(party)
 
     def _drawn(self) -> bytes:
         try:

@@ -31,6 +31,7 @@ from agents.report_words import (
     weight,
 )
 from schemas.job import METRICS
+from schemas.visible import visible
 
 __all__ = ["ReportData", "render"]
 
@@ -79,7 +80,7 @@ def render(data: ReportData) -> str:
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
     )
-    return page + "\n"
+    return visible(page, keep="\n") + "\n"  # after all: no name, whoever gave it, hides or reorders what is beside it
 
 
 def _private(data: ReportData) -> list[str]:

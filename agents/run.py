@@ -59,6 +59,7 @@ FOUND = (  # of the status
     "table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "loss", "held_out_loss",
 )  # fmt: skip
 NEW = Memory()
+REOPEN_BEATS = 10  # heartbeats after which queues that are not consumed are opened again
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
 
 
@@ -93,6 +94,7 @@ class JobRun:
         self.life, self._returns = max(int(time.time()), memory.life + 1), memory.life > 0
         self._log = structlog.get_logger()
         self._queues = JobQueues(services.broker, settings, job, self._deliver)
+        self._heard_at = time.monotonic()
         self._last_wait = Report("", ())  # as it was when the end began
         self._waits_for_label = False  # for another attempt
         self._stopped = False  # the attempt, by an end of some kind
@@ -143,10 +145,11 @@ class JobRun:
         logs.of_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
         try:
             async with asyncio.TaskGroup() as tasks:
-                heartbeat = tasks.create_task(self._heartbeat())
+                beside = [tasks.create_task(self._heartbeat()), tasks.create_task(self._mind_queues())]
                 over = await self._attempted(ending)
                 await (self._suspend() if isinstance(over, Suspended) else self._conclude(over))
-                heartbeat.cancel()
+                for task in beside:
+                    task.cancel()
         except asyncio.CancelledError:
             patience = 0.0  # the whole agent ends; its next life goes on, or clears what is left
             raise
@@ -241,6 +244,27 @@ class JobRun:
     async def _open_queues(self) -> None:
         deadline = "accept" if self.state == State.RECEIVED else "recover"
         await self._queues.open(self.context.deadline(deadline).seconds)
+
+    async def _mind_queues(self) -> None:
+        """Open them again where nothing comes in though the broker is there: else nobody could end the job here."""
+        deadlines, tried = self._services.settings.deadlines, 0.0
+        while True:
+            await asyncio.sleep(deadlines.heartbeat)
+            if self._queues.heard:
+                self._heard_at = time.monotonic()
+            elif time.monotonic() - max(self._heard_at, tried) > REOPEN_BEATS * deadlines.heartbeat:
+                tried = time.monotonic()
+                self._log.error("the job's queues are not consumed, and are opened again", seconds=self.unheard)
+                try:
+                    await self._queues.reopen(deadlines.heartbeat)
+                except BrokerError as error:
+                    self._log.warning("the job's queues cannot be opened", why=str(error))
+
+    @property
+    def unheard(self) -> float:
+        """Seconds for which nothing has come in from the job's queues though the broker was there."""
+        over = self.suspended or self.state in TERMINAL
+        return 0.0 if over else time.monotonic() - self._heard_at
 
     async def _deliver(self, delivery: Delivery) -> None:
         await self.context.mailbox.deliver(delivery)

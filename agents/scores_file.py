@@ -6,13 +6,18 @@ It is the label party's alone, and is written before the job is over; whoever en
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from agents.evaluate import class_probabilities, expected, probabilities
 from mpc.fixed import Floats
+
+# What a spreadsheet takes for a formula, in full width too, or strips from the front of one; but for plain numbers.
+FORMULA: Final = "^[ ']*[=+@\\-\\t\\r\\n\uff1d\uff0b\uff20\uff0d]"
+NUMBER: Final = "^[+-][0-9]+(\\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
 def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[str, pa.Array]:
@@ -47,7 +52,7 @@ def write_scores(
 ) -> Path:
     """Write scores.csv or scores.parquet into a new folder, readable for its owner only; returns the file.
 
-    It has a column `id`, and then `columns`.
+    It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more.
 
     Raises:
         OSError: the disk does not take it.
@@ -57,9 +62,28 @@ def write_scores(
     table = pa.table({"id": ids, **columns})
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         if kind == "csv":
-            csv.write_csv(table, file)
+            csv.write_csv(without_formulas(table), file)
         else:
             parquet.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())
     return path
+
+
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Put a single quote before each text and name that a spreadsheet would take for a formula.
+
+    Numbers stay, also those that are texts. Whoever takes off one quote wherever a formula follows has the text again.
+    """
+    names = _defused(pa.array(table.column_names, pa.large_string())).to_pylist()
+    return pa.table([_defused(column) if _is_text(column) else column for column in table.columns], names)
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _defused(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    runs = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
+    quote, nothing = pa.scalar("'", texts.type), pa.scalar("", texts.type)
+    return pc.binary_join_element_wise(pc.if_else(runs, quote, nothing), texts, nothing)

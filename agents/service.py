@@ -37,7 +37,7 @@ async def attend(agent: Agent, broker: Broker, stop: asyncio.Event, notifier: No
 async def _tell(agent: Agent, broker: Broker, notifier: Notifier) -> None:
     await agent.ready.wait()
     notifier.ready()
-    await notifier.watch(lambda: ailments(broker), lambda: _state(agent, broker))
+    await notifier.watch(lambda: ailments(agent, broker), lambda: _state(agent, broker))
 
 
 async def _tell_the_end(stop: asyncio.Event, notifier: Notifier) -> None:

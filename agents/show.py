@@ -17,8 +17,8 @@ from rich.table import Column, Table
 from agents.approval import STAGE
 from agents.audit import Entry
 from agents.budget import Left
-from broker.dead_letters import clean
 from schemas.messages import JobStatus
+from schemas.visible import visible
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -36,7 +36,7 @@ def complain(text: str) -> None:
 
 def fit(text: str) -> str:
     """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
-    return escape(clean(text, len(text)))
+    return escape(visible(text))
 
 
 def fit_lines(text: str) -> str:

@@ -17,6 +17,7 @@ from broker import topology
 from broker.allowance import Allowance
 from broker.base import Broker, BrokerError, Lane, Parcel
 from schemas.strict import Strict
+from schemas.visible import visible
 
 BURST: Final = 64  # letters of one sender at once; then one in EVERY_SECONDS, and the rest are counted
 EVERY_SECONDS: Final = 10.0
@@ -48,8 +49,8 @@ class DeadLetter(Strict):
 
 
 def clean(text: str, most: int = _TEXT) -> str:
-    """A text of a stranger's, fit for a terminal: printable, and no longer than `most`."""
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
+    """A text of a stranger's, fit for a terminal: visible, and no longer than `most`."""
+    return visible(text[:most])[:most]
 
 
 def letter_of(parcel: Parcel, reason: str, time: datetime, withheld: int = 0) -> DeadLetter:

@@ -244,7 +244,7 @@ class MemoryConnection:
     def consuming(self, queue_name: str) -> bool:
         """Whether deliveries of a queue come through now."""
         queue = self.office.queues.get(queue_name)
-        return self.is_up and queue is not None and queue.consumer in self.consumers
+        return self.connected and queue is not None and queue.consumer in self.consumers
 
     @property
     def is_up(self) -> bool:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import aiormq
 from pamqp.commands import Basic
@@ -17,11 +17,11 @@ from yarl import URL
 
 from broker import topology
 from broker.base import BrokerError, Disconnected
+from broker.rabbitmq_channels import Channels, allowed_channels
 from broker.rabbitmq_connect import address_of
 from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
 
 SECONDS: Final = 10.0  # for each question
-FIRST_CHANNEL: Final = 16  # numbers below are aiormq's own
 HEARTBEAT_SECONDS: Final = 10
 
 Ask = Callable[[aiormq.Channel], Awaitable[Any]]
@@ -52,7 +52,7 @@ class Probe:
 
     def __init__(self, connection: aiormq.Connection, party: str, partners: Iterable[str]) -> None:
         self._connection, self._me, self._partners = connection, party, tuple(partners)
-        self._numbers = iter(range(FIRST_CHANNEL, 2000))
+        self._channels: Channels | None = None
         self._token = f"doctor-{secrets.token_hex(8)}"
         self._queue = topology.console_queue(party, self._token)
 
@@ -91,6 +91,11 @@ class Probe:
         told: dict[str, Any] = dict(self._connection.server_properties or {})
         return str(told.get("product", "?"))[:40], str(told.get("version", "?"))[:40]
 
+    @property
+    def channels(self) -> int:
+        """How many channels it allows on a connection."""
+        return allowed_channels(self._connection)
+
     async def needed(self) -> Answers:
         """What an agent has to be allowed. An exchange that is missing is its partner's to make."""
         name = topology.exchange(self._me)
@@ -124,13 +129,10 @@ class Probe:
         return Answers(tuple(allowed), tuple(refused), tuple(missing))
 
     async def _asked(self, question: Question) -> None:
-        number = next(self._numbers)
-        channel = await self._connection.channel(number, timeout=SECONDS)
-        try:
-            await question.ask(cast(aiormq.Channel, channel))
-        finally:
-            with suppress(aiormq.AMQPError, aiormq.ChannelInvalidStateError):
-                await channel.close()
+        if self._channels is None:
+            self._channels = Channels(self._connection)
+        async with self._channels.one(SECONDS, confirms=True) as channel:
+            await question.ask(channel)
 
     # --- the questions
 

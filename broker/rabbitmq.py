@@ -209,11 +209,8 @@ class RabbitBroker:
 
     async def _on_scratch(self, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
         # Private queues belong to the connection that declares them, so all is declared on the one for control.
-        channel = await self._links[Lane.ONLINE].scratch()
-        try:
+        async with self._links[Lane.ONLINE].scratch() as channel:
             return await ask(channel)
-        finally:
-            await channel.close()
 
 
 async def _declare_queue(channel: aiormq.Channel, queue: Queue) -> int:

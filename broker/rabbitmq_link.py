@@ -9,8 +9,8 @@ nothing waits for the socket to drain (`wait=False`; the outbox bounds what is i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
 from typing import Final, cast
 
@@ -20,13 +20,12 @@ from aio_pika.robust_connection import RobustConnection
 from pamqp.commands import Basic
 
 from broker.base import Disconnected, Handler, Parcel, Refused
+from broker.rabbitmq_channels import Channels
 from broker.rabbitmq_consumer import Bury, RabbitConsumer, Report, to_the_end
 from broker.rabbitmq_errors import as_broker_error, occupied, publish_error
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
 RESTORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to restore consumers; the last repeats
-MAX_CHANNELS: Final = 2047  # RabbitMQ's default
-RESERVED_CHANNELS: Final = 16  # numbers at both ends of the range, left to aio-pika
 _TRANSIENT, _PERSISTENT = 1, 2  # AMQP's delivery modes
 
 Attach = Callable[[str], Awaitable[int]]  # makes sure that a queue exists; returns how many consumers it has
@@ -46,13 +45,18 @@ class Link:
         self._lost = asyncio.Event()
         self._changing = asyncio.Lock()  # one consumer is attached or detached at a time
         self._in_flight: dict[str, asyncio.Task[None]] = {}  # by address
-        self._number = RESERVED_CHANNELS  # of the channel opened last for one question
+        self._channels: tuple[aiormq.Connection, Channels] | None = None  # for one question each
         self._retired: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self.reconnects = 0
 
     async def open(self) -> None:
-        """Open both channels and start watching over consumers."""
+        """Open both channels and start watching over consumers.
+
+        Raises:
+            Refused: the broker allows too few channels.
+        """
+        self._channels_of(self._underlying())
         await self._publishing.initialize()
         await self._consuming.initialize()
         await self._consuming.set_qos(self._prefetch)
@@ -74,27 +78,28 @@ class Link:
         """Whether deliveries of a queue come through on this connection."""
         return self.connected and queue_name in self._consumers and not self._lost.is_set()
 
-    async def scratch(self) -> aiormq.Channel:
-        """A channel to be closed after use: what RabbitMQ refuses closes the channel it was asked on.
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[aiormq.Channel]:
+        """A channel for one question: what RabbitMQ refuses closes the channel it was asked on.
 
         Raises:
             Disconnected: there is no connection at the moment.
+            Overloaded: all channels that the broker allows are in use.
+            Refused: it allows too few of them.
         """
+        async with self._channels_of(self._underlying()).one(RPC_SECONDS) as channel:
+            yield channel
+
+    def _underlying(self) -> aiormq.Connection:
         transport = self._connection.transport
         if transport is None or transport.connection.is_closed:
             raise Disconnected("the connection to the broker is down")
-        connection = cast(aiormq.Connection, transport.connection)
-        channel = await connection.channel(self._next_number(connection), publisher_confirms=False, timeout=RPC_SECONDS)
-        return cast(aiormq.Channel, channel)
+        return cast(aiormq.Connection, transport.connection)
 
-    def _next_number(self, connection: aiormq.Connection) -> int:
-        # aiormq frees the number of a channel that the broker closes before it has answered, and may open the next one
-        # under it too early: "second 'channel.open' seen", and the connection is lost. So none is used again soon.
-        last = min(connection.connection_tune.channel_max or MAX_CHANNELS, MAX_CHANNELS) - RESERVED_CHANNELS
-        while True:
-            self._number = self._number + 1 if self._number < last else RESERVED_CHANNELS
-            if self._number not in connection.channels:
-                return self._number
+    def _channels_of(self, connection: aiormq.Connection) -> Channels:
+        if self._channels is None or self._channels[0] is not connection:  # each connection has its own
+            self._channels = connection, Channels(connection)
+        return self._channels[1]
 
     # Publishing
 

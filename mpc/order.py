@@ -19,10 +19,20 @@ from mpc.schedule import Step
 
 DOMAIN = "tercet order key 1"
 ALIGNMENT_DOMAIN = "tercet alignment key 1"
+COMMITMENT_DOMAIN = "tercet order commitment 1"
 CONTRIBUTION_BYTES = 32
 
 
 Purpose = Literal["training", "scoring", "held-out loss"]
+
+
+def commitment(run: bytes, name: str, contribution: bytes) -> bytes:
+    """Bind a data party to its contribution, 32 bytes, before it is opened.
+
+    It hides a contribution that is uniform without further randomness, and is the same in every attempt of a run, so
+    that nobody who has seen the others' may choose another one in a later attempt.
+    """
+    return hashlib.sha256(msgpack.packb([COMMITMENT_DOMAIN, run, name, contribution])).digest()
 
 
 def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:

@@ -28,6 +28,15 @@ class Transcript(Message):
     signature: Signature
 
 
+class OrderCommitment(Message):
+    """The hash that binds a data party to its `OrderContribution`: nobody opens one before it has everybody's."""
+
+    kind = "order commitment"
+    round = Round.ALIGNMENT
+    item = "commitment"
+    commitment: Digest
+
+
 class OrderContribution(Message):
     """A data party's 32 random bytes of the order key; the helper has no part in it."""
 

@@ -5,7 +5,6 @@ A description names tables and parties; it never carries a seed, a path, a colum
 
 import hashlib
 import secrets
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -20,6 +19,7 @@ from pydantic import (
 )
 
 from schemas.strict import RESERVED, JobId, Name, Strict
+from schemas.toml import MOST_BYTES, parse_toml
 
 MAX_PARTIES = 16
 MAX_STANDBY = 4
@@ -357,11 +357,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         Invalid: it is missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            return parse_toml(file.read(MOST_BYTES + 1))
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}; give the path of a file that you may read") from None
-    except RecursionError:
-        raise Invalid(f"{path}: not TOML that anybody would write: nested too deeply") from None
     except ValueError as error:  # its own, of bytes that are no text, and of integers without end
         raise Invalid(f"{path}: not TOML: {error}") from None
 

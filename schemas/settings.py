@@ -206,6 +206,17 @@ class Settings(Written):
             raise ValueError("[partners] lists the party itself")
         return self
 
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        holders: dict[str, str] = {}
+        for name, partner in self.partners.items():
+            if (other := holders.setdefault(partner.key, name)) != name:
+                raise ValueError(
+                    f"{other} and {name} have the same key under [partners]; each party has a key of its own, so ask "
+                    f"both again, by telephone"
+                )
+        return self
+
 
 def read_settings(path: Path) -> Settings:
     """Read SETTINGS.toml; relative paths in it are relative to its folder.

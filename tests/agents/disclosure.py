@@ -66,6 +66,7 @@ from schemas.messages import (
     ModelShare,
     ModelUpperOpening,
     NarrowOpening,
+    OrderCommitment,
     OrderConfirmation,
     OrderContribution,
     Outcome,
@@ -130,6 +131,7 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     Progress: ALL,
     Handshake: ALL,
     Transcript: ALL,
+    OrderCommitment: DATA,
     OrderContribution: DATA,
     Pseudonyms: TO_HELPER,
     Presence: DEALT,
@@ -250,7 +252,7 @@ def due(heard: Heard) -> set[type[Message]]:
     """The kinds that a job like this one has, beside those that every job has."""
     job = heard.job
     kinds: set[type[Message]] = {Received, Approvers, Accept, Ready, Start, Progress, Handshake, Transcript, Released}
-    kinds |= {OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
+    kinds |= {OrderCommitment, OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
     network = heard.network

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents import model_part
+from mpc import order as ordering
 from mpc import reference
 from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
@@ -50,6 +51,8 @@ from schemas.messages import (
     Message,
     ModelOpening,
     ModelShare,
+    OrderCommitment,
+    OrderContribution,
     PartialScores,
     PreactivationShare,
     Presence,
@@ -694,6 +697,16 @@ def common_ids(heard: Heard) -> list[str]:
     return [one for one in pseudonyms(heard, heard.names[0]).values() if one in everywhere]
 
 
+def said_commitment(heard: Heard, address: Address) -> Message:
+    """The hash of what its sender contributes afterwards, to this receiver as to all."""
+    job, to = heard.simulation.runs[address.receiver].job, address.receiver
+    (secret,) = {
+        one.secret for at, one in heard.ear.said
+        if isinstance(one, OrderContribution) and (at.sender, at.receiver) == (address.sender, to)
+    }  # fmt: skip
+    return OrderCommitment(commitment=ordering.commitment(job.run, address.sender, secret))
+
+
 def said_pseudonyms(heard: Heard, address: Address) -> Message:
     """One chunk, as tables of tests are small."""
     return Pseudonyms(pseudonyms=b"".join(pseudonyms(heard, address.sender)), last=True)
@@ -759,6 +772,7 @@ def said_encoding(heard: Heard, address: Address) -> Message:
 
 
 SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
+    OrderCommitment: said_commitment,  # a hash of a uniform contribution, among data parties
     Pseudonyms: said_pseudonyms,  # keyed hashes of ids, to the helper alone
     Presence: said_presence,  # one bit for each of one's own
     AlignedRows: said_rows,  # a count and a keyed digest, among data parties

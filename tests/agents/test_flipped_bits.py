@@ -41,6 +41,7 @@ from schemas.messages import (
     MaskedLossLabels,
     MaskedWeights,
     Message,
+    OrderCommitment,
     OrderConfirmation,
     OrderContribution,
     PreactivationShare,
@@ -77,12 +78,13 @@ TENSORS: list[type[Message]] = [
 EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores,
              HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms, HeldOutLossShare]  # fmt: skip
 OTHERS = [
-    (Received, "lowest"),
+    (Received, "highest"),
     (Start, "attempt"),
     (Start, "version"),
     (Handshake, "key"),
     (Handshake, "signature"),
     (Transcript, "signature"),
+    (OrderCommitment, "commitment"),
     (OrderContribution, "secret"),
     (Presence, "bits"),
     (AlignedRows, "rows"),

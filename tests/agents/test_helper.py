@@ -5,7 +5,14 @@ import pytest
 
 from schemas.address import Address
 from schemas.job import Evaluation
-from schemas.messages import AlignedRows, Message, OrderConfirmation, OrderContribution, PreactivationShare
+from schemas.messages import (
+    AlignedRows,
+    Message,
+    OrderCommitment,
+    OrderConfirmation,
+    OrderContribution,
+    PreactivationShare,
+)
 from tests.agents.world import HELPER, Sample, exact
 
 
@@ -28,7 +35,7 @@ def test_nothing_about_the_order_or_the_keys_of_ids_is_ever_told_to_the_helper(a
     sample = Sample(alignment=alignment, evaluation=Evaluation(holdout=0.2, metrics="epoch", loss=True))
     simulation, same = exact(sample, tap=look)
     assert (simulation.done, same) == (True, True)
-    for model in (OrderContribution, OrderConfirmation, AlignedRows):
+    for model in (OrderCommitment, OrderContribution, OrderConfirmation, AlignedRows):
         assert told[model] == set(sample.parties)
 
 

@@ -145,9 +145,10 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             assert await get(server, "/healthz") == (200, "ok\n")
             stage.connection(BANK).mend()
             assert (await get(server, "/readyz"))[0] == 200
-            stage.hang(BANK)
+            standing = stage.office.queues[topology.standing_queue(BANK, ()).name]
+            consumer, standing.consumer = standing.consumer, None
             assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
-            stage.wake()
+            standing.consumer = consumer
             running = stage.submit(job(epochs=1000))
             await stage.until(lambda: stage.state(NOTARY, running) == "training")
             leaving = asyncio.create_task(stage.stop(BANK))

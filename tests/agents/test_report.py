@@ -15,6 +15,7 @@ from agents.evaluate import curves, histogram, metrics, probabilities
 from agents.report import ReportData, render
 from agents.report_words import MINUS, listed, number, seconds, signed, size, weight
 from schemas.job import Network
+from schemas.visible import visible
 
 WHEN = datetime(2025, 3, 14, 16, 5, tzinfo=UTC)
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -366,9 +367,23 @@ def test_everything_from_outside_is_text():
 @settings(max_examples=30, deadline=None)  # a page takes a tenth of a second
 @given(name=st.text(min_size=1, max_size=30))
 def test_any_column_name_comes_back_as_it_was(name):
-    """As far as a page can hold it: white space is one space."""
+    """As far as a page can hold it: white space is one space, and what nobody sees is an escape."""
     page = Page(render(header("card", weights={name: 1.0})))
-    assert " ".join(name.split()) in " ".join("".join(page.texts).split())
+    assert " ".join(visible(name, keep="\n").split()) in " ".join("".join(page.texts).split())
+
+
+def test_no_name_reorders_or_hides_what_stands_beside_it():
+    """Columns, classes, categories, warnings and reasons of whoever gave them; one escape for each such sign."""
+    name = "limit\u202e9.0- \u2066\u200b\u061c\u200fok\u2069\x00\x1b[2J\ufeff"
+    names = dict.fromkeys([name, *(f"{name}{place}" for place in range(30))], 0.5)
+    data = of_label_party(
+        weights=names, state=name, failure=name, detail=name, preprocessing=(name,), planning=(name,), notes=(name,)
+    )
+    pages = [render(data), render(of_prediction(predicted={name: 3}, classes=(name,)))]
+    for page in pages:
+        assert visible(page, keep="\n") == page
+        assert visible(name) in Page(page).text
+    assert visible(pages[0].replace(visible(name), "")).count("\\u202e") == 0
 
 
 def test_many_weights_are_all_there_and_the_page_stays_small():

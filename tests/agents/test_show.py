@@ -11,10 +11,11 @@ from agents import show
 from agents.audit import GENESIS, Entry
 from agents.decisions import summary
 from schemas.messages import Job
+from schemas.visible import visible
 from tests.agents.scenes import BANK, CARD, job
 
 HOSTILE = "a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
-SHOWN = "a model?[2J?[H?bank learns nothing???[/][red]"
+SHOWN = r"a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
 
 
 def printed(value: Any) -> str:
@@ -25,10 +26,9 @@ def printed(value: Any) -> str:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_is_one_line_of_its_own_printable_signs(text: str) -> None:
+def test_any_text_is_one_line_of_its_own_visible_signs(text: str) -> None:
     """Brackets are no markup either."""
-    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
-    assert printed(show.fit(text)).rstrip() == shown.rstrip()
+    assert printed(show.fit(text)).rstrip() == visible(text).rstrip()
 
 
 def test_a_purpose_cannot_change_what_a_person_decides_by() -> None:

@@ -31,6 +31,7 @@ from schemas.messages import (
     AlignedRows,
     MaskedWeights,
     Message,
+    OrderCommitment,
     OrderConfirmation,
     OrderContribution,
     PreactivationShare,
@@ -305,7 +306,8 @@ def misshapen(_: Address, message: Message) -> Message:
 
 
 CHANGES = {
-    "contributions that differ": (shifted(OrderContribution, "secret"), "alignment.differs"),
+    "contributions that differ": (shifted(OrderContribution, "secret"), "order.commitment"),
+    "commitments that differ": (shifted(OrderCommitment, "commitment"), "order.commitment"),
     "a confirmation that differs": (shifted(OrderConfirmation, "confirmation"), "order.key"),
     "ids that seem to differ": (shifted(AlignedRows, "ids"), "alignment.differs"),
     "scores out of range": (shifted(PreactivationShare), "training.diverged"),

@@ -95,6 +95,7 @@ def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
         ("[tables.delays]", "[tables.Delays]", "tables"),
         ("step = 30", "terms = 899", "alignment and fit together"),
         ("step = 30", "fit = 4", "heartbeats"),
+        ("[deadlines]", '[partners.telco]\nkey = "tercet-key-1:abc"\n[deadlines]', "bank and telco have the same key"),
         ('path = "delays.csv"', "", "write path for a file"),
         ('path = "delays.csv"', 'database = "sqlite:///a.db"', "go together"),
         ('path = "delays.csv"', 'path = "delays.csv"\ncredentials = "login.toml"', "for a database"),
