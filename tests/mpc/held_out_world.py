@@ -50,25 +50,27 @@ class HeldOutPass:
         self.order = order or Order(KEY, rows, "held-out loss")
         self.elements = Elements(KEY, "held-out loss")
         self.steps = list(scoring_steps(rows, batch, epoch, alpha))
+        self.box: dict[tuple[str, int, int, int, int], Words] = {}
         self.weight_masks = {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
         openings = self._opened(shares)
         self.parties = [self._party(i, shares[i], xs[i], y, alpha, masks, openings[i]) for i in self.ids]
         helper_masks = {i: masks(i, HELPER) for i in self.ids}
         self.helper = HeldOutLossHelper(plan, job.label, helper_masks, self.weight_masks, self.steps)
-        self.box: dict[tuple[str, int, int, int, int], Words] = {}
         self.counts = dict.fromkeys(self.ids, 0)
 
     def _opened(self, shares: Sequence[Any]) -> list[Openings]:
         """The weights, for the pass."""
-        plan, first = self.job.plan, self.steps[0].index
-        blocks = [masked_blocks(i, share.partners, self.weight_masks[i]) for i, share in enumerate(shares)]
-        upper = None
+        plan, first, masks = self.job.plan, self.steps[0], self.weight_masks
+        pairs = [(j, i) for j in self.ids for i in self.ids if i != j]
+        blocks, upper = [masked_blocks(i, share.partners, masks[i]) for i, share in enumerate(shares)], None
         if plan.network is not None:
-            mine = [masked_upper(i, Layout(plan), share.upper, self.weight_masks[i]) for i, share in enumerate(shares)]
+            mine = [masked_upper(i, Layout(plan), share.upper, masks[i]) for i, share in enumerate(shares)]
             upper = total(mine)
-            self.sent += [Sent("weight opening", first, i, j, mine[i]) for i in self.ids for j in self.ids if i != j]
-        self.sent += [Sent("masked weights", first, j, i, words) for j in self.ids for i, words in blocks[j].items()]
-        return [Openings(self.weight_masks[i], {j: blocks[j][i] for j in self.ids if j != i}, upper) for i in self.ids]
+            self.sent += [Sent("weight opening", first.index, j, i, mine[j]) for j, i in pairs]
+        for j, i in pairs:
+            self.send("masked weights", 0, first, j, i, blocks[j][i])
+        theirs = {(j, i): self.box.pop(("masked weights", 0, first.index, j, i)) for j, i in pairs}
+        return [Openings(masks[i], {j: theirs[j, i] for j in self.ids if j != i}, upper) for i in self.ids]
 
     def _party(
         self, i: int, shares: Any, x: Words, y: Floats, alpha: float, masks: MaskSource, openings: Openings

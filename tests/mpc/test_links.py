@@ -138,7 +138,7 @@ def test_a_long_run_comes_close_to_the_converged_optimum(name, epochs, rate, dec
     def objective(w, w0):
         return job.plan.activation.loss(x @ w + w0, job.y) / len(x) + l2 / 2 * float((w * w).sum())
 
-    assert np.abs(blocks - weights).max() < 0.025
+    assert np.abs(blocks - weights).max() < (0.04 if job.plan.outputs > 1 else 0.02)
     least = objective(weights, intercept)
     assert least < objective(blocks, found.intercept) < least + 5e-4
     assert least < 0.95 * objective(np.zeros_like(blocks), np.zeros_like(found.intercept))

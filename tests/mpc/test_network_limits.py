@@ -57,7 +57,7 @@ def test_sensible_networks_are_accepted(model, hidden, activation):
         ({"l2": 0.9, "rate": 0.3, "epochs": 9}, "shrinks the weights", "smaller l2"),
         ({"rate": 30.0, "batch": 4, "epochs": 100, "model": "linear", "network": Network((1,)), "columns": (6, 6)},
          "", "rate"),
-        ({"columns": (5, 6)}, "only 11 columns", "accept_narrow"),
+        ({"columns": (5, 6)}, "only 8.5 bits", "accept_narrow"),
         ({"held_out": 100, "scorings": 11}, "scored 11 times", 'metrics = "end"'),
         ({"held_out": 100, "scorings": 4, "model": "softmax", "outputs": 4}, "scored 4 times", 'metrics = "end"'),
     ],
