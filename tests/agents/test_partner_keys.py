@@ -52,6 +52,7 @@ def test_keys_that_differ_are_taken() -> None:
         (CARD, joined(TELCO, CARD), r"\[partners.telco\] key: card has the same"),
         (CARD, "tercet-key-1:abc", r"\[partners.telco\] key: a public key is"),
     ],
+    ids=["ours", "half of ours", "the other half", "half of another's", "its other half", "no key"],
 )
 def test_a_key_that_two_share_is_refused(card: Identity | str, telco: Identity | str | None, words: str) -> None:
     """With the names of both; the doctor says the same, and what to do."""
