@@ -22,8 +22,8 @@ RNG = np.random.default_rng(11)
 
 def written(beginning: str) -> str:
     """The TOML in the README that begins so."""
-    blocks = re.findall(r"^   ```toml\n(.*?)^   ```", (ROOT / "README.md").read_text(), flags=re.M | re.S)
-    found = [re.sub(r"^   ", "", block, flags=re.M) for block in blocks if block.lstrip().startswith(beginning)]
+    blocks = re.findall(r"^   ```toml\n(.*?)^   ```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in blocks if block.lstrip().startswith(beginning)]
     assert len(found) == 1, beginning
     return found[0]
 

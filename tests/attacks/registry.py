@@ -4,6 +4,7 @@ Each is a function from whether the protection is there to the part that is reco
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from mpc.fixed import Floats, features
 from mpc.ring import Words
-from tests.attacks import credit, differences, ideal, judge, scorings, tables
+from schemas.policy import PolicySettings
+from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 
 FIVE = ("sex", "education", "marriage", "pay_delay_1", "pay_delay_2")
 NOISE = "noise of ±0.25 instead of ±2^-21"
-SCORE_BITS, KNOWN = 5, 300
+SCORE_BITS, KNOWN = round(-math.log2(PolicySettings().score_noise)), 300
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def equal_classes(protected: bool) -> float:
     return float(np.mean(shown))
 
 
-HELPER, LABEL = "curious helper", "curious label party"
+HELPER, LABEL, LIAR = "curious helper", "curious label party", "lying label party"
 NOTHING, RECORDS = "nothing beside the plan", "whole records"
 LABEL_KNOWS = f"own columns, {KNOWN} customers' records, how frequent records are"
 ONE_NOISED = "one scoring for eight, partner's noise ±2^-5"
@@ -186,4 +188,12 @@ ATTACKS = [
            bills_guess, 0.7, 0.15),
     Attack("equal scores, credit's delays alone", LABEL, "own columns", "who has equal delays",
            "partner's noise ±2^-5", equal_classes, lambda: 0.0, 0.99, 0.02),
+    Attack("two openings of a model's weights", LIAR, "scores of two predictions", "a partner's column",
+           "weights are opened once for a model", deviations.two_openings, deviations.guessed,
+           0.99, 0.02),
+    Attack("one opening, an enormous constant", LIAR, "scores of one prediction", "a partner's column",
+           "no score beyond four times training's", deviations.enormous_lie, deviations.guessed,
+           0.99, 0.02),
+    Attack("asking again and again", LABEL, "scores", "predictions that are let through",
+           "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
 ]  # fmt: skip

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
+from mpc.activations import ACTIVATIONS
 from mpc.fixed import Floats, decode, encode, features
 from mpc.order import Order, order_key
 from mpc.plan import Plan, Request
@@ -22,7 +23,8 @@ from mpc.schedule import Step
 
 Levels = NDArray[np.int64]  # (rows, variables): the level that each row has in each variable
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
-OPEN, KEPT = 21, 2  # the noise is +-2^-bits of a score: what the first version had, and what there is now
+# The noise is +-2^-bits of a score: what the first version had, and what there is now.
+OPEN, KEPT = 21, ACTIVATIONS["logistic"].noise_bits
 
 
 @dataclass(frozen=True)
