@@ -86,6 +86,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, columns: tuple[int, ...]) -
         label=context.number(job.label),
         columns=columns,
         accept_narrow=job.accept_narrow,
+        checks=job.privacy.checks,
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **job.training.model_dump(),
     )

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field
 from schemas.address import Round
 from schemas.strict import Strict
 
-BODY_VERSION = 4  # how a body and a control message are written; an agent reads no other
-LOWEST_VERSION, PROTOCOL_VERSION = 4, 4  # of the protocol of a job: those that this release speaks
+BODY_VERSION = 5  # how a body and a control message are written; an agent reads no other
+LOWEST_VERSION, PROTOCOL_VERSION = 5, 5  # of the protocol of a job: those that this release speaks
 
 MOST_OUTPUTS = 1000  # classes of a model
 MOST_ENCODING = 2**26  # bytes: three times what as many directions as are whitened take

@@ -84,6 +84,9 @@ from schemas.release_messages import (
     WeightShare,
 )
 from schemas.step_messages import (
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
     EpochDecision,
     GradientShare,
     LossShare,
@@ -112,6 +115,9 @@ __all__ = [
     "Approvers",
     "BlindedIds",
     "Cancel",
+    "CheckCommitment",
+    "CheckOpening",
+    "CheckedMasks",
     "Checkpoints",
     "ColumnEncoding",
     "DealtShares",

@@ -25,6 +25,9 @@ from schemas.messages import (
     Approvers,
     BlindedIds,
     Cancel,
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
     Checkpoints,
     ColumnEncoding,
     DealtShares,
@@ -124,6 +127,9 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     Terms: LED,
     OrderConfirmation: DATA,
     MaskedInputs: DATA,
+    CheckedMasks: DATA,
+    CheckCommitment: DATA,
+    CheckOpening: DATA,
     MaskedLabels: {("label", "other")},
     MaskedWeights: DATA,
     GradientShare: DEALT,
@@ -179,6 +185,7 @@ ELSEWHERE: set[type[Message]] = {
 
 BLOCKS: set[type[Message]] = {
     MaskedInputs,
+    CheckedMasks,
     MaskedLabels,
     MaskedWeights,
     GradientShare,
@@ -212,7 +219,7 @@ def due(heard: Heard) -> set[type[Message]]:
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if heard.sample.release == "owners" and network is None else scored)
-    kinds |= BLOCKS | {Checkpoints, GoOn}
+    kinds |= BLOCKS | {Checkpoints, GoOn, CheckCommitment, CheckOpening}
     if network is not None:
         kinds = kinds - {GradientShare} | LAYERS
         kinds |= {SlopeOpening} if heard.plan.smooth else set()
@@ -399,6 +406,8 @@ def check_kinds(_: Heard) -> None:
         Terms,
         Inquiry,
         Resumption,
+        CheckCommitment,
+        CheckOpening,
     }  # uniform, or public
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
