@@ -3,6 +3,7 @@
 It decides what is done when; the equations are in mpc, the loops of the steps in `steps` and `network_steps`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from agents.shares import AnyShares, kept_shares, shares_of
 from agents.states import State
 from agents.steps import Steps
 from mpc.activations import ACTIVATIONS
+from mpc.checks import Checks, Projections
 from mpc.data_party import DataParty, Shares
 from mpc.fixed import Floats
 from mpc.labels import LabelProblem
@@ -43,6 +45,7 @@ from tables.store import FeatureView
 from tables.table import Kind
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
+DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
@@ -202,7 +205,8 @@ class DataPartyRole:
         checkpoint = await begin_at(context, folder)
         arrays = {} if checkpoint is None else checkpoint.arrays
         shares = None if checkpoint is None else shares_of(context, under(arrays, MODEL), checkpoint.held.steps)
-        self.party = await context.compute(self._make_party, shares)
+        digests = {context.number(party): words.tobytes() for party, words in under(arrays, DIGEST).items()} or None
+        self.party = await context.compute(self._make_party, shares, digests)
         self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
         if checkpoint is not None:
             self._evaluation.go_on_from(arrays, checkpoint.facts)
@@ -215,37 +219,49 @@ class DataPartyRole:
         assert self.party is not None
         assert self._evaluation is not None
         arrays, facts = self._evaluation.noted(steps)
-        model = kept_shares(self.context, self.party.shares())
-        return {**arrays, **{f"{MODEL}{name}": words for name, words in model.items()}}, {
-            **facts,
-            EXPONENT: self._exponent,
-        }
+        model, parties = kept_shares(self.context, self.party.shares()), self.context.description.data_parties
+        digests = {parties[j]: np.frombuffer(digest, np.uint8) for j, digest in self.party.digests.items()}
+        for prefix, more in ((MODEL, model), (DIGEST, digests)):
+            arrays = {**arrays, **{f"{prefix}{name}": words for name, words in more.items()}}
+        return arrays, {**facts, EXPONENT: self._exponent}
 
     @property
     def _trained_on(self) -> Floats | None:
         """The labels of the rows that are trained on, at the label party."""
         return None if self.labels is None else self.labels[~self.held_out]
 
-    def _make_party(self, shares: AnyShares | None) -> DataParty | NetworkParty:
+    def _make_checks(self, digests: Mapping[int, bytes] | None) -> Checks | None:
+        """Of what the helper deals, going on from digests of an earlier attempt, if the job wants that."""
+        context, plan = self.context, self.context.ready_plan
+        if not plan.request.checks:
+            return None
+        projections = Projections(self.key, plan.checks, context.attempt)
+        return Checks(self._me, plan.checks, projections, context.masks(context.description.helper), digests)
+
+    def _make_party(self, shares: AnyShares | None, digests: Mapping[int, bytes] | None) -> DataParty | NetworkParty:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
+        plan, checks = context.ready_plan, self._make_checks(digests)
         if context.training.network is not None:
             assert not isinstance(shares, Shares)
-            party = network_party(context, words, self._trained_on, order=order, key=self.key, shares=shares)
+            party = network_party(
+                context, words, self._trained_on, order=order, key=self.key, shares=shares, checks=checks
+            )
             self.first = party.shares()
             return party
         assert not isinstance(shares, NetworkShares)
         return DataParty(
             self._me,
             self._label,
-            context.ready_plan,
+            plan,
             words,
             self._trained_on,
             order=order,
             helper_masks=context.masks(context.description.helper),
             zero_masks=context.zero_masks(),
             shares=shares,
+            checks=checks,
         )
 
     def _make_evaluation(self, so_far: Words | None) -> Evaluation:

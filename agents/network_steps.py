@@ -6,12 +6,14 @@ What is between two epochs is `evaluation`'s; the equations are in mpc, as scrip
 import asyncio
 from collections.abc import Callable
 
+from agents.checking import compare
 from agents.context import JobContext
 from agents.evaluation import Evaluation
 from agents.pace import Count, largest_batch, look_ahead
 from agents.saving import Saver
 from agents.scripts import TRAINING, Scripts
 from agents.trace import loop
+from mpc.checks import Checks
 from mpc.elements import Elements
 from mpc.fixed import Floats
 from mpc.loss import LossHelper
@@ -33,6 +35,7 @@ def network_party(
     order: Order,
     key: bytes,
     shares: NetworkShares | None = None,
+    checks: Checks | None = None,
 ) -> NetworkParty:
     """This party in the training of a network, from these shares on, or from first ones that no other party knows."""
     me, plan = context.number(context.me), context.ready_plan
@@ -47,6 +50,7 @@ def network_party(
         helper_masks=context.masks(context.description.helper),
         zero_masks=context.zero_masks(),
         shares=shares or first_shares(me, plan, context.drawn()),
+        checks=checks,
     )
 
 
@@ -98,6 +102,7 @@ class NetworkSteps:
             await self._scripts.run(self._party.online(step, self._evaluation.loss), step)
             self._context.finished(step)
             if step.position + 1 == self._plan.steps_per_epoch:
+                await compare(self._context, self._party.digests, step.epoch)
                 if not await self._evaluation.epoch_over(step.epoch, self._party.shares):
                     return
                 self._scripts.counts["epochs"].rise()

@@ -52,7 +52,7 @@ def words_ahead(plan: Plan) -> int:
     three for each upper weight whatever the batch.
     """
     rows, columns, others = largest_batch(plan), sum(plan.columns), len(plan.columns) - 1
-    words = rows * (columns + 3 * plan.outputs)
+    words = rows * (columns + 3 * plan.outputs) + 2 * others * checked_words(plan)
     if plan.network is None:
         return words
     layout = Layout(plan)
@@ -60,16 +60,26 @@ def words_ahead(plan: Plan) -> int:
     return words + others * (2 * openings + columns * layout.widths[0]) + dealt_words(plan)
 
 
+def checked_words(plan: Plan) -> int:
+    """Words by which one data party lets another check what the helper deals it for one step."""
+    if not plan.request.checks:
+        return 0
+    height, width = plan.checks.opened(largest_batch(plan))
+    return height * width
+
+
 def dealt_words(plan: Plan) -> int:
     """Words that the helper deals the carrier of a network for one step."""
-    entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth)
+    entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
     return flat(entries)[1]
 
 
 def largest_message(plan: Plan, *, helper: bool) -> int:
     """Words that one other party sends the helper, or a data party, at once for one step, at most."""
     rows = largest_batch(plan)
-    most = 0 if helper else rows * max(plan.columns)
+    most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
+    if plan.request.checks and not helper:
+        most = max(most, *(plan.checks.dealt(party)[1] for party in range(len(plan.columns))))
     if plan.network is not None:
         most = max(most, rows * max(plan.network.hidden), 0 if helper else dealt_words(plan))
     return max(most, rows * plan.outputs)

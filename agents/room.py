@@ -5,7 +5,7 @@ to make.
 """
 
 from agents.context import JobContext
-from agents.pace import dealt_words, largest_batch, largest_message, words_made
+from agents.pace import checked_words, dealt_words, largest_batch, largest_message, words_made
 from agents.prediction import scoring_numbers
 from agents.problems import JobProblem
 from agents.scoring import scoring_batch
@@ -35,7 +35,9 @@ def _check_training(context: JobContext, *, helps: bool) -> None:
     plan, rows = context.ready_plan, largest_batch(context.ready_plan)
     words = largest_message(plan, helper=helps)
     if helps:
-        words = max(words, words_made(plan, rows), 0 if plan.network is None else dealt_words(plan))
+        words = max(
+            words, words_made(plan, rows), 0 if plan.network is None else dealt_words(plan), checked_words(plan)
+        )
     if not _fits(context, words):
         narrower = "" if plan.network is None else " or narrower layers"
         raise _too_much(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")

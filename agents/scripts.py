@@ -17,6 +17,7 @@ from mpc.schedule import Step
 from mpc.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
 from schemas.codec import Companion
 from schemas.messages import (
+    CheckedMasks,
     DealtShares,
     ErrorOpening,
     HiddenAnswer,
@@ -54,6 +55,7 @@ ELEMENT = 8  # a hidden element takes about as long as this many words of featur
 TRAINING: Kinds = {
     "masked inputs": MaskedInputs,
     "mask openings": MaskOpenings,
+    "checks": CheckedMasks,
     "masked labels": MaskedLabels,
     "loss labels": MaskedLossLabels,
     "masked weights": MaskedWeights,

@@ -12,16 +12,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from agents.checking import compare
 from agents.context import JobContext
 from agents.evaluation import Evaluation
 from agents.pace import Count, look_ahead
 from agents.saving import Saver
 from agents.trace import loop
-from mpc.data_party import DataParty
+from mpc.data_party import DataParty, dealt_shape
 from mpc.order import Order
 from mpc.schedule import Step
 from schemas.codec import Companion
 from schemas.messages import (
+    CheckedMasks,
     GradientShare,
     LossTerms,
     MaskedActivation,
@@ -44,6 +46,7 @@ class _Masked(NamedTuple):
 
     inputs: Words
     along: tuple[Message, ...]  # the label party's, with the inputs
+    checked: dict[int, Words]  # masks by which what the helper deals is checked, for each partner
 
 
 class _Weights(NamedTuple):
@@ -72,6 +75,7 @@ class Steps:
         self._next: Step | None = first  # whose masked inputs leave next
         self._unsent: list[_Weights] = []  # which leave with them
         self._stopped = False
+        self._checks = self._plan.request.checks
         self._may_stop = context.training.early_stopping is not None
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
@@ -100,9 +104,14 @@ class Steps:
             self._masked.rise()
             weights, self._unsent, self._next = self._unsent, [], after
             for partner in self._context.partners:
-                along = [Companion(message, step.epoch, step.position) for message in masked.along]
+                messages = [*masked.along, *self._checked_for(partner, masked)]
+                along = [Companion(message, step.epoch, step.position) for message in messages]
                 along += [self._weights_for(partner, each) for each in weights]
                 await self._send(MaskedInputs(words=masked.inputs), [partner], step, along)
+
+    def _checked_for(self, partner: str, masked: _Masked) -> list[Message]:
+        number = self._numbers[partner]
+        return [CheckedMasks(words=masked.checked[number])] if masked.checked else []
 
     def _due(self, step: Step) -> int:
         """How many steps are done before this one's inputs leave."""
@@ -129,7 +138,7 @@ class Steps:
             along.append(MaskedLabels(words=labels, checkpoint=self._saver.decide(step)))
             if loss is not None:
                 along.append(MaskedLossLabels(words=loss.masked_labels(step)))
-        return _Masked(inputs, tuple(along))
+        return _Masked(inputs, tuple(along), self._party.openings(step))
 
     async def _absorb(self) -> None:
         loop.set("absorb")
@@ -143,7 +152,10 @@ class Steps:
     async def _absorb_step(self, step: Step, after: Step | None) -> None:
         await self._until(self._masked, step.index + 1, "own masked inputs", step)  # partners send theirs as far ahead
         received = await self._receive(MaskedInputs, self._context.partners, step)
-        weights = await self._context.compute_step(self._absorbed_with, step, self._numbered(received), after)
+        checked = {} if not self._checks else await self._receive(CheckedMasks, self._context.partners, step)
+        weights = await self._context.compute_step(
+            self._absorbed_with, step, self._numbered(received), self._numbered(checked), after
+        )
         loss, label = self._evaluation.loss, self._context.label
         if loss is not None and not self._context.leads:
             labels = (await self._receive(MaskedLossLabels, [label], step))[label]
@@ -152,9 +164,11 @@ class Steps:
         if weights is not None:
             await self._give(weights)
 
-    def _absorbed_with(self, step: Step, received: dict[int, Words], after: Step | None) -> _Weights | None:
+    def _absorbed_with(
+        self, step: Step, received: dict[int, Words], checked: dict[int, Words], after: Step | None
+    ) -> _Weights | None:
         """Take in the partners' masked inputs; the masked weights of the step after."""
-        self._party.absorb(step, received)
+        self._party.absorb(step, received, checked)
         return None if after is None else _Weights(after, self._party.masked_weights(after))
 
     async def _give(self, weights: _Weights) -> None:
@@ -217,6 +231,7 @@ class Steps:
 
     async def _epoch_ends(self, step: Step) -> bool:
         """Whether to go on."""
+        await compare(self._context, self._party.digests, step.epoch)
         go_on = await self._evaluation.epoch_over(step.epoch, self._party.shares)
         self._stopped = not go_on
         self._epochs.rise()
@@ -244,7 +259,11 @@ class Steps:
     def _shape(self, model: type[Message], sender: str, step: Step) -> tuple[int, int]:
         if model is MaskedInputs:
             return step.rows, self._plan.request.columns[self._numbers[sender]]
-        if model in {MaskedWeights, GradientShare}:
+        if model is CheckedMasks:
+            return self._plan.checks.opened(step.rows)
+        if model is GradientShare:
+            return dealt_shape(self._plan, self._context.number(self._context.me))
+        if model is MaskedWeights:
             return self._own_block
         return step.rows, self._plan.outputs
 

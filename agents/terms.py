@@ -111,6 +111,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         bits=tables.bits,
         record_bits=tables.record_bits,
         accept_narrow=job.accept_narrow,
+        checks=job.privacy.checks,
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **job.training.model_dump(),
     )

@@ -5,18 +5,30 @@ It never sees another party's features, labels or weights, nor a pre-activation:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
+from mpc.checks import Checks
 from mpc.fixed import Floats, encode, encode_number
 from mpc.forward import noise_width
-from mpc.linear import intercept_update, own_update, partner_update, preactivation_share, reordered, zero_share
+from mpc.linear import (
+    NO_DIGESTS,
+    intercept_update,
+    own_update,
+    partner_update,
+    preactivation_share,
+    reordered,
+    zero_share,
+)
 from mpc.masks import Masks
 from mpc.order import Order
 from mpc.plan import Plan
 from mpc.ring import ShapeProblem, Signed, Words, expect, product, total
 from mpc.rows import Rows
 from mpc.schedule import OutOfTurn, Step, Turns
+
+NO_OPENINGS: Mapping[int, Words] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +52,17 @@ class _Batch:
     signs: Words
     classes: Signed
     labels: Words | None  # at the label party, F fractional bits
+    known: dict[int, Words]  # m_i, less m_y at the label party, of every other data party i
     ahead: Words | None = None  # the part of the pre-activation share that needs no update
 
 
 class DataParty:
     """Data party `me` in one attempt; `label` is the index of the label party. Not to be shared by threads.
 
-    What is known ahead may run any number of steps before the online hops. For each step: `masked_inputs`, at the
-    label party `masked_labels`, `masked_weights` once the step before is absorbed, `absorb`; then `preactivation` and
-    `update`. Each is asked for once, in the order of the steps; anything else raises OutOfTurn and changes nothing.
+    What is known ahead may run any number of steps before the online hops. For each step: `masked_inputs`, where the
+    helper's dealing is checked `openings`, at the label party `masked_labels`, `masked_weights` once the step before is
+    absorbed, `absorb`; then `preactivation` and `update`. Each is asked for once, in the order of the steps; anything
+    else raises OutOfTurn and changes nothing.
 
     Args:
         me: This party's index.
@@ -61,6 +75,7 @@ class DataParty:
         helper_masks: Shared with the helper.
         zero_masks: Shared with each other data party, by its index.
         shares: Where to go on from; the first step's zeros if None.
+        checks: Where the helper's dealing is checked.
     """
 
     def __init__(
@@ -75,6 +90,7 @@ class DataParty:
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
         shares: Shares | None = None,
+        checks: Checks | None = None,
     ) -> None:
         columns = plan.request.columns
         self._me, self._label, self._plan, self._order = me, label, plan, order
@@ -85,7 +101,10 @@ class DataParty:
             raise ShapeProblem(f"features: expected {(plan.request.rows, columns[me])}, got {x.shape}")
         if y is not None and y.shape != (plan.request.rows, plan.outputs):
             raise ShapeProblem(f"labels: expected {(plan.request.rows, plan.outputs)}, got {y.shape}")
+        if (checks is not None) != (plan.request.checks > 0):
+            raise ValueError("checks belong to jobs in which the helper's dealing is checked")
         self._x, self._y = x, y
+        self._checks = checks
         self._helper_masks, self._zero_masks = helper_masks, zero_masks
         start = shares or first_shares(me, plan)
         self._done, self._own = start.step, start.own
@@ -93,6 +112,7 @@ class DataParty:
         self._partners = {start.step: dict(start.partners)}
         self._intercepts = {start.step: start.intercept}
         self._batches: dict[int, _Batch] = {}
+        self._openings: dict[int, dict[int, Words]] = {}
         self._turns = Turns(start.step)
 
     def shares(self) -> Shares:
@@ -106,10 +126,20 @@ class DataParty:
         rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.activation.odd)
         x = expect(self._x.take(rows), (step.rows, self._x.shape[1]), "features of a batch")
         classes = self._order.classes(step, self._plan.outputs)
-        batch = _Batch(x, signs, classes, self._encoded_labels(step, signs, classes))
+        batch = _Batch(x, signs, classes, self._encoded_labels(step, signs, classes), self._known(step))
         batch.x *= signs
         self._batches[step.index] = batch
-        return batch.x - self._helper_masks("U", self._me, self._me, step, batch.x.shape)
+        u = self._helper_masks("U", self._me, self._me, step, batch.x.shape)
+        if self._checks is not None:
+            self._openings[step.index] = self._checks.opened(step, u, batch.known)
+        return batch.x - u
+
+    def openings(self, step: Step) -> dict[int, Words]:
+        """What each other data party checks the helper's dealing by, (rows of the batch, `Sizes.opened`); see `checks`.
+
+        Goes with the masked inputs; empty where nothing is checked.
+        """
+        return {} if self._checks is None else self._openings.pop(step.index)
 
     def masked_labels(self, step: Step) -> Words:
         """y~ = scale s y P - m_y, (rows of the batch, outputs), F fractional bits, for every other data party."""
@@ -127,32 +157,32 @@ class DataParty:
         classes, partners = self._order.classes(step, self._plan.outputs), self._partners[step.index]
         return {i: reordered(share, classes) - self._block_mask("V", i, step) for i, share in partners.items()}
 
-    def absorb(self, step: Step, inputs: Mapping[int, Words]) -> None:
-        """Take in E_i of every other data party: all of this step that no activation is needed for.
+    def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words] = NO_OPENINGS) -> None:
+        """Take in E_i, and the openings, of every other data party: all of this step that needs no activation.
 
         Advances the shares of the other parties' blocks to the next step and, unless this is the label party, the
         share of the intercept. Keeps sum_j E_j v_(j,me), and the intercept's part, for the pre-activation.
 
         Raises:
-            ShapeProblem: naming the data party whose masked inputs have the wrong shape.
+            ShapeProblem: naming the data party whose masked inputs or openings have the wrong shape.
         """
         columns = self._plan.request.columns
         masked = {i: expect(inputs[i], (step.rows, columns[i]), f"masked inputs of party {i}") for i in self._others}
-        t, batch = step.index, self._batch(step)
+        t, batch, known = step.index, self._batch(step), self._batch(step).known
+        received = {} if self._checks is None else self._checks.expected(step, openings)
         self._turns.take("absorb", step)
+        rs = {i: self._block_mask("R", i, step) for i in self._others}
+        if self._checks is not None:
+            self._checks.absorb(step, received, known, rs)
         batch.ahead = total(product(e, self._block_mask("V", i, step)) for i, e in masked.items())
-        known = {i: self._activation_mask(i, step) for i in self._others}
-        if self._me == self._label:
-            label_mask = self._label_mask(step)
-            known = {i: mask - label_mask for i, mask in known.items()}
-        else:
+        if self._me != self._label:
             batch.ahead += self._intercept_column(step, batch)
             back = encode_number(step.after, self._plan.fx)
             self._intercepts[t + 1] = intercept_update(
                 self._intercepts[t], back, batch.signs, known[self._label], batch.classes
             )
         self._partners[t + 1] = {
-            i: partner_update(share, masked[i], known[i], self._block_mask("R", i, step), batch.classes)
+            i: partner_update(share, masked[i], known[i], rs[i], batch.classes)
             for i, share in self._partners[t].items()
         }
 
@@ -164,8 +194,8 @@ class DataParty:
         Raises:
             ShapeProblem: naming the data party whose masked weights have the wrong shape.
         """
-        shape = (self._own.shape[0], self._plan.outputs)
-        opened = [expect(weights[j], shape, f"masked weights of party {j}") for j in self._others]
+        block, shape = self._own.shape, (step.rows, self._plan.outputs)
+        opened = [expect(weights[j], (block[0], block[1]), f"masked weights of party {j}") for j in self._others]
         batch = self._batch(step)
         if batch.ahead is None or step.index != self._done:
             raise OutOfTurn(f"step {step.index} is not absorbed, or the one before it not done")
@@ -176,8 +206,13 @@ class DataParty:
             z += self._offset(step)
         if self._me == 0:
             z += self._order.noise(step, noise_width(self._plan, step.alpha), self._plan.outputs)
-        z += zero_share(self._me, self._zero_masks, step, (step.rows, self._plan.outputs))  # last, over everything
+        z += zero_share(self._me, self._zero_masks, step, shape, digests=self.digests)  # last, over everything
         return z
+
+    @property
+    def digests(self) -> Mapping[int, bytes]:
+        """What this party and each other one have found of the helper's dealing, until the last update (`checks`)."""
+        return NO_DIGESTS if self._checks is None else self._checks.digests
 
     def update(self, step: Step, masked_activation: Words, gradient: Words, masked_labels: Words | None) -> None:
         """Take the step on this party's own block: p_me and g_me from the helper, y~ from the label party.
@@ -189,7 +224,7 @@ class DataParty:
         """
         shape = (step.rows, self._plan.outputs)
         answer = expect(masked_activation, shape, "the helper's masked activation")
-        gradient = expect(gradient, (self._own.shape[0], self._plan.outputs), "the helper's gradient share")
+        gradient = expect(gradient, dealt_shape(self._plan, self._me), "the helper's gradient share")
         if self._turns.next("pre-activation") <= step.index:
             raise OutOfTurn(f"step {step.index} has no pre-activation yet")
         labels = self._batch(step).labels if masked_labels is None else masked_labels
@@ -197,6 +232,8 @@ class DataParty:
             raise OutOfTurn("masked labels are for all but the label party")
         error = answer - expect(labels, shape, "the label party's masked labels")
         self._turns.take("update", step)
+        if self._checks is not None:
+            gradient = self._checks.gradient(step, gradient)
         self._finish(step, self._batches.pop(step.index), error, gradient)
 
     def _finish(self, step: Step, batch: _Batch, error: Words, gradient: Words) -> None:
@@ -237,12 +274,22 @@ class DataParty:
         """This party's v_i or r_i, shaped like party i's block."""
         return self._helper_masks(mask, i, self._me, step, (self._plan.request.columns[i], self._plan.outputs))
 
-    def _activation_mask(self, i: int, step: Step) -> Words:
-        """This party's m_i."""
-        return self._helper_masks("M", i, self._me, step, (step.rows, self._plan.outputs))
+    def _known(self, step: Step) -> dict[int, Words]:
+        """This party's m_i of every other data party i, less m_y at the label party."""
+        shape = (step.rows, self._plan.outputs)
+        known = {i: self._helper_masks("M", i, self._me, step, shape) for i in self._others}
+        if self._me != self._label:
+            return known
+        label_mask = self._label_mask(step)
+        return {i: mask - label_mask for i, mask in known.items()}
 
     def _label_mask(self, step: Step) -> Words:
         return self._helper_masks("m_y", self._label, self._label, step, (step.rows, self._plan.outputs))
+
+
+def dealt_shape(plan: Plan, party: int) -> tuple[int, int]:
+    """Of what the helper deals a data party for a step."""
+    return plan.checks.dealt(party) if plan.request.checks else (plan.columns[party], plan.outputs)
 
 
 def first_shares(me: int, plan: Plan) -> Shares:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpc import checks
 from mpc.fixed import Floats, RangeProblem, decode, encode
 from mpc.forward import noise_half_width
 from mpc.linear import correction, gradient_share
@@ -99,7 +100,10 @@ class Helper:
         self._turns = Turns(first)
 
     def gradient_shares(self, step: Step) -> dict[int, Words]:
-        """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i, (its columns, outputs), f_w bits."""
+        """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i, (its columns, outputs), f_w bits.
+
+        Where data parties check that: its parts g_ij, and what they check them by, in one row (`checks.deal`).
+        """
         self._turns.take("gradient shares", step)
         masks, shape = self._masks, (step.rows, self._plan.outputs)
         label_mask = masks[self._label]("m_y", self._label, self._label, step, shape)
@@ -107,9 +111,14 @@ class Helper:
         for i in self._parties:
             others, block = [j for j in self._parties if j != i], (self._plan.request.columns[i], self._plan.outputs)
             u = masks[i]("U", i, i, step, (step.rows, block[0]))
-            dealt = total(masks[j]("M", i, j, step, shape) for j in others)
-            known = dealt if i == self._label else dealt - label_mask
-            shares[i] = gradient_share(u, known, [masks[j]("R", i, j, step, block) for j in others])
+            drawn = {j: masks[j]("M", i, j, step, shape) for j in others}
+            dealt = total(drawn.values())
+            if self._plan.request.checks:
+                drawn |= {j: drawn[j] - label_mask for j in drawn if j == self._label}
+                shares[i] = checks.deal(i, self._plan.checks, masks, step, u=u, known=drawn)
+            else:
+                known = dealt if i == self._label else dealt - label_mask
+                shares[i] = gradient_share(u, known, [masks[j]("R", i, j, step, block) for j in others])
             corrections.append(correction(u, [masks[j]("V", i, j, step, block) for j in others]))
             answers.append(dealt)
         self._deals[step.index] = _Deal(total(corrections), answers)

@@ -12,12 +12,15 @@ a comes about is not said here; everything would be the same if the activation w
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from mpc.masks import Masks
+from mpc.masks import Masks, once
 from mpc.ring import Signed, Words, product, total, transposed_product
 from mpc.schedule import Step
+
+NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
 
 
 def reordered(words: Words, classes: Signed) -> Words:
@@ -35,17 +38,27 @@ def preactivation_share(x: Words, weights: Words, ahead: Words) -> Words:
     return product(x, weights) + ahead
 
 
-def zero_share(me: int, masks: Mapping[int, Masks], step: Step, shape: tuple[int, int], name: str = "zero") -> Words:
+def zero_share(
+    me: int,
+    masks: Mapping[int, Masks],
+    step: Step,
+    shape: tuple[int, int],
+    name: str = "zero",
+    *,
+    digests: Mapping[int, bytes] = NO_DIGESTS,
+) -> Words:
     """sum_(j>i) PRF(k_ij) - sum_(j<i) PRF(k_ji): uniform, and zero in sum over all data parties.
 
-    A step that sends the helper more than one share has a name for each.
+    A step that sends the helper more than one share has a name for each. `digests` are what this party and each other
+    one have found of the helper's dealing (`checks`): unless both have found the same, the sum is uniform.
     """
     share = np.zeros(shape, np.uint64)
     for other, words in masks.items():
+        keyed = once(name, digests[other]) if other in digests else name
         if other > me:
-            share += words(name, me, other, step, shape)
+            share += words(keyed, me, other, step, shape)
         else:
-            share -= words(name, other, me, step, shape)
+            share -= words(keyed, other, me, step, shape)
     return share
 
 

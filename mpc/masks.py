@@ -21,6 +21,7 @@ from mpc.schedule import Step
 VERSION = 1  # of the protocol: a change of what is derived from a secret changes it
 KEY_BYTES = 32
 MOST_BLOCKS = 2**32  # the counter block has 32 bits for them
+ONCE = "@"  # in the name of a mask: its key is for one step
 ZEROS = bytes(1 << 16)  # encrypted again and again: small enough to stay in the cache
 LITTLE_ENDIAN = np.dtype("<u8")
 
@@ -28,13 +29,19 @@ LITTLE_ENDIAN = np.dtype("<u8")
 class Masks(Protocol):
     """Where the protocol takes its masks from; the address is (mask, i, j, step).
 
-    "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "zero" (i, j), i < j,
-    of two data parties. For a loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss,
-    validation, held-out loss and prediction each have masks of their own, which the caller chooses.
+    "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "U*", "M*" and "R*" of
+    its checks; "zero" (i, j), i < j, of two data parties, by itself or `once` for each digest of theirs. For a loss
+    "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss, validation, held-out loss and
+    prediction each have masks of their own, which the caller chooses.
     """
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
         """The words at this address."""
+
+
+def once(mask: str, digest: bytes) -> str:
+    """The name of a mask that has a key of its own for each digest, and so is asked for at one step alone."""
+    return f"{mask}{ONCE}{digest.hex()}"
 
 
 def derive_key(secret: bytes, salt: bytes, info: Sequence[str | int | bytes]) -> bytes:
@@ -113,7 +120,9 @@ class PairMasks:
         return derive_key(self._secret, self._transcript, (*self._info, name))
 
     def _stream(self, mask: str, i: int, j: int) -> Keystream:
-        if (mask, i, j) not in self._streams:
-            key = derive_key(self._secret, self._transcript, (*self._info, mask, i, j))
-            self._streams[mask, i, j] = Keystream(key)
-        return self._streams[mask, i, j]
+        if (mask, i, j) in self._streams:
+            return self._streams[mask, i, j]
+        stream = Keystream(derive_key(self._secret, self._transcript, (*self._info, mask, i, j)))
+        if ONCE not in mask:
+            self._streams[mask, i, j] = stream
+        return stream

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mpc.check_sizes import Sizes
 from mpc.forward import Forward
 from mpc.hidden import HIDDEN, HiddenActivation
 from mpc.ring import ShapeProblem, Words
@@ -121,9 +122,9 @@ class Layout:
         """All that the helper deals in shares for a step of training."""
         return (*self.dealt_forward(rows), *self.dealt_backward(rows, smooth=smooth))
 
-    def dealt_to(self, party: int, rows: int, *, smooth: bool) -> tuple[Entry, ...]:
+    def dealt_to(self, party: int, rows: int, *, smooth: bool, checks: Sizes) -> tuple[Entry, ...]:
         """What a data party gets in words for a step of training."""
-        own = (Entry("g", 0, self.block(party)),)
+        own = (Entry("g", 0, checks.dealt(party) if checks.checks else self.block(party)),)
         return (*own, *self.dealt(rows, smooth=smooth)) if party == CARRIER else own
 
 

@@ -25,8 +25,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from mpc import truncation
+from mpc.checks import Checks
 from mpc.elements import Elements, scattered
 from mpc.fixed import encode_number
+from mpc.linear import NO_DIGESTS
 from mpc.masks import Masks
 from mpc.network import NARROW_BITS
 from mpc.network_forward import ForwardParty, NetworkShares
@@ -45,6 +47,7 @@ class BackwardParty(ForwardParty):
         me, plan, x, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of the purpose training.
         label: The label party's index.
         shares: Where to begin.
+        checks: Where the helper's dealing is checked.
     """
 
     def __init__(
@@ -59,10 +62,19 @@ class BackwardParty(ForwardParty):
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
         shares: NetworkShares,
+        checks: Checks | None = None,
     ) -> None:
         super().__init__(me, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks)
+        if (checks is not None) != (plan.request.checks > 0):
+            raise ValueError("checks belong to jobs in which the helper's dealing is checked")
+        self.checks = checks
         self._label, self._smooth, self._shares = label, plan.smooth, shares
         self._upper, self._biases = shares.upper, shares.biases  # updated within a step, before it is done
+
+    @property
+    def digests(self) -> Mapping[int, bytes]:
+        """As they are after the last step that is done."""
+        return NO_DIGESTS if self.checks is None else self.checks.digests
 
     def label_mask(self, step: Step) -> Words:
         """m_y, known to the label party and the helper."""

@@ -22,7 +22,7 @@ import numpy as np
 from mpc.elements import Elements, scattered
 from mpc.fixed import encode_number
 from mpc.forward import noise_width
-from mpc.linear import zero_share
+from mpc.linear import NO_DIGESTS, zero_share
 from mpc.masks import Masks
 from mpc.network import Entry, Layout, NetworkForward, Tensors, pack, unpack
 from mpc.network_state import ForwardState, HiddenState
@@ -73,6 +73,11 @@ class ForwardParty:
         self.order, self.elements = order, elements
         self._x, self._masks, self._zero_masks = x, helper_masks, zero_masks
         self._states: dict[int, ForwardState] = {}
+
+    @property
+    def digests(self) -> Mapping[int, bytes]:
+        """What this party and each other one have found of the helper's dealing, in training (`checks`)."""
+        return NO_DIGESTS
 
     def state(self, step: Step) -> ForwardState:
         """Of a step whose inputs are masked."""
@@ -168,7 +173,8 @@ class ForwardParty:
         if self.me == 0:
             flat += self.elements.noise(step, k, count, noise_width(self.plan, step.alpha))
         share = flat[np.newaxis]
-        share += zero_share(self.me, self._zero_masks, step, (1, count), f"zero/{k}")  # last, over everything
+        # Last, over everything.
+        share += zero_share(self.me, self._zero_masks, step, (1, count), f"zero/{k}", digests=self.digests)
         return share
 
     def through_helper(self, step: Step, k: int, z: Words, *, slopes: bool) -> Script[None]:
@@ -238,7 +244,7 @@ class ForwardParty:
             z += self.order.noise(step, noise_width(self.plan, step.alpha), self.layout.outputs)
             if self.layout.outputs > 1:
                 z += self.elements.level(step, step.rows)
-        z += zero_share(self.me, self._zero_masks, step, shape)  # last, over everything
+        z += zero_share(self.me, self._zero_masks, step, shape, digests=self.digests)  # last, over everything
         return z
 
     def _column(self, step: Step) -> np.uint64:

@@ -5,13 +5,13 @@ It sees what `network_forward_helper` sees in a forward pass, and nothing more o
 
 from collections.abc import Mapping
 
-from mpc import truncation
+from mpc import checks, truncation
 from mpc.fixed import Floats, decode
 from mpc.helper import Answer, activation, largest_score
 from mpc.linear import gradient_share
 from mpc.loss import LossHelper
 from mpc.masks import Masks
-from mpc.network import NARROW_BITS, Tensors, pack
+from mpc.network import NARROW_BITS, Entry, Tensors, pack
 from mpc.network_forward_helper import ForwardHelper
 from mpc.plan import Plan
 from mpc.ring import Words, product_transposed, total, transposed_product
@@ -64,10 +64,18 @@ class NetworkHelper(ForwardHelper):
         return {i: self._dealt_to(i, step, explicit) for i in self.parties}
 
     def _dealt_to(self, i: int, step: Step, explicit: Tensors) -> Words:
+        plan = self._plan
         block, shape = self.layout.block(i), self.layout.below(0, step.rows)
-        known = total(self.block_masks("S", i, step, shape))
-        g = gradient_share(self.features_mask(i, step), known, self.block_masks("R", i, step, block))
-        return pack(self.layout.dealt_to(i, step.rows, smooth=self._plan.smooth), {("g", 0): g} | explicit)
+        u, known = self.features_mask(i, step), self.block_masks("S", i, step, shape)
+        if plan.request.checks:
+            partners = (j for j in self.parties if j != i)
+            g = checks.deal(i, plan.checks, self._masks, step, u=u, known=dict(zip(partners, known, strict=True)))
+        else:
+            g = gradient_share(u, total(known), self.block_masks("R", i, step, block))
+        return pack(self._entries(i, step), {("g", 0): g} | explicit)
+
+    def _entries(self, i: int, step: Step) -> tuple[Entry, ...]:
+        return self.layout.dealt_to(i, step.rows, smooth=self._plan.smooth, checks=self._plan.checks)
 
     def _output_mask(self, step: Step) -> Words:
         return self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))

@@ -9,12 +9,14 @@ protocol, with p_i = delta_i + sum_j (delta_j - s_ij).
 from collections.abc import Mapping
 
 from mpc import truncation
+from mpc.checks import Checks
+from mpc.data_party import NO_OPENINGS
 from mpc.elements import Elements
 from mpc.fixed import Floats, encode, encode_number
 from mpc.linear import own_update, partner_update
 from mpc.loss import LossParty
 from mpc.masks import Masks
-from mpc.network import CARRIER, NARROW_BITS, flat, pack, unpack
+from mpc.network import CARRIER, NARROW_BITS, Entry, flat, pack, unpack
 from mpc.network_back import BackwardParty
 from mpc.network_forward import NetworkShares
 from mpc.order import Order
@@ -35,7 +37,7 @@ class NetworkParty(BackwardParty):
         me, plan, x, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of the purpose training.
         label: The label party's index.
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
-        shares: Where to begin.
+        shares, checks: As `BackwardParty` has them.
     """
 
     def __init__(
@@ -51,14 +53,17 @@ class NetworkParty(BackwardParty):
         helper_masks: Masks,
         zero_masks: Mapping[int, Masks],
         shares: NetworkShares,
+        checks: Checks | None = None,
     ) -> None:
         super().__init__(
             me, label, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks,
-            shares=shares,
+            shares=shares, checks=checks,
         )  # fmt: skip
-        self._y, self._f = y, plan.f
+        self._y, self._f, self._plan = y, plan.f, plan
         self._labels: dict[int, Words] = {}  # y~ by step, at the label party
         self._partners = {shares.step: dict(shares.partners)}  # by step: these run ahead
+        self._openings: dict[int, dict[int, Words]] = {}  # by step, what goes with the inputs where dealing is checked
+        self._known: dict[int, dict[int, Words]] = {}  # s_i of every other data party i by step, until it is absorbed
         self._turns = Turns(shares.step)
 
     def shares(self) -> NetworkShares:
@@ -73,25 +78,33 @@ class NetworkParty(BackwardParty):
             raise OutOfTurn(f"the step before {step.index} is not absorbed")
         self._turns.take("ahead", step)
         inputs, openings = self.masked_inputs(step)
+        shape = self.layout.below(0, step.rows)
+        known = self._known[step.index] = {i: self.block_mask("S", i, step, shape) for i in self.others}
+        if self.checks is not None:
+            self._openings[step.index] = self.checks.opened(step, self.state(step).x - inputs, known)
         labels = None
         if self._y is not None:
             labels = self._encoded_labels(step, self._y) - self.label_mask(step)
             self._labels[step.index] = labels
         return inputs, openings, labels, self.masked_weights(step, self._partners[step.index])
 
-    def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words]) -> None:
-        """Take in E_i and D_i of every other data party; the shares of their blocks go on to the next step."""
+    def absorb(
+        self,
+        step: Step,
+        inputs: Mapping[int, Words],
+        openings: Mapping[int, Words],
+        checks: Mapping[int, Words] = NO_OPENINGS,
+    ) -> None:
+        """Take in E_i, D_i and what is checked of every other data party; shares of their blocks go on a step."""
+        received = {} if self.checks is None else self.checks.expected(step, checks)
         super().absorb(step, inputs, openings)
         self._turns.take("absorb", step)
-        shape = self.layout.below(0, step.rows)
+        known = self._known.pop(step.index)
+        rs = {i: self.block_mask("R", i, step, self.layout.block(i)) for i in self.others}
+        if self.checks is not None:
+            self.checks.absorb(step, received, known, rs)
         self._partners[step.index + 1] = {
-            i: partner_update(
-                share,
-                inputs[i],
-                self.block_mask("S", i, step, shape),
-                self.block_mask("R", i, step, self.layout.block(i)),
-            )
-            for i, share in self._partners[step.index].items()
+            i: partner_update(share, inputs[i], known[i], rs[i]) for i, share in self._partners[step.index].items()
         }
 
     def take_dealt(self, step: Step, words: Words) -> None:
@@ -100,12 +113,17 @@ class NetworkParty(BackwardParty):
         Raises:
             ShapeProblem: naming the helper, if it has the wrong length.
         """
-        state, entries = self.state(step), self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
+        state, entries = self.state(step), self._due(step)
         dealt = unpack(entries, words, "what the helper dealt")
         self._turns.take("dealt", step)
         state.dealt = dealt
         if self.me != CARRIER:
             state.dealt |= self.streamed(step, self.layout.dealt(step.rows, smooth=self._smooth))
+
+    def _due(self, step: Step) -> tuple[Entry, ...]:
+        """What the helper deals this party."""
+        plan = self._plan
+        return self.layout.dealt_to(self.me, step.rows, smooth=self._smooth, checks=plan.checks)
 
     def _encoded_labels(self, step: Step, y: Floats) -> Words:
         """Scale y at F fractional bits, under the signs of the rows, classes in secret order."""
@@ -116,17 +134,24 @@ class NetworkParty(BackwardParty):
         """All but what the helper deals, as a script: sends this party's masked words and takes the others'."""
         inputs, openings, labels, weights = self.ahead(step)
         loss_labels = None if loss is None or labels is None else loss.masked_labels(step)
+        checked = self._openings.pop(step.index, {})
         for i in self.others:
             along = [("mask openings", openings), ("masked weights", weights[i])]
             if labels is not None:
                 along.append(("masked labels", labels))
             if loss_labels is not None:
                 along.append(("loss labels", loss_labels))
+            if self.checks is not None:
+                along.append(("checks", checked[i]))
             yield Give("masked inputs", 0, (i,), inputs, tuple(along))
         yield Mark("masked")
         theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, self.layout.columns[i]) for i in self.others})))
         opened = taken((yield Take("mask openings", 0, dict.fromkeys(self.others, openings.shape))))
-        self.absorb(step, theirs, opened)
+        if self.checks is None:
+            self.absorb(step, theirs, opened)
+        else:
+            due = dict.fromkeys(self.others, self.checks.sizes.opened(step.rows))
+            self.absorb(step, theirs, opened, taken((yield Take("checks", 0, due))))
         if loss is not None and self.me != self._label:
             shape = (step.rows, self.layout.outputs)
             loss.absorb(step, taken((yield Take("loss labels", 0, {self._label: shape})))[self._label])
@@ -135,8 +160,7 @@ class NetworkParty(BackwardParty):
     def receiving(self, step: Step) -> Script[None]:
         """Takes what the helper deals."""
         yield Need("masked")
-        entries = self.layout.dealt_to(self.me, step.rows, smooth=self._smooth)
-        dealt = taken((yield Take("dealt", 0, {HELPER: flat(entries)})))
+        dealt = taken((yield Take("dealt", 0, {HELPER: flat(self._due(step))})))
         self.take_dealt(step, dealt[HELPER])
         yield Mark("dealt")
 
@@ -221,7 +245,8 @@ class NetworkParty(BackwardParty):
         theirs = taken((yield Take("masked error", 0, dict.fromkeys(self.others, shape))))
         state = self.state(step)
         assert state.dealt is not None
-        own = own_update(self._shares.own, state.x, total([delta, *theirs.values()]), state.dealt["g", 0])
+        g = state.dealt["g", 0] if self.checks is None else self.checks.gradient(step, state.dealt["g", 0])
+        own = own_update(self._shares.own, state.x, total([delta, *theirs.values()]), g)
         falls = encode_number(step.after, self.plan.fx) * delta.sum(axis=0, keepdims=True)
         self._biases = (self._biases[0] - falls, *self._biases[1:])
         partners = self._partners[step.index + 1]

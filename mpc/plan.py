@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpc.activations import ACTIVATIONS, Activation
+from mpc.check_sizes import Sizes
 from mpc.fixed import Floats, ceil_log2, decode
 from mpc.hidden import HIDDEN
 from mpc.labels import refuse
@@ -53,6 +54,7 @@ class Request:
     outputs: int = 1  # of a softmax: the number of classes
     whole: bool = False  # whether the label party will hold the whole model, and so know what its scores are made of
     network: Network | None = None  # None for a model without hidden layers
+    checks: int = 0  # projections by which data parties check what the helper deals; see `checks`
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
 
@@ -119,6 +121,12 @@ class Plan:
     def network(self) -> Network | None:
         """Hidden layers, if the model has any."""
         return self.request.network
+
+    @property
+    def checks(self) -> Sizes:
+        """How large everything is by which data parties check gradient shares; no projections where they do not."""
+        network = self.request.network
+        return Sizes(self.columns, self.outputs if network is None else network.hidden[0], self.request.checks)
 
     @property
     def smooth(self) -> bool:

@@ -83,6 +83,16 @@ class Evaluation(Grown):
         return self
 
 
+class Privacy(Strict):
+    """What keeps a party that does not follow the protocol from learning more than it should.
+
+    Attributes:
+        checks: random projections by which data parties check each gradient share that the helper deals; 0 for none.
+    """
+
+    checks: int = Field(default=2, ge=0, le=8)
+
+
 ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
 Release = Literal["owners", "shared", "label"]
 _COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
@@ -238,7 +248,7 @@ class TrainingJob(JobDescription):
         columns: for some data parties those of their columns that are used; of the others all that their settings list.
     """
 
-    added = JobDescription.added | {"network", "columns"}
+    added = JobDescription.added | {"network", "columns", "privacy"}
 
     kind: Literal["training"] = "training"
     model: ModelKind
@@ -246,6 +256,7 @@ class TrainingJob(JobDescription):
     training: Training
     evaluation: Evaluation = Evaluation()
     early_stopping: EarlyStopping | None = None
+    privacy: Privacy = Privacy()
     release: Release = "owners"
     accept_narrow: bool = False
     columns: tuple[tuple[Name, tuple[ColumnName, ...]], ...] = Field(default=(), max_length=MAX_PARTIES)

@@ -105,6 +105,9 @@ from schemas.release_messages import (
     WeightShare,
 )
 from schemas.step_messages import (
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
     EpochDecision,
     GradientShare,
     LossShare,
@@ -134,6 +137,9 @@ __all__ = [
     "Approvers",
     "BlindedIds",
     "Cancel",
+    "CheckCommitment",
+    "CheckOpening",
+    "CheckedMasks",
     "Checkpoints",
     "ColumnEncoding",
     "DealtShares",

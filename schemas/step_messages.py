@@ -4,7 +4,7 @@ Several outputs stand in the secret order of their batch. What a network has bes
 """
 
 from schemas.address import Round
-from schemas.message import Message
+from schemas.message import Digest, Message, Secret
 from schemas.tensor import RingTensor
 
 
@@ -15,6 +15,18 @@ class MaskedInputs(Message):
     round = Round.MASKED_INPUTS
     item = "features"
     words: RingTensor  # (batch, columns of the sender), f_x fractional bits
+
+
+class CheckedMasks(Message):
+    """What the receiver checks the helper's dealing by: two projections of masks under masks, to one data party.
+
+    Uniform: only the sender and the helper know what is under them.
+    """
+
+    kind = "checked masks"
+    round = Round.MASKED_INPUTS
+    item = "checked-masks"
+    words: RingTensor  # (batch, checks and as many columns as a projected mask on the activation has)
 
 
 class MaskedLabels(Message):
@@ -40,7 +52,10 @@ class MaskedWeights(Message):
 
 
 class GradientShare(Message):
-    """The helper's correction of the receiver's gradient, dealt ahead of time. Uniform: it carries r."""
+    """The helper's correction of the receiver's gradient, dealt ahead of time. Uniform: it carries r.
+
+    Where that is checked, a part for each other data party, with what it is checked by, in one row.
+    """
 
     kind = "gradient share"
     round = Round.ACTIVATIONS
@@ -67,6 +82,24 @@ class MaskedActivation(Message):
     round = Round.ACTIVATIONS
     item = "output"
     words: RingTensor  # (batch, outputs), F fractional bits
+
+
+class CheckCommitment(Message):
+    """At the end of an epoch: the sender is bound to what it and the receiver have found of the helper's dealing."""
+
+    kind = "check digest"
+    round = Round.OPENINGS
+    item = "check-commitment"
+    commitment: Digest
+
+
+class CheckOpening(Message):
+    """Once the receiver is bound too: by what the sender's commitment can be checked, and nothing else."""
+
+    kind = "check digest"
+    round = Round.OPENINGS
+    item = "check-opening"
+    salt: Secret
 
 
 # --- metrics: the loss of an epoch, scores of rows, and whether to go on

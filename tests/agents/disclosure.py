@@ -25,6 +25,9 @@ from schemas.messages import (
     Approvers,
     BlindedIds,
     Cancel,
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
     Checkpoints,
     ColumnEncoding,
     DealtShares,
@@ -142,6 +145,9 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     Terms: LED,
     OrderConfirmation: DATA,
     MaskedInputs: DATA,
+    CheckedMasks: DATA,
+    CheckCommitment: DATA,
+    CheckOpening: DATA,
     MaskedLabels: {("label", "other")},
     MaskedWeights: DATA,
     GradientShare: DEALT,
@@ -213,6 +219,7 @@ ELSEWHERE: set[type[Message]] = {
 
 BLOCKS: set[type[Message]] = {
     MaskedInputs,
+    CheckedMasks,
     MaskedLabels,
     MaskedWeights,
     GradientShare,
@@ -261,7 +268,7 @@ def due(heard: Heard) -> set[type[Message]]:
     alone = heard.sample.release == "owners" and network is None
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
-    kinds |= BLOCKS | {Checkpoints, GoOn, ModelCommitments}
+    kinds |= BLOCKS | {Checkpoints, GoOn, ModelCommitments, CheckCommitment, CheckOpening}
     if not alone:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
     if alone or job.evaluation.metrics == "epoch":
@@ -471,6 +478,8 @@ def check_kinds(_: Heard) -> None:
         Inquiry,
         Resumption,
         WeightMaskSeed,
+        CheckCommitment,
+        CheckOpening,
     }  # uniform, or public
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from itertools import count
+from itertools import count, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,10 @@ import numpy as np
 from agents import model_part
 from mpc import order as ordering
 from mpc import reference
+from mpc.checks import Projections
 from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
+from mpc.masks import ONCE, once
 from mpc.order import Order, derived
 from mpc.plan import LossBits, Plan
 from mpc.reference import Weights
@@ -30,6 +32,7 @@ from schemas.address import Address
 from schemas.job import METRICS, TrainingJob
 from schemas.messages import (
     AlignedRows,
+    CheckedMasks,
     ColumnEncoding,
     EpochDecision,
     GradientShare,
@@ -106,8 +109,9 @@ class Common:
 
     def address(self, purpose: str, name: str, i: int, j: int, step: Step) -> Mask:
         """Of U_i, m_y, v_ij, m_ij, r_ij, n_j or q_j (of their holder and the helper), or of a zero share's stream."""
-        holder = {"U": i, "m_y": i, "U_y": i, "zero": i}.get(name, j)
-        receiver = self.names[j] if name == "zero" else HELPER
+        kind = name.partition(ONCE)[0]
+        holder = {"U": i, "U*": i, "m_y": i, "U_y": i, "zero": i}.get(kind, j)
+        receiver = self.names[j] if kind == "zero" else HELPER
         return Mask(self.names[holder], receiver, purpose, name, i, j, step.epoch, step.position)
 
     def words(self, mask: Mask) -> Words:
@@ -127,8 +131,12 @@ class Common:
     def zero(self, purpose: str, i: int, step: Step) -> tuple[list[Mask], list[Mask]]:
         """The streams that i's zero share adds, and those that it takes off."""
         others = self.others(i)
-        plus = [self.address(purpose, "zero", i, j, step) for j in others if j > i]
-        return plus, [self.address(purpose, "zero", j, i, step) for j in others if j < i]
+        plus = [self.address(purpose, self.stream(i, j, step), i, j, step) for j in others if j > i]
+        return plus, [self.address(purpose, self.stream(i, j, step), j, i, step) for j in others if j < i]
+
+    def stream(self, _i: int, _j: int, _step: Step) -> str:
+        """What the stream of a zero share is called among i and j at a step."""
+        return "zero"
 
 
 @dataclass(frozen=True)
@@ -380,6 +388,9 @@ class Book(LossBook):
         self.kept = heard.label.shares.step
         self._partner: dict[tuple[int, int], list[Words]] = {}
         self._intercept: dict[int, list[Words]] = {}
+        self.sizes = self.plan.checks
+        self.projections = Projections(heard.label.key, self.sizes)
+        self._digests: dict[tuple[int, int], list[bytes]] = {}
 
     # masks
 
@@ -392,7 +403,7 @@ class Book(LossBook):
         dropped = {(step.epoch, step.position) for step in self.steps[len(self.taken) :]}
         return (
             mask.purpose == "training"
-            and mask.mask in {"U", "V", "M", "R", "m_y"}
+            and mask.mask in {"U", "V", "M", "R", "m_y", "U*", "M*", "R*"}
             and (mask.epoch, mask.step) in dropped
         )
 
@@ -487,13 +498,49 @@ class Book(LossBook):
         """f_ij = w_ij P - v_ij."""
         return Row(self.share(i, j, step.index)[:, self.classes(step)], minus=[self.mask("V", i, j, step)])
 
-    def gradient(self, step: Step, _: int, i: int) -> Row:
-        """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij."""
-        known = total(self.drawn("M", i, j, step) for j in self.others(i))
-        if i != self.L:
-            known = known - self.drawn("m_y", self.L, self.L, step)
-        masks = [self.mask("R", i, j, step) for j in self.others(i)]
-        return Row(self.drawn("U", i, i, step).T @ known, minus=masks)
+    def known(self, step: Step, i: int, j: int) -> Words:
+        """k_ij = m_ij - [j = L] m_y."""
+        known = self.drawn("M", i, j, step)
+        return known - self.drawn("m_y", j, j, step) if j == self.L else known
+
+    def gradient(self, step: Step, _: int, i: int) -> tuple[Row, ...]:
+        """g_ij = U_i^T k_ij - r_ij and gamma_ij = U*_i^T M*_ij - R*_ij of every other j."""
+        rows = []
+        for j in self.others(i):
+            rows.append(Row(self.drawn("U", i, i, step).T @ self.known(step, i, j), minus=[self.mask("R", i, j, step)]))
+            gamma = self.drawn("U*", i, i, step).T @ self.drawn("M*", i, j, step)
+            rows.append(Row(gamma, minus=[self.mask("R*", i, j, step)]))
+        return tuple(rows)
+
+    def checked(self, step: Step, j: int, i: int) -> tuple[Row, ...]:
+        """eps_j = U_j s_j - U*_j, and delta_ij = k_ij t_i - M*_ij."""
+        eps = Row(self.drawn("U", j, j, step) @ self.projections.of(j, step)[0], minus=[self.mask("U*", j, j, step)])
+        delta = self.narrowed(self.known(step, i, j), i, step)
+        return eps, Row(delta, minus=[self.mask("M*", i, j, step)])
+
+    def narrowed(self, words: Words, i: int, step: Step) -> Words:
+        """Words times t_i."""
+        t = self.projections.of(i, step)[1]
+        return words if t is None else words @ t
+
+    def found(self, step: Step, i: int, j: int) -> Words:
+        """What i and j both find of g_ij: s_i^T U_i^T k_ij t_i - s_i^T r_ij t_i - U*_i^T k_ij t_i + R*_ij."""
+        s, _ = self.projections.of(i, step)
+        eps = self.drawn("U", i, i, step) @ s - self.drawn("U*", i, i, step)
+        masked = self.narrowed(eps.T @ self.known(step, i, j) - s.T @ self.drawn("R", i, j, step), i, step)
+        return masked + self.drawn("R*", i, j, step)
+
+    def digest(self, i: int, j: int, t: int) -> bytes:
+        """What i and j, of which i is lower, have found before step t."""
+        digests = self._digests.setdefault((i, j), [bytes(32)])
+        for step in self.steps[len(digests) - 1 : t]:
+            both = (self.found(step, *pair).astype("<u8").tobytes() for pair in ((i, j), (j, i)))
+            digests.append(hashlib.sha256(b"".join((digests[-1], *both))).digest())
+        return digests[t]
+
+    def stream(self, i: int, j: int, step: Step) -> str:
+        """Of a name of its own at each step, by what both have found."""
+        return once("zero", self.digest(min(i, j), max(i, j), step.index))
 
     def preactivation(self, step: Step, i: int, _: int) -> Row:
         """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + intercept + [i = L] offset + [i first] noise + 0_i."""
@@ -666,14 +713,25 @@ def plain_table(encoding: Encoding, texts: Mapping[str, list[str]]) -> Table:
 
 
 def pieces(book: Book | Prediction, address: Address, message: Message) -> list[Piece]:
-    """A received tensor and its row; of one that is several tensors below one another, each."""
+    """A received tensor and its row; of one that is several tensors below or beside one another, each."""
     assert type(message) in LEDGER, f"{type(message).__name__} has no row in the ledger"
     words: Words = message.words  # type: ignore[attr-defined]
     found = book.row(type(message), address)
     rows = (found,) if isinstance(found, Row) else found
+    if isinstance(message, GradientShare | CheckedMasks):
+        return _beside(words, rows)
     bounds = np.cumsum([0, *(len(row.value) for row in rows)])
     assert bounds[-1] == len(words), f"{address}: another shape"
     return [Piece(words[a:b], row) for a, b, row in zip(bounds, bounds[1:], rows, strict=False)]
+
+
+def _beside(words: Words, rows: Sequence[Row]) -> list[Piece]:
+    """Tensors beside one another, or one after another in one row."""
+    one = len(words) == 1 < len(rows[0].value)
+    bounds = np.cumsum([0, *(row.value.size if one else row.value.shape[1] for row in rows)])
+    assert bounds[-1] == words.shape[1], "another shape"
+    parts = [words[:, a:b] for a, b in pairwise(bounds)]
+    return [Piece(part.reshape(row.value.shape), row) for part, row in zip(parts, rows, strict=True)]
 
 
 # --- what is said beside tensors, and can be worked out
@@ -797,9 +855,10 @@ HELD_OUT: Mapping[type[Message], Callable[[HeldOutPass, Step, int, int], Row | t
 }
 TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Row, ...]]] = {
     MaskedInputs: Book.inputs,  # X_i      minus U_i
+    CheckedMasks: Book.checked,  # U_i s_i  minus U*_i, and k_ij t_i minus M*_ij
     MaskedLabels: Book.labels,  # y        minus m_y
     MaskedWeights: Book.weights,  # w_ij     minus v_ij
-    GradientShare: Book.gradient,  # masks    minus every r_ij
+    GradientShare: Book.gradient,  # masks    minus r_ij, and masks of the check minus R*_ij
     PreactivationShare: Book.preactivation,  # share of z, plus and minus the streams of the zero share
     MaskedActivation: Book.activation,  # a        minus every m_ij
     MaskedLossLabels: Book.loss_labels_row,  # y'       minus U_y

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import broker.seal
+import mpc.checks
 import mpc.data_party
 import mpc.helper
 import mpc.linear
@@ -25,8 +26,10 @@ from agents.mailbox import Mailbox
 from agents.simulate import bit_exact
 from broker.identity import Identity
 from broker.seal import SessionSeal
+from mpc.check_sizes import Sizes
+from mpc.checks import Checks
 from mpc.held_out_loss import HeldOutNumbers
-from mpc.masks import Keystream, PairMasks, derive_key
+from mpc.masks import ONCE, Keystream, PairMasks, derive_key
 from mpc.order import Order
 from mpc.ring import Words
 from mpc.schedule import Step
@@ -150,7 +153,9 @@ def omitted(name: str) -> Plant:
         call = PairMasks.__call__
 
         def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            return np.zeros(shape, np.uint64) if mask == name else call(pair, mask, i, j, step, shape)
+            return (
+                np.zeros(shape, np.uint64) if mask.partition(ONCE)[0] == name else call(pair, mask, i, j, step, shape)
+            )
 
         patch.setattr(PairMasks, "__call__", masks)
 
@@ -184,12 +189,12 @@ def borrowed(patch: pytest.MonkeyPatch) -> None:
 
 def no_zero_share(patch: pytest.MonkeyPatch) -> None:
     """Shares of z as they are."""
-    patch.setattr(mpc.data_party, "zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64))
+    patch.setattr(mpc.data_party, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64))
 
 
 def no_zero_share_of_scores(patch: pytest.MonkeyPatch) -> None:
     """The same, of held-out rows."""
-    patch.setattr(mpc.scoring, "zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64))
+    patch.setattr(mpc.scoring, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64))
 
 
 def no_q(patch: pytest.MonkeyPatch) -> None:
@@ -341,8 +346,19 @@ def whole_scores(patch: pytest.MonkeyPatch) -> None:
 
 def no_r(patch: pytest.MonkeyPatch) -> None:
     """Gradient shares without the words that keep them apart; the model still comes out right."""
-    share, update = mpc.linear.gradient_share, mpc.linear.partner_update
-    patch.setattr(mpc.helper, "gradient_share", lambda u, known, rs: share(u, known, [0 * r for r in rs]))
+    deal, absorb, update = mpc.checks.deal, Checks.absorb, mpc.linear.partner_update
+
+    def bare(
+        i: int, sizes: Sizes, masks: dict[int, PairMasks], step: Step, *, u: Words, known: dict[int, Words]
+    ) -> Words:
+        dealt, block = deal(i, sizes, masks, step, u=u, known=known), (sizes.columns[i], sizes.width)
+        for part, j in zip(dealt.reshape(len(known), -1), known, strict=True):
+            part[: block[0] * block[1]] += masks[j]("R", i, j, step, block).reshape(-1)
+        return dealt
+
+    patch.setattr(mpc.checks, "deal", bare)
+    patch.setattr(Checks, "absorb", lambda self, step, opened, known, rs: absorb(
+        self, step, opened, known, {i: 0 * r for i, r in rs.items()}))  # fmt: skip
     patch.setattr(mpc.data_party, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order))
 
 
@@ -401,10 +417,10 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(broker.seal, "_sealer", sealer)
 
 
-MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q")
+MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q", "U*", "M*", "R*")
 HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
-SEEN = {"U", "M", "m_y", "U_y", "N"}  # V, R and Q hide what looks uniform by itself; the zero share what only the
-# helper could tell from it.
+# V, R, Q and masks of checks hide what looks uniform by itself; the zero share what only the helper could tell from it.
+SEEN = {"U", "M", "m_y", "U_y", "N"}
 PLANTS = [
     *(
         (f"{name} omitted", omitted(name), (check_masks_once, check_uniform) if name in SEEN else (check_masks_once,))

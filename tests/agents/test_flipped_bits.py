@@ -23,6 +23,9 @@ from schemas.job import EarlyStopping, Evaluation
 from schemas.messages import (
     AlignedRows,
     BlindedIds,
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
     EpochDecision,
     GradientShare,
     Handshake,
@@ -67,6 +70,7 @@ from tests.agents.world import DEADLINES, Sample, contributions, exact, run
 
 TENSORS: list[type[Message]] = [
     MaskedInputs,
+    CheckedMasks,
     MaskedLabels,
     MaskedWeights,
     GradientShare,
@@ -96,6 +100,8 @@ OTHERS = [
     (Terms, "held_out"),
     (Terms, "plan"),
     (OrderConfirmation, "confirmation"),
+    (CheckCommitment, "commitment"),  # of the last epoch
+    (CheckOpening, "salt"),
 ]
 FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1)
 LOOKED_AT = Sample(
@@ -234,9 +240,9 @@ def test_one_flipped_bit_in_any_one_message_is_noticed(data):
 
 
 def count_of_tensors() -> int:
-    """Three data parties, four steps: E and f to each other party, y~, g, z and p; then the release."""
+    """Three data parties, four steps: E, f and what is checked to each other party, y~, g, z and p; the release."""
     data, steps = 3, 4
-    return steps * (2 * data * (data - 1) + (data - 1) + 3 * data) + data * (data - 1) + (data - 1)
+    return steps * (3 * data * (data - 1) + (data - 1) + 3 * data) + data * (data - 1) + (data - 1)
 
 
 def test_the_messages_with_tensors_are_these():
@@ -245,7 +251,7 @@ def test_the_messages_with_tensors_are_these():
 
 
 @pytest.mark.parametrize(("model", "name"), OTHERS, ids=lambda value: getattr(value, "__name__", value))
-def test_one_flipped_bit_before_the_training_fails_the_job_everywhere(model, name):
+def test_one_flipped_bit_beside_the_steps_fails_the_job_everywhere(model, name):
     """In the last message of a kind; no model comes of it, and every party says the same."""
     number = count(model) - 1
     simulation, same = exact(FLIPPED, tap=Flip([model], number, name))
@@ -295,7 +301,7 @@ def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
     return {party: own.model_copy(update={"deadlines": IMPATIENT}) for party, own in parties.items()}
 
 
-ALONG = (MaskedLabels, GradientShare)  # under another message's seal
+ALONG = (CheckedMasks, MaskedLabels, GradientShare)  # under another message's seal
 PARCELS = [model for model in (*TENSORS, *dict(OTHERS), Pseudonyms) if model not in ALONG]
 
 

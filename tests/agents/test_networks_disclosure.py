@@ -153,7 +153,9 @@ def test_the_size_of_a_parcel_does_not_depend_on_the_data(tmp_path):
 
 def no_zero_share(patch: pytest.MonkeyPatch) -> None:
     """Shares of hidden layers and scores as they are."""
-    patch.setattr(mpc.network_forward, "zero_share", lambda me, masks, step, shape, *_: np.zeros(shape, np.uint64))
+    patch.setattr(
+        mpc.network_forward, "zero_share", lambda me, masks, step, shape, *_, **__: np.zeros(shape, np.uint64)
+    )
 
 
 def places_as_they_are(patch: pytest.MonkeyPatch) -> None:

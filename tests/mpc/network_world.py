@@ -32,7 +32,7 @@ from mpc.rows import ArrayRows
 from mpc.schedule import Step
 from mpc.scoring import scoring_steps
 from mpc.script import HELPER, Give, Mark, Need, Script, Take
-from tests.mpc.world import MaskSource, Sent, keyed, labels_of
+from tests.mpc.world import MaskSource, Sent, checks, keyed, labels_of
 
 KEY = b"k" * 32
 
@@ -48,6 +48,7 @@ class NetworkJob(NamedTuple):
     order: Order
     elements: Elements
     first: list[NetworkShares]
+    key: bytes = KEY
 
 
 def make_network_job(
@@ -65,7 +66,7 @@ def make_network_job(
     key = order_key(b"digest", contributions)
     first = [first_shares(i, plan, bytes([i + 1, seed % 256] * 16)) for i in range(len(xs))]
     centred = ACTIVATIONS[request.model].centre(labels, request.outputs)
-    return NetworkJob(plan, label, clipped, xs, centred, Order(key, request.rows), Elements(key), first)
+    return NetworkJob(plan, label, clipped, xs, centred, Order(key, request.rows), Elements(key), first, key)
 
 
 def made_up_labels(request: Request, x: list[Floats], rng: np.random.Generator) -> Floats:
@@ -117,6 +118,7 @@ class NetworkWorld:
                 i, job.label, job.plan, ArrayRows(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 elements=job.elements, helper_masks=self.masks(i, HELPER),
                 zero_masks={j: self.masks(i, j) for j in self.ids if j != i}, shares=start[i],
+                checks=checks(i, job.plan, job.key, self.masks),
             )
             for i in self.ids
         ]  # fmt: skip

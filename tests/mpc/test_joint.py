@@ -273,7 +273,7 @@ def test_the_oracle_imports_no_protocol_module(oracle):
     allowed = {
         f"mpc.{module}"
         for module in (
-            "activations", "elementary", "fixed", "forward", "hidden", "kernels", "labels", "network",
+            "activations", "check_sizes", "elementary", "fixed", "forward", "hidden", "kernels", "labels", "network",
             "network_limits", "plan", "reference", "ring", "schedule",
         )
     }  # fmt: skip

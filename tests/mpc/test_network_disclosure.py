@@ -134,7 +134,7 @@ class View:
             "mask openings": layout.openings(rows),
             "weight opening": layout.weights("G", "c"),
             "narrow opening": layout.weights("T"),
-            "dealt": layout.dealt_to(max(sent.receiver, 0), rows, smooth=plan.smooth),
+            "dealt": layout.dealt_to(max(sent.receiver, 0), rows, smooth=plan.smooth, checks=plan.checks),
         }[kind]
 
     def _part(self, sent: Sent, kind: str, name: str, k: int) -> Cover:

@@ -174,7 +174,7 @@ def check_dealt(book: Book) -> None:
     others = {i: [j for j in world.ids if j != i] for i in world.ids}
     for i in world.ids:
         words = book.sent("dealt")[HELPER, i]
-        dealt = unpack(layout.dealt_to(i, step.rows, smooth=plan.smooth), words, "dealt")
+        dealt = unpack(layout.dealt_to(i, step.rows, smooth=plan.smooth, checks=plan.checks), words, "dealt")
         masked = product(u[i].T, total(book.block("S", i, j) for j in others[i]))
         assert np.array_equal(dealt["g", 0] + total(book.block("R", i, j) for j in others[i]), masked)
         if i == CARRIER:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpc.activations import ACTIVATIONS
+from mpc.checks import Checks, Projections
 from mpc.data_party import DataParty, Shares
 from mpc.fixed import Floats, features
 from mpc.forward import Forward
@@ -51,6 +52,7 @@ class Job(NamedTuple):
     xs: list[Words]
     y: Floats
     order: Order
+    key: bytes = b"k" * 32
 
 
 def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 0.0) -> Job:
@@ -67,9 +69,9 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     score /= max(1.0, float(score.std()))
     y = labels_of(request, score, rng)
     contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
-    order = Order(order_key(b"digest", contributions), request.rows)
+    key = order_key(b"digest", contributions)
     plan.check_labels(y)
-    return Job(plan, label, x, xs, ACTIVATIONS[request.model].centre(y, request.outputs), order)
+    return Job(plan, label, x, xs, ACTIVATIONS[request.model].centre(y, request.outputs), Order(key, request.rows), key)
 
 
 def quiet(job: Any) -> Any:
@@ -110,6 +112,13 @@ def keyed(attempt: int = 1, purpose: str = "training") -> MaskSource:
     return masks
 
 
+def checks(me: int, plan: Plan, key: bytes, masks: MaskSource, attempt: int = 1) -> Checks | None:
+    """Of one data party, in a job in which the helper's dealing is checked."""
+    if not plan.request.checks:
+        return None
+    return Checks(me, plan.checks, Projections(key, plan.checks, attempt), masks(me, HELPER))
+
+
 @dataclass
 class World:
     """The data parties and the helper, with look-ahead under the test's control."""
@@ -129,7 +138,7 @@ class World:
             DataParty(
                 i, job.label, job.plan, ArrayRows(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in self.ids if j != i},
-                shares=self.start[i] if self.start else None,
+                shares=self.start[i] if self.start else None, checks=checks(i, job.plan, job.key, self.masks),
             )
             for i in self.ids
         ]  # fmt: skip
@@ -157,7 +166,9 @@ class World:
     def ahead(self, step: Step) -> None:
         """All of a step that needs no activation."""
         for i, party in enumerate(self.parties):
-            masked = party.masked_inputs(step)
+            masked, openings = party.masked_inputs(step), party.openings(step)
+            for j, words in openings.items():
+                self.send("check", step, i, j, words)
             labels = party.masked_labels(step) if i == self.job.label else None
             for j in self.others(i):
                 self.send("E", step, i, j, masked)
@@ -166,7 +177,8 @@ class World:
             for j, words in party.masked_weights(step).items():
                 self.send("f", step, i, j, words)
         for i, party in enumerate(self.parties):
-            party.absorb(step, self.take("E", step, i, self.others(i)))
+            checks = self.take("check", step, i, self.others(i)) if self.job.plan.request.checks else {}
+            party.absorb(step, self.take("E", step, i, self.others(i)), checks)
         for i, words in self.helper.gradient_shares(step).items():
             self.send("g", step, HELPER, i, words)
         if self.losses:

@@ -13,6 +13,9 @@ from schemas.messages import (
     Approvers,
     BlindedIds,
     Cancel,
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
     Checkpoints,
     ColumnEncoding,
     DealtShares,
@@ -299,11 +302,14 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     TwiceBlindedIds: st.builds(TwiceBlindedIds, hashes=hashes),
     AlignedRows: st.builds(AlignedRows, rows=counts, ids=digests),
     ColumnEncoding: st.builds(ColumnEncoding, encoding=st.binary(max_size=40)),
+    CheckCommitment: st.builds(CheckCommitment, commitment=digests),
+    CheckOpening: st.builds(CheckOpening, salt=digests),
     EpochDecision: st.builds(EpochDecision, best=st.booleans(), go_on=st.booleans()),
     **{
         model: st.builds(model, words=words)
         for model in (
             MaskedInputs,
+            CheckedMasks,
             MaskedLabels,
             MaskedWeights,
             GradientShare,

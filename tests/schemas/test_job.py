@@ -217,5 +217,35 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     described: dict[str, Any] = TrainingJob.model_fields
     assert set(described) == {
         "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
-        "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby",
+        "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby", "privacy",
     }  # fmt: skip
+
+
+def test_a_job_that_leaves_privacy_out_says_nothing_of_it_and_checks_what_the_helper_deals(tmp_path):
+    """Its checks are part of the job, and so of its id, where they are others than usual."""
+    text = """
+name = "credit"
+model = "logistic"
+label = "bank"
+helper = "notary"
+[tables]
+bank = "loans"
+card = "bills"
+[training]
+epochs = 1
+batch = 64
+rate = 0.1
+"""
+    path = tmp_path / "job.toml"
+    jobs = {}
+    for added in ("", "[privacy]\nchecks = 2\n", "[privacy]\nchecks = 0\n"):
+        path.write_text(text + added)
+        jobs[added] = read_job(path)
+    usual, same, none = jobs.values()
+    assert isinstance(usual, TrainingJob)
+    assert usual.privacy.checks == 2
+    assert "privacy" not in usual.canonical()
+    assert usual.id == same.id != none.id
+    path.write_text(text + "[privacy]\nchecks = 9\n")
+    with pytest.raises(Invalid, match=r"privacy\.checks"):
+        read_job(path)

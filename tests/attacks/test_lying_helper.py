@@ -1,0 +1,234 @@
+"""A helper that deals wrong gradient shares reads columns and spoils no model; checked, it reads none and is named.
+
+Two altered shares suffice for a reading of a whole epoch: so a check of some shares would miss most readings.
+"""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import agents.helper
+from agents.simulate import Simulation, bit_exact, data_roles, simulate
+from mpc.checks import Checks
+from mpc.plan import Request
+from mpc.reference import train
+from schemas.job import Privacy
+from tests.agents.world import Sample, contributions, write_table
+from tests.attacks.lying_helper import Lie, LyingHelper, chosen, right
+from tests.mpc.world import HELPER, Job, World, make_job, same
+
+BATCHES, BATCH, COLUMNS = 37, 64, 6  # columns of the victim that are read
+VICTIM = 1
+RARE = (0.2, 0.25, 0.3, 0.35, 0.4, 0.15)  # how often each is yes
+
+
+class Scene(NamedTuple):
+    """A job whose second party has yes/no columns, what they are, and their two values."""
+
+    job: Job
+    bits: NDArray[np.int64]
+    values: dict[int, tuple[int, int]]
+
+
+def scene(seed: int, checks: int, columns: tuple[int, ...] = (9, 12), label: int = 0) -> Scene:
+    """One epoch."""
+    rows = BATCHES * BATCH
+    job = make_job(Request("logistic", rows, columns, BATCH, 1, 0.3, accept_narrow=True, checks=checks), label, seed)
+    bits = (np.random.default_rng(seed + 1).random((rows, COLUMNS)) < np.array(RARE)).astype(np.int64)
+    xs, values = [x.copy() for x in job.xs], {}
+    for k in range(COLUMNS):
+        p = float(bits[:, k].mean())
+        no, yes = (round(value * 2**job.plan.fx) for value in (-np.sqrt(p / (1 - p)), np.sqrt((1 - p) / p)))
+        values[k] = no, yes
+        xs[VICTIM][:, k] = np.where(bits[:, k] == 1, yes, no).view(np.uint64)
+    return Scene(job._replace(xs=xs), bits, values)
+
+
+class Outcome(NamedTuple):
+    """What came of it."""
+
+    rows: int  # that it could have read
+    right: int
+    honest: bool  # whether the model is the oracle's
+    caught: bool
+
+
+def attacked(place: Scene, on: int, off: int, weights: dict[int, int] | None = None) -> Outcome:
+    """D from step `on` until step `off`, read in all steps between."""
+    job, world = place.job, World(place.job)
+    helper = LyingHelper(job.plan, job.label, {i: world.masks(i, HELPER) for i in world.ids})
+    helper.lie = Lie(VICTIM, weights or chosen(place.values), place.values, on, off)
+    world.helper = helper
+    world.run(2)
+    order, steps = list(helper.lie.weights), list(job.plan.steps())
+    found = [
+        (len(read), right(read, place.bits[job.order.rows(steps[t])][:, order])) for t, read in helper.read.items()
+    ]
+    honest = same(world.weights(), train(job.xs, job.y, job.plan, job.order))
+    return Outcome(sum(n for n, _ in found), sum(k for _, k in found), honest, differ(world))
+
+
+def differ(world: World) -> bool:
+    """Whether two data parties have found different things of the dealing."""
+    digests = [party.digests for party in world.parties]
+    return any(digests[i][j] != digests[j][i] for i in world.ids for j in digests[i])
+
+
+ONE_BATCH, EPOCH = (4, 5), (0, BATCHES - 1)
+
+
+@pytest.mark.parametrize(("on", "off"), [ONE_BATCH, EPOCH])
+@pytest.mark.parametrize("columns", [(9, 12), (9, 12, 4)])
+def test_unchecked_it_reads_every_row_and_the_model_is_the_honest_one(columns, on, off):
+    """By two altered shares, whether for one batch or for all of an epoch."""
+    outcome = attacked(scene(1, 0, columns), on, off)
+    assert outcome == Outcome((off - on) * BATCH, (off - on) * BATCH, honest=True, caught=False)
+
+
+@pytest.mark.parametrize(("on", "off"), [ONE_BATCH, EPOCH])
+@pytest.mark.parametrize("checks", [1, 2])
+def test_checked_it_reads_nothing_and_is_caught(checks, on, off):
+    """With every seed: what it sees from the next step on is uniform, and so is what it takes for rows."""
+    guesses, rows = 0, 0
+    for seed in range(20):
+        outcome = attacked(scene(seed, checks), on, off)
+        assert outcome.caught
+        assert not outcome.honest
+        guesses, rows = guesses + outcome.right, rows + outcome.rows
+    assert guesses / rows < 1 / 2**COLUMNS + 6 * (rows * 2**COLUMNS) ** -0.5
+
+
+@pytest.mark.parametrize(("columns", "label"), [((9, 12, 4), 0), ((9, 12, 4), 2), ((9, 12), 1)])
+def test_it_is_caught_whoever_has_the_label(columns, label):
+    """And with three parties, where one pair alone notices."""
+    outcome = attacked(scene(3, 2, columns, label), *EPOCH)
+    assert outcome.caught
+    assert outcome.right < outcome.rows / 8
+
+
+def planted(patch: pytest.MonkeyPatch, what: str) -> None:
+    """Mistakes by which a check is worth nothing."""
+    if what == "zero shares forget what was found":
+        patch.setattr("mpc.data_party.DataParty.digests", {})
+    elif what == "projections of nothing":
+        patch.setattr("mpc.checks.Projections.of", lambda self, i, step: (
+            np.zeros((self._sizes.columns[i], self._sizes.checks), np.uint64), None))  # fmt: skip
+    else:  # the digest does not take in what was found
+        patch.setattr("mpc.checks.hashlib", SimpleNamespace(sha256=lambda _: SimpleNamespace(digest=lambda: bytes(32))))
+
+
+@pytest.mark.parametrize(
+    "what", ["zero shares forget what was found", "projections of nothing", "nothing goes into the digest"]
+)
+def test_a_check_that_is_left_out_is_noticed(what, monkeypatch):
+    """The attack succeeds with each of these planted mistakes."""
+    planted(monkeypatch, what)
+    outcome = attacked(scene(1, 2), *EPOCH)
+    assert outcome.right == outcome.rows
+    assert outcome.honest
+
+
+def test_the_weakest_alteration_passes_as_often_as_it_says():
+    """The top bit of one weight: by a projection's parity, 2^-checks; the next lower bit 2^-(2 checks)."""
+    for checks, top, expected in ((1, 63, 1 / 2), (2, 63, 1 / 4), (1, 62, 1 / 4), (2, 62, 1 / 16)):
+        caught = 0
+        for seed in range(60):
+            job = make_job(Request("logistic", 64, (3, 4), 64, 1, 0.3, accept_narrow=True, checks=checks), 0, seed)
+            world = World(job)
+            helper = LyingHelper(job.plan, 0, {i: world.masks(i, HELPER) for i in world.ids})
+            helper.lie = Lie(VICTIM, {2: 2**top}, {2: (0, 1)}, 0, 9)
+            world.helper = helper
+            world.run()
+            caught += differ(world)
+        assert abs(1 - caught / 60 - expected) < 4 * (expected * (1 - expected) / 60) ** 0.5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_an_honest_helper_is_never_blamed(data):
+    """Any shapes, parties, links, numbers of checks, look-ahead; and the model is the oracle's, bit for bit."""
+    parties = data.draw(st.sampled_from([2, 3, 4]))
+    columns = tuple(data.draw(st.lists(st.integers(1, 5), min_size=parties, max_size=parties)))
+    model, outputs = data.draw(st.sampled_from([("logistic", 1), ("linear", 1), ("softmax", 3), ("softmax", 5)]))
+    request = Request(model, data.draw(st.integers(6, 150)), columns, data.draw(st.integers(4, 90)), 2, 0.05,
+                      accept_narrow=True, outputs=outputs, checks=data.draw(st.integers(1, 4)))  # fmt: skip
+    job = make_job(request, data.draw(st.integers(0, parties - 1)), data.draw(st.integers(0, 99)))
+    world = World(job).run(data.draw(st.integers(0, 3)))
+    assert not differ(world)
+    assert same(world.weights(), train(job.xs, job.y, job.plan, job.order))
+
+
+def test_what_an_attempt_has_found_is_not_forgotten_in_the_next():
+    """A helper that alters a share and then falls silent until the next attempt has gained nothing."""
+    job = make_job(Request("logistic", 128, (4, 3), 64, 1, 0.3, accept_narrow=True, checks=2))
+    party = World(job).parties[0]
+    assert party._checks is not None
+    found = {1: bytes(range(32))}
+    again = Checks(0, job.plan.checks, party._checks._projections, party._helper_masks, found)
+    assert again.digests == found
+
+
+# --- whole agents
+
+SAMPLE = Sample(columns=(7, 8), rows=330, batch=64, epochs=2, rate=0.3)
+COLUMN = "a_yes_or_no"
+
+
+def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simulation, LyingHelper, NDArray[np.int64]]:
+    """A job whose helper lies, what it has read, and the column that it is after."""
+    tables, bits = SAMPLE.tables(), (np.random.default_rng(5).random(SAMPLE.rows) < RARE[0]).astype(np.int64)
+    card = SAMPLE.parties[VICTIM]
+    tables[card] = {COLUMN if name == f"{card}_quantity_0" else name: texts for name, texts in tables[card].items()}
+    tables[card][COLUMN] = [str(bit) for bit in bits]
+    parties = SAMPLE.settings(folder)
+    for party, table in tables.items():
+        write_table(folder / f"{party}.csv", table)
+        plain = {name: one.model_copy(update={"whiten": False}) for name, one in parties[party].tables.items()}
+        parties[party] = parties[party].model_copy(update={"tables": plain})
+    p, liars = float(bits.mean()), []
+    no, yes = (round(value * 2**13) for value in (-np.sqrt(p / (1 - p)), np.sqrt((1 - p) / p)))
+
+    def lying(*args: Any, **kwargs: Any) -> LyingHelper:
+        liars.append(LyingHelper(*args, **kwargs))
+        liars[-1].lie = Lie(VICTIM, {0: 2**45}, {0: (no, yes)}, 0, 8)
+        return liars[-1]
+
+    patch.setattr(agents.helper, "Helper", lying)
+    job = SAMPLE.description().model_copy(update={"privacy": Privacy(checks=checks)})
+    simulation = asyncio.run(simulate(job, parties, folder, contribute=contributions(1)))
+    return simulation, liars[0], bits
+
+
+def read_right(simulation: Simulation, helper: LyingHelper, bits: NDArray[np.int64]) -> float:
+    """Which part of all rows it has read as they are."""
+    role = data_roles(simulation)[SAMPLE.parties[VICTIM]]
+    assert role.order is not None
+    steps, found = list(role.context.ready_plan.steps()), []
+    for t, read in helper.read.items():
+        truth = bits[role.own.rows][role.order.rows(steps[t])]
+        found += [pattern[0] == bit for pattern, bit in zip(read, truth, strict=True)]
+    return float(np.mean(found))
+
+
+def test_agents_do_not_notice_an_unchecked_helper(tmp_path, monkeypatch):
+    """It reads the column of nine batches in ten, and the job is done, its model the oracle's to the last bit."""
+    simulation, helper, bits = lied_to(tmp_path, monkeypatch, checks=0)
+    assert simulation.done
+    assert bit_exact(simulation)
+    assert read_right(simulation, helper, bits) == 1.0
+
+
+def test_agents_that_check_end_the_job_and_name_the_helper(tmp_path, monkeypatch):
+    """At the end of the epoch; it knows the column no better than if it had said the more frequent value."""
+    simulation, helper, bits = lied_to(tmp_path, monkeypatch, checks=2)
+    failure = simulation.label_run.failure
+    assert failure is not None
+    assert (failure.code, failure.culprit) == ("dealing.wrong", "notary")
+    assert read_right(simulation, helper, bits) < 1 - bits.mean() + 0.1
