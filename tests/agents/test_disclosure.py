@@ -163,14 +163,15 @@ def omitted(name: str) -> Plant:
 
 
 def reused(name: str) -> Plant:
-    """A mask that forgets the step within an epoch: one step's address twice."""
+    """A mask that forgets the step within an epoch, and any digest: one step's address twice."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         stream = PairMasks._stream
 
         def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            position = 0 if mask == name else step.position
-            return stream(pair, mask, i, j).words(1, step.epoch, position, shape)
+            if mask.partition(ONCE)[0] != name:
+                return stream(pair, mask, i, j).words(1, step.epoch, step.position, shape)
+            return stream(pair, name, i, j).words(1, step.epoch, 0, shape)
 
         patch.setattr(PairMasks, "__call__", masks)
 
@@ -261,10 +262,10 @@ def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
     """Shares of z as they are, of held-out rows for their loss alone."""
     share = mpc.linear.zero_share
 
-    def shared(me, masks, step, shape, *name):
+    def shared(me, masks, step, shape, *name, **digests):
         if all(pair._info[-1] == "held-out loss" for pair in masks.values()):
             return np.zeros(shape, np.uint64)
-        return share(me, masks, step, shape, *name)
+        return share(me, masks, step, shape, *name, **digests)
 
     patch.setattr(mpc.scoring, "zero_share", shared)
     patch.setattr(mpc.network_forward, "zero_share", shared)
