@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.helper import Helper, activation
+from mpc.helper import Helper, activation, largest_score
 from mpc.plan import Plan
 from mpc.ring import Words, from_signed, to_signed
 from mpc.schedule import Step
@@ -68,15 +68,26 @@ class LyingHelper(Helper):
                 block += np.uint64(sign % 2**64) * lie.d(columns)[:, 0]
         return shares
 
+    def masked_activations(self, step: Step, shares: Mapping[int, Words]) -> dict[int, Words]:
+        """As an honest helper's; it says as the largest score what that would be without the reading."""
+        before = self.largest
+        found = super().masked_activations(step, shares)
+        self.largest = max(before, largest_score(step, self._honest, self._plan.fz))
+        return found
+
     def _read_and_answer(self, plan: Plan, step: Step, z: Words) -> Words:
         if not self.lie.on < step.index <= self.lie.off:
-            return activation(plan, step, tamed(z))
+            return self._answered_from(plan, step, z)
         sums, patterns = self.lie.levels()
         signed = np.concatenate([sums, -sums])  # under either sign of the row
         distance = np.abs(to_signed(z - from_signed(signed)[np.newaxis, :]))
         nearest = distance.argmin(axis=1)
         self.read[step.index] = [patterns[k % len(patterns)] for k in nearest]
-        return activation(plan, step, tamed(z - from_signed(signed[nearest])[:, np.newaxis]))
+        return self._answered_from(plan, step, z - from_signed(signed[nearest])[:, np.newaxis])
+
+    def _answered_from(self, plan: Plan, step: Step, z: Words) -> Words:
+        self._honest = tamed(z)
+        return activation(plan, step, self._honest)
 
 
 def tamed(z: Words) -> Words:

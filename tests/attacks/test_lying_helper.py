@@ -192,15 +192,19 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
         write_table(folder / f"{party}.csv", table)
         plain = {name: one.model_copy(update={"whiten": False}) for name, one in parties[party].tables.items()}
         parties[party] = parties[party].model_copy(update={"tables": plain})
-    p, liars = float(bits.mean()), []
+    p, liars = float(bits.mean()), list[LyingHelper]()
     no, yes = (round(value * 2**13) for value in (-np.sqrt(p / (1 - p)), np.sqrt((1 - p) / p)))
 
-    def lying(*args: Any, **kwargs: Any) -> LyingHelper:
-        liars.append(LyingHelper(*args, **kwargs))
-        liars[-1].lie = Lie(VICTIM, {0: 2**45}, {0: (no, yes)}, 0, 8)
-        return liars[-1]
+    class Lying(LyingHelper):
+        """One of them."""
 
-    patch.setattr(agents.helper, "Helper", lying)
+        lie = Lie(VICTIM, {0: 2**45}, {0: (no, yes)}, 0, 8)
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            liars.append(self)
+
+    patch.setattr(agents.helper, "Helper", Lying)
     job = SAMPLE.description().model_copy(update={"privacy": Privacy(checks=checks)})
     simulation = asyncio.run(simulate(job, parties, folder, contribute=contributions(1)))
     return simulation, liars[0], bits
