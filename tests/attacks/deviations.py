@@ -15,6 +15,7 @@ from mpc.helper import Diverged
 from tests.agents.scenes import CARD, prediction
 from tests.agents.test_policy import KEYS, announcing, settings_of
 from tests.agents.test_policy_rules import table
+from tests.attacks import lying_helper
 from tests.attacks.lying_label_party import Scene
 
 LIE, ENORMOUS, ASKED = 4.0, 200.0, 500
@@ -63,3 +64,20 @@ def asked_again(protected: bool) -> float:
         for amounts in exposures(job.description, settings).values():
             budget.spend(job, job.description.table_of(CARD), amounts)
     return passed / ASKED
+
+
+@functools.cache
+def dealt_to(checks: int) -> lying_helper.Scene:
+    """An epoch over a partner's yes/no columns, whose helper deals two shares wrongly."""
+    return lying_helper.scene(1, checks)
+
+
+def dealt_wrongly(protected: bool) -> float:
+    """Rows of an epoch of which a helper has read all six columns."""
+    outcome = lying_helper.attacked(dealt_to(2 if protected else 0), *lying_helper.EPOCH)
+    return outcome.part
+
+
+def most_frequent() -> float:
+    """Rows that have the most frequent pattern of those columns."""
+    return dealt_to(0).guess

@@ -15,10 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc.helper import Helper, activation, largest_score
-from mpc.plan import Plan
+from mpc.plan import Plan, Request
+from mpc.reference import train
 from mpc.ring import Words, from_signed, to_signed
 from mpc.schedule import Step
+from tests.mpc.world import HELPER, Job, World, make_job, same
 
+BATCHES, BATCH, COLUMNS = 37, 64, 6  # columns of the victim that are read
+VICTIM = 1
+RARE = (0.2, 0.25, 0.3, 0.35, 0.4, 0.15)  # how often each is yes
+EPOCH = (0, BATCHES - 1)
 LARGE = 2**61  # of what is left of z when a reading is taken off: more than any honest one
 
 
@@ -111,3 +117,68 @@ def chosen(values: Mapping[int, tuple[int, int]], lowest: int = 57) -> dict[int,
         return int(min(sums, 2**lowest - sums))
 
     return weights(max(itertools.permutations(values), key=apart))
+
+
+# --- a job in which it does so
+
+
+class Scene(NamedTuple):
+    """A job whose second party has yes/no columns, what they are, and their two values."""
+
+    job: Job
+    bits: NDArray[np.int64]
+    values: dict[int, tuple[int, int]]
+
+    @property
+    def guess(self) -> float:
+        """How frequent the most frequent pattern is."""
+        return float(np.unique(self.bits, axis=0, return_counts=True)[1].max() / len(self.bits))
+
+
+def scene(seed: int, checks: int, columns: tuple[int, ...] = (9, 12), label: int = 0) -> Scene:
+    """One epoch."""
+    rows = BATCHES * BATCH
+    job = make_job(Request("logistic", rows, columns, BATCH, 1, 0.3, accept_narrow=True, checks=checks), label, seed)
+    bits = (np.random.default_rng(seed + 1).random((rows, COLUMNS)) < np.array(RARE)).astype(np.int64)
+    xs, values = [x.copy() for x in job.xs], {}
+    for k in range(COLUMNS):
+        p = float(bits[:, k].mean())
+        no, yes = (round(value * 2**job.plan.fx) for value in (-np.sqrt(p / (1 - p)), np.sqrt((1 - p) / p)))
+        values[k] = no, yes
+        xs[VICTIM][:, k] = np.where(bits[:, k] == 1, yes, no).view(np.uint64)
+    return Scene(job._replace(xs=xs), bits, values)
+
+
+class Outcome(NamedTuple):
+    """What came of it."""
+
+    rows: int  # that it could have read
+    right: int
+    honest: bool  # whether the model is the oracle's
+    caught: bool
+
+    @property
+    def part(self) -> float:
+        """Which part of the rows it has right."""
+        return self.right / self.rows
+
+
+def attacked(place: Scene, on: int, off: int, weights: dict[int, int] | None = None) -> Outcome:
+    """D from step `on` until step `off`, read in all steps between."""
+    job, world = place.job, World(place.job)
+    helper = LyingHelper(job.plan, job.label, {i: world.masks(i, HELPER) for i in world.ids})
+    helper.lie = Lie(VICTIM, weights or chosen(place.values), place.values, on, off)
+    world.helper = helper
+    world.run(2)
+    order, steps = list(helper.lie.weights), list(job.plan.steps())
+    found = [
+        (len(read), right(read, place.bits[job.order.rows(steps[t])][:, order])) for t, read in helper.read.items()
+    ]
+    honest = same(world.weights(), train(job.xs, job.y, job.plan, job.order))
+    return Outcome(sum(n for n, _ in found), sum(k for _, k in found), honest, differ(world))
+
+
+def differ(world: World) -> bool:
+    """Whether two data parties have found different things of the dealing."""
+    digests = [party.digests for party in world.parties]
+    return any(digests[i][j] != digests[j][i] for i in world.ids for j in digests[i])

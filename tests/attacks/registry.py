@@ -151,6 +151,7 @@ def equal_classes(protected: bool) -> float:
 
 
 HELPER, LABEL, LIAR = "curious helper", "curious label party", "lying label party"
+LYING_HELPER = "lying helper"
 NOTHING, RECORDS = "nothing beside the plan", "whole records"
 LABEL_KNOWS = f"own columns, {KNOWN} customers' records, how frequent records are"
 ONE_NOISED = "one scoring for eight, partner's noise ±2^-5"
@@ -194,6 +195,9 @@ ATTACKS = [
     Attack("one opening, an enormous constant", LIAR, "scores of one prediction", "a partner's column",
            "no score beyond four times training's", deviations.enormous_lie, deviations.guessed,
            0.99, 0.02),
+    Attack("wrong gradient shares at two steps", LYING_HELPER, "the two values of a yes/no column",
+           "six columns of an epoch's rows", "gradient shares are checked", deviations.dealt_wrongly,
+           deviations.most_frequent, 0.99, 0.02),
     Attack("asking again and again", LABEL, "scores", "predictions that are let through",
            "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ Two altered shares suffice for a reading of a whole epoch: so a check of some sh
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,67 +21,22 @@ from mpc.plan import Request
 from mpc.reference import train
 from schemas.job import Privacy
 from tests.agents.world import Sample, contributions, write_table
-from tests.attacks.lying_helper import Lie, LyingHelper, chosen, right
-from tests.mpc.world import HELPER, Job, World, make_job, same
+from tests.attacks.lying_helper import (
+    BATCH,
+    COLUMNS,
+    EPOCH,
+    RARE,
+    VICTIM,
+    Lie,
+    LyingHelper,
+    Outcome,
+    attacked,
+    differ,
+    scene,
+)
+from tests.mpc.world import HELPER, World, make_job, same
 
-BATCHES, BATCH, COLUMNS = 37, 64, 6  # columns of the victim that are read
-VICTIM = 1
-RARE = (0.2, 0.25, 0.3, 0.35, 0.4, 0.15)  # how often each is yes
-
-
-class Scene(NamedTuple):
-    """A job whose second party has yes/no columns, what they are, and their two values."""
-
-    job: Job
-    bits: NDArray[np.int64]
-    values: dict[int, tuple[int, int]]
-
-
-def scene(seed: int, checks: int, columns: tuple[int, ...] = (9, 12), label: int = 0) -> Scene:
-    """One epoch."""
-    rows = BATCHES * BATCH
-    job = make_job(Request("logistic", rows, columns, BATCH, 1, 0.3, accept_narrow=True, checks=checks), label, seed)
-    bits = (np.random.default_rng(seed + 1).random((rows, COLUMNS)) < np.array(RARE)).astype(np.int64)
-    xs, values = [x.copy() for x in job.xs], {}
-    for k in range(COLUMNS):
-        p = float(bits[:, k].mean())
-        no, yes = (round(value * 2**job.plan.fx) for value in (-np.sqrt(p / (1 - p)), np.sqrt((1 - p) / p)))
-        values[k] = no, yes
-        xs[VICTIM][:, k] = np.where(bits[:, k] == 1, yes, no).view(np.uint64)
-    return Scene(job._replace(xs=xs), bits, values)
-
-
-class Outcome(NamedTuple):
-    """What came of it."""
-
-    rows: int  # that it could have read
-    right: int
-    honest: bool  # whether the model is the oracle's
-    caught: bool
-
-
-def attacked(place: Scene, on: int, off: int, weights: dict[int, int] | None = None) -> Outcome:
-    """D from step `on` until step `off`, read in all steps between."""
-    job, world = place.job, World(place.job)
-    helper = LyingHelper(job.plan, job.label, {i: world.masks(i, HELPER) for i in world.ids})
-    helper.lie = Lie(VICTIM, weights or chosen(place.values), place.values, on, off)
-    world.helper = helper
-    world.run(2)
-    order, steps = list(helper.lie.weights), list(job.plan.steps())
-    found = [
-        (len(read), right(read, place.bits[job.order.rows(steps[t])][:, order])) for t, read in helper.read.items()
-    ]
-    honest = same(world.weights(), train(job.xs, job.y, job.plan, job.order))
-    return Outcome(sum(n for n, _ in found), sum(k for _, k in found), honest, differ(world))
-
-
-def differ(world: World) -> bool:
-    """Whether two data parties have found different things of the dealing."""
-    digests = [party.digests for party in world.parties]
-    return any(digests[i][j] != digests[j][i] for i in world.ids for j in digests[i])
-
-
-ONE_BATCH, EPOCH = (4, 5), (0, BATCHES - 1)
+ONE_BATCH = (4, 5)
 
 
 @pytest.mark.parametrize(("on", "off"), [ONE_BATCH, EPOCH])
