@@ -4,6 +4,7 @@ It sees secrets and addresses, never a value that is masked; a mask is the same 
 whoever uses one must use it on one value only.
 """
 
+import hmac
 import math
 import struct
 from collections.abc import Sequence
@@ -110,6 +111,7 @@ class PairMasks:
         self._info: tuple[str | int | bytes, ...] = (VERSION, job, attempt, sender, receiver, purpose)
         self._attempt = attempt
         self._streams: dict[tuple[str, int, int], Keystream] = {}
+        self._parents: dict[tuple[str, int, int], bytes] = {}  # of keys that are for one step
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
         """The words of this mask at this step."""
@@ -120,9 +122,18 @@ class PairMasks:
         return derive_key(self._secret, self._transcript, (*self._info, name))
 
     def _stream(self, mask: str, i: int, j: int) -> Keystream:
-        if (mask, i, j) in self._streams:
-            return self._streams[mask, i, j]
-        stream = Keystream(derive_key(self._secret, self._transcript, (*self._info, mask, i, j)))
-        if ONCE not in mask:
-            self._streams[mask, i, j] = stream
-        return stream
+        if ONCE in mask:
+            return Keystream(self._key_once(mask, i, j))
+        if (mask, i, j) not in self._streams:
+            self._streams[mask, i, j] = Keystream(self._derived(mask, i, j))
+        return self._streams[mask, i, j]
+
+    def _key_once(self, mask: str, i: int, j: int) -> bytes:
+        """HMAC of the digest, under a key of the mask: an HKDF at each step would take many times as long."""
+        name, _, digest = mask.partition(ONCE)
+        if (name, i, j) not in self._parents:
+            self._parents[name, i, j] = self._derived(f"{name}{ONCE}", i, j)
+        return hmac.digest(self._parents[name, i, j], bytes.fromhex(digest), "sha256")
+
+    def _derived(self, mask: str, i: int, j: int) -> bytes:
+        return derive_key(self._secret, self._transcript, (*self._info, mask, i, j))
