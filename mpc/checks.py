@@ -24,6 +24,7 @@ time the two ends compare digests, by commitments that are opened once both are 
 import hashlib
 import hmac
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from mpc.ring import Words, expect, product, total, transposed_product
 from mpc.schedule import Step
 
 NO_DIGEST = bytes(32)
+Projection = tuple[Words, Words | None]  # s_i and t_i
 
 
 class Projections:
@@ -49,12 +51,14 @@ class Projections:
     def __init__(self, key: bytes, sizes: Sizes, attempt: int = 1) -> None:
         self._stream, self._sizes = Keystream(derived(key, f"projections of attempt {attempt}")), sizes
 
-    def of(self, i: int, step: Step) -> tuple[Words, Words | None]:
-        """s_i, (columns, checks), and t_i, (outputs, checks); None for the identity."""
-        sizes, columns = self._sizes, self._sizes.columns[i]
+    def of(self, step: Step) -> list[Projection]:
+        """s_i, (columns, checks), and t_i, (outputs, checks), of every data party i; None for the identity."""
+        sizes = self._sizes
         outputs = 0 if sizes.narrow == sizes.width else sizes.width
-        words = self._stream.words(i, step.epoch, step.position, (columns + outputs, sizes.checks))
-        return words[:columns], words[columns:] if outputs else None
+        bounds = [0, *accumulate(columns + outputs for columns in sizes.columns)]
+        words = self._stream.words(0, step.epoch, step.position, (bounds[-1], sizes.checks))
+        parts = [words[a:b] for a, b in pairwise(bounds)]
+        return [(part[:n], part[n:] if outputs else None) for part, n in zip(parts, sizes.columns, strict=True)]
 
 
 class _Kept(NamedTuple):
@@ -89,7 +93,7 @@ class Checks:
         self._me, self.sizes, self._projections, self._masks = me, sizes, projections, masks
         self._others = [i for i in range(len(sizes.columns)) if i != me]
         self._drawn: dict[int, Words] = {}  # U* by step
-        self._own: dict[int, tuple[Words, Words | None]] = {}  # s_me and t_me by step
+        self._projected: dict[int, list[Projection]] = {}  # by step
         self._kept: dict[int, _Kept] = {}
         self.digests = {j: NO_DIGEST if digests is None else digests[j] for j in self._others}
         """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
@@ -98,13 +102,11 @@ class Checks:
         """eps_me beside delta_(i,me) for each other data party i, (rows, `Sizes.opened`); `known` are the k_(i,me)."""
         me, sizes = self._me, self.sizes
         mask = self._drawn[step.index] = self._masks("U*", me, me, step, (step.rows, sizes.checks))
-        own = self._projections.of(me, step)
-        self._own[step.index] = own
-        eps = product(u, own[0]) - mask
+        projected = self._projected[step.index] = self._projections.of(step)
+        eps = product(u, projected[me][0]) - mask
         shape, found = (step.rows, sizes.narrow), {}
         for i in self._others:
-            t = self._projections.of(i, step)[1] if sizes.narrow < sizes.width else None
-            delta = _narrowed(known[i], t) - self._masks("M*", i, me, step, shape)
+            delta = _narrowed(known[i], projected[i][1]) - self._masks("M*", i, me, step, shape)
             found[i] = np.concatenate([eps, delta], axis=1)
         return found
 
@@ -124,7 +126,7 @@ class Checks:
         sizes, taus, deltas = self.sizes, {}, {}
         checks = sizes.checks
         for i, words in opened.items():
-            s, t = self._projections.of(i, step)
+            s, t = self._projected[step.index][i]
             tau = _inner(words[:, :checks], _narrowed(known[i], t)) - _inner(s, _narrowed(rs[i], t))
             taus[i] = tau + self._masks("R*", i, self._me, step, (checks, sizes.narrow))
             deltas[i] = words[:, checks:]
@@ -133,7 +135,7 @@ class Checks:
     def gradient(self, step: Step, dealt: Words) -> Words:
         """g_me, (columns, outputs), of what the helper dealt, (`Sizes.dealt`), which goes into the digests."""
         parts = self._unpacked(dealt)
-        kept, (s, t) = self._kept.pop(step.index), self._own.pop(step.index)
+        kept, (s, t) = self._kept.pop(step.index), self._projected.pop(step.index)[self._me]
         for j, (g, gamma) in parts.items():
             theta = _inner(s, _narrowed(g, t)) - gamma - _inner(kept.mask, kept.deltas[j])
             both = (theta, kept.taus[j]) if self._me < j else (kept.taus[j], theta)

@@ -514,18 +514,18 @@ class Book(LossBook):
 
     def checked(self, step: Step, j: int, i: int) -> tuple[Row, ...]:
         """eps_j = U_j s_j - U*_j, and delta_ij = k_ij t_i - M*_ij."""
-        eps = Row(self.drawn("U", j, j, step) @ self.projections.of(j, step)[0], minus=[self.mask("U*", j, j, step)])
+        eps = Row(self.drawn("U", j, j, step) @ self.projections.of(step)[j][0], minus=[self.mask("U*", j, j, step)])
         delta = self.narrowed(self.known(step, i, j), i, step)
         return eps, Row(delta, minus=[self.mask("M*", i, j, step)])
 
     def narrowed(self, words: Words, i: int, step: Step) -> Words:
         """Words times t_i."""
-        t = self.projections.of(i, step)[1]
+        t = self.projections.of(step)[i][1]
         return words if t is None else words @ t
 
     def found(self, step: Step, i: int, j: int) -> Words:
         """What i and j both find of g_ij: s_i^T U_i^T k_ij t_i - s_i^T r_ij t_i - U*_i^T k_ij t_i + R*_ij."""
-        s, _ = self.projections.of(i, step)
+        s, _ = self.projections.of(step)[i]
         eps = self.drawn("U", i, i, step) @ s - self.drawn("U*", i, i, step)
         masked = self.narrowed(eps.T @ self.known(step, i, j) - s.T @ self.drawn("R", i, j, step), i, step)
         return masked + self.drawn("R*", i, j, step)

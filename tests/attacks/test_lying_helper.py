@@ -73,8 +73,8 @@ def planted(patch: pytest.MonkeyPatch, what: str) -> None:
     if what == "zero shares forget what was found":
         patch.setattr("mpc.data_party.DataParty.digests", {})
     elif what == "projections of nothing":
-        patch.setattr("mpc.checks.Projections.of", lambda self, i, step: (
-            np.zeros((self._sizes.columns[i], self._sizes.checks), np.uint64), None))  # fmt: skip
+        patch.setattr("mpc.checks.Projections.of", lambda self, step: [
+            (np.zeros((columns, self._sizes.checks), np.uint64), None) for columns in self._sizes.columns])  # fmt: skip
     else:  # the digest does not take in what was found
         patch.setattr("mpc.checks.hashlib", SimpleNamespace(sha256=lambda _: SimpleNamespace(digest=lambda: bytes(32))))
 

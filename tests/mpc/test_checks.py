@@ -128,9 +128,9 @@ def test_projections_are_new_at_each_step_for_each_party_and_attempt():
     sizes, steps = Sizes((4, 4), 3, 2), list(make_job(MEDIUM).plan.steps())[:2]
     drawn = [
         words.tobytes()
-        for attempt in (1, 2)
-        for i, step in itertools.product((0, 1), steps)
-        for words in Projections(b"k" * 32, sizes, attempt).of(i, step)
+        for attempt, step in itertools.product((1, 2), steps)
+        for both in Projections(b"k" * 32, sizes, attempt).of(step)
+        for words in both
         if words is not None
     ]
     assert len(set(drawn)) == len(drawn) == 16
