@@ -170,9 +170,13 @@ class JobContext:
 
     @property
     def shape_digest(self) -> bytes:
-        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it."""
+        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it.
+
+        So the commitments to masks of weights, which are new in each training run, are not in it; all compare these.
+        """
         assert self.terms is not None
-        return canonical_digest("tercet job shape", [self.job.description.model_dump(), self.terms.model_dump()])
+        terms = self.terms.model_dump(exclude={"scoring": {"seeds"}} | ({} if self.plan else {"plan": True}))
+        return canonical_digest("tercet job shape", [self.job.description.model_dump(), terms])
 
     def masks(self, partner: str, purpose: str = "training") -> PairMasks:
         """The masks shared with another party in this attempt; each purpose has its own."""

@@ -11,12 +11,12 @@ from schemas.job import PredictionJob, TrainingJob
 ALIGNMENT, TRAINING, SCORING, RELEASE = "alignment", "training", "scoring", "release"  # when it is told
 
 _SEEN = {  # by the helper, of the scores of a batch
-    "logistic": "the absolute values of all scores, in secret order and under secret signs",
-    "linear": "the absolute values of all scores, in secret order and under secret signs",
-    "poisson": "all scores with their signs, in secret order",
-    "gamma": "the differences of all scores and logarithms of labels, in secret order: in the first batches nearly the "
-    "labels",
-    "softmax": "rows of scores with their classes in secret order: which rows share a predicted class",
+    "logistic": "the absolute values of all scores, under noise, in secret order and under secret signs",
+    "linear": "the absolute values of all scores, under noise, in secret order and under secret signs",
+    "poisson": "all scores with their signs, under noise and in secret order",
+    "gamma": "the differences of all scores and logarithms of labels, under noise and in secret order: in the first "
+    "batches nearly the labels",
+    "softmax": "rows of scores under noise, with their classes in secret order: which rows share a predicted class",
 }
 
 
@@ -46,7 +46,11 @@ def revelations(job: TrainingJob | PredictionJob) -> tuple[Revelation, ...]:
 
 def _of_alignment(job: TrainingJob | PredictionJob) -> Iterator[Revelation]:
     everybody, helper = ", ".join(job.everybody), " or ".join(job.helpers)
-    yield Revelation(ALIGNMENT, everybody, "how many rows are in common and how many encoded columns each party has")
+    yield Revelation(
+        ALIGNMENT,
+        everybody,
+        "how many rows are in common, how many encoded columns each party has and how much its rows differ",
+    )
     if job.alignment == "aligned":
         yield Revelation(ALIGNMENT, " and ".join(job.data_parties), "that their rows are the same, in the same order")
         return
@@ -62,11 +66,11 @@ def _of_training(job: TrainingJob) -> Iterator[Revelation]:
     helper = " or ".join(job.helpers)
     yield Revelation(TRAINING, helper, f"in each batch {_SEEN[job.link]}; how training converges")
     if job.network is not None:
-        what = "in each batch the absolute values of all elements of each hidden layer, in secret order"
+        what = "in each batch the absolute values of all elements of each hidden layer, under noise, in secret order"
         yield Revelation(TRAINING, helper, what)
     if job.scorings:
         times = "once" if job.scorings == 1 else f"up to {job.scorings} times"
-        what = f"the scores of held-out rows ({job.evaluation.holdout:.0%} of all in common), {times}"
+        what = f"the scores of held-out rows ({job.evaluation.holdout:.0%} of all in common), under noise, {times}"
         yield Revelation(TRAINING, job.label, what)
     whom = job.label if job.evaluation.loss_to == "label" else " and ".join(job.data_parties)
     if job.evaluation.loss:
@@ -74,6 +78,7 @@ def _of_training(job: TrainingJob) -> Iterator[Revelation]:
     if job.evaluation.held_out_loss:
         yield Revelation(TRAINING, whom, "the mean loss of all held-out rows after each epoch, and no score for it")
         yield Revelation(TRAINING, helper, "after each epoch the same of held-out rows as of a batch")
+    yield Revelation(TRAINING, " and ".join(job.data_parties), "how large scores are at most, to a power of two")
     if job.early_stopping is not None:
         what = "after each epoch whether its model is the best so far, and whether training goes on"
         yield Revelation(TRAINING, ", ".join(job.everybody), what)
@@ -83,7 +88,10 @@ def _of_training(job: TrainingJob) -> Iterator[Revelation]:
 
 
 def _of_scoring(job: PredictionJob) -> Iterator[Revelation]:
-    what = 'the score of each row in common: with release = "label" an equation with known weights for each row'
+    what = (
+        'the score of each row in common, under noise of each partner\'s own: with release = "label" an equation with '
+        "known weights for each row"
+    )
     yield Revelation(SCORING, job.label, what)
     what = "unless each party scores with its own columns' weights: what it sees of a batch in training"
     yield Revelation(SCORING, " or ".join(job.helpers), what)

@@ -226,7 +226,7 @@ async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
             assert (await console.query(job_id)).reveals == ()
             told = "\n".join((await console.reveals(job_id)).reveals)
         assert "credit scoring" in told
-        assert "bank learns the scores of held-out rows (25% of all in common), once" in told
+        assert "bank learns the scores of held-out rows (25% of all in common), under noise, once" in told
         stage.agents[BANK].cancel(job_id)
         await stage.ended(job_id)
 

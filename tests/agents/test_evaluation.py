@@ -541,7 +541,10 @@ def alone_in_a_loss(sample: Sample, folder: Path, tables: Tables) -> tuple[Simul
     ear, settings = Ear(), sample.settings(folder)
     for party, table in tables.items():
         write_table(folder / f"{party}.csv", table)
-    bounded = {party: own.model_copy(update={"limits": Limits(min_rows=1)}) for party, own in settings.items()}
+    bounded = {
+        party: own.model_copy(update={"limits": Limits(min_rows=1, min_scored_rows=1)})
+        for party, own in settings.items()
+    }
     simulation = asyncio.run(world.run(sample, folder, settings=bounded, tap=ear.tap))
     return simulation, [message for _, message in ear.said]
 

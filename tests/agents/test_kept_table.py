@@ -20,6 +20,7 @@ import agents.own_table
 from agents.checkpoints import checkpoint_folder, table_folder
 from agents.kept_table import KeptTable
 from broker.memory_queue import Drop, no_faults
+from schemas.policy import PolicySettings
 from schemas.settings import TableSettings
 from tables.snapshot import Snapshot, take_snapshot
 from tests.agents.recovering import (
@@ -122,7 +123,7 @@ async def test_a_prediction_has_one_table_too(tmp_path: Path) -> None:
     """Its scores are those of the rows that were there when it began."""
     async with recovering(tmp_path) as stage:
         anew = {name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()}
-        stage.change(CARD, tables=anew)
+        stage.change(CARD, tables=anew, policy=PolicySettings(narrow=True, score_noise=0.0))
         trained = (await stage.run(job()))[BANK].job
         first = stage.submit(prediction(trained))
         assert states(await stage.ended(first)) == {"done"}

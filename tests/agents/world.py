@@ -111,7 +111,7 @@ class Sample:
                 path = folder / f"{party}.csv"
                 write_table(path, tables[party])
                 label = OUTCOME if OUTCOME in tables[party] else None
-                values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label)}
+                values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label, rescoring=True)}
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
             limits = few_rows(limits or Limits(min_rows=1))

@@ -146,7 +146,7 @@ def test_the_prediction_is_of_this_training():
     assert isinstance(predict, PredictionJob)
     assert predict.of == job.id
     assert (predict.parties, predict.label) == (job.parties, job.label)
-    assert job.scorings == 8
+    assert job.scorings == 1
 
 
 @pytest.mark.parametrize("name", ["job.toml", "predict.toml"])
