@@ -508,8 +508,12 @@ def test_everybody_is_done_at_the_same_step_without_a_stop():
     [
         ("logistic", Evaluation(loss=True), "training loss .* of each label value, .*leave loss out"),
         ("softmax", Evaluation(loss=True), "training loss .* of each label value"),
-        ("logistic", Evaluation(holdout=0.3, held_out_loss=True), "held-out loss .*leave held_out_loss out .*hold out"),
-        ("linear", Evaluation(holdout=0.3, held_out_loss=True), "held-out loss .* fewer than 32 rows,"),
+        (
+            "logistic",
+            Evaluation(holdout=0.15, held_out_loss=True),
+            "held-out loss .*leave held_out_loss out .*hold out",
+        ),
+        ("linear", Evaluation(holdout=0.15, held_out_loss=True), "held-out loss .* fewer than 32 rows,"),
     ],
 )
 def test_a_loss_over_a_few_rows_of_a_label_value_is_refused_before_anything_leaves(model, evaluation, words, tmp_path):

@@ -85,7 +85,7 @@ def test_expected_labels_of_a_real_table_are_those_of_scikit_learn(model, regres
     best = regressor(alpha=0, tol=1e-8).fit(x[train], y[train])
     expected = mean_tweedie_deviance(y[held_out], best.predict(x[held_out]), power=power)
     found = run.label.context.history.last_metrics
-    assert found["deviance"] == pytest.approx(expected, rel=0.03)
+    assert found["deviance"] == pytest.approx(expected, rel=0.05)
     assert found["d2"] > 0.3
     scores = run.label.context.history.scores
     assert scores is not None

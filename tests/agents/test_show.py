@@ -27,8 +27,9 @@ def printed(value: Any) -> str:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_is_one_line_of_its_own_visible_signs(text: str) -> None:
-    """Brackets are no markup either."""
-    assert printed(show.fit(text)).rstrip() == visible(text).rstrip()
+    """Brackets are no markup either; a backslash at the end may be there twice, so that it escapes nothing."""
+    shown = visible(text).rstrip()
+    assert printed(show.fit(text)).rstrip() in {shown, f"{shown}\\"}
 
 
 def test_a_purpose_cannot_change_what_a_person_decides_by() -> None:
