@@ -45,6 +45,7 @@ class Link:
         self._lost = asyncio.Event()
         self._changing = asyncio.Lock()  # one consumer is attached or detached at a time
         self._in_flight: dict[str, asyncio.Task[None]] = {}  # by address
+        self._sent_on: dict[str, aiormq.Channel] = {}  # those of them that wait for a confirm
         self._channels: tuple[aiormq.Connection, Channels] | None = None  # for one question each
         self._retired: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -107,7 +108,11 @@ class Link:
         """See `Broker.publish`."""
         address = parcel.address
         while (earlier := self._in_flight.get(address)) is not None:
-            # aiormq matches a returned message by its id: two of one id on their way would be mixed up.
+            # aiormq matches a returned message by its id: two of one id on their way would be mixed up. Where a
+            # connection is lost between a publish and its frames, aiormq leaves that waiting for a confirm for ever.
+            channel = self._sent_on.get(address)
+            if channel is not None and (channel.is_closed or channel.connection.is_closed):
+                earlier.cancel()
             await asyncio.wait([earlier])
         # In a task of its own, which nobody cancels: a message that comes back while its publish is being cancelled
         # ends aiormq's reader of the channel, and soon the whole connection stands still.
@@ -117,6 +122,7 @@ class Link:
 
     def _landed(self, address: str, done: "asyncio.Task[None]") -> None:
         del self._in_flight[address]
+        self._sent_on.pop(address, None)
         if not done.cancelled():
             done.exception()  # whoever published may have left before it showed
 
@@ -132,7 +138,7 @@ class Link:
         if self._publishing.is_closed:
             raise Disconnected(f"{parcel.address}: the connection to the broker is down")
         try:
-            channel = await self._open_channel()
+            channel = self._sent_on[parcel.address] = await self._open_channel()
             await channel.basic_publish(
                 parcel.body,
                 exchange=parcel.exchange,
