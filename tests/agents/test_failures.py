@@ -35,6 +35,7 @@ from tests.agents.scenes import (
     ROWS,
     Scene,
     job,
+    make_narrow,
     make_table,
     nothing_left,
     off,
@@ -335,9 +336,10 @@ async def test_a_job_that_does_not_fit_into_the_words_is_refused(
 
 
 async def test_narrow_tables_are_refused_unless_the_job_accepts_it(tmp_path: Path) -> None:
-    """Fewer than twelve columns would be exposed to the helper."""
+    """Records of few kinds would be exposed to the helper, however many columns hold them."""
     settings = three(tmp_path)
-    make_table(tmp_path / "card.csv", seed=2, columns=5)
+    for party in (BANK, CARD):
+        make_narrow(tmp_path / f"{party}.csv")
     async with scene(settings, tmp_path) as stage:
         ended = await stage.run(job())
         assert "accept_narrow" in off(ended, "job.plan", BANK)

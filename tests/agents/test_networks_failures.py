@@ -51,6 +51,7 @@ from tests.agents.scenes import (
     SHARES,
     Scene,
     job,
+    make_narrow,
     make_table,
     nothing_left,
     off,
@@ -363,7 +364,8 @@ async def test_a_network_that_does_not_fit_into_the_words_is_refused_before_any_
 async def test_a_network_over_narrow_tables_is_refused_unless_the_job_accepts_it(tmp_path: Path) -> None:
     """As any model is."""
     settings = three(tmp_path)
-    make_table(tmp_path / "card.csv", seed=2, columns=5)
+    for party in (BANK, CARD):
+        make_narrow(tmp_path / f"{party}.csv")
     async with scene(settings, tmp_path) as stage:
         ended = await stage.run(network_job(accept_narrow=False, evaluation=Evaluation()))
         assert "accept_narrow" in off(ended, "job.plan", BANK)
