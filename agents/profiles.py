@@ -6,17 +6,15 @@ known.
 
 from collections.abc import Mapping
 
-from agents.connect import read_credentials
 from agents.context import JobContext
 from agents.policy_job import accepts_exposure
 from agents.policy_table import narrowed
 from agents.problems import JobProblem
-from broker.identity import KeyProblem
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
 from mpc.plan import PlanRefused, Request
 from mpc.planner import check_exposure
-from schemas.job import Invalid, TrainingJob
+from schemas.job import TrainingJob
 from schemas.messages import Profile
 from tables.preview import Preview, preview
 from tables.problem import TableProblem
@@ -50,9 +48,8 @@ def _preview(context: JobContext) -> Preview | None:
     if settings.path is None:
         return None
     try:
-        login = None if settings.credentials is None else read_credentials(settings.credentials)
-        return preview(name, settings, None if login is None else (login.username, login.password))
-    except (TableProblem, Invalid, KeyProblem):
+        return preview(name, settings)
+    except TableProblem:
         return None
 
 

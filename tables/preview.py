@@ -28,14 +28,13 @@ class Preview(NamedTuple):
     has_numbers: bool  # whether one of the columns is numeric
 
 
-def preview(name: str, settings: TableSettings, login: tuple[str, str] | None = None) -> Preview | None:
+def preview(name: str, settings: TableSettings) -> Preview | None:
     """Read up to SAMPLE rows of a table, as a training would; None where it has no row or no column.
 
     Raises:
         TableProblem: they cannot be read.
     """
-    place = settings.database or str(settings.path)
-    with problems_of(name, place), closing(open_source(settings, login)) as source:
+    with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         chosen = choose(source.schema, settings, with_label=False)
         tables = list(_first(name, source, chosen))
     if not tables or not chosen.columns:
