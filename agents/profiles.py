@@ -48,7 +48,7 @@ def _preview(context: JobContext) -> Preview | None:
     if settings.path is None:
         return None
     try:
-        return preview(name, settings)
+        return preview(name, settings, with_label=context.leads)
     except TableProblem:
         return None
 

@@ -123,7 +123,8 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
 
 async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     parties, label = context.description.data_parties, context.description.label
-    if terms.rows + terms.held_out > MOST_ROWS or min(terms.rows, *terms.columns) < 1:  # before any is counted through
+    partners = [count for party, count in zip(parties, terms.columns, strict=False) if party != label]
+    if terms.rows + terms.held_out > MOST_ROWS or min([terms.rows, *partners]) < 1:  # before any is counted through
         raise _strange_terms(context, label)
     if _strange_outputs(context, terms, mine):
         raise _strange_terms(context, label)

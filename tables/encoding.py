@@ -41,7 +41,7 @@ class Encoding(Strict):
     def fit(cls, batches: Callable[[], Iterable[Table]], *, clip: float, rare: int, whiten: bool) -> Self:
         """Learn from the training rows, which `batches` gives anew whenever it is called: once, twice to whiten.
 
-        How the rows are split into batches changes a mean or a scale by rounding at most, and categories not at all.
+        Where no column varies there is nothing to whiten, and nothing is. How the rows are split into batches changes a mean or a scale by rounding at most, and categories not at all.
 
         Args:
             batches: tables of the same columns; of one batch at a time no reference is kept.
@@ -50,12 +50,12 @@ class Encoding(Strict):
             whiten: whether to decorrelate the encoded columns.
 
         Raises:
-            TableProblem: a column has more categories than make sense, or whitening is asked for and can't be done.
+            TableProblem: a column has more categories than make sense, or there are too many columns to whiten.
             ValueError: there is no training row.
         """
         name, columns = _fit_columns(batches(), rare)
         plain = cls(columns=columns, clip=clip)
-        if not whiten:
+        if not whiten or not plain.varies:
             return plain
         whitening = fit_whitening(name, len(plain.names), map(plain.apply, batches()))
         return cls(columns=columns, clip=clip, whitening=whitening)
@@ -94,6 +94,11 @@ class Encoding(Strict):
     def kinds(self) -> Mapping[str, Kind]:
         """Which columns a table to encode has, in the order of training, and whether numeric or categorical."""
         return {column.name: column.kind for column in self.columns}
+
+    @property
+    def varies(self) -> bool:
+        """Whether any column does: a table of labels alone has none, and one of constants adds nothing to a model."""
+        return any(column.varies for column in self.columns)
 
     @property
     def has_numbers(self) -> bool:

@@ -28,16 +28,18 @@ class Preview(NamedTuple):
     has_numbers: bool  # whether one of the columns is numeric
 
 
-def preview(name: str, settings: TableSettings) -> Preview | None:
-    """Read up to SAMPLE rows of a table, as a training would; None where it has no row or no column.
+def preview(name: str, settings: TableSettings, *, with_label: bool) -> Preview | None:
+    """Read up to SAMPLE rows of a table, as a training would; None where it has no row.
+
+    The label is not looked at; but only `with_label` may a table have no other column.
 
     Raises:
         TableProblem: they cannot be read.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
-        chosen = choose(source.schema, settings, with_label=False)
+        chosen = choose(source.schema, settings, with_label=with_label, label_kind=None)
         tables = list(_first(name, source, chosen))
-    if not tables or not chosen.columns:
+    if not tables:
         return None
     encoding = Encoding.fit(lambda: iter(tables), clip=settings.clip, rare=settings.rare, whiten=False)
     return Preview(len(encoding.names), record_bits(encoding, iter(tables)), encoding.has_numbers)
