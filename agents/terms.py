@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from agents.context import JobContext
 from agents.problems import JobProblem
+from agents.revelations import rankers, together
 from agents.room import check_room
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
@@ -163,5 +164,20 @@ def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
     statistics.rows, statistics.held_out = terms.rows, terms.held_out
     statistics.columns = 0 if mine is None else mine.columns
     statistics.steps = 0 if plan is None else plan.steps_total
-    for note in () if plan is None else (*plan.notes, *plan.warnings):
+    for note in () if plan is None else (*plan.notes, *warnings_of(context)):
         context.log.info("plan", note=note)
+
+
+def warnings_of(context: JobContext) -> tuple[str, ...]:
+    """What is doubtful about a training: what the planner says, and what a label party without columns gives away."""
+    if context.plan is None or context.terms is None:
+        return ()
+    job, columns = context.training, context.terms.columns
+    partners = rankers(job, dict(zip(job.data_parties, columns, strict=True)))
+    if not partners:
+        return context.plan.warnings
+    caution = (
+        f'{job.label} has no columns, so that release = "owners" gives {together(partners)} all weights: customers '
+        f'can be ranked without {job.label}; use release = "shared" if that must not be'
+    )
+    return (*context.plan.warnings, caution)

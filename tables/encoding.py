@@ -41,7 +41,9 @@ class Encoding(Strict):
     def fit(cls, batches: Callable[[], Iterable[Table]], *, clip: float, rare: int, whiten: bool) -> Self:
         """Learn from the training rows, which `batches` gives anew whenever it is called: once, twice to whiten.
 
-        Where no column varies there is nothing to whiten, and nothing is. How the rows are split into batches changes a mean or a scale by rounding at most, and categories not at all.
+        Where no column varies there is nothing to whiten, and nothing is.
+
+        How the rows are split into batches changes a mean or a scale by rounding at most, and categories not at all.
 
         Args:
             batches: tables of the same columns; of one batch at a time no reference is kept.
@@ -116,6 +118,23 @@ class Encoding(Strict):
         They give the same scores, but for rows that whitening clips; without whitening they are the weights, and 0.
         """
         return (weights, 0.0) if self.whitening is None else self.whitening.unwhitened(weights)
+
+    def centred(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Weights (d, ...) of `column_names`, those of a categorical column less their mean, and what that takes off.
+
+        To be looked at: one-hot columns have no reference, so a number that all weights of a block have in common says
+        nothing of any category. A row has one category of each column, that it is missing or rare included, so scores
+        stay the same where the sum of the means, (...), goes to the intercept.
+        """
+        weights, taken, start = weights.copy(), np.zeros(weights.shape[1:]), 0
+        for column in self.columns:
+            block = weights[start : start + len(column.names)]
+            if column.kind == "categorical":
+                mean = block.mean(axis=0)
+                block -= mean
+                taken += mean
+            start += len(column.names)
+        return weights, taken
 
     def _check(self, table: Table) -> None:
         kinds = self.kinds

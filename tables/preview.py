@@ -23,7 +23,8 @@ from tables.values import as_numbers, as_texts
 class Preview(NamedTuple):
     """What the first rows say."""
 
-    columns: int  # encoded
+    names: tuple[str, ...]  # of the columns that are used
+    columns: int  # once these are encoded
     bits: RecordBits
     has_numbers: bool  # whether one of the columns is numeric
 
@@ -42,7 +43,8 @@ def preview(name: str, settings: TableSettings, *, with_label: bool) -> Preview 
     if not tables:
         return None
     encoding = Encoding.fit(lambda: iter(tables), clip=settings.clip, rare=settings.rare, whiten=False)
-    return Preview(len(encoding.names), record_bits(encoding, iter(tables)), encoding.has_numbers)
+    names, bits = tuple(encoding.kinds), record_bits(encoding, iter(tables))
+    return Preview(names, len(encoding.names), bits, encoding.has_numbers)
 
 
 def _first(name: str, source: Source, chosen: Chosen) -> Iterator[Table]:

@@ -135,7 +135,13 @@ def coalition_deficiency(job: Job, coalition, omitted=()) -> int:
 COALITIONS = [
     (columns, label, coalition)
     for columns, label in [
-        ((2, 1), 1), ((2, 1), 0), ((2, 1, 2), 2), ((1, 2, 1), 0), ((1, 2, 1, 1), 1), ((0, 2), 0), ((2, 0, 1), 1),
+        ((2, 1), 1),
+        ((2, 1), 0),
+        ((2, 1, 2), 2),
+        ((1, 2, 1), 0),
+        ((1, 2, 1, 1), 1),
+        ((0, 2), 0),
+        ((2, 0, 1), 1),
     ]
     for size in {1, len(columns) - 1}
     for coalition in itertools.combinations(range(len(columns)), size)

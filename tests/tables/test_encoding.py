@@ -136,6 +136,26 @@ def test_an_encoding_knows_whether_any_two_rows_differ(training, rare):
     assert encoding.varies == bool(np.ptp(encoding.apply(training), axis=0).any())
 
 
+@given(tables(), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_weights_that_are_centred_give_the_same_scores(training, rare, seed):
+    """To look at: those of a categorical column have mean 0, and numbers have theirs; of several outputs each."""
+    encoding = fit(training, rare=rare)
+    weights = np.random.default_rng(seed).normal(size=(len(encoding.names), 2))
+    before = weights.copy()
+    centred, taken = encoding.centred(weights)
+    encoded = encoding.apply(training)
+    np.testing.assert_allclose(encoded @ centred + taken, encoded @ weights, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(weights, before)
+    start = 0
+    for column in encoding.columns:
+        stop = start + len(column.names)
+        if column.kind == "categorical":
+            np.testing.assert_allclose(centred[start:stop].mean(axis=0), 0, rtol=0, atol=1e-12)
+        else:
+            np.testing.assert_array_equal(centred[start:stop], weights[start:stop])
+        start = stop
+
+
 def test_rows_are_read_once_or_twice_to_whiten():
     """Each pass asks for the batches anew, and keeps none of them."""
     passes = []

@@ -31,6 +31,7 @@ def test_columns_and_bits_are_those_of_the_encoded_table(tmp_path, suffix):
     (csv.write_csv if suffix == ".csv" else parquet.write_table)(people(4000), path)
     found = preview("people", TableSettings(path=path, id="id", label="label"), with_label=False)
     assert found is not None
+    assert found.names == ("age", "region")
     assert found.columns == 1 + 4
     assert found.has_numbers
     assert 6.0 < found.bits.collision < 10.0
@@ -61,6 +62,6 @@ def test_a_table_of_labels_alone_has_no_columns_and_no_bits(tmp_path):
     path = tmp_path / "labels.csv"
     csv.write_csv(people(50).select(["id", "label"]), path)
     settings = TableSettings(path=path, id="id", label="label")
-    assert preview("labels", settings, with_label=True) == (0, (0.0, 0.0), False)
+    assert preview("labels", settings, with_label=True) == ((), 0, (0.0, 0.0), False)
     with pytest.raises(TableProblem, match="only the label party"):
         preview("labels", settings, with_label=False)

@@ -86,7 +86,8 @@ def test_a_table_may_hold_labels_alone_or_ids_alone(take, columnar, asked):
 
 
 def _as_csv(content: pa.Table) -> str:
-    return "\n".join([",".join(content.column_names), *(",".join(map(str, row.values())) for row in content.to_pylist())])
+    rows = (",".join(map(str, row.values())) for row in content.to_pylist())
+    return "\n".join([",".join(content.column_names), *rows])
 
 
 def test_a_table_keeps_ids_columns_and_values(take):
