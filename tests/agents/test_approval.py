@@ -238,7 +238,7 @@ def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
     assert any("notary learns how many ids" in line for line in plain)
     assert any("card learns the weights of its own columns" in line for line in plain)
     assert not any("scores of held-out" in line or "training loss" in line for line in plain)
-    asks = {"release": "label", "alignment": "ecdh", "evaluation": Evaluation(loss=True, loss_to="all")}
+    asks: dict[str, Any] = {"release": "label", "alignment": "ecdh", "evaluation": Evaluation(loss=True, loss_to="all")}
     much = summary(announced(**asks), settings)
     assert any("bank learns all weights" in line for line in much)
     assert any("bank and card learn the mean training loss" in line for line in much)

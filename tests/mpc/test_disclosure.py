@@ -171,6 +171,13 @@ def test_no_mask_can_be_left_out(omitted, model, outputs):
     assert coalition_deficiency(job, (0, 1), {omitted}) > 0
 
 
+@pytest.mark.parametrize("omitted", ["R", "M", "U", "V", "m_y"])
+def test_nor_where_the_label_party_has_no_columns(omitted):
+    """What it lacks is a mask of nothing; every other one is needed as ever."""
+    job = make_job(Request("linear", columns=(2, 0, 1), epochs=2, **TINY), 1)
+    assert coalition_deficiency(job, (0,), {omitted}) > 0
+
+
 @pytest.mark.parametrize("omitted", [set(), {"zero"}])
 @pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3), ("gamma", 1)])
 def test_the_helper_sees_only_the_sum_of_the_preactivation_shares(omitted, model, outputs):
