@@ -25,7 +25,7 @@ from agents.own_identity import own_identity
 from broker.identity import Identity, save_identity
 from schemas.messages import PROTOCOL_VERSION, PartnerAnswer
 from schemas.settings import BrokerSettings, read_settings
-from tests.broker.test_rabbitmq_tls import write_certificate
+from tests.certificates import write_certificate
 from tests.guarded import Guarded
 from tests.rabbitmq_node import Node
 
