@@ -7,6 +7,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY agents agents
 COPY broker broker
+COPY docs docs
 COPY examples examples
 COPY mpc mpc
 COPY schemas schemas
