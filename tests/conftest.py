@@ -54,7 +54,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     finders = ((rabbitmq_node.SERVER, rabbitmq_node.chosen_server), (postgres_node.SERVER, postgres_node.find_programs))
     with contextlib.suppress(ServerMissingError):  # the tests have said so
         # An address may hold a password.
-        servers = [server.variable if os.environ.get(server.variable) else str(find()) for server, find in finders]
+        servers = [
+            server.variable if os.environ.get(server.variable) else str(find() or f"no {server.package}")
+            for server, find in finders
+        ]
         terminalreporter.write_line(f"on Python {platform.python_version()}, {', '.join(servers)}")
 
 

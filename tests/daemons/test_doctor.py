@@ -291,7 +291,13 @@ def test_versions_and_clocks_of_partners_are_judged(answer: dict[str, float], ou
 
 @pytest.mark.parametrize(
     ("version", "outcome"),
-    [("3.10.8", Outcome.OK), ("3.13.7", Outcome.WARN), ("4.1.0", Outcome.WARN), ("3.9.29", Outcome.FAIL)],
+    [
+        ("3.10.8", Outcome.OK),
+        ("4.0.5", Outcome.OK),
+        ("3.13.7", Outcome.WARN),
+        ("4.1.0", Outcome.WARN),
+        ("3.9.29", Outcome.FAIL),
+    ],
 )
 def test_versions_of_rabbitmq_are_judged(version: str, outcome: Outcome) -> None:
     """What Tercet was run on, what it was not, and what is too old."""
