@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
-PROCESSES ?= 2
+PROCESSES ?= 3
 LOCK := constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
 
@@ -30,8 +30,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/tercet demo $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -q -m 'not alone' --numprocesses $(PROCESSES) --dist loadfile $(ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
