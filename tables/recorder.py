@@ -40,15 +40,13 @@ class Recorder:
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
         )
         # NUMERIC of PostgreSQL is declared a decimal and comes as text.
-        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=_decimal(source, chosen.id))
+        self._ids = IdColumn(chosen.id, source, decimal=_decimal(source, chosen.id))
         self._label: list[Numbers] = []
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
         self._rows = 0
-        self._wrong, self._infinite, self._missing = (
-            {one.name: Tally(source.unit, source.first) for one in self._all} for _ in range(3)
-        )
+        self._wrong, self._infinite, self._missing = ({one.name: Tally(source) for one in self._all} for _ in range(3))
 
     def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
         """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
