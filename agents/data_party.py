@@ -20,7 +20,7 @@ from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.profiles import check_numbers
 from agents.release import opened, save_part
-from agents.release_to_label import told
+from agents.release_to_label import check_declared, told
 from agents.saving import Contents, Saver, begin_at
 from agents.scored_once import ScoredOnce
 from agents.shares import AnyShares, kept_shares, shares_of
@@ -121,6 +121,7 @@ class DataPartyRole:
         if self.labels is not None:
             check_loss_rows(context, self._plain_labels, self.held_out)
         if context.training.release == "label" and not context.leads:
+            check_declared(context, self.encoding, self.own.table.columns)
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:
             context.log.warning("table", note=warning)

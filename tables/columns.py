@@ -31,6 +31,11 @@ class Column:
     kind: Kind
     declared: bool
 
+    @property
+    def is_guess(self) -> bool:
+        """Whether it is taken for categories because it holds text, and nobody has said so."""
+        return self.kind == "categorical" and not self.declared
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:

@@ -13,11 +13,14 @@ from pyarrow import csv
 
 from tables.csv_lines import lines_of
 from tables.problem import UnusableError
+from tables.values import ABSENT
 
 BLOCK = 2**20  # bytes, of which a line may fill one
 # One thread, so that a parse error can say on which line it stands.
 READ = csv.ReadOptions(use_threads=False, block_size=BLOCK)
 PARSE = csv.ParseOptions(newlines_in_values=True)
+# A column of numbers where some are not there is one all the same.
+GUESS = csv.ConvertOptions(null_values=[blank + sign for sign in ABSENT.to_pylist() for blank in ("", " ")])
 RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 REMEDY = "give a comma-separated file in UTF-8 (gzipped for .csv.gz) with a line of column names"
 
@@ -29,7 +32,10 @@ class CsvSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._explained(), csv.open_csv(path, read_options=READ, parse_options=PARSE) as reader:
+        with (
+            self._explained(),
+            csv.open_csv(path, read_options=READ, parse_options=PARSE, convert_options=GUESS) as reader,
+        ):
             self.schema = pa.schema([(field.name, _readable(field.type)) for field in reader.schema])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tables.columns import Chosen, Column
+from tables.disguise import Disguise, refuse_disguised
 from tables.ids import IdColumn
 from tables.label import ClassColumn
 from tables.problem import Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
-from tables.values import as_numbers, as_texts
+from tables.values import as_numbers, as_texts, signs
 
 SHOWN = 5  # columns that one error names with counts and lines
 
@@ -46,7 +47,10 @@ class Recorder:
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
         self._rows = 0
-        self._wrong, self._infinite, self._missing = ({one.name: Tally(source) for one in self._all} for _ in range(3))
+        self._wrong, self._infinite, self._missing, self._signs = (
+            {one.name: Tally(source) for one in self._all} for _ in range(4)
+        )
+        self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
     def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
         """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
@@ -61,6 +65,7 @@ class Recorder:
         if self._rows == 0:
             raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
         self._check_likeness()
+        refuse_disguised(self._guessed)
         ids = self._ids.finish()
         self._check_values()
         if self._classes is not None:
@@ -83,12 +88,22 @@ class Recorder:
                 read, wrong = self._classes.add(values)
             elif column.kind == "categorical":
                 read, wrong = as_texts(values), np.zeros(len(values), np.bool_)
+                if column.name in self._guessed:
+                    self._guessed[column.name].add(read, self._rows)
             else:
                 read, wrong = as_numbers(values)
                 self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
+                self._signs[column.name].add(signs(values), self._rows)
         self._wrong[column.name].add(wrong, self._rows)
         self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
         return read
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the owner should know of a table that can be used, once it is recorded; names columns."""
+        found = self._found(self._signs, self._chosen.columns)
+        what = "read as missing, since they hold a sign such as ? or None"
+        return tuple(f"column {name!r} has {tally.of(what)}" for name, tally in found.items())
 
     # --- what was found
 

@@ -117,7 +117,7 @@ def test_yes_and_no_are_numbers_and_so_is_a_column_of_nothing(take):
 def test_numbers_written_as_text_are_numbers_if_they_are_declared(take):
     """As in a database where all columns are text."""
     table = pa.table({"customer": [1, 2], "age": ["41", " 7.5"], "n": ["1", "2"]})
-    snapshot = take(table, numeric=("age",))
+    snapshot = take(table, numeric=("age",), categorical=("n",))
     assert snapshot.table.to_pydict() == {"age": [41, 7.5], "n": ["1", "2"]}
 
 
