@@ -6,7 +6,7 @@ The roles and the lifecycle read it; nothing here decides.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -72,6 +72,7 @@ class JobContext:
     first: int = 0  # the step that this attempt begins with
     over: bool = False  # whether nothing is left to train
     _description: TrainingJob | PredictionJob = field(init=False)
+    table_notes: tuple[str, ...] = ()  # what this party should know of its own table; for nobody else
     kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
 
     def __post_init__(self) -> None:
@@ -205,6 +206,12 @@ class JobContext:
     def trace(self) -> Trace:
         """What this party does in its last steps, moment by moment."""
         return self.mailbox.trace
+
+    def note_of_table(self, notes: Sequence[str]) -> None:
+        """Tell this party's operator, in log, status and report, something of its own table; it may name columns."""
+        self.table_notes = (*self.table_notes, *notes)
+        for note in notes:
+            self.log.warning("table", note=note)
 
     def finished(self, step: Step) -> None:
         """A step is done at this party."""

@@ -123,8 +123,7 @@ class DataPartyRole:
         if context.training.release == "label" and not context.leads:
             check_declared(context, self.encoding, self.own.table.columns)
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
-        for warning in self.warnings:
-            context.log.warning("table", note=warning)
+        context.note_of_table(self.warnings)
         outputs = 1 if self.labels is None else self.labels.shape[1]
         bits = await context.compute(self._record_bits)
         context.audit.bound_scores(bits.record)
@@ -151,7 +150,7 @@ class DataPartyRole:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What this party should know of its own table, once encodings are fitted."""
-        found = [] if self.encoding is None else self.encoding.warnings
+        found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
         return tuple(found)

@@ -127,7 +127,11 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
             return _of_data_party(context, role, folder)
         case PredictionRole():
             part = role.part
-            own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
+            own = {
+                "table_rows": context.statistics.table_rows,
+                "raw_columns": len(part.encoding.kinds),
+                "preprocessing": context.table_notes,
+            }
             return {"model": part.model, "network": part.network, **own} | (
                 {} if role.scores is None else _predicted(part, role.scores)
             )

@@ -78,6 +78,8 @@ def _note(status: JobStatus) -> str:
         parts.append(f"epoch {status.epoch + 1}")
     if status.seconds_per_step:
         parts.append(f"{1 / status.seconds_per_step:.0f} steps/s")
+    if status.warnings:
+        parts.append(f"{len(status.warnings)} warning{'s' * (len(status.warnings) > 1)}")
     if status.waits_for:
         parts.append(f"waits for {' and '.join(status.waits_for)}")
     return ", ".join(parts)
