@@ -43,9 +43,11 @@ from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
 from tables.table import Kind
+from tables.telling import telling_warnings
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
+CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
@@ -64,6 +66,7 @@ class DataPartyRole:
         self.encoding: Encoding | None = None
         self.scaling: LabelScaling | None = None
         self.classes: Classes | None = None
+        self._telling: list[str] = []  # warnings of columns that alone tell the label
         self.labels: Floats | None = None  # of the common rows, centred, (rows, outputs); at the label party
         self._plain_labels: Floats = np.empty(0)  # (rows,), what they were made from: numbers of classes, or scaled
         self.order: Order | None = None
@@ -153,7 +156,7 @@ class DataPartyRole:
         found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
-        return tuple(found)
+        return (*found, *self._telling)
 
     def _fit(self) -> None:
         context, table = self.context, self.own.table
@@ -175,6 +178,7 @@ class DataPartyRole:
             label = self.scaling.apply(label)
         activation.check_labels(label)
         activation.check_labels(label[trained_on])
+        self._telling = telling_warnings(table, self.own.marked(trained_on), classes=link in CLASSES)
         self._plain_labels = label
         self.labels = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
 

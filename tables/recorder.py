@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tables.columns import Chosen, Column
 from tables.disguise import Disguise, refuse_disguised
+from tables.doubts import RowCounter, doubts
 from tables.ids import IdColumn
 from tables.label import ClassColumn
 from tables.problem import Tally, UnusableError
@@ -50,6 +51,7 @@ class Recorder:
         self._wrong, self._infinite, self._missing, self._signs = (
             {one.name: Tally(source) for one in self._all} for _ in range(4)
         )
+        self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
         self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
     def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
@@ -94,6 +96,8 @@ class Recorder:
                 read, wrong = as_numbers(values)
                 self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
                 self._signs[column.name].add(signs(values), self._rows)
+                if column.name in self._counters:
+                    self._counters[column.name].add(read.to_numpy(zero_copy_only=False))
         self._wrong[column.name].add(wrong, self._rows)
         self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
         return read
@@ -103,7 +107,16 @@ class Recorder:
         """What the owner should know of a table that can be used, once it is recorded; names columns."""
         found = self._found(self._signs, self._chosen.columns)
         what = "read as missing, since they hold a sign such as ? or None"
-        return tuple(f"column {name!r} has {tally.of(what)}" for name, tally in found.items())
+        missing = [f"column {name!r} has {tally.of(what)}" for name, tally in found.items()]
+        if self._chosen.as_trained:
+            return tuple(missing)
+        counting = [
+            f"column {name!r} only counts the rows, which tells the label if they are sorted by it: leave it out with "
+            f"`columns`"
+            for name, counter in self._counters.items()
+            if counter
+        ]
+        return (*missing, *doubts(self._source.schema, self._chosen), *counting)
 
     # --- what was found
 

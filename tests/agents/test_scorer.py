@@ -32,7 +32,6 @@ from tests.agents.recording import Tables, hear, hear_prediction
 from tests.agents.test_prediction import newcomers, people, scores_of
 from tests.agents.world import CLASSES, OUTCOME, PERSON, Sample
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::agents.scorer.UnseenCategories")  # newcomers have some
 
 
