@@ -4,6 +4,7 @@ It keeps the categories that are frequent enough and only the number of the othe
 """
 
 from collections import Counter
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -83,7 +84,7 @@ class CategoricalColumn(EncodedColumn):
 
     @property
     def _spelt(self) -> pa.Array:
-        return spelt(pa.array(self.categories, pa.large_string()))
+        return _spelt(self.categories)
 
 
 class CategoricalFit:
@@ -133,6 +134,11 @@ class CategoricalFit:
             f"group them to at most {MOST_CATEGORIES}, raise `rare`, or list the column as numeric or not at all",
             f"the table {table!r} has a column with too many categories",
         )
+
+
+@lru_cache(maxsize=1024)  # since rows may come one by one
+def _spelt(categories: tuple[str, ...]) -> pa.Array:
+    return spelt(pa.array(categories, pa.large_string()))
 
 
 def _texts(table: Table, name: str) -> pa.Array:
