@@ -6,7 +6,7 @@ The roles and the lifecycle read it; nothing here decides.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ class JobContext:
     first: int = 0  # the step that this attempt begins with
     over: bool = False  # whether nothing is left to train
     _description: TrainingJob | PredictionJob = field(init=False)
-    table_notes: tuple[str, ...] = ()  # what this party should know of its own table; for nobody else
+    notes: list[str] = field(default_factory=list)  # what this party's operator should know; for nobody else
     kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
 
     def __post_init__(self) -> None:
@@ -202,16 +202,15 @@ class JobContext:
         """At the helper: the masks shared with each data party, by its number."""
         return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
 
+    def note(self, text: str) -> None:
+        """Tell this party's operator something about its own table: in log, status and report."""
+        self.log.warning("table", note=text)
+        self.notes.append(text)
+
     @property
     def trace(self) -> Trace:
         """What this party does in its last steps, moment by moment."""
         return self.mailbox.trace
-
-    def note_of_table(self, notes: Sequence[str]) -> None:
-        """Tell this party's operator, in log, status and report, something of its own table; it may name columns."""
-        self.table_notes = (*self.table_notes, *notes)
-        for note in notes:
-            self.log.warning("table", note=note)
 
     def finished(self, step: Step) -> None:
         """A step is done at this party."""

@@ -126,7 +126,8 @@ class DataPartyRole:
         if context.training.release == "label" and not context.leads:
             check_declared(context, self.encoding, self.own.table.columns)
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
-        context.note_of_table(self.warnings)
+        for warning in self.warnings:
+            context.note(warning)
         outputs = 1 if self.labels is None else self.labels.shape[1]
         bits = await context.compute(self._record_bits)
         context.audit.bound_scores(bits.record)

@@ -100,7 +100,8 @@ class PredictionRole:
             what = f"table {table.name!r}"
             public = f"at {context.me} the {what} {problem.public}"
             raise JobProblem("table.unusable", context.me, public, f"{what}: {problem}") from None
-        context.note_of_table([*table.notes, *map(str, unseen)])
+        for note in (*table.notes, *map(str, unseen)):
+            context.note(note)
 
     def _check_parties(self, of: str) -> None:
         context, part = self._context, self.part

@@ -82,6 +82,7 @@ def _common(context: JobContext) -> dict[str, Any]:
         "rows": terms.rows,
         "held_out": terms.held_out,
         "columns": dict(zip(job.data_parties, terms.columns, strict=True)),
+        "preprocessing": tuple(context.notes),
         "planning": () if plan is None else plan.warnings,
         "notes": () if plan is None else plan.notes,
         "fx": None if plan is None else plan.fx,
@@ -127,11 +128,7 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
             return _of_data_party(context, role, folder)
         case PredictionRole():
             part = role.part
-            own = {
-                "table_rows": context.statistics.table_rows,
-                "raw_columns": len(part.encoding.kinds),
-                "preprocessing": context.table_notes,
-            }
+            own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
             return {"model": part.model, "network": part.network, **own} | (
                 {} if role.scores is None else _predicted(part, role.scores)
             )
@@ -161,7 +158,6 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     known: dict[str, Any] = {
         "table_rows": context.statistics.table_rows,
         "raw_columns": len(role.encoding.kinds),
-        "preprocessing": role.warnings,
     }
     release = context.training.release
     if folder is not None and (release == "owners" or (release == "label" and context.leads)):

@@ -34,6 +34,11 @@ def complain(text: str) -> None:
     err.print(f"[bold red]error[/]: {fit_lines(text)}")
 
 
+def warn(text: str) -> None:
+    """What does not keep anything from going on, on standard error."""
+    err.print(f"[bold yellow]warning[/]: {fit_lines(text)}", soft_wrap=True)
+
+
 def fit(text: str) -> str:
     """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
     return escape(visible(text))

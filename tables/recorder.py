@@ -20,7 +20,7 @@ from tables.label import ClassColumn
 from tables.problem import Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
-from tables.values import as_numbers, as_texts, signs
+from tables.values import as_numbers, as_texts, signs, truths
 
 SHOWN = 5  # columns that one error names with counts and lines
 
@@ -48,9 +48,10 @@ class Recorder:
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
         self._rows = 0
-        self._wrong, self._infinite, self._missing, self._signs = (
-            {one.name: Tally(source) for one in self._all} for _ in range(4)
+        self._wrong, self._infinite, self._missing, self._signs, self._truths = (
+            {one.name: Tally(source) for one in self._all} for _ in range(5)
         )
+        self._measured: set[str] = set()  # columns with a number that is neither 0 nor 1
         self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
         self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
@@ -96,6 +97,9 @@ class Recorder:
                 read, wrong = as_numbers(values)
                 self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
                 self._signs[column.name].add(signs(values), self._rows)
+                self._truths[column.name].add(truths(values), self._rows)
+                if _true(pc.and_(pc.not_equal(read, 0.0), pc.not_equal(read, 1.0))).any():
+                    self._measured.add(column.name)
                 if column.name in self._counters:
                     self._counters[column.name].add(read.to_numpy(zero_copy_only=False))
         self._wrong[column.name].add(wrong, self._rows)
@@ -147,6 +151,13 @@ class Recorder:
             raise UnusableError(
                 _told(wrong, "should be numeric and has", "other than numbers"),
                 "correct these values" + ", or list the column under `categorical`" * (self._chosen.label not in wrong),
+                "has text in a numeric column",
+            )
+        mixed = self._found(self._truths, [one for one in self._all if one.name in self._measured])
+        if mixed:
+            raise UnusableError(
+                _told(mixed, "should be numeric and has", "that are true or false"),
+                "correct these values, or write truth values as 1 and 0",
                 "has text in a numeric column",
             )
         infinite = self._found(self._infinite, self._all)

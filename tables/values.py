@@ -19,6 +19,7 @@ SIGNS = pa.array(["?", "-", "--", ".", "None", "none", "NONE", "na", "<NA>", "Na
 ABSENT = pa.concat_arrays([MISSING, SIGNS])
 BLANKS = " \t"
 WORDS = {"true": 1.0, "false": 0.0}
+TRUTHS = pa.array([spelling for word in WORDS for spelling in (word, word.title(), word.upper())], pa.large_string())
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # below it, each whole number is one float
 
 
@@ -70,10 +71,19 @@ def as_numbers(column: pa.Array) -> Read:
 
 def signs(column: pa.Array) -> NDArray[np.bool_]:
     """Which rows of a column of numbers hold one of SIGNS, and are missing therefore."""
+    return _holds(column, SIGNS)
+
+
+def truths(column: pa.Array) -> NDArray[np.bool_]:
+    """Which rows of a column of numbers hold `true` or `false` as text."""
+    return _holds(column, TRUTHS)
+
+
+def _holds(column: pa.Array, texts: pa.Array) -> NDArray[np.bool_]:
     column = plain(column)
     if not is_text(column.type):
         return np.zeros(len(column), np.bool_)
-    found: NDArray[np.bool_] = pc.is_in(pc.utf8_trim(column, BLANKS), SIGNS).to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = pc.is_in(pc.utf8_trim(column, BLANKS), texts).to_numpy(zero_copy_only=False)
     return found
 
 

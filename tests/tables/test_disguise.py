@@ -69,6 +69,14 @@ def test_a_line_of_names_that_comes_again_is_refused(tmp_path):
     assert "(line 57)" in refusal(file(tmp_path, odd("x")), tmp_path).what
 
 
+@pytest.mark.parametrize("cells", [odd("true"), ["true", "7"], ["0", "FALSE", "2"]])
+def test_truth_values_among_numbers_are_refused_where_the_settings_say_numbers_too(tmp_path, cells):
+    """They would be 1 and 0; beside nothing but these they are."""
+    with pytest.raises(TableProblem, match="column 'x' should be numeric and has 1 value that are true or false"):
+        kind_of_x(file(tmp_path, cells, numeric=("x",)), tmp_path)
+    assert kind_of_x(file(tmp_path, ["true", "0", "", "False", "1"], numeric=("x",)), tmp_path)[1] == "numeric"
+
+
 def test_many_odd_cells_are_refused_where_nearly_all_different_texts_are_numbers(tmp_path):
     """A third of the customers have not said."""
     cells = ["not said" if row % 3 == 0 else number for row, number in enumerate(NUMBERS)]
