@@ -40,7 +40,7 @@ class RowCounter:
         if not self._counts or len(values) == 0:
             return
         before = values[0] - 1 if self._last is None else self._last
-        self._counts = bool((np.diff(values, prepend=before) == 1).all())
+        self._counts = bool((values == np.append(before, values[:-1]) + 1).all())
         self._last, self._rows = float(values[-1]), self._rows + len(values)
 
     def __bool__(self) -> bool:

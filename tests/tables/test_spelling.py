@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from tables.values import as_texts
 
 MIDNIGHT = datetime(2020, 1, 2)  # noqa: DTZ001 - as files have it, without a zone
 
-SAME = {
+SAME: dict[str, list[Any]] = {
     "a whole number": ["1", "1.0", "1.00", " 1\t", "１", 1, 1.0, Decimal("1.00")],  # noqa: RUF001
     "nought": ["0", "-0", "0.0", "-0.0", 0, -0.0],
     "a fraction": ["-2.5", "-2.50", -2.5, Decimal("-2.500")],
