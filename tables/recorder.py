@@ -110,7 +110,7 @@ class Recorder:
     def notes(self) -> tuple[str, ...]:
         """What the owner should know of a table that can be used, once it is recorded; names columns."""
         found = self._found(self._signs, self._chosen.columns)
-        what = "read as missing, since they hold a sign such as ? or None"
+        what = "read as missing: a sign such as ? or None"
         missing = [f"column {name!r} has {tally.of(what)}" for name, tally in found.items()]
         if self._chosen.as_trained:
             return tuple(missing)
@@ -156,7 +156,7 @@ class Recorder:
         mixed = self._found(self._truths, [one for one in self._all if one.name in self._measured])
         if mixed:
             raise UnusableError(
-                _told(mixed, "should be numeric and has", "that are true or false"),
+                _told(mixed, "should be numeric and has", "written as true or false"),
                 "correct these values, or write truth values as 1 and 0",
                 "has text in a numeric column",
             )

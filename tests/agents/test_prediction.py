@@ -18,6 +18,7 @@ from pyarrow import csv, parquet
 
 from agents import model_part
 from agents.model_part import MANIFEST, ModelPart
+from agents.reporting import report_data
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import CLIP, Floats, clip_rows, decode, features
 from mpc.ring import total
@@ -388,7 +389,7 @@ def test_a_column_none_of_whose_categories_is_known_is_refused_and_its_owner_alo
 
 
 def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_are_told_their_owner(place):
-    """In status, and so at the end of the command; the others hear nothing of it."""
+    """In status, and so at the end of the command, and in the report; the others hear nothing of it."""
     sample, folder = place
     tables = newcomers(sample)
     first = predict(sample, folder, tables)
@@ -403,6 +404,8 @@ def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_ar
         assert told[0].startswith(f"column 'telco_housing': {castles} of ")
         others = [simulation.runs[party].status() for party in (*sample.parties, HELPER) if party != "telco"]
         assert "telco_housing" not in "".join(status.model_dump_json() for status in others)
+        pages = {party: report_data(run.context, run.role, None) for party, run in simulation.runs.items() if run.role}
+        assert {party for party, page in pages.items() if told[0] in page.preprocessing} == {"telco"}
 
 
 def test_an_id_that_stands_twice_is_refused(place):

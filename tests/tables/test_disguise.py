@@ -49,7 +49,7 @@ def test_a_sign_for_nothing_leaves_a_column_of_numbers_one_and_is_told(tmp_path,
     """With the line where it stands."""
     snapshot, kind = kind_of_x(file(tmp_path, odd(cell)), tmp_path)
     assert kind == "numeric"
-    told = "column 'x' has 1 value read as missing, since they hold a sign such as ? or None (line 57)"
+    told = "column 'x' has 1 value read as missing: a sign such as ? or None (line 57)"
     assert snapshot.notes == (told,)
     assert kind_of_x(file(tmp_path, NUMBERS), tmp_path)[0].notes == ()
 
@@ -72,7 +72,7 @@ def test_a_line_of_names_that_comes_again_is_refused(tmp_path):
 @pytest.mark.parametrize("cells", [odd("true"), ["true", "7"], ["0", "FALSE", "2"]])
 def test_truth_values_among_numbers_are_refused_where_the_settings_say_numbers_too(tmp_path, cells):
     """They would be 1 and 0; beside nothing but these they are."""
-    with pytest.raises(TableProblem, match="column 'x' should be numeric and has 1 value that are true or false"):
+    with pytest.raises(TableProblem, match="column 'x' should be numeric and has 1 value written as true or false"):
         kind_of_x(file(tmp_path, cells, numeric=("x",)), tmp_path)
     assert kind_of_x(file(tmp_path, ["true", "0", "", "False", "1"], numeric=("x",)), tmp_path)[1] == "numeric"
 

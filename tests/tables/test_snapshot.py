@@ -448,7 +448,8 @@ def test_all_columns_may_be_missing(problem):
 def test_held_out_rows_have_labels_to_compare_with(take, problem):
     """Evaluation asks for both; a bad label is still a bad label."""
     assert take(GOOD, with_label=True, expected=TRAINED).label.tolist() == [0, 1]
-    assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
+    assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",x\n"), expected=TRAINED).what
+    assert "'defaulted' has 1 value missing" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
 
 
 # --- a label of classes
