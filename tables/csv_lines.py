@@ -1,6 +1,7 @@
-"""Finds the lines of a CSV file at which its rows begin, for errors: blank lines and line ends in quotes are no rows.
+"""Finds the lines of a CSV file at which its rows begin, so that errors can name them.
 
-It reads the file once more and keeps nothing of it.
+Blank lines are no rows, and a row with a line end in quotes has several lines. The file is read once
+more, and nothing of it is kept.
 """
 
 import csv

@@ -1,7 +1,7 @@
-"""Finds columns of text that are numbers, dates or truth values but for some odd cells, such as `5%` among numbers.
+"""Finds columns of text that are numbers, dates or truth values but for some odd cells.
 
-Taken for categories they would give each number a column of its own, so their owner has to say what they are. Of a
-column it keeps counts and the different texts of its first rows, and shows none of them.
+Taken for categories, each number would become a column of its own. So their owner has to say what they
+are. Of a column it keeps counts and the different texts of its first rows, and shows none of them.
 """
 
 from collections.abc import Mapping, Sequence

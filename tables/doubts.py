@@ -1,6 +1,6 @@
-"""What of a table its owner should doubt before it is trained on: indexes of data frames, and columns that count rows.
+"""Notes what of a table its owner should doubt: indexes of data frames, and columns that count rows.
 
-What a library says of its own file is believed; of the rest only notes are made, for the owner alone.
+It sees names, and whether numbers go up by one. The notes are for the owner alone.
 """
 
 import re

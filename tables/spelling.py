@@ -1,7 +1,8 @@
-"""The one rule by which categories of every source become text, so that the same category is one however it is stored.
+"""The one rule by which categories of every source become text, so that each is one however it is stored.
 
-As ids, they are in Unicode NFKC without white space around them. Beyond that a decimal number ends in no zeros, `true`
-and `false` are in small letters, and a midnight is its date: so gaps in a column, or another format, change nothing.
+As ids, they are in Unicode NFKC without white space around them. Beyond that a decimal number ends in
+no zeros, `true` and `false` are in small letters, and a midnight is its date. So gaps in a column, or
+another format, change nothing.
 """
 
 import pyarrow as pa

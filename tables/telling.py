@@ -1,4 +1,4 @@
-"""Finds columns of the label party each of which alone tells the label: copies of it, or what is known only after it.
+"""Finds columns of the label party that alone tell the label: copies, or what is known only after it.
 
 A sample of the rows is split in two: what a column's values mean is learnt from one half and tried on the other.
 """

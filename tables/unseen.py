@@ -1,6 +1,7 @@
-"""Counts in rows to be scored the categories that a model has not seen in training, and refuses a column of such alone.
+"""Counts the categories of rows to be scored that no training row had, and refuses a column of such alone.
 
-Otherwise a column that is spelt in another way, or another column of the same name, would shift every score unnoticed.
+Otherwise a column that is spelt in another way, or another column of the same name, would shift every
+score unnoticed. It shows counts and names of columns, and no category.
 """
 
 from collections.abc import Iterable

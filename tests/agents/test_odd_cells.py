@@ -93,3 +93,21 @@ async def test_the_test_sees_incomes_that_travel(tmp_path, monkeypatch):
     monkeypatch.setattr("agents.data_party.check_declared", lambda *_: None)
     _, heard, _ = await told(tmp_path, MIXED)
     assert set(INCOME) & set(heard[0].model_dump_json().split('"'))
+
+
+async def test_a_copy_of_the_label_is_told_the_label_party_and_nobody_else(tmp_path):
+    """In its status, so that it sees it before it believes a model that is too good."""
+
+    def copied(rows: Rows) -> None:
+        for row in rows:
+            row["twin"] = row["default"]
+
+    settings = three(tmp_path, PATIENT)
+    make_table(tmp_path / f"{BANK}.csv", seed=1, label=True, change=copied)
+    async with scene(settings, tmp_path) as stage:
+        await stage.start()
+        ended = await stage.ended(stage.submit(job()), seconds=60)
+    assert {status.state for status in ended.values()} == {"done"}
+    told = {party: [one for one in status.warnings if "twin" in one] for party, status in ended.items()}
+    assert [party for party, found in told.items() if found] == [BANK]
+    assert "alone tells nearly every label" in told[BANK][0]

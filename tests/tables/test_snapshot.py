@@ -423,6 +423,12 @@ def test_categories_that_look_like_numbers_now_are_still_categories(take):
     assert take(table, expected=TRAINED).table.to_pydict() == {"limit": [1, 2.5], "sex": ["3", None]}
 
 
+def test_categories_are_found_however_another_program_has_spelt_them(take):
+    """A gap makes whole numbers floats, and then texts with a point."""
+    text = "customer,limit,sex\n1,1,1.0\n2,1, f\n3,1,True\n4,1,\n"
+    assert take(text, expected=TRAINED).table["sex"].to_pylist() == ["1", "f", "true", None]
+
+
 def test_every_column_that_differs_is_named_at_once(problem):
     """Those that are missing, those of another type, and those whose text is no number."""
     trained = TRAINED | {"a": "numeric", "b": "categorical", "d": "numeric", "age": "numeric"}
