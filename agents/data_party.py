@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.alignment import check_enough
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
+from agents.enough import check_split
 from agents.evaluation import LOSS, Evaluation, HeldOut, under
 from agents.loss_rows import check_loss_rows
 from agents.network_steps import NetworkSteps, network_party
@@ -106,9 +106,7 @@ class DataPartyRole:
                 "the rows in common are so few that none is left to train on, or none to evaluate with; which are held "
                 "out is drawn anew in each run: run it again, change holdout in the job, or bring more rows",
             )
-        await check_enough(context, self.own.table.ids, rows)
-        if held_out:
-            await check_enough(context, self.own.table.ids, held_out, held_out=True)
+        check_split(context, rows, held_out)
         try:
             await context.compute(self._fit)
         except (UnfitLabel, LabelProblem) as problem:

@@ -64,16 +64,25 @@ class OwnRows:
         return self.snapshot
 
     async def read(
-        self, *, with_label: bool, label_kind: Kind = "numeric", expected: Mapping[str, Kind] | None = None
+        self,
+        *,
+        with_label: bool,
+        label_kind: Kind = "numeric",
+        expected: Mapping[str, Kind] | None = None,
+        own_ids: bool = False,
     ) -> None:
         """Take the snapshot, or open the one that the run began with; nothing of it has been sent yet in this attempt.
+
+        Arguments are those of `take_snapshot`.
 
         Raises:
             JobProblem: the table cannot be used; this party is named.
         """
         context = self._context
         try:
-            await context.compute(self._take, with_label, label_kind, expected)
+            await context.compute(
+                self._take, with_label=with_label, label_kind=label_kind, expected=expected, own_ids=own_ids
+            )
         except asyncio.CancelledError:
             # A query may take hours, and nobody wants its answer any more; to say so to a database takes a while, too.
             Thread(target=self._interrupt.set, name="interrupt", daemon=True).start()
@@ -103,7 +112,7 @@ class OwnRows:
         )
         return JobProblem("table.changed", party, reason)
 
-    def _take(self, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
+    def _take(self, *, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None, own_ids: bool) -> None:
         context = self._context
         name = context.description.table_of(context.me)
         settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
@@ -112,7 +121,7 @@ class OwnRows:
         self.snapshot = context.table.snapshot(
             name,
             settings,
-            [with_label, label_kind, features],
+            [with_label, label_kind, features, own_ids],
             lambda: snapshot_of(
                 name,
                 settings,
@@ -120,6 +129,7 @@ class OwnRows:
                 with_label=with_label,
                 label_kind=label_kind,
                 expected=expected,
+                own_ids=own_ids,
                 interrupt=self._interrupt,
             ),
         )

@@ -23,6 +23,7 @@ def snapshot_of(
     with_label: bool,
     label_kind: Kind | None = "numeric",
     expected: Mapping[str, Kind] | None = None,
+    own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> Snapshot:
     """A snapshot of a table in `folder`, with the login that its settings name.
@@ -41,6 +42,7 @@ def snapshot_of(
         label_kind=label_kind,
         login=pair,
         expected=expected,
+        own_ids=own_ids,
         interrupt=interrupt,
     )
 

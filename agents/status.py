@@ -39,7 +39,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         processor_seconds=statistics.processor_seconds,
         sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
         sent_messages={kind: tally.messages for kind, tally in sent.items()},
-        warnings=context.plan.warnings if context.plan else (),
+        warnings=(*context.notes, *(context.plan.warnings if context.plan else ())),
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,

@@ -5,7 +5,7 @@ It keeps ids and labels and of everything else one batch; what is wrong is count
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,15 @@ from tables.values import as_numbers, as_texts
 SHOWN = 5  # columns that one error names with counts and lines
 
 
+class Recorded(NamedTuple):
+    """What is kept of a table beside its features; see `tables.snapshot.Snapshot`."""
+
+    ids: pa.LargeStringArray
+    own_ids: pa.Array | None  # where they are asked for and others than `ids`
+    label: Numbers | None
+    classes: tuple[str, ...]
+
+
 class Recorder:
     """One pass over one table.
 
@@ -30,9 +39,12 @@ class Recorder:
         source: opened, and not read yet.
         chosen: which of its columns are what.
         missing: what becomes of features that are not there; labels always are.
+        own_ids: whether to keep ids as the table has them too.
     """
 
-    def __init__(self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"]) -> None:
+    def __init__(
+        self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"], *, own_ids: bool = False
+    ) -> None:
         self._source, self._chosen, self._refuses_missing = source, chosen, missing == "refuse"
         label = [Column(chosen.label, chosen.label_kind, declared=True)] if chosen.label is not None else []
         self._all = [*chosen.columns, *label]
@@ -40,7 +52,7 @@ class Recorder:
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
         )
         # NUMERIC of PostgreSQL is declared a decimal and comes as text.
-        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=_decimal(source, chosen.id))
+        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=_decimal(source, chosen.id), own=own_ids)
         self._label: list[Numbers] = []
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
@@ -50,8 +62,8 @@ class Recorder:
             {one.name: Tally(source.unit, source.first) for one in self._all} for _ in range(3)
         )
 
-    def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
-        """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
+    def record(self, target: IO[bytes]) -> Recorded:
+        """Read everything, write the features to `target`, and return the rest.
 
         Raises:
             UnusableError: the table can't be used; what was written is worth nothing.
@@ -65,9 +77,10 @@ class Recorder:
         self._check_likeness()
         ids = self._ids.finish()
         self._check_values()
+        own_ids = self._ids.own(ids)
         if self._classes is not None:
-            return ids, *self._classes.finish()
-        return ids, np.concatenate(self._label) if self._chosen.label is not None else None, ()
+            return Recorded(ids, own_ids, *self._classes.finish())
+        return Recorded(ids, own_ids, np.concatenate(self._label) if self._chosen.label is not None else None, ())
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The features of a batch as they are written."""

@@ -40,6 +40,7 @@ def take_snapshot(
     label_kind: Kind | None = "numeric",
     login: tuple[str, str] | None = None,
     expected: Mapping[str, Kind] | None = None,
+    own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> "Snapshot":
     """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
@@ -54,6 +55,7 @@ def take_snapshot(
         label_kind: what the model takes it for, a number or a class; None where its type is to say so.
         login: user name and password of a database.
         expected: the features that a model was trained on, in their order, instead of those of the settings.
+        own_ids: whether to keep the ids as the table has them too.
         interrupt: set from another thread, it ends a query that a database takes long over.
 
     Raises:
@@ -67,8 +69,8 @@ def take_snapshot(
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
             with os.fdopen(descriptor, "wb") as target:
-                ids, label, classes = Recorder(source, chosen, settings.missing).record(target)
-            return Snapshot(name, Path(path), chosen, ids, label, classes)
+                found = Recorder(source, chosen, settings.missing, own_ids=own_ids).record(target)
+            return Snapshot(name, Path(path), chosen, found.ids, found.label, found.classes, own_ids=found.own_ids)
         except BaseException:
             Path(path).unlink()
             raise
@@ -82,6 +84,7 @@ class Snapshot:
         path: of the file with the features.
         chosen: which columns were read as what.
         ids: by the rule of `tables.ids`, none null, none twice.
+        own_ids: where they were asked for, as the table has them, in its type; else `ids`.
         label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
         classes: the different classes in the table, sorted; none where the label is a number.
     """
@@ -95,11 +98,13 @@ class Snapshot:
         label: Numbers | None,
         classes: tuple[str, ...] = (),
         *,
+        own_ids: pa.Array | None = None,
         stays: bool = False,
         checksum: bytes = b"",
     ) -> None:
         """With the file's `checksum` if that is known, and `stays` if the file is not to go with the snapshot."""
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
+        self.own_ids = ids if own_ids is None else own_ids
         self.path, self._stays, self._checksum = path, stays, checksum
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded

@@ -265,6 +265,34 @@ async def test_too_few_rows_in_common_are_told_to_everybody_and_their_number_to_
         nothing_left(stage)
 
 
+async def test_a_holdout_that_leaves_too_few_rows_to_train_on_is_not_told_as_a_lack_of_overlap(tmp_path: Path) -> None:
+    """There are enough rows in common; the job sets too many of them aside."""
+    async with tables(tmp_path, card=strangers(ROWS - 40)) as stage:
+        stage.change(BANK, limits=Limits(min_rows=1, min_scored_rows=1))
+        stage.change(CARD, limits=Limits(min_rows=32, min_scored_rows=1))
+        ended = await stage.run(job(evaluation=Evaluation(holdout=0.5)))
+        reason = off(ended, "job.holdout", BANK)
+        assert "holdout = 0.5 leaves fewer rows to train on than card asks for" in reason
+        assert "ids" not in reason
+        assert re.match(r"40 rows are in common and \d+ of them are held out", ended[CARD].detail or "")
+        assert "[limits] min_rows is 32" in (ended[CARD].detail or "")
+        nothing_left(stage)
+
+
+async def test_ids_that_match_in_part_only_are_told_to_their_own_party_while_the_job_runs(tmp_path: Path) -> None:
+    """In status and report, with what they look like; the helper is told nothing."""
+    async with tables(tmp_path, card=strangers(ROWS - 40)) as stage:
+        stage.change(BANK, report=True)
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        for party in (BANK, CARD):
+            (note,) = [warning for warning in ended[party].warnings if "in all tables" in warning]
+            assert note.startswith(f"only 40 of the {ROWS} ids of table 'customers' are in all tables")
+        assert not any("in all tables" in warning for warning in ended[NOTARY].warnings)
+        (page,) = (tmp_path / BANK / "reports").iterdir()
+        assert "ids of table &#39;customers&#39; are in all tables" in page.read_text()
+
+
 async def test_a_party_may_ask_for_more_rows_than_there_are(tmp_path: Path) -> None:
     """With exactly as many as it asks for it is content."""
     async with tables(tmp_path) as stage:

@@ -42,8 +42,9 @@ def take(write, tmp_path):
     """A function that takes a snapshot of such a file; all are closed in the end."""
     taken = []
 
-    def take(content, *, with_label=False, label_kind="numeric", expected=None, **settings):
+    def take(content, *, with_label=False, label_kind="numeric", expected=None, own_ids=False, **settings):
         given, how = write(content, **settings), {"with_label": with_label, "label_kind": label_kind}
+        how["own_ids"] = own_ids
         taken.append(take_snapshot("customers", given, tmp_path / "work", **how, expected=expected))
         return taken[-1]
 
@@ -160,6 +161,36 @@ def test_a_table_that_changes_later_does_not_change_its_snapshot(take, write):
     for _ in range(2):
         (batch,) = snapshot.batches()
         assert batch.numeric["age"][0] == 41
+
+
+OWN_IDS = {
+    "text that is folded": pa.array(["x\u00b2", " y ", "z"]),
+    "text as it is": pa.array(["x", "y", "z"]),
+    "integers": pa.array([7, 8, 9], pa.int32()),
+    "whole floats": pa.array([7.0, 8.0, 9.0]),
+    "decimals": pa.array([7, 8, 9], pa.decimal128(9, 2)),
+}
+
+
+@pytest.mark.parametrize("case", OWN_IDS)
+def test_a_table_has_its_own_ids_in_their_own_type_where_they_are_asked_for(take, monkeypatch, case):
+    """In all batches; where nobody asks they take no room."""
+    monkeypatch.setattr("tables.parquet_source.BATCH", 2)
+    table = pa.table({"customer": OWN_IDS[case], "age": [1, 2, 3]})
+    snapshot = take(table, own_ids=True)
+    assert snapshot.own_ids.to_pylist() == OWN_IDS[case].to_pylist()
+    assert snapshot.own_ids.type in {OWN_IDS[case].type, pa.large_string()}
+    assert pa.types.is_large_string(snapshot.own_ids.type) == pa.types.is_string(OWN_IDS[case].type)
+    assert (snapshot.own_ids is snapshot.ids) == (case == "text as it is")
+    snapshot = take(table)
+    assert snapshot.own_ids is snapshot.ids
+
+
+def test_own_ids_of_a_csv_file_are_its_text(take):
+    """Leading zeros and all; those in a dictionary come without it, since a spreadsheet's formulas hide in one."""
+    assert take("customer,age\n 007,1\n8,2\n", own_ids=True).own_ids.to_pylist() == [" 007", "8"]
+    table = pa.table({"customer": pa.array([" =1", "2"]).dictionary_encode(), "age": [1, 2]})
+    assert take(table, own_ids=True).own_ids.type == pa.large_string()
 
 
 # --- where it is kept
