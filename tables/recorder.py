@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from tables.columns import Chosen, Column
 from tables.ids import IdColumn
 from tables.label import ClassColumn
-from tables.problem import Tally, UnusableError
+from tables.problem import SHOWN, Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
 from tables.values import as_numbers, as_texts
-
-SHOWN = 5  # columns that one error names with counts and lines
 
 
 class Recorded(NamedTuple):
@@ -75,6 +73,7 @@ class Recorder:
         if self._rows == 0:
             raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
         self._check_likeness()
+        self._check_label()
         ids = self._ids.finish()
         self._check_values()
         own_ids = self._ids.own(ids)
@@ -122,18 +121,36 @@ class Recorder:
                 "has other columns than the model was trained on",
             )
 
-    def _check_values(self) -> None:
-        if self._classes is not None and self._wrong[str(self._chosen.label)]:
+    def _check_label(self) -> None:
+        name = self._chosen.label
+        if name is None:
+            return
+        label, wrong, missing = f"label column {name!r}", self._wrong[name], self._missing[name]
+        if wrong and self._classes is not None:
             raise UnusableError(
-                f"label column {self._chosen.label!r} has {self._wrong[str(self._chosen.label)].of('not whole')}",
+                f"{label} has {wrong.of('not whole')}",
                 "give classes as texts, whole numbers or true and false, or choose a model that predicts numbers",
                 "has a label that is not of classes",
             )
-        wrong = self._found(self._wrong, self._all)
+        if wrong:
+            raise UnusableError(
+                f"{label} should be numeric for this model and has {wrong.of('other than numbers')}",
+                'correct these values, or use a model of classes: "logistic" for two, "softmax" for more',
+                "has a label that is not a number",
+            )
+        if missing:
+            what, remedy = f"{label} has {missing.of('missing')}", "fill these in or leave the rows out"
+            if self._classes is not None and self._classes.absent:
+                what += f", {self._classes.absent:,} of them written as NA, null or the like"
+                remedy += "; if that is a class of its own, give it another name"
+            raise UnusableError(what, remedy, "has rows without a label")
+
+    def _check_values(self) -> None:
+        wrong = self._found(self._wrong, self._chosen.columns)
         if wrong:
             raise UnusableError(
                 _told(wrong, "should be numeric and has", "other than numbers"),
-                "correct these values" + ", or list the column under `categorical`" * (self._chosen.label not in wrong),
+                "correct these values, or list the column under `categorical`",
                 "has text in a numeric column",
             )
         infinite = self._found(self._infinite, self._all)
@@ -143,9 +160,8 @@ class Recorder:
                 "replace these by finite numbers, or by nothing for missing, or leave the rows out",
                 "has values that are not finite",
             )
-        required = [one for one in self._all if self._refuses_missing or one.name == self._chosen.label]
-        missing = self._found(self._missing, required)
-        if missing:
+        missing = self._found(self._missing, self._chosen.columns)
+        if missing and self._refuses_missing:
             raise UnusableError(
                 _told(missing, "has", "missing"), "fill these in or leave the rows out", "has missing values"
             )

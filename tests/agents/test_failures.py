@@ -181,6 +181,11 @@ def labelled(*values: str) -> Callable[[Rows], object]:
 OTHER_LABELS = [
     ("softmax", ("late", "on time"), "table.label", 'has 2 classes in the rows in common; use model = "logistic"'),
     ("softmax", ("late",), "table.label", "has 1 class in the rows in common"),
+    ("logistic", ("good", "bad"), "table.label", 'write positive = "..."'),
+    ("logistic", ("one", "two", "three"), "table.label", "has 3 classes in the rows in common"),
+    ("logistic", ("yes",), "table.label", "has 1 class in the rows in common"),
+    ("logistic", ("yes", "no", "NA"), "table.unusable", "written as NA, null or the like"),
+    ("linear", ("1", "2", "many"), "table.unusable", "label column 'default' should be numeric for this model"),
     ("softmax", ("late", "on time", "never", ""), "table.unusable", "values missing (line 5, 9,"),
     ("softmax", ("2020-01-01",), "table.unusable", "dates or times"),
     ("poisson", ("0", "1", "2.5"), "table.label", "no whole numbers from 0 on; use counts"),
@@ -327,6 +332,20 @@ async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:
         assert "shoe-size" not in reason
         assert "shoe-size" in (ended[CARD].detail or "")
         assert ended[BANK].detail is None
+        nothing_left(stage)
+
+
+async def test_an_unknown_column_of_the_jobs_is_the_submitters_fault(tmp_path: Path) -> None:
+    """It is named to all, who know it from the job; what else the table has its owner alone reads."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(columns=((CARD, ("card-0", "card-O")),)))
+        reason = off(ended, "policy.columns", BANK)
+        assert "the job's [columns] names 'card-O' for card" in reason
+        assert "correct [columns] card in the job" in reason
+        assert "card-0" not in reason
+        assert "card-1" not in reason
+        assert "'card-1'" in (ended[CARD].detail or "")
+        assert [ended[party].detail for party in (BANK, NOTARY)] == [None, None]
         nothing_left(stage)
 
 

@@ -93,6 +93,23 @@ def test_the_settings_choose_columns_order_and_kinds(take):
     assert batch.categorical["age"].tolist() == ["41", None]
 
 
+def test_the_settings_may_say_what_not_to_use_instead(take, problem):
+    """Even if it is a date; a name that is not there is told, as everywhere."""
+    text = "customer,age,day,defaulted\n1,41,2020-01-01,0\n"
+    assert [one.name for one in take(text, exclude=("day",)).columns] == ["age"]
+    assert [one.name for one in take(text, exclude=("day", "customer", "defaulted")).columns] == ["age"]
+    found = problem(text, exclude=("days",))
+    assert "`exclude` names 'days', which the table does not have; did you mean 'day'?" in found.what
+    assert found.lacks == ()
+
+
+def test_columns_to_use_that_are_not_there_are_told_apart_from_others(problem):
+    """Whoever has named them may be another party."""
+    found = problem(GOOD, columns=("age", "shoe", "hat"))
+    assert found.lacks == ("shoe", "hat")
+    assert problem(GOOD, id="number").lacks == ()
+
+
 def test_the_label_is_no_feature_even_where_nobody_asks_for_it(take):
     """And need not be there: rows to be scored have none."""
     assert [one.name for one in take(GOOD).columns] == ["age", "sex", "limit"]
@@ -285,6 +302,16 @@ BAD_CONTENT = {
     "other delimiter": (GOOD.replace(",", ";"), "`id` names 'customer'", "lacks a column"),
     "bytes": (b"\x89PNG\r\n\x1a\n\0\0\0", "not CSV in UTF-8", "can't be read"),
     "another encoding": ((HEAD + "1,41,\xe9,3,0\n").encode("latin-1"), "not CSV in UTF-8", "can't be read"),
+    "a typo in the id": (
+        GOOD.replace("customer", "custommer"),
+        "did you mean 'custommer'? Its columns are 'custommer', 'age', 'sex', 'limit', 'defaulted'",
+        "lacks a column",
+    ),
+    "no such label": (
+        GOOD.replace("defaulted", "default"),
+        "`label` names 'defaulted', which the table does not have; did you mean 'default'? Its columns are 'customer',",
+        "has no label",
+    ),
     "a name twice": (GOOD.replace("limit", "age"), "column 'age' stands there more than once", "of the same name"),
     "an id twice": (
         HEAD + ROW + "2,1,m,1,0\n 1,2,m,1,0\n",
@@ -299,9 +326,17 @@ BAD_CONTENT = {
         "has 2 values other than numbers (line 150002, 150004); column 'limit' should be numeric and has 1 value",
         "has text in a numeric column",
     ),
-    "a missing label": (HEAD + "1,41,f,3,\n", "column 'defaulted' has 1 value missing (line 2)", "has missing values"),
+    "a missing label": (
+        HEAD + "1,41,f,3,\n",
+        "label column 'defaulted' has 1 value missing (line 2)",
+        "has rows without a label",
+    ),
     "a label of dates": (HEAD + "1,41,f,3,2020-01-01\n", "'defaulted' holds dates or times", "no label to learn"),
-    "a label in words": (HEAD + "1,41,f,3,yes\n", "column 'defaulted' should be numeric", "text in a numeric"),
+    "a label in words": (
+        HEAD + "1,41,f,3,yes\n2,41,f,x,0\n",
+        "label column 'defaulted' should be numeric for this model and has 1 value other than numbers (line 2)",
+        "has a label that is not a number",
+    ),
     "dates": (
         HEAD + "1,2020-01-01,f,10:30,0\n",
         "'age' holds dates or times; column 'limit' holds dates",
@@ -349,7 +384,7 @@ def test_columns_that_are_neither_numbers_nor_text_are_refused_with_a_remedy(pro
     """Unless they are left out."""
     found = problem(pa.table({"customer": [1], "x": values, "age": [1]}), with_label=False)
     assert "column 'x' holds " in found.what
-    assert "leave it out with `columns`" in found.remedy
+    assert "leave it out with `exclude` or `columns`" in found.remedy
     assert found.public == "the table 'customers' has columns that can't be used"
     found = problem(pa.table({"customer": [1], "x": values}), with_label=False, numeric=("x",))
     assert "column 'x' holds " in found.what
@@ -530,8 +565,12 @@ def test_where_no_model_is_known_the_labels_type_decides(take):
 
 
 NO_CLASSES = {
-    "a missing class": (HEAD + "1,41,f,3,a\n2,41,f,3,\n", "'defaulted' has 1 value missing (line 3)", "missing values"),
-    "a class not known": (HEAD + "1,41,f,3,a\n2,41,f,3,NA\n", "has 1 value missing (line 3)", "missing values"),
+    "a missing class": (HEAD + "1,41,f,3,a\n2,41,f,3,\n", "has 1 value missing (line 3)", "rows without a label"),
+    "a class named NA": (
+        HEAD + "1,41,f,3,a\n2,41,f,3,NA\n3,41,f,3,\n",
+        "has 2 values missing (line 3, 4), 1 of them written as NA, null or the like",
+        "rows without a label",
+    ),
     "fractions": (
         pa.table({"customer": [1, 2], "age": [1, 2], "defaulted": [1.0, 2.5]}),
         "label column 'defaulted' has 1 value not whole (row 2)",
@@ -549,6 +588,16 @@ def test_a_label_that_names_no_class_is_refused_with_what_is_wrong_and_where(pro
     assert what in found.what
     assert public in found.public
     assert "defaulted" not in found.public
+    assert ("give it another name" in found.remedy) == ("NA" in case)
+
+
+def test_the_positive_class_is_part_of_what_was_read(take):
+    """So that a run whose settings change meanwhile does not go on with other labels under the same masks."""
+    text = HEAD + "1,41,f,3,good\n2,41,f,3,bad\n"
+    good, bad = (take(text, with_label=True, label_kind=None, positive=one) for one in ("good", "bad"))
+    assert (good.chosen.positive, good.classes) == ("good", ("bad", "good"))
+    assert good.digest() != bad.digest()
+    assert take(text, positive="good").digest() == take(text, positive="bad").digest()
 
 
 # --- what is said of it
