@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.connect import read_credentials
+from broker.identity import KeyProblem
+from schemas.job import Invalid
 from schemas.settings import TableSettings
+from tables.hints import hints
 from tables.interrupt import Interrupt
+from tables.problem import TableProblem
 from tables.snapshot import Snapshot, describe, take_snapshot
 from tables.table import Kind
 
@@ -47,8 +51,20 @@ def snapshot_of(
     )
 
 
+def all_described(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Those that can be used, as `described`, and of the others what is wrong."""
+    found: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, settings in tables.items():
+        try:
+            found[name] = described(name, settings)
+        except (TableProblem, Invalid, KeyProblem) as problem:
+            wrong[name] = str(problem)
+    return found, wrong
+
+
 def described(name: str, settings: TableSettings) -> dict[str, Any]:
-    """What a job would find: rows, and of each column its kind and what is missing.
+    """What a job would find: rows, and of each column its kind, what is missing, and a hint where there is one.
 
     Raises:
         TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
@@ -56,4 +72,6 @@ def described(name: str, settings: TableSettings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
         with snapshot:
-            return {"rows": snapshot.rows, "columns": describe(snapshot)}
+            found = hints(snapshot, settings)
+            columns = [entry | {"hint": found.get(entry["column"])} for entry in describe(snapshot)]
+            return {"rows": snapshot.rows, "columns": columns}

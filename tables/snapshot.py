@@ -208,8 +208,8 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
     """One entry for each column, for its owner: what it was taken for and what little is quickly said about it.
 
     Keys: `column`; `kind` (id, label, numeric, categorical); `declared`, whether settings or model say so; `missing`
-    values; and `mean` of numbers, None where all are missing, or `distinct` ids or categories, None above
-    MOST_DISTINCT categories.
+    values; `mean` of numbers, None where all are missing; and `distinct` ids or categories, None above MOST_DISTINCT
+    categories. Each entry has all keys, None where one does not apply.
     """
     chosen = snapshot.chosen
     rows = [_entry(chosen.id, "id", declared=True, distinct=snapshot.rows)]
@@ -223,8 +223,17 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
     return rows
 
 
-def _entry(column: str, kind: str, *, declared: bool, missing: int = 0, **found: float | None) -> dict[str, Any]:
-    return {"column": column, "kind": kind, "declared": declared, "missing": missing, **found}
+def _entry(
+    column: str, kind: str, *, declared: bool, missing: int = 0, mean: float | None = None, distinct: int | None = None
+) -> dict[str, Any]:
+    return {
+        "column": column,
+        "kind": kind,
+        "declared": declared,
+        "missing": missing,
+        "mean": mean,
+        "distinct": distinct,
+    }
 
 
 def _distinct(values: pa.ChunkedArray) -> int | None:

@@ -51,6 +51,17 @@ def check_two_classes(names: Sequence[str], positive: str | None, table: str) ->
         _positive(forms, positive, table)
 
 
+def about_two_classes(names: Sequence[str], positive: str | None, table: str) -> str | None:
+    """What the owner of a whole table should know of its label, if that has two classes."""
+    forms = {_form(name) for name in names}
+    if len(forms) != 2:
+        return None
+    try:
+        return _positive(forms, positive, table)[1]
+    except UnfitLabel as problem:
+        return f"for a logistic model {problem}"
+
+
 def _positive(forms: set[str], named: str | None, table: str) -> tuple[str, str | None]:
     """The class that becomes 1, and what is to be said of that."""
     label = f"the label of table {table!r}"
@@ -70,7 +81,10 @@ def _positive(forms: set[str], named: str | None, table: str) -> tuple[str, str 
     plain = {form.lower(): form for form in forms}
     for no, yes in PLAIN:
         if plain.keys() == {no, yes}:
-            told = f"{label} is {no} or {yes}: {yes} was taken for the positive class, 1; `positive` says otherwise"
+            told = (
+                f"{label} is {no} or {yes}: {yes} is taken as the positive class, 1; `positive` beside "
+                f"`label` can name the other one"
+            )
             return plain[yes], None if no == "0" else told
     what = f"{label} has two classes, and nothing says which of them is the positive one, 1"
     remedy = f'write positive = "..." with that class\'s name beside `label` under [tables.{table}]'

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tables.label import UnfitLabel
-from tables.two_classes import check_two_classes, two_classes
+from tables.two_classes import about_two_classes, check_two_classes, two_classes
 
 
 def fitted(*labels: str, positive: str | None = None) -> tuple[list[float], str | None]:
@@ -33,7 +33,7 @@ def test_where_it_is_plain_which_class_is_positive_that_is_taken_and_said(no, ye
     assert found == [1, 0, 0]
     assert note is not None
     assert note.startswith("the label of table 'customers' is ")
-    assert "was taken for the positive class, 1; `positive` says otherwise" in note
+    assert "is taken as the positive class, 1; `positive` beside `label` can name the other one" in note
     assert fitted(no, yes)[0] == [0, 1]
 
 
@@ -97,3 +97,12 @@ def test_a_whole_table_is_judged_before_anybody_is_asked_for_ids():
     check_two_classes(("bad", "good"), "good", "customers")
     with pytest.raises(UnfitLabel, match="positive"):
         check_two_classes(("bad", "good"), None, "customers")
+
+
+def test_the_owner_of_a_table_is_told_of_its_label_without_any_job():
+    """What would be taken, or what to write."""
+    assert "yes is taken" in str(about_two_classes(("no", "yes"), None, "customers"))
+    assert str(about_two_classes(("bad", "good"), None, "customers")).startswith("for a logistic model the label")
+    assert about_two_classes(("bad", "good"), "good", "customers") is None
+    assert about_two_classes(("0.0", "1.0"), None, "customers") is None
+    assert about_two_classes(("a", "b", "c"), None, "customers") is None
