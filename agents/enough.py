@@ -64,7 +64,7 @@ def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
 
 
 def partly_matched(name: str, ids: pa.Array, rows: NDArray[np.int64]) -> str | None:
-    """What the owner of table `name` should know where only few of its ids are in all tables; None where many are.
+    """Tell the owner of table `name` that few of its ids are in all tables; None where many are.
 
     It describes ids by their form and shows none. The two forms side by side often tell the cause.
     """

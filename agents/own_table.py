@@ -52,7 +52,7 @@ def snapshot_of(
 
 
 def all_described(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Those that can be used, as `described`, and of the others what is wrong."""
+    """Describe the tables that can be used, and say of the others what is wrong."""
     found: dict[str, Any] = {}
     wrong: dict[str, str] = {}
     for name, settings in tables.items():

@@ -202,7 +202,7 @@ def _cell(value: Any) -> str:
 
 
 def hints(found: dict[str, Any]) -> list[str]:
-    """What its owner may want to look at, a line for each column."""
+    """Write down what its owner may want to look at, a line for each column."""
     return [fit(f"{column['column']}: {column['hint']}") for column in found["columns"] if column["hint"]]
 
 

@@ -27,7 +27,7 @@ CODE_DIGITS: Final = 5  # in every row: so many are seldom a quantity's
 
 
 def hints(snapshot: Snapshot, settings: TableSettings) -> dict[str, str]:
-    """By column, where there is one. Of a file the first rows are read again.
+    """Find hints by column. Of a file the first rows are read again.
 
     Raises:
         TableProblem: the file can be read no more.

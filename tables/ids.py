@@ -73,7 +73,7 @@ class IdColumn:
         return ids
 
     def own(self, ids: pa.LargeStringArray) -> pa.Array | None:
-        """After `finish`: the ids as the table has them, in its type; None where they are `ids`, or not kept."""
+        """Return the ids as the table has them, after `finish`; None where these are `ids`, or not kept."""
         own = pa.chunked_array(self._own_parts).combine_chunks() if self._own_parts else ids
         self._own_parts = None
         return None if own.equals(ids) else own

@@ -4,7 +4,7 @@ It sees all classes of a table and shows none of them, but for words that it kno
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def two_classes(label: Floats, names: Sequence[str], positive: str | None, table: str) -> tuple[Floats, str | None]:
-    """The label of the rows in common as 0 and 1, (rows,), and what its party should know of that, if anything.
+    """Turn the label of the rows in common into 0 and 1, (rows,), and say what its party should know of that.
 
     Args:
         label: (rows,) places in `names`, of all rows in common, held out or not.
@@ -32,10 +32,15 @@ def two_classes(label: Floats, names: Sequence[str], positive: str | None, table
     Raises:
         UnfitLabel: there are not two classes, or it is not known which of them is the positive one.
     """
-    found, codes = np.unique(label.astype(np.int64), return_inverse=True)
+    places = label.astype(np.int64)
+    found = np.flatnonzero(np.bincount(places, minlength=len(names)))
     forms = [_form(names[place]) for place in found]
+    if len(set(forms)) != 2:
+        raise _not_two(len(set(forms)), table)
     one, note = _positive(set(forms), positive, table)
-    return np.array([form == one for form in forms], np.float64)[codes], note
+    ones = np.zeros(len(names))
+    ones[found[[form == one for form in forms]]] = 1.0
+    return ones[places], note
 
 
 def check_two_classes(names: Sequence[str], positive: str | None, table: str) -> None:
@@ -46,15 +51,13 @@ def check_two_classes(names: Sequence[str], positive: str | None, table: str) ->
     Raises:
         UnfitLabel: there are two, and it is not.
     """
-    forms = {_form(name) for name in names}
-    if len(forms) == 2:
+    if (forms := _if_two(names)) is not None:
         _positive(forms, positive, table)
 
 
 def about_two_classes(names: Sequence[str], positive: str | None, table: str) -> str | None:
-    """What the owner of a whole table should know of its label, if that has two classes."""
-    forms = {_form(name) for name in names}
-    if len(forms) != 2:
+    """Tell the owner of a whole table what to know of its label, if that has two classes."""
+    if (forms := _if_two(names)) is None:
         return None
     try:
         return _positive(forms, positive, table)[1]
@@ -62,17 +65,20 @@ def about_two_classes(names: Sequence[str], positive: str | None, table: str) ->
         return f"for a logistic model {problem}"
 
 
+def _not_two(classes: int, table: str) -> UnfitLabel:
+    what = f"the label of table {table!r} has {classes:,} class{'es' * (classes != 1)} in the rows in common"
+    if classes < 2:
+        return UnfitLabel(what, "give rows of the other class too", table)
+    remedy = (
+        'a logistic model takes two, such as 0 and 1: group them, use model = "softmax" (or of a '
+        'network output = "softmax"), or model = "linear" if these are numbers'
+    )
+    return UnfitLabel(what, remedy, table)
+
+
 def _positive(forms: set[str], named: str | None, table: str) -> tuple[str, str | None]:
-    """The class that becomes 1, and what is to be said of that."""
+    """The one of two classes that becomes 1, and what is to be said of that."""
     label = f"the label of table {table!r}"
-    if len(forms) != 2:
-        remedy = "give rows of two classes"
-        if len(forms) > 2:
-            remedy = (
-                'a logistic model takes two, such as 0 and 1: group them, use model = "softmax" (or of a network '
-                'output = "softmax"), or model = "linear" if these are numbers'
-            )
-        raise UnfitLabel(f"{label} has {_count(len(forms))} in the rows in common", remedy, table)
     if named is not None:
         if (one := _form(_normal(named))) not in forms:
             what = f"`positive` names none of the two classes of {label}"
@@ -91,8 +97,13 @@ def _positive(forms: set[str], named: str | None, table: str) -> tuple[str, str 
     raise UnfitLabel(what, remedy, table)
 
 
-def _count(classes: int) -> str:
-    return f"{classes:,} class{'es' * (classes != 1)}"
+def _if_two(names: Iterable[str]) -> set[str] | None:
+    forms: set[str] = set()
+    for name in names:  # a number in each row, perhaps
+        forms.add(_form(name))
+        if len(forms) > 2:
+            return None
+    return forms if len(forms) == 2 else None
 
 
 def _form(name: str) -> str:
