@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from schemas.settings import TableSettings
 from tables.problem import problems_of
 from tables.snapshot import Snapshot
-from tables.source import open_source
+from tables.source import CSV_SUFFIXES, open_source
 from tables.two_classes import about_two_classes
 from tables.values import is_text
 
@@ -57,15 +57,12 @@ def _like_code(name: str, values: pa.ChunkedArray) -> bool:
 
 def _padded(settings: TableSettings) -> set[str]:
     """Columns of a CSV file that are taken for numbers, though some of the first have leading zeros."""
-    if settings.path is None:
+    if settings.path is None or not settings.path.name.lower().endswith(CSV_SUFFIXES):
         return set()
     with closing(open_source(settings)) as source:
         numbers = [field.name for field in source.schema if not is_text(field.type)]
         first = next(iter(source.batches(numbers)), None) if numbers else None
-    if first is None:
-        return set()
-    texts = [field.name for field in first.schema if is_text(field.type)]
-    return {name for name in texts if _has_padded(first.column(name))}
+    return set() if first is None else {name for name in numbers if _has_padded(first.column(name))}
 
 
 def _has_padded(texts: pa.Array) -> bool:
