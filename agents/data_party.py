@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.alignment import check_enough
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
+from agents.enough import check_split
 from agents.evaluation import LOSS, Evaluation, HeldOut, under
 from agents.loss_rows import check_loss_rows
 from agents.network_steps import NetworkSteps, network_party
@@ -44,9 +44,11 @@ from tables.problem import TableProblem
 from tables.store import FeatureView
 from tables.table import Kind
 from tables.telling import telling_warnings
+from tables.two_classes import check_two_classes, two_classes
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
+TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
 CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
@@ -86,8 +88,16 @@ class DataPartyRole:
         Raises:
             JobProblem: the table, its columns or its labels cannot be used; this party is named.
         """
-        kind: Kind = "categorical" if ACTIVATIONS[self.context.training.link].classes else "numeric"
+        link = self.context.training.link
+        classes = ACTIVATIONS[link].classes or link == TWO_CLASSES
+        kind: Kind = "categorical" if classes else "numeric"
         await self.own.read(with_label=self.context.leads, label_kind=kind)
+        if self.context.leads and link == TWO_CLASSES:
+            table = self.own.table
+            try:
+                check_two_classes(table.classes, table.chosen.positive, table.name)
+            except UnfitLabel as problem:
+                raise self._unfit(problem) from None
 
     async def align(self) -> None:
         """Find the rows that all data parties have."""
@@ -109,9 +119,7 @@ class DataPartyRole:
                 "the rows in common are so few that none is left to train on, or none to evaluate with; which are held "
                 "out is drawn anew in each run: run it again, change holdout in the job, or bring more rows",
             )
-        await check_enough(context, self.own.table.ids, rows)
-        if held_out:
-            await check_enough(context, self.own.table.ids, held_out, held_out=True)
+        check_split(context, rows, held_out)
         try:
             await context.compute(self._fit)
         except (UnfitLabel, LabelProblem) as problem:
@@ -174,6 +182,10 @@ class DataPartyRole:
         activation = ACTIVATIONS[link]
         if activation.classes:
             self.classes, label = Classes.fit(label, table.classes, table.name)
+        elif link == TWO_CLASSES:
+            label, note = two_classes(label, table.classes, table.chosen.positive, table.name)
+            if note is not None:
+                self.context.note(note)
         elif link in SCALINGS:
             self.scaling = SCALINGS[link](label[trained_on], table.name)
             label = self.scaling.apply(label)

@@ -88,7 +88,7 @@ class PredictionRole:
             exponent=self.part.score_exponent,
             seeds=commitments_of(context, self.part),
         )
-        await self._own.read(with_label=False, expected=self.part.encoding.kinds)
+        await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.leads)
         await context.compute(self._compare)
 
     def _compare(self) -> None:
@@ -156,13 +156,13 @@ class PredictionRole:
             self.scores = scores if scaling is None else scaling.restore(scores)
 
     async def release(self) -> Path | None:
-        """At the label party: write the scores, with ids, in the order of its own table."""
+        """At the label party: write the scores, with the ids of its own table, in the order of that."""
         context, scores = self._context, self.scores
         if scores is None:
             return None
         folder = unreleased(context)
         order = np.argsort(self._own.rows)
-        ids = self._own.table.ids.take(pa.array(self._own.rows[order]))
+        ids = self._own.table.own_ids.take(pa.array(self._own.rows[order]))
         names = () if self.part.classes is None else self.part.classes.names
         columns = scored_columns(self.part.link, scores[order], names)
         await written(context, folder, lambda: write_scores(folder, context.prediction.format, ids, columns))

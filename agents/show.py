@@ -195,11 +195,22 @@ def _party(job: JobStatus, name: str) -> str:
 
 def column_table(name: str, found: dict[str, Any]) -> Table:
     """One of a party's own tables."""
-    columns = found["columns"]
+    columns = [{key: value for key, value in column.items() if key != "hint"} for column in found["columns"]]
     table = Table(*columns[0], title=f"{name}: {found['rows']:,} rows", title_justify="left")
     for column in columns:
-        table.add_row(*(fit("" if value is None else str(value)) for value in column.values()))
+        table.add_row(*(fit(_cell(value)) for value in column.values()))
     return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return "" if value is None else str(value)
+
+
+def hints(found: dict[str, Any]) -> list[str]:
+    """Write down what its owner may want to look at, a line for each column."""
+    return [fit(f"{column['column']}: {column['hint']}") for column in found["columns"] if column["hint"]]
 
 
 def summary_table(result: dict[str, Any]) -> Table:

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from tables.problem import UnusableError
 
+PARQUET_SUFFIX = ".parquet"
 BATCH = 2**16  # rows
 BUFFER = 2**20  # bytes for each column; without it the reader loads a whole row group, which may be the whole file
 

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+SHOWN = 5  # columns that one sentence names
+
 
 class TableProblem(ValueError):
     """A table that can't be used, and how to mend it.
@@ -18,19 +20,20 @@ class TableProblem(ValueError):
         what: what is wrong, for the party whose table it is: names columns, counts and line numbers, shows no values.
         remedy: what that party can do about it.
         public: what the other parties may read: names nothing but the table, as the job does.
+        lacks: which of the columns to use there are not, where that is what is wrong.
     """
 
-    def __init__(self, what: str, remedy: str, public: str) -> None:
+    def __init__(self, what: str, remedy: str, public: str, lacks: tuple[str, ...] = ()) -> None:
         super().__init__(f"{what}; {remedy}")
-        self.what, self.remedy, self.public = what, remedy, public
+        self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
 
 
 class UnusableError(ValueError):
     """The same before anybody has said which table it is: `public` goes on after the table's name."""
 
-    def __init__(self, what: str, remedy: str, public: str) -> None:
+    def __init__(self, what: str, remedy: str, public: str, lacks: tuple[str, ...] = ()) -> None:
         super().__init__(f"{what}; {remedy}")
-        self.what, self.remedy, self.public = what, remedy, public
+        self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
 
 
 @contextmanager
@@ -40,7 +43,7 @@ def problems_of(name: str, place: str) -> Iterator[None]:
         yield
     except UnusableError as found:
         what = f"table {name!r} ({place}): {found.what}"
-        raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}") from None
+        raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}", found.lacks) from None
 
 
 class Places(Protocol):
@@ -87,6 +90,7 @@ class Tally:
         return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self._places.unit} {first}{more})"
 
 
-def listed(names: Iterable[str]) -> str:
-    """Column names for an error text of the table's owner."""
-    return ", ".join(repr(name) for name in names)
+def listed(names: Iterable[str], most: int | None = None) -> str:
+    """Column names for an error text, and how many more there are than `most`."""
+    shown, rest = list(names)[:most], [] if most is None else list(names)[most:]
+    return ", ".join(repr(name) for name in shown) + (f" and {len(rest):,} more" if rest else "")

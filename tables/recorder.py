@@ -5,7 +5,7 @@ It keeps ids and labels and of everything else one batch; what is wrong is count
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,19 @@ from tables.disguise import Disguise, refuse_disguised
 from tables.doubts import RowCounter, doubts
 from tables.ids import IdColumn
 from tables.label import ClassColumn
-from tables.problem import Tally, UnusableError
+from tables.problem import SHOWN, Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
 from tables.values import as_numbers, as_texts, signs, truths
 
-SHOWN = 5  # columns that one error names with counts and lines
+
+class Recorded(NamedTuple):
+    """What is kept of a table beside its features; see `tables.snapshot.Snapshot`."""
+
+    ids: pa.LargeStringArray
+    own_ids: pa.Array | None  # where they are asked for and others than `ids`
+    label: Numbers | None
+    classes: tuple[str, ...]
 
 
 class Recorder:
@@ -32,9 +39,12 @@ class Recorder:
         source: opened, and not read yet.
         chosen: which of its columns are what.
         missing: what becomes of features that are not there; labels always are.
+        own_ids: whether to keep ids as the table has them too.
     """
 
-    def __init__(self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"]) -> None:
+    def __init__(
+        self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"], *, own_ids: bool = False
+    ) -> None:
         self._source, self._chosen, self._refuses_missing = source, chosen, missing == "refuse"
         label = [Column(chosen.label, chosen.label_kind, declared=True)] if chosen.label is not None else []
         self._all = [*chosen.columns, *label]
@@ -42,7 +52,7 @@ class Recorder:
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
         )
         # NUMERIC of PostgreSQL is declared a decimal and comes as text.
-        self._ids = IdColumn(chosen.id, source, decimal=_decimal(source, chosen.id))
+        self._ids = IdColumn(chosen.id, source, decimal=_decimal(source, chosen.id), own=own_ids)
         self._label: list[Numbers] = []
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
@@ -55,8 +65,8 @@ class Recorder:
         self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
         self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
-    def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
-        """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
+    def record(self, target: IO[bytes]) -> Recorded:
+        """Read everything, write the features to `target`, and return the rest.
 
         Raises:
             UnusableError: the table can't be used; what was written is worth nothing.
@@ -69,11 +79,13 @@ class Recorder:
             raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
         self._check_likeness()
         refuse_disguised(self._guessed)
+        self._check_label()
         ids = self._ids.finish()
         self._check_values()
+        own_ids = self._ids.own(ids)
         if self._classes is not None:
-            return ids, *self._classes.finish()
-        return ids, np.concatenate(self._label) if self._chosen.label is not None else None, ()
+            return Recorded(ids, own_ids, *self._classes.finish())
+        return Recorded(ids, own_ids, np.concatenate(self._label) if self._chosen.label is not None else None, ())
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The features of a batch as they are written."""
@@ -139,18 +151,36 @@ class Recorder:
                 "has other columns than the model was trained on",
             )
 
-    def _check_values(self) -> None:
-        if self._classes is not None and self._wrong[str(self._chosen.label)]:
+    def _check_label(self) -> None:
+        name = self._chosen.label
+        if name is None:
+            return
+        label, wrong, missing = f"label column {name!r}", self._wrong[name], self._missing[name]
+        if wrong and self._classes is not None:
             raise UnusableError(
-                f"label column {self._chosen.label!r} has {self._wrong[str(self._chosen.label)].of('not whole')}",
+                f"{label} has {wrong.of('not whole')}",
                 "give classes as texts, whole numbers or true and false, or choose a model that predicts numbers",
                 "has a label that is not of classes",
             )
-        wrong = self._found(self._wrong, self._all)
+        if wrong:
+            raise UnusableError(
+                f"{label} should be numeric for this model and has {wrong.of('other than numbers')}",
+                'correct these values, or use a model of classes: "logistic" for two, "softmax" for more',
+                "has a label that is not a number",
+            )
+        if missing:
+            what, remedy = f"{label} has {missing.of('missing')}", "fill these in or leave the rows out"
+            if self._classes is not None and self._classes.absent:
+                what += f", {self._classes.absent:,} of them written as NA, null or the like"
+                remedy += "; if that is a class of its own, give it another name"
+            raise UnusableError(what, remedy, "has rows without a label")
+
+    def _check_values(self) -> None:
+        wrong = self._found(self._wrong, self._chosen.columns)
         if wrong:
             raise UnusableError(
                 _told(wrong, "should be numeric and has", "other than numbers"),
-                "correct these values" + ", or list the column under `categorical`" * (self._chosen.label not in wrong),
+                "correct these values, or list the column under `categorical`",
                 "has text in a numeric column",
             )
         mixed = self._found(self._truths, [one for one in self._all if one.name in self._measured])
@@ -167,9 +197,8 @@ class Recorder:
                 "replace these by finite numbers, or by nothing for missing, or leave the rows out",
                 "has values that are not finite",
             )
-        required = [one for one in self._all if self._refuses_missing or one.name == self._chosen.label]
-        missing = self._found(self._missing, required)
-        if missing:
+        missing = self._found(self._missing, self._chosen.columns)
+        if missing and self._refuses_missing:
             raise UnusableError(
                 _told(missing, "has", "missing"), "fill these in or leave the rows out", "has missing values"
             )

@@ -316,6 +316,19 @@ def test_a_prediction_may_be_simulated_again_in_the_same_folder(tmp_path):
     assert first == second
 
 
+@pytest.mark.parametrize("release", ["owners", "shared"])
+def test_scores_have_the_ids_of_the_label_partys_own_table(release, tmp_path):
+    """Character for character, though white space and other forms of a sign do not count when ids are matched."""
+    sample = Sample((4, 3), rows=80, release=release)
+    trained(sample, tmp_path)
+    tables = newcomers(sample)
+    for party, (before, after) in {"bank": (" ", "\u00b2"), "card": ("", "2")}.items():
+        tables[party] = tables[party] | {PERSON: [f"{before}{one}{after}" for one in tables[party][PERSON]]}
+    both = {one.strip()[:-1] for one in tables["bank"][PERSON]} & {one[:-1] for one in tables["card"][PERSON]}
+    found = scores_of(hear_prediction(sample, tmp_path, tables).simulation)["id"].to_pylist()
+    assert found == [one for one in tables["bank"][PERSON] if one.strip()[:-1] in both]
+
+
 # --- refusals
 
 

@@ -44,6 +44,7 @@ def asked(draw):
     how = {"with_label": kind is not None, "label_kind": kind or "numeric"}
     if draw(st.booleans()):
         how["expected"] = {"a": "numeric"}
+    how["own_ids"] = draw(st.booleans())
     return pa.table(columns), how
 
 
@@ -98,6 +99,8 @@ def test_a_kept_snapshot_is_opened_again_as_it_was(tmp_path_factory, made, group
                 assert again.digest() == snapshot.digest() == before
                 assert (again.chosen, again.classes, again.rows) == (snapshot.chosen, snapshot.classes, snapshot.rows)
                 assert again.ids.to_pylist() == snapshot.ids.to_pylist()
+                assert again.own_ids.equals(snapshot.own_ids)
+                assert (again.own_ids is again.ids) == (snapshot.own_ids is snapshot.ids)
                 assert again.table.equals(snapshot.table)
                 np.testing.assert_array_equal(again.label, snapshot.label)
                 assert repr(again) == repr(snapshot)
