@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas.settings import TableSettings
 from tables.columns import Chosen, choose
+from tables.disguise import Disguise, refuse_disguised
 from tables.encoding import Encoding
 from tables.entropy import SAMPLE, RecordBits, record_bits
 from tables.problem import problems_of
@@ -35,11 +36,16 @@ def preview(name: str, settings: TableSettings, *, with_label: bool) -> Preview 
     The label is not looked at; but only `with_label` may a table have no other column.
 
     Raises:
-        TableProblem: they cannot be read.
+        TableProblem: they cannot be read, or it is not clear what a column is.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         chosen = choose(source.schema, settings, with_label=with_label, label_kind=None)
+        guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
         tables = list(_first(name, source, chosen))
+        for column, disguise in guessed.items():
+            for table in tables:
+                disguise.add(pa.array(table.categorical[column], pa.large_string()), 0)
+        refuse_disguised(guessed)
     if not tables:
         return None
     encoding = Encoding.fit(lambda: iter(tables), clip=settings.clip, rare=settings.rare, whiten=False)
