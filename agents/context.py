@@ -62,6 +62,7 @@ class JobContext:
     history: History = field(default_factory=History)
     plan: Plan | None = None  # in a training job, once there are terms
     terms: Terms | None = None
+    own_columns: tuple[str, ...] | None = None  # of the table, once it was looked at
     secrets: SessionSecrets | None = None
     approval: Approval = field(kw_only=True)
     audit: JobAudit = field(kw_only=True)

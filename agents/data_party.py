@@ -163,6 +163,8 @@ class DataPartyRole:
     def warnings(self) -> tuple[str, ...]:
         """What this party should know of its own table, once encodings are fitted."""
         found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
+        if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
+            found.append("no column of the table differs among the rows, so that partners' columns make the model")
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
         return (*found, *self._telling)
@@ -174,6 +176,13 @@ class DataPartyRole:
         self.encoding = Encoding.fit(
             lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=settings.whiten
         )
+        if not (self.encoding.varies or context.leads):
+            raise TableProblem(
+                f"each column of table {table.name!r} has one value in all rows that are trained on",
+                "bring columns that differ from row to row, or leave this party out of the job",
+                f"no column of table {table.name!r} differs among the rows in common, so that it adds nothing to the "
+                f"model",
+            )
         if table.label is not None:
             self._fit_label(table.label[self.own.rows])
 

@@ -47,6 +47,7 @@ __all__ = [
     "ModelPart",
     "ModelPartProblem",
     "load",
+    "manifest",
     "partial_scores",
     "released_as",
     "save",
@@ -87,7 +88,7 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
     Raises:
         ModelPartProblem: there is none, it is of another format, or it was damaged or altered.
     """
-    part = _manifest(folder / MANIFEST)
+    part = manifest(folder)
     path = folder / part.weights_file
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != part.weights_sha256:
@@ -106,7 +107,7 @@ def released_as(folder: Path) -> str:
     Raises:
         ModelPartProblem: there is no part, or its manifest is of another format or damaged.
     """
-    return _manifest(folder / MANIFEST).release
+    return manifest(folder).release
 
 
 def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:
@@ -128,7 +129,13 @@ def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.
     return scores + arrays["intercept"] if part.party == part.intercept_holder else scores
 
 
-def _manifest(path: Path) -> ModelPart:
+def manifest(folder: Path) -> ModelPart:
+    """Read what a part says of itself, and not its weights.
+
+    Raises:
+        ModelPartProblem: there is no part, or its manifest is of another format or damaged.
+    """
+    path = folder / MANIFEST
     content = _read(path)
     try:
         found = json.loads(content)

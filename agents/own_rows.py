@@ -95,6 +95,7 @@ class OwnRows:
         except OSError as error:
             raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
+        context.own_columns = tuple(column.name for column in self.table.columns)
         await self._check_unchanged()
 
     def _unusable(self, problem: TableProblem) -> JobProblem:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.context import JobContext
 from agents.states import TERMINAL, State
+from agents.terms import warnings_of
 from broker.clock import loop_time
 from schemas.job import TrainingJob
 from schemas.messages import JobStatus, PartyStatus, Progress
@@ -40,7 +41,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         processor_seconds=statistics.processor_seconds,
         sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
         sent_messages={kind: tally.messages for kind, tally in sent.items()},
-        warnings=(*_first(context.notes), *(context.plan.warnings if context.plan else ())),
+        warnings=(*_first(context.notes), *warnings_of(context)),
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,

@@ -34,7 +34,7 @@ class Columns(Strict):
 
     party: Name
     encoding: Encoding
-    norm: float = Field(gt=0)
+    norm: float = Field(ge=0)  # 0 where there are no columns
 
 
 class About(Strict):

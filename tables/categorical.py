@@ -47,6 +47,11 @@ class CategoricalColumn(EncodedColumn):
         return [*names, *(part_name(self.name, part) for part in parts)]
 
     @property
+    def varies(self) -> bool:
+        """Whether two rows differ in their category; all rare ones count as one."""
+        return len(self.names) > 1
+
+    @property
     def warnings(self) -> list[str]:
         """As for every column, where it is constant, and how many categories are rare."""
         found = super().warnings

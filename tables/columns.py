@@ -16,6 +16,7 @@ from tables.problem import UnusableError, listed
 from tables.table import Kind
 from tables.values import is_text
 
+ALONE = "add columns to train on: only the label party of a job may hold a label and nothing else"
 SETTINGS_WRONG = "is described wrongly in its owner's settings"
 
 
@@ -79,8 +80,8 @@ def choose(
 ) -> Chosen:
     """The columns to read: those of the settings, or the `expected` ones that a model was trained on.
 
-    The label is never a feature, and may be missing where it is not asked for. A model wants it as a number or as a
-    class; where no model is known yet, None, its type decides.
+    The label is never a feature, and may be missing where it is not asked for; a table of a label alone has no
+    features. A model wants the label as a number or as a class; where no model is known yet, None, its type decides.
 
     Raises:
         UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
@@ -100,7 +101,10 @@ def choose(
     if expected is not None:
         chosen = _as_expected(schema, settings.id, label, expected)
     else:
-        chosen = Chosen(settings.id, label, _with_kinds(schema, settings, _features(schema, settings)))
+        features = _features(schema, settings)
+        if not features and label is None:
+            raise UnusableError("it has no column beside id and label", ALONE, "has no columns")
+        chosen = Chosen(settings.id, label, _with_kinds(schema, settings, features))
     return replace(chosen, label_kind=kind, positive=settings.positive if with_label else None)
 
 
@@ -141,8 +145,6 @@ def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
                 f"remove it from `{setting}` or add it to `columns`",
                 SETTINGS_WRONG,
             )
-    if not features:
-        raise UnusableError("it has no column beside id and label", "add columns to train on", "has no columns")
     return list(features)
 
 

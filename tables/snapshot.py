@@ -174,12 +174,17 @@ class Snapshot:
         Raises:
             ValueError: `rows` has another length than the table.
         """
+        if rows is not None and rows.shape != (self.rows,):
+            raise ValueError(f"{rows.shape} marks for {self.rows} rows")
+        if not self.columns:  # a table of Arrow's without columns has no rows either
+            count = self.rows if rows is None else int(rows.sum())
+            for start in range(0, count, size):
+                yield Table(self.name, min(size, count - start), (), {}, {})
+            return
         if rows is None:
             for start in range(0, self.rows, size):
                 yield self._batch(self.table.slice(start, size))
             return
-        if rows.shape != (self.rows,):
-            raise ValueError(f"{rows.shape} marks for {self.rows} rows")
         marked = np.flatnonzero(rows)
         for start in range(0, len(marked), size):
             first, last = marked[start], marked[min(start + size, len(marked)) - 1]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agents.data_party import DataPartyRole
 from mpc.plan import Request
 from mpc.planner import make_plan
 from schemas.address import Address
@@ -318,6 +319,38 @@ async def test_a_split_that_leaves_nothing_on_one_side_is_the_submitters_fault(
         ended = await stage.run(job(evaluation=Evaluation(holdout=holdout)), CARD)
         assert "holdout" in off(ended, "job.holdout", CARD)
         nothing_left(stage)
+
+
+def all_alike(party: str) -> Callable[[Rows], object]:
+    """One value in all rows of each column."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row |= {f"{party}-{column}": "7" for column in range(COLUMNS)}
+
+    return change
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+async def test_a_partner_of_which_no_column_differs_is_refused_by_name(tmp_path: Path, whiten: bool) -> None:
+    """It would add nothing, and its rows be matched for nothing; others are told the table, its owner what to do."""
+    code, culprit, reason, detail = await run_with_tables(tmp_path, {"whiten": whiten}, card=all_alike(CARD))
+    assert (code, culprit) == ("table.unusable", CARD)
+    assert "no column of table 'customers' differs among the rows in common" in reason
+    assert "has one value in all rows that are trained on; bring columns that differ" in detail
+
+
+async def test_a_label_party_of_which_no_column_differs_trains_with_a_warning(tmp_path: Path) -> None:
+    """As one that holds labels alone would: what its partner has is the model."""
+    async with tables(tmp_path, bank=all_alike(BANK)) as stage:
+        customers = stage.parties[BANK][0].tables["customers"].model_copy(update={"whiten": True})
+        stage.change(BANK, tables={"customers": customers})
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        role = stage.runs[BANK, ended[BANK].job].role
+        assert isinstance(role, DataPartyRole)
+        assert "partners' columns make the model" in role.warnings[-1]
+        assert len(role.warnings) == COLUMNS + 1
 
 
 async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:

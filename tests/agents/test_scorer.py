@@ -41,10 +41,10 @@ def small(model: str, rate: float = 0.3, **more: Any) -> Sample:
     return Sample(**(fields | {"model": model} | more))
 
 
-def network(output: str, activation: str, *hidden: int, rate: float = 0.3) -> Sample:
+def network(output: str, activation: str, *hidden: int, rate: float = 0.3, **more: Any) -> Sample:
     """The same for a multilayer perceptron."""
     layers = Network.model_validate({"hidden": hidden, "activation": activation, "output": output})
-    return small("mlp", rate, network=layers)
+    return small("mlp", rate, network=layers, **more)
 
 
 SAMPLES = {
@@ -52,11 +52,11 @@ SAMPLES = {
     "linear": small("linear", label=0),
     "softmax": small("softmax", columns=(3, 2, 3), label=2),
     "poisson": small("poisson", 0.05, l2=0.02),
-    "gamma": small("gamma", 0.05, label=0),
+    "gamma": small("gamma", 0.05, columns=(0, 4), label=0),
     "network": network("logistic", "relu", 8, 6),
     "network of classes": network("softmax", "gelu", 7),
     "network of counts": network("poisson", "softplus", 5, rate=0.02),
-    "network of numbers": network("linear", "tanh", 6, rate=0.1),
+    "network of numbers": network("linear", "tanh", 6, rate=0.1, columns=(4, 0)),
 }
 ACTIVATIONS = ["leaky-relu", "sigmoid", "silu"]
 

@@ -1,6 +1,7 @@
 """What another party has written reaches a person's terminal as words: it moves no cursor and forges no line."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -13,7 +14,7 @@ from agents.decisions import summary
 from agents.status import _first
 from schemas.messages import Job, JobStatus
 from schemas.visible import visible
-from tests.agents.scenes import BANK, CARD, job
+from tests.agents.scenes import BANK, CARD, job, party_settings
 
 HOSTILE = "a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
 SHOWN = r"a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
@@ -33,10 +34,11 @@ def test_any_text_is_one_line_of_its_own_visible_signs(text: str) -> None:
     assert printed(show.fit(text)).rstrip() in {shown, f"{shown}\\"}
 
 
-def test_a_purpose_cannot_change_what_a_person_decides_by() -> None:
+def test_a_purpose_cannot_change_what_a_person_decides_by(tmp_path: Path) -> None:
     """Somebody else wrote it, and the lines below it say what the job would tell whom."""
     asked = job(purpose=HOSTILE)
-    told = summary(Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD))
+    settings = party_settings(tmp_path, CARD)
+    told = summary(Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD), settings)
     page = printed(show.reveals_table(asked.id, told))
     assert SHOWN in page
     assert "\x1b[2J" not in page

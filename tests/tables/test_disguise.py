@@ -33,7 +33,7 @@ def kind_of_x(settings: TableSettings, folder: Path) -> tuple[Snapshot, str]:
 def refusal(settings: TableSettings, folder: Path) -> TableProblem:
     """How the table is refused; a look at its first rows refuses it as well."""
     with pytest.raises(TableProblem):
-        preview("people", settings)
+        preview("people", settings, with_label=False)
     with pytest.raises(TableProblem) as caught:
         take_snapshot("people", settings, folder / "work", with_label=False)
     return caught.value

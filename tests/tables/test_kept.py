@@ -43,7 +43,7 @@ def asked(draw):
         columns["y"] = column(LABELS[kind])
     how = {"with_label": kind is not None, "label_kind": kind or "numeric"}
     if draw(st.booleans()):
-        how["expected"] = {"a": "numeric"}
+        how["expected"] = draw(st.sampled_from([{"a": "numeric"}, {}]))
     how["own_ids"] = draw(st.booleans())
     return pa.table(columns), how
 

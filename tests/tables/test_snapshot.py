@@ -71,6 +71,26 @@ def problem(write, tmp_path):
 # --- what is in it
 
 
+@pytest.mark.parametrize("columnar", [False, True])
+@pytest.mark.parametrize("asked", [{"with_label": True}, {"expected": {}}])
+def test_a_table_may_hold_labels_alone_or_ids_alone(take, columnar, asked):
+    """Of a label party; for a prediction it has not even labels. Its batches have rows all the same."""
+    ids = pa.table({"customer": [f"c{row}" for row in range(7)]})
+    content = ids.append_column("defaulted", pa.array([0, 1, 1, 0, 1, 0, 0])) if "with_label" in asked else ids
+    snapshot = take(content if columnar else _as_csv(content), **asked)
+    assert (snapshot.rows, snapshot.columns) == (7, ())
+    assert (snapshot.label is None) == ("expected" in asked)
+    assert [batch.rows for batch in snapshot.batches(size=3)] == [3, 3, 1]
+    marks = np.array([True, False, True, True, False, False, True])
+    assert [batch.rows for batch in snapshot.batches(marks, size=3)] == [3, 1]
+    assert [entry["kind"] for entry in describe(snapshot)] == ["id"] + ["label"] * ("with_label" in asked)
+
+
+def _as_csv(content: pa.Table) -> str:
+    rows = (",".join(map(str, row.values())) for row in content.to_pylist())
+    return "\n".join([",".join(content.column_names), *rows])
+
+
 def test_a_table_keeps_ids_columns_and_values(take):
     """In the order of the file, with what is missing as it is."""
     snapshot = take(GOOD, with_label=True)
@@ -414,7 +434,6 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unused number": ({"columns": ("sex",), "numeric": ("age",)}, "`numeric` names 'age'", "described wrongly"),
     "id as a feature": ({"columns": ("customer", "sex")}, "`columns` names 'customer'", "described wrongly"),
     "label as a feature": ({"columns": ("defaulted", "sex")}, "names 'defaulted'", "described wrongly"),
-    "none": ({"columns": ()}, "no column beside id and label", "has no columns"),
     "twice": ({"columns": ("age", "age", "sex")}, "`columns` names 'age'", "described wrongly"),
 }
 
@@ -426,6 +445,15 @@ def test_settings_that_do_not_fit_the_table_are_named(problem, case):
     found = problem(GOOD, **settings)
     assert what in found.what
     assert public in found.public
+
+
+def test_a_table_of_ids_alone_is_refused_where_no_label_is_asked_for(problem):
+    """It adds nothing to a model; whose table may be so is said."""
+    for content, settings in (("customer\n1\n", {}), (GOOD, {"columns": ()})):
+        found = problem(content, with_label=False, **settings)
+        assert "no column beside id and label" in found.what
+        assert "only the label party" in found.remedy
+        assert found.public == "the table 'customers' has no columns"
 
 
 CELL = st.text(alphabet='abc19.,-"\n\r; é\x00', max_size=4)
