@@ -17,7 +17,7 @@ from yarl import URL
 
 from agents.connect import Credentials, tls_context
 from agents.finding import Finding, Outcome, fail, ok, warn
-from broker.base import BrokerError
+from broker.base import ALARM_REMEDY, BrokerError
 from broker.identity import KeyProblem
 from broker.probe import Answers, Probe
 from broker.rabbitmq_channels import FEW_CHANNELS, LEAST_CHANNELS
@@ -129,6 +129,9 @@ async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIt
                 yield few
                 if few.outcome is Outcome.FAIL:
                     return
+            if why := await probe.alarm():
+                yield fail("alarm", f"the broker takes no messages: it is {why}", ALARM_REMEDY)
+                return
             needed = await probe.needed()
             for finding in _enough(needed):
                 yield finding

@@ -64,6 +64,7 @@ class Metrics:
         yield _gauge("tercet_event_loop_lag_seconds", "The worst of the last minute", [((), self._pulse.lag)])
         yield _gauge("tercet_jobs_most", "Jobs at a time, as settings allow", [((), settings.limits.parallel_jobs)])
         yield _gauge("tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), unheard(agent))])
+        yield _gauge("tercet_broker_blocked", "Whether the broker takes nothing", [((), bool(self._broker.blocked))])
         if isinstance(self._broker, Linked):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
             reconnects, buried = float(self._broker.reconnects), float(self._broker.buried)

@@ -112,6 +112,11 @@ class Outbox:
         return len(self._sending)
 
     @property
+    def blocked(self) -> str:
+        """Why the broker takes nothing at the moment; see `Broker.blocked`."""
+        return self._broker.blocked
+
+    @property
     def in_flight(self) -> dict[str, int]:
         """Bytes that are handed over and not yet confirmed or given up, by lane."""
         return {str(lane): window.bytes for lane, window in self._windows.items()}

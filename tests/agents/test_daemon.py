@@ -337,6 +337,7 @@ class Interrupting:
     def __init__(self, inner: MemoryConnection, number: int, happen: Callable[[], None]) -> None:
         self._inner, self._left, self._happen = inner, number, happen
         self.failed = inner.failed
+        self.blocked = inner.blocked
 
     async def _count(self) -> None:
         self._left -= 1

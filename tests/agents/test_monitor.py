@@ -145,6 +145,12 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             assert await get(server, "/healthz") == (200, "ok\n")
             stage.connection(BANK).mend()
             assert (await get(server, "/readyz"))[0] == 200
+            with stage.office.short("low on disk"):
+                assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
+                assert await get(server, "/healthz") == (200, "ok\n")
+                assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
+            assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
+            assert (await get(server, "/readyz"))[0] == 200
             standing = stage.office.queues[topology.standing_queue(BANK, ()).name]
             consumer, standing.consumer = standing.consumer, None
             assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
