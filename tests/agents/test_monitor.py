@@ -1,6 +1,7 @@
 """What an agent answers on a port of its own: metrics, and whether it is alive and ready; and what it refuses."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -199,6 +200,14 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
         assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and not answer)  # reset while it sends
         assert b"passwd" not in answer
         assert (b"here" in answer) == (status == b"200" and not request_.startswith(b"HEAD"))
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "a..b"])
+async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str) -> None:
+    """Of another machine, or of none."""
+    with pytest.raises(Invalid, match=f"cannot listen at {re.escape(address)}, port 0"):
+        async with Monitor(MonitorSettings(port=0, address=address), {}):
+            pass
 
 
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
