@@ -106,6 +106,22 @@ async def test_a_job_that_a_partner_remembers_and_the_submitter_forgot_is_declin
         assert stage.state(CARD, job_id) == "done"
 
 
+async def test_a_job_that_partners_remember_and_no_longer_take_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Which is not that they know its id."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, tables={})
+        job_id = (await stage.run(job()))[BANK].job
+        await stage.stop()
+        stage.change(BANK, state=tmp_path / "new disk")
+        for party in (CARD, NOTARY):
+            stage.pin(party, BANK, may_submit=False)
+        stage.runs.clear()
+        await stage.start()
+        stage.submit(job())
+        off(await stage.ended(job_id, BANK), "policy.submitter", BANK)
+        assert stage.state(CARD, job_id) == "failed"
+
+
 async def test_a_repeated_announcement_changes_nothing(tmp_path: Path) -> None:
     """Brokers deliver at least once."""
     async with scene(three(tmp_path), tmp_path) as stage:

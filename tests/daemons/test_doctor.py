@@ -195,7 +195,7 @@ async def test_partners_that_are_away_or_strangers_are_named(place: Place) -> No
         troubles = await place.troubles()
     assert troubles.keys() == {"partner card", "partner notary"}
     assert "whether its agent runs" in troubles["partner notary"].hint
-    assert "hold the other's key" in troubles["partner card"].hint
+    assert "compare each other's keys" in troubles["partner card"].hint
 
 
 async def test_a_login_that_is_refused_or_unreadable_is_a_failure(place: Place, guarded: Guarded) -> None:
