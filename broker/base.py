@@ -103,6 +103,10 @@ class Refused(BrokerError):
     """The broker will not do this for this user: a right is missing, the message is too large, the login is wrong."""
 
 
+class NoLogin(Refused):
+    """The broker does not know the user, the password or the certificate."""
+
+
 class Missing(BrokerError):
     """There is no queue of this name to consume from: declare it first."""
 

@@ -20,8 +20,8 @@ from broker import topology
 from broker.base import BrokerError, Disconnected
 from broker.rabbitmq_alarm import Alarm
 from broker.rabbitmq_channels import Channels, allowed_channels
-from broker.rabbitmq_connect import address_of
-from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
+from broker.rabbitmq_connect import address_of, why_refused
+from broker.rabbitmq_errors import as_broker_error, host_and_port
 
 SECONDS: Final = 10.0  # for each question
 HEARTBEAT_SECONDS: Final = 10
@@ -83,7 +83,7 @@ class Probe:
         try:
             connection = await aiormq.connect(address, context=tls, client_properties=properties)
         except BaseException as error:
-            raise _why(error, address) or error from error
+            raise await _why(error, address) or error from error
         try:
             yield cls(connection, party, partners)
         finally:
@@ -192,8 +192,8 @@ class Probe:
         )
 
 
-def _why(error: BaseException, address: URL) -> BrokerError | None:
-    refused = refusal(error, address)
+async def _why(error: BaseException, address: URL) -> BrokerError | None:
+    refused = await why_refused(error, address)
     if refused is not None or not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
         return refused
     return Disconnected(f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__})")

@@ -213,6 +213,15 @@ async def test_a_login_that_is_refused_or_unreadable_is_a_failure(place: Place, 
     assert "mode 600" in (await place.troubles())["login"].hint
 
 
+async def test_a_virtual_host_that_is_not_there_is_no_matter_of_credentials(place: Place) -> None:
+    """The hint is about the URL."""
+    place.edit("/tercet", "/nosuch")
+    troubles = await place.troubles()
+    assert troubles.keys() == {"login"}
+    assert "virtual host 'nosuch'" in troubles["login"].said
+    assert "compare `url`" in troubles["login"].hint
+
+
 @pytest.mark.parametrize(
     ("old", "new", "check", "hint"),
     [
