@@ -118,6 +118,8 @@ def _sums(agent: Agent) -> Iterator[Metric]:
     yield _steps(agent.jobs.tallies.steps)
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
+    what = "Optional messages that nobody took: heartbeats to a party that is away"
+    yield _counter("tercet_messages_dropped", what, _samples(of("dropped")), "kind")
     yield _counter("tercet_waited_seconds", "Seconds spent waiting for others", _samples(of("waited")), "round")
     yield _counter("tercet_messages_refused", "Messages not taken", _samples(_refusals(agent)), "reason")
     yield _counter("tercet_attempts", "Attempts begun, the first of each job too", _samples(of("attempts")), "kind")

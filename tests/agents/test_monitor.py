@@ -112,6 +112,19 @@ async def test_no_metric_names_a_job_a_table_or_a_column(tmp_path: Path) -> None
         assert set(samples(text)) == set(samples(later))
 
 
+async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:
+    """A job's first words go to queues that are not there yet; the card processor's never are."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        running = stage.submit(job())
+        await stage.until(lambda: stage.agents[BANK].runs[0].context.mailbox.dropped["progress"] > 1)
+        async with watched(stage) as server:
+            found = samples((await get(server, "/metrics"))[1])
+        assert found["tercet_messages_dropped_total", ("progress",)] > 1
+        stage.agents[BANK].cancel(running)
+        await stage.ended(running)
+
+
 async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> None:
     """By code and by reason; a code that this release does not know has no label of its own."""
     async with scene(three(tmp_path), tmp_path) as stage:
