@@ -4,7 +4,6 @@ It speaks through the letters of the attempt that counts, and decides nothing: w
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from itertools import count
 
@@ -28,6 +27,7 @@ from agents.problems import BROKER, JobProblem
 from agents.states import UNKNOWN, State
 from agents.verdict import Report
 from broker.base import Blocked
+from broker.clock import loop_time
 from broker.outbox import Undeliverable
 from schemas.address import Address
 from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
@@ -147,7 +147,7 @@ class Voice:
         outbox = self._through.outbox
         if outbox.blocked:
             return blocked(Blocked(outbox.blocked))
-        silence = time.monotonic() - outbox.answered
+        silence = loop_time() - outbox.answered
         return cut_off(self._me) if silence > MISSED_HEARTBEATS * self._deadlines.heartbeat else None
 
     async def judge(self, ending: Failing, own: Report, state: State) -> Failure:
