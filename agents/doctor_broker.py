@@ -21,13 +21,13 @@ from broker.base import ALARM_REMEDY, BrokerError, NoLogin
 from broker.identity import KeyProblem
 from broker.probe import Answers, Probe
 from broker.rabbitmq_channels import FEW_CHANNELS, LEAST_CHANNELS
-from broker.rabbitmq_errors import DEFAULT_PORTS, speaks_no_tls, tls_reason, tls_remedy
+from broker.rabbitmq_errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
 from schemas.job import Invalid
 from schemas.settings import BrokerSettings, Settings
 
 SECONDS: Final = 10.0
 SOON: Final = dt.timedelta(days=30)
-RUN_ON: Final = ("3.10.",)  # versions that Tercet has been run on
+RUN_ON: Final = ("3.10.", "4.0.")  # versions that Tercet has been run on
 LEAST: Final = (3, 10)
 RIGHTS: Final = "let the broker's operator import what `tercet broker definitions` writes"
 LOGIN: Final = "compare `credentials` under [broker], or TERCET_BROKER_USERNAME and _PASSWORD, with the broker's users"
@@ -73,7 +73,7 @@ async def check_tls(broker: BrokerSettings, now: dt.datetime) -> AsyncIterator[F
         if speaks_no_tls(error):
             yield fail("tls", f"no agreement on TLS: {tls_reason(error)}", tls_remedy(error))
         else:
-            yield fail("tls", f"no agreement on TLS: {_why(error)}", hint)
+            yield fail("tls", f"no agreement on TLS: {_why(error)}", strict_hint(error) or hint)
     else:
         yield _validity("the broker's certificate", served, now, "have the broker's operator renew it")
         for path, what in ((broker.certificate, "our certificate"), (broker.ca, "the authority's certificate")):

@@ -15,6 +15,9 @@ from broker.base import BrokerError, Disconnected, NoLogin, Occupied, Overloaded
 
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
+# OpenSSL's X509_V_ERR codes for what it checks with X509_V_FLAG_X509_STRICT only, which Python sets from 3.13 on.
+_STRICT: Final = range(80, 94)
+
 _EXCHANGE: Final = re.compile(r"exchange '([^']*)'")
 _TOPIC: Final = re.compile(r"topic '([^']*)'")
 _SIZE: Final = re.compile(r"message size (\d+)")
@@ -125,4 +128,14 @@ def tls_remedy(error: BaseException) -> str:
     """What to do where TLS does not come about."""
     if speaks_no_tls(error):
         return "give the broker's port for TLS, 5671 as a rule; amqp:// is for the plain one, on loopback"
-    return "check the authorities and certificates in the settings"
+    return strict_hint(error) or "check the authorities and certificates in the settings"
+
+
+def strict_hint(error: BaseException) -> str | None:
+    """What to do about a certificate that only a strict check refuses; None for any other error."""
+    if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _STRICT:
+        return None
+    return (
+        "Python 3.13 and later refuse certificates without these extensions: "
+        "have the authority and what it signed made anew, as docs/broker.md says under TLS"
+    )

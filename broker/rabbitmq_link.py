@@ -274,8 +274,14 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """End the consumers in order, then the connection."""
+        """End the consumers in order, then the connection, which would else come back by itself for ever."""
         self._closing = True
+        try:
+            await self._end_consumers()
+        finally:
+            await self._end_connection()
+
+    async def _end_consumers(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -283,6 +289,8 @@ class Link:
             await consumer.cancel()
         if self._retired:
             await asyncio.wait(self._retired)
+
+    async def _end_connection(self) -> None:
         await self._connection.close()
         if publishing := tuple(self._in_flight.values()):
             for task in publishing:  # there is no reader any more that it could harm
