@@ -71,9 +71,10 @@ class Announcer:
         )
         failure = problem.failure(State.RECEIVED, verdict=False)
         key = topology.routing_key(job.id, Round.CONTROL, job.submitter)
-        try:
-            await published(self._broker, self._letter(job, failure, job.submitter, key, run=job.run))
-        except BrokerError as error:
+        letter = self._letter(job, failure, job.submitter, key, run=job.run)
+        try:  # the submitter's own queues may be about to be opened
+            await published_within(self._broker, letter, self._settings.deadlines.accept)
+        except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be declined", job=job.id, why=str(error))
 
     async def inquire(self, job: Job, party: str) -> None:

@@ -5,7 +5,9 @@ cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or
 """
 
 import asyncio
+import io
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -255,4 +257,7 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] = system_ran
 
 def main() -> None:
     """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in ASCII or Latin-1, say: what it lacks is printed as an escape
+            stream.reconfigure(errors="backslashreplace")
     app()

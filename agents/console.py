@@ -10,7 +10,7 @@ from typing import Self
 
 from agents.control import control_parcel, open_control, published_within
 from broker import topology
-from broker.base import Broker, Delivery
+from broker.base import Blocked, Broker, Delivery
 from broker.identity import Forged, Identity
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import MalformedMessage
@@ -98,6 +98,8 @@ class Console:
                 await published_within(self._broker, parcel, ANSWER_SECONDS)
                 return await self._answer
         except TimeoutError:
+            if self._broker.blocked:
+                raise Blocked(self._broker.blocked) from None
             raise NoAgent(
                 f"{self._party}'s agent does not answer; start it with `tercet agent` and the same settings file, "
                 f"or look at its log"

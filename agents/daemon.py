@@ -23,6 +23,7 @@ from agents.mailbox import Tap
 from agents.reception import Reception
 from agents.release import discard
 from agents.run import JobRun, Services
+from agents.state_folder import make, usable
 from agents.states import TERMINAL
 from broker import topology
 from broker.base import Broker, Delivery
@@ -91,21 +92,25 @@ class Agent:
         """Work until `stop` is set; then let running jobs end, or end them, and leave.
 
         Raises:
+            Invalid: the state folder cannot be used.
             BrokerError: another agent of this party runs, or the broker refuses.
         """
         logs.of_party(self.me)
         use_threads(self.settings.limits.threads)
         await asyncio.to_thread(warm_up)  # before there is a heartbeat or a deadline that it could hold up
-        self.settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with usable(self.settings.state):
+            make(self.settings.state)
         async with asyncio.TaskGroup() as self._tasks:
-            running = self.jobs.recall()
+            with usable(self.settings.state):
+                running = self.jobs.recall()
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
-            self._open_audit()
-            discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
-            unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
-            forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
+            with usable(self.settings.state):
+                self._open_audit()
+                discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
+                unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
+                forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
             self.jobs.go_on(running)
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))

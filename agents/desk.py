@@ -68,8 +68,8 @@ class Desk:
         elif known is None:
             self._log.info("job announced", job=job.id, submitter=job.submitter)
             self._jobs.begin(job, now(), self._jobs.received(job) or self._jobs.obstacle())
-        elif not self._allowed(job):
-            self._log.warning("job refused", job=job.id, submitter=job.submitter)
+        elif (refusal := self._policy_problem(job)) is not None:
+            self._refuse(job, refusal)
         elif running is None or not running.may_yield or known.description != job.description:
             self._spawn(self._jobs.announcer.decline(job))
         elif _precedence(job) < _precedence(known):
@@ -88,12 +88,12 @@ class Desk:
             self._jobs.audit_of(job).decided(problem, withheld=withheld)
         self._spawn(self._jobs.announcer.decline(job, problem))
 
-    def _allowed(self, job: Job) -> bool:
+    def _policy_problem(self, job: Job) -> JobProblem | None:
         try:
             check_policy(job, self._settings, self._identity, self._services.budget)
-        except JobProblem:
-            return False
-        return True
+        except JobProblem as problem:
+            return problem
+        return None
 
     def console(self, request: Submit | Query | Decide) -> Status:
         """What the party's own console asks."""

@@ -9,7 +9,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from agents.finding import Finding, fail, ok, warn
 from agents.own_identity import IDENTITY, own_identity
 from agents.own_table import described
 from agents.partner_keys import check_partner_keys
+from agents.state_folder import make
 from broker.identity import Identity, KeyProblem, PublicIdentity
 from schemas.job import Invalid
 from schemas.settings import Settings
@@ -68,9 +68,7 @@ def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
 def check_state(folder: Path, needed: int) -> Iterator[Finding]:
     """Whether the state folder can be written, is nobody else's, and has room for a job over the largest table."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"tercet")
+        make(folder)
         mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
         hint = f"make {folder} a folder that the agent's user may write to, or correct `state`"

@@ -38,7 +38,7 @@ def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
     party, check = answer.party, f"partner {answer.party}"
     if not answer.answered:
         said = f"{party}'s agent does not answer" + (f": {answer.why}" if answer.why else "")
-        hint = f"ask {party} whether its agent runs on this broker, and whether both of you hold the other's key"
+        hint = f"ask {party} whether its agent runs on this broker and virtual host, and compare each other's keys"
         yield warn(check, said, hint)
         return
     said = f"release {clean(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"

@@ -1,21 +1,24 @@
 """Whether an agent is alive, and whether it can take jobs: what its supervisor and its monitor are told.
 
-It looks at the agent and its connections and changes nothing; no reason names a job.
+It looks at the agent and its connections and changes nothing; no reason names a job. What it publishes nobody takes.
 """
 
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from agents.daemon import Agent
 from agents.linked import Linked
 from broker import topology
-from broker.base import Broker
+from broker.base import Broker, BrokerError, Lane, Parcel
+from schemas.address import Address, Round
 
 PULSE_SECONDS: Final = 0.5
 REMEMBERED_PULSES: Final = 120  # a minute
 UNHEARD_SECONDS: Final = 30.0
+ALARM_SECONDS: Final = 10.0  # between two questions whether the broker takes anything
 
 
 class Pulse:
@@ -62,4 +65,19 @@ def obstacles(agent: Agent, broker: Broker) -> list[str]:
             found.append("it has no connection to the broker")
         elif not broker.consuming(topology.standing_queue(agent.me, ()).name):
             found.append("its standing queue is not consumed")
+    if broker.blocked:
+        found.append(f"the broker takes no messages: it is {broker.blocked}")
     return found
+
+
+async def look_for_alarms(agent: Agent, broker: Broker) -> None:
+    """Publish something that no queue takes, now and then: RabbitMQ tells its alarms to nobody else."""
+    await agent.ready.wait()
+    me, token = agent.me, "alarm"
+    address = Address(token, 0, Round.CONTROL, token, 0, 0, me, me)
+    nobody = Parcel(topology.exchange(me), topology.console_key(token, me), b"", token, str(address), token, me)
+    while True:
+        with suppress(BrokerError, TimeoutError):  # Unroutable, as a rule
+            async with asyncio.timeout(ALARM_SECONDS):
+                await broker.publish(nobody, Lane.BULK)
+        await asyncio.sleep(ALARM_SECONDS)

@@ -6,7 +6,7 @@ It decides nothing about jobs; an agent without either runs the same.
 import asyncio
 
 from agents.daemon import Agent
-from agents.health import Pulse, ailments, obstacles
+from agents.health import Pulse, ailments, look_for_alarms, obstacles
 from agents.monitor import Monitor, pages_of
 from agents.notify import Notifier
 from broker.base import Broker
@@ -24,6 +24,7 @@ async def attend(agent: Agent, broker: Broker, stop: asyncio.Event, notifier: No
     async with monitor, asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(pulse.beat()),
+            tasks.create_task(look_for_alarms(agent, broker)),
             tasks.create_task(_tell(agent, broker, notifier)),
             tasks.create_task(_tell_the_end(stop, notifier)),
         ]

@@ -31,7 +31,7 @@ def print_json(value: Any) -> None:
 
 def complain(text: str) -> None:
     """What went wrong, on standard error."""
-    err.print(f"[bold red]error[/]: {fit_lines(text)}")
+    err.print(f"[bold red]error[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:

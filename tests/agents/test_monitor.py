@@ -1,6 +1,7 @@
 """What an agent answers on a port of its own: metrics, and whether it is alive and ready; and what it refuses."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -113,6 +114,19 @@ async def test_no_metric_names_a_job_a_table_or_a_column(tmp_path: Path) -> None
         assert set(samples(text)) == set(samples(later))
 
 
+async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:
+    """A job's first words go to queues that are not there yet; the card processor's never are."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        running = stage.submit(job())
+        await stage.until(lambda: stage.agents[BANK].runs[0].context.mailbox.dropped["progress"] > 1)
+        async with watched(stage) as server:
+            found = samples((await get(server, "/metrics"))[1])
+        assert found["tercet_messages_dropped_total", ("progress",)] > 1
+        stage.agents[BANK].cancel(running)
+        await stage.ended(running)
+
+
 async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> None:
     """By code and by reason; a code that this release does not know has no label of its own."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -146,6 +160,12 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             )
             assert await get(server, "/healthz") == (200, "ok\n")
             stage.connection(BANK).mend()
+            assert (await get(server, "/readyz"))[0] == 200
+            with stage.office.short("low on disk"):
+                assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
+                assert await get(server, "/healthz") == (200, "ok\n")
+                assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
+            assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
             assert (await get(server, "/readyz"))[0] == 200
             standing = stage.office.queues[topology.standing_queue(BANK, ()).name]
             consumer, standing.consumer = standing.consumer, None
@@ -195,6 +215,14 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
         assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and not answer)  # reset while it sends
         assert b"passwd" not in answer
         assert (b"here" in answer) == (status == b"200" and not request_.startswith(b"HEAD"))
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "a..b"])
+async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str) -> None:
+    """Of another machine, or of none."""
+    with pytest.raises(Invalid, match=f"cannot listen at {re.escape(address)}, port 0"):
+        async with Monitor(MonitorSettings(port=0, address=address), {}):
+            pass
 
 
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ async def test_partners_that_are_away_or_strangers_are_named(place: Place) -> No
         troubles = await place.troubles()
     assert troubles.keys() == {"partner card", "partner notary"}
     assert "whether its agent runs" in troubles["partner notary"].hint
-    assert "hold the other's key" in troubles["partner card"].hint
+    assert "compare each other's keys" in troubles["partner card"].hint
 
 
 async def test_a_login_that_is_refused_or_unreadable_is_a_failure(place: Place, guarded: Guarded) -> None:
@@ -211,6 +211,15 @@ async def test_a_login_that_is_refused_or_unreadable_is_a_failure(place: Place, 
     assert "guessed" not in str(troubles)
     wrong.chmod(0o644)
     assert "mode 600" in (await place.troubles())["login"].hint
+
+
+async def test_a_virtual_host_that_is_not_there_is_no_matter_of_credentials(place: Place) -> None:
+    """The hint is about the URL."""
+    place.edit("/tercet", "/nosuch")
+    troubles = await place.troubles()
+    assert troubles.keys() == {"login"}
+    assert "virtual host 'nosuch'" in troubles["login"].said
+    assert "compare `url`" in troubles["login"].hint
 
 
 @pytest.mark.parametrize(
