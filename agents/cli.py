@@ -23,6 +23,7 @@ from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
 from agents.exits import JOB_FAILED, Format, FormatOption, checked, leave, run
+from agents.output import use_whole_streams
 from agents.private_file import replace
 from agents.states import State
 from agents.timeline import timeline
@@ -247,4 +248,5 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] = system_ran
 
 def main() -> None:
     """The entry point."""
+    use_whole_streams()
     app()

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from broker.identity import read_private, require_private
 from broker.rabbitmq import RabbitBroker
-from schemas.job import Invalid, explain
+from schemas.job import Invalid
+from schemas.mistakes import explain
 from schemas.settings import BrokerSettings, Settings
 from schemas.strict import Written
 from schemas.toml import parse_toml
@@ -74,7 +75,7 @@ def read_credentials(path: Path) -> Credentials:
     try:
         return Credentials.model_validate(parse_toml(content))
     except ValidationError as error:
-        raise Invalid(explain(path, error)) from None
+        raise Invalid(explain(path, error, Credentials, content={})) from None
     except ValueError:  # whose text may quote a password
         raise Invalid(f'{path}: not TOML; write username = "..." and password = "..."') from None
 

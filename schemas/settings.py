@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.job import Invalid, explain, read_toml
+from schemas.job import Invalid, read_toml
+from schemas.mistakes import explain
 from schemas.monitor_settings import MonitorSettings
 from schemas.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
 from schemas.recovery import Recovery
@@ -224,10 +225,11 @@ def read_settings(path: Path) -> Settings:
     Raises:
         Invalid: the file is missing, is not TOML or has a field that is wrong; the text names it.
     """
+    content = read_toml(path)
     try:
-        settings = Settings.model_validate(read_toml(path))
+        settings = Settings.model_validate(content)
     except ValidationError as error:
-        raise Invalid(explain(path, error)) from None
+        raise Invalid(explain(path, error, Settings, content=content)) from None
     try:
         return _anchored(settings, path.parent)
     except RuntimeError:
