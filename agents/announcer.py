@@ -87,7 +87,9 @@ class Announcer:
 
     async def outcome(self, job: Job, party: str, status: JobStatus) -> None:
         """Tell a party that was away how a run has ended here."""
-        await self._answer(job, party, Outcome(state=status.state, failure=status.failure, attempt=status.attempt))
+        by = status.cancelled_by or None
+        told = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
+        await self._answer(job, party, told)
 
     async def unknown(self, about: Inquiry, party: str) -> None:
         """Tell a party that no such run is known here; whoever has it announced to it may do so again."""

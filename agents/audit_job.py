@@ -107,4 +107,6 @@ class JobAudit:
         told: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
         if failure is not None:
             told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
+        if status.cancelled_by:
+            told["cancelled_by"] = status.cancelled_by
         self.note("ended" if status.state in TERMINAL else "suspended", **told)

@@ -49,7 +49,10 @@ def submit(
     if again:
         description = description.anew()
     status = _talk(settings, lambda console: console.submit(description))
-    _show(checked(_accepted, status)[0], format)
+    found = checked(_accepted, status)[0]
+    if status.note is not None:
+        show.remark(status.note)
+    _show(found, format)
 
 
 @jobs.command()
@@ -137,10 +140,14 @@ def refuse(
 
 
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
-    who = getpass.getuser()[:128]
+    who = _account()
     answer = _talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
     decided: tuple[JobStatus, ...] = checked(_accepted, answer)
     return decided[0]
+
+
+def _account() -> str:
+    return getpass.getuser()[:128]
 
 
 def _revealed(status: Status) -> tuple[str, ...]:
@@ -169,7 +176,7 @@ async def _submit_and_watch(console: Console, description: PredictionJob) -> Job
 
 
 async def _cancel(console: Console, job: str) -> Status:
-    answer = await console.query(job, cancel=True)
+    answer = await console.query(job, cancel=True, who=_account())
     while _accepted(answer)[0].state not in TERMINAL:
         await asyncio.sleep(POLL_SECONDS)
         answer = await console.query(job)

@@ -61,9 +61,9 @@ class Console:
         """Run a job, or learn its state."""
         return await self._ask(Submit(description=description))
 
-    async def query(self, job: str | None = None, *, cancel: bool = False) -> Status:
-        """The state of a job, or of all; with `cancel`, after asking to end it."""
-        return await self._ask(Query(job=job, cancel=cancel))
+    async def query(self, job: str | None = None, *, cancel: bool = False, who: str = "") -> Status:
+        """The state of a job, or of all; with `cancel`, after asking to end it for `who`."""
+        return await self._ask(Query(job=job, cancel=cancel, who=who))
 
     async def resume(self, job: str) -> Status:
         """Take up a failed job again at every party; its state then."""

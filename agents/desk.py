@@ -98,15 +98,13 @@ class Desk:
     def console(self, request: Submit | Query | Decide) -> Status:
         """What the party's own console asks."""
         if isinstance(request, Decide):
-            problem = decide(self._me, self._jobs.runs.get(request.job), request)
+            jobs = self._jobs.status(request.job)
+            problem = decide(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)
             return Status(jobs=self._jobs.status(request.job), problem=problem)
         if isinstance(request, Submit):
-            try:
-                return Status(jobs=(self._jobs.submit(request.description),))
-            except JobProblem as problem:
-                return Status(problem=str(problem))
+            return self._submit(request)
         if request.cancel and request.job is not None:
-            self._jobs.cancel(request.job)
+            self._jobs.cancel(request.job, request.who)
         if request.resume and request.job is not None:
             try:
                 self._jobs.resume(request.job)
@@ -123,6 +121,17 @@ class Desk:
             reveals=reveals,
             problem=f"{self._me} knows no job {request.job}" if unknown else None,
         )
+
+    def _submit(self, request: Submit) -> Status:
+        known = request.description.id in self._jobs.latest
+        try:
+            status = self._jobs.submit(request.description)
+        except JobProblem as problem:
+            return Status(problem=str(problem))
+        if not known:
+            return Status(jobs=(status,))
+        note = f"{status.job} is known already, and nothing new begins; `tercet job submit --again` runs it anew"
+        return Status(jobs=(status,), note=note)
 
 
 def _precedence(job: Job) -> tuple[bool, bytes]:

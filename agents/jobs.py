@@ -202,10 +202,15 @@ class Jobs:
         except OSError as error:
             self._log.error("a job's record cannot be written", job=run.job.id, why=error.strerror)
 
-    def cancel(self, job: str) -> None:
-        """End a running job at every party."""
-        if job in self.runs:
-            self.runs[job].cancel()
+    def cancel(self, job: str, who: str = "") -> None:
+        """End a running job at every party; `who` is the account of the person who wants that."""
+        if job not in self.runs:
+            return
+        try:
+            self.runs[job].audit.note("cancelled", by=who)
+        except JobProblem as problem:  # what is to end does so, whatever the disk says
+            self._log.error("the audit log lacks who cancelled a job", job=job, why=problem.detail)
+        self.runs[job].cancel()
 
     def resume(self, job: str) -> None:
         """Take up a failed job again, at every party.

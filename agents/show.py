@@ -34,6 +34,11 @@ def complain(text: str) -> None:
     err.print(f"[bold red]error[/]: {fit_lines(text)}")
 
 
+def remark(text: str) -> None:
+    """What is worth knowing beside the answer, on standard error."""
+    err.print(f"[yellow]note[/]: {fit_lines(text)}", soft_wrap=True)
+
+
 def fit(text: str) -> str:
     """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
     return escape(visible(text))
@@ -89,7 +94,7 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
     table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
         pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
-        table.add_row(job.job, job.state, _steps(job), pace, " and ".join(job.waits_for), job.submitted)
+        table.add_row(job.job, _state(job), _steps(job), pace, " and ".join(job.waits_for), job.submitted)
     return table
 
 
@@ -97,7 +102,7 @@ def job_details(job: JobStatus) -> Table:
     """All about one job."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
-        ("state", job.state),
+        ("state", _state(job)),
         ("approval", _approval(job)),
         (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
         ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
@@ -153,6 +158,10 @@ def budget_table(rows: Iterable[Left]) -> Table:
         cells = ("" if number is None else f"{number:,.10g}" for number in (one.spent, one.bound, one.left))
         table.add_row(fit(one.table), fit(one.label), one.name, *cells, one.setting)
     return table
+
+
+def _state(job: JobStatus) -> str:
+    return f"{job.state} by {job.cancelled_by}" if job.cancelled_by else job.state
 
 
 def _rows(job: JobStatus) -> str:

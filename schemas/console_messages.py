@@ -32,6 +32,7 @@ class Query(Message):
     item = "request"
     job: JobId | None = None
     cancel: bool = False
+    who: str = Field(default="", max_length=128)  # the name of the account of a person who cancels
     resume: bool = False
     trace: bool = False
     reveals: bool = False
@@ -95,7 +96,8 @@ class JobStatus(Strict):
     attempt: int = 1
     fault: Failure | None = None  # which ended the attempt before
     checkpoint: int = 0  # steps that were done at the last one on the disk
-    release: str = ""  # who holds what of the model, in words
+    release: str = ""  # who holds what of the model, in words; empty where there is none
+    cancelled_by: str = ""  # the party at which it was cancelled
     model_part: str | None = None
     report: str | None = None
     scores: str | None = None
@@ -111,3 +113,4 @@ class Status(Message):
     reveals: tuple[Sentence, ...] = ()
     partners: tuple[PartnerAnswer, ...] = ()
     problem: Sentence | None = None
+    note: Sentence | None = None  # what the person who asked should know beside

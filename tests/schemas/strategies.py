@@ -290,7 +290,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     ModelCommitments: st.builds(ModelCommitments, exponent=exponents, seeds=st.lists(digests, max_size=3).map(tuple)),
     WeightMaskSeed: st.builds(WeightMaskSeed, secret=digests),
     Failure: failures,
-    Cancel: st.just(Cancel()),
+    Cancel: st.builds(Cancel, by=st.none() | names),
     Handshake: st.builds(Handshake, key=digests, signature=signatures),
     Transcript: st.builds(Transcript, signature=signatures),
     OrderCommitment: st.builds(OrderCommitment, commitment=digests),
