@@ -13,12 +13,16 @@ import typer
 
 from agents import logs, show
 from agents.connect import connect
-from agents.console import Console
-from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from agents.console import Console, NoAgent, Questions
+from agents.exits import CANNOT_REACH, JOB_FAILED, Format, FormatOption, checked, run
+from agents.local_console import LocalConsole, NoSocket
 from agents.own_identity import own_identity
 from agents.partner_keys import check_partner_keys
+from agents.recalled import recall
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
+from broker.base import BrokerError
+from broker.identity import KeyProblem
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
 from schemas.messages import JobStatus, Status
 from schemas.settings import Settings, read_settings
@@ -48,7 +52,7 @@ def submit(
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
         description = description.anew()
-    status = _talk(settings, lambda console: console.submit(description))
+    status = _talk(settings, lambda console: console.submit(description, _account()))
     found = checked(_accepted, status)[0]
     if status.note is not None:
         show.remark(status.note)
@@ -67,17 +71,20 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 @jobs.command("list")
 def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """All jobs that the agent knows, the latest first."""
-    status = _talk(settings, lambda console: console.query())
+    status, why = _ask_or_recall(settings)
     if format is Format.JSON:
         show.print_json([job.model_dump(mode="json") for job in status.jobs])
     else:
         show.out.print(show.job_table(status.jobs))
+    _end(why)
 
 
 @jobs.command()
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Where a job is at every party, and what became of it."""
-    _show(checked(_accepted, _talk(settings, lambda console: console.query(job)))[0], format)
+    status, why = _ask_or_recall(settings, job)
+    _show(checked(_accepted, status)[0], format)
+    _end(why)
 
 
 @jobs.command()
@@ -155,7 +162,7 @@ def _revealed(status: Status) -> tuple[str, ...]:
     return status.reveals
 
 
-async def _watch(console: Console, job: str) -> JobStatus:
+async def _watch(console: Questions, job: str) -> JobStatus:
     with show.Bar(job) as bar:
         while True:
             (found,) = _accepted(await console.query(job))
@@ -170,12 +177,12 @@ def predict(description: PredictionJob, settings: Path) -> JobStatus:
     return _talk(settings, lambda console: _submit_and_watch(console, description.anew()))
 
 
-async def _submit_and_watch(console: Console, description: PredictionJob) -> JobStatus:
-    (submitted,) = _accepted(await console.submit(description))
+async def _submit_and_watch(console: Questions, description: PredictionJob) -> JobStatus:
+    (submitted,) = _accepted(await console.submit(description, _account()))
     return await _watch(console, submitted.job)
 
 
-async def _cancel(console: Console, job: str) -> Status:
+async def _cancel(console: Questions, job: str) -> Status:
     answer = await console.query(job, cancel=True, who=_account())
     while _accepted(answer)[0].state not in TERMINAL:
         await asyncio.sleep(POLL_SECONDS)
@@ -183,18 +190,55 @@ async def _cancel(console: Console, job: str) -> Status:
     return answer
 
 
-def _talk(settings_path: Path, talk: Callable[[Console], Awaitable[T]]) -> T:
+def _talk(settings_path: Path, talk: Callable[[Questions], Awaitable[T]]) -> T:
     logs.configure("error")
     settings: Settings = checked(read_settings, settings_path)
     return run(_converse(settings, talk))
 
 
-async def _converse(settings: Settings, talk: Callable[[Console], Awaitable[T]]) -> T:
-    identity = own_identity(settings)
+async def _converse(settings: Settings, talk: Callable[[Questions], Awaitable[T]]) -> T:
+    """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
+    try:
+        local = await LocalConsole.reach(settings)
+    except NoSocket as problem:
+        return await _converse_through_broker(settings, talk, str(problem))
+    async with local:
+        return await talk(local)
+
+
+async def _converse_through_broker(settings: Settings, talk: Callable[[Questions], Awaitable[T]], nearer: str) -> T:
+    try:
+        identity = own_identity(settings)
+    except KeyProblem as problem:
+        raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
     check_partner_keys(settings, identity.public)
     broker = await connect(settings, "console")
     async with Console(settings.party, identity, broker) as console:
         return await talk(console)
+
+
+def _ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
+    """The state of a job, or of all, as the agent tells; else from its records, and why it could not be asked."""
+    logs.configure("error")
+    settings: Settings = checked(read_settings, settings_path)
+    return run(_asked_or_recalled(settings, job))
+
+
+async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:
+    try:
+        return await _converse(settings, lambda console: console.query(job)), ""
+    except (NoAgent, BrokerError, KeyProblem) as problem:
+        recalled = recall(settings, job)
+        if recalled is None:
+            raise
+        return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"
+
+
+def _end(why: str) -> None:
+    """A state that no agent has told may be an old one: scripts see it by the exit code."""
+    if why:
+        show.remark(why)
+        raise typer.Exit(CANNOT_REACH)
 
 
 def _accepted(status: Status) -> tuple[JobStatus, ...]:

@@ -5,6 +5,7 @@ It trusts a job's signature and this party's policy, and nobody's word beside.
 
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from agents.run import Services
 from broker.allowance import Allowance
 from broker.dead_letters import BURST, EVERY_SECONDS
 from schemas.messages import Decide, Inquiry, Job, Query, Resumption, Status, Submit
+from schemas.settings import Settings
 
 RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
 
@@ -30,6 +32,10 @@ class Desk:
         self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
         self._refusals = Allowance(BURST, EVERY_SECONDS)
         self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Decide by other settings from now on."""
+        self._settings, self._services = settings, replace(self._services, settings=settings)
 
     def take(self, message: Job | Inquiry | Resumption, sender: str) -> None:
         """What a partner says of a job."""
@@ -125,7 +131,7 @@ class Desk:
     def _submit(self, request: Submit) -> Status:
         known = request.description.id in self._jobs.latest
         try:
-            status = self._jobs.submit(request.description)
+            status = self._jobs.submit(request.description, request.who)
         except JobProblem as problem:
             return Status(problem=str(problem))
         if not known:

@@ -24,6 +24,7 @@ from agents.tallies import Tallies
 from broker.base import BrokerError
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus
+from schemas.settings import Settings
 from schemas.trace import StepTrace
 
 MOST_LISTED = 200  # jobs in one answer, the latest
@@ -58,6 +59,11 @@ class Jobs:
         self.draining = False
         self._idle = asyncio.Event()
         self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Begin jobs under other settings from now on."""
+        self._settings, self._services = settings, replace(self._services, settings=settings)
+        self.announcer.use(settings)
 
     # --- the agent's lives
 
@@ -110,8 +116,8 @@ class Jobs:
 
     # --- from the beginning to the end
 
-    def submit(self, description: TrainingJob | PredictionJob) -> JobStatus:
-        """Start a job, or tell the state of a known one.
+    def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> JobStatus:
+        """Start a job, or tell the state of a known one; `who` is the account of the person who wants that.
 
         Raises:
             JobProblem: this party cannot announce the job; nothing was sent.
@@ -125,7 +131,7 @@ class Jobs:
         if obstacle is not None:
             raise obstacle
         job = self.announcer.announcement(description)
-        self.audit_of(job).received()
+        self.audit_of(job).received(who)
         run = self.begin(job, now())
         for party in description.everybody:
             if party != self._me:

@@ -19,24 +19,26 @@ class Submit(Message):
     kind = "submit"
     item = "request"
     description: AnyJob
+    who: str = Field(default="", max_length=128)  # the name of the person's account
 
 
 class Query(Message):
     """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
 
     With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they
-    answer is told too.
+    answer is told too. With `settings` which settings the agent runs with, by digests.
     """
 
     kind = "query"
     item = "request"
     job: JobId | None = None
     cancel: bool = False
-    who: str = Field(default="", max_length=128)  # the name of the account of a person who cancels
+    who: str = Field(default="", max_length=128)  # the name of the person's account
     resume: bool = False
     trace: bool = False
     reveals: bool = False
     partners: bool = False
+    settings: bool = False
 
 
 class Decide(Message):
@@ -112,5 +114,6 @@ class Status(Message):
     trace: StepTrace | None = None
     reveals: tuple[Sentence, ...] = ()
     partners: tuple[PartnerAnswer, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()  # the name and a digest of each field
     problem: Sentence | None = None
     note: Sentence | None = None  # what the person who asked should know beside

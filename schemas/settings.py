@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from schemas.console_settings import ConsoleSettings
 from schemas.job import Invalid, read_toml
 from schemas.mistakes import explain
 from schemas.monitor_settings import MonitorSettings
@@ -17,6 +18,7 @@ from schemas.recovery import Recovery
 from schemas.strict import RESERVED, Name, Written
 
 MIB = 2**20
+SOCKET = "agent.sock"
 SECRETS = {"password", "sslpassword"}  # options of a database's URL
 
 
@@ -194,8 +196,14 @@ class Settings(Written):
     limits: Limits = Limits()
     recovery: Recovery = Recovery()
     monitor: MonitorSettings = MonitorSettings()
+    console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
     report: bool = True  # whether a page is written about each job that is done
+
+    @property
+    def socket(self) -> Path:
+        """Where people on the same machine reach the agent."""
+        return self.console.socket or self.state / SOCKET
 
     @model_validator(mode="after")
     def _role_fits(self) -> Self:
@@ -247,7 +255,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         name: t.model_copy(update=anchor(t, "path", "credentials") | {"database": _anchored_url(t.database, folder)})
         for name, t in settings.tables.items()
     }
-    return settings.model_copy(update=anchor(settings, "identity", "state") | {"broker": broker, "tables": tables})
+    console = settings.console.model_copy(update=anchor(settings.console, "socket"))
+    sections = {"broker": broker, "console": console, "tables": tables}
+    return settings.model_copy(update=anchor(settings, "identity", "state") | sections)
 
 
 def _anchored_url(url: str | None, folder: Path) -> str | None:
