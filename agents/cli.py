@@ -210,7 +210,11 @@ def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new f
     identity = Identity.generate()
     checked(save_identity, identity, path)
     show.err.print(f"The private key is in {path}; it stays with you. Give partners this public key:")
-    typer.echo(str(identity.public))
+    typer.echo(identity.public.text)
+    show.err.print(
+        f"Its fingerprint, which each partner compares with you by telephone: {identity.public.fingerprint}",
+        soft_wrap=True,
+    )
 
 
 @app.command()

@@ -23,12 +23,14 @@ from agents.states import TERMINAL, State
 from agents.timeline import timeline
 from broker.base import BrokerError
 from broker.identity import KeyProblem
+from broker.rabbitmq import CONNECT_SECONDS
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
-from schemas.messages import JobStatus, Status
+from schemas.messages import JobStatus, Pruned, Status
 from schemas.settings import Settings, read_settings
 from schemas.trace import StepTrace
 
 POLL_SECONDS = 0.5
+BRIEFLY = 3.0  # seconds that a broker is waited for, where there are records to tell of
 
 T = TypeVar("T")
 
@@ -146,6 +148,38 @@ def refuse(
     _show(_decide(settings, job, why, approve=False), format)
 
 
+@jobs.command()
+def prune(
+    settings: SettingsOption,
+    days: Annotated[float, typer.Option("--older-than", metavar="DAYS", help="jobs that ended so many days ago")],
+    *,
+    models: Annotated[bool, typer.Option("--models", help="model parts, too: nobody can make them again")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Remove records, checkpoints, reports and scores of jobs that ended long ago; first it shows which, and asks."""
+    if not yes:
+        found = checked(_pruned, _talk(settings, lambda console: _prune(console, days, models, remove=False)))
+        show.err.print(show.pruned_table(found))
+        if not found:
+            raise typer.Exit
+        typer.confirm("Remove all this?", abort=True, err=True)
+    gone = checked(_pruned, _talk(settings, lambda console: _prune(console, days, models, remove=True)))
+    if format is Format.JSON:
+        show.print_json([one.model_dump(mode="json") for one in gone])
+    else:
+        show.out.print(show.pruned_table(gone))
+
+
+async def _prune(console: Questions, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
+    return await console.prune(days, models=models, remove=remove, who=_account())
+
+
+def _pruned(status: Status) -> tuple[Pruned, ...]:
+    _accepted(status)
+    return status.pruned
+
+
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
     who = _account()
     answer = _talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
@@ -196,23 +230,27 @@ def _talk(settings_path: Path, talk: Callable[[Questions], Awaitable[T]]) -> T:
     return run(_converse(settings, talk))
 
 
-async def _converse(settings: Settings, talk: Callable[[Questions], Awaitable[T]]) -> T:
+async def _converse(
+    settings: Settings, talk: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
+) -> T:
     """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
     try:
         local = await LocalConsole.reach(settings)
     except NoSocket as problem:
-        return await _converse_through_broker(settings, talk, str(problem))
+        return await _converse_through_broker(settings, talk, str(problem), seconds)
     async with local:
         return await talk(local)
 
 
-async def _converse_through_broker(settings: Settings, talk: Callable[[Questions], Awaitable[T]], nearer: str) -> T:
+async def _converse_through_broker(
+    settings: Settings, talk: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
+) -> T:
     try:
         identity = own_identity(settings)
     except KeyProblem as problem:
         raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
     check_partner_keys(settings, identity.public)
-    broker = await connect(settings, "console")
+    broker = await connect(settings, "console", seconds=seconds)
     async with Console(settings.party, identity, broker) as console:
         return await talk(console)
 
@@ -226,7 +264,7 @@ def _ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status,
 
 async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:
     try:
-        return await _converse(settings, lambda console: console.query(job)), ""
+        return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
     except (NoAgent, BrokerError, KeyProblem) as problem:
         recalled = recall(settings, job)
         if recalled is None:

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from broker.identity import read_private, require_private
-from broker.rabbitmq import RabbitBroker
+from broker.rabbitmq import CONNECT_SECONDS, RabbitBroker
 from schemas.job import Invalid
 from schemas.mistakes import explain
 from schemas.settings import BrokerSettings, Settings
@@ -30,8 +30,13 @@ class Credentials(Written):
     password: str
 
 
-async def connect(settings: Settings, purpose: str = "agent", credentials: Credentials | None = None) -> RabbitBroker:
-    """Connect as the settings say, with a login that has been read already or will be now.
+async def connect(
+    settings: Settings,
+    purpose: str = "agent",
+    credentials: Credentials | None = None,
+    seconds: float = CONNECT_SECONDS,
+) -> RabbitBroker:
+    """Connect as the settings say, with a login that has been read already or will be now, for so long at most.
 
     Raises:
         Invalid, KeyProblem: a file that the settings name cannot be used.
@@ -46,6 +51,7 @@ async def connect(settings: Settings, purpose: str = "agent", credentials: Crede
         external=broker.certificate is not None and credentials is None,
         name=f"{settings.party} {purpose}",
         party=settings.party,
+        deadline=seconds,
     )
 
 

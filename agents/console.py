@@ -16,7 +16,7 @@ from broker.identity import Forged, Identity
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import MalformedMessage
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import Decide, Query, Status, Submit
+from schemas.messages import Decide, Prune, Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
 
@@ -25,7 +25,7 @@ class NoAgent(Exception):
     """The party's agent does not answer; the text says what to do."""
 
 
-Request = Submit | Query | Decide
+Request = Submit | Query | Decide | Prune
 
 
 class Questions(ABC):
@@ -62,6 +62,10 @@ class Questions(ABC):
     async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
         """Let a job in that waits for a person, or refuse it."""
         return await self._ask(Decide(job=job, approve=approve, who=who, why=why))
+
+    async def prune(self, days: float, *, models: bool, remove: bool, who: str) -> Status:
+        """What is left of jobs that ended so many days ago; with `remove` it is gone."""
+        return await self._ask(Prune(days=days, models=models, remove=remove, who=who))
 
     async def partners(self) -> Status:
         """Who of the partners answers a ping of this party's agent, with versions and clocks; and its settings."""

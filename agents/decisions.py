@@ -6,6 +6,7 @@ Only the party's own console gets here; what follows from the answer is the run'
 from agents.problems import JobProblem
 from agents.revelations import revelations
 from agents.run import JobRun
+from broker.identity import KeyProblem, parse_public
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Decide, Failure, Job, JobStatus
 
@@ -18,7 +19,16 @@ def summary(job: Job) -> tuple[str, ...]:
     return (
         f"submitted by {job.submitter}; purpose: {purpose}; tables: {tables}",
         *map(str, revelations(description)),
+        "fingerprints of the parties' keys, to compare by telephone: "
+        + "; ".join(f"{member.name} {_fingerprint(member.key)}" for member in job.members),
     )
+
+
+def _fingerprint(key: str) -> str:
+    try:
+        return parse_public(key).fingerprint
+    except KeyProblem:
+        return "none, since its key is no key"
 
 
 def _columns(description: TrainingJob | PredictionJob, party: str) -> str:

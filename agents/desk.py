@@ -10,15 +10,17 @@ from typing import Any
 
 import structlog
 
+from agents.console import Request
 from agents.decisions import decide, summary
 from agents.jobs import Jobs, now
 from agents.policy import check_policy
 from agents.policy_signature import signature_problem
 from agents.problems import JobProblem
+from agents.pruning import TooYoung, prune
 from agents.run import Services
 from broker.allowance import Allowance
 from broker.dead_letters import BURST, EVERY_SECONDS
-from schemas.messages import Decide, Inquiry, Job, Query, Resumption, Status, Submit
+from schemas.messages import Decide, Inquiry, Job, Prune, Resumption, Status, Submit
 from schemas.settings import Settings
 
 RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
@@ -101,8 +103,13 @@ class Desk:
             return False
         return True
 
-    def console(self, request: Submit | Query | Decide) -> Status:
+    def console(self, request: Request) -> Status:
         """What the party's own console asks."""
+        if isinstance(request, Prune):
+            try:
+                return Status(pruned=prune(self._jobs, self._settings, request))
+            except TooYoung as problem:
+                return Status(problem=str(problem))
         if isinstance(request, Decide):
             jobs = self._jobs.status(request.job)
             problem = decide(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)

@@ -243,6 +243,16 @@ class Jobs:
         self._log.info("job is taken up again", job=record.job.id)
         self.begin(record.job, record.status.submitted, memory=record.resumed())
 
+    def forget(self, job: str) -> None:
+        """Know nothing more of a job that has ended.
+
+        Raises:
+            OSError: its record cannot be removed.
+        """
+        self.records.forget(job)
+        for known in (self.known, self.latest, self._traces):
+            known.pop(job, None)
+
     # --- what is told
 
     def status(self, job: str | None = None) -> tuple[JobStatus, ...]:

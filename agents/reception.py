@@ -19,7 +19,7 @@ from broker.dead_letters import BURST, EVERY_SECONDS, clean
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
 from schemas.address import Address, MalformedAddress, parse_address
 from schemas.codec import MalformedMessage
-from schemas.messages import Decide, Inquiry, Job, Message, Ping, Pong, Query, Resumption, Status, Submit
+from schemas.messages import Decide, Inquiry, Job, Message, Ping, Pong, Prune, Query, Resumption, Status, Submit
 from schemas.settings import Settings
 
 
@@ -95,7 +95,7 @@ class Reception:
                 self._greeter.hear(address, message)
             case Query(partners=True) if address.sender == me:  # which takes seconds
                 self._spawn(self._answer_console(address, message))
-            case Submit() | Query() | Decide() if address.sender == me:
+            case Submit() | Query() | Decide() | Prune() if address.sender == me:
                 await self._answer_console(address, message)
             case _:
                 return False

@@ -91,6 +91,11 @@ class Records:
         except (ValidationError, OSError):
             return None
 
+    def changed(self, job: str) -> float:
+        """When a job's record was written last, in seconds since 1970; the time 0 if there is none."""
+        path = self._folder / f"{job}.json"
+        return path.stat().st_mtime if path.exists() else 0.0
+
     def forget(self, job: str) -> None:
         """Remove a job's record, if there is one."""
         (self._folder / f"{job}.json").unlink(missing_ok=True)

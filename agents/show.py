@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from agents.approval import STAGE
 from agents.audit import Entry
 from agents.budget import Left
-from schemas.messages import JobStatus
+from schemas.messages import JobStatus, Pruned
 from schemas.visible import visible
 
 out = Console(highlight=False)
@@ -128,6 +128,14 @@ def job_details(job: JobStatus) -> Table:
     for name, value in rows:
         if value:
             table.add_row(name, fit(value))
+    return table
+
+
+def pruned_table(pruned: Iterable[Pruned]) -> Table:
+    """What is left of jobs that ended long ago."""
+    table = Table(Column("job", no_wrap=True), "state", *(Column(name, justify="right") for name in ("days ago", "MB")))
+    for one in pruned:
+        table.add_row(one.job, one.state, f"{one.days:,.0f}", f"{one.bytes / 1e6:,.1f}")
     return table
 
 

@@ -52,6 +52,26 @@ class Decide(Message):
     why: str = Field(default="", max_length=1000)
 
 
+class Prune(Message):
+    """Tell what is left of jobs that ended so many days ago, and remove it if `remove` says so."""
+
+    kind = "prune"
+    item = "request"
+    days: float = Field(ge=0)
+    models: bool = False  # whether the model parts go, too
+    remove: bool = False
+    who: str = Field(default="", max_length=128)
+
+
+class Pruned(Strict):
+    """A job that is over, and how much is left of it."""
+
+    job: JobId
+    state: str
+    days: float  # since it last changed
+    bytes: int
+
+
 class PartyStatus(Strict):
     """What one party last said of itself."""
 
@@ -114,6 +134,7 @@ class Status(Message):
     trace: StepTrace | None = None
     reveals: tuple[Sentence, ...] = ()
     partners: tuple[PartnerAnswer, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()  # the name and a digest of each field
     problem: Sentence | None = None
     note: Sentence | None = None  # what the person who asked should know beside

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from schemas.console_settings import ConsoleSettings
 from schemas.job import Invalid, read_toml
+from schemas.key_text import without_checksum
 from schemas.mistakes import explain
 from schemas.monitor_settings import MonitorSettings
 from schemas.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
@@ -118,9 +119,18 @@ class TableSettings(TablePolicy):
 
 
 class Partner(PartnerPolicy):
-    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do."""
+    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do.
+
+    Attributes:
+        key: as agents write it; in the file it may have a checksum behind it.
+    """
 
     key: str
+
+    @field_validator("key")
+    @classmethod
+    def _no_letter_is_wrong(cls, key: str) -> str:
+        return without_checksum(key)
 
 
 class Deadlines(Written):

@@ -74,7 +74,7 @@ async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
             assert [status.job for status in (await console.query()).jobs] == [job_id]
             stage.wake()
         stage.agents[BANK].cancel(job_id)
-        await stage.ended(job_id)
+        await stage.ended(job_id, seconds=60)
 
 
 @pytest.mark.parametrize("group", [None, grp.getgrgid(os.getegid()).gr_name])
@@ -196,14 +196,14 @@ async def test_the_command_line_needs_neither_broker_nor_key_beside_the_socket(t
 async def finished(stage: Scene) -> str:
     """A job that was run."""
     await stage.start()
-    await stage.ended(stage.submit(job()))
+    await stage.ended(stage.submit(job()), seconds=60)
     return job().id
 
 
 @pytest.mark.parametrize("key", [True, False])
 async def test_without_agent_and_broker_the_records_tell_and_say_so(tmp_path: Path, key: bool) -> None:
     """The exit code says that nobody was asked: a healthcheck must see it."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         job_id = await finished(stage)
     path = written(tmp_path)
     if key:

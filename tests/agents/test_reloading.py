@@ -13,7 +13,7 @@ from agents.reloading import UNCHANGED, reload, reload_whenever
 from agents.settings_digest import differing, digests
 from schemas.messages import Query
 from schemas.settings import read_settings
-from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, off, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
@@ -46,36 +46,36 @@ async def reloaded(stage: Scene, party: str, path: Path) -> list[dict[str, Any]]
 
 async def test_tables_partners_and_policy_count_at_once(tmp_path: Path) -> None:
     """The next job is judged by the new ones; that takes no restart."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         read, _ = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others"))
         assert read["event"] == "settings are read again"
         assert {"tables.customers", "tables.others"} <= set(read["changed"])
-        off(await stage.ended(stage.submit(job("one"))), "policy.table", CARD)
+        off(await stage.ended(stage.submit(job("one")), seconds=60), "policy.table", CARD)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))
-        off(await stage.ended(stage.submit(job("two"))), "policy.partner", CARD)
+        off(await stage.ended(stage.submit(job("two")), seconds=60), "policy.partner", CARD)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD))
-        ended = await stage.ended(stage.submit(job("three")))
+        ended = await stage.ended(stage.submit(job("three")), seconds=60)
         assert {status.state for status in ended.values()} == {"done"}
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "[limit]\nthreads = 1", '[partners.x]\nkey = "tercet-key-1:short"'])
 async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path, wrong: str) -> None:
     """A key that is none, an unknown field, no TOML: nothing of it counts."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         before = stage.agents[CARD].settings
         (told,) = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others", more=wrong))
         assert (told["event"], told["log_level"]) == (UNCHANGED, "error")
         assert "card" in told["why"] or "partners.x" in told["why"]
         assert stage.agents[CARD].settings is before
-        ended = await stage.ended(stage.submit(job()))
+        ended = await stage.ended(stage.submit(job()), seconds=60)
         assert {status.state for status in ended.values()} == {"done"}
 
 
 async def test_what_cannot_be_reloaded_is_named_and_the_doctor_sees_it(tmp_path: Path) -> None:
     """Limits, for one: the agent goes on with its own, and the doctor says which differ and what to do."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start(CARD)
         path = write(stage, tmp_path, CARD, more="[limits]\nparallel_jobs = 3")
         logged = await reloaded(stage, CARD, path)
@@ -92,7 +92,7 @@ async def test_what_cannot_be_reloaded_is_named_and_the_doctor_sees_it(tmp_path:
 
 async def test_a_signal_reads_the_file_again(tmp_path: Path) -> None:
     """Each time that the agent is told to."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         told = asyncio.Event()
         reading = asyncio.create_task(reload_whenever(told, stage.agents[CARD], write(stage, tmp_path, CARD)))
@@ -116,10 +116,10 @@ def test_a_path_is_the_same_from_wherever_the_file_was_read(tmp_path: Path, monk
 
 async def test_a_strangers_job_that_a_partner_passes_on_ends_no_agent(tmp_path: Path) -> None:
     """Nobody can be answered whose key is not there: neither a stranger nor who was a partner once."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         submitted = stage.submit(job("one"), NOTARY)
-        await stage.ended(submitted)
+        await stage.ended(submitted, seconds=60)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))
         announcer, known = stage.agents[CARD].jobs.announcer, stage.agents[CARD].jobs.latest[submitted]
         await announcer.decline(known)

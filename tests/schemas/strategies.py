@@ -72,6 +72,7 @@ from schemas.messages import (
     PreactivationShare,
     Presence,
     Progress,
+    Prune,
     Pseudonyms,
     Query,
     Ready,
@@ -360,6 +361,9 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     Submit: st.builds(Submit, description=descriptions() | predictions()),
     Query: st.builds(
         Query, job=st.none() | job_ids, cancel=st.booleans(), partners=st.booleans(), reveals=st.booleans()
+    ),
+    Prune: st.builds(
+        Prune, days=st.floats(0, 1e6), models=st.booleans(), remove=st.booleans(), who=st.text(max_size=20)
     ),
     Decide: st.builds(Decide, job=job_ids, approve=st.booleans(), who=st.text(max_size=20), why=st.text(max_size=20)),
     Status: st.builds(
