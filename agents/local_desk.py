@@ -116,6 +116,8 @@ def bound(path: Path, group: str | None) -> socket.socket:
         raise OSError(errno.ENAMETOOLONG, f"a socket's path has at most {LONGEST_PATH} bytes")
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
         raise OSError(errno.EEXIST, "something else is there")
+    if path.parent.stat().st_mode & 0o022:
+        raise OSError(errno.EPERM, f"others may write to {path.parent}, and put a socket of their own there")
     temporary = path.with_name(f".{path.name}")
     temporary.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -14,6 +14,7 @@ from agents.settings_digest import RELOADED, differing, digests, reloadable
 from broker.base import BrokerError
 from broker.identity import KeyProblem
 from schemas.job import Invalid
+from schemas.messages import Job
 from schemas.settings import Settings, read_settings
 
 UNCHANGED = "the settings stay as they were"
@@ -44,6 +45,13 @@ async def reload(agent: Agent, path: Path) -> None:
     log.info("settings are read again", changed=[name for name in changed if reloadable(name)])
     if stays := [name for name in changed if not reloadable(name)]:
         log.warning("settings that count from the agent's next start", fields=stays)
+    if stale := [run.job.id for run in agent.runs if _names_another_key(run.job, now)]:
+        log.warning("jobs that run go on with a key that is pinned no more; cancel them, if it leaked", jobs=stale)
+
+
+def _names_another_key(job: Job, settings: Settings) -> bool:
+    keys = {name: partner.key for name, partner in settings.partners.items()}
+    return any(member.key != keys.get(member.name) for member in job.members if member.name != settings.party)
 
 
 def _check_whole(settings: Settings) -> None:

@@ -128,6 +128,10 @@ async def test_what_an_earlier_life_has_left_is_replaced_and_nothing_else(tmp_pa
         assert (tmp_path / "agent.sock").read_text() == "somebody's notes"
     with pytest.raises(Invalid, match="something else is there"):
         await LocalDesk(settings_of(tmp_path, socket=tmp_path / "agent.sock"), silent).__aenter__()
+    (tmp_path / "open").mkdir()
+    os.chmod(tmp_path / "open", 0o777)  # noqa: PTH101
+    with pytest.raises(Invalid, match="others may write to"):
+        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "open" / "s"), silent).__aenter__()
     with pytest.raises(Invalid, match="no group 'nosuch'"):
         await LocalDesk(settings_of(tmp_path, socket=tmp_path / "s", group="nosuch"), silent).__aenter__()
     with pytest.raises(Invalid, match="at most 90 bytes"):
