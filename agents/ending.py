@@ -4,7 +4,6 @@ Nothing here speaks or waits; `run` does both. The label party's verdict counts;
 judges by itself, from the same reports in the same way.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypeVar
 from agents.problems import BROKER, JobProblem
 from agents.verdict import Report, culprits, late
 from broker.base import BrokerError, Disconnected, Unroutable
+from broker.clock import loop_time
 from broker.outbox import Undeliverable
 from schemas.address import Address, parse_address
 from schemas.messages import Cancel, Failure, Message, Progress
@@ -94,7 +94,7 @@ class Hearing:
     attempt: int = 1
     heard: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
     overdue: dict[str, str] = field(default_factory=dict)  # each party's deadline that has passed
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=loop_time)
     _at: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
 
     def begin(self, attempt: int) -> None:
@@ -107,7 +107,7 @@ class Hearing:
             case Progress() | Failure() if self._speaks_of_strangers(message):
                 return stranger(address.sender)
             case Progress():
-                self.heard[address.sender] = (time.monotonic(), message)
+                self.heard[address.sender] = (loop_time(), message)
                 self._at[address.sender] = address.attempt
                 return self._progress(address, message, taking_part)
             case Failure():
@@ -146,7 +146,7 @@ class Hearing:
 
     def silence(self, party: str) -> float:
         """Seconds since a party was heard of."""
-        return time.monotonic() - self.heard[party][0] if party in self.heard else time.monotonic() - self.since
+        return loop_time() - self.heard[party][0] if party in self.heard else loop_time() - self.since
 
     def silent(self, parties: Sequence[str]) -> list[str]:
         """Those that are not heard of."""
@@ -164,7 +164,7 @@ class Hearing:
 
     def reports(self) -> dict[str, Report]:
         """What each other party that is not silent said last."""
-        now = time.monotonic()
+        now = loop_time()
         return {
             party: Report(progress.stage, progress.waits_for)
             for party, (heard, progress) in self.heard.items()

@@ -17,6 +17,7 @@ import structlog
 from agents.control import control_parcel, published
 from broker import topology
 from broker.base import Broker, BrokerError
+from broker.clock import loop_time
 from broker.identity import Identity, parse_public
 from schemas.address import Address, Round
 from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Message, PartnerAnswer, Ping, Pong
@@ -33,7 +34,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 class _Round:
     """One console's question, and what has come of it."""
 
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=loop_time)
     sent: float = field(default_factory=time.time)
     answers: dict[str, PartnerAnswer] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class Greeter:
 
     def _may_be_answered(self, partner: str) -> bool:
         """Whether it has not asked too often: the answers would fill the broker for it."""
-        answered, now = self._answered.setdefault(partner, deque(maxlen=MOST_ANSWERS)), time.monotonic()
+        answered, now = self._answered.setdefault(partner, deque(maxlen=MOST_ANSWERS)), loop_time()
         if len(answered) == MOST_ANSWERS and now - answered[0] < RENEWED:
             return False
         answered.append(now)
@@ -116,7 +117,7 @@ class Greeter:
     def _note(self, asked: _Round, party: str, pong: Pong) -> None:
         if party in asked.answers:
             return
-        seconds = time.monotonic() - asked.since
+        seconds = loop_time() - asked.since
         asked.answers[party] = PartnerAnswer(
             party=party,
             answered=True,

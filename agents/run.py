@@ -51,6 +51,7 @@ from agents.status import job_status
 from agents.verdict import Report, culprits
 from agents.voice import Voice
 from broker.base import BrokerError, Delivery
+from broker.clock import loop_time
 from schemas.messages import Failure, Job, JobStatus, Progress
 
 __all__ = ["JobRun", "Services"]
@@ -95,7 +96,7 @@ class JobRun:
         self.life, self._returns = max(int(time.time()), memory.life + 1), memory.life > 0
         self._log = structlog.get_logger()
         self._queues = JobQueues(services.broker, settings, job, self._deliver)
-        self._heard_at = time.monotonic()
+        self._heard_at = loop_time()
         self._last_wait = Report("", ())  # as it was when the end began
         self._waits_for_label = False  # for another attempt
         self._stopped = False  # the attempt, by an end of some kind
@@ -252,9 +253,9 @@ class JobRun:
         while True:
             await asyncio.sleep(deadlines.heartbeat)
             if self._queues.heard:
-                self._heard_at = time.monotonic()
-            elif time.monotonic() - max(self._heard_at, tried) > REOPEN_BEATS * deadlines.heartbeat:
-                tried = time.monotonic()
+                self._heard_at = loop_time()
+            elif loop_time() - max(self._heard_at, tried) > REOPEN_BEATS * deadlines.heartbeat:
+                tried = loop_time()
                 self._log.error("the job's queues are not consumed, and are opened again", seconds=self.unheard)
                 try:
                     await self._queues.reopen(deadlines.heartbeat)
@@ -265,7 +266,7 @@ class JobRun:
     def unheard(self) -> float:
         """Seconds for which nothing has come in from the job's queues though the broker was there."""
         over = self.suspended or self.state in TERMINAL
-        return 0.0 if over else time.monotonic() - self._heard_at
+        return 0.0 if over else loop_time() - self._heard_at
 
     async def _deliver(self, delivery: Delivery) -> None:
         await self.context.mailbox.deliver(delivery)
@@ -357,12 +358,12 @@ class JobRun:
 
     async def _hear_anew(self) -> Ending:
         """The others' part: wait for the label party, as long as that is heard of or may come back."""
-        label, deadlines, since = self.context.label, self._services.settings.deadlines, time.monotonic()
+        label, deadlines, since = self.context.label, self._services.settings.deadlines, loop_time()
         for beat in count(1):
             over = await self._ends.take_within(deadlines.heartbeat)
             if over is not None:
                 return over
-            silence = min(self.voice.hearing.silence(label), time.monotonic() - since)
+            silence = min(self.voice.hearing.silence(label), loop_time() - since)
             if silence > deadlines.recover:
                 return Settled(silent_label(label).failure(str(self.state), verdict=False))
             if silence > MISSED_HEARTBEATS * deadlines.heartbeat and beat % INQUIRE_BEATS == 0:
@@ -574,7 +575,7 @@ class JobRun:
             "scores": str(self.scores) if self.scores else None,
             "report": str(self.report) if self.report else None,
         }
-        heard = {self.context.me: (time.monotonic(), self._progress()), **self.voice.hearing.heard}
+        heard = {self.context.me: (loop_time(), self._progress()), **self.voice.hearing.heard}
         if self.released and self._as_released is not None:  # nor does this attempt know it, if that is another
             told |= {name: getattr(self._as_released, name) for name in FOUND}
         return job_status(self.context, self.state, heard).model_copy(update=told)

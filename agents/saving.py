@@ -5,7 +5,6 @@ next one only when everybody has the last: so the last but one is always there a
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import JsonValue
 from agents.checkpoints import Checkpoint, CheckpointFolder, CheckpointProblem
 from agents.context import JobContext
 from agents.problems import JobProblem
+from broker.clock import loop_time
 from mpc.schedule import Step
 from schemas.job import canonical_digest
 from schemas.messages import Checkpoints, GoOn, Held
@@ -115,13 +115,13 @@ class Saver:
         # No two attempts have one transcript. Shares of one step but of two histories do not add up to a model.
         self._lineage = canonical_digest("tercet lineage", [before, context.secrets.transcript, context.first])
         self._marked = context.first  # steps done at the last one that is due
-        self._since = time.monotonic()
+        self._since = loop_time()
         self._due: set[int] = set()  # steps that end with one
         self._writing: asyncio.Task[None] | None = None
 
     def decide(self, step: Step) -> bool:
         """At the label party, before a step's labels leave: whether it ends with a checkpoint."""
-        recovery, now = self._context.settings.recovery, time.monotonic()
+        recovery, now = self._context.settings.recovery, loop_time()
         done = step.index + 1
         due = done - self._marked >= recovery.checkpoint_steps or now - self._since >= recovery.checkpoint_seconds
         if due and recovery.attempts > 1 and self._context.saved_everywhere() == self._marked:

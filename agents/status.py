@@ -3,12 +3,12 @@
 It reads and decides nothing; what it tells is for this party's own console and record.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
 from agents.context import JobContext
 from agents.states import TERMINAL, State
+from broker.clock import loop_time
 from schemas.job import TrainingJob
 from schemas.messages import JobStatus, PartyStatus, Progress
 
@@ -69,5 +69,5 @@ def _party(party: str, heard: float, progress: Progress) -> PartyStatus:
         epoch=progress.epoch,
         step=progress.step,
         waits_for=progress.waits_for,
-        heard=round(time.monotonic() - heard, 1),
+        heard=round(loop_time() - heard, 1),
     )

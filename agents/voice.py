@@ -4,7 +4,6 @@ It speaks through the letters of the attempt that counts, and decides nothing: w
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from itertools import count
 
@@ -15,6 +14,7 @@ from agents.ending import MISSED_HEARTBEATS, Cancelled, Ending, Failing, Hearing
 from agents.problems import BROKER, JobProblem
 from agents.states import UNKNOWN, State
 from agents.verdict import Report
+from broker.clock import loop_time
 from broker.outbox import Undeliverable
 from schemas.address import Address
 from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
@@ -128,7 +128,7 @@ class Voice:
 
     def judgement(self, ending: Failing, own: Report, state: State) -> Failure:
         """What this party would say of an end, if nobody else did."""
-        silence = time.monotonic() - self._through.outbox.answered
+        silence = loop_time() - self._through.outbox.answered
         cut_off = silence > MISSED_HEARTBEATS * self._deadlines.heartbeat
         return self.hearing.judgement(ending, self._me, own, str(state), cut_off=cut_off)
 

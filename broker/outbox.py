@@ -4,7 +4,6 @@ It never looks into a body, never seals one again (the same ciphertext goes out 
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Final
 import structlog
 
 from broker.base import Broker, BrokerError, Disconnected, Lane, Parcel, Unroutable
+from broker.clock import loop_time
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # unconfirmed, on each lane
 MAX_UNCONFIRMED: Final = 1024  # parcels, on each lane
@@ -90,7 +90,7 @@ class Outbox:
         max_unconfirmed: int = MAX_UNCONFIRMED,
         pauses: tuple[float, ...] = PAUSES,
         attempt: float = ATTEMPT_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = loop_time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._broker = broker

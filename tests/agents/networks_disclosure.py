@@ -151,12 +151,18 @@ def check_nothing_in_clear(heard: Heard) -> None:
     for model in {type(message) for _, message in heard.ear.said if "words" in type(message).model_fields} - told:
         by_place: dict[tuple[int, int], dict[str, Words]] = defaultdict(dict)
         for (sender, receiver, epoch, place), words in heard.received(model).items():
-            assert not np.isin(words, plain).any(), f"{model.__name__} to {receiver}: something in clear"
+            assert not any_of(words, plain), f"{model.__name__} to {receiver}: something in clear"
             by_place[epoch, place][sender] = words
         if model in SUMMED:
             for shares in by_place.values():
                 assert len(shares) == len(heard.names)
-                assert not np.isin(total(shares.values()), plain).any(), f"{model.__name__} opens something"
+                assert not any_of(total(shares.values()), plain), f"{model.__name__} opens something"
+
+
+def any_of(words: Words, ascending: Words) -> bool:
+    """Whether any of the words is in an array that is sorted; faster than `np.isin`, which sorts it each time."""
+    places = np.minimum(np.searchsorted(ascending, words), ascending.size - 1)
+    return bool((ascending[places] == words).any())
 
 
 def check_masks_apart(heard: Heard) -> None:

@@ -41,6 +41,7 @@ from schemas.address import Address
 from schemas.job import Network, PredictionJob, TrainingJob, canonical_digest
 from schemas.messages import Message
 from schemas.settings import Settings
+from tests import virtual_time
 from tests.agents.world import HELPER, LIMIT_SECONDS, Sample, contributions, write_table
 
 Tables = Mapping[str, Mapping[str, list[str]]]  # each data party's, as texts by column
@@ -267,7 +268,7 @@ def _heard(
             return await simulate(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
 
     with listening(ear, job.data_parties), fixed_keys(seeds.keys):
-        simulation = asyncio.run(listen())
+        simulation = virtual_time.run(listen())
     assert simulation.done, simulation.label_run.failure
     return Heard(sample, simulation, ear, tables)
 

@@ -53,6 +53,7 @@ from schemas.messages import (
 )
 from schemas.settings import Deadlines, Limits, Settings
 from tables.ecdh import Blinding
+from tests import virtual_time
 
 BANK, CARD, TELCO, SHOP, NOTARY = "bank", "card", "telco", "shop", "notary"
 KEYS = {name: Identity.generate() for name in (BANK, CARD, TELCO, SHOP, NOTARY)}
@@ -202,7 +203,7 @@ def execute(
 ) -> Alignment:
     """Align these tables, in chunks of this size."""
     with patch.object(alignment, "CHUNK", chunk), patch.object(alignment, "ELEMENTS", elements):
-        return asyncio.run(Alignment(tables, **more).execute())
+        return virtual_time.run(Alignment(tables, **more).execute())
 
 
 def refused(tables: Tables, **more: Any) -> JobProblem:

@@ -3,7 +3,6 @@
 What of them is shown to whom is looked at in test_disclosure.
 """
 
-import asyncio
 import re
 import tempfile
 from pathlib import Path
@@ -39,6 +38,7 @@ from mpc.scoring import scoring_steps
 from schemas.job import METRICS, EarlyStopping, Evaluation
 from schemas.messages import LossShare, Message
 from schemas.settings import Limits
+from tests import virtual_time
 from tests.agents import world
 from tests.agents.recording import SCORING_BATCH, Ear, Heard, Tables, hear
 from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample, write_table
@@ -549,7 +549,7 @@ def alone_in_a_loss(sample: Sample, folder: Path, tables: Tables) -> tuple[Simul
         party: own.model_copy(update={"limits": Limits(min_rows=1, min_scored_rows=1)})
         for party, own in settings.items()
     }
-    simulation = asyncio.run(world.run(sample, folder, settings=bounded, tap=ear.tap))
+    simulation = virtual_time.run(world.run(sample, folder, settings=bounded, tap=ear.tap))
     return simulation, [message for _, message in ear.said]
 
 

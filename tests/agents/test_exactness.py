@@ -3,7 +3,6 @@
 What else a run leaves behind, and what it shows to whom, is not looked at here.
 """
 
-import asyncio
 import stat
 import zlib
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from schemas.codec import encode
 from schemas.job import Evaluation
 from schemas.messages import Released
 from schemas.settings import Limits
+from tests import virtual_time
 from tests.agents.world import HELPER, Sample, contributions, exact, run
 
 # Whoever hears that another is done, which nobody is before all have released, does not wait for the rest to say so.
@@ -117,7 +117,7 @@ def test_any_job_that_ends_has_the_oracles_model(sample):
 def words(sample: Sample, folder: Path, seed: int, **hooks: Any) -> list[np.ndarray[Any, Any]]:
     """The joint model of a run with fixed contributions to the order key."""
     folder.mkdir()
-    simulation = asyncio.run(run(sample, folder, contribute=contributions(seed), **hooks))
+    simulation = virtual_time.run(run(sample, folder, contribute=contributions(seed), **hooks))
     assert bit_exact(simulation)
     blocks, intercept = joint_words(simulation)
     return [*blocks, intercept]
@@ -146,7 +146,7 @@ def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
         source["telco"] = lambda number=number: bytes([number] * 32)  # type: ignore[misc]
         folder = tmp_path / str(number)
         folder.mkdir()
-        simulation = asyncio.run(run(sample, folder, contribute=source))
+        simulation = virtual_time.run(run(sample, folder, contribute=source))
         models.append(joint_words(simulation)[0])
     assert not equal(models[0], models[1])
     assert not equal(models[1], models[2])
@@ -156,7 +156,7 @@ def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
 def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(label, tmp_path):
     """Words and float64 weights to the last bit, each party's own block, the intercept at the label party alone."""
     sample = Sample((4, 5, 4), label=label, l2=0.05)
-    simulation = asyncio.run(run(sample, tmp_path))
+    simulation = virtual_time.run(run(sample, tmp_path))
     roles = data_roles(simulation)
     plan = roles[sample.parties[label]].context.ready_plan
     oracle = oracle_words(simulation)
@@ -179,7 +179,7 @@ def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(l
 def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
     """Under release = shared no party holds any block; all parties' shares of it add up to the oracle's."""
     sample = Sample((4, 5, 4), label=2, release="shared")
-    simulation = asyncio.run(run(sample, tmp_path))
+    simulation = virtual_time.run(run(sample, tmp_path))
     assert bit_exact(simulation)
     blocks, _ = joint_words(simulation)
     for party in sample.parties:
@@ -232,7 +232,7 @@ def test_repeats_delays_and_overtaking_change_nothing(kind, part_bytes, sample, 
             sample, wild, settings=limited, contribute=contributions(3), office=MemoryBroker(faults=mischief)
         )
 
-    simulation = asyncio.run(disturbed())
+    simulation = virtual_time.run(disturbed())
     assert simulation.done, simulation.label_run.failure
     assert mischief.count > 10
     blocks, intercept = joint_words(simulation)

@@ -45,8 +45,6 @@ from tests.agents.scenes import (
 )
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
-pytestmark = pytest.mark.alone
-
 Rows = list[dict[str, str]]
 
 

@@ -3,7 +3,6 @@
 The sender's own memory, through the hook that sees messages before they are sealed; or the broker, after.
 """
 
-import asyncio
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -64,6 +63,7 @@ from schemas.messages import (
     WeightShare,
 )
 from schemas.settings import Deadlines, Settings
+from tests import virtual_time
 from tests.agents.recording import Ear, Heard
 from tests.agents.test_evaluation import check_losses, check_scores
 from tests.agents.world import DEADLINES, Sample, contributions, exact, run
@@ -201,7 +201,7 @@ def test_a_party_that_is_told_something_else_of_an_epoch_has_no_model_that_passe
     """It keeps the shares of another epoch, which do not add up with the others', or waits for who has stopped."""
     with tempfile.TemporaryDirectory() as folder:
         flip = Flip([EpochDecision], number, name)
-        simulation = asyncio.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
+        simulation = virtual_time.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
         assert flip.where is not None
         assert flip.where.receiver == "bank"
         assert not bit_exact(simulation)
@@ -316,7 +316,7 @@ def test_a_broker_that_changes_one_bit_is_noticed(model):
         return office, simulation
 
     with tempfile.TemporaryDirectory() as folder:
-        _, simulation = asyncio.run(disturbed(Path(folder)))
+        _, simulation = virtual_time.run(disturbed(Path(folder)))
         assert not bit_exact(simulation)
     assert {run.failure.code for run in simulation.runs.values() if run.failure} <= MISSED
     assert {run.state for run in simulation.runs.values()} == {"failed"}
@@ -333,7 +333,7 @@ def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
         return simulation
 
     with tempfile.TemporaryDirectory() as folder:
-        simulation = asyncio.run(disturbed(Path(folder)))
+        simulation = virtual_time.run(disturbed(Path(folder)))
     assert {one.failure.code for one in simulation.runs.values() if one.failure} <= MISSED
     assert {one.state for one in simulation.runs.values()} == {"failed"}
 
@@ -346,7 +346,7 @@ def test_a_changed_last_word_is_made_up_for_by_another():
         return await run(FLIPPED, folder, settings=impatient(folder), office=office)
 
     with tempfile.TemporaryDirectory() as folder:
-        simulation = asyncio.run(disturbed(Path(folder)))
+        simulation = virtual_time.run(disturbed(Path(folder)))
         assert {one.state for one in simulation.runs.values()} == {"done"}
         assert bit_exact(simulation)
 
@@ -380,5 +380,5 @@ def test_a_changed_announcement_starts_nothing():
         return code
 
     with tempfile.TemporaryDirectory() as folder:
-        assert asyncio.run(disturbed(Path(folder))) in {"party.unreachable", "party.silent"}
+        assert virtual_time.run(disturbed(Path(folder))) in {"party.unreachable", "party.silent"}
     assert set(heard) <= {"received", "progress", "failure"}

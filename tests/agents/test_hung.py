@@ -4,7 +4,6 @@ Hung means here that nothing comes from the party and nothing reaches it, while 
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from schemas.job import Evaluation
 from schemas.messages import JobStatus
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
-
-pytestmark = pytest.mark.alone
 
 PARTIES = (BANK, CARD, NOTARY)
 Trigger = Callable[[Parcel], bool]
@@ -137,16 +134,15 @@ async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tm
 
 
 class Slow:
-    """Lets one function wait for `enough` wherever `party` computes it, for at most so many seconds."""
+    """Lets one function take so many seconds more wherever one of the parties computes it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, seconds: float, *parties: Path) -> None:
         """`parties` are state folders."""
-        self.enough = threading.Event()
         real = JobContext.compute
 
         async def compute(context: JobContext, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if context.settings.state in parties and function.__name__ == name:
-                await real(context, self.enough.wait, seconds)
+                await asyncio.sleep(seconds)
             return await real(context, function, *args, **kwargs)
 
         monkeypatch.setattr(JobContext, "compute", compute)
@@ -167,7 +163,7 @@ async def test_a_party_that_computes_for_ever_is_named_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, deadline: str, parties: tuple[str, ...]
 ) -> None:
     """Its agent still answers, so it is no matter of connections."""
-    slow = Slow(monkeypatch, name, 10.0, *(tmp_path / party / party for party in parties))
+    Slow(monkeypatch, name, 10.0, *(tmp_path / party / party for party in parties))
 
     async def busy(party: str) -> None:
         async with scene(three(tmp_path / party), tmp_path / party) as stage:
@@ -177,10 +173,7 @@ async def test_a_party_that_computes_for_ever_is_named_busy(
         if party == CARD:
             assert f"'{deadline}'" in reason  # the others' waits for a label party have other names
 
-    try:
-        await asyncio.gather(*(busy(party) for party in parties))
-    finally:
-        slow.enough.set()
+    await asyncio.gather(*(busy(party) for party in parties))
 
 
 # Longer than a step may take, and within what reading and encoding a table may.

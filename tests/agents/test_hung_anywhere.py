@@ -34,8 +34,6 @@ from tests.agents.scenes import (
 )
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
-pytestmark = pytest.mark.alone
-
 TELCO = "telco"
 PART = 31  # of so many points one is run
 AT_ONCE = 6  # scenes in one event loop: all that they do is wait, but heartbeats must not

@@ -25,6 +25,8 @@ from schemas.monitor_settings import MonitorSettings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
+pytestmark = pytest.mark.real_time
+
 ANY_PORT = MonitorSettings(port=0)
 
 

@@ -4,7 +4,6 @@ What is told of it is looked at in test_networks_evaluation, what it shows to wh
 befalls a job in test_networks_failures.
 """
 
-import asyncio
 import stat
 
 import numpy as np
@@ -16,6 +15,7 @@ from agents.simulate import bit_exact, network_arguments, network_words
 from mpc import network_reference
 from schemas.job import Evaluation
 from schemas.settings import Limits
+from tests import virtual_time
 from tests.agents.networks import (
     heard,
     mlp,
@@ -104,7 +104,7 @@ def test_how_far_ahead_is_sent_changes_nothing(ahead, tmp_path):
     sample = mlp((5, 4, 3), 6, 4, rows=200, batch=40)
     settings = sample.settings(tmp_path, limits=Limits(min_rows=1, look_ahead=ahead, part_bytes=1024))
     settings["card"] = settings["card"].model_copy(update={"limits": few_rows(Limits(min_rows=1, look_ahead=2))})
-    simulation = asyncio.run(run(sample, tmp_path, settings=settings))
+    simulation = virtual_time.run(run(sample, tmp_path, settings=settings))
     assert simulation.done, simulation.label_run.failure
     assert bit_exact(simulation)
     for one in simulation.runs.values():
@@ -118,7 +118,7 @@ def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):
     for seed in (1, 2):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        simulation = asyncio.run(run(mlp((5, 4), 6), folder, contribute=contributions(seed)))
+        simulation = virtual_time.run(run(mlp((5, 4), 6), folder, contribute=contributions(seed)))
         assert bit_exact(simulation)
         found.append(network_words(simulation))
     assert not any(np.array_equal(one, other) for one, other in zip(*found, strict=True))
@@ -132,7 +132,7 @@ def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):
 def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label, release, tmp_path):
     """With `owners` the label party has what is above the first layer, too; the shares stay with all of them."""
     sample = mlp((4, 5, 4), 6, 3, label=label, l2=0.05, activation="tanh", output="softmax", release=release)
-    simulation = asyncio.run(run(sample, tmp_path))
+    simulation = virtual_time.run(run(sample, tmp_path))
     assert bit_exact(simulation)
     parts = parts_of(tmp_path, sample)
     plan = simulation.label_run.context.ready_plan

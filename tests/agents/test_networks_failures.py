@@ -62,8 +62,6 @@ from tests.agents.scenes import (
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_hung import hang_when
 
-pytestmark = pytest.mark.alone
-
 PARTIES = (BANK, CARD, NOTARY)
 NETWORK = Network(hidden=(5, 4), activation="tanh")  # whose slopes have fractional bits, so that there are all messages
 EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)

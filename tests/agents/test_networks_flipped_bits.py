@@ -4,7 +4,6 @@ Not every bit of every word says something: truncations drop the low ones, all p
 only of what they open to truncate, and of a share of that bit the high ones have no place in a word.
 """
 
-import asyncio
 import tempfile
 from pathlib import Path
 
@@ -58,6 +57,7 @@ from schemas.messages import (
     WeightOpening,
     WeightShare,
 )
+from tests import virtual_time
 from tests.agents.networks import mlp, opened_right
 from tests.agents.recording import Ear, Heard
 from tests.agents.test_flipped_bits import BIT, MISSED, Flip, Flipping, count, impatient
@@ -144,11 +144,11 @@ def test_one_flipped_bit_in_what_is_released_spoils_what_is_opened(model):
     """The shares that stay with their holders, by which predictions go, are what they were."""
     with tempfile.TemporaryDirectory() as folder:
         flip = Flip([model], 0)
-        simulation = asyncio.run(run(FLIPPED, Path(folder), tap=flip))
+        simulation = virtual_time.run(run(FLIPPED, Path(folder), tap=flip))
         assert flip.where is not None
         assert bit_exact(simulation)
         assert not opened_right(simulation)
-        undisturbed = asyncio.run(run(FLIPPED, Path(folder)))
+        undisturbed = virtual_time.run(run(FLIPPED, Path(folder)))
         assert opened_right(undisturbed)
 
 
@@ -184,7 +184,7 @@ def test_a_party_that_is_told_something_else_of_an_epoch_has_no_network_that_pas
     """It keeps the shares of another epoch, which do not add up with the others', or waits for who has stopped."""
     with tempfile.TemporaryDirectory() as folder:
         flip = Flip([EpochDecision], number, name)
-        simulation = asyncio.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
+        simulation = virtual_time.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
         assert flip.where is not None
         assert not bit_exact(simulation)
 
@@ -197,7 +197,7 @@ def test_a_broker_that_changes_one_bit_is_noticed(model):
     """The seal does not open, and the parcel is as good as lost: the job fails everywhere, and no party is blamed."""
     with tempfile.TemporaryDirectory() as folder:
         office = Flipping(model.round, model.item)
-        simulation = asyncio.run(disturbed(FLIPPED, Path(folder), office))
+        simulation = virtual_time.run(disturbed(FLIPPED, Path(folder), office))
         assert office.flips == 1
         assert not bit_exact(simulation)
     assert {one.failure.code for one in simulation.runs.values() if one.failure} <= MISSED

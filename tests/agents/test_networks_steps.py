@@ -3,8 +3,6 @@
 That the network is right is looked at in test_networks.
 """
 
-import asyncio
-
 import pytest
 
 from agents.pace import largest_batch, largest_message, words_ahead
@@ -18,6 +16,7 @@ from schemas.messages import (
     Message,
 )
 from schemas.settings import Limits
+from tests import virtual_time
 from tests.agents.networks import (
     mlp,
     name,
@@ -31,7 +30,7 @@ from tests.agents.world import HELPER, few_rows, run
 
 def test_a_trace_counts_steps_whatever_layer_a_message_is_of(tmp_path):
     """Messages of hidden layers are addressed by step and layer; in a trace they belong to their step."""
-    simulation = asyncio.run(run(mlp((5, 4), 4, 3, 3, rows=200, batch=40, activation="tanh"), tmp_path))
+    simulation = virtual_time.run(run(mlp((5, 4), 4, 3, 3, rows=200, batch=40, activation="tanh"), tmp_path))
     for party, one in simulation.runs.items():
         kept = one.context.trace._kept
         assert [step.step for step in kept] == list(range(1, 10))

@@ -18,6 +18,8 @@ from agents.service import attend
 from tests.agents.scenes import BANK, CARD, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
+pytestmark = pytest.mark.real_time
+
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "tercet@.service"
 LINUX = sys.platform == "linux"
 

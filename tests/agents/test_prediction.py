@@ -24,6 +24,7 @@ from mpc.ring import total
 from schemas.job import EarlyStopping, Evaluation, PredictionJob
 from schemas.messages import PartialScores, Pseudonyms, Scores
 from tables.categorical import CategoricalColumn
+from tests import virtual_time
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -344,7 +345,7 @@ def predict(sample: Sample, folder: Path, tables: Tables, job: PredictionJob | N
         async with asyncio.timeout(LIMIT_SECONDS):
             return await simulate(job or prediction_of(sample), settings, folder)
 
-    return asyncio.run(attempt())
+    return virtual_time.run(attempt())
 
 
 def refused(simulation: Simulation, code: str, culprit: str, *private: str, of: str | None = None) -> None:

@@ -1,6 +1,5 @@
 """The README's own settings and job run as they are written, over tables such as its reader has."""
 
-import asyncio
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +13,7 @@ from pyarrow import parquet
 from agents.simulate import Simulation, bit_exact, simulate
 from schemas.job import TrainingJob, read_job
 from schemas.settings import Settings
+from tests import virtual_time
 
 ROOT = Path(__file__).parents[2]
 CUSTOMERS = 3000
@@ -59,7 +59,7 @@ def run(folder: Path, **changes: Any) -> Simulation:
         "insurer": Settings.model_validate({"party": "insurer"} | insurer | common),
         "notary": Settings.model_validate({"party": "notary", "role": "helper"} | common),
     }
-    return asyncio.run(simulate(description.model_copy(update=changes), settings, folder))
+    return virtual_time.run(simulate(description.model_copy(update=changes), settings, folder))
 
 
 def numbers() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Runs that end well and runs that fail in every stage, with everything they say searched for everything they know.
 """
 
-import asyncio
 import base64
 import json
 import re
@@ -37,9 +36,8 @@ from schemas.messages import (
     PreactivationShare,
 )
 from tables.snapshot import take_snapshot
+from tests import virtual_time
 from tests.agents.world import OUTCOME, PERSON, Sample, contributions, run, write_table
-
-pytestmark = pytest.mark.alone
 
 SAMPLE = Sample(  # card leads, telco is who makes mistakes
     (6, 7, 5),
@@ -102,7 +100,7 @@ def tell(
         edit(table)
         write_table(folder / "telco.csv", table)
     hooks.setdefault("contribute", contributions(5))
-    simulation = asyncio.run(run(sample, folder, settings=settings, tap=tap, **hooks))
+    simulation = virtual_time.run(run(sample, folder, settings=settings, tap=tap, **hooks))
     return Told(simulation, log.getvalue(), "\n".join(written(simulation, folder, said)), said)
 
 
@@ -339,7 +337,7 @@ def test_a_forged_message_is_not_quoted(log, tmp_path):
     async def office() -> MemoryBroker:
         return Garbling()
 
-    told = tell(log, tmp_path, office=asyncio.run(office()))
+    told = tell(log, tmp_path, office=virtual_time.run(office()))
     assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"transport.lost"}
     check_silent(told)
 

@@ -16,6 +16,7 @@ from schemas.address import Address, parse_address
 from schemas.job import EarlyStopping, Evaluation
 from schemas.messages import EpochDecision, MaskedInputs, MaskedWeights, Message
 from schemas.settings import Limits
+from tests import virtual_time
 from tests.agents.world import LIMIT_SECONDS, Sample, few_rows
 
 STOPPING = Sample(
@@ -37,7 +38,7 @@ class Run:
 
     def done(self, folder: Path) -> Simulation:
         """To the end; party number i looks `ahead[i]` steps ahead, and what is late comes later."""
-        return asyncio.run(self._simulated(folder))
+        return virtual_time.run(self._simulated(folder))
 
     async def _simulated(self, folder: Path) -> Simulation:
         own = self.sample.settings(folder)

@@ -89,6 +89,7 @@ def test_an_event_belongs_to_the_loop_that_noted_it() -> None:
     assert {event.loop for event in found.events} == {"online", "ahead", "inbox"}
 
 
+@pytest.mark.real_time
 async def test_a_wait_is_noted_with_whom_it_was_for() -> None:
     """Also one that was in vain."""
     inbox = Inbox("bank", ["card", "notary"], Limits())

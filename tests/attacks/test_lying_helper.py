@@ -3,7 +3,6 @@
 Two altered shares suffice for a reading of a whole epoch: so a check of some shares would miss most readings.
 """
 
-import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from mpc.checks import Checks
 from mpc.plan import Request
 from mpc.reference import train
 from schemas.job import Privacy
+from tests import virtual_time
 from tests.agents.world import Sample, contributions, write_table
 from tests.attacks.lying_helper import (
     BATCH,
@@ -161,7 +161,7 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
 
     patch.setattr(agents.helper, "Helper", Lying)
     job = SAMPLE.description().model_copy(update={"privacy": Privacy(checks=checks)})
-    simulation = asyncio.run(simulate(job, parties, folder, contribute=contributions(1)))
+    simulation = virtual_time.run(simulate(job, parties, folder, contribute=contributions(1)))
     return simulation, liars[0], bits
 
 

@@ -1,0 +1,12 @@
+"""The clock by which deadlines and silences are measured: the running event loop's."""
+
+import asyncio
+import time
+
+
+def loop_time() -> float:
+    """Return seconds by the running loop's clock; outside of loops by the clock that loops have."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()

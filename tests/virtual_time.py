@@ -1,0 +1,87 @@
+"""An event loop whose clock runs ahead while nothing happens, so that a test waits for no deadline and misses none.
+
+While everybody sleeps, the clock jumps to the next timer. While something happens, it counts at most `STEP_SECONDS`
+for each turn of the loop, and while only a thread works, a `SLOWNESS`-th of the real time: however busy the machine
+is, a deadline passes only where nobody does anything. Not for sockets and processes: what these do is not seen coming.
+"""
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+STEP_SECONDS = 0.002
+SLOWNESS = 20.0
+
+
+class _Selector(selectors.DefaultSelector):
+    """Asks for events as ever, and moves the clock in the place of waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.threads, self._since = 0.0, 0, time.monotonic()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready; without anything, the clock is moved by `timeout` seconds at most."""
+        self._count(1.0)
+        events = super().select(0)
+        if events or timeout == 0:
+            return events
+        if timeout is None:
+            events = super().select()
+        elif self.threads:
+            events = super().select(timeout * SLOWNESS)
+            self._count(SLOWNESS, timeout)
+        else:
+            self.now += timeout
+        self._since = time.monotonic()
+        return events
+
+    def _count(self, slowness: float, most: float = STEP_SECONDS) -> None:
+        """Move the clock by the real time since last, as far as that counts."""
+        real = time.monotonic()
+        self.now += min((real - self._since) / slowness, most)
+        self._since = real
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Runs tasks in virtual time; `time()` begins at 0."""
+
+    def __init__(self) -> None:
+        self._clock = _Selector()
+        super().__init__(self._clock)
+        self._threads = ThreadPoolExecutor()
+        self.set_default_executor(self._threads)
+
+    def time(self) -> float:
+        """Return seconds since the loop began, by its own clock."""
+        return self._clock.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: "Callable[[Unpack[Arguments]], Result]", *args: *Arguments
+    ) -> "asyncio.Future[Result]":
+        """Run a function in a thread, and let the clock know of it."""
+        self._clock.threads += 1
+        future = (executor or self._threads).submit(func, *args)
+        told = asyncio.wrap_future(future, loop=self)
+        future.add_done_callback(self._thread_is_done)  # after the loop has been told
+        return told
+
+    def _thread_is_done(self, _: "Future[Any]") -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self.call_soon_threadsafe(self._forget_thread)
+
+    def _forget_thread(self) -> None:
+        self._clock.threads -= 1
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine as `asyncio.run` does, in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
