@@ -32,7 +32,7 @@ from broker.identity import Identity, PublicIdentity
 from mpc.ring import use_threads, warm_up
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Query, Status
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Prune, Query, Status
 from schemas.settings import Settings
 
 
@@ -159,7 +159,9 @@ class Agent:
         self._greeter.use(settings)
 
     async def answer(self, request: Request) -> Status:
-        """What the party's own console asks at the agent's socket."""
+        """What the party's own console asks, through the broker or at the agent's socket."""
+        if isinstance(request, Prune):
+            return await self.desk.prune(request)
         status = self.desk.console(request)
         if isinstance(request, Query) and request.partners:
             return status.model_copy(update={"partners": await self._greeter.partners()})

@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 
-from agents.console import Request
 from agents.decisions import decide, summary
 from agents.jobs import Jobs, now
 from agents.policy import check_policy
@@ -20,7 +19,7 @@ from agents.pruning import TooYoung, prune
 from agents.run import Services
 from broker.allowance import Allowance
 from broker.dead_letters import BURST, EVERY_SECONDS
-from schemas.messages import Decide, Inquiry, Job, Prune, Resumption, Status, Submit
+from schemas.messages import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
 from schemas.settings import Settings
 
 RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
@@ -103,13 +102,15 @@ class Desk:
             return False
         return True
 
-    def console(self, request: Request) -> Status:
+    async def prune(self, request: Prune) -> Status:
+        """Tell what is left of old jobs, or remove it."""
+        try:
+            return Status(pruned=await prune(self._jobs, self._settings, request))
+        except TooYoung as problem:
+            return Status(problem=str(problem))
+
+    def console(self, request: Submit | Query | Decide) -> Status:
         """What the party's own console asks."""
-        if isinstance(request, Prune):
-            try:
-                return Status(pruned=prune(self._jobs, self._settings, request))
-            except TooYoung as problem:
-                return Status(problem=str(problem))
         if isinstance(request, Decide):
             jobs = self._jobs.status(request.job)
             problem = decide(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)

@@ -4,9 +4,9 @@ Never of a job that runs, and never the audit log, the exposure budget or the id
 partners may still be told.
 """
 
+import asyncio
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from agents.checkpoints import DAY, checkpoint_folder
 from agents.jobs import Jobs
 from agents.policy_signature import TOLERANCE_SECONDS
 from agents.problems import JobProblem
-from agents.records import Record
+from agents.records import Record, Records
 from agents.states import TERMINAL
 from schemas.messages import Prune, Pruned
 from schemas.settings import Settings
@@ -28,7 +28,7 @@ class TooYoung(ValueError):
     """A record is still needed; the text says for how long one is."""
 
 
-def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned, ...]:
+async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned, ...]:
     """What goes, the oldest job first; it is gone if `request.remove` says so.
 
     Raises:
@@ -40,22 +40,25 @@ def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned, ...]:
             f"a record is kept for {least:.1f} days at least, for which a signed job counts ([policy] job_seconds)"
         )
     gone = []
-    for age, record in sorted(_old(jobs, request.days), key=lambda one: -one[0])[:MOST_PRUNED]:
-        paths = [path for path in _paths(settings.state, record, models=request.models) if path.exists()]
-        told = Pruned(job=record.job.id, state=record.status.state, days=age, bytes=sum(map(_size, paths)))
+    for told, record, paths in await asyncio.to_thread(_found, jobs.records, settings.state, request):
+        if record.job.id in jobs.runs:  # also one that was taken up again meanwhile
+            continue
         if not request.remove or _removed(jobs, record, paths, request.who):
             gone.append(told)
+        await asyncio.sleep(0)  # each takes some milliseconds, and jobs run
     return tuple(gone)
 
 
-def _old(jobs: Jobs, days: float) -> Iterator[tuple[float, Record]]:
-    """Jobs that have ended, with nothing left at the broker, and the days since their records last changed."""
-    records, _ = jobs.records.read()
-    for record in records:
-        age = (time.time() - jobs.records.changed(record.job.id)) / DAY
-        over = record.cleared and record.status.state in TERMINAL and record.job.id not in jobs.runs
-        if over and age >= days:
-            yield age, record
+def _found(records: Records, state: Path, request: Prune) -> list[tuple[Pruned, Record, list[Path]]]:
+    """Jobs that have ended, with nothing left at the broker, whose records have not changed for so long."""
+    found = []
+    for record in records.read()[0]:
+        days = (time.time() - records.changed(record.job.id)) / DAY
+        if record.cleared and record.status.state in TERMINAL and days >= request.days:
+            paths = [path for path in _paths(state, record, models=request.models) if path.exists()]
+            size = sum(map(_size, paths))
+            found.append((Pruned(job=record.job.id, state=record.status.state, days=days, bytes=size), record, paths))
+    return sorted(found, key=lambda one: -one[0].days)[:MOST_PRUNED]
 
 
 def _paths(state: Path, record: Record, *, models: bool) -> list[Path]:

@@ -93,9 +93,9 @@ class Reception:
                 self._take(message, address.sender)
             case Ping() | Pong() if address.sender != me:
                 self._greeter.hear(address, message)
-            case Query(partners=True) if address.sender == me:  # which takes seconds
+            case Query(partners=True) | Prune() if address.sender == me:  # which may take seconds
                 self._spawn(self._answer_console(address, message))
-            case Submit() | Query() | Decide() | Prune() if address.sender == me:
+            case Submit() | Query() | Decide() if address.sender == me:
                 await self._answer_console(address, message)
             case _:
                 return False

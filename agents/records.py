@@ -5,6 +5,7 @@ Holds descriptions, public keys and states; never a key, a share or a row.
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
 
@@ -92,9 +93,11 @@ class Records:
             return None
 
     def changed(self, job: str) -> float:
-        """When a job's record was written last, in seconds since 1970; the time 0 if there is none."""
-        path = self._folder / f"{job}.json"
-        return path.stat().st_mtime if path.exists() else 0.0
+        """When a job's record was written last, in seconds since 1970; now, if it has gone meanwhile."""
+        try:
+            return (self._folder / f"{job}.json").stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
 
     def forget(self, job: str) -> None:
         """Remove a job's record, if there is one."""

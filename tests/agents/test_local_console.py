@@ -28,6 +28,8 @@ from schemas.settings import Settings, read_settings
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
+pytestmark = pytest.mark.real_time
+
 ME = pwd.getpwuid(os.geteuid()).pw_name
 NOBODY = 65534
 AWAY = "amqp://127.0.0.1:1/"  # where nobody listens
