@@ -162,12 +162,13 @@ class Agent:
         """What the party's own console asks, through the broker or at the agent's socket."""
         if isinstance(request, Prune):
             return await self.desk.prune(request)
+        more: dict[str, Any] = {}
         status = self.desk.console(request)
         if isinstance(request, Query) and request.partners:
-            return status.model_copy(update={"partners": await self._greeter.partners()})
+            more["partners"] = await self._greeter.partners()
         if isinstance(request, Query) and request.settings:
-            return status.model_copy(update={"settings": tuple(digests(self.settings).items())})
-        return status
+            more["settings"] = tuple(digests(self.settings).items())
+        return status.model_copy(update=more)
 
     # --- its jobs
 

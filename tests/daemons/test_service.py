@@ -82,7 +82,8 @@ def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_
             )  # fmt: skip
             assert (other.returncode, "a port of its own" in other.stderr.replace("\n", " ")) == (3, True)
             agent.send_signal(signal.SIGTERM)
-            assert manager.recv(1000).startswith(b"STOPPING=1")
+            while not (said := manager.recv(1000)).startswith(b"STOPPING=1"):
+                assert said.startswith(b"STATUS=")  # again, every ten seconds
             log += agent.communicate(timeout=30)[1]
         finally:
             agent.kill()
