@@ -5,6 +5,7 @@ Nothing here is needed for a job to go on: killing any of these commands changes
 
 import asyncio
 import getpass
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -188,7 +189,11 @@ def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobSta
 
 
 def _account() -> str:
-    return getpass.getuser()[:128]
+    """Who runs the command, for the audit log; in an image the user need not have a name."""
+    try:
+        return getpass.getuser()[:128]
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _revealed(status: Status) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The agent's socket on its own machine: who may use it, what it answers, and what there is without it."""
 
 import asyncio
+import getpass
 import grp
 import json
 import os
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from agents.audit import entries
 from agents.cli import app
+from agents.cli_job import _account
 from agents.console import NoAgent, Request
 from agents.local_console import LocalConsole, NoSocket, hear
 from agents.local_desk import MOST_REQUEST, LocalDesk, bound
@@ -197,6 +199,16 @@ async def test_the_command_line_needs_neither_broker_nor_key_beside_the_socket(t
     alone = await asyncio.to_thread(invoke, "job", "cancel", "credit-00000000", "-s", path)
     assert alone.exit_code == 3
     assert "nobody listens at" in " ".join(alone.stderr.split())
+
+
+def test_a_user_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image that runs as whoever owns the mounted folder."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert _account() == f"user {os.getuid()}"
 
 
 async def finished(stage: Scene) -> str:
