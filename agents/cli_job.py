@@ -6,34 +6,22 @@ Nothing here is needed for a job to go on: killing any of these commands changes
 import asyncio
 import getpass
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from agents import logs, show
-from agents.connect import connect
-from agents.console import Console, NoAgent, Questions
-from agents.exits import CANNOT_REACH, JOB_FAILED, Format, FormatOption, checked, run
-from agents.local_console import LocalConsole, NoSocket
-from agents.own_identity import own_identity
-from agents.partner_keys import check_partner_keys
-from agents.recalled import recall
+from agents import show
+from agents.console import Questions
+from agents.conversing import ask_or_recall, talk
+from agents.exits import CANNOT_REACH, JOB_FAILED, Format, FormatOption, checked
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
-from broker.base import BrokerError
-from broker.identity import KeyProblem
-from broker.rabbitmq import CONNECT_SECONDS
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
 from schemas.messages import JobStatus, Pruned, Status
-from schemas.settings import Settings, read_settings
 from schemas.trace import StepTrace
 
 POLL_SECONDS = 0.5
-BRIEFLY = 3.0  # seconds that a broker is waited for, where there are records to tell of
-
-T = TypeVar("T")
 
 jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
 
@@ -55,7 +43,7 @@ def submit(
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
         description = description.anew()
-    status = _talk(settings, lambda console: console.submit(description, _account()))
+    status = talk(settings, lambda console: console.submit(description, _account()))
     found = checked(_accepted, status)[0]
     if status.note is not None:
         show.remark(status.note)
@@ -65,7 +53,7 @@ def submit(
 @jobs.command()
 def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
-    last = _talk(settings, lambda console: _watch(console, job))
+    last = talk(settings, lambda console: _watch(console, job))
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
@@ -74,7 +62,7 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 @jobs.command("list")
 def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """All jobs that the agent knows, the latest first."""
-    status, why = _ask_or_recall(settings)
+    status, why = ask_or_recall(settings)
     if format is Format.JSON:
         show.print_json([job.model_dump(mode="json") for job in status.jobs])
     else:
@@ -85,7 +73,7 @@ def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:
 @jobs.command()
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Where a job is at every party, and what became of it."""
-    status, why = _ask_or_recall(settings, job)
+    status, why = ask_or_recall(settings, job)
     _show(checked(_accepted, status)[0], format)
     _end(why)
 
@@ -93,7 +81,7 @@ def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """What a step was spent on at this party: maths, sends, and waits for whom; of the last steps the median one."""
-    found = checked(_traced, _talk(settings, lambda console: console.trace(job)), job)
+    found = checked(_traced, talk(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
         show.print_json(found.model_dump(mode="json"))
     else:
@@ -103,19 +91,19 @@ def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 @jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
-    _show(checked(_accepted, _talk(settings, lambda console: _cancel(console, job)))[0], format)
+    _show(checked(_accepted, talk(settings, lambda console: _cancel(console, job)))[0], format)
 
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Take up a failed job again at every party, from the last checkpoint that all of them have."""
-    _show(checked(_accepted, _talk(settings, lambda console: console.resume(job)))[0], format)
+    _show(checked(_accepted, talk(settings, lambda console: console.resume(job)))[0], format)
 
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """What a job is for, and what it tells whom."""
-    found = checked(_revealed, _talk(settings, lambda console: console.reveals(job)))
+    found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
     if format is Format.JSON:
         show.print_json({"job": job, "reveals": list(found)})
     else:
@@ -132,7 +120,7 @@ def approve(
 ) -> None:
     """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
     if not yes:
-        found = checked(_revealed, _talk(settings, lambda console: console.reveals(job)))
+        found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
         show.err.print(show.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
     _show(_decide(settings, job, approve=True), format)
@@ -160,12 +148,12 @@ def prune(
 ) -> None:
     """Remove records, checkpoints, reports and scores of jobs that ended long ago; first it shows which, and asks."""
     if not yes:
-        found = checked(_pruned, _talk(settings, lambda console: _prune(console, days, models, remove=False)))
+        found = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=False)))
         show.err.print(show.pruned_table(found))
         if not found:
             raise typer.Exit
         typer.confirm("Remove all this?", abort=True, err=True)
-    gone = checked(_pruned, _talk(settings, lambda console: _prune(console, days, models, remove=True)))
+    gone = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=True)))
     if format is Format.JSON:
         show.print_json([one.model_dump(mode="json") for one in gone])
     else:
@@ -183,7 +171,7 @@ def _pruned(status: Status) -> tuple[Pruned, ...]:
 
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
     who = _account()
-    answer = _talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
+    answer = talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
     decided: tuple[JobStatus, ...] = checked(_accepted, answer)
     return decided[0]
 
@@ -213,7 +201,7 @@ async def _watch(console: Questions, job: str) -> JobStatus:
 
 def predict(description: PredictionJob, settings: Path) -> JobStatus:
     """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
-    return _talk(settings, lambda console: _submit_and_watch(console, description.anew()))
+    return talk(settings, lambda console: _submit_and_watch(console, description.anew()))
 
 
 async def _submit_and_watch(console: Questions, description: PredictionJob) -> JobStatus:
@@ -227,54 +215,6 @@ async def _cancel(console: Questions, job: str) -> Status:
         await asyncio.sleep(POLL_SECONDS)
         answer = await console.query(job)
     return answer
-
-
-def _talk(settings_path: Path, talk: Callable[[Questions], Awaitable[T]]) -> T:
-    logs.configure("error")
-    settings: Settings = checked(read_settings, settings_path)
-    return run(_converse(settings, talk))
-
-
-async def _converse(
-    settings: Settings, talk: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
-) -> T:
-    """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
-    try:
-        local = await LocalConsole.reach(settings)
-    except NoSocket as problem:
-        return await _converse_through_broker(settings, talk, str(problem), seconds)
-    async with local:
-        return await talk(local)
-
-
-async def _converse_through_broker(
-    settings: Settings, talk: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
-) -> T:
-    try:
-        identity = own_identity(settings)
-    except KeyProblem as problem:
-        raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
-    check_partner_keys(settings, identity.public)
-    broker = await connect(settings, "console", seconds=seconds)
-    async with Console(settings.party, identity, broker) as console:
-        return await talk(console)
-
-
-def _ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
-    """The state of a job, or of all, as the agent tells; else from its records, and why it could not be asked."""
-    logs.configure("error")
-    settings: Settings = checked(read_settings, settings_path)
-    return run(_asked_or_recalled(settings, job))
-
-
-async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:
-    try:
-        return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
-    except (NoAgent, BrokerError, KeyProblem) as problem:
-        recalled = recall(settings, job)
-        if recalled is None:
-            raise
-        return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"
 
 
 def _end(why: str) -> None:

@@ -159,7 +159,7 @@ class Agent:
         self._greeter.use(settings)
 
     async def answer(self, request: Request) -> Status:
-        """What the party's own console asks, through the broker or at the agent's socket."""
+        """Answer what the party's own console asks, through the broker or at the agent's socket."""
         if isinstance(request, Prune):
             return await self.desk.prune(request)
         more: dict[str, Any] = {}

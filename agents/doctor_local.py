@@ -42,7 +42,7 @@ def check_partners_keys(settings: Settings, own: PublicIdentity | None = None) -
 
 
 def fingerprints(settings: Settings) -> Iterator[Finding]:
-    """What to compare with each partner by telephone, once their keys are known to be keys."""
+    """Tell what to compare with each partner by telephone, once their keys are known to be keys."""
     for name, partner in settings.partners.items():
         yield ok(f"key of {name}", f"fingerprint {parse_public(partner.key).fingerprint}; compare it by telephone")
 

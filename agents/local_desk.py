@@ -106,7 +106,7 @@ class LocalDesk:
 
 
 def bound(path: Path, group: str | None) -> socket.socket:
-    """A socket under this name, in the place of one that an earlier life has left; nobody else may use it.
+    """Make a socket under this name, in the place of one that an earlier life has left; nobody else may use it.
 
     Raises:
         OSError: there cannot be one.
@@ -146,7 +146,7 @@ def _give(path: Path, group: str | None) -> None:
 
 
 def peer(connection: Any) -> int | None:
-    """The user at the other end, as the system tells; None where it does not."""
+    """Find the user at the other end, as the system tells; None where it does not."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None
@@ -154,7 +154,7 @@ def peer(connection: Any) -> int | None:
 
 
 def name_of(user: int | None) -> str:
-    """The account's name; nobody is asked who they say they are."""
+    """Name the account; nobody is asked who they say they are."""
     if user is None:
         return NOBODY
     try:

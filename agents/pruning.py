@@ -29,7 +29,7 @@ class TooYoung(ValueError):
 
 
 async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned, ...]:
-    """What goes, the oldest job first; it is gone if `request.remove` says so.
+    """Tell what goes, the oldest job first; it is gone if `request.remove` says so.
 
     Raises:
         TooYoung: whose announcement still counts could be taken again, were its record gone.

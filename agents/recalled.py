@@ -10,7 +10,7 @@ from schemas.settings import Settings
 
 
 def recall(settings: Settings, job: str | None = None) -> Status | None:
-    """The state of one job, or of all, the latest first; None where there are no records that this user may read."""
+    """Tell the state of one job, or of all, the latest first; None without records that this user may read."""
     folder = settings.state / "jobs"
     records, _ = Records(folder).read()
     if not records:

@@ -19,17 +19,17 @@ SQLITE: Final = "sqlite:///"
 
 
 def digests(settings: Settings) -> dict[str, str]:
-    """A digest of each field, by its name with its section."""
+    """Make a digest of each field, by its name with its section."""
     return {name: hashlib.sha256(_plain(value).encode()).hexdigest()[:16] for name, value in _fields(settings)}
 
 
 def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """The fields that are not the same, by name."""
+    """List the fields that are not the same, by name."""
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
 def reloadable(name: str) -> bool:
-    """Whether a running agent takes this field over when it is told to read its settings again."""
+    """Tell whether a running agent takes this field over when it is told to read its settings again."""
     return name.partition(".")[0] in RELOADED
 
 

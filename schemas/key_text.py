@@ -12,12 +12,12 @@ LENGTH: Final = 6  # of 64 letters each: one typo in 69 thousand million goes un
 
 
 def with_checksum(key: str) -> str:
-    """The text to give to partners."""
+    """Write a key as it is given to partners."""
     return f"{key}{MARK}{_checksum(key)}"
 
 
 def without_checksum(text: str) -> str:
-    """The key as agents write it. One without a checksum, as earlier releases printed it, is taken as it is.
+    """Read a key as agents write it. One without a checksum, as earlier releases printed it, is taken as it is.
 
     Raises:
         ValueError: the checksum does not fit; the text holds no part of the key.

@@ -41,7 +41,7 @@ SAYINGS: Final = {
 
 
 def explain(path: Path, error: ValidationError, *models: type[BaseModel], content: Mapping[str, Any]) -> str:
-    """One line for each field that is wrong.
+    """Say what is wrong, a line for each field.
 
     `models` are what the file may be; of several the error's places begin with the kind. `content` is what was read.
     """
