@@ -1,20 +1,24 @@
 # An agent of any party: `docker run ... agent bank.toml`, with the party's own folder mounted at /party.
 # Settings, keys and tables are mounted; none of them is in the image.
-# Untested: written without a Docker engine at hand. Its commands were run one by one without Docker.
+# docs/operations.md says how it was built and run: by buildah, on Debian's Python. A Docker engine was not at hand.
 
-FROM python:3.13-slim AS build
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY agents agents
 COPY broker broker
+COPY docs docs
 COPY examples examples
 COPY mpc mpc
 COPY schemas schemas
 COPY tables tables
-RUN pip install --no-cache-dir --prefix=/installed .
+RUN python3 -m venv /installed && /installed/bin/pip install --no-cache-dir --constraint constraints.txt .
 
-FROM python:3.13-slim
-COPY --from=build /installed /usr/local
+FROM ${BASE}
+COPY --from=build /installed /installed
+ENV PATH=/installed/bin:$PATH
 # A key must be readable for its owner alone, so run as whoever owns the mounted folder: `user:` or `--user`.
 RUN useradd --uid 10001 --no-create-home tercet && install -d -o tercet -g tercet /party
 USER tercet

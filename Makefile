@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 PROCESSES ?= 3
+LOCK := constraints.txt
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
 
-.PHONY: help demo test lint bench attacks fuzz soak chaos clean
+.PHONY: help demo test lint lock newest bench attacks fuzz soak chaos clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
 	@echo "make test    lint, type checks and all tests, those on RabbitMQ and PostgreSQL included"
 	@echo "make lint    the first two alone"
+	@echo "make lock    write the newest releases of all dependencies into $(LOCK), which all else here installs"
+	@echo "make newest  make test with the newest releases in place of the locked ones, in .venv-newest; once a week, say"
 	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
 	@echo "make attacks what curious and lying parties recover with each protection taken out, and with it in; a minute"
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
@@ -26,12 +30,22 @@ demo: $(VENV)/.installed
 	@$(BIN)/tercet demo $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
+
+# For every Python and system at once; no address of a registry gets into it.
+lock: $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra test --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+
+newest:
+	@rm -rf .venv-newest
+	@$(MAKE) --no-print-directory VENV=.venv-newest LOCK= test
 
 bench: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -40,7 +54,7 @@ attacks: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.attacks $(ARGS)
 
 fuzz: $(VENV)/.installed-test
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz $(or $(ARGS),list)
 
 chaos: $(VENV)/.installed-test
@@ -50,18 +64,18 @@ soak: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.soak $(or $(ARGS),--jobs 200 --parallel 8)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info tercet-demo
+	rm -rf $(VENV) .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info tercet-demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps are newer than pyproject.toml while what it asks for is installed.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+# The stamps are newer than pyproject.toml and the lock while what they ask for is installed.
+$(VENV)/.installed: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "installing Tercet into $(VENV) (once; a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-test: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "installing Tercet and its test tools into $(VENV) (once; a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:

@@ -188,6 +188,8 @@ def table(
     else:
         for one, found in tables.items():
             show.out.print(show.column_table(one, found))
+            for warning in found["warnings"]:
+                show.warn(warning)
 
 
 @app.command()

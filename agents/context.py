@@ -72,6 +72,7 @@ class JobContext:
     first: int = 0  # the step that this attempt begins with
     over: bool = False  # whether nothing is left to train
     _description: TrainingJob | PredictionJob = field(init=False)
+    notes: list[str] = field(default_factory=list)  # what this party's operator should know; for nobody else
     kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
 
     def __post_init__(self) -> None:
@@ -200,6 +201,11 @@ class JobContext:
     def data_party_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
         """At the helper: the masks shared with each data party, by its number."""
         return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
+
+    def note(self, text: str) -> None:
+        """Tell this party's operator something about its own table: in log, status and report."""
+        self.log.warning("table", note=text)
+        self.notes.append(text)
 
     @property
     def trace(self) -> Trace:

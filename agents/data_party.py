@@ -20,7 +20,7 @@ from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.profiles import check_numbers
 from agents.release import opened, save_part
-from agents.release_to_label import told
+from agents.release_to_label import check_declared, told
 from agents.saving import Contents, Saver, begin_at
 from agents.scored_once import ScoredOnce
 from agents.shares import AnyShares, kept_shares, shares_of
@@ -43,9 +43,11 @@ from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
 from tables.table import Kind
+from tables.telling import telling_warnings
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
+CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
@@ -64,6 +66,7 @@ class DataPartyRole:
         self.encoding: Encoding | None = None
         self.scaling: LabelScaling | None = None
         self.classes: Classes | None = None
+        self._telling: list[str] = []  # warnings of columns that alone tell the label
         self.labels: Floats | None = None  # of the common rows, centred, (rows, outputs); at the label party
         self._plain_labels: Floats = np.empty(0)  # (rows,), what they were made from: numbers of classes, or scaled
         self.order: Order | None = None
@@ -121,9 +124,10 @@ class DataPartyRole:
         if self.labels is not None:
             check_loss_rows(context, self._plain_labels, self.held_out)
         if context.training.release == "label" and not context.leads:
+            check_declared(context, self.encoding, self.own.table.columns)
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:
-            context.log.warning("table", note=warning)
+            context.note(warning)
         outputs = 1 if self.labels is None else self.labels.shape[1]
         bits = await context.compute(self._record_bits)
         context.audit.bound_scores(bits.record)
@@ -150,10 +154,10 @@ class DataPartyRole:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What this party should know of its own table, once encodings are fitted."""
-        found = [] if self.encoding is None else self.encoding.warnings
+        found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
-        return tuple(found)
+        return (*found, *self._telling)
 
     def _fit(self) -> None:
         context, table = self.context, self.own.table
@@ -175,6 +179,7 @@ class DataPartyRole:
             label = self.scaling.apply(label)
         activation.check_labels(label)
         activation.check_labels(label[trained_on])
+        self._telling = telling_warnings(table, self.own.marked(trained_on), classes=link in CLASSES)
         self._plain_labels = label
         self.labels = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
 

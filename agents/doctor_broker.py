@@ -21,13 +21,13 @@ from broker.base import BrokerError
 from broker.identity import KeyProblem
 from broker.probe import Answers, Probe
 from broker.rabbitmq_channels import FEW_CHANNELS, LEAST_CHANNELS
-from broker.rabbitmq_errors import DEFAULT_PORTS
+from broker.rabbitmq_errors import DEFAULT_PORTS, strict_hint
 from schemas.job import Invalid
 from schemas.settings import BrokerSettings, Settings
 
 SECONDS: Final = 10.0
 SOON: Final = dt.timedelta(days=30)
-RUN_ON: Final = ("3.10.",)  # versions that Tercet has been run on
+RUN_ON: Final = ("3.10.", "4.0.")  # versions that Tercet has been run on
 LEAST: Final = (3, 10)
 RIGHTS: Final = "let the broker's operator import what `tercet broker definitions` writes"
 LISTED: Final = 3  # rights in one line; the rest are counted
@@ -68,7 +68,7 @@ async def check_tls(broker: BrokerSettings, now: dt.datetime) -> AsyncIterator[F
         yield fail("tls", str(problem), "correct ca, certificate and key under [broker]")
     except (OSError, TimeoutError) as error:  # ssl.SSLError among them
         hint = "is `ca` the authority of the broker's certificate, does its name fit the URL, is ours wanted"
-        yield fail("tls", f"no agreement on TLS: {_why(error)}", hint)
+        yield fail("tls", f"no agreement on TLS: {_why(error)}", strict_hint(error) or hint)
     else:
         yield _validity("the broker's certificate", served, now, "have the broker's operator renew it")
         for path, what in ((broker.certificate, "our certificate"), (broker.ca, "the authority's certificate")):

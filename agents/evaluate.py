@@ -225,7 +225,7 @@ def _deviance(link: str, labels: Floats, logs: Floats) -> float:
     return float(2 * np.maximum(parts, 0).mean())
 
 
-def _deciles(scores: Floats, predicted: Floats, actual: NDArray[np.generic]) -> Floats:
+def _deciles(scores: Floats, predicted: Floats, actual: NDArray[np.float64 | np.bool_]) -> Floats:
     """(deciles, 3): mean predicted, mean actual, rows; by rising score."""
     _, group = np.unique(scores, return_inverse=True)
     sizes = np.bincount(group)

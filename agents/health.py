@@ -53,7 +53,7 @@ def unheard(agent: Agent) -> int:
 
 
 def unwritable(state: Path) -> list[str]:
-    """Tell why nothing can be written into the state folder, without writing: a full disk, rights, a read-only mount."""
+    """Tell why nothing can be written into the state folder: a full disk, rights, a read-only mount."""
     try:
         if not os.access(state, os.W_OK | os.X_OK):
             return ["its state folder cannot be written"]

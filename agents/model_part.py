@@ -6,6 +6,7 @@ no key and no row, of another party's columns nothing but where all parties agre
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from agents.manifest import (
 from agents.part_arrays import check
 from mpc.fixed import CLIP, clip_rows
 from tables.durable import write_durably
+from tables.encoding import Encoding
+from tables.problem import listed
 from tables.table import Table
 
 __all__ = [
@@ -142,12 +145,28 @@ def _manifest(path: Path) -> ModelPart:
             f"{path}: format {version!r}, and this version reads {FORMAT}; use the tercet that wrote it, or a newer one"
         )
     try:
-        return ModelPart.model_validate_json(content)
+        part = ModelPart.model_validate_json(content)
+        check_spelling(path, part.tercet, [part.encoding, *part.encodings.values()])
     except ValidationError as error:
         fields = {".".join(map(str, item["loc"])) for item in error.errors(include_input=False)}
         raise ModelPartProblem(
             f"{path}: wrong or missing: {', '.join(sorted(fields))}; restore the folder from a copy"
         ) from None
+    return part
+
+
+def check_spelling(path: Path, version: str, encodings: Iterable[Encoding]) -> None:
+    """Return if these encodings, written by this version, tell no categories apart that are one by `tables.spelling`.
+
+    Raises:
+        ModelPartProblem: they do: they are older than that rule.
+    """
+    clashing = [name for encoding in encodings for name in encoding.clashing]
+    if clashing:
+        raise ModelPartProblem(
+            f"{path}: column {listed(clashing)} has categories that are one as they are read now, such as 1 and 1.0; "
+            f"tercet {version} wrote it before that; train again, or use the tercet that wrote it"
+        )
 
 
 def _read(path: Path) -> bytes:

@@ -46,7 +46,7 @@ def snapshot_of(
 
 
 def described(name: str, settings: TableSettings) -> dict[str, Any]:
-    """What a job would find: rows, and of each column its kind and what is missing.
+    """What a job would find: rows, of each column its kind and what is missing, and what is odd about the table.
 
     Raises:
         TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
@@ -54,4 +54,4 @@ def described(name: str, settings: TableSettings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
         with snapshot:
-            return {"rows": snapshot.rows, "columns": describe(snapshot)}
+            return {"rows": snapshot.rows, "columns": describe(snapshot), "warnings": list(snapshot.notes)}

@@ -32,6 +32,8 @@ from mpc.ring import total
 from mpc.schedule import Step
 from mpc.scoring import Numbers, decode_scores, encode_scores, scoring_steps
 from schemas.messages import PartialScores, ScoringTerms, Sizes
+from tables.problem import UnusableError
+from tables.unseen import count_unseen
 
 PART = 65_536  # partial scores in a message: 512 KiB
 
@@ -87,6 +89,19 @@ class PredictionRole:
             seeds=commitments_of(context, self.part),
         )
         await self._own.read(with_label=False, expected=self.part.encoding.kinds)
+        await context.compute(self._compare)
+
+    def _compare(self) -> None:
+        """Note what is worth knowing of the table, unseen categories above all; refuse a column of these alone."""
+        context, table = self._context, self._own.table
+        try:
+            unseen = count_unseen(self.part.encoding, table.batches())
+        except UnusableError as problem:
+            what = f"table {table.name!r}"
+            public = f"at {context.me} the {what} {problem.public}"
+            raise JobProblem("table.unusable", context.me, public, f"{what}: {problem}") from None
+        for note in (*table.notes, *map(str, unseen)):
+            context.note(note)
 
     def _check_parties(self, of: str) -> None:
         context, part = self._context, self.part

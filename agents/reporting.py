@@ -82,6 +82,7 @@ def _common(context: JobContext) -> dict[str, Any]:
         "rows": terms.rows,
         "held_out": terms.held_out,
         "columns": dict(zip(job.data_parties, terms.columns, strict=True)),
+        "preprocessing": tuple(context.notes),
         "planning": () if plan is None else plan.warnings,
         "notes": () if plan is None else plan.notes,
         "fx": None if plan is None else plan.fx,
@@ -157,7 +158,6 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     known: dict[str, Any] = {
         "table_rows": context.statistics.table_rows,
         "raw_columns": len(role.encoding.kinds),
-        "preprocessing": role.warnings,
     }
     release = context.training.release
     if folder is not None and (release == "owners" or (release == "label" and context.leads)):

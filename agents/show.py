@@ -39,6 +39,11 @@ def remark(text: str) -> None:
     err.print(f"[yellow]note[/]: {fit_lines(text)}", soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """What does not keep anything from going on, on standard error."""
+    err.print(f"[bold yellow]warning[/]: {fit_lines(text)}", soft_wrap=True)
+
+
 def fit(text: str) -> str:
     """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
     return escape(visible(text))
@@ -83,6 +88,8 @@ def _note(status: JobStatus) -> str:
         parts.append(f"epoch {status.epoch + 1}")
     if status.seconds_per_step:
         parts.append(f"{1 / status.seconds_per_step:.0f} steps/s")
+    if status.warnings:
+        parts.append(f"{len(status.warnings)} warning{'s' * (len(status.warnings) > 1)}")
     if status.waits_for:
         parts.append(f"waits for {' and '.join(status.waits_for)}")
     return ", ".join(parts)

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Final, Self, TypeVar
 
 import aiormq
@@ -172,8 +173,9 @@ class RabbitBroker:
     async def close(self) -> None:
         """See `Broker.close`."""
         self._closed = True
-        for link in self._links.values():
-            await link.close()
+        async with AsyncExitStack() as ends:  # of all, also where one fails
+            for link in self._links.values():
+                ends.push_async_callback(link.close)
 
     def _check(self) -> None:
         if self._closed:

@@ -15,6 +15,9 @@ from broker.base import BrokerError, Disconnected, Occupied, Overloaded, Refused
 
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
+# OpenSSL's X509_V_ERR codes for what it checks with X509_V_FLAG_X509_STRICT only, which Python sets from 3.13 on.
+_STRICT: Final = range(80, 94)
+
 _EXCHANGE: Final = re.compile(r"exchange '([^']*)'")
 _TOPIC: Final = re.compile(r"topic '([^']*)'")
 _SIZE: Final = re.compile(r"message size (\d+)")
@@ -90,8 +93,18 @@ def refusal(error: BaseException, address: URL) -> BrokerError | None:
         return Refused(f"{where} refused the login of {address.user or 'this certificate'!r}; check the credentials")
     if isinstance(error, aiormq.ConnectionNotAllowed):
         return Refused(f"{where} does not let {address.user or 'us'!r} into the virtual host {address.path or '/'!r}")
-    if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
-        return Refused(
-            f"{where}: no agreement on TLS ({error}); check the authorities and certificates in the settings"
-        )
+    for tls in (error, error.__cause__):
+        if isinstance(tls, ssl.SSLError):
+            hint = strict_hint(tls) or "check the authorities and certificates in the settings"
+            return Refused(f"{where}: no agreement on TLS ({error}); {hint}")
     return None
+
+
+def strict_hint(error: BaseException) -> str | None:
+    """What to do about a certificate that only a strict check refuses; None for any other error."""
+    if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _STRICT:
+        return None
+    return (
+        "Python 3.13 and later refuse certificates without these extensions: "
+        "have the authority and what it signed made anew, as docs/broker.md says under TLS"
+    )

@@ -256,7 +256,13 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """End the consumers in order, then the connection."""
+        """End the consumers in order, then the connection, which would else come back by itself for ever."""
+        try:
+            await self._end_consumers()
+        finally:
+            await self._end_connection()
+
+    async def _end_consumers(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -264,6 +270,8 @@ class Link:
             await consumer.cancel()
         if self._retired:
             await asyncio.wait(self._retired)
+
+    async def _end_connection(self) -> None:
         await self._connection.close()
         if publishing := tuple(self._in_flight.values()):
             for task in publishing:  # there is no reader any more that it could harm

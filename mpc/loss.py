@@ -29,7 +29,7 @@ from mpc.linear import reordered
 from mpc.masks import Masks
 from mpc.order import Order
 from mpc.plan import LossBits
-from mpc.ring import Words, expect, total
+from mpc.ring import Words, expect, summed, total
 from mpc.schedule import OutOfTurn, Step, Turns
 
 
@@ -105,7 +105,7 @@ class LossParty:
         link, y = self._plan.activation, self._y[self._order.rows(step)]
         signs, classes = self._order.signs(step, odd=link.odd), self._order.classes(step, self._plan.outputs)
         target = encode(link.target(y), self._bits.label)
-        self._alone[step.index] = _summed(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
+        self._alone[step.index] = summed(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
         labels = self._labels[step.index] = reordered(signs * target, classes)
         return labels - self._masks("U_y", self._label, self._label, step, (step.rows, self._plan.outputs))
 
@@ -122,7 +122,7 @@ class LossParty:
         self._turns.take("loss", step)
         n = self._masks("N", self._label, self._me, step, shape)
         q = self._masks("Q", self._label, self._me, step, (1, self._plan.outputs))
-        self._add(step, np.uint64(0) - _summed(_products(labels, n) + q))
+        self._add(step, np.uint64(0) - summed(_products(labels, n) + q))
 
     def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
         """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
@@ -136,7 +136,7 @@ class LossParty:
             raise OutOfTurn(f"the labels of step {step.index} are not masked yet, or its loss is done")
         self._turns.take("loss", step)
         labels = self._labels.pop(step.index)
-        self._add(step, _summed(g - _products(labels, p)) + self._alone.pop(step.index))
+        self._add(step, summed(g - _products(labels, p)) + self._alone.pop(step.index))
 
     def share(self, epoch: int) -> Words:
         """This party's share of the epoch's summed loss, (1, 1), `Plan.loss_bits.total` fractional bits.
@@ -193,7 +193,7 @@ class LossHelper:
         h = noise_half_width(self._plan, step.alpha)
         cumulant = encode(self._plan.activation.cumulant_of_noisy(scores, h), self._bits.total)
         g = q - _products(u, n)
-        g[:, :1] += _summed(cumulant)
+        g[:, :1] += summed(cumulant)
         return np.concatenate([encode(scores, self._bits.score) - n, g])
 
 
@@ -202,12 +202,6 @@ def opened_loss(shares: Iterable[Words], plan: LossNumbers) -> float:
     return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.loss_rows
 
 
-def _summed(words: Words) -> Words:
-    """Of all rows and outputs, (1, 1)."""
-    return np.asarray(words.sum(keepdims=True))
-
-
 def _products(a: Words, b: Words) -> Words:
     """a^T b for each output by itself, (1, outputs)."""
-    products: Words = (a * b).sum(axis=0, keepdims=True)
-    return products
+    return summed(a * b, axis=0)

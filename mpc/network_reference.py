@@ -19,7 +19,7 @@ from mpc.hidden import HIDDEN, HiddenActivation
 from mpc.network import NARROW_BITS, NetworkForward
 from mpc.plan import LossBits, Plan
 from mpc.reference import Added, Ordered
-from mpc.ring import Signed, Words, from_signed, to_signed
+from mpc.ring import Signed, Words, from_signed, summed, to_signed, total
 from mpc.schedule import Step, rates
 
 Dealt = Callable[[str, int, Step], Words]
@@ -151,10 +151,9 @@ def _loss(scores: Floats, y: Floats, seen: _Seen, plan: Plan, bits: LossBits, st
     link = plan.activation
     labels = (seen.signs * encode(y, bits.label))[:, seen.classes]
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
-    alone = encode(cumulant, bits.total).sum(keepdims=True)
-    alone = alone + encode(link.label_part(decode(labels, bits.label)), bits.total).sum(keepdims=True)
-    loss: Words = alone - (labels * encode(scores, bits.score)).sum(keepdims=True)
-    return loss
+    alone = cumulant, link.label_part(decode(labels, bits.label))
+    products = summed(labels * encode(scores, bits.score))
+    return total(summed(encode(part, bits.total)) for part in alone) - products
 
 
 def scores(
@@ -251,7 +250,7 @@ def _after(taken: _Taken, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeig
         gradient, falls = seen.hidden[k].activation, error
         if k == last:  # the error's signs are undone by the same, its classes by their order
             gradient, falls = seen.signs * gradient, seen.signs * error
-        gradient, falls = gradient.T @ error, back * falls.sum(axis=0, keepdims=True)
+        gradient, falls = gradient.T @ error, back * summed(falls, axis=0)
         if k == last:
             canonical = np.argsort(seen.classes)
             gradient, falls = gradient[:, canonical], falls[:, canonical]

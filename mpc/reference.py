@@ -13,7 +13,7 @@ import numpy as np
 from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from mpc.plan import LossBits, Plan
-from mpc.ring import Signed, Words
+from mpc.ring import Signed, Words, summed, total
 from mpc.schedule import Step, rates
 
 
@@ -117,9 +117,8 @@ def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> 
     labels = encode(link.target(y), bits.label)
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
     alone = cumulant, link.label_part(decode(labels, bits.label))
-    products = (labels * encode(scores, bits.score)).sum(keepdims=True)
-    loss: Words = sum((encode(part, bits.total).sum(keepdims=True) for part in alone), np.uint64(0) - products)
-    return loss
+    products = summed(labels * encode(scores, bits.score))
+    return total(summed(encode(part, bits.total)) for part in alone) - products
 
 
 Added = Callable[[Step], Words]

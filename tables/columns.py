@@ -3,6 +3,7 @@
 It sees names and types, never a value: the settings decide, or the model that was trained, or else a column's type.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ class Column:
     name: str
     kind: Kind
     declared: bool
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether it is taken for categories because it holds text, and nobody has said so."""
+        return self.kind == "categorical" and not self.declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,8 @@ def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
     held_back = {settings.id, settings.label}
     features = settings.columns
     if features is None:
-        features = tuple(name for name in schema.names if name not in held_back)
+        unasked = index_columns(schema) - {*settings.numeric, *settings.categorical}
+        features = tuple(name for name in schema.names if name not in held_back | unasked)
     for setting in ("columns", "numeric", "categorical"):
         _must_exist(setting, getattr(settings, setting) or (), schema)
     wrong = [name for name in features if name in held_back]
@@ -132,6 +139,15 @@ def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
     if not features:
         raise UnusableError("it has no column beside id and label", "add columns to train on", "has no columns")
     return list(features)
+
+
+def index_columns(schema: pa.Schema) -> set[str]:
+    """The columns that hold the index of a data frame, as pandas notes in the Parquet files that it writes."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        return {name for name in noted["index_columns"] if isinstance(name, str)}
+    except (ValueError, KeyError, TypeError):
+        return set()
 
 
 def _must_exist(setting: str, names: Iterable[str], schema: pa.Schema) -> None:

@@ -101,6 +101,11 @@ class Encoding(Strict):
         return "numeric" in self.kinds.values()
 
     @property
+    def clashing(self) -> list[str]:
+        """Columns whose categories an earlier version has told apart where this one does not: they can't be encoded."""
+        return [one.name for one in self.columns if isinstance(one, CategoricalColumn) and one.clashes]
+
+    @property
     def warnings(self) -> list[str]:
         """What the party whose table it is should know; names its columns."""
         return [warning for column in self.columns for warning in column.warnings]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tables.problem import Tally, UnusableError
+from tables.problem import Places, Tally, UnusableError
 from tables.values import Read, as_digits, is_text, plain
 
 SHARES = 16
@@ -22,15 +22,15 @@ class IdColumn:
 
     Args:
         name: of the column, for errors.
-        unit, first: what a row is called, and the number of the first (see `Tally`).
+        places: where the owner finds the rows.
         decimal: whether texts are numbers, as PostgreSQL sends its NUMERIC.
     """
 
-    def __init__(self, name: str, unit: str, first: int, *, decimal: bool = False) -> None:
+    def __init__(self, name: str, places: Places, *, decimal: bool = False) -> None:
         self._name, self._decimal = name, decimal
         self._parts: list[pa.Array] = []
         self._rows = 0
-        self._fractional, self._empty, self._repeated = (Tally(unit, first) for _ in range(3))
+        self._fractional, self._empty, self._repeated = (Tally(places) for _ in range(3))
 
     def add(self, column: pa.Array) -> None:
         """Take the ids of the next rows.

@@ -22,7 +22,7 @@ from tables.durable import flush, write_durably
 from tables.snapshot import Snapshot, checksum_of
 from tables.table import Numbers
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"  # 1 had categories as the source spells them
 ID, LABEL = "id", "label"  # columns of the second file
 
 
@@ -43,16 +43,17 @@ class Facts(Strict):
     Attributes:
         belongs: of what it is a snapshot.
         digest: `Snapshot.digest`.
-        chosen, classes: as there.
+        chosen, classes, notes: as there.
     """
 
-    format: Literal["1"] = FORMAT
+    format: Literal["2"] = FORMAT
     belongs: Digest
     digest: Digest
     features: File
     rows: File
     chosen: Chosen
     classes: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class KeptFolder:
@@ -96,6 +97,7 @@ class KeptFolder:
             rows=File(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
             chosen=snapshot.chosen,
             classes=snapshot.classes,
+            notes=snapshot.notes,
         )
 
     def reopen(self, name: str) -> Snapshot | None:
@@ -122,7 +124,15 @@ class KeptFolder:
             ids, label = _read_rows(self._rows)
             checksum = facts.features.checksum
             snapshot = Snapshot(
-                name, self._features, facts.chosen, ids, label, facts.classes, stays=True, checksum=checksum
+                name,
+                self._features,
+                facts.chosen,
+                ids,
+                label,
+                facts.classes,
+                notes=facts.notes,
+                stays=True,
+                checksum=checksum,
             )
         except (pa.ArrowException, KeyError):
             raise KeptProblem("it does not hold what a snapshot holds") from None

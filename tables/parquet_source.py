@@ -19,7 +19,7 @@ BUFFER = 2**20  # bytes for each column; without it the reader loads a whole row
 class ParquetSource:
     """A file of columns; see `tables.source.Source`."""
 
-    unit, first = "row", 1
+    unit = "row"
 
     def __init__(self, path: Path) -> None:
         with _explained():
@@ -32,6 +32,10 @@ class ParquetSource:
         with _explained():
             for batch in self._file.iter_batches(BATCH, columns=list(columns), use_threads=False):
                 yield batch.select(list(columns))  # asked for "a.b", it also reads what a nested "a" calls "b"
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """Rows are numbered from 1."""
+        return [row + 1 for row in rows]
 
     def close(self) -> None:
         """Close the file."""

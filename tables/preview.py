@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas.settings import TableSettings
 from tables.columns import Chosen, choose
+from tables.disguise import Disguise, refuse_disguised
 from tables.encoding import Encoding
 from tables.entropy import SAMPLE, RecordBits, record_bits
 from tables.problem import problems_of
@@ -32,11 +33,16 @@ def preview(name: str, settings: TableSettings) -> Preview | None:
     """Read up to SAMPLE rows of a table, as a training would; None where it has no row or no column.
 
     Raises:
-        TableProblem: they cannot be read.
+        TableProblem: they cannot be read, or it is not clear what a column is.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         chosen = choose(source.schema, settings, with_label=False)
+        guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
         tables = list(_first(name, source, chosen))
+        for column, disguise in guessed.items():
+            for table in tables:
+                disguise.add(pa.array(table.categorical[column], pa.large_string()), 0)
+        refuse_disguised(guessed)
     if not tables or not chosen.columns:
         return None
     encoding = Encoding.fit(lambda: iter(tables), clip=settings.clip, rare=settings.rare, whiten=False)

@@ -3,8 +3,9 @@
 No text here holds a value of the table; the sentence for the others holds no column, count, path or id either.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,18 +43,31 @@ def problems_of(name: str, place: str) -> Iterator[None]:
         raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}") from None
 
 
+class Places(Protocol):
+    """Where the owner of a table finds its rows.
+
+    Attributes:
+        unit: what a row is looked up by: "line" of a file, "row" of an answer.
+    """
+
+    unit: str
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The numbers of these rows there, which are given from 0 and in ascending order."""
+        ...
+
+
 class Tally:
     """How many rows are wrong in one way and where the first of them are, counted over batches.
 
     Args:
-        unit: what one row is called where its owner looks it up: "line" of a file, "row" of an answer.
-        first: the number of the first row there.
+        places: where the owner finds the rows.
     """
 
     SHOWN = 3
 
-    def __init__(self, unit: str, first: int) -> None:
-        self.unit, self.first = unit, first
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self.count = 0
         self._shown: list[int] = []
 
@@ -68,9 +82,9 @@ class Tally:
 
     def of(self, what: str) -> str:
         """Such as "4 values missing (line 2, 3, 7, ...)"."""
-        first = ", ".join(str(self.first + row) for row in self._shown)
+        first = ", ".join(map(str, self._places.places(self._shown)))
         more = ", ..." * (self.count > len(self._shown))
-        return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self.unit} {first}{more})"
+        return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self._places.unit} {first}{more})"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tables.columns import Chosen, Column
+from tables.disguise import Disguise, refuse_disguised
+from tables.doubts import RowCounter, doubts
 from tables.ids import IdColumn
 from tables.label import ClassColumn
 from tables.problem import Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
-from tables.values import as_numbers, as_texts
+from tables.values import as_numbers, as_texts, signs, truths
 
 SHOWN = 5  # columns that one error names with counts and lines
 
@@ -40,15 +42,18 @@ class Recorder:
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
         )
         # NUMERIC of PostgreSQL is declared a decimal and comes as text.
-        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=_decimal(source, chosen.id))
+        self._ids = IdColumn(chosen.id, source, decimal=_decimal(source, chosen.id))
         self._label: list[Numbers] = []
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
         self._rows = 0
-        self._wrong, self._infinite, self._missing = (
-            {one.name: Tally(source.unit, source.first) for one in self._all} for _ in range(3)
+        self._wrong, self._infinite, self._missing, self._signs, self._truths = (
+            {one.name: Tally(source) for one in self._all} for _ in range(5)
         )
+        self._measured: set[str] = set()  # columns with a number that is neither 0 nor 1
+        self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
+        self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
     def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
         """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
@@ -63,6 +68,7 @@ class Recorder:
         if self._rows == 0:
             raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
         self._check_likeness()
+        refuse_disguised(self._guessed)
         ids = self._ids.finish()
         self._check_values()
         if self._classes is not None:
@@ -85,12 +91,36 @@ class Recorder:
                 read, wrong = self._classes.add(values)
             elif column.kind == "categorical":
                 read, wrong = as_texts(values), np.zeros(len(values), np.bool_)
+                if column.name in self._guessed:
+                    self._guessed[column.name].add(read, self._rows)
             else:
                 read, wrong = as_numbers(values)
                 self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
+                self._signs[column.name].add(signs(values), self._rows)
+                self._truths[column.name].add(truths(values), self._rows)
+                if _true(pc.and_(pc.not_equal(read, 0.0), pc.not_equal(read, 1.0))).any():
+                    self._measured.add(column.name)
+                if column.name in self._counters:
+                    self._counters[column.name].add(read.to_numpy(zero_copy_only=False))
         self._wrong[column.name].add(wrong, self._rows)
         self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
         return read
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the owner should know of a table that can be used, once it is recorded; names columns."""
+        found = self._found(self._signs, self._chosen.columns)
+        what = "read as missing: a sign such as ? or None"
+        missing = [f"column {name!r} has {tally.of(what)}" for name, tally in found.items()]
+        if self._chosen.as_trained:
+            return tuple(missing)
+        counting = [
+            f"column {name!r} only counts the rows, which tells the label if they are sorted by it: leave it out with "
+            f"`columns`"
+            for name, counter in self._counters.items()
+            if counter
+        ]
+        return (*missing, *doubts(self._source.schema, self._chosen), *counting)
 
     # --- what was found
 
@@ -121,6 +151,13 @@ class Recorder:
             raise UnusableError(
                 _told(wrong, "should be numeric and has", "other than numbers"),
                 "correct these values" + ", or list the column under `categorical`" * (self._chosen.label not in wrong),
+                "has text in a numeric column",
+            )
+        mixed = self._found(self._truths, [one for one in self._all if one.name in self._measured])
+        if mixed:
+            raise UnusableError(
+                _told(mixed, "should be numeric and has", "written as true or false"),
+                "correct these values, or write truth values as 1 and 0",
                 "has text in a numeric column",
             )
         infinite = self._found(self._infinite, self._all)

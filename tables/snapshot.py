@@ -67,8 +67,9 @@ def take_snapshot(
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
             with os.fdopen(descriptor, "wb") as target:
-                ids, label, classes = Recorder(source, chosen, settings.missing).record(target)
-            return Snapshot(name, Path(path), chosen, ids, label, classes)
+                recorder = Recorder(source, chosen, settings.missing)
+                ids, label, classes = recorder.record(target)
+            return Snapshot(name, Path(path), chosen, ids, label, classes, notes=recorder.notes)
         except BaseException:
             Path(path).unlink()
             raise
@@ -84,6 +85,7 @@ class Snapshot:
         ids: by the rule of `tables.ids`, none null, none twice.
         label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
         classes: the different classes in the table, sorted; none where the label is a number.
+        notes: what its owner should know of it; they name columns.
     """
 
     def __init__(  # noqa: PLR0917
@@ -95,11 +97,13 @@ class Snapshot:
         label: Numbers | None,
         classes: tuple[str, ...] = (),
         *,
+        notes: tuple[str, ...] = (),
         stays: bool = False,
         checksum: bytes = b"",
     ) -> None:
         """With the file's `checksum` if that is known, and `stays` if the file is not to go with the snapshot."""
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
+        self.notes = notes
         self.path, self._stays, self._checksum = path, stays, checksum
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded

@@ -25,13 +25,11 @@ class Source(Protocol):
 
     Attributes:
         unit: what its owner looks a row up by: "line" of a file, "row" of an answer.
-        first: the number of the first row there.
         schema: all columns in their order, names as they are (perhaps twice), types as declared or, for CSV, inferred
             from the first megabyte.
     """
 
     unit: str
-    first: int
     schema: pa.Schema
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -40,6 +38,10 @@ class Source(Protocol):
         Raises:
             UnusableError: the source is damaged, or stopped answering.
         """
+        ...
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The numbers of these rows by that unit; they are given from 0 and in ascending order."""
         ...
 
     def close(self) -> None:

@@ -1,14 +1,16 @@
 """Fixtures for every room's tests: a real RabbitMQ, which may be missing nowhere, and a real PostgreSQL."""
 
+import contextlib
 import gc
 import os
+import platform
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import structlog
 
-from tests import postgres_node
+from tests import postgres_node, rabbitmq_node
 from tests.debian import ServerMissingError, missing
 from tests.guarded import Guarded, guard
 from tests.rabbitmq_node import Node, NodeFailedError, private_node
@@ -21,10 +23,42 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
 
+DOTS = 60  # of a quiet run, however many tests there are: `make test` prints one page
+PASSED = pytest.StashKey[int]()
+SESSION = pytest.StashKey[pytest.Session]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """It knows how many tests there are."""
+    session.config.stash[SESSION], session.config.stash[PASSED] = session, 0
+
+
 def pytest_collection_finish() -> None:
     """What is there before the tests is collected no more: that took a seventh of a second without a heartbeat."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Let a quiet run print a dot for a sixtieth of all tests in place of one for each; all else is as ever."""
+    if config.get_verbosity() >= 0 or report.when != "call" or not report.passed or hasattr(report, "wasxfail"):
+        return None
+    done, among = config.stash[PASSED], max(1, config.stash[SESSION].testscollected)
+    config.stash[PASSED] = done + 1
+    return "passed", "." * ((done + 1) * DOTS // among - done * DOTS // among), "PASSED"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what the tests ran on."""
+    finders = ((rabbitmq_node.SERVER, rabbitmq_node.chosen_server), (postgres_node.SERVER, postgres_node.find_programs))
+    with contextlib.suppress(ServerMissingError):  # the tests have said so
+        # An address may hold a password.
+        servers = [
+            server.variable if os.environ.get(server.variable) else str(find() or f"no {server.package}")
+            for server, find in finders
+        ]
+        terminalreporter.write_line(f"on Python {platform.python_version()}, {', '.join(servers)}")
 
 
 @pytest.fixture(autouse=True)

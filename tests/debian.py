@@ -58,15 +58,18 @@ INSTALL = {  # in this order, since some systems have brew beside their own
 }
 
 
-def newest(folders: Sequence[str], *programs: str) -> Path | None:
-    """The folder that has all the programs: of the first pattern that has any, the one with the highest version."""
+def installed(folders: Sequence[str], *programs: str) -> Iterator[Path]:
+    """Find the folders that have all the programs, pattern by pattern, each pattern's highest version first."""
     for pattern in folders:
         root = Path(pattern).anchor
         found = Path(root).glob(pattern.removeprefix(root))
         fit = [folder for folder in found if all((folder / program).exists() for program in programs)]
-        if fit:
-            return max(fit, key=_version)
-    return None
+        yield from sorted(fit, key=_version, reverse=True)
+
+
+def newest(folders: Sequence[str], *programs: str) -> Path | None:
+    """The folder that has all the programs: of the first pattern that has any, the one with the highest version."""
+    return next(installed(folders, *programs), None)
 
 
 def _version(path: Path) -> tuple[int, ...]:

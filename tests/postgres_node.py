@@ -16,7 +16,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.debian import Server, ensure_server, newest
-from tests.rabbitmq_node import free_ports
+from tests.rabbitmq_node import end_with, free_ports
 
 START_SECONDS = 60.0  # about 1 on a quiet machine; a busy CI runner with cold disks needs patience
 STOP_SECONDS = 20.0
@@ -230,8 +229,8 @@ def private_postgres() -> Iterator[Node]:
 def main() -> None:
     """Start a server, print its addresses, wait for Ctrl-C or SIGTERM."""
     argparse.ArgumentParser(prog="python -m tests.postgres_node", description=__doc__).parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with contextlib.suppress(KeyboardInterrupt), private_postgres() as node:
+    end_with(signal.SIGTERM, signal.SIGINT)
+    with private_postgres() as node:
         print(f"postgres  {node.url}")
         print(f"reader    {node.address}  (user {READER}, password {node.password})")
         print("Ctrl-C stops it.", flush=True)

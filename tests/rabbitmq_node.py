@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.debian import Server, ensure_server, newest
+from tests.debian import Server, ServerMissingError, ensure_server, installed, newest
 
 START_SECONDS = 90.0  # about 4 on a quiet machine; a busy CI runner with cold disks needs patience
 STOP_SECONDS = 30.0
@@ -40,11 +40,13 @@ SERVER = Server(
     elsewhere={"pacman": "rabbitmq", "brew": "rabbitmq"},
 )
 SCRIPT = "rabbitmq-server"
+CHOICE = "TERCET_TEST_RABBITMQ"  # of several installed servers: a version as 4.0, or the folder of one
 
 # Where packages put the node's own script. The one on PATH may be a wrapper: Debian's changes to the user rabbitmq
 # and to the system's folders.
 SCRIPT_FOLDERS = (
     "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
+    "/opt/rabbitmq_server-*/sbin",
     "/opt/homebrew/opt/rabbitmq/sbin",
     "/usr/local/opt/rabbitmq/sbin",
     "/home/linuxbrew/.linuxbrew/opt/rabbitmq/sbin",
@@ -67,6 +69,23 @@ def find_server(folders: Sequence[str] = SCRIPT_FOLDERS, path: str | None = None
         return None
     script = Path(on_path).resolve()
     return script if (script.parent / "rabbitmq-env").exists() else None  # else a wrapper
+
+
+def chosen_server(choice: str | None = os.environ.get(CHOICE), folders: Sequence[str] = SCRIPT_FOLDERS) -> Path | None:
+    """The start script of the server that is chosen, or of any when none is.
+
+    Raises:
+        ServerMissingError: the choice is not installed.
+    """
+    if not choice:
+        return find_server(folders)
+    here = list(installed(folders, SCRIPT))
+    fit = [folder for folder in here if f"-{choice}." in f"{folder.parent.name}."]
+    fit += [folder for folder in (Path(choice), Path(choice) / "sbin") if (folder / SCRIPT).exists()]
+    if not fit:
+        found = ", ".join(str(folder.parent) for folder in here) or "none"
+        raise ServerMissingError(f"{CHOICE} is {choice}, and installed here: {found}; name a version or a folder")
+    return fit[0].resolve() / SCRIPT
 
 
 def free_ports(count: int) -> list[int]:
@@ -274,7 +293,7 @@ def private_node(
         ServerMissingError: no server is installed.
         NodeFailedError: it did not start.
     """
-    script = ensure_server(SERVER, find_server)
+    script = ensure_server(SERVER, chosen_server)
     with tempfile.TemporaryDirectory(prefix="tercet-rabbitmq-", ignore_cleanup_errors=True) as folder:
         node = Node(script, Path(folder), management, settings, plugins, address)
         try:
@@ -284,20 +303,25 @@ def private_node(
             node.stop()
 
 
+def end_with(*signals: signal.Signals) -> None:
+    """End this program in order at these signals, also where it was started with SIGINT ignored, as by `... &`."""
+    for number in signals:
+        signal.signal(number, lambda *_: sys.exit(0))
+
+
 def main() -> None:
     """Start a node, print its addresses, wait for Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.rabbitmq_node", description=__doc__)
     parser.add_argument("--no-management", action="store_true", help="leave the management page out")
     parser.add_argument("--address", default="127.0.0.1", help="where to listen")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    end_with(signal.SIGTERM, signal.SIGINT)
     with private_node(management=not arguments.no_management, address=arguments.address) as node:
         print(f"amqp        {node.url}")
         print(f"session     {node.session}  (of its processes)")
         print(f"management  {node.management_url or 'off'}  (user {USER}, password {node.password})")
         print("Ctrl-C stops it.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pause()
 
 
 if __name__ == "__main__":

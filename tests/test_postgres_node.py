@@ -212,7 +212,10 @@ def test_the_environments_settings_do_not_reach_the_server(monkeypatch: pytest.M
 
 
 def test_as_a_program_it_prints_its_address_and_goes_when_asked(own: Node):
-    """As with Ctrl-C; nothing stays in the folder for temporary files."""
+    """As with Ctrl-C; nothing stays in the folder for temporary files.
+
+    A shell starts what runs in the background with SIGINT ignored, and so does this test.
+    """
     own.stop()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # it is nobody who has to go in
@@ -222,6 +225,7 @@ def test_as_a_program_it_prints_its_address_and_goes_when_asked(own: Node):
             env=os.environ | {"TMPDIR": folder},
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509 - no thread is used
         ) as program:
             assert program.stdout is not None
             url = program.stdout.readline().split()[1]

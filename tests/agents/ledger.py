@@ -25,7 +25,7 @@ from mpc.masks import ONCE, once
 from mpc.order import Order, derived
 from mpc.plan import LossBits, Plan
 from mpc.reference import Weights
-from mpc.ring import Signed, Words, total
+from mpc.ring import Signed, Words, summed, total
 from mpc.schedule import Step
 from mpc.scoring import Numbers, scoring_steps
 from schemas.address import Address
@@ -85,7 +85,7 @@ class Row(NamedTuple):
 
 def by_output(a: Words, b: Words) -> Words:
     """a^T b of each output by itself, (1, outputs)."""
-    return np.asarray((a * b).sum(axis=0, keepdims=True))
+    return summed(a * b, axis=0)
 
 
 class Piece(NamedTuple):
@@ -322,9 +322,7 @@ class LossBook(Common):
         steps = self.loss_steps(step.epoch)
         if j == self.L:
             rest = total(
-                self._loss_share(k, s) - self.drawn("Q", j, k, s).sum(keepdims=True)
-                for k in self.others(j)
-                for s in steps
+                self._loss_share(k, s) - summed(self.drawn("Q", j, k, s)) for k in self.others(j) for s in steps
             )
             return Row(self.summed_loss(step.epoch) - rest)
         value = total(self._loss_share(j, one) for one in steps)
@@ -333,7 +331,7 @@ class LossBook(Common):
     def _loss_share(self, j: int, step: Step) -> Words:
         """What j's share is in one step, but for q_j."""
         products = by_output(self.masked_loss_labels(step), self.drawn("N", self.L, j, step))
-        return np.uint64(0) - np.asarray(products.sum(keepdims=True))
+        return np.uint64(0) - summed(products)
 
 
 class HeldOutPass(Pass, LossBook):

@@ -178,6 +178,15 @@ def test_table_says_what_each_column_is_taken_for(tercet, people):
     assert list((people.parent / "temporary").iterdir()) == []
 
 
+def test_table_says_what_is_odd_about_one(tercet, people):
+    """As a job would say it to its owner."""
+    (people.parent / "people.csv").write_text("number,owes,height\n1,1,1.5\n2,0,?\n3,0,2.5\n")
+    people.write_text(people.read_text().replace('categorical = ["shoe"]\n', ""))
+    told = "column 'height' has 1 value read as missing: a sign such as ? or None (line 3)"
+    assert json.loads(tercet("table", people, "people", "--format", "json").stdout)["people"]["warnings"] == [told]
+    assert f"warning: {told}" in tercet("table", people, "people").stderr
+
+
 def test_table_prints_for_people_too(tercet, people):
     """Every column has its line."""
     done = tercet("table", people, "people")

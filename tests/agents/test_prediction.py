@@ -18,6 +18,7 @@ from pyarrow import csv, parquet
 
 from agents import model_part
 from agents.model_part import MANIFEST, ModelPart
+from agents.reporting import report_data
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import CLIP, Floats, clip_rows, decode, features
 from mpc.ring import total
@@ -375,6 +376,36 @@ def test_a_table_without_a_column_of_the_training_is_refused(place):
     tables = newcomers(sample)
     tables["telco"]["telco_quantity_1"] = ["many"] * len(tables["telco"][PERSON])
     refused(predict(sample, folder, tables), "table.unusable", "telco", "telco_quantity_1")
+
+
+def test_a_column_none_of_whose_categories_is_known_is_refused_and_its_owner_alone_learns_which(place):
+    """Another column of the same name, say."""
+    sample, folder = place
+    tables = newcomers(sample)
+    tables["telco"]["telco_housing"] = ["castle" for _ in tables["telco"]["telco_housing"]]
+    simulation = predict(sample, folder, tables)
+    refused(simulation, "table.unusable", "telco", "telco_housing")
+    assert "castle" not in str(simulation.runs["telco"].status().detail)
+
+
+def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_are_told_their_owner(place):
+    """In status, and so at the end of the command, and in the report; the others hear nothing of it."""
+    sample, folder = place
+    tables = newcomers(sample)
+    first = predict(sample, folder, tables)
+    castles = tables["telco"]["telco_housing"].count("castle")
+    for party, table in tables.items():
+        table[f"{party}_housing"] = [f" {cell}\N{NO-BREAK SPACE}" for cell in table[f"{party}_housing"]]
+    second = predict(sample, folder, tables)
+    assert scores_of(first) == scores_of(second)
+    for simulation in (first, second):
+        told = [warning for warning in simulation.runs["telco"].status().warnings if "telco" in warning]
+        assert len(told) == 1
+        assert told[0].startswith(f"column 'telco_housing': {castles} of ")
+        others = [simulation.runs[party].status() for party in (*sample.parties, HELPER) if party != "telco"]
+        assert "telco_housing" not in "".join(status.model_dump_json() for status in others)
+        pages = {party: report_data(run.context, run.role, None) for party, run in simulation.runs.items() if run.role}
+        assert {party for party, page in pages.items() if told[0] in page.preprocessing} == {"telco"}
 
 
 def test_an_id_that_stands_twice_is_refused(place):

@@ -23,7 +23,7 @@ from agents.cli import app
 from agents.exits import UNUSABLE_FILE
 from agents.export import export
 from agents.model_part import ModelPartProblem
-from agents.scorer import Classifier, Regressor, load
+from agents.scorer import Classifier, Regressor, UnseenCategories, load
 from agents.simulate import bit_exact
 from mpc.fixed import Floats
 from schemas.job import EarlyStopping, Evaluation, Invalid, Network
@@ -31,6 +31,8 @@ from tables.problem import TableProblem
 from tests.agents.recording import Tables, hear, hear_prediction
 from tests.agents.test_prediction import newcomers, people, scores_of
 from tests.agents.world import CLASSES, OUTCOME, PERSON, Sample
+
+pytestmark = pytest.mark.filterwarnings("ignore::agents.scorer.UnseenCategories")  # newcomers have some
 
 
 def small(model: str, rate: float = 0.3, **more: Any) -> Sample:
@@ -282,6 +284,20 @@ def test_what_a_table_lacks_or_has_twice_is_named(classes):
 
 
 # --- files
+
+
+def test_unseen_categories_are_warned_of_and_a_column_of_nothing_else_is_refused(classes):
+    """But for a few rows: a single customer may come from a new town."""
+    party, column = classes.sample.parties[0], f"{classes.sample.parties[0]}_housing"
+    scorer, rows = load(classes.part), len(classes.table[column])
+    some = ["castle" if row % 4 == 0 else " owner " for row in range(rows)]
+    with pytest.warns(UnseenCategories, match=rf"{party}'s column '{column}': \d+ of {rows} values were not there"):
+        scorer.predict(classes.table | {column: some})
+    with pytest.raises(TableProblem, match=f"no value of column '{column}' was there in training"):
+        scorer.predict(classes.table | {column: ["castle"] * rows})
+    one = {name: values[:1] for name, values in classes.table.items()} | {column: ["castle"]}
+    with pytest.warns(UnseenCategories, match="1 of 1 values"):
+        scorer.predict(one)
 
 
 def test_only_the_label_partys_part_is_a_whole_model(classes, tmp_path):

@@ -1,27 +1,43 @@
 """RabbitMQ through aio-pika keeps the promises."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
-from broker.base import Broker
+from broker.base import Broker, Disconnected
 from broker.rabbitmq import RabbitBroker
-from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory
+from broker.rabbitmq_consumer import RabbitConsumer
+from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Place, open_queue
 from tests.broker.contract import place as place  # a fixture
 
 
 @pytest.fixture
 async def broker_factory(amqp_url: str) -> AsyncIterator[BrokerFactory]:
-    connections: list[Broker] = []
+    async with AsyncExitStack() as ends:
 
-    async def connect(party: str) -> Broker:
-        connections.append(await RabbitBroker.connect(amqp_url, name=party, prefetch=PREFETCH))
-        return connections[-1]
+        async def connect(party: str) -> Broker:
+            broker = await RabbitBroker.connect(amqp_url, name=party, prefetch=PREFETCH)
+            ends.push_async_callback(broker.close)
+            return broker
 
-    yield connect
-    for connection in connections:
-        await connection.close()
+        yield connect
 
 
 class TestRabbitBrokerKeepsThePromises(BrokerContract):
     """All of them."""
+
+
+async def test_an_end_that_fails_leaves_no_connection(amqp_url: str, place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Nor what restores it: that went on for ever, and the program could not end."""
+    broker = await RabbitBroker.connect(amqp_url, name="bank")
+    await open_queue(broker, place)
+    connections = [link._connection for link in broker._links.values()]
+
+    async def lost(_: RabbitConsumer) -> None:
+        raise Disconnected("while the consumer ended")
+
+    monkeypatch.setattr(RabbitConsumer, "cancel", lost)
+    with pytest.raises(Disconnected):
+        await broker.close()
+    assert [connection.is_closed for connection in connections] == [True, True]

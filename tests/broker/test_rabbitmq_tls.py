@@ -1,18 +1,12 @@
 """amqps:// with a private authority, by password and by client certificate, and what is refused there."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from agents.connect import connect
 from agents.daemon import Agent
@@ -24,6 +18,7 @@ from schemas.settings import BrokerSettings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, three
 from tests.broker.contract import Place, open_queue
 from tests.broker.contract import place as place  # a fixture
+from tests.certificates import write_certificate
 from tests.guarded import PARTIES, VHOST, guard
 from tests.rabbitmq_node import USER, Node, free_ports, private_node
 
@@ -44,37 +39,10 @@ class Tls:
     def context(self, name: str | None = None) -> ssl.SSLContext:
         """What a party called `name` connects with; without a name it has no certificate."""
         context = ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 does by itself
         if name is not None:
             context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         return context
-
-
-def write_certificate(
-    folder: Path, name: str, authority: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None
-) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
-    """`name`.pem and `name`.key in the folder, signed by the authority or, without one, by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer, signing_key = authority or (subject, key)
-    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(signing_key, hashes.SHA256())
-    )
-    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    private = folder / f"{name}.key"
-    private.touch(0o600)
-    private.write_bytes(pem)
-    return subject, key
 
 
 @pytest.fixture(scope="module")

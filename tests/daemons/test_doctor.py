@@ -25,7 +25,7 @@ from agents.own_identity import own_identity
 from broker.identity import Identity, save_identity
 from schemas.messages import PROTOCOL_VERSION, PartnerAnswer
 from schemas.settings import BrokerSettings, read_settings
-from tests.broker.test_rabbitmq_tls import write_certificate
+from tests.certificates import write_certificate
 from tests.guarded import Guarded
 from tests.rabbitmq_node import Node
 
@@ -313,7 +313,13 @@ def test_versions_and_clocks_of_partners_are_judged(answer: dict[str, float], ou
 
 @pytest.mark.parametrize(
     ("version", "outcome"),
-    [("3.10.8", Outcome.OK), ("3.13.7", Outcome.WARN), ("4.1.0", Outcome.WARN), ("3.9.29", Outcome.FAIL)],
+    [
+        ("3.10.8", Outcome.OK),
+        ("4.0.5", Outcome.OK),
+        ("3.13.7", Outcome.WARN),
+        ("4.1.0", Outcome.WARN),
+        ("3.9.29", Outcome.FAIL),
+    ],
 )
 def test_versions_of_rabbitmq_are_judged(version: str, outcome: Outcome) -> None:
     """What Tercet was run on, what it was not, and what is too old."""

@@ -50,7 +50,8 @@ def asked(draw):
 def taken(folder: Path, table: pa.Table, how, group: int = 4) -> Snapshot:
     """A snapshot of such a table."""
     parquet.write_table(table, folder / "t.parquet", row_group_size=group)
-    given = TableSettings(path=folder / "t.parquet", id="id", label="y" if "y" in table.column_names else None)
+    texts, label = tuple({"x"} & set(table.column_names)), "y" if "y" in table.column_names else None
+    given = TableSettings(path=folder / "t.parquet", id="id", label=label, categorical=texts)
     return take_snapshot("customers", given, folder / "work", **how)
 
 
@@ -100,6 +101,14 @@ def test_a_kept_snapshot_is_opened_again_as_it_was(tmp_path_factory, made, group
                 assert again.table.equals(snapshot.table)
                 np.testing.assert_array_equal(again.label, snapshot.label)
                 assert repr(again) == repr(snapshot)
+
+
+def test_what_its_owner_should_know_is_kept_as_well(tmp_path):
+    """A later attempt says it again."""
+    kept(tmp_path, pa.table({"id": ["1", "2", "3"], "a": [4, 5, 6], "y": [0, 1, 0]}))
+    with reopened(tmp_path) as again:
+        (note,) = again.notes
+        assert "'a' only counts the rows" in note
 
 
 def test_the_digest_is_of_what_is_read_and_not_of_how_it_lies_in_memory(tmp_path):

@@ -117,7 +117,7 @@ def test_yes_and_no_are_numbers_and_so_is_a_column_of_nothing(take):
 def test_numbers_written_as_text_are_numbers_if_they_are_declared(take):
     """As in a database where all columns are text."""
     table = pa.table({"customer": [1, 2], "age": ["41", " 7.5"], "n": ["1", "2"]})
-    snapshot = take(table, numeric=("age",))
+    snapshot = take(table, numeric=("age",), categorical=("n",))
     assert snapshot.table.to_pydict() == {"age": [41, 7.5], "n": ["1", "2"]}
 
 
@@ -423,6 +423,12 @@ def test_categories_that_look_like_numbers_now_are_still_categories(take):
     assert take(table, expected=TRAINED).table.to_pydict() == {"limit": [1, 2.5], "sex": ["3", None]}
 
 
+def test_categories_are_found_however_another_program_has_spelt_them(take):
+    """A gap makes whole numbers floats, and then texts with a point."""
+    text = "customer,limit,sex\n1,1,1.0\n2,1, f\n3,1,True\n4,1,\n"
+    assert take(text, expected=TRAINED).table["sex"].to_pylist() == ["1", "f", "true", None]
+
+
 def test_every_column_that_differs_is_named_at_once(problem):
     """Those that are missing, those of another type, and those whose text is no number."""
     trained = TRAINED | {"a": "numeric", "b": "categorical", "d": "numeric", "age": "numeric"}
@@ -448,7 +454,8 @@ def test_all_columns_may_be_missing(problem):
 def test_held_out_rows_have_labels_to_compare_with(take, problem):
     """Evaluation asks for both; a bad label is still a bad label."""
     assert take(GOOD, with_label=True, expected=TRAINED).label.tolist() == [0, 1]
-    assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
+    assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",x\n"), expected=TRAINED).what
+    assert "'defaulted' has 1 value missing" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
 
 
 # --- a label of classes
