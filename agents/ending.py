@@ -74,7 +74,8 @@ class Superseded:
 class Cancelled:
     """A person wants the job off: at this party, or at another that says so."""
 
-    here: bool
+    by: str  # the party; empty where whoever tells it does not know
+    here: bool = False
 
 
 Failing = JobProblem | Late | Told | Settled
@@ -112,8 +113,11 @@ class Hearing:
             case Failure():
                 return self._failure(address, message)
             case Cancel():
-                return Cancelled(here=False)
+                return self._cancelled(address.sender, message.by or address.sender)
         return None
+
+    def _cancelled(self, sender: str, by: str) -> Ending:
+        return Cancelled(by) if by in self.parties else stranger(sender)
 
     def _speaks_of_strangers(self, message: Progress | Failure) -> bool:
         if isinstance(message, Failure):

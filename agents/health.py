@@ -4,9 +4,11 @@ It looks at the agent and its connections and changes nothing; no reason names a
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from agents.daemon import Agent
@@ -53,13 +55,23 @@ def unheard(agent: Agent) -> int:
     return sum(run.unheard > UNHEARD_SECONDS for run in agent.runs)
 
 
+def unwritable(state: Path) -> list[str]:
+    """Tell why nothing can be written into the state folder: a full disk, rights, a read-only mount."""
+    try:
+        if not os.access(state, os.W_OK | os.X_OK):
+            return ["its state folder cannot be written"]
+        return [] if os.statvfs(state).f_bavail else ["the disk of its state folder is full"]
+    except OSError as error:
+        return [f"its state folder cannot be looked at: {error.strerror}"]
+
+
 def obstacles(agent: Agent, broker: Broker) -> list[str]:
     """Why no job could begin here now; empty when the agent is ready."""
     if agent.draining:
         return ["it is leaving"]
     if not agent.ready.is_set():
         return ["it is starting"]
-    found = ailments(agent, broker)
+    found = [*ailments(agent, broker), *unwritable(agent.settings.state)]
     if isinstance(broker, Linked):
         if not broker.connected:
             found.append("it has no connection to the broker")

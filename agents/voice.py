@@ -97,7 +97,8 @@ class Voice:
         elif outcome.state == UNKNOWN:
             self._unknown(sender)
         elif outcome.state == State.CANCELLED:
-            self._ended(Cancelled(here=False))
+            by = outcome.cancelled_by or ""
+            self._ended(Cancelled(by) if by in ("", *self.hearing.parties) else stranger(sender))
         elif outcome.failure is None or self._label not in {self._me, sender}:
             return
         elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
@@ -124,9 +125,9 @@ class Voice:
         except Undeliverable as error:
             self._log.warning("not everybody was told", why=str(error))
 
-    async def cancel(self, *, here: bool) -> None:
+    async def cancel(self, cancelled: Cancelled) -> None:
         """Who was told passes it on, but whoever ended the job sees to it that it arrives."""
-        await self.tell(Cancel(), required=here)
+        await self.tell(Cancel(by=cancelled.by or None), required=cancelled.here)
         await self.drain("verdict")
 
     async def drain(self, deadline: str) -> None:

@@ -38,6 +38,18 @@ async def test_a_console_submits_asks_lists_and_cancels(tmp_path: Path) -> None:
             assert states == {submitted.job: "cancelled", other.job: "done"}
 
 
+async def test_submitting_a_known_job_says_how_to_run_it_anew(tmp_path: Path) -> None:
+    """Nothing new begins, and without a word that would look like a run."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(BANK) as console:
+            assert (await console.submit(job())).note is None
+            await stage.ended(job().id)
+            again = await console.submit(job())
+            assert "--again" in (again.note or "")
+            assert [status.state for status in again.jobs] == ["done"]
+
+
 @pytest.mark.parametrize("party", [CARD, NOTARY])
 async def test_any_party_may_submit_and_watch_its_own_part(tmp_path: Path, party: str) -> None:
     """The label party leads all the same."""

@@ -1,6 +1,7 @@
 """What an agent answers on a port of its own: metrics, and whether it is alive and ready; and what it refuses."""
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import AsyncIterator
@@ -8,12 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents import monitor
-from agents.health import Pulse
+from agents.health import Pulse, unwritable
 from agents.metrics import _jobs
 from agents.monitor import Monitor, pages_of
 from agents.states import State
@@ -171,12 +173,28 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             consumer, standing.consumer = standing.consumer, None
             assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
             standing.consumer = consumer
+            state = stage.agents[BANK].settings.state
+            state.rename(away := state.with_name("away"))
+            assert await get(server, "/readyz") == (503, "its state folder cannot be written\n")
+            assert await get(server, "/healthz") == (200, "ok\n")
+            away.rename(state)
             running = stage.submit(job(epochs=1000))
             await stage.until(lambda: stage.state(NOTARY, running) == "training")
             leaving = asyncio.create_task(stage.stop(BANK))
             await stage.until(lambda: stage.agents[BANK].draining)
             assert await get(server, "/readyz") == (503, "it is leaving\n")
             await leaving
+
+
+@pytest.mark.parametrize(("allowed", "free", "said"), [(False, 9, "cannot be written"), (True, 0, "disk .* is full")])
+def test_a_state_folder_that_takes_nothing_makes_an_agent_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool, free: int, said: str
+) -> None:
+    """A mount that has become read-only, rights, a full disk: no job could be recorded."""
+    monkeypatch.setattr(os, "access", lambda *_: allowed)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free))
+    (problem,) = unwritable(tmp_path)
+    assert re.search(said, problem)
 
 
 async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from agents import console, health
-from agents.cli_job import _converse
 from agents.connect import connect
+from agents.conversing import _converse
 from agents.daemon import Agent
 from agents.doctor import examine
 from agents.finding import Outcome

@@ -125,8 +125,30 @@ async def test_a_sound_party_is_told_that_all_is_well(place: Place) -> None:
     async with agents_of(place, *PARTIES):
         found = await place.findings()
     assert {finding.outcome for finding in found} == {Outcome.OK}, [f for f in found if f.outcome is not Outcome.OK]
-    checks = ["settings", "key", "table people", "state", "disk", "clock", "broker", "tls", "login", "version"]
-    checks += ["rights", "rights", "agent", "partner card", "clock of card", "partner notary", "clock of notary"]
+    checks = [
+        "settings",
+        "key",
+        "key of card",
+        "key of notary",
+        "table people",
+        "state",
+        "disk",
+        "clock",
+        "broker",
+        "tls",
+        "login",
+        "version",
+    ]
+    checks += [
+        "rights",
+        "rights",
+        "agent",
+        "running settings",
+        "partner card",
+        "clock of card",
+        "partner notary",
+        "clock of notary",
+    ]
     assert [finding.check for finding in found] == checks
     said = {finding.check: finding.said for finding in found}
     assert said["table people"] == "50 rows, 3 columns, every id once"
