@@ -164,7 +164,7 @@ class DataPartyRole:
         """What this party should know of its own table, once encodings are fitted."""
         found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
-            found = [*found, "no column of the table differs among the rows, so that partners' columns make the model"]
+            found.append("no column of the table differs among the rows, so that partners' columns make the model")
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
         return (*found, *self._telling)
