@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from agents.context import JobContext
+from agents.enough import check_common, partly_matched
 from agents.problems import JobProblem
 from mpc.order import derived
 from schemas.messages import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
 from tables.digest import ids_digest
 from tables.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
-from tables.ids import describe_ids
 from tables.intersection import Answer, Disordered, Merger, Wanted, common, unpack
 from tables.pseudonyms import HASH, Flags, Hashes, Repeated, Rows, as_hashes, ascending, pseudonyms
 
@@ -55,7 +55,10 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
         case "aligned":
             rows = np.arange(len(ids), dtype=np.int64)
     digest = await _compare(context, key, ids, rows)
-    await check_enough(context, ids, len(rows))
+    await check_common(context, ids, len(rows))
+    note = await context.compute(partly_matched, context.description.table_of(context.me), ids, rows)
+    if note is not None:
+        context.note(note)
     return rows, digest
 
 
@@ -256,36 +259,6 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
         blamed,
         f"{me} and {party} do not find the same rows in common: {blamed} told one of them something wrong, or one of "
         f"the two is at fault, which cannot be told; let all run the same release, and run the job again",
-    )
-
-
-async def check_enough(context: JobContext, ids: pa.Array, count: int, *, held_out: bool = False) -> None:
-    """Return if so many rows, to train on or to score, are as many as this party asks for.
-
-    Raises:
-        JobProblem: they are too few.
-    """
-    scored = held_out or context.description.kind == "prediction"
-    name = "min_scored_rows" if scored else "min_rows"
-    least: int = getattr(context.settings.limits, name)
-    if count >= least:
-        return
-    if held_out:
-        raise JobProblem(
-            "alignment.few",
-            context.me,
-            f"fewer rows are held out than {context.me} lets be scored: hold out more, bring more rows, or let "
-            f"{context.me} lower [limits] {name}",
-            f"{count} rows are held out, and [limits] {name} is {least}",
-        )
-    what = await context.compute(describe_ids, ids)
-    raise JobProblem(
-        "alignment.few",
-        context.me,
-        f"fewer rows are in common, to train on or to score, than {context.me} asks for: compare which ids the tables "
-        f"hold and how they are written, or let {context.me} lower [limits] {name}",
-        f"{count} rows are in common to train on or to score, and [limits] {name} is {least}; our ids: {what}. "
-        f"If there should be more: is it the others' kind of id, are leading zeros lacking, is it the right table?",
     )
 
 

@@ -16,12 +16,14 @@ MOST_WORDS = 2**25  # 256 MiB: a comparison is not worth more memory than that
 
 
 def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
-    """Metrics of a model of this party's columns alone, by the job's own schedule; empty for a table too large.
+    """Metrics of a model of this party's columns alone, by the job's own schedule.
+
+    Empty for a table too large, or without columns.
 
     Held-out rows are scored as they were under the joint model.
     """
     words = role.own.words
-    if words.shape[0] * words.shape[1] > MOST_WORDS or role.labels is None or context.history.labels is None:
+    if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or role.labels is None or context.history.labels is None:
         return {}
     x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
     held_out, job = role.held_out, context.training

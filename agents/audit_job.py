@@ -11,7 +11,7 @@ from agents.budget_file import FILE
 from agents.exposures import exposures
 from agents.policy_job import accepts_exposure
 from agents.problems import JobProblem
-from agents.revelations import revelations
+from agents.revelations import Known, revelations
 from agents.states import TERMINAL
 from schemas.messages import Job, JobStatus, Terms
 from schemas.settings import Settings
@@ -77,7 +77,8 @@ class JobAudit:
             fields["counts"] = self._spent(stage, terms)
         if terms is not None:
             fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
-        what = [{"to": one.party, "what": one.what} for one in revelations(description) if one.stage == stage]
+        told = revelations(description, Known.of(description, terms))
+        what = [{"to": one.party, "what": one.what} for one in told if one.stage == stage]
         self.note("revealing", **fields, revelations=what)
 
     def bound_scores(self, record_bits: float) -> None:

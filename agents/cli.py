@@ -22,7 +22,7 @@ from agents.cli_doctor import doctor, explain
 from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
-from agents.exits import JOB_FAILED, Format, FormatOption, checked, leave, run
+from agents.exits import JOB_FAILED, UNUSABLE_FILE, Format, FormatOption, checked, leave, run
 from agents.private_file import replace
 from agents.states import State
 from agents.timeline import timeline
@@ -176,17 +176,25 @@ def table(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Read this party's tables as a job would, and print what each column is taken for."""
-    from agents.own_table import described  # noqa: PLC0415 - pyarrow
+    from agents.own_table import all_described  # noqa: PLC0415 - pyarrow
 
     own: Settings = checked(read_settings, settings)
     if name is not None and name not in own.tables:
         checked(_refuse, f"{settings}: lists no table {name!r}")
-    tables = {one: checked(described, one, own.tables[one]) for one in ([name] if name else own.tables)}
+    found, wrong = all_described({one: own.tables[one] for one in ([name] if name else own.tables)})
     if format is Format.JSON:
-        show.print_json(tables)
+        show.print_json(found | {one: {"error": what} for one, what in wrong.items()})
     else:
-        for one, found in tables.items():
-            show.out.print(show.column_table(one, found))
+        for one, columns in found.items():
+            show.out.print(show.column_table(one, columns))
+            for hint in show.hints(columns):
+                show.out.print(hint, soft_wrap=True)
+            for warning in columns["warnings"]:
+                show.warn(warning)
+    for what in wrong.values():
+        show.complain(what)
+    if wrong:
+        raise typer.Exit(UNUSABLE_FILE)
 
 
 @app.command()

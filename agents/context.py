@@ -62,6 +62,7 @@ class JobContext:
     history: History = field(default_factory=History)
     plan: Plan | None = None  # in a training job, once there are terms
     terms: Terms | None = None
+    own_columns: tuple[str, ...] | None = None  # of the table, once it was looked at
     secrets: SessionSecrets | None = None
     approval: Approval = field(kw_only=True)
     audit: JobAudit = field(kw_only=True)
@@ -72,6 +73,7 @@ class JobContext:
     first: int = 0  # the step that this attempt begins with
     over: bool = False  # whether nothing is left to train
     _description: TrainingJob | PredictionJob = field(init=False)
+    notes: list[str] = field(default_factory=list)  # what this party's operator should know; for nobody else
     kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
 
     def __post_init__(self) -> None:
@@ -200,6 +202,11 @@ class JobContext:
     def data_party_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
         """At the helper: the masks shared with each data party, by its number."""
         return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
+
+    def note(self, text: str) -> None:
+        """Tell this party's operator something about its own table: in log, status and report."""
+        self.log.warning("table", note=text)
+        self.notes.append(text)
 
     @property
     def trace(self) -> Trace:

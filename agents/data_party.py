@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.alignment import check_enough
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
+from agents.enough import check_split
 from agents.evaluation import LOSS, Evaluation, HeldOut, under
 from agents.loss_rows import check_loss_rows
 from agents.network_steps import NetworkSteps, network_party
@@ -20,7 +20,7 @@ from agents.own_rows import OwnRows
 from agents.problems import JobProblem
 from agents.profiles import check_numbers
 from agents.release import opened, save_part
-from agents.release_to_label import told
+from agents.release_to_label import check_declared, told
 from agents.saving import Contents, Saver, begin_at
 from agents.scored_once import ScoredOnce
 from agents.shares import AnyShares, kept_shares, shares_of
@@ -43,9 +43,13 @@ from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
 from tables.table import Kind
+from tables.telling import telling_warnings
+from tables.two_classes import check_two_classes, two_classes
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
+TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
+CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
 
 
@@ -64,6 +68,7 @@ class DataPartyRole:
         self.encoding: Encoding | None = None
         self.scaling: LabelScaling | None = None
         self.classes: Classes | None = None
+        self._telling: list[str] = []  # warnings of columns that alone tell the label
         self.labels: Floats | None = None  # of the common rows, centred, (rows, outputs); at the label party
         self._plain_labels: Floats = np.empty(0)  # (rows,), what they were made from: numbers of classes, or scaled
         self.order: Order | None = None
@@ -83,8 +88,16 @@ class DataPartyRole:
         Raises:
             JobProblem: the table, its columns or its labels cannot be used; this party is named.
         """
-        kind: Kind = "categorical" if ACTIVATIONS[self.context.training.link].classes else "numeric"
+        link = self.context.training.link
+        classes = ACTIVATIONS[link].classes or link == TWO_CLASSES
+        kind: Kind = "categorical" if classes else "numeric"
         await self.own.read(with_label=self.context.leads, label_kind=kind)
+        if self.context.leads and link == TWO_CLASSES:
+            table = self.own.table
+            try:
+                check_two_classes(table.classes, table.chosen.positive, table.name)
+            except UnfitLabel as problem:
+                raise self._unfit(problem) from None
 
     async def align(self) -> None:
         """Find the rows that all data parties have."""
@@ -106,9 +119,7 @@ class DataPartyRole:
                 "the rows in common are so few that none is left to train on, or none to evaluate with; which are held "
                 "out is drawn anew in each run: run it again, change holdout in the job, or bring more rows",
             )
-        await check_enough(context, self.own.table.ids, rows)
-        if held_out:
-            await check_enough(context, self.own.table.ids, held_out, held_out=True)
+        check_split(context, rows, held_out)
         try:
             await context.compute(self._fit)
         except (UnfitLabel, LabelProblem) as problem:
@@ -121,9 +132,10 @@ class DataPartyRole:
         if self.labels is not None:
             check_loss_rows(context, self._plain_labels, self.held_out)
         if context.training.release == "label" and not context.leads:
+            check_declared(context, self.encoding, self.own.table.columns)
             await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
         for warning in self.warnings:
-            context.log.warning("table", note=warning)
+            context.note(warning)
         outputs = 1 if self.labels is None else self.labels.shape[1]
         bits = await context.compute(self._record_bits)
         context.audit.bound_scores(bits.record)
@@ -150,10 +162,12 @@ class DataPartyRole:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What this party should know of its own table, once encodings are fitted."""
-        found = [] if self.encoding is None else self.encoding.warnings
+        found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
+        if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
+            found.append("no column of the table differs among the rows, so that partners' columns make the model")
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
-        return tuple(found)
+        return (*found, *self._telling)
 
     def _fit(self) -> None:
         context, table = self.context, self.own.table
@@ -162,6 +176,13 @@ class DataPartyRole:
         self.encoding = Encoding.fit(
             lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=settings.whiten
         )
+        if not (self.encoding.varies or context.leads):
+            raise TableProblem(
+                f"each column of table {table.name!r} has one value in all rows that are trained on",
+                "bring columns that differ from row to row, or leave this party out of the job",
+                f"no column of table {table.name!r} differs among the rows in common, so that it adds nothing to the "
+                f"model",
+            )
         if table.label is not None:
             self._fit_label(table.label[self.own.rows])
 
@@ -170,11 +191,16 @@ class DataPartyRole:
         activation = ACTIVATIONS[link]
         if activation.classes:
             self.classes, label = Classes.fit(label, table.classes, table.name)
+        elif link == TWO_CLASSES:
+            label, note = two_classes(label, table.classes, table.chosen.positive, table.name)
+            if note is not None:
+                self.context.note(note)
         elif link in SCALINGS:
             self.scaling = SCALINGS[link](label[trained_on], table.name)
             label = self.scaling.apply(label)
         activation.check_labels(label)
         activation.check_labels(label[trained_on])
+        self._telling = telling_warnings(table, self.own.marked(trained_on), classes=link in CLASSES)
         self._plain_labels = label
         self.labels = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
 

@@ -3,27 +3,49 @@
 Only the party's own console gets here; what follows from the answer is the run's business.
 """
 
+from dataclasses import replace
+
+from agents.columns_used import columns_used, part_of, told
+from agents.context import JobContext
+from agents.manifest import ModelPart
 from agents.problems import JobProblem
-from agents.revelations import revelations
+from agents.revelations import Applied, Known, revelations
 from agents.run import JobRun
-from schemas.job import PredictionJob, TrainingJob
+from mpc.plan import Plan, PlanRefused
+from mpc.planner import check_exposure
 from schemas.messages import Decide, Job
+from schemas.settings import Settings
 
 
-def summary(job: Job) -> tuple[str, ...]:
-    """What the job is for and would tell whom, a sentence each; a person decides by it."""
-    description = job.description
-    purpose = description.purpose or "none given"
-    tables = ", ".join(f"{table} of {party}{_columns(description, party)}" for party, table in description.tables)
+def summary(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
+    """What the job is for, which columns it uses and what it tells whom, a sentence each; a person decides by it.
+
+    `context` is of a run under way. The further that is, the more is known.
+    """
+    description, part = job.description, part_of(job, settings)
+    used = columns_used(job, settings, context, part)
+    known = Known.of(description, None if context is None else context.terms)
+    known = known._replace(columns=used.counts, model=known.model or _applied(description.kind, part))
+    if context is not None and context.plan is not None:
+        known = known._replace(exposed=_exposed(context.plan))
     return (
-        f"submitted by {job.submitter}; purpose: {purpose}; tables: {tables}",
-        *map(str, revelations(description)),
+        f"submitted by {job.submitter}; purpose: {description.purpose or 'none given'}",
+        *told(description, used),
+        *map(str, revelations(description, known)),
     )
 
 
-def _columns(description: TrainingJob | PredictionJob, party: str) -> str:
-    named = description.columns_of(party)
-    return "" if named is None else f" (its columns {', '.join(named)} alone)"
+def _applied(kind: str, part: ModelPart | None) -> Applied | None:
+    return None if part is None or kind == "training" else Applied(part.link, part.release, part.network is not None)
+
+
+def _exposed(plan: Plan) -> str:
+    """Why the planner would have refused the job, had it not accepted that; nothing if it would not have."""
+    try:
+        check_exposure(replace(plan.request, accept_narrow=False))
+    except PlanRefused as refused:
+        return refused.reason
+    return ""
 
 
 def decide(me: str, run: JobRun | None, request: Decide) -> str | None:

@@ -116,7 +116,8 @@ class Desk:
         unknown = request.job is not None and not jobs
         trace = self._jobs.trace(request.job) if request.trace and request.job is not None else None
         asked = self._jobs.latest.get(request.job or "") if request.reveals else None
-        reveals = () if asked is None else summary(asked)
+        run = self._jobs.runs.get(request.job or "")
+        reveals = () if asked is None else summary(asked, self._settings, None if run is None else run.context)
         return Status(
             jobs=jobs,
             trace=trace,

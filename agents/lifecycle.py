@@ -93,7 +93,7 @@ async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
     await role.work()
     context.statistics.end()
     stage("release")
-    context.audit.revealing("release")
+    context.audit.revealing("release", context.terms)
     folder = await role.release()
     enter(State.RELEASED)
     await _everybody_released(context)

@@ -6,6 +6,7 @@ no key and no row, of another party's columns nothing but where all parties agre
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from agents.manifest import (
 from agents.part_arrays import check
 from mpc.fixed import CLIP, clip_rows
 from tables.durable import write_durably
+from tables.encoding import Encoding
+from tables.problem import listed
 from tables.table import Table
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "ModelPart",
     "ModelPartProblem",
     "load",
+    "manifest",
     "partial_scores",
     "released_as",
     "save",
@@ -84,7 +88,7 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
     Raises:
         ModelPartProblem: there is none, it is of another format, or it was damaged or altered.
     """
-    part = _manifest(folder / MANIFEST)
+    part = manifest(folder)
     path = folder / part.weights_file
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != part.weights_sha256:
@@ -103,7 +107,7 @@ def released_as(folder: Path) -> str:
     Raises:
         ModelPartProblem: there is no part, or its manifest is of another format or damaged.
     """
-    return _manifest(folder / MANIFEST).release
+    return manifest(folder).release
 
 
 def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:
@@ -125,7 +129,13 @@ def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.
     return scores + arrays["intercept"] if part.party == part.intercept_holder else scores
 
 
-def _manifest(path: Path) -> ModelPart:
+def manifest(folder: Path) -> ModelPart:
+    """Read what a part says of itself, and not its weights.
+
+    Raises:
+        ModelPartProblem: there is no part, or its manifest is of another format or damaged.
+    """
+    path = folder / MANIFEST
     content = _read(path)
     try:
         found = json.loads(content)
@@ -142,12 +152,28 @@ def _manifest(path: Path) -> ModelPart:
             f"{path}: format {version!r}, and this version reads {FORMAT}; use the tercet that wrote it, or a newer one"
         )
     try:
-        return ModelPart.model_validate_json(content)
+        part = ModelPart.model_validate_json(content)
+        check_spelling(path, part.tercet, [part.encoding, *part.encodings.values()])
     except ValidationError as error:
         fields = {".".join(map(str, item["loc"])) for item in error.errors(include_input=False)}
         raise ModelPartProblem(
             f"{path}: wrong or missing: {', '.join(sorted(fields))}; restore the folder from a copy"
         ) from None
+    return part
+
+
+def check_spelling(path: Path, version: str, encodings: Iterable[Encoding]) -> None:
+    """Return if these encodings, written by this version, tell no categories apart that are one by `tables.spelling`.
+
+    Raises:
+        ModelPartProblem: they do: they are older than that rule.
+    """
+    clashing = [name for encoding in encodings for name in encoding.clashing]
+    if clashing:
+        raise ModelPartProblem(
+            f"{path}: column {listed(clashing)} has categories that are one as they are read now, such as 1 and 1.0; "
+            f"tercet {version} wrote it before that; train again, or use the tercet that wrote it"
+        )
 
 
 def _read(path: Path) -> bytes:

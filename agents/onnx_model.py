@@ -82,6 +82,8 @@ def _passed(graph: Graph, model: WholeModel) -> str:
     """The forward pass to the last layer's scores."""
     about, start, sums = model.about, 0, graph.constant(model.biases[0])
     for columns, block in zip(about.columns, model.blocks, strict=True):
+        if not len(block):  # of a label party without columns
+            continue
         stop = start + len(block)
         part = graph("Slice", COLUMNS, np.array([start]), np.array([stop]), np.array([1]))
         features = _rounded(graph, _clipped(graph, part, columns.norm, len(block), about.fx), about.fx)

@@ -25,7 +25,7 @@ from schemas.messages import OrderCommitment, OrderConfirmation, OrderContributi
 from tables.encoding import Encoding
 from tables.entropy import RecordBits, record_bits, sampled
 from tables.interrupt import Interrupt
-from tables.problem import TableProblem
+from tables.problem import SHOWN, TableProblem, listed
 from tables.snapshot import Snapshot
 from tables.store import FeatureStore, FeatureView
 from tables.table import Kind
@@ -64,27 +64,52 @@ class OwnRows:
         return self.snapshot
 
     async def read(
-        self, *, with_label: bool, label_kind: Kind = "numeric", expected: Mapping[str, Kind] | None = None
+        self,
+        *,
+        with_label: bool,
+        label_kind: Kind = "numeric",
+        expected: Mapping[str, Kind] | None = None,
+        own_ids: bool = False,
     ) -> None:
         """Take the snapshot, or open the one that the run began with; nothing of it has been sent yet in this attempt.
+
+        Arguments are those of `take_snapshot`.
 
         Raises:
             JobProblem: the table cannot be used; this party is named.
         """
         context = self._context
         try:
-            await context.compute(self._take, with_label, label_kind, expected)
+            await context.compute(
+                self._take, with_label=with_label, label_kind=label_kind, expected=expected, own_ids=own_ids
+            )
         except asyncio.CancelledError:
             # A query may take hours, and nobody wants its answer any more; to say so to a database takes a while, too.
             Thread(target=self._interrupt.set, name="interrupt", daemon=True).start()
             raise
-        except (TableProblem, Invalid, KeyProblem) as problem:
-            public = problem.public if isinstance(problem, TableProblem) else "the login to a database cannot be read"
-            raise JobProblem("table.unusable", context.me, f"at {context.me} {public}", str(problem)) from None
+        except (Invalid, KeyProblem) as problem:
+            public = f"at {context.me} the login to a database cannot be read"
+            raise JobProblem("table.unusable", context.me, public, str(problem)) from None
+        except TableProblem as problem:
+            raise self._unusable(problem) from None
         except OSError as error:
             raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
+        context.own_columns = tuple(column.name for column in self.table.columns)
         await self._check_unchanged()
+
+    def _unusable(self, problem: TableProblem) -> JobProblem:
+        """This party's fault, but for columns that the job names and the table lacks; of others no name leaves."""
+        context, me = self._context, self._context.me
+        asked = context.job.description.columns_of(me) or ()
+        if lacking := [name for name in problem.lacks if name in asked]:
+            reason = (
+                f"the job's [columns] names {listed(lacking, SHOWN)} for {me}, and {me}'s table "
+                f"{context.description.table_of(me)!r} has no such column: correct [columns] {me} "
+                f"in the job, or ask {me}"
+            )
+            return JobProblem("policy.columns", context.job.submitter, reason, problem.what)
+        return JobProblem("table.unusable", me, f"at {me} {problem.public}", str(problem))
 
     async def _check_unchanged(self) -> None:
         context = self._context
@@ -103,7 +128,7 @@ class OwnRows:
         )
         return JobProblem("table.changed", party, reason)
 
-    def _take(self, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None) -> None:  # noqa: FBT001
+    def _take(self, *, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None, own_ids: bool) -> None:
         context = self._context
         name = context.description.table_of(context.me)
         settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
@@ -112,7 +137,7 @@ class OwnRows:
         self.snapshot = context.table.snapshot(
             name,
             settings,
-            [with_label, label_kind, features],
+            [with_label, label_kind, features, own_ids],
             lambda: snapshot_of(
                 name,
                 settings,
@@ -120,6 +145,7 @@ class OwnRows:
                 with_label=with_label,
                 label_kind=label_kind,
                 expected=expected,
+                own_ids=own_ids,
                 interrupt=self._interrupt,
             ),
         )

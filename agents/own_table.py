@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.connect import read_credentials
+from broker.identity import KeyProblem
+from schemas.job import Invalid
 from schemas.settings import TableSettings
+from tables.hints import hints
 from tables.interrupt import Interrupt
+from tables.problem import TableProblem
 from tables.snapshot import Snapshot, describe, take_snapshot
 from tables.table import Kind
 
@@ -23,6 +27,7 @@ def snapshot_of(
     with_label: bool,
     label_kind: Kind | None = "numeric",
     expected: Mapping[str, Kind] | None = None,
+    own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> Snapshot:
     """A snapshot of a table in `folder`, with the login that its settings name.
@@ -41,12 +46,25 @@ def snapshot_of(
         label_kind=label_kind,
         login=pair,
         expected=expected,
+        own_ids=own_ids,
         interrupt=interrupt,
     )
 
 
+def all_described(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Describe the tables that can be used, and say of the others what is wrong."""
+    found: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, settings in tables.items():
+        try:
+            found[name] = described(name, settings)
+        except (TableProblem, Invalid, KeyProblem) as problem:
+            wrong[name] = str(problem)
+    return found, wrong
+
+
 def described(name: str, settings: TableSettings) -> dict[str, Any]:
-    """What a job would find: rows, and of each column its kind and what is missing.
+    """Tell rows, of each column its kind, what is missing and a hint where there is one, and what is odd.
 
     Raises:
         TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
@@ -54,4 +72,6 @@ def described(name: str, settings: TableSettings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
         with snapshot:
-            return {"rows": snapshot.rows, "columns": describe(snapshot)}
+            found = hints(snapshot, settings)
+            columns = [entry | {"hint": found.get(entry["column"])} for entry in describe(snapshot)]
+            return {"rows": snapshot.rows, "columns": columns, "warnings": list(snapshot.notes)}

@@ -7,6 +7,7 @@ from agents.problems import JobProblem
 from schemas.job import TrainingJob
 from schemas.messages import Job
 from schemas.settings import Settings, TableSettings
+from tables.problem import SHOWN, listed
 
 
 def check_table(job: Job, settings: Settings) -> None:
@@ -53,7 +54,7 @@ def narrowed(table: TableSettings, columns: tuple[str, ...] | None) -> TableSett
     kept = {
         kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")
     }
-    return table.model_copy(update={"columns": columns, **kept})
+    return table.model_copy(update={"columns": columns, "exclude": (), **kept})
 
 
 def _among(party: str, allowed: tuple[str, ...] | None) -> bool:
@@ -82,11 +83,17 @@ def _check_purpose(job: Job, settings: Settings, allowed: tuple[str, ...] | None
 
 def _check_columns(job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None) -> None:
     me = settings.party
-    for column in columns or ():
-        listed = column in table.columns if table.columns is not None else column not in {table.id, table.label}
-        if not listed:
-            raise JobProblem(
-                "policy.columns",
-                job.submitter,
-                f"{me} does not let jobs use column {column!r} of that table: correct [columns] {me} in the job",
-            )
+    wrong = [column for column in columns or () if not _offers(table, column)]
+    if wrong:
+        raise JobProblem(
+            "policy.columns",
+            job.submitter,
+            f"{me} does not let jobs use column {listed(wrong, SHOWN)} of that table: "
+            f"correct [columns] {me} in the job",
+        )
+
+
+def _offers(table: TableSettings, column: str) -> bool:
+    if table.columns is not None:
+        return column in table.columns
+    return column not in {table.id, table.label, *table.exclude}

@@ -32,6 +32,8 @@ from mpc.ring import total
 from mpc.schedule import Step
 from mpc.scoring import Numbers, decode_scores, encode_scores, scoring_steps
 from schemas.messages import PartialScores, ScoringTerms, Sizes
+from tables.problem import UnusableError
+from tables.unseen import count_unseen
 
 PART = 65_536  # partial scores in a message: 512 KiB
 
@@ -86,7 +88,20 @@ class PredictionRole:
             exponent=self.part.score_exponent,
             seeds=commitments_of(context, self.part),
         )
-        await self._own.read(with_label=False, expected=self.part.encoding.kinds)
+        await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.leads)
+        await context.compute(self._compare)
+
+    def _compare(self) -> None:
+        """Note what is worth knowing of the table, unseen categories above all; refuse a column of these alone."""
+        context, table = self._context, self._own.table
+        try:
+            unseen = count_unseen(self.part.encoding, table.batches())
+        except UnusableError as problem:
+            what = f"table {table.name!r}"
+            public = f"at {context.me} the {what} {problem.public}"
+            raise JobProblem("table.unusable", context.me, public, f"{what}: {problem}") from None
+        for note in (*table.notes, *map(str, unseen)):
+            context.note(note)
 
     def _check_parties(self, of: str) -> None:
         context, part = self._context, self.part
@@ -141,13 +156,13 @@ class PredictionRole:
             self.scores = scores if scaling is None else scaling.restore(scores)
 
     async def release(self) -> Path | None:
-        """At the label party: write the scores, with ids, in the order of its own table."""
+        """At the label party: write the scores, with the ids of its own table, in the order of that."""
         context, scores = self._context, self.scores
         if scores is None:
             return None
         folder = unreleased(context)
         order = np.argsort(self._own.rows)
-        ids = self._own.table.ids.take(pa.array(self._own.rows[order]))
+        ids = self._own.table.own_ids.take(pa.array(self._own.rows[order]))
         names = () if self.part.classes is None else self.part.classes.names
         columns = scored_columns(self.part.link, scores[order], names)
         await written(context, folder, lambda: write_scores(folder, context.prediction.format, ids, columns))

@@ -35,6 +35,7 @@ async def own_profile(context: JobContext) -> Profile | None:
     found = await context.compute(_preview, context)
     if found is None:
         return None
+    context.own_columns = found.names
     context.audit.bound_scores(found.bits.record)
     if job.scorings:
         check_numbers(context, has_numbers=found.has_numbers)
@@ -48,7 +49,7 @@ def _preview(context: JobContext) -> Preview | None:
     if settings.path is None:
         return None
     try:
-        return preview(name, settings)
+        return preview(name, settings, with_label=context.leads)
     except TableProblem:
         return None
 

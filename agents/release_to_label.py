@@ -4,7 +4,7 @@ Nobody but the label party receives anything, and shares stay with their holders
 Whether a data party agrees to this was asked of its settings before the job began, in `policy`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
@@ -17,7 +17,11 @@ from mpc.plan import Plan
 from mpc.ring import Words, total
 from schemas.messages import MOST_ENCODING, ColumnEncoding, ModelShare
 from tables.bare import bare
+from tables.categorical import CategoricalColumn
+from tables.columns import Column
+from tables.disguise import UNSAID, look_like_values
 from tables.encoding import Encoding
+from tables.problem import listed
 
 BLOCK = "block"
 MOST_ENTRIES = 2**21  # of an encoding: twice what whitening has at most; each may take half a KiB while it is read
@@ -47,6 +51,30 @@ def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
         )
         raise JobProblem("table.unusable", context.me, public, detail)
     return ColumnEncoding(encoding=text)
+
+
+def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Column]) -> None:
+    """Return if no category that the label party would be told looks like a number or a date and is one by guess.
+
+    A few such texts among others pass as categories in any other job. Here their names travel, and could be values.
+
+    Raises:
+        JobProblem: this party has to say in its settings that they are categories, and may be told.
+    """
+    guessed = {one.name for one in columns if one.is_guess}
+    doubtful = [
+        column.name
+        for column in encoding.columns
+        if isinstance(column, CategoricalColumn) and column.name in guessed and look_like_values(column.categories)
+    ]
+    if doubtful:
+        table = context.description.table_of(context.me)
+        detail = (
+            f'with release = "label" {context.label} is told the categories of column {listed(doubtful)} of table '
+            f"{table!r}, some of which look like numbers or dates: if it may be told them, list the column under "
+            f"`categorical`; else list it under `numeric`, or leave it out with `columns`"
+        )
+        raise JobProblem("table.unusable", context.me, f"at {context.me} the table {table!r} {UNSAID}", detail)
 
 
 async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:

@@ -77,10 +77,20 @@ def render(data: ReportData) -> str:
         seen=seen(data.link, data.network, training=data.kind == "training"),
         seen_held_out=seen(data.link, data.network, training="held-out" in data.opened_losses),
         comparison=_comparison(data),
+        with_columns=data.columns.get(data.label_party) != 0,
+        over=_over(data),
+        categories=any("=" in name for name in data.weights),
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
     )
     return visible(page, keep="\n") + "\n"  # after all: no name, whoever gave it, hides or reorders what is beside it
+
+
+def _over(data: ReportData) -> str:
+    """What a model is of: the columns of whom, and whose label where that is all that its party has."""
+    owners = [party for party in data.data_parties if data.columns.get(party) != 0]
+    columns = f"the columns of {listed(owners)}"
+    return columns if data.label_party in owners else f"{columns} and the label of {data.label_party}"
 
 
 def _private(data: ReportData) -> list[str]:

@@ -22,6 +22,7 @@ from agents.prediction import PredictionRole
 from agents.private_file import replace
 from agents.report import ReportData, render
 from agents.states import State
+from agents.terms import warnings_of
 from mpc.fixed import Floats
 from schemas.job import TrainingJob
 from tables.encoding import Encoding
@@ -82,7 +83,8 @@ def _common(context: JobContext) -> dict[str, Any]:
         "rows": terms.rows,
         "held_out": terms.held_out,
         "columns": dict(zip(job.data_parties, terms.columns, strict=True)),
-        "planning": () if plan is None else plan.warnings,
+        "preprocessing": tuple(context.notes),
+        "planning": warnings_of(context),
         "notes": () if plan is None else plan.notes,
         "fx": None if plan is None else plan.fx,
         "f": None if plan is None else plan.f,
@@ -157,7 +159,6 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     known: dict[str, Any] = {
         "table_rows": context.statistics.table_rows,
         "raw_columns": len(role.encoding.kinds),
-        "preprocessing": role.warnings,
     }
     release = context.training.release
     if folder is not None and (release == "owners" or (release == "label" and context.leads)):
@@ -173,27 +174,21 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
 
 
 def _weights(folder: Path) -> dict[str, Any]:
-    """Those that this party holds, by encoded column; where they were whitened, by the columns before that."""
+    """Those that this party holds, by encoded column before whitening, each category's against its column's mean."""
     part, arrays = model_part.load(folder)
-    blocks = _blocks(part, arrays)
+    rows, shift = _shown(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
     if part.network is not None:  # how strongly the first layer listens to each column
-        lengths = (
-            (prefix + name, float(np.sqrt(np.sum(np.square(row)))))
-            for prefix, encoding, weights in blocks
-            for name, row in zip(encoding.names, weights, strict=True)
-        )
-        return {"weights": dict(lengths)}
-    intercepts = arrays[INTERCEPT][0].tolist() if INTERCEPT in arrays else []
+        return {"weights": {name: float(np.sqrt(np.sum(np.square(row)))) for name, row in rows.items()}}
+    intercepts = (arrays[INTERCEPT][0] + shift).tolist() if INTERCEPT in arrays else []
     if part.outputs == 1:
-        weights, shift = _of_output(blocks, 0)
-        return {"weights": weights} | ({"intercept": intercepts[0] + shift} if intercepts else {})
+        weights = {name: float(row[0]) for name, row in rows.items()}
+        return {"weights": weights} | ({"intercept": intercepts[0]} if intercepts else {})
     # What the outputs are called the label party alone knows.
     outputs = part.classes.names if part.classes else [f"class {place + 1}" for place in range(part.outputs)]
     found: dict[str, float] = {}
     for place, output in enumerate(outputs):
-        weights, shift = _of_output(blocks, place)
-        found |= {f"{name} {ARROW} {output}": weight for name, weight in weights.items()}
-        found |= {f"intercept {ARROW} {output}": intercepts[place] + shift} if intercepts else {}
+        found |= {f"{name} {ARROW} {output}": float(row[place]) for name, row in rows.items()}
+        found |= {f"intercept {ARROW} {output}": intercepts[place]} if intercepts else {}
     return {"weights": found}
 
 
@@ -208,12 +203,13 @@ def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block
     return [(f"{party}/", encodings[party], arrays[f"{model_part.WEIGHTS}{party}"]) for party in part.parties]
 
 
-def _of_output(blocks: Iterable[Block], place: int) -> tuple[dict[str, float], float]:
-    """The weights of one output by column, and what whitening adds to its intercept."""
-    found: dict[str, float] = {}
-    shift = 0.0
+def _shown(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
+    """The weights of each column, (width,), and what goes to the intercept for whitening and means of categories."""
+    found: dict[str, Floats] = {}
+    shift = np.zeros(width)
     for prefix, encoding, weights in blocks:
-        plain, more = encoding.unwhitened(weights[:, place])
-        found |= {prefix + name: weight for name, weight in zip(encoding.column_names, plain.tolist(), strict=True)}
-        shift += more
+        plain = [encoding.unwhitened(column) for column in weights.T]
+        centred, means = encoding.centred(np.column_stack([column for column, _ in plain]))
+        found |= {prefix + name: row for name, row in zip(encoding.column_names, centred, strict=True)}
+        shift += means + [more for _, more in plain]
     return found, shift

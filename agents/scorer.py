@@ -4,6 +4,7 @@ It learns nothing and tells nobody anything; whoever calls it must have every pa
 them.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,16 @@ from agents.evaluate import class_probabilities, expected, probabilities
 from agents.whole_model import Columns, WholeModel, read
 from mpc.fixed import Floats
 from tables.given import PUBLIC, given
-from tables.problem import TableProblem, listed
+from tables.problem import TableProblem, UnusableError, listed
+from tables.table import Table
+from tables.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", "softmax"}
 LOGARITHMS = {"poisson", "gamma"}  # links whose score is the logarithm of what is predicted
+
+
+class UnseenCategories(UserWarning):
+    """Rows to be scored have categories that no row of the training had."""
 
 
 def load(path: Path | str) -> "Classifier | Regressor":
@@ -83,14 +90,17 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
         """All parties' encoded columns of a table of raw ones, float64 (rows, n_features_in_).
 
         Raises:
-            TableProblem: a column lacks, stands there twice, or holds what cannot be read.
+            TableProblem: a column lacks, stands there twice, or holds what cannot be read, or of a column of many rows
+                no category is known. Unknown ones beside others are warned of.
         """
         table = _as_table(X)
         places = _places(self.model.about.columns, table.column_names)
         encoded = []
         for one in self.model.about.columns:
             columns = {name: _whole(table.column(places[f"{one.party}/{name}"])) for name in one.encoding.kinds}
-            encoded.append(one.encoding.apply(given(f"{one.party}'s columns", one.encoding, columns, table.num_rows)))
+            whole = given(f"{one.party}'s columns", one.encoding, columns, table.num_rows)
+            _warn_of_unseen(one, whole)
+            encoded.append(one.encoding.apply(whole))
         return np.hstack(encoded)
 
     def scores(self, X: Any) -> Floats:
@@ -147,6 +157,14 @@ class Regressor(RegressorMixin, Scorer):  # type: ignore[misc]
         """The expected label, (rows,), in its own unit."""
         scores = self.scores(X)[:, 0]
         return expected(scores) if self.model.about.link in LOGARITHMS else scores
+
+
+def _warn_of_unseen(columns: Columns, table: Table) -> None:
+    try:
+        for one in count_unseen(columns.encoding, [table]):
+            warnings.warn(f"{columns.party}'s {one}", UnseenCategories, stacklevel=4)
+    except UnusableError as problem:
+        raise TableProblem(f"{columns.party}'s columns: {problem.what}", problem.remedy, PUBLIC) from None
 
 
 def _is_table(X: Any) -> bool:

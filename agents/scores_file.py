@@ -52,14 +52,15 @@ def write_scores(
 ) -> Path:
     """Write scores.csv or scores.parquet into a new folder, readable for its owner only; returns the file.
 
-    It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more.
+    It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more, and
+    whole numbers of any type are digits, as people write ids.
 
     Raises:
         OSError: the disk does not take it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"scores.{kind}"
-    table = pa.table({"id": ids, **columns})
+    table = pa.table({"id": _digits(ids) if kind == "csv" else ids, **columns})
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         if kind == "csv":
             csv.write_csv(without_formulas(table), file)
@@ -68,6 +69,10 @@ def write_scores(
         file.flush()
         os.fsync(file.fileno())
     return path
+
+
+def _digits(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return ids.cast(pa.int64()) if pa.types.is_floating(ids.type) else ids
 
 
 def without_formulas(table: pa.Table) -> pa.Table:

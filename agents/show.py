@@ -34,6 +34,11 @@ def complain(text: str) -> None:
     err.print(f"[bold red]error[/]: {fit_lines(text)}")
 
 
+def warn(text: str) -> None:
+    """What does not keep anything from going on, on standard error."""
+    err.print(f"[bold yellow]warning[/]: {fit_lines(text)}", soft_wrap=True)
+
+
 def fit(text: str) -> str:
     """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
     return escape(visible(text))
@@ -78,6 +83,8 @@ def _note(status: JobStatus) -> str:
         parts.append(f"epoch {status.epoch + 1}")
     if status.seconds_per_step:
         parts.append(f"{1 / status.seconds_per_step:.0f} steps/s")
+    if status.warnings:
+        parts.append(f"{len(status.warnings)} warning{'s' * (len(status.warnings) > 1)}")
     if status.waits_for:
         parts.append(f"waits for {' and '.join(status.waits_for)}")
     return ", ".join(parts)
@@ -188,11 +195,22 @@ def _party(job: JobStatus, name: str) -> str:
 
 def column_table(name: str, found: dict[str, Any]) -> Table:
     """One of a party's own tables."""
-    columns = found["columns"]
+    columns = [{key: value for key, value in column.items() if key != "hint"} for column in found["columns"]]
     table = Table(*columns[0], title=f"{name}: {found['rows']:,} rows", title_justify="left")
     for column in columns:
-        table.add_row(*(fit("" if value is None else str(value)) for value in column.values()))
+        table.add_row(*(fit(_cell(value)) for value in column.values()))
     return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return "" if value is None else str(value)
+
+
+def hints(found: dict[str, Any]) -> list[str]:
+    """Write down what its owner may want to look at, a line for each column."""
+    return [fit(f"{column['column']}: {column['hint']}") for column in found["columns"] if column["hint"]]
 
 
 def summary_table(result: dict[str, Any]) -> Table:

@@ -3,14 +3,16 @@
 It reads and decides nothing; what it tells is for this party's own console and record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agents.context import JobContext
 from agents.states import TERMINAL, State
+from agents.terms import warnings_of
 from broker.clock import loop_time
 from schemas.job import TrainingJob
 from schemas.messages import JobStatus, PartyStatus, Progress
 
+MOST_NOTES = 20
 Heard = Mapping[str, tuple[float, Progress]]
 """When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
 
@@ -39,7 +41,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         processor_seconds=statistics.processor_seconds,
         sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
         sent_messages={kind: tally.messages for kind, tally in sent.items()},
-        warnings=context.plan.warnings if context.plan else (),
+        warnings=(*_first(context.notes), *warnings_of(context)),
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,
@@ -56,6 +58,12 @@ def who_holds(job: TrainingJob) -> str:
         "shared": "no party has a weight, each data party a share of all",
         "label": f"{job.label} has the whole model and everybody's encoding, each other data party a share of all",
     }[job.release]
+
+
+def _first(notes: Sequence[str]) -> tuple[str, ...]:
+    """As many as a person reads; a table may have thousands of columns."""
+    left = len(notes) - MOST_NOTES
+    return (*notes[:MOST_NOTES], *([f"{left:,} more warnings are in the log and the report"] if left > 0 else []))
 
 
 def _party(party: str, heard: float, progress: Progress) -> PartyStatus:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from agents.context import JobContext
 from agents.problems import JobProblem
+from agents.revelations import rankers, together
 from agents.room import check_room
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
@@ -123,7 +124,8 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
 
 async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     parties, label = context.description.data_parties, context.description.label
-    if terms.rows + terms.held_out > MOST_ROWS or min(terms.rows, *terms.columns) < 1:  # before any is counted through
+    partners = [count for party, count in zip(parties, terms.columns, strict=False) if party != label]
+    if terms.rows + terms.held_out > MOST_ROWS or min([terms.rows, *partners]) < 1:  # before any is counted through
         raise _strange_terms(context, label)
     if _strange_outputs(context, terms, mine):
         raise _strange_terms(context, label)
@@ -162,5 +164,20 @@ def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
     statistics.rows, statistics.held_out = terms.rows, terms.held_out
     statistics.columns = 0 if mine is None else mine.columns
     statistics.steps = 0 if plan is None else plan.steps_total
-    for note in () if plan is None else (*plan.notes, *plan.warnings):
+    for note in () if plan is None else (*plan.notes, *warnings_of(context)):
         context.log.info("plan", note=note)
+
+
+def warnings_of(context: JobContext) -> tuple[str, ...]:
+    """What is doubtful about a training: what the planner says, and what a label party without columns gives away."""
+    if context.plan is None or context.terms is None:
+        return ()
+    job, columns = context.training, context.terms.columns
+    partners = rankers(job, dict(zip(job.data_parties, columns, strict=True)))
+    if not partners:
+        return context.plan.warnings
+    caution = (
+        f'{job.label} has no columns, so that release = "owners" gives {together(partners)} all weights: customers '
+        f'can be ranked without {job.label}; use release = "shared" if that must not be'
+    )
+    return (*context.plan.warnings, caution)

@@ -34,7 +34,7 @@ class Columns(Strict):
 
     party: Name
     encoding: Encoding
-    norm: float = Field(gt=0)
+    norm: float = Field(ge=0)  # 0 where there are no columns
 
 
 class About(Strict):
@@ -204,7 +204,9 @@ def _unpacked(path: Path) -> tuple[About, dict[str, NDArray[Any]]]:
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(MANIFEST, "")
-            return About.model_validate_json(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = About.model_validate_json(text)
+            model_part.check_spelling(path, about.tercet, (one.encoding for one in about.columns))
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         what = error.strerror or "cannot be read"
         raise ModelPartProblem(f"{path}: {what}; give a model part's folder or an exported file") from None

@@ -53,6 +53,8 @@ def decode(words: Words, bits: int) -> Floats:
 
 def clip_rows(x: Floats, norm: float) -> Floats:
     """The rows, those longer than `norm` scaled down to it. Shape (rows, columns), also of the result."""
+    if not x.shape[1]:  # of a label party without columns, whose norm is 0
+        return x
     lengths = np.sqrt(np.einsum("bd,bd->b", x, x))
     factors = norm / np.maximum(lengths, norm)
     clipped: Floats = x * factors[:, np.newaxis]

@@ -77,7 +77,7 @@ class Keystream:
             raise OverflowError("a part of a mask's address needs more than 32 bits") from None
         words: Words = np.empty(shape, LITTLE_ENDIAN)
         stream = self._at(nonce)
-        _fill(stream, words.data.cast("B"))
+        _fill(stream, words.reshape(-1).view(np.uint8).data)
         self._idle.append(stream)
         return words.astype(np.uint64, copy=False)
 

@@ -160,7 +160,8 @@ def _check(request: Request) -> None:
         (request.schedule in get_args(RateKind), "the schedule is unknown",
          f"choose one of {', '.join(get_args(RateKind))}"),
         (len(request.columns) >= 2, "there is only one data party", "name two or more"),
-        (min(request.columns, default=0) >= 1, "a data party has no columns", "give each at least one"),
+        (min(_partners_columns(request), default=0) >= 1, "a partner of the label party has no columns",
+         "give each at least one"),
         (min(request.rows, request.batch, request.epochs) >= 1, "rows, batch or epochs is below 1",
          "make each at least 1"),
         (0.0 < request.rate < math.inf, "the learning rate is not a positive number", "use one such as 0.1"),
@@ -172,6 +173,11 @@ def _check(request: Request) -> None:
         if not holds:
             raise PlanRefused(reason, remedy)
     check_exposure(request)
+
+
+def _partners_columns(request: Request) -> list[int]:
+    """Of each data party but the label party, which may hold labels only."""
+    return [columns for party, columns in enumerate(request.columns) if party != request.label]
 
 
 def check_exposure(request: Request) -> None:

@@ -245,7 +245,8 @@ class TrainingJob(JobDescription):
         model: a generalised linear model by its link, or a multilayer perceptron, which `network` describes.
         release: "owners": each data party learns the weights of its own columns; "shared": nobody learns any; "label":
             the label party learns the whole model, and how every party's columns are encoded.
-        columns: for some data parties those of their columns that are used; of the others all that their settings list.
+        columns: for some data parties those of their columns that are used, at the label party perhaps none; of the
+            others all that their settings list.
     """
 
     added = JobDescription.added | {"network", "columns", "privacy"}
@@ -267,8 +268,10 @@ class TrainingJob(JobDescription):
         if len(set(names)) != len(names) or not set(names) <= set(self.data_parties):
             raise ValueError("[columns] names each data party once, and nobody else")
         for party, columns in self.columns:
-            if not columns or len(set(columns)) != len(columns):
-                raise ValueError(f"{party}'s columns under [columns] are at least one, each named once")
+            if not (columns or party == self.label) or len(set(columns)) != len(columns):
+                raise ValueError(
+                    f"{party}'s columns under [columns] are each named once, and at least one but at the label party"
+                )
         return self
 
     @model_validator(mode="after")

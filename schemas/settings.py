@@ -55,13 +55,15 @@ class TableSettings(TablePolicy):
     """One table that jobs may name: a file, or a query of a database.
 
     Attributes:
-        path: a .csv, .csv.gz or .parquet file.
+        path: a .csv, .csv.gz or .parquet file, or a folder of .parquet files that make one table.
         database: postgresql://host:port/name or sqlite:///file instead, together with `query`.
         query: what to ask it; run once for each job.
         credentials: file with `username` and `password` of the database.
         id: the column by which rows of different parties are matched.
         label: the column to predict.
+        positive: of a label of two classes the one that becomes 1.
         columns: the ones to use; by default all but the id and the label.
+        exclude: instead of `columns`: the ones not to use.
         numeric: columns to take as numbers, whatever they look like.
         categorical: columns to one-hot encode. Of those in neither list the type decides.
         missing: what becomes of a value that is not there.
@@ -76,7 +78,9 @@ class TableSettings(TablePolicy):
     credentials: Path | None = None
     id: str
     label: str | None = None
+    positive: str | None = Field(default=None, min_length=1)
     columns: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     missing: Literal["impute", "refuse"] = "impute"
@@ -106,11 +110,34 @@ class TableSettings(TablePolicy):
             raise ValueError("a password does not belong in the settings; put it into the credentials file")
         return url
 
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _class_as_text(cls, positive: object) -> object:
+        """Classes are texts, and TOML has 1 and true as well."""
+        if isinstance(positive, bool):
+            return str(positive).lower()
+        return str(positive) if isinstance(positive, int) else positive
+
+    @model_validator(mode="after")
+    def _positive_is_a_labels(self) -> Self:
+        if self.positive is not None and self.label is None:
+            raise ValueError("positive names a class of the label; write label too")
+        return self
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.columns is not None and self.exclude:
+            raise ValueError("write columns for the ones to use, or exclude for the others; one of them")
+        return self
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         both = set(self.numeric) & set(self.categorical)
         if both:
             raise ValueError(f"{min(both)!r} is listed as numeric and as categorical")
+        unused = set(self.exclude) & {*self.numeric, *self.categorical}
+        if unused:
+            raise ValueError(f"{min(unused)!r} is excluded, and listed as numeric or categorical")
         return self
 
 

@@ -4,16 +4,19 @@ It keeps the categories that are frequent enough and only the number of the othe
 """
 
 from collections import Counter
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tables.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
 from tables.moments import Floats
 from tables.problem import TableProblem
+from tables.spelling import spelt
 from tables.table import Table
 
 MOST_CATEGORIES = 1000  # a column with more is an id or a number in disguise
@@ -44,6 +47,11 @@ class CategoricalColumn(EncodedColumn):
         return [*names, *(part_name(self.name, part) for part in parts)]
 
     @property
+    def varies(self) -> bool:
+        """Whether two rows differ in their category; all rare ones count as one."""
+        return len(self.names) > 1
+
+    @property
     def warnings(self) -> list[str]:
         """As for every column, where it is constant, and how many categories are rare."""
         found = super().warnings
@@ -56,16 +64,32 @@ class CategoricalColumn(EncodedColumn):
 
     def encode(self, table: Table, clip: float, target: Floats) -> None:  # noqa: ARG002
         """Write a 1 into the column of each row's category; `clip` is for numbers."""
-        texts = _texts(table, self.name)
-        known = pa.array(self.categories, pa.large_string())
-        position = pc.fill_null(pc.index_in(texts, value_set=known, skip_nulls=True), -1).to_numpy()
-        missing = pc.is_null(texts).to_numpy(zero_copy_only=False)
+        present, position = self.look_up(table)
         rows = np.flatnonzero(position >= 0)
         target[rows, position[rows]] = 1.0
         if self.missing:
-            target[missing, len(self.categories)] = 1.0
+            target[~present, len(self.categories)] = 1.0
         if self.rare:
-            target[(position < 0) & ~missing, -1] = 1.0
+            target[(position < 0) & present, -1] = 1.0
+
+    def look_up(self, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Of each row, (rows,): whether it has a category, and its place among `categories`, or -1.
+
+        Earlier versions kept categories as the source had spelt them; they are found by today's spelling.
+        """
+        texts = _texts(table, self.name)
+        found = pc.index_in(texts, value_set=self._spelt, skip_nulls=True)
+        present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
+        return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
+
+    @property
+    def clashes(self) -> bool:
+        """Whether an earlier version has told categories apart that are one by today's spelling, or none."""
+        return self._spelt.null_count > 0 or len(pc.unique(self._spelt)) < len(self.categories)
+
+    @property
+    def _spelt(self) -> pa.Array:
+        return _spelt(self.categories)
 
 
 class CategoricalFit:
@@ -115,6 +139,11 @@ class CategoricalFit:
             f"group them to at most {MOST_CATEGORIES}, raise `rare`, or list the column as numeric or not at all",
             f"the table {table!r} has a column with too many categories",
         )
+
+
+@lru_cache(maxsize=1024)  # since rows may come one by one
+def _spelt(categories: tuple[str, ...]) -> pa.Array:
+    return spelt(pa.array(categories, pa.large_string()))
 
 
 def _texts(table: Table, name: str) -> pa.Array:

@@ -3,6 +3,7 @@
 It sees names and types, never a value: the settings decide, or the model that was trained, or else a column's type.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,10 +11,12 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from schemas.settings import TableSettings
+from tables.named import there_are
 from tables.problem import UnusableError, listed
 from tables.table import Kind
 from tables.values import is_text
 
+ALONE = "add columns to train on: only the label party of a job may hold a label and nothing else"
 SETTINGS_WRONG = "is described wrongly in its owner's settings"
 
 
@@ -31,6 +34,11 @@ class Column:
     kind: Kind
     declared: bool
 
+    @property
+    def is_guess(self) -> bool:
+        """Whether it is taken for categories because it holds text, and nobody has said so."""
+        return self.kind == "categorical" and not self.declared
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -40,6 +48,7 @@ class Chosen:
         id: column of the ids.
         label: column of the label, or None where none was asked for.
         label_kind: whether it is read as a number or as a class.
+        positive: of two classes the one that becomes 1, if the settings name it.
         columns: the features in their order.
         as_trained: whether a model asks for these columns, and not the settings.
         unlike: how the table differs from the one that the model was trained on, as far as names and types tell.
@@ -51,6 +60,7 @@ class Chosen:
     as_trained: bool = False
     unlike: tuple[str, ...] = ()
     label_kind: Kind = "numeric"
+    positive: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -70,8 +80,8 @@ def choose(
 ) -> Chosen:
     """The columns to read: those of the settings, or the `expected` ones that a model was trained on.
 
-    The label is never a feature, and may be missing where it is not asked for. A model wants it as a number or as a
-    class; where no model is known yet, None, its type decides.
+    The label is never a feature, and may be missing where it is not asked for; a table of a label alone has no
+    features. A model wants the label as a number or as a class; where no model is known yet, None, its type decides.
 
     Raises:
         UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
@@ -89,8 +99,13 @@ def choose(
     if with_label:
         label, kind = _label(schema, settings, label_kind)
     if expected is not None:
-        return replace(_as_expected(schema, settings.id, label, expected), label_kind=kind)
-    return Chosen(settings.id, label, _with_kinds(schema, settings, _features(schema, settings)), label_kind=kind)
+        chosen = _as_expected(schema, settings.id, label, expected)
+    else:
+        features = _features(schema, settings)
+        if not features and label is None:
+            raise UnusableError("it has no column beside id and label", ALONE, "has no columns")
+        chosen = Chosen(settings.id, label, _with_kinds(schema, settings, features))
+    return replace(chosen, label_kind=kind, positive=settings.positive if with_label else None)
 
 
 def _as_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mapping[str, Kind]) -> Chosen:
@@ -110,8 +125,9 @@ def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
     held_back = {settings.id, settings.label}
     features = settings.columns
     if features is None:
-        features = tuple(name for name in schema.names if name not in held_back)
-    for setting in ("columns", "numeric", "categorical"):
+        unasked = index_columns(schema) - {*settings.numeric, *settings.categorical}
+        features = tuple(name for name in schema.names if name not in held_back | unasked | set(settings.exclude))
+    for setting in ("columns", "exclude", "numeric", "categorical"):
         _must_exist(setting, getattr(settings, setting) or (), schema)
     wrong = [name for name in features if name in held_back]
     wrong += [name for name, times in Counter(features).items() if times > 1]
@@ -129,18 +145,26 @@ def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
                 f"remove it from `{setting}` or add it to `columns`",
                 SETTINGS_WRONG,
             )
-    if not features:
-        raise UnusableError("it has no column beside id and label", "add columns to train on", "has no columns")
     return list(features)
+
+
+def index_columns(schema: pa.Schema) -> set[str]:
+    """The columns that hold the index of a data frame, as pandas notes in the Parquet files that it writes."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        return {name for name in noted["index_columns"] if isinstance(name, str)}
+    except (ValueError, KeyError, TypeError):
+        return set()
 
 
 def _must_exist(setting: str, names: Iterable[str], schema: pa.Schema) -> None:
     unknown = [name for name in names if name not in schema.names]
     if unknown:
         raise UnusableError(
-            f"`{setting}` names {listed(unknown)}, which the table does not have",
+            f"`{setting}` names {listed(unknown)}, which the table does not have; {there_are(schema.names, unknown)}",
             f"correct `{setting}` in the settings, or the table (a CSV file has commas, and names in its first line)",
             "lacks a column that its owner's settings name",
+            tuple(unknown) if setting == "columns" else (),
         )
 
 
@@ -155,12 +179,14 @@ def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> t
         raise UnusableError("`label` names the id column", "name the column to predict", "has no label")
     if settings.label not in schema.names:
         raise UnusableError(
-            f"`label` names {settings.label!r}, which the table does not have",
+            f"`label` names {settings.label!r}, which the table does not have; "
+            f"{there_are(schema.names, [settings.label])}",
             "correct `label` in the settings, or the table",
             "has no label",
         )
     kind = schema.field(settings.label).type
-    wanted = wanted or ("categorical" if inferred(kind) == "categorical" else "numeric")
+    classes = settings.positive is not None or inferred(kind) == "categorical"
+    wanted = wanted or ("categorical" if classes else "numeric")
     if not _readable(kind, "numeric"):
         raise UnusableError(
             f"the label {settings.label!r} holds {_content(kind)}",
@@ -185,8 +211,8 @@ def _with_kinds(schema: pa.Schema, settings: TableSettings, features: list[str])
     if unusable:
         raise UnusableError(
             "; ".join(unusable),
-            "leave it out with `columns`, turn it into a number or text in the source (days since some date, say), or "
-            "list dates under `categorical` if each is a category",
+            "leave it out with `exclude` or `columns`, turn it into a number or text in the source "
+            "(days since some date, say), or list dates under `categorical` if each is a category",
             "has columns that can't be used",
         )
     return tuple(Column(name, kind, name in declared) for name, kind in kinds.items() if kind is not None)

@@ -33,6 +33,11 @@ class EncodedColumn(Strict):
         raise NotImplementedError
 
     @property
+    def varies(self) -> bool:
+        """Whether two training rows differ in it, once encoded."""
+        raise NotImplementedError
+
+    @property
     def warnings(self) -> list[str]:
         """What the party whose table it is should know; names the column."""
         if self.missing <= MUCH:

@@ -41,6 +41,8 @@ class Encoding(Strict):
     def fit(cls, batches: Callable[[], Iterable[Table]], *, clip: float, rare: int, whiten: bool) -> Self:
         """Learn from the training rows, which `batches` gives anew whenever it is called: once, twice to whiten.
 
+        Where no column varies there is nothing to whiten, and nothing is.
+
         How the rows are split into batches changes a mean or a scale by rounding at most, and categories not at all.
 
         Args:
@@ -50,12 +52,12 @@ class Encoding(Strict):
             whiten: whether to decorrelate the encoded columns.
 
         Raises:
-            TableProblem: a column has more categories than make sense, or whitening is asked for and can't be done.
+            TableProblem: a column has more categories than make sense, or there are too many columns to whiten.
             ValueError: there is no training row.
         """
         name, columns = _fit_columns(batches(), rare)
         plain = cls(columns=columns, clip=clip)
-        if not whiten:
+        if not whiten or not plain.varies:
             return plain
         whitening = fit_whitening(name, len(plain.names), map(plain.apply, batches()))
         return cls(columns=columns, clip=clip, whitening=whitening)
@@ -96,9 +98,19 @@ class Encoding(Strict):
         return {column.name: column.kind for column in self.columns}
 
     @property
+    def varies(self) -> bool:
+        """Whether any column does: a table of labels alone has none, and one of constants adds nothing to a model."""
+        return any(column.varies for column in self.columns)
+
+    @property
     def has_numbers(self) -> bool:
         """Whether a column is numeric: records of categories alone can be solved for from few scores."""
         return "numeric" in self.kinds.values()
+
+    @property
+    def clashing(self) -> list[str]:
+        """Columns whose categories an earlier version has told apart where this one does not: they can't be encoded."""
+        return [one.name for one in self.columns if isinstance(one, CategoricalColumn) and one.clashes]
 
     @property
     def warnings(self) -> list[str]:
@@ -111,6 +123,23 @@ class Encoding(Strict):
         They give the same scores, but for rows that whitening clips; without whitening they are the weights, and 0.
         """
         return (weights, 0.0) if self.whitening is None else self.whitening.unwhitened(weights)
+
+    def centred(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Weights (d, ...) of `column_names`, those of a categorical column less their mean, and what that takes off.
+
+        To be looked at: one-hot columns have no reference, so a number that all weights of a block have in common says
+        nothing of any category. A row has one category of each column, that it is missing or rare included, so scores
+        stay the same where the sum of the means, (...), goes to the intercept.
+        """
+        weights, taken, start = weights.copy(), np.zeros(weights.shape[1:]), 0
+        for column in self.columns:
+            block = weights[start : start + len(column.names)]
+            if column.kind == "categorical":
+                mean = block.mean(axis=0)
+                block -= mean
+                taken += mean
+            start += len(column.names)
+        return weights, taken
 
     def _check(self, table: Table) -> None:
         kinds = self.kinds

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tables.problem import Tally, UnusableError
+from tables.problem import Places, Tally, UnusableError
 from tables.values import Read, as_digits, is_text, plain
 
 SHARES = 16
@@ -22,15 +22,17 @@ class IdColumn:
 
     Args:
         name: of the column, for errors.
-        unit, first: what a row is called, and the number of the first (see `Tally`).
+        places: where the owner finds the rows.
         decimal: whether texts are numbers, as PostgreSQL sends its NUMERIC.
+        own: whether to keep the ids as the table has them too.
     """
 
-    def __init__(self, name: str, unit: str, first: int, *, decimal: bool = False) -> None:
+    def __init__(self, name: str, places: Places, *, decimal: bool = False, own: bool = False) -> None:
         self._name, self._decimal = name, decimal
         self._parts: list[pa.Array] = []
+        self._own_parts: list[pa.Array] | None = [] if own else None
         self._rows = 0
-        self._fractional, self._empty, self._repeated = (Tally(unit, first) for _ in range(3))
+        self._fractional, self._empty, self._repeated = (Tally(places) for _ in range(3))
 
     def add(self, column: pa.Array) -> None:
         """Take the ids of the next rows.
@@ -39,6 +41,9 @@ class IdColumn:
             UnusableError: values of this type are no ids.
         """
         ids, wrong = normalise(column, decimal=self._decimal)
+        if self._own_parts is not None:
+            own = plain(column)
+            self._own_parts.append(ids if own.equals(ids) else own)  # most tables' are, and need no room twice
         self._fractional.add(wrong, self._rows)
         self._empty.add(pc.is_null(ids).to_numpy(zero_copy_only=False) & ~wrong, self._rows)
         self._parts.append(ids)
@@ -66,6 +71,12 @@ class IdColumn:
                 self._repeated.of("already further up"), "keep one row for each id", "has an id more than once"
             )
         return ids
+
+    def own(self, ids: pa.LargeStringArray) -> pa.Array | None:
+        """Return the ids as the table has them, after `finish`; None where these are `ids`, or not kept."""
+        own = pa.chunked_array(self._own_parts).combine_chunks() if self._own_parts else ids
+        self._own_parts = None
+        return None if own.equals(ids) else own
 
     def _refuse(self, what: str, remedy: str, public: str) -> Never:
         raise UnusableError(f"id column {self._name!r} has {what}", remedy, public)

@@ -22,8 +22,8 @@ from tables.durable import flush, write_durably
 from tables.snapshot import Snapshot, checksum_of
 from tables.table import Numbers
 
-FORMAT: Final = "1"
-ID, LABEL = "id", "label"  # columns of the second file
+FORMAT: Final = "2"  # 1 had categories as the source spells them
+ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file
 
 
 class KeptProblem(ValueError):
@@ -43,16 +43,17 @@ class Facts(Strict):
     Attributes:
         belongs: of what it is a snapshot.
         digest: `Snapshot.digest`.
-        chosen, classes: as there.
+        chosen, classes, notes: as there.
     """
 
-    format: Literal["1"] = FORMAT
+    format: Literal["2"] = FORMAT
     belongs: Digest
     digest: Digest
     features: File
     rows: File
     chosen: Chosen
     classes: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class KeptFolder:
@@ -96,6 +97,7 @@ class KeptFolder:
             rows=File(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
             chosen=snapshot.chosen,
             classes=snapshot.classes,
+            notes=snapshot.notes,
         )
 
     def reopen(self, name: str) -> Snapshot | None:
@@ -119,10 +121,19 @@ class KeptFolder:
 
     def _opened(self, name: str, facts: Facts) -> Snapshot:
         try:
-            ids, label = _read_rows(self._rows)
+            ids, own_ids, label = _read_rows(self._rows)
             checksum = facts.features.checksum
             snapshot = Snapshot(
-                name, self._features, facts.chosen, ids, label, facts.classes, stays=True, checksum=checksum
+                name,
+                self._features,
+                facts.chosen,
+                ids,
+                label,
+                facts.classes,
+                own_ids=own_ids,
+                notes=facts.notes,
+                stays=True,
+                checksum=checksum,
             )
         except (pa.ArrowException, KeyError):
             raise KeptProblem("it does not hold what a snapshot holds") from None
@@ -142,6 +153,7 @@ class KeptFolder:
 
 def _write_rows(path: Path, snapshot: Snapshot) -> None:
     columns = {ID: snapshot.ids} | ({} if snapshot.label is None else {LABEL: pa.array(snapshot.label)})
+    columns |= {} if snapshot.own_ids is snapshot.ids else {OWN_ID: snapshot.own_ids}
     batch = pa.RecordBatch.from_pydict(columns)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
@@ -150,12 +162,13 @@ def _write_rows(path: Path, snapshot: Snapshot) -> None:
         os.fsync(file.fileno())
 
 
-def _read_rows(path: Path) -> tuple[pa.LargeStringArray, Numbers | None]:
-    """Views of the file: ids and label."""
+def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Numbers | None]:
+    """Views of the file: ids, these as the table has them if that is kept, and label."""
     with pa.memory_map(str(path)) as file:
         batch = pa.ipc.open_file(file).get_batch(0)
     label = batch.column(LABEL).to_numpy() if LABEL in batch.schema.names else None
-    return batch.column(ID), label
+    own_ids = batch.column(OWN_ID) if OWN_ID in batch.schema.names else None
+    return batch.column(ID), own_ids, label
 
 
 def _check(path: Path, file: File) -> None:

@@ -19,7 +19,7 @@ from tables.problem import TableProblem
 from tables.values import MISSING, Read, plain
 
 LEAST_CLASSES, MOST_CLASSES = 3, MOST_OUTPUTS
-FEWER = 'use model = "logistic", or of a network output = "logistic", with labels of 0 and 1'
+FEWER = 'use model = "logistic", or of a network output = "logistic"'
 
 
 class UnfitLabel(TableProblem):
@@ -152,11 +152,15 @@ class ClassColumn:
 
     Args:
         decimal: whether texts are numbers, as PostgreSQL sends its NUMERIC.
+
+    Attributes:
+        absent: how many rows hold a text such as "NA", which stands for a class that is not there.
     """
 
     def __init__(self, *, decimal: bool = False) -> None:
         self._decimal = decimal
         self._parts: list[pa.DictionaryArray] = []
+        self.absent = 0
 
     def add(self, column: pa.Array) -> Read:
         """Take the labels of the next rows: texts and whole numbers as ids are read, or booleans.
@@ -172,7 +176,9 @@ class ClassColumn:
             read = Read(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
         else:
             texts, wrong = normalise(column, decimal=self._decimal)
-            read = Read(pc.if_else(pc.is_in(texts, MISSING), pa.scalar(None, pa.large_string()), texts), wrong)
+            absent = pc.and_(pc.is_valid(texts), pc.is_in(texts, MISSING))
+            self.absent += pc.sum(absent).as_py() or 0
+            read = Read(pc.if_else(absent, pa.scalar(None, pa.large_string()), texts), wrong)
         self._parts.append(read.values.dictionary_encode())
         return read
 

@@ -39,6 +39,11 @@ class NumericColumn(EncodedColumn):
         return [plain_name(self.name), *([part_name(self.name, MISSING)] if self.tells_missing else [])]
 
     @property
+    def varies(self) -> bool:
+        """Whether two rows differ in their value, or in whether they have one."""
+        return self.scale > 0 or self.tells_missing
+
+    @property
     def warnings(self) -> list[str]:
         """As for every column, and where it is constant."""
         constant = []

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from tables.problem import UnusableError
 
+PARQUET_SUFFIX = ".parquet"
 BATCH = 2**16  # rows
 BUFFER = 2**20  # bytes for each column; without it the reader loads a whole row group, which may be the whole file
 
@@ -19,7 +20,7 @@ BUFFER = 2**20  # bytes for each column; without it the reader loads a whole row
 class ParquetSource:
     """A file of columns; see `tables.source.Source`."""
 
-    unit, first = "row", 1
+    unit = "row"
 
     def __init__(self, path: Path) -> None:
         with _explained():
@@ -32,6 +33,10 @@ class ParquetSource:
         with _explained():
             for batch in self._file.iter_batches(BATCH, columns=list(columns), use_threads=False):
                 yield batch.select(list(columns))  # asked for "a.b", it also reads what a nested "a" calls "b"
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """Rows are numbered from 1."""
+        return [row + 1 for row in rows]
 
     def close(self) -> None:
         """Close the file."""

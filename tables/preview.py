@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas.settings import TableSettings
 from tables.columns import Chosen, choose
+from tables.disguise import Disguise, refuse_disguised
 from tables.encoding import Encoding
 from tables.entropy import SAMPLE, RecordBits, record_bits
 from tables.problem import problems_of
@@ -23,24 +24,33 @@ from tables.values import as_numbers, as_texts
 class Preview(NamedTuple):
     """What the first rows say."""
 
-    columns: int  # encoded
+    names: tuple[str, ...]  # of the columns that are used
+    columns: int  # once these are encoded
     bits: RecordBits
     has_numbers: bool  # whether one of the columns is numeric
 
 
-def preview(name: str, settings: TableSettings) -> Preview | None:
-    """Read up to SAMPLE rows of a table, as a training would; None where it has no row or no column.
+def preview(name: str, settings: TableSettings, *, with_label: bool) -> Preview | None:
+    """Read up to SAMPLE rows of a table, as a training would; None where it has no row.
+
+    The label is not looked at; but only `with_label` may a table have no other column.
 
     Raises:
-        TableProblem: they cannot be read.
+        TableProblem: they cannot be read, or it is not clear what a column is.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
-        chosen = choose(source.schema, settings, with_label=False)
+        chosen = choose(source.schema, settings, with_label=with_label, label_kind=None)
+        guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
         tables = list(_first(name, source, chosen))
-    if not tables or not chosen.columns:
+        for column, disguise in guessed.items():
+            for table in tables:
+                disguise.add(pa.array(table.categorical[column], pa.large_string()), 0)
+        refuse_disguised(guessed)
+    if not tables:
         return None
     encoding = Encoding.fit(lambda: iter(tables), clip=settings.clip, rare=settings.rare, whiten=False)
-    return Preview(len(encoding.names), record_bits(encoding, iter(tables)), encoding.has_numbers)
+    names, bits = tuple(encoding.kinds), record_bits(encoding, iter(tables))
+    return Preview(names, len(encoding.names), bits, encoding.has_numbers)
 
 
 def _first(name: str, source: Source, chosen: Chosen) -> Iterator[Table]:

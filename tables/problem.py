@@ -3,11 +3,14 @@
 No text here holds a value of the table; the sentence for the others holds no column, count, path or id either.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+SHOWN = 5  # columns that one sentence names
 
 
 class TableProblem(ValueError):
@@ -17,19 +20,20 @@ class TableProblem(ValueError):
         what: what is wrong, for the party whose table it is: names columns, counts and line numbers, shows no values.
         remedy: what that party can do about it.
         public: what the other parties may read: names nothing but the table, as the job does.
+        lacks: which of the columns to use there are not, where that is what is wrong.
     """
 
-    def __init__(self, what: str, remedy: str, public: str) -> None:
+    def __init__(self, what: str, remedy: str, public: str, lacks: tuple[str, ...] = ()) -> None:
         super().__init__(f"{what}; {remedy}")
-        self.what, self.remedy, self.public = what, remedy, public
+        self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
 
 
 class UnusableError(ValueError):
     """The same before anybody has said which table it is: `public` goes on after the table's name."""
 
-    def __init__(self, what: str, remedy: str, public: str) -> None:
+    def __init__(self, what: str, remedy: str, public: str, lacks: tuple[str, ...] = ()) -> None:
         super().__init__(f"{what}; {remedy}")
-        self.what, self.remedy, self.public = what, remedy, public
+        self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
 
 
 @contextmanager
@@ -39,21 +43,34 @@ def problems_of(name: str, place: str) -> Iterator[None]:
         yield
     except UnusableError as found:
         what = f"table {name!r} ({place}): {found.what}"
-        raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}") from None
+        raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}", found.lacks) from None
+
+
+class Places(Protocol):
+    """Where the owner of a table finds its rows.
+
+    Attributes:
+        unit: what a row is looked up by: "line" of a file, "row" of an answer.
+    """
+
+    unit: str
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The numbers of these rows there, which are given from 0 and in ascending order."""
+        ...
 
 
 class Tally:
     """How many rows are wrong in one way and where the first of them are, counted over batches.
 
     Args:
-        unit: what one row is called where its owner looks it up: "line" of a file, "row" of an answer.
-        first: the number of the first row there.
+        places: where the owner finds the rows.
     """
 
     SHOWN = 3
 
-    def __init__(self, unit: str, first: int) -> None:
-        self.unit, self.first = unit, first
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self.count = 0
         self._shown: list[int] = []
 
@@ -68,11 +85,12 @@ class Tally:
 
     def of(self, what: str) -> str:
         """Such as "4 values missing (line 2, 3, 7, ...)"."""
-        first = ", ".join(str(self.first + row) for row in self._shown)
+        first = ", ".join(map(str, self._places.places(self._shown)))
         more = ", ..." * (self.count > len(self._shown))
-        return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self.unit} {first}{more})"
+        return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self._places.unit} {first}{more})"
 
 
-def listed(names: Iterable[str]) -> str:
-    """Column names for an error text of the table's owner."""
-    return ", ".join(repr(name) for name in names)
+def listed(names: Iterable[str], most: int | None = None) -> str:
+    """Column names for an error text, and how many more there are than `most`."""
+    shown, rest = list(names)[:most], [] if most is None else list(names)[most:]
+    return ", ".join(repr(name) for name in shown) + (f" and {len(rest):,} more" if rest else "")

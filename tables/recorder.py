@@ -5,7 +5,7 @@ It keeps ids and labels and of everything else one batch; what is wrong is count
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +13,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tables.columns import Chosen, Column
+from tables.disguise import Disguise, refuse_disguised
+from tables.doubts import RowCounter, doubts
 from tables.ids import IdColumn
 from tables.label import ClassColumn
-from tables.problem import Tally, UnusableError
+from tables.problem import SHOWN, Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
-from tables.values import as_numbers, as_texts
+from tables.values import as_numbers, as_texts, signs, truths
 
-SHOWN = 5  # columns that one error names with counts and lines
+
+class Recorded(NamedTuple):
+    """What is kept of a table beside its features; see `tables.snapshot.Snapshot`."""
+
+    ids: pa.LargeStringArray
+    own_ids: pa.Array | None  # where they are asked for and others than `ids`
+    label: Numbers | None
+    classes: tuple[str, ...]
 
 
 class Recorder:
@@ -30,9 +39,12 @@ class Recorder:
         source: opened, and not read yet.
         chosen: which of its columns are what.
         missing: what becomes of features that are not there; labels always are.
+        own_ids: whether to keep ids as the table has them too.
     """
 
-    def __init__(self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"]) -> None:
+    def __init__(
+        self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"], *, own_ids: bool = False
+    ) -> None:
         self._source, self._chosen, self._refuses_missing = source, chosen, missing == "refuse"
         label = [Column(chosen.label, chosen.label_kind, declared=True)] if chosen.label is not None else []
         self._all = [*chosen.columns, *label]
@@ -40,18 +52,21 @@ class Recorder:
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
         )
         # NUMERIC of PostgreSQL is declared a decimal and comes as text.
-        self._ids = IdColumn(chosen.id, source.unit, source.first, decimal=_decimal(source, chosen.id))
+        self._ids = IdColumn(chosen.id, source, decimal=_decimal(source, chosen.id), own=own_ids)
         self._label: list[Numbers] = []
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
         self._rows = 0
-        self._wrong, self._infinite, self._missing = (
-            {one.name: Tally(source.unit, source.first) for one in self._all} for _ in range(3)
+        self._wrong, self._infinite, self._missing, self._signs, self._truths = (
+            {one.name: Tally(source) for one in self._all} for _ in range(5)
         )
+        self._measured: set[str] = set()  # columns with a number that is neither 0 nor 1
+        self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
+        self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
-    def record(self, target: IO[bytes]) -> tuple[pa.LargeStringArray, Numbers | None, tuple[str, ...]]:
-        """Read everything, write the features to `target`, and return ids, label, and the names of its classes.
+    def record(self, target: IO[bytes]) -> Recorded:
+        """Read everything, write the features to `target`, and return the rest.
 
         Raises:
             UnusableError: the table can't be used; what was written is worth nothing.
@@ -63,11 +78,14 @@ class Recorder:
         if self._rows == 0:
             raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
         self._check_likeness()
+        refuse_disguised(self._guessed)
+        self._check_label()
         ids = self._ids.finish()
         self._check_values()
+        own_ids = self._ids.own(ids)
         if self._classes is not None:
-            return ids, *self._classes.finish()
-        return ids, np.concatenate(self._label) if self._chosen.label is not None else None, ()
+            return Recorded(ids, own_ids, *self._classes.finish())
+        return Recorded(ids, own_ids, np.concatenate(self._label) if self._chosen.label is not None else None, ())
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The features of a batch as they are written."""
@@ -85,12 +103,36 @@ class Recorder:
                 read, wrong = self._classes.add(values)
             elif column.kind == "categorical":
                 read, wrong = as_texts(values), np.zeros(len(values), np.bool_)
+                if column.name in self._guessed:
+                    self._guessed[column.name].add(read, self._rows)
             else:
                 read, wrong = as_numbers(values)
                 self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
+                self._signs[column.name].add(signs(values), self._rows)
+                self._truths[column.name].add(truths(values), self._rows)
+                if _true(pc.and_(pc.not_equal(read, 0.0), pc.not_equal(read, 1.0))).any():
+                    self._measured.add(column.name)
+                if column.name in self._counters:
+                    self._counters[column.name].add(read.to_numpy(zero_copy_only=False))
         self._wrong[column.name].add(wrong, self._rows)
         self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
         return read
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the owner should know of a table that can be used, once it is recorded; names columns."""
+        found = self._found(self._signs, self._chosen.columns)
+        what = "read as missing: a sign such as ? or None"
+        missing = [f"column {name!r} has {tally.of(what)}" for name, tally in found.items()]
+        if self._chosen.as_trained:
+            return tuple(missing)
+        counting = [
+            f"column {name!r} only counts the rows, which tells the label if they are sorted by it: leave it out with "
+            f"`columns`"
+            for name, counter in self._counters.items()
+            if counter
+        ]
+        return (*missing, *doubts(self._source.schema, self._chosen), *counting)
 
     # --- what was found
 
@@ -109,18 +151,43 @@ class Recorder:
                 "has other columns than the model was trained on",
             )
 
-    def _check_values(self) -> None:
-        if self._classes is not None and self._wrong[str(self._chosen.label)]:
+    def _check_label(self) -> None:
+        name = self._chosen.label
+        if name is None:
+            return
+        label, wrong, missing = f"label column {name!r}", self._wrong[name], self._missing[name]
+        if wrong and self._classes is not None:
             raise UnusableError(
-                f"label column {self._chosen.label!r} has {self._wrong[str(self._chosen.label)].of('not whole')}",
+                f"{label} has {wrong.of('not whole')}",
                 "give classes as texts, whole numbers or true and false, or choose a model that predicts numbers",
                 "has a label that is not of classes",
             )
-        wrong = self._found(self._wrong, self._all)
+        if wrong:
+            raise UnusableError(
+                f"{label} should be numeric for this model and has {wrong.of('other than numbers')}",
+                'correct these values, or use a model of classes: "logistic" for two, "softmax" for more',
+                "has a label that is not a number",
+            )
+        if missing:
+            what, remedy = f"{label} has {missing.of('missing')}", "fill these in or leave the rows out"
+            if self._classes is not None and self._classes.absent:
+                what += f", {self._classes.absent:,} of them written as NA, null or the like"
+                remedy += "; if that is a class of its own, give it another name"
+            raise UnusableError(what, remedy, "has rows without a label")
+
+    def _check_values(self) -> None:
+        wrong = self._found(self._wrong, self._chosen.columns)
         if wrong:
             raise UnusableError(
                 _told(wrong, "should be numeric and has", "other than numbers"),
-                "correct these values" + ", or list the column under `categorical`" * (self._chosen.label not in wrong),
+                "correct these values, or list the column under `categorical`",
+                "has text in a numeric column",
+            )
+        mixed = self._found(self._truths, [one for one in self._all if one.name in self._measured])
+        if mixed:
+            raise UnusableError(
+                _told(mixed, "should be numeric and has", "written as true or false"),
+                "correct these values, or write truth values as 1 and 0",
                 "has text in a numeric column",
             )
         infinite = self._found(self._infinite, self._all)
@@ -130,9 +197,8 @@ class Recorder:
                 "replace these by finite numbers, or by nothing for missing, or leave the rows out",
                 "has values that are not finite",
             )
-        required = [one for one in self._all if self._refuses_missing or one.name == self._chosen.label]
-        missing = self._found(self._missing, required)
-        if missing:
+        missing = self._found(self._missing, self._chosen.columns)
+        if missing and self._refuses_missing:
             raise UnusableError(
                 _told(missing, "has", "missing"), "fill these in or leave the rows out", "has missing values"
             )

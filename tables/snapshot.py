@@ -40,6 +40,7 @@ def take_snapshot(
     label_kind: Kind | None = "numeric",
     login: tuple[str, str] | None = None,
     expected: Mapping[str, Kind] | None = None,
+    own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> "Snapshot":
     """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
@@ -54,6 +55,7 @@ def take_snapshot(
         label_kind: what the model takes it for, a number or a class; None where its type is to say so.
         login: user name and password of a database.
         expected: the features that a model was trained on, in their order, instead of those of the settings.
+        own_ids: whether to keep the ids as the table has them too.
         interrupt: set from another thread, it ends a query that a database takes long over.
 
     Raises:
@@ -67,8 +69,18 @@ def take_snapshot(
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
             with os.fdopen(descriptor, "wb") as target:
-                ids, label, classes = Recorder(source, chosen, settings.missing).record(target)
-            return Snapshot(name, Path(path), chosen, ids, label, classes)
+                recorder = Recorder(source, chosen, settings.missing, own_ids=own_ids)
+                found = recorder.record(target)
+            return Snapshot(
+                name,
+                Path(path),
+                chosen,
+                found.ids,
+                found.label,
+                found.classes,
+                own_ids=found.own_ids,
+                notes=recorder.notes,
+            )
         except BaseException:
             Path(path).unlink()
             raise
@@ -82,8 +94,10 @@ class Snapshot:
         path: of the file with the features.
         chosen: which columns were read as what.
         ids: by the rule of `tables.ids`, none null, none twice.
+        own_ids: where they were asked for, as the table has them, in its type; else `ids`.
         label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
         classes: the different classes in the table, sorted; none where the label is a number.
+        notes: what its owner should know of it; they name columns.
     """
 
     def __init__(  # noqa: PLR0917
@@ -95,11 +109,15 @@ class Snapshot:
         label: Numbers | None,
         classes: tuple[str, ...] = (),
         *,
+        notes: tuple[str, ...] = (),
+        own_ids: pa.Array | None = None,
         stays: bool = False,
         checksum: bytes = b"",
     ) -> None:
         """With the file's `checksum` if that is known, and `stays` if the file is not to go with the snapshot."""
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
+        self.notes = notes
+        self.own_ids = ids if own_ids is None else own_ids
         self.path, self._stays, self._checksum = path, stays, checksum
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
@@ -156,12 +174,17 @@ class Snapshot:
         Raises:
             ValueError: `rows` has another length than the table.
         """
+        if rows is not None and rows.shape != (self.rows,):
+            raise ValueError(f"{rows.shape} marks for {self.rows} rows")
+        if not self.columns:  # a table of Arrow's without columns has no rows either
+            count = self.rows if rows is None else int(rows.sum())
+            for start in range(0, count, size):
+                yield Table(self.name, min(size, count - start), (), {}, {})
+            return
         if rows is None:
             for start in range(0, self.rows, size):
                 yield self._batch(self.table.slice(start, size))
             return
-        if rows.shape != (self.rows,):
-            raise ValueError(f"{rows.shape} marks for {self.rows} rows")
         marked = np.flatnonzero(rows)
         for start in range(0, len(marked), size):
             first, last = marked[start], marked[min(start + size, len(marked)) - 1]
@@ -203,8 +226,8 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
     """One entry for each column, for its owner: what it was taken for and what little is quickly said about it.
 
     Keys: `column`; `kind` (id, label, numeric, categorical); `declared`, whether settings or model say so; `missing`
-    values; and `mean` of numbers, None where all are missing, or `distinct` ids or categories, None above
-    MOST_DISTINCT categories.
+    values; `mean` of numbers, None where all are missing; and `distinct` ids or categories, None above MOST_DISTINCT
+    categories. Each entry has all keys, None where one does not apply.
     """
     chosen = snapshot.chosen
     rows = [_entry(chosen.id, "id", declared=True, distinct=snapshot.rows)]
@@ -218,8 +241,17 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
     return rows
 
 
-def _entry(column: str, kind: str, *, declared: bool, missing: int = 0, **found: float | None) -> dict[str, Any]:
-    return {"column": column, "kind": kind, "declared": declared, "missing": missing, **found}
+def _entry(
+    column: str, kind: str, *, declared: bool, missing: int = 0, mean: float | None = None, distinct: int | None = None
+) -> dict[str, Any]:
+    return {
+        "column": column,
+        "kind": kind,
+        "declared": declared,
+        "missing": missing,
+        "mean": mean,
+        "distinct": distinct,
+    }
 
 
 def _distinct(values: pa.ChunkedArray) -> int | None:

@@ -12,12 +12,12 @@ import pyarrow as pa
 from schemas.settings import TableSettings
 from tables.csv_source import CsvSource
 from tables.interrupt import Interrupt
-from tables.parquet_source import ParquetSource
+from tables.parquet_folder import ParquetFolder
+from tables.parquet_source import PARQUET_SUFFIX, ParquetSource
 from tables.problem import UnusableError
 from tables.sql_source import PostgresSource, SqliteSource
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
-PARQUET_SUFFIX = ".parquet"
 
 
 class Source(Protocol):
@@ -25,13 +25,11 @@ class Source(Protocol):
 
     Attributes:
         unit: what its owner looks a row up by: "line" of a file, "row" of an answer.
-        first: the number of the first row there.
         schema: all columns in their order, names as they are (perhaps twice), types as declared or, for CSV, inferred
             from the first megabyte.
     """
 
     unit: str
-    first: int
     schema: pa.Schema
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -40,6 +38,10 @@ class Source(Protocol):
         Raises:
             UnusableError: the source is damaged, or stopped answering.
         """
+        ...
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The numbers of these rows by that unit; they are given from 0 and in ascending order."""
         ...
 
     def close(self) -> None:
@@ -67,13 +69,15 @@ def open_source(
             return SqliteSource(settings.database, settings.query, interrupt)
         return PostgresSource(settings.database, settings.query, login, interrupt)
     assert settings.path is not None
+    if settings.path.is_dir():
+        return ParquetFolder(settings.path)
     name = settings.path.name.lower()
     if name.endswith(CSV_SUFFIXES):
         return CsvSource(settings.path)
     if name.endswith(PARQUET_SUFFIX):
         return ParquetSource(settings.path)
     raise UnusableError(
-        "the file's name ends neither in .csv, .csv.gz nor .parquet",
+        "it is no folder, and its name ends neither in .csv, .csv.gz nor .parquet",
         "save the table as Parquet, or as CSV, comma-separated, with a line of column names",
         "can't be read",
     )

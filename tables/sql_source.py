@@ -60,7 +60,7 @@ SQLITE_WORDS = {
 class _Answer:
     """The rows of one query, as long as its connection lives."""
 
-    unit, first = "row", 1
+    unit = "row"
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._open = ExitStack()
@@ -83,6 +83,10 @@ class _Answer:
         with _explained(self.schema.names):
             for batch in self._reader:
                 yield pa.RecordBatch.from_arrays([_plain(batch.column(name)) for name in columns], names=list(columns))
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """Rows are numbered from 1."""
+        return [row + 1 for row in rows]
 
     def close(self) -> None:
         """End the transaction and the connection, which have changed nothing, whatever state they are in."""

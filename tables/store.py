@@ -64,12 +64,12 @@ class FeatureStore:
         """An empty store for so many rows, in `folder`, which is made for the owner only if it is not there.
 
         Raises:
-            ValueError: it would hold nothing.
+            ValueError: it would hold no row.
             FileExistsError: the folder has a store of this name.
             OSError: the disk does not take it.
         """
-        if rows < 1 or columns < 1:
-            raise ValueError("a store has at least one row and one column")
+        if rows < 1 or columns < 0:
+            raise ValueError("a store has at least one row, and no fewer columns than none")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(folder / f"{name}.features", rows, columns)
 
@@ -124,6 +124,8 @@ class FeatureStore:
 
     def _mapped(self) -> NDArray[np.int32]:
         """The whole file as an array of which only the pages in use take memory."""
+        if not self._columns:  # of a label party without columns; an empty file cannot be mapped
+            return np.empty(self._shape, KEPT)
         pages = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_RANDOM"):  # batches are in secret order: reading ahead would read what nobody wants
             pages.madvise(mmap.MADV_RANDOM)

@@ -24,7 +24,7 @@ class Table:
         rows: how many.
         columns: names of the features, numeric and categorical, in their order.
         numeric: for each numeric column, rows float64 values, finite or NaN where missing; may be read-only.
-        categorical: for each categorical column, rows texts, none of them empty, None where missing.
+        categorical: for each categorical column, rows texts by the rule of `tables.spelling`, None where missing.
     """
 
     name: str

@@ -11,8 +11,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from tables.spelling import spelt
+
 MISSING = pa.array(csv.ConvertOptions().null_values, pa.large_string())  # "", "NA", "NULL", "nan" and the like
+# Signs that people write into columns of numbers where they have none; among categories they are texts like others.
+SIGNS = pa.array(["?", "-", "--", ".", "None", "none", "NONE", "na", "<NA>", "NaT"], pa.large_string())
+ABSENT = pa.concat_arrays([MISSING, SIGNS])
+BLANKS = " \t"
 WORDS = {"true": 1.0, "false": 0.0}
+TRUTHS = pa.array([spelling for word in WORDS for spelling in (word, word.title(), word.upper())], pa.large_string())
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # below it, each whole number is one float
 
 
@@ -51,7 +58,8 @@ def plain(column: pa.Array) -> pa.Array:
 def as_numbers(column: pa.Array) -> Read:
     """float64, null where missing or NaN; decimals and large integers are rounded to the next float.
 
-    Texts are numbers in decimal or exponent notation, `true` and `false`; "NA" and the like are missing.
+    Texts are numbers in decimal or exponent notation, `true` and `false`; "NA" and the like are missing, and so are
+    SIGNS.
     """
     column = plain(column)
     if is_text(column.type):
@@ -61,11 +69,31 @@ def as_numbers(column: pa.Array) -> Read:
     return Read(pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values), wrong)
 
 
-def as_texts(column: pa.Array) -> pa.Array:
-    """large_string, null where missing or empty; whole numbers as digits, be they integers, floats or decimals."""
+def signs(column: pa.Array) -> NDArray[np.bool_]:
+    """Which rows of a column of numbers hold one of SIGNS, and are missing therefore."""
+    return _holds(column, SIGNS)
+
+
+def truths(column: pa.Array) -> NDArray[np.bool_]:
+    """Which rows of a column of numbers hold `true` or `false` as text."""
+    return _holds(column, TRUTHS)
+
+
+def _holds(column: pa.Array, texts: pa.Array) -> NDArray[np.bool_]:
     column = plain(column)
-    if is_text(column.type):
-        return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.large_string()), column)
+    if not is_text(column.type):
+        return np.zeros(len(column), np.bool_)
+    found: NDArray[np.bool_] = pc.is_in(pc.utf8_trim(column, BLANKS), texts).to_numpy(zero_copy_only=False)
+    return found
+
+
+def as_texts(column: pa.Array) -> pa.Array:
+    """large_string by the rule of `tables.spelling`, null where missing; whole numbers as digits, of whatever type."""
+    column = plain(column)
+    return spelt(column if is_text(column.type) else _texts_of(column))
+
+
+def _texts_of(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
@@ -96,7 +124,7 @@ def as_digits(column: pa.Array) -> Read:
 
 
 def _parsed(texts: pa.Array) -> Read:
-    present = pc.if_else(pc.is_in(texts, MISSING), pa.scalar(None, pa.large_string()), texts)
+    present = pc.if_else(pc.is_in(texts, ABSENT), pa.scalar(None, pa.large_string()), texts)
     try:
         return Read(present.cast(pa.float64()), np.zeros(len(texts), np.bool_))
     except pa.ArrowInvalid:
@@ -115,10 +143,10 @@ def _parsed_one_by_one(texts: pa.Array) -> Read:
 
 def _number(text: str | None) -> float | str | None:
     """What a text stands for: a number, None where it is missing, or the text itself."""
-    stripped = "" if text is None else text.strip(" \t")
+    stripped = "" if text is None else text.strip(BLANKS)
     if stripped.lower() in WORDS:
         return WORDS[stripped.lower()]
-    if pc.is_in(pa.scalar(stripped, pa.large_string()), MISSING).as_py():
+    if pc.is_in(pa.scalar(stripped, pa.large_string()), ABSENT).as_py():
         return None
     try:
         number: float = pa.scalar(stripped).cast(pa.float64()).as_py()

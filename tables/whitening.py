@@ -62,10 +62,10 @@ class Whitening(Strict):
 
 
 def fit_whitening(table: str, width: int, batches: Iterable[Floats]) -> Whitening:
-    """Learn the directions from all encoded training rows, (m, width) at a time, in one pass.
+    """Learn the directions from all encoded training rows, (m, width) at a time, in one pass; one column varies.
 
     Raises:
-        TableProblem: there are too many columns, or none varies.
+        TableProblem: there are too many columns.
     """
     if width > MOST_WHITENED:
         raise TableProblem(
@@ -76,12 +76,6 @@ def fit_whitening(table: str, width: int, batches: Iterable[Floats]) -> Whitenin
     mean, covariance = _mean_and_covariance(width, batches)
     variances, vectors = np.linalg.eigh(covariance)
     kept = np.flatnonzero(variances > TOLERANCE * variances[-1])[::-1]
-    if variances[-1] <= 0:
-        raise TableProblem(
-            f"no column of the table {table!r} varies in the training rows",
-            "add columns that do, or write `whiten = false`",
-            f"the table {table!r} has nothing to learn from",
-        )
     directions = _same_sign(vectors[:, kept].T) / np.sqrt(variances[kept])[:, None]
     return Whitening(directions=tuple(map(tuple, directions.tolist())), offset=tuple((directions @ mean).tolist()))
 

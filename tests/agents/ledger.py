@@ -725,7 +725,7 @@ def pieces(book: Book | Prediction, address: Address, message: Message) -> list[
 
 def _beside(words: Words, rows: Sequence[Row]) -> list[Piece]:
     """Tensors beside one another, or one after another in one row."""
-    one = len(words) == 1 < len(rows[0].value)
+    one = len(words) == 1 and {len(row.value) for row in rows} != {1}
     bounds = np.cumsum([0, *(row.value.size if one else row.value.shape[1] for row in rows)])
     assert bounds[-1] == words.shape[1], "another shape"
     parts = [words[:, a:b] for a, b in pairwise(bounds)]

@@ -20,7 +20,7 @@ from schemas.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_console import request
-from tests.agents.test_policy import announced
+from tests.agents.test_policy import announced, settings_of
 
 PARTIES = (BANK, CARD, NOTARY)
 PASSED = QUICK.start + QUICK.accept  # which a waiting party must outlive
@@ -233,13 +233,15 @@ async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
 
 def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
     """More with each thing that a job asks for."""
-    plain = summary(announced())
+    settings = settings_of(CARD)
+    plain = summary(announced(), settings)
     assert any("notary learns how many ids" in line for line in plain)
     assert any("card learns the weights of its own columns" in line for line in plain)
     assert not any("scores of held-out" in line or "training loss" in line for line in plain)
-    much = summary(announced(release="label", alignment="ecdh", evaluation=Evaluation(loss=True, loss_to="all")))
+    asks: dict[str, Any] = {"release": "label", "alignment": "ecdh", "evaluation": Evaluation(loss=True, loss_to="all")}
+    much = summary(announced(**asks), settings)
     assert any("bank learns all weights" in line for line in much)
-    assert any("bank and card learns the mean training loss" in line for line in much)
+    assert any("bank and card learn the mean training loss" in line for line in much)
     assert not any("notary learns how many ids" in line for line in much)
 
 

@@ -15,6 +15,7 @@ from agents.cli import app
 from agents.demo import example_folder
 from agents.model_part import load
 from schemas.messages import JobStatus
+from tables.hints import CODE, EMPTY
 
 CREDIT = example_folder()
 JOB = (CREDIT / "job.toml").read_text()
@@ -139,10 +140,10 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     (tmp_path / "people.csv").write_text(
-        "number,owes,height,colour,shoe,note\n"
-        "007,1,1.5,red,41,a-secret-note\n"
-        "008,0,,green,42,\n"
-        "009,1,2.5,red,41,another-note\n"
+        "number,owes,height,colour,shoe,note,zip,nothing\n"
+        "007,1,1.5,red,41,a-secret-note,01001,\n"
+        "008,0,,green,42,,10002,\n"
+        "009,1,2.5,red,41,another-note,01102,\n"
     )
     (tmp_path / "others.csv").write_text("number,height\n1,tall-as-a-tree\n")
     settings = tmp_path / "bank.toml"
@@ -161,14 +162,16 @@ def test_table_says_what_each_column_is_taken_for(tercet, people):
     found = json.loads(done.stdout)
     assert found.keys() == {"people"}
     assert found["people"]["rows"] == 3
-    columns = {one.pop("column"): one for one in found["people"]["columns"]}
+    columns = {one.pop("column"): tuple(one.values()) for one in found["people"]["columns"]}
     assert columns == {
-        "number": {"kind": "id", "declared": True, "missing": 0, "distinct": 3},
-        "owes": {"kind": "label", "declared": True, "missing": 0, "mean": pytest.approx(2 / 3)},
-        "height": {"kind": "numeric", "declared": False, "missing": 1, "mean": 2.0},
-        "colour": {"kind": "categorical", "declared": False, "missing": 0, "distinct": 2},
-        "shoe": {"kind": "categorical", "declared": True, "missing": 0, "distinct": 2},
-        "note": {"kind": "categorical", "declared": False, "missing": 1, "distinct": 2},
+        "number": ("id", True, 0, None, 3, None),
+        "owes": ("label", True, 0, pytest.approx(2 / 3), None, None),
+        "height": ("numeric", False, 1, 2.0, None, None),
+        "colour": ("categorical", False, 0, None, 2, None),
+        "shoe": ("categorical", True, 0, None, 2, None),
+        "note": ("categorical", False, 1, None, 2, None),
+        "zip": ("numeric", False, 0, pytest.approx(4035.0), None, CODE),
+        "nothing": ("numeric", False, 3, None, None, EMPTY),
     }
     assert 'note"' in done.stdout
     assert "secret" not in done.output
@@ -178,14 +181,43 @@ def test_table_says_what_each_column_is_taken_for(tercet, people):
     assert list((people.parent / "temporary").iterdir()) == []
 
 
+def test_table_says_what_is_odd_about_one(tercet, people):
+    """As a job would say it to its owner."""
+    (people.parent / "people.csv").write_text("number,owes,height\n1,1,1.5\n2,0,?\n3,0,2.5\n")
+    people.write_text(people.read_text().replace('categorical = ["shoe"]\n', ""))
+    told = "column 'height' has 1 value read as missing: a sign such as ? or None (line 3)"
+    assert json.loads(tercet("table", people, "people", "--format", "json").stdout)["people"]["warnings"] == [told]
+    assert f"warning: {told}" in tercet("table", people, "people").stderr
+
+
 def test_table_prints_for_people_too(tercet, people):
     """Every column has its line."""
     done = tercet("table", people, "people")
     assert done.exit_code == 0
     assert "people: 3 rows" in done.stdout
-    lines = {words[0]: words for line in done.stdout.replace("│", " ").splitlines() if (words := line.split())}
-    assert lines["height"][1:4] == ["numeric", "False", "1"]
+    cells = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines() if "│" in line]
+    lines = {line[1]: line[2:8] for line in cells}
+    (header,) = (line for line in done.stdout.replace("┃", " ").splitlines() if " kind " in line)
+    assert header.split() == ["column", "kind", "declared", "missing", "mean", "distinct"]
+    assert lines["height"][:5] == ["numeric", "False", "1", "2", ""]
+    assert lines["colour"][:5] == ["categorical", "False", "0", "", "2"]
     assert {"number", "owes", "colour", "shoe", "note"} <= lines.keys()
+    assert f"zip: {CODE}" in done.stdout
+    assert f"nothing: {EMPTY}" in done.stdout
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_table_that_cannot_be_used_hides_no_other(tercet, people, first):
+    """Whichever stands first in the settings; in JSON each is where it is looked for."""
+    if first:
+        head, *tables = people.read_text().split("[tables.")
+        people.write_text("[tables.".join([head, *reversed(tables)]))
+    done = tercet("table", people)
+    assert (done.exit_code, "people: 3 rows" in done.stdout, "'height'" in done.stderr) == (3, True, True)
+    done = tercet("table", people, "--format", "json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["people"]["rows"], found["others"].keys()) == (3, 3, {"error"})
+    assert "'height'" in found["others"]["error"]
 
 
 def test_a_table_that_cannot_be_used_exits_with_3_and_leaves_nothing(tercet, people):

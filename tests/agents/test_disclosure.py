@@ -80,6 +80,7 @@ FINAL = NoisySample((7, 6, 6), rows=200, batch=64, label=2, epochs=3, model="lin
 CHOICE = NoisySample((8, 7, 6), rows=170, batch=48, label=1, epochs=3, rate=0.3, l2=0.02, model="softmax",
                 evaluation=EACH_EPOCH)  # fmt: skip
 COUNTS = NoisySample((8, 7), rows=170, batch=48, label=1, rate=0.02, model="poisson", evaluation=EACH_EPOCH)
+ALONE = NoisySample((0, 8), rows=170, batch=48, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)  # a label, and no column
 CLAIMS = NoisySample((8, 7, 6), rows=170, batch=48, label=2, rate=0.02, l2=0.02, model="gamma", evaluation=AT_THE_END)
 
 
@@ -113,7 +114,7 @@ def test_so_does_a_run_that_stops_early_or_scores_at_the_end(sample, tmp_path):
             check(run)
 
 
-@pytest.mark.parametrize("sample", [CHOICE, COUNTS, CLAIMS], ids=lambda one: one.model)
+@pytest.mark.parametrize("sample", [CHOICE, COUNTS, CLAIMS, ALONE], ids=lambda one: f"{one.model} {one.columns}")
 def test_so_does_a_run_of_any_other_link(sample, tmp_path):
     """Classes in an order of their own and noise for each output; labels within the helper's view, where they must."""
     run = recorded(sample, tmp_path)

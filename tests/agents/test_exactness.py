@@ -39,7 +39,7 @@ SAMPLES = [
     Sample((4, 5, 6), rows=101, batch=35, label=0, release="shared", outliers=0.03),  # the last 31 rows join
     Sample((3, 1, 4, 1, 5), rows=150, batch=64, label=4, l2=0.3),
     Sample((3, 2, 3, 2, 3), rows=97, batch=33, label=2, model="linear", outliers=0.02, l2=0.01),
-    Sample((2, 3, 2, 3, 2), rows=70, batch=70, label=0, epochs=3, release="shared"),
+    Sample((0, 3, 2, 3, 2), rows=70, batch=70, label=0, epochs=3, release="shared"),  # labels alone
     Sample((12, 1), rows=20, batch=64, label=1),  # one batch, smaller than the job's
     Sample(model="softmax", label=1, l2=0.02, outliers=0.02),
     Sample(
@@ -47,7 +47,7 @@ SAMPLES = [
     ),
     Sample(model="poisson", rate=0.03),
     Sample((4, 5, 6), model="poisson", label=1, rate=0.03, l2=0.05, release="shared"),
-    Sample(model="gamma", label=1, rate=0.03, l2=0.05),
+    Sample((7, 0), model="gamma", label=1, rate=0.03, l2=0.05),
     Sample((4, 5, 6), rows=128, batch=32, model="gamma", label=2, rate=0.03, schedule="inverse-time", decay=0.05),
 ]
 MODELS = ["logistic", "linear", "softmax", "poisson", "gamma"]
@@ -68,11 +68,12 @@ def evaluations() -> st.SearchStrategy[Evaluation]:
 def samples(draw) -> Sample:
     """Small jobs of every kind."""
     parties = draw(st.sampled_from([2, 3, 5]))
+    label = draw(st.integers(0, parties - 1))  # which may have no columns
     schedule = draw(st.sampled_from(["constant", "inverse-time", "exponential"]))
     return Sample(
-        columns=tuple(draw(st.lists(st.integers(1, 6), min_size=parties, max_size=parties))),
+        columns=tuple(draw(st.integers(int(party != label), 6)) for party in range(parties)),
         rows=draw(st.integers(20, 200)),
-        label=draw(st.integers(0, parties - 1)),
+        label=label,
         model=draw(st.sampled_from(MODELS)),
         batch=draw(st.integers(16, 90)),
         epochs=draw(st.integers(1, 3)),

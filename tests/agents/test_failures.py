@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agents.data_party import DataPartyRole
 from mpc.plan import Request
 from mpc.planner import make_plan
 from schemas.address import Address
@@ -179,6 +180,11 @@ def labelled(*values: str) -> Callable[[Rows], object]:
 OTHER_LABELS = [
     ("softmax", ("late", "on time"), "table.label", 'has 2 classes in the rows in common; use model = "logistic"'),
     ("softmax", ("late",), "table.label", "has 1 class in the rows in common"),
+    ("logistic", ("good", "bad"), "table.label", 'write positive = "..."'),
+    ("logistic", ("one", "two", "three"), "table.label", "has 3 classes in the rows in common"),
+    ("logistic", ("yes",), "table.label", "has 1 class in the rows in common"),
+    ("logistic", ("yes", "no", "NA"), "table.unusable", "written as NA, null or the like"),
+    ("linear", ("1", "2", "many"), "table.unusable", "label column 'default' should be numeric for this model"),
     ("softmax", ("late", "on time", "never", ""), "table.unusable", "values missing (line 5, 9,"),
     ("softmax", ("2020-01-01",), "table.unusable", "dates or times"),
     ("poisson", ("0", "1", "2.5"), "table.label", "no whole numbers from 0 on; use counts"),
@@ -263,6 +269,34 @@ async def test_too_few_rows_in_common_are_told_to_everybody_and_their_number_to_
         nothing_left(stage)
 
 
+async def test_a_holdout_that_leaves_too_few_rows_to_train_on_is_not_told_as_a_lack_of_overlap(tmp_path: Path) -> None:
+    """There are enough rows in common; the job sets too many of them aside."""
+    async with tables(tmp_path, card=strangers(ROWS - 40)) as stage:
+        stage.change(BANK, limits=Limits(min_rows=1, min_scored_rows=1))
+        stage.change(CARD, limits=Limits(min_rows=32, min_scored_rows=1))
+        ended = await stage.run(job(evaluation=Evaluation(holdout=0.5)))
+        reason = off(ended, "job.holdout", BANK)
+        assert "holdout = 0.5 leaves fewer rows to train on than card asks for" in reason
+        assert "ids" not in reason
+        assert re.match(r"40 rows are in common and \d+ of them are held out", ended[CARD].detail or "")
+        assert "[limits] min_rows is 32" in (ended[CARD].detail or "")
+        nothing_left(stage)
+
+
+async def test_ids_that_match_in_part_only_are_told_to_their_own_party_while_the_job_runs(tmp_path: Path) -> None:
+    """In status and report, with what they look like; the helper is told nothing."""
+    async with tables(tmp_path, card=strangers(ROWS - 40)) as stage:
+        stage.change(BANK, report=True)
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        for party in (BANK, CARD):
+            (note,) = [warning for warning in ended[party].warnings if "in all tables" in warning]
+            assert note.startswith(f"only 40 of the {ROWS} ids of table 'customers' are in all tables")
+        assert not any("in all tables" in warning for warning in ended[NOTARY].warnings)
+        (page,) = (tmp_path / BANK / "reports").iterdir()
+        assert "ids of table &#39;customers&#39; are in all tables" in page.read_text()
+
+
 async def test_a_party_may_ask_for_more_rows_than_there_are(tmp_path: Path) -> None:
     """With exactly as many as it asks for it is content."""
     async with tables(tmp_path) as stage:
@@ -287,6 +321,38 @@ async def test_a_split_that_leaves_nothing_on_one_side_is_the_submitters_fault(
         nothing_left(stage)
 
 
+def all_alike(party: str) -> Callable[[Rows], object]:
+    """One value in all rows of each column."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row |= {f"{party}-{column}": "7" for column in range(COLUMNS)}
+
+    return change
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+async def test_a_partner_of_which_no_column_differs_is_refused_by_name(tmp_path: Path, whiten: bool) -> None:
+    """It would add nothing, and its rows be matched for nothing; others are told the table, its owner what to do."""
+    code, culprit, reason, detail = await run_with_tables(tmp_path, {"whiten": whiten}, card=all_alike(CARD))
+    assert (code, culprit) == ("table.unusable", CARD)
+    assert "no column of table 'customers' differs among the rows in common" in reason
+    assert "has one value in all rows that are trained on; bring columns that differ" in detail
+
+
+async def test_a_label_party_of_which_no_column_differs_trains_with_a_warning(tmp_path: Path) -> None:
+    """As one that holds labels alone would: what its partner has is the model."""
+    async with tables(tmp_path, bank=all_alike(BANK)) as stage:
+        customers = stage.parties[BANK][0].tables["customers"].model_copy(update={"whiten": True})
+        stage.change(BANK, tables={"customers": customers})
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        role = stage.runs[BANK, ended[BANK].job].role
+        assert isinstance(role, DataPartyRole)
+        assert "partners' columns make the model" in role.warnings[-1]
+        assert len(role.warnings) == COLUMNS + 1
+
+
 async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:
     """Column names stay with the party whose table it is."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -297,6 +363,20 @@ async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:
         assert "shoe-size" not in reason
         assert "shoe-size" in (ended[CARD].detail or "")
         assert ended[BANK].detail is None
+        nothing_left(stage)
+
+
+async def test_an_unknown_column_of_the_jobs_is_the_submitters_fault(tmp_path: Path) -> None:
+    """It is named to all, who know it from the job; what else the table has its owner alone reads."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(columns=((CARD, ("card-0", "card-O")),)))
+        reason = off(ended, "policy.columns", BANK)
+        assert "the job's [columns] names 'card-O' for card" in reason
+        assert "correct [columns] card in the job" in reason
+        assert "card-0" not in reason
+        assert "card-1" not in reason
+        assert "'card-1'" in (ended[CARD].detail or "")
+        assert [ended[party].detail for party in (BANK, NOTARY)] == [None, None]
         nothing_left(stage)
 
 

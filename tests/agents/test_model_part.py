@@ -321,3 +321,14 @@ def test_what_a_dead_process_left_behind_is_in_nobodys_way(tmp_path):
     saved = save(tmp_path, part(), owned())
     assert {path.name for path in tmp_path.iterdir()} == {MANIFEST, saved.weights_file}
     assert stat.S_IMODE((tmp_path / saved.weights_file).stat().st_mode) == 0o600
+
+
+def test_a_part_of_before_the_rule_of_spelling_loads_unless_two_categories_are_one_by_it(tmp_path):
+    """It says which version wrote it, and what to do."""
+    older = ENCODING.model_dump_json().replace('"f"', '" F"')
+    loads, clashes = (Encoding.model_validate_json(text) for text in (older, older.replace('"m"', '"F"')))
+    kept = save(tmp_path / "loads", part(encoding=loads, columns=tuple(loads.names)), owned())
+    assert load(tmp_path / "loads")[0] == kept
+    save(tmp_path / "clashes", part(encoding=clashes, columns=tuple(clashes.names)), owned())
+    with pytest.raises(ModelPartProblem, match=r"column 'sex' has categories that are one .* tercet 0\.1\.0 wrote it"):
+        load(tmp_path / "clashes")

@@ -313,7 +313,7 @@ def test_a_job_file_with_a_network_that_there_is_not_says_what_there_is(
         ("logistic", ("0", "1", "2"), "table.label", ("does not fit a logistic model",)),
         ("poisson", ("0", "1", "-1"), "table.label", ("does not fit a poisson model",)),
         ("poisson", ("0", "1", "0.5"), "table.label", ("does not fit a poisson model",)),
-        ("linear", ("many", "few"), "table.unusable", ("has text in a numeric column",)),
+        ("linear", ("many", "few"), "table.unusable", ("has a label that is not a number",)),
         ("softmax", ("yes", "no"), "table.label", ("does not fit a softmax model", "logistic")),
         ("softmax", ("always",), "table.label", ("does not fit a softmax model",)),
     ],

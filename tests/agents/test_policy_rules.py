@@ -62,6 +62,9 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
     "helper": (table(helpers=("telco",)), job(), "policy.helper", "helpers under [tables.customers]"),
     "may not help": (partner(NOTARY, may_help=False), job(), "policy.helper", "may_help"),
     "column": (table(columns=("a", "b")), job(columns=((CARD, ("a", "c")),)), "policy.columns", "'c'"),
+    "column left out": (
+        table(exclude=("a", "c")), job(columns=((CARD, ("a", "b", "c")),)), "policy.columns", "'a', 'c'"
+    ),
     "id as column": (table(), job(columns=((CARD, ("id",)),)), "policy.columns", "'id'"),
     "scorings of a table": (
         table(max_total_scorings=3), job(evaluation=SCORED), "policy.exposure", "max_total_scorings"

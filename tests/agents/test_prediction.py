@@ -18,6 +18,7 @@ from pyarrow import csv, parquet
 
 from agents import model_part
 from agents.model_part import MANIFEST, ModelPart
+from agents.reporting import report_data
 from agents.simulate import Simulation, bit_exact, simulate
 from mpc.fixed import CLIP, Floats, clip_rows, decode, features
 from mpc.ring import total
@@ -58,6 +59,9 @@ def people(sample: Sample, rows: int, seed: int, *, blank: float = 0.08) -> dict
     for party, columns in zip(sample.parties, sample.columns, strict=True):
         numbers = rng.normal(40, 9, (rows, columns))
         kinds = rng.choice(["owner", "tenant", "lodger"], rows)
+        if not columns:  # labels alone
+            tables[party] = {PERSON: ids}
+            continue
         score += (numbers - 40) / 9 @ truth.normal(0, 0.7, columns) + (kinds == "owner") * truth.normal()
         table = {f"{party}_quantity_{k}": [repr(float(x)) for x in numbers[:, k]] for k in range(columns)}
         table[f"{party}_housing"] = [str(kind) for kind in kinds]
@@ -73,8 +77,9 @@ def newcomers(sample: Sample, rows: int = 60, seed: int = 7) -> dict[str, dict[s
     rng, tables = np.random.default_rng(seed), {}
     for number, (party, whole) in enumerate(people(sample, rows + 10, seed).items()):
         table = {name: list(values) for name, values in whole.items() if name != OUTCOME}
-        table[f"{party}_housing"][number:rows:11] = ["castle"] * len(range(number, rows, 11))
-        if not number:
+        if f"{party}_housing" in table:
+            table[f"{party}_housing"][number:rows:11] = ["castle"] * len(range(number, rows, 11))
+        if f"{sample.parties[0]}_quantity_0" in table:
             table[f"{party}_quantity_0"][20] = "1e9"  # far outside what was trained on: clipped, as it would have been
         order = [row for row in rng.permutation(rows + 10) if row < rows - 3 * number or row == rows + number]
         tables[party] = {name: [values[row] for row in order] for name, values in table.items()}
@@ -122,7 +127,7 @@ def encoded(part: ModelPart, texts: Mapping[str, list[str]]) -> Floats:
             number = (np.array([float(cell or column.mean) for cell in cells]) - column.mean) / column.scale
             columns += [np.clip(number, -CLIP, CLIP), *([gap] if column.missing else [])]
     whitening = part.encoding.whitening
-    plain: Floats = np.column_stack(columns)
+    plain: Floats = np.column_stack(columns) if columns else np.empty((len(texts[PERSON]), 0))
     return plain if whitening is None else whitening.apply(plain, CLIP)
 
 
@@ -202,9 +207,10 @@ SAMPLES = [
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared", l2=0.1),
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax", release="shared", l2=0.1),
+    Sample((0, 4), rows=160, epochs=3, rate=0.3, release="shared", l2=0.1),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=2, model="poisson"),
     Sample((4, 3), rows=160, epochs=3, rate=0.05, label=1, model="poisson", release="shared"),
-    Sample((4, 3), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),
+    Sample((4, 0), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),  # of the label party ids alone
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=0, model="gamma", release="shared", l2=0.1),
 ]
 
@@ -230,6 +236,21 @@ def test_words_of_a_prediction_are_uniform(sample, tmp_path):
     told = {type(message) for address, message in run.ear.said if address.receiver == HELPER}
     if sample.release == "owners":
         assert {kind for kind in told if kind.round not in {"control", "handshake"}} == {Pseudonyms}
+
+
+def test_a_lone_partner_of_a_label_party_without_columns_ranks_as_the_model_does(tmp_path):
+    """By release = "owners" it has all weights but the intercept; every party is warned of it."""
+    sample = Sample((0, 4), rows=160, epochs=2, rate=0.3)
+    run = trained(sample, tmp_path)
+    tables = newcomers(sample)
+    scores = plain_scores(tmp_path, sample, tables)
+    part, arrays = model_part.load(tmp_path / "card" / "models" / sample.description().id)
+    alone = as_scored(part, encoded(part, tables["card"])) @ arrays["weights"]
+    apart = [scores[one] - score for one, score in zip(tables["card"][PERSON], alone, strict=True) if one in scores]
+    assert len(apart) > 30
+    assert np.ptp(apart) < 1e-9
+    for one in run.simulation.runs.values():
+        assert any("customers can be ranked without bank" in text for text in one.status().warnings)
 
 
 def test_partial_scores_without_the_zero_share_are_noticed(tmp_path, monkeypatch):
@@ -315,6 +336,19 @@ def test_a_prediction_may_be_simulated_again_in_the_same_folder(tmp_path):
     assert first == second
 
 
+@pytest.mark.parametrize("release", ["owners", "shared"])
+def test_scores_have_the_ids_of_the_label_partys_own_table(release, tmp_path):
+    """Character for character, though white space and other forms of a sign do not count when ids are matched."""
+    sample = Sample((4, 3), rows=80, release=release)
+    trained(sample, tmp_path)
+    tables = newcomers(sample)
+    for party, (before, after) in {"bank": (" ", "\u00b2"), "card": ("", "2")}.items():
+        tables[party] = tables[party] | {PERSON: [f"{before}{one}{after}" for one in tables[party][PERSON]]}
+    both = {one.strip()[:-1] for one in tables["bank"][PERSON]} & {one[:-1] for one in tables["card"][PERSON]}
+    found = scores_of(hear_prediction(sample, tmp_path, tables).simulation)["id"].to_pylist()
+    assert found == [one for one in tables["bank"][PERSON] if one.strip()[:-1] in both]
+
+
 # --- refusals
 
 
@@ -375,6 +409,36 @@ def test_a_table_without_a_column_of_the_training_is_refused(place):
     tables = newcomers(sample)
     tables["telco"]["telco_quantity_1"] = ["many"] * len(tables["telco"][PERSON])
     refused(predict(sample, folder, tables), "table.unusable", "telco", "telco_quantity_1")
+
+
+def test_a_column_none_of_whose_categories_is_known_is_refused_and_its_owner_alone_learns_which(place):
+    """Another column of the same name, say."""
+    sample, folder = place
+    tables = newcomers(sample)
+    tables["telco"]["telco_housing"] = ["castle" for _ in tables["telco"]["telco_housing"]]
+    simulation = predict(sample, folder, tables)
+    refused(simulation, "table.unusable", "telco", "telco_housing")
+    assert "castle" not in str(simulation.runs["telco"].status().detail)
+
+
+def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_are_told_their_owner(place):
+    """In status, and so at the end of the command, and in the report; the others hear nothing of it."""
+    sample, folder = place
+    tables = newcomers(sample)
+    first = predict(sample, folder, tables)
+    castles = tables["telco"]["telco_housing"].count("castle")
+    for party, table in tables.items():
+        table[f"{party}_housing"] = [f" {cell}\N{NO-BREAK SPACE}" for cell in table[f"{party}_housing"]]
+    second = predict(sample, folder, tables)
+    assert scores_of(first) == scores_of(second)
+    for simulation in (first, second):
+        told = [warning for warning in simulation.runs["telco"].status().warnings if "telco" in warning]
+        assert len(told) == 1
+        assert told[0].startswith(f"column 'telco_housing': {castles} of ")
+        others = [simulation.runs[party].status() for party in (*sample.parties, HELPER) if party != "telco"]
+        assert "telco_housing" not in "".join(status.model_dump_json() for status in others)
+        pages = {party: report_data(run.context, run.role, None) for party, run in simulation.runs.items() if run.role}
+        assert {party for party, page in pages.items() if told[0] in page.preprocessing} == {"telco"}
 
 
 def test_an_id_that_stands_twice_is_refused(place):

@@ -31,7 +31,7 @@ from tests.agents.recovering import (
     states,
     undisturbed,
 )
-from tests.agents.scenes import BANK, CARD, NOTARY, job, off, on, prediction
+from tests.agents.scenes import BANK, CARD, NOTARY, job, make_table, off, on, prediction
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_policy_rules import table
 
@@ -67,6 +67,19 @@ async def test_an_agent_that_crashes_and_is_back_goes_on(tmp_path: Path, party: 
         name = await begun(stage)
         await stage.restart(party)
         await ends_well(stage, tmp_path, name)
+
+
+async def test_a_label_party_without_columns_goes_on_too(tmp_path: Path) -> None:
+    """Checkpoints and kept tables of no columns are read again as they were."""
+    async with recovering(tmp_path) as stage:
+        make_table(tmp_path / f"{BANK}.csv", seed=1, columns=0, label=True)
+        name = await begun(stage)
+        await stage.restart(BANK)
+        assert states(await stage.ended(name, seconds=20)) == {"done"}
+        runs = {party: stage.runs[party, name] for party in THREE}
+        assert bit_exact(Simulation(JOB, runs))
+        assert runs[BANK].context.statistics.columns == 0
+        assert runs[BANK].attempts.furthest > 0
 
 
 async def test_agents_that_all_crash_at_once_go_on(tmp_path: Path) -> None:

@@ -70,10 +70,27 @@ def test_the_label_party_reads_the_weights_of_all_columns(runs):
     else:
         assert list(data.weights) == columns
     if trained.sample.model == "logistic":
-        assert list(data.weights.values()) == pytest.approx(np.vstack(whole.blocks)[:, 0].tolist())
-        assert data.intercept == pytest.approx(float(whole.biases[0][0, 0]))
+        shown = [one.encoding.centred(part) for one, part in zip(whole.about.columns, whole.blocks, strict=True)]
+        assert list(data.weights.values()) == pytest.approx(np.vstack([part for part, _ in shown])[:, 0].tolist())
+        assert data.intercept == pytest.approx(float(whole.biases[0][0, 0] + sum(taken[0] for _, taken in shown)))
     assert "The weights of all parties' columns" in text
     assert "bank/bank_quantity_0" in text
+
+
+def test_categories_are_compared_with_the_mean_of_their_columns(runs):
+    """In one-hot columns without a reference anything that all categories have in common is the intercept's."""
+    trained, _ = runs
+    data, text = data_of(trained, LABEL), text_of(trained, LABEL)
+    assert "A category is compared with the mean of its column's categories" in text
+    if trained.sample.network is None:
+        sums: dict[str, float] = {}
+        for name, weight in data.weights.items():
+            column, _, rest = name.partition("_housing=")
+            if rest:
+                of = column + rest.partition(" → ")[2]
+                sums[of] = sums.get(of, 0.0) + weight
+        assert len(sums) == 3 * trained.plan.outputs
+        assert np.allclose(list(sums.values()), 0, rtol=0, atol=1e-9)
 
 
 def test_the_others_read_that_they_have_none_and_what_of_their_columns_went_where(runs):

@@ -23,7 +23,7 @@ from agents.cli import app
 from agents.exits import UNUSABLE_FILE
 from agents.export import export
 from agents.model_part import ModelPartProblem
-from agents.scorer import Classifier, Regressor, load
+from agents.scorer import Classifier, Regressor, UnseenCategories, load
 from agents.simulate import bit_exact
 from mpc.fixed import Floats
 from schemas.job import EarlyStopping, Evaluation, Invalid, Network
@@ -32,6 +32,8 @@ from tests.agents.recording import Tables, hear, hear_prediction
 from tests.agents.test_prediction import newcomers, people, scores_of
 from tests.agents.world import CLASSES, OUTCOME, PERSON, Sample
 
+pytestmark = pytest.mark.filterwarnings("ignore::agents.scorer.UnseenCategories")  # newcomers have some
+
 
 def small(model: str, rate: float = 0.3, **more: Any) -> Sample:
     """A job that releases its model to the label party."""
@@ -39,10 +41,10 @@ def small(model: str, rate: float = 0.3, **more: Any) -> Sample:
     return Sample(**(fields | {"model": model} | more))
 
 
-def network(output: str, activation: str, *hidden: int, rate: float = 0.3) -> Sample:
+def network(output: str, activation: str, *hidden: int, rate: float = 0.3, **more: Any) -> Sample:
     """The same for a multilayer perceptron."""
     layers = Network.model_validate({"hidden": hidden, "activation": activation, "output": output})
-    return small("mlp", rate, network=layers)
+    return small("mlp", rate, network=layers, **more)
 
 
 SAMPLES = {
@@ -50,11 +52,11 @@ SAMPLES = {
     "linear": small("linear", label=0),
     "softmax": small("softmax", columns=(3, 2, 3), label=2),
     "poisson": small("poisson", 0.05, l2=0.02),
-    "gamma": small("gamma", 0.05, label=0),
+    "gamma": small("gamma", 0.05, columns=(0, 4), label=0),
     "network": network("logistic", "relu", 8, 6),
     "network of classes": network("softmax", "gelu", 7),
     "network of counts": network("poisson", "softplus", 5, rate=0.02),
-    "network of numbers": network("linear", "tanh", 6, rate=0.1),
+    "network of numbers": network("linear", "tanh", 6, rate=0.1, columns=(4, 0)),
 }
 ACTIVATIONS = ["leaky-relu", "sigmoid", "silu"]
 
@@ -282,6 +284,20 @@ def test_what_a_table_lacks_or_has_twice_is_named(classes):
 
 
 # --- files
+
+
+def test_unseen_categories_are_warned_of_and_a_column_of_nothing_else_is_refused(classes):
+    """But for a few rows: a single customer may come from a new town."""
+    party, column = classes.sample.parties[0], f"{classes.sample.parties[0]}_housing"
+    scorer, rows = load(classes.part), len(classes.table[column])
+    some = ["castle" if row % 4 == 0 else " owner " for row in range(rows)]
+    with pytest.warns(UnseenCategories, match=rf"{party}'s column '{column}': \d+ of {rows} values were not there"):
+        scorer.predict(classes.table | {column: some})
+    with pytest.raises(TableProblem, match=f"no value of column '{column}' was there in training"):
+        scorer.predict(classes.table | {column: ["castle"] * rows})
+    one = {name: values[:1] for name, values in classes.table.items()} | {column: ["castle"]}
+    with pytest.warns(UnseenCategories, match="1 of 1 values"):
+        scorer.predict(one)
 
 
 def test_only_the_label_partys_part_is_a_whole_model(classes, tmp_path):

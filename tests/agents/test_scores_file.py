@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +60,16 @@ def test_parquet_has_the_ids_themselves(tmp_path: Path) -> None:
     """No spreadsheet runs what is in it."""
     path = write_scores(tmp_path / "a", "parquet", pa.array(FORMULAS), {"score": pa.array(range(len(FORMULAS)))})
     assert parquet.read_table(path)["id"].to_pylist() == FORMULAS
+
+
+@pytest.mark.parametrize("type_", [pa.int64(), pa.float64(), pa.decimal128(20, 0)])
+def test_ids_that_are_numbers_keep_their_type_in_parquet_and_are_digits_in_csv(tmp_path: Path, type_: Any) -> None:
+    """And not 1.23e+11, which a reader would take for another id."""
+    ids = pa.array([7, 123_456_789_012], type_)
+    scores = {"score": pa.array([0.5, 1.5])}
+    assert parquet.read_table(write_scores(tmp_path / "a", "parquet", ids, scores))["id"].type == type_
+    _, *rows = cells(write_scores(tmp_path / "a", "csv", ids, scores))
+    assert [row[0] for row in rows] == ["7", "123456789012"]
 
 
 @given(st.lists(st.text(st.sampled_from(SIGNS + " 'a1.e") | st.characters(exclude_categories=["Cs"])), unique=True))

@@ -6,7 +6,7 @@ It may look at everything; the roles inside get only what the protocol gives the
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ def make_network_job(
 ) -> NetworkJob:
     """Random features, or those given, and labels, (rows,), as a label party holds them; else made of the features."""
     rng = np.random.default_rng(seed)
-    plan = make_plan(request)
+    plan = make_plan(replace(request, label=label))
     raw = x or [rng.normal(size=(request.rows, columns)) for columns in request.columns]
     xs = [features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
     clipped = [features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]

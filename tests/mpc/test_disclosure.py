@@ -134,7 +134,15 @@ def coalition_deficiency(job: Job, coalition, omitted=()) -> int:
 
 COALITIONS = [
     (columns, label, coalition)
-    for columns, label in [((2, 1), 1), ((2, 1), 0), ((2, 1, 2), 2), ((1, 2, 1), 0), ((1, 2, 1, 1), 1)]
+    for columns, label in [
+        ((2, 1), 1),
+        ((2, 1), 0),
+        ((2, 1, 2), 2),
+        ((1, 2, 1), 0),
+        ((1, 2, 1, 1), 1),
+        ((0, 2), 0),
+        ((2, 0, 1), 1),
+    ]
     for size in {1, len(columns) - 1}
     for coalition in itertools.combinations(range(len(columns)), size)
 ]
@@ -161,6 +169,13 @@ def test_no_mask_can_be_left_out(omitted, model, outputs):
     """Without any one kind of mask the coalition's view is no longer uniform; r_ij is the one that looks spare."""
     job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 2)
     assert coalition_deficiency(job, (0, 1), {omitted}) > 0
+
+
+@pytest.mark.parametrize("omitted", ["R", "M", "U", "V", "m_y"])
+def test_nor_where_the_label_party_has_no_columns(omitted):
+    """What it lacks is a mask of nothing; every other one is needed as ever."""
+    job = make_job(Request("linear", columns=(2, 0, 1), epochs=2, **TINY), 1)
+    assert coalition_deficiency(job, (0,), {omitted}) > 0
 
 
 @pytest.mark.parametrize("omitted", [set(), {"zero"}])

@@ -36,7 +36,8 @@ def networks(draw) -> Network:
 def network_jobs(draw) -> NetworkJob:
     """Jobs of every kind that the planner accepts."""
     parties = draw(st.sampled_from([2, 2, 3, 5]))
-    columns = draw(st.lists(st.integers(1, 5), min_size=parties, max_size=parties))
+    label = draw(st.integers(0, parties - 1))
+    columns = [draw(st.integers(int(party != label), 5)) for party in range(parties)]
     model, schedule = draw(st.sampled_from(sorted(LINKS))), draw(st.sampled_from(["constant", "exponential"]))
     request = Request(
         model,
@@ -53,7 +54,7 @@ def network_jobs(draw) -> NetworkJob:
         network=draw(networks()),
     )
     try:
-        return make_network_job(request, draw(st.integers(0, parties - 1)), draw(st.integers(0, 1000)))
+        return make_network_job(request, label, draw(st.integers(0, 1000)))
     except PlanRefused:
         reject()
 

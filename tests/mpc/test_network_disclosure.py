@@ -193,6 +193,8 @@ NETWORKS = [
     ("logistic", 1, Network((2, 1, 2), "tanh"), (1, 2, 1), 0, 0.1),
     ("poisson", 1, Network((1, 2), "leaky-relu"), (1, 1, 1, 1), 1, 0.0),
     ("linear", 1, Network((2, 2), "relu"), (2, 1), 0, 0.2),
+    ("logistic", 1, Network((2,), "relu"), (0, 2), 0, 0.0),
+    ("softmax", 3, Network((2,), "tanh"), (1, 2, 0), 2, 0.0),
 ]
 COALITIONS = [
     (network, coalition)

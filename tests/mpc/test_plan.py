@@ -209,12 +209,23 @@ def test_what_is_doubtful_is_said(change, warning):
     assert any(warning in text for text in plan.warnings)
 
 
+def test_a_label_party_needs_no_columns():
+    """Records are then its partners' alone: they need as many bits, and are scored no more often."""
+    alone = replace(CREDIT, columns=(0, 50), bits=(0.0, 11.0), record_bits=(0.0, 20.0), scorings=1)
+    assert make_plan(alone).norms[0] == 0.0
+    for exposed in ({"bits": (0.0, 8.75)}, {"record_bits": (0.0, 13.75)}, {"scorings": 2}):
+        with pytest.raises(PlanRefused, match="accept_narrow"):
+            make_plan(replace(alone, **exposed))
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "remedy"),
     [
         ({"columns": (5, 6)}, "only 8.5 bits", "accept_narrow"),
         ({"columns": (50,)}, "only one data party", "two or more"),
-        ({"columns": (50, 0)}, "no columns", "at least one"),
+        ({"columns": (50, 0)}, "a partner of the label party has no columns", "at least one"),
+        ({"columns": (0, 50), "label": 1}, "a partner of the label party has no columns", "at least one"),
+        ({"columns": (0, 5)}, "only 5 bits", "accept_narrow"),
         ({"model": "probit"}, "model is unknown", "logistic, linear, softmax, poisson, gamma"),
         ({"model": "softmax"}, "number of classes is 1", "three classes"),
         ({"model": "softmax", "outputs": 2}, "two classes", 'model = "logistic"'),

@@ -58,7 +58,7 @@ class Job(NamedTuple):
 def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 0.0) -> Job:
     """Random features, some of them wild, and labels that depend on them."""
     rng = np.random.default_rng(seed)
-    plan = make_plan(request)
+    plan = make_plan(replace(request, label=label))
     raw = [rng.normal(size=(request.rows, columns)) for columns in request.columns]
     for part in raw:
         part[rng.random(part.shape) < outliers] *= 1000

@@ -148,6 +148,13 @@ def test_a_job_without_a_held_out_loss_has_the_id_it_had_before_there_was_one(tm
     assert TrainingJob.model_validate_json(asked.model_dump_json()).digest == asked.digest != plain.digest
 
 
+def test_a_job_may_use_no_column_of_the_label_party(tmp_path: Path) -> None:
+    """Its label is enough."""
+    alone = read_job(written(tmp_path, ("[training]", "[columns]\nbank = []\n[training]")))
+    assert alone.label == "bank"
+    assert alone.columns_of("bank") == ()
+
+
 @pytest.mark.parametrize("columns", ['telco = ["a"]', 'notary = ["a"]', "card = []", 'card = ["a", "a"]', "card = 1"])
 def test_columns_are_named_for_data_parties_each_once(tmp_path: Path, columns: str) -> None:
     """Or nobody could say which of them are meant."""

@@ -103,6 +103,11 @@ def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
         ('path = "delays.csv"', 'database = "postgresql://me:hush@db/x"\nquery = "select 1"', "credentials file"),
         ("categorical", 'numeric = ["branch"]\ncategorical', "as numeric and as categorical"),
         ("categorical", "clip = 17\ncategorical", "tables.delays.clip"),
+        ("categorical", 'exclude = ["branch"]\ncategorical', "excluded, and listed as numeric or categorical"),
+        ("categorical", 'columns = ["branch"]\nexclude = ["a"]\ncategorical', "one of them"),
+        ("categorical", 'positive = "yes"\ncategorical', "write label too"),
+        ("categorical", 'label = "y"\npositive = ""\ncategorical', "tables.delays.positive"),
+        ("categorical", 'label = "y"\npositive = 0.5\ncategorical', "tables.delays.positive"),
     ],
 )
 def test_a_mistake_is_told_with_its_file_and_field_and_no_secret(
@@ -115,6 +120,15 @@ def test_a_mistake_is_told_with_its_file_and_field_and_no_secret(
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("written_as", "read"), [('"yes"', "yes"), ("2", "2"), ("-1", "-1"), ("true", "true")])
+def test_a_positive_class_may_be_written_as_text_number_or_truth_value(
+    tmp_path: Path, written_as: str, read: str
+) -> None:
+    """Classes are texts to all who read them."""
+    path = written(tmp_path, ("categorical", f'label = "y"\npositive = {written_as}\ncategorical'))
+    assert read_settings(path).tables["delays"].positive == read
 
 
 def test_policy_is_written_in_general_for_a_table_and_for_a_partner(tmp_path: Path) -> None:

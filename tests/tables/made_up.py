@@ -3,14 +3,18 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from tables.encoding import Encoding
+from tables.spelling import spelt
 from tables.table import Table
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-SPECIAL = st.sampled_from(["", "missing", "rare", '"missing"', "b=c", "é"])
-TEXT = SPECIAL | st.text(max_size=2)
+SPECIAL = st.sampled_from(["missing", "rare", '"missing"', "b=c", "é"])
+CHARACTERS = [chr(code) for code in (*range(0x250), 0x3B1, 0x2028, 0x4E00, 0xFF11, 0x1F600)]
+SPELT = spelt(pa.array([*CHARACTERS, "ab", "aB", "01", "=a"], pa.large_string())).drop_null().unique()
+TEXT = SPECIAL | st.sampled_from(SPELT.to_pylist())  # as categories are spelt
 
 
 def table(numeric=None, categorical=None, columns=None) -> Table:

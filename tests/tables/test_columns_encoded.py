@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tables import categorical
-from tables.categorical import MOST_CATEGORIES
+from tables.categorical import MOST_CATEGORIES, CategoricalColumn
 from tables.encoding import Encoding
 from tables.problem import TableProblem
 from tests.tables.made_up import FINITE, TEXT, fit, ordinary, rows_of, table, tables
@@ -77,6 +77,21 @@ def test_a_row_has_its_category_or_is_missing_or_rare_or_nothing(training, rare,
         pool = [float(text is not None and text not in frequent) for text in later]
         expected = [[*row, one] for row, one in zip(expected, pool, strict=True)]
     assert encoding.apply(table(categorical={"k": later})).tolist() == expected
+
+
+def test_an_encoding_of_an_earlier_version_finds_its_categories_by_todays_spelling():
+    """It kept them as the source had them; where two of them are one today, it says so."""
+    kept = CategoricalColumn(name="k", categories=(" f", "1.0", "True"))
+    encoding = Encoding(columns=(kept,))
+    assert encoding.clashing == []
+    assert encoding.apply(table(categorical={"k": ["f", "1", "true", "m"]})).tolist() == [
+        [1, 0, 0],
+        [0, 1, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+    ]
+    for categories in (("1", "1.0"), ("a", " "), ("True", "true")):
+        assert Encoding(columns=(CategoricalColumn(name="k", categories=categories),)).clashing == ["k"]
 
 
 def test_a_text_that_says_missing_or_rare_is_a_category():

@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from tables.categorical import CategoricalColumn
 from tables.encoding import Encoding
+from tables.entropy import record_bits
 from tables.numeric import NumericColumn
 from tables.problem import TableProblem
+from tables.table import Table
 from tests.tables.made_up import CUTS, fit, loaded, ordinary, rows_of, split, table, tables
 
 
@@ -115,6 +117,43 @@ def test_the_order_of_training_rows_teaches_nothing(training, random):
     one, other = fit(training, rare=2), fit(rows_of(training, order), rare=2)
     assert other.names == one.names
     assert other.warnings == one.warnings
+
+
+def test_a_table_without_columns_has_an_encoding_of_none():
+    """A label party's, whitened or not."""
+    bare = Table("labels", 3, (), {}, {})
+    encoding = fit(bare, whiten=True)
+    assert (encoding.names, encoding.warnings, encoding.varies) == ([], [], False)
+    assert encoding.apply(bare).shape == (3, 0)
+    assert record_bits(encoding, iter([bare])) == (0.0, 0.0)
+    assert loaded(encoding) == encoding
+
+
+@given(tables(numbers=st.floats(-1e3, 1e3)), st.integers(0, 3))
+def test_an_encoding_knows_whether_any_two_rows_differ(training, rare):
+    """After encoding, which is what is trained on."""
+    encoding = fit(training, rare=rare)
+    assert encoding.varies == bool(np.ptp(encoding.apply(training), axis=0).any())
+
+
+@given(tables(), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_weights_that_are_centred_give_the_same_scores(training, rare, seed):
+    """To look at: those of a categorical column have mean 0, and numbers have theirs; of several outputs each."""
+    encoding = fit(training, rare=rare)
+    weights = np.random.default_rng(seed).normal(size=(len(encoding.names), 2))
+    before = weights.copy()
+    centred, taken = encoding.centred(weights)
+    encoded = encoding.apply(training)
+    np.testing.assert_allclose(encoded @ centred + taken, encoded @ weights, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(weights, before)
+    start = 0
+    for column in encoding.columns:
+        stop = start + len(column.names)
+        if column.kind == "categorical":
+            np.testing.assert_allclose(centred[start:stop].mean(axis=0), 0, rtol=0, atol=1e-12)
+        else:
+            np.testing.assert_array_equal(centred[start:stop], weights[start:stop])
+        start = stop
 
 
 def test_rows_are_read_once_or_twice_to_whiten():

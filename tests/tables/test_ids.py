@@ -1,5 +1,6 @@
 """The same id is the same text whatever a source stores it as; different ids stay different; none is ever shown."""
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 
@@ -25,9 +26,19 @@ def normal(*values, kind=None, **how) -> list[str | None]:
     return texts
 
 
+class Lines:
+    """A file with a row in every line but the first."""
+
+    unit = "line"
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The lines of these rows."""
+        return [row + 2 for row in rows]
+
+
 def column(*parts, decimal=False):
     """The ids of a table that comes in these parts, from line 2."""
-    ids = IdColumn("customer", "line", 2, decimal=decimal)
+    ids = IdColumn("customer", Lines(), decimal=decimal)
     for part in parts:
         ids.add(part if isinstance(part, pa.Array) else pa.array(part))
     return ids.finish()

@@ -43,14 +43,16 @@ def asked(draw):
         columns["y"] = column(LABELS[kind])
     how = {"with_label": kind is not None, "label_kind": kind or "numeric"}
     if draw(st.booleans()):
-        how["expected"] = {"a": "numeric"}
+        how["expected"] = draw(st.sampled_from([{"a": "numeric"}, {}]))
+    how["own_ids"] = draw(st.booleans())
     return pa.table(columns), how
 
 
 def taken(folder: Path, table: pa.Table, how, group: int = 4) -> Snapshot:
     """A snapshot of such a table."""
     parquet.write_table(table, folder / "t.parquet", row_group_size=group)
-    given = TableSettings(path=folder / "t.parquet", id="id", label="y" if "y" in table.column_names else None)
+    texts, label = tuple({"x"} & set(table.column_names)), "y" if "y" in table.column_names else None
+    given = TableSettings(path=folder / "t.parquet", id="id", label=label, categorical=texts)
     return take_snapshot("customers", given, folder / "work", **how)
 
 
@@ -97,9 +99,19 @@ def test_a_kept_snapshot_is_opened_again_as_it_was(tmp_path_factory, made, group
                 assert again.digest() == snapshot.digest() == before
                 assert (again.chosen, again.classes, again.rows) == (snapshot.chosen, snapshot.classes, snapshot.rows)
                 assert again.ids.to_pylist() == snapshot.ids.to_pylist()
+                assert again.own_ids.equals(snapshot.own_ids)
+                assert (again.own_ids is again.ids) == (snapshot.own_ids is snapshot.ids)
                 assert again.table.equals(snapshot.table)
                 np.testing.assert_array_equal(again.label, snapshot.label)
                 assert repr(again) == repr(snapshot)
+
+
+def test_what_its_owner_should_know_is_kept_as_well(tmp_path):
+    """A later attempt says it again."""
+    kept(tmp_path, pa.table({"id": ["1", "2", "3"], "a": [4, 5, 6], "y": [0, 1, 0]}))
+    with reopened(tmp_path) as again:
+        (note,) = again.notes
+        assert "'a' only counts the rows" in note
 
 
 def test_the_digest_is_of_what_is_read_and_not_of_how_it_lies_in_memory(tmp_path):

@@ -42,8 +42,9 @@ def take(write, tmp_path):
     """A function that takes a snapshot of such a file; all are closed in the end."""
     taken = []
 
-    def take(content, *, with_label=False, label_kind="numeric", expected=None, **settings):
+    def take(content, *, with_label=False, label_kind="numeric", expected=None, own_ids=False, **settings):
         given, how = write(content, **settings), {"with_label": with_label, "label_kind": label_kind}
+        how["own_ids"] = own_ids
         taken.append(take_snapshot("customers", given, tmp_path / "work", **how, expected=expected))
         return taken[-1]
 
@@ -70,6 +71,26 @@ def problem(write, tmp_path):
 # --- what is in it
 
 
+@pytest.mark.parametrize("columnar", [False, True])
+@pytest.mark.parametrize("asked", [{"with_label": True}, {"expected": {}}])
+def test_a_table_may_hold_labels_alone_or_ids_alone(take, columnar, asked):
+    """Of a label party; for a prediction it has not even labels. Its batches have rows all the same."""
+    ids = pa.table({"customer": [f"c{row}" for row in range(7)]})
+    content = ids.append_column("defaulted", pa.array([0, 1, 1, 0, 1, 0, 0])) if "with_label" in asked else ids
+    snapshot = take(content if columnar else _as_csv(content), **asked)
+    assert (snapshot.rows, snapshot.columns) == (7, ())
+    assert (snapshot.label is None) == ("expected" in asked)
+    assert [batch.rows for batch in snapshot.batches(size=3)] == [3, 3, 1]
+    marks = np.array([True, False, True, True, False, False, True])
+    assert [batch.rows for batch in snapshot.batches(marks, size=3)] == [3, 1]
+    assert [entry["kind"] for entry in describe(snapshot)] == ["id"] + ["label"] * ("with_label" in asked)
+
+
+def _as_csv(content: pa.Table) -> str:
+    rows = (",".join(map(str, row.values())) for row in content.to_pylist())
+    return "\n".join([",".join(content.column_names), *rows])
+
+
 def test_a_table_keeps_ids_columns_and_values(take):
     """In the order of the file, with what is missing as it is."""
     snapshot = take(GOOD, with_label=True)
@@ -90,6 +111,23 @@ def test_the_settings_choose_columns_order_and_kinds(take):
     assert found == [("limit", "numeric", True), ("sex", "categorical", False), ("age", "categorical", True)]
     (batch,) = snapshot.batches()
     assert batch.categorical["age"].tolist() == ["41", None]
+
+
+def test_the_settings_may_say_what_not_to_use_instead(take, problem):
+    """Even if it is a date; a name that is not there is told, as everywhere."""
+    text = "customer,age,day,defaulted\n1,41,2020-01-01,0\n"
+    assert [one.name for one in take(text, exclude=("day",)).columns] == ["age"]
+    assert [one.name for one in take(text, exclude=("day", "customer", "defaulted")).columns] == ["age"]
+    found = problem(text, exclude=("days",))
+    assert "`exclude` names 'days', which the table does not have; did you mean 'day'?" in found.what
+    assert found.lacks == ()
+
+
+def test_columns_to_use_that_are_not_there_are_told_apart_from_others(problem):
+    """Whoever has named them may be another party."""
+    found = problem(GOOD, columns=("age", "shoe", "hat"))
+    assert found.lacks == ("shoe", "hat")
+    assert problem(GOOD, id="number").lacks == ()
 
 
 def test_the_label_is_no_feature_even_where_nobody_asks_for_it(take):
@@ -117,7 +155,7 @@ def test_yes_and_no_are_numbers_and_so_is_a_column_of_nothing(take):
 def test_numbers_written_as_text_are_numbers_if_they_are_declared(take):
     """As in a database where all columns are text."""
     table = pa.table({"customer": [1, 2], "age": ["41", " 7.5"], "n": ["1", "2"]})
-    snapshot = take(table, numeric=("age",))
+    snapshot = take(table, numeric=("age",), categorical=("n",))
     assert snapshot.table.to_pydict() == {"age": [41, 7.5], "n": ["1", "2"]}
 
 
@@ -160,6 +198,36 @@ def test_a_table_that_changes_later_does_not_change_its_snapshot(take, write):
     for _ in range(2):
         (batch,) = snapshot.batches()
         assert batch.numeric["age"][0] == 41
+
+
+OWN_IDS = {
+    "text that is folded": pa.array(["x\u00b2", " y ", "z"]),
+    "text as it is": pa.array(["x", "y", "z"]),
+    "integers": pa.array([7, 8, 9], pa.int32()),
+    "whole floats": pa.array([7.0, 8.0, 9.0]),
+    "decimals": pa.array([7, 8, 9], pa.decimal128(9, 2)),
+}
+
+
+@pytest.mark.parametrize("case", OWN_IDS)
+def test_a_table_has_its_own_ids_in_their_own_type_where_they_are_asked_for(take, monkeypatch, case):
+    """In all batches; where nobody asks they take no room."""
+    monkeypatch.setattr("tables.parquet_source.BATCH", 2)
+    table = pa.table({"customer": OWN_IDS[case], "age": [1, 2, 3]})
+    snapshot = take(table, own_ids=True)
+    assert snapshot.own_ids.to_pylist() == OWN_IDS[case].to_pylist()
+    assert snapshot.own_ids.type in {OWN_IDS[case].type, pa.large_string()}
+    assert pa.types.is_large_string(snapshot.own_ids.type) == pa.types.is_string(OWN_IDS[case].type)
+    assert (snapshot.own_ids is snapshot.ids) == (case == "text as it is")
+    snapshot = take(table)
+    assert snapshot.own_ids is snapshot.ids
+
+
+def test_own_ids_of_a_csv_file_are_its_text(take):
+    """Leading zeros and all; those in a dictionary come without it, since a spreadsheet's formulas hide in one."""
+    assert take("customer,age\n 007,1\n8,2\n", own_ids=True).own_ids.to_pylist() == [" 007", "8"]
+    table = pa.table({"customer": pa.array([" =1", "2"]).dictionary_encode(), "age": [1, 2]})
+    assert take(table, own_ids=True).own_ids.type == pa.large_string()
 
 
 # --- where it is kept
@@ -254,6 +322,16 @@ BAD_CONTENT = {
     "other delimiter": (GOOD.replace(",", ";"), "`id` names 'customer'", "lacks a column"),
     "bytes": (b"\x89PNG\r\n\x1a\n\0\0\0", "not CSV in UTF-8", "can't be read"),
     "another encoding": ((HEAD + "1,41,\xe9,3,0\n").encode("latin-1"), "not CSV in UTF-8", "can't be read"),
+    "a typo in the id": (
+        GOOD.replace("customer", "custommer"),
+        "did you mean 'custommer'? Its columns are 'custommer', 'age', 'sex', 'limit', 'defaulted'",
+        "lacks a column",
+    ),
+    "no such label": (
+        GOOD.replace("defaulted", "default"),
+        "`label` names 'defaulted', which the table does not have; did you mean 'default'? Its columns are 'customer',",
+        "has no label",
+    ),
     "a name twice": (GOOD.replace("limit", "age"), "column 'age' stands there more than once", "of the same name"),
     "an id twice": (
         HEAD + ROW + "2,1,m,1,0\n 1,2,m,1,0\n",
@@ -268,9 +346,17 @@ BAD_CONTENT = {
         "has 2 values other than numbers (line 150002, 150004); column 'limit' should be numeric and has 1 value",
         "has text in a numeric column",
     ),
-    "a missing label": (HEAD + "1,41,f,3,\n", "column 'defaulted' has 1 value missing (line 2)", "has missing values"),
+    "a missing label": (
+        HEAD + "1,41,f,3,\n",
+        "label column 'defaulted' has 1 value missing (line 2)",
+        "has rows without a label",
+    ),
     "a label of dates": (HEAD + "1,41,f,3,2020-01-01\n", "'defaulted' holds dates or times", "no label to learn"),
-    "a label in words": (HEAD + "1,41,f,3,yes\n", "column 'defaulted' should be numeric", "text in a numeric"),
+    "a label in words": (
+        HEAD + "1,41,f,3,yes\n2,41,f,x,0\n",
+        "label column 'defaulted' should be numeric for this model and has 1 value other than numbers (line 2)",
+        "has a label that is not a number",
+    ),
     "dates": (
         HEAD + "1,2020-01-01,f,10:30,0\n",
         "'age' holds dates or times; column 'limit' holds dates",
@@ -318,7 +404,7 @@ def test_columns_that_are_neither_numbers_nor_text_are_refused_with_a_remedy(pro
     """Unless they are left out."""
     found = problem(pa.table({"customer": [1], "x": values, "age": [1]}), with_label=False)
     assert "column 'x' holds " in found.what
-    assert "leave it out with `columns`" in found.remedy
+    assert "leave it out with `exclude` or `columns`" in found.remedy
     assert found.public == "the table 'customers' has columns that can't be used"
     found = problem(pa.table({"customer": [1], "x": values}), with_label=False, numeric=("x",))
     assert "column 'x' holds " in found.what
@@ -348,7 +434,6 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unused number": ({"columns": ("sex",), "numeric": ("age",)}, "`numeric` names 'age'", "described wrongly"),
     "id as a feature": ({"columns": ("customer", "sex")}, "`columns` names 'customer'", "described wrongly"),
     "label as a feature": ({"columns": ("defaulted", "sex")}, "names 'defaulted'", "described wrongly"),
-    "none": ({"columns": ()}, "no column beside id and label", "has no columns"),
     "twice": ({"columns": ("age", "age", "sex")}, "`columns` names 'age'", "described wrongly"),
 }
 
@@ -360,6 +445,15 @@ def test_settings_that_do_not_fit_the_table_are_named(problem, case):
     found = problem(GOOD, **settings)
     assert what in found.what
     assert public in found.public
+
+
+def test_a_table_of_ids_alone_is_refused_where_no_label_is_asked_for(problem):
+    """It adds nothing to a model; whose table may be so is said."""
+    for content, settings in (("customer\n1\n", {}), (GOOD, {"columns": ()})):
+        found = problem(content, with_label=False, **settings)
+        assert "no column beside id and label" in found.what
+        assert "only the label party" in found.remedy
+        assert found.public == "the table 'customers' has no columns"
 
 
 CELL = st.text(alphabet='abc19.,-"\n\r; é\x00', max_size=4)
@@ -423,6 +517,12 @@ def test_categories_that_look_like_numbers_now_are_still_categories(take):
     assert take(table, expected=TRAINED).table.to_pydict() == {"limit": [1, 2.5], "sex": ["3", None]}
 
 
+def test_categories_are_found_however_another_program_has_spelt_them(take):
+    """A gap makes whole numbers floats, and then texts with a point."""
+    text = "customer,limit,sex\n1,1,1.0\n2,1, f\n3,1,True\n4,1,\n"
+    assert take(text, expected=TRAINED).table["sex"].to_pylist() == ["1", "f", "true", None]
+
+
 def test_every_column_that_differs_is_named_at_once(problem):
     """Those that are missing, those of another type, and those whose text is no number."""
     trained = TRAINED | {"a": "numeric", "b": "categorical", "d": "numeric", "age": "numeric"}
@@ -448,7 +548,8 @@ def test_all_columns_may_be_missing(problem):
 def test_held_out_rows_have_labels_to_compare_with(take, problem):
     """Evaluation asks for both; a bad label is still a bad label."""
     assert take(GOOD, with_label=True, expected=TRAINED).label.tolist() == [0, 1]
-    assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
+    assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",x\n"), expected=TRAINED).what
+    assert "'defaulted' has 1 value missing" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
 
 
 # --- a label of classes
@@ -499,8 +600,12 @@ def test_where_no_model_is_known_the_labels_type_decides(take):
 
 
 NO_CLASSES = {
-    "a missing class": (HEAD + "1,41,f,3,a\n2,41,f,3,\n", "'defaulted' has 1 value missing (line 3)", "missing values"),
-    "a class not known": (HEAD + "1,41,f,3,a\n2,41,f,3,NA\n", "has 1 value missing (line 3)", "missing values"),
+    "a missing class": (HEAD + "1,41,f,3,a\n2,41,f,3,\n", "has 1 value missing (line 3)", "rows without a label"),
+    "a class named NA": (
+        HEAD + "1,41,f,3,a\n2,41,f,3,NA\n3,41,f,3,\n",
+        "has 2 values missing (line 3, 4), 1 of them written as NA, null or the like",
+        "rows without a label",
+    ),
     "fractions": (
         pa.table({"customer": [1, 2], "age": [1, 2], "defaulted": [1.0, 2.5]}),
         "label column 'defaulted' has 1 value not whole (row 2)",
@@ -518,6 +623,16 @@ def test_a_label_that_names_no_class_is_refused_with_what_is_wrong_and_where(pro
     assert what in found.what
     assert public in found.public
     assert "defaulted" not in found.public
+    assert ("give it another name" in found.remedy) == ("NA" in case)
+
+
+def test_the_positive_class_is_part_of_what_was_read(take):
+    """So that a run whose settings change meanwhile does not go on with other labels under the same masks."""
+    text = HEAD + "1,41,f,3,good\n2,41,f,3,bad\n"
+    good, bad = (take(text, with_label=True, label_kind=None, positive=one) for one in ("good", "bad"))
+    assert (good.chosen.positive, good.classes) == ("good", ("bad", "good"))
+    assert good.digest() != bad.digest()
+    assert take(text, positive="good").digest() == take(text, positive="bad").digest()
 
 
 # --- what is said of it
@@ -527,11 +642,13 @@ def test_a_description_says_what_each_column_was_taken_for(take):
     """And how much is missing, for the owner to check."""
     text = HEAD + "1,41,f,1,0\n2,,m,2,1\n3,43,,6,1\n"
     id_, label, age, sex, limit = describe(take(text, with_label=True, numeric=("limit",)))
-    assert id_ == {"column": "customer", "kind": "id", "declared": True, "missing": 0, "distinct": 3}
-    assert label == {"column": "defaulted", "kind": "label", "declared": True, "missing": 0, "mean": 2 / 3}
-    assert age == {"column": "age", "kind": "numeric", "declared": False, "missing": 1, "mean": 42}
-    assert sex == {"column": "sex", "kind": "categorical", "declared": False, "missing": 1, "distinct": 2}
-    assert limit == {"column": "limit", "kind": "numeric", "declared": True, "missing": 0, "mean": 3}
+    keys = ("column", "kind", "declared", "missing", "mean", "distinct")
+    assert {tuple(one) for one in (id_, label, age, sex, limit)} == {keys}  # in one order, as a table has them
+    assert tuple(id_.values()) == ("customer", "id", True, 0, None, 3)
+    assert tuple(label.values()) == ("defaulted", "label", True, 0, 2 / 3, None)
+    assert tuple(age.values()) == ("age", "numeric", False, 1, 42, None)
+    assert tuple(sex.values()) == ("sex", "categorical", False, 1, None, 2)
+    assert tuple(limit.values()) == ("limit", "numeric", True, 0, 3, None)
 
 
 def test_a_description_counts_no_more_categories_than_it_must(take):

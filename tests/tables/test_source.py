@@ -75,6 +75,23 @@ def as_parquet(folder, request):
     return TableSettings(path=folder / "t.parquet", **USED)
 
 
+def as_parquet_folder(folder, request):
+    return TableSettings(path=spark_folder(folder), **USED)
+
+
+def spark_folder(folder):
+    """As Spark writes it: parts, one of them empty, checksums beside them, and a mark that it has finished."""
+    parts = folder / "people.parquet"
+    parts.mkdir()
+    for number, (start, stop) in enumerate([(0, 700), (700, 700), (700, ROWS)]):
+        part = parts / f"part-{number:05d}-c000.snappy.parquet"
+        parquet.write_table(data().slice(start, stop - start), part, row_group_size=300)
+        (parts / f".{part.name}.crc").write_bytes(b"crc")
+    (parts / "_SUCCESS").touch()
+    parquet.write_metadata(data().schema, parts / "_common_metadata")
+    return parts
+
+
 def as_parquet_of_other_types(folder, request):
     table = data()
     kinds = [pa.large_string(), pa.float32(), pa.float64(), pa.dictionary(pa.int8(), pa.string()), pa.bool_()]
@@ -107,7 +124,10 @@ def as_postgresql_numeric(folder, request):
     return TableSettings(database=url, query="SELECT * FROM people ORDER BY customer;", **USED)
 
 
-SOURCES = [as_csv, as_gzip, as_parquet, as_parquet_of_other_types, as_sqlite, as_postgresql, as_postgresql_numeric]
+SOURCES = [
+    as_csv, as_gzip, as_parquet, as_parquet_folder, as_parquet_of_other_types, as_sqlite, as_postgresql,
+    as_postgresql_numeric,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -190,6 +210,62 @@ def test_parquet_with_nested_columns_beside_those_in_use_is_read(tmp_path):
         assert snapshot.table.to_pydict() == {"a.b": [3.5, 4.5]}
     with closing(open_source(settings)) as source:
         assert [batch.schema.names for batch in source.batches(["a.b"])] == [["a.b"]]
+
+
+def damage_inside(parts):
+    """Of one part, whose end is whole."""
+    part = parts / "part-00002-c000.snappy.parquet"
+    content = part.read_bytes()
+    part.write_bytes(content[:4] + b"\xff" * 60 + content[64:])
+
+
+OTHER = data().append_column("more", pa.array(range(ROWS)))
+SPOILED = {
+    "a part of other columns": (
+        lambda parts: parquet.write_table(OTHER, parts / "part-9.parquet"),
+        "part-9.parquet has",
+    ),
+    "a part of another type": (
+        lambda parts: parquet.write_table(
+            data().set_column(1, "age", data()["age"].cast(pa.float64())), parts / "part-9.parquet"
+        ),
+        "part-9.parquet has other columns or types than part-00000-c000.snappy.parquet",
+    ),
+    "a damaged part": (lambda parts: (parts / "part-9.parquet").write_bytes(b"PAR1" * 9), "part-9.parquet: it can't"),
+    "a part damaged inside": (damage_inside, "part-00002-c000.snappy.parquet: it can't be read"),
+    "partitions": (lambda parts: (parts / "year=2020").mkdir(), "partitions in folders of their own are not read"),
+    "another file": (lambda parts: (parts / "part-9.csv").touch(), "'part-9.csv', which is no Parquet file"),
+    "not finished": (lambda parts: (parts / "_temporary").mkdir(), "its writer has not finished"),
+    "a Delta table": (lambda parts: (parts / "_delta_log").mkdir(), "not all count"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_folder_that_may_not_be_one_whole_table_is_refused(tmp_path, case):
+    """Never are some of its rows a table."""
+    parts = spark_folder(tmp_path)
+    spoil, words = SPOILED[case]
+    spoil(parts)
+    assert words in problem(TableSettings(path=parts, **USED), tmp_path).what
+
+
+def test_rows_of_a_folder_are_counted_over_all_its_parts(tmp_path):
+    """In the order of their names."""
+    parts = spark_folder(tmp_path)
+    table = data().slice(0, 3).set_column(4, "paid", pa.array([1, None, 0]))
+    table = table.set_column(0, "customer", pa.array([-1, -2, -3]))
+    parquet.write_table(table, parts / "part-9.parquet")
+    with pytest.raises(TableProblem, match=rf"'paid' has 1 value missing \(row {ROWS + 2}\)"):
+        take_snapshot("people", TableSettings(path=parts, **USED), tmp_path / "work", with_label=True)
+
+
+def test_a_part_that_changes_while_the_folder_is_read_is_refused(tmp_path):
+    """Its columns are compared again when its turn comes."""
+    parts = spark_folder(tmp_path)
+    with closing(open_source(TableSettings(path=parts, **USED))) as source:
+        parquet.write_table(OTHER.drop_columns(["age"]), parts / "part-00002-c000.snappy.parquet")
+        with pytest.raises(UnusableError, match=r"part-00002-c000\.snappy\.parquet has other columns"):
+            list(source.batches(["customer", "age"]))
 
 
 # --- databases

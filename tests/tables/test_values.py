@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.values import as_numbers, as_texts
+from tables.values import SIGNS, as_numbers, as_texts, signs
 
 FLOATS = st.floats(allow_nan=False)
 
@@ -56,6 +56,17 @@ def test_nan_is_missing_and_infinity_is_not():
     assert numbers([True, False, None]) == [1, 0, None]
 
 
+@given(st.lists(st.sampled_from(["1.5", *SIGNS.to_pylist(), " ? ", "x"])))
+def test_a_sign_for_nothing_is_missing_among_numbers_and_is_counted(texts):
+    """Where it stands, however few or many there are."""
+    found = [text.strip() in SIGNS.to_pylist() for text in texts]
+    read, wrong = as_numbers(pa.array(texts, pa.string()))
+    assert read.to_pylist() == [1.5 if text == "1.5" else None for text in texts]
+    assert wrong.tolist() == [text == "x" for text in texts]
+    assert signs(pa.array(texts, pa.string())).tolist() == found
+    assert not signs(pa.array([1.0, None])).any()
+
+
 def test_large_integers_become_the_nearest_float():
     """Not an error: a feature needs no more digits."""
     assert numbers([2**53 + 1, 2**64 - 1], pa.uint64()) == [2.0**53, 2.0**64]
@@ -64,10 +75,10 @@ def test_large_integers_become_the_nearest_float():
 @pytest.mark.parametrize(
     ("values", "kind", "texts"),
     [
-        (["a", "", None, " ", "NA"], pa.string(), ["a", None, None, " ", "NA"]),
+        (["a", "", None, " ", "NA"], pa.string(), ["a", None, None, None, "NA"]),
         ([1, None, -2], pa.int8(), ["1", None, "-2"]),
         ([1.0, None, 1.5, -0.0, math.nan], pa.float64(), ["1", None, "1.5", "0", None]),
-        ([Decimal("1.00"), Decimal("1.50"), None], pa.decimal128(5, 2), ["1", "1.50", None]),
+        ([Decimal("1.00"), Decimal("1.50"), None], pa.decimal128(5, 2), ["1", "1.5", None]),
         ([True, None], pa.bool_(), ["true", None]),
         ([None], pa.null(), [None]),
     ],

@@ -127,11 +127,12 @@ def test_whitened_numbers_end_at_the_clip():
 
 
 @pytest.mark.parametrize("training", [table({"p": [4.0, 4.0]}, {"k": ["a", "a"]}), table({"p": [4.0]})])
-def test_a_table_without_variation_cannot_be_whitened(training):
-    """There is no direction to keep."""
-    with pytest.raises(TableProblem, match="no column of the table 'customers' varies") as caught:
-        fit(training, whiten=True)
-    assert caught.value.public == "the table 'customers' has nothing to learn from"
+def test_a_table_without_variation_is_not_whitened(training):
+    """There is no direction to keep: it stays as it is, and says that it adds nothing."""
+    encoding = fit(training, whiten=True)
+    assert encoding == fit(training)
+    assert not encoding.varies
+    assert encoding.warnings
 
 
 def test_too_many_columns_to_whiten_are_refused_before_another_pass():
