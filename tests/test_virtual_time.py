@@ -1,6 +1,7 @@
 """The tests' clock: it jumps while nobody does anything, and waits for whoever does."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -58,3 +59,18 @@ def test_a_machine_that_stands_still_costs_nobody_a_deadline() -> None:
             await asyncio.sleep(0.05)
 
     virtual_time.run(work())
+
+
+def test_the_end_waits_for_threads_as_long_as_they_take() -> None:
+    """From Python 3.12 on `asyncio.run` gives them 300 seconds, which virtual time would let pass at once."""
+    ended = threading.Event()
+
+    def work() -> None:
+        time.sleep(0.2)
+        ended.set()
+
+    async def leave_it() -> None:
+        asyncio.get_running_loop().run_in_executor(None, work)
+
+    virtual_time.run(leave_it())
+    assert ended.is_set()

@@ -73,6 +73,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_is_done)  # after the loop has been told
         return told
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not ours
+        """Wait for the threads: from Python 3.12 on a Runner would give them 300 seconds, which pass at once here."""
+        await super().shutdown_default_executor()
+
     def _thread_is_done(self, _: "Future[Any]") -> None:
         with suppress(RuntimeError):  # the loop is closed
             self.call_soon_threadsafe(self._forget_thread)

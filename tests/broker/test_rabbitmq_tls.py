@@ -145,7 +145,7 @@ async def test_a_whole_job_by_certificates_alone(tls: Tls, tmp_path: Path):
             brokers.append(broker)
             await agent.ready.wait()
         agents[BANK].submit(job())
-        await asyncio.wait_for(over.wait(), 30)
+        await asyncio.wait_for(over.wait(), 120)
         stop.set()
     await asyncio.gather(*(broker.close() for broker in brokers))
     assert {party: run.status().state for party, run in ended.items()} == dict.fromkeys((BANK, CARD, NOTARY), "done")
