@@ -14,7 +14,7 @@ import typer
 from agents import logs, show
 from agents.connect import connect
 from agents.console import Console
-from agents.exits import JOB_FAILED, Format, FormatOption, checked, run
+from agents.exits import JOB_FAILED, WORTHLESS, Format, FormatOption, checked, run
 from agents.own_identity import own_identity
 from agents.partner_keys import check_partner_keys
 from agents.states import TERMINAL, State
@@ -59,6 +59,8 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
+    if last.worthless:
+        raise typer.Exit(WORTHLESS)
 
 
 @jobs.command("list")

@@ -11,8 +11,8 @@ from agents.manifest import ModelPart
 from agents.problems import JobProblem
 from agents.revelations import Applied, Known, revelations
 from agents.run import JobRun
-from mpc.plan import Plan, PlanRefused
-from mpc.planner import check_exposure
+from mpc.plan import Plan
+from mpc.planner import exposure_refusals
 from schemas.messages import Decide, Job
 from schemas.settings import Settings
 
@@ -41,11 +41,7 @@ def _applied(kind: str, part: ModelPart | None) -> Applied | None:
 
 def _exposed(plan: Plan) -> str:
     """Why the planner would have refused the job, had it not accepted that; nothing if it would not have."""
-    try:
-        check_exposure(replace(plan.request, accept_narrow=False))
-    except PlanRefused as refused:
-        return refused.reason
-    return ""
+    return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
 
 
 def decide(me: str, run: JobRun | None, request: Decide) -> str | None:

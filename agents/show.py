@@ -96,7 +96,14 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
     table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
         pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
-        table.add_row(job.job, job.state, _steps(job), pace, " and ".join(job.waits_for), job.submitted)
+        table.add_row(
+            job.job,
+            f"{job.state}, worthless" if job.worthless else job.state,
+            _steps(job),
+            pace,
+            " and ".join(job.waits_for),
+            job.submitted,
+        )
     return table
 
 
@@ -104,7 +111,7 @@ def job_details(job: JobStatus) -> Table:
     """All about one job."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
-        ("state", job.state),
+        ("state", f"{job.state}, but {job.worthless}" if job.worthless else job.state),
         ("approval", _approval(job)),
         (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
         ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
@@ -219,7 +226,7 @@ def summary_table(result: dict[str, Any]) -> Table:
     pace = result["seconds_per_step"]
     failure = result["failure"]
     rows = [
-        ("state", result["state"]),
+        ("state", result["state"] + (f", but {result['worthless']}" if result["worthless"] else "")),
         ("failure", f"{failure['code']}, caused by {failure['culprit']}: {failure['reason']}" if failure else ""),
         *((f"detail at {party}", detail) for party, detail in result["details"].items()),
         ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),
