@@ -30,6 +30,10 @@ class Announcer:
         self._me = settings.party
         self._log = structlog.get_logger()
 
+    def use(self, settings: Settings) -> None:
+        """Speak to these settings' partners from now on."""
+        self._settings = settings
+
     def announcement(self, description: TrainingJob | PredictionJob) -> Job:
         """A new run of a job, with the keys that this party has pinned.
 
@@ -54,6 +58,8 @@ class Announcer:
 
     async def announce(self, job: Job, party: str, wanted: Callable[[], bool]) -> None:
         """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
+        if not self._may_reach(job, party):
+            return
         parcel = self._letter(job, job, party, topology.announce_key(job.id, party))
         try:
             await published_within(self._broker, parcel, self._settings.deadlines.accept, wanted)
@@ -69,11 +75,14 @@ class Announcer:
             job.submitter,
             f"{self._me} knows this job from another submission already; {job.submitter} can submit it with --again",
         )
+        if not self._may_reach(job, job.submitter):
+            return
         failure = problem.failure(State.RECEIVED, verdict=False)
         key = topology.routing_key(job.id, Round.CONTROL, job.submitter)
-        try:
-            await published(self._broker, self._letter(job, failure, job.submitter, key, run=job.run))
-        except BrokerError as error:
+        letter = self._letter(job, failure, job.submitter, key, run=job.run)
+        try:  # the submitter's own queues may be about to be opened
+            await published_within(self._broker, letter, self._settings.deadlines.accept)
+        except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be declined", job=job.id, why=str(error))
 
     async def inquire(self, job: Job, party: str) -> None:
@@ -87,7 +96,9 @@ class Announcer:
 
     async def outcome(self, job: Job, party: str, status: JobStatus) -> None:
         """Tell a party that was away how a run has ended here."""
-        await self._answer(job, party, Outcome(state=status.state, failure=status.failure, attempt=status.attempt))
+        by = status.cancelled_by or None
+        told = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
+        await self._answer(job, party, told)
 
     async def unknown(self, about: Inquiry, party: str) -> None:
         """Tell a party that no such run is known here; whoever has it announced to it may do so again."""
@@ -98,10 +109,19 @@ class Announcer:
         await self._mention(about, party, outcome, key, run=about.run)
 
     async def _mention(self, job: Job | Inquiry, party: str, message: Message, key: str, run: bytes = b"") -> None:
+        if not self._may_reach(job, party):
+            return
         try:
             await published(self._broker, self._letter(job, message, party, key, run=run, place=int(time.time())))
         except BrokerError as error:
             self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
+
+    def _may_reach(self, job: Job | Inquiry, party: str) -> bool:
+        """Whether the settings have its key: a partner may pass on a stranger's job, or be one no more itself."""
+        known = party in self._settings.partners
+        if not known:
+            self._log.warning("a party of a job is no partner here, and is told nothing", job=job.id, partner=party)
+        return known
 
     def _letter(
         self, job: Job | Inquiry, message: Message, party: str, routing_key: str, *, run: bytes = b"", place: int = 0

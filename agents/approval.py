@@ -17,6 +17,7 @@ class Approval:
     def __init__(self, me: str, *, asks: bool, given_by: str = "") -> None:
         """`given_by` is who has approved the run already, in an earlier life of the agent."""
         self._me, self.asks, self.given_by = me, asks and not given_by, given_by
+        self.refused_by = ""
         self._given = asyncio.Event()
         self.waiting = False
 
@@ -24,6 +25,10 @@ class Approval:
         """A person lets the job in; before it is asked for, too."""
         self.given_by, self.asks, self.waiting = who, False, False
         self._given.set()
+
+    def refuse(self, who: str) -> None:
+        """A person does not let it in, and it ends."""
+        self.refused_by = who or "its operator"
 
     async def wait(self, deadline: Deadline) -> None:
         """Return when nobody has to be asked, or a person has approved.

@@ -45,10 +45,11 @@ class JobAudit:
         reason = f"{me} cannot write its {what}, and takes part in nothing that it does not record"
         return JobProblem("disk.write", me, reason, f"{where}: {error.strerror}")
 
-    def received(self) -> None:
-        """Somebody asks for the job."""
+    def received(self, who: str = "") -> None:
+        """Somebody asks for the job; at the submitter `who` is the person's account."""
         job, description = self._job, self._job.description
-        told = {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
+        told = {"by": who} if who else {}
+        told |= {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
         self.note("received", **told, description=description.digest.hex(), issued=job.issued, expires=job.expires)
 
     def decided(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
@@ -108,4 +109,6 @@ class JobAudit:
         told: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
         if failure is not None:
             told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
+        if status.cancelled_by:
+            told["cancelled_by"] = status.cancelled_by
         self.note("ended" if status.state in TERMINAL else "suspended", **told)

@@ -23,6 +23,7 @@ from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
 from agents.exits import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
+from agents.output import use_whole_streams
 from agents.private_file import replace
 from agents.states import State
 from agents.timeline import timeline
@@ -219,7 +220,11 @@ def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new f
     identity = Identity.generate()
     checked(save_identity, identity, path)
     show.err.print(f"The private key is in {path}; it stays with you. Give partners this public key:")
-    typer.echo(str(identity.public))
+    typer.echo(identity.public.text)
+    show.err.print(
+        f"Its fingerprint, which each partner compares with you by telephone: {identity.public.fingerprint}",
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -229,32 +234,41 @@ def agent(
 ) -> None:
     """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
     logs.configure(log, daemon=True)
-    run(serve(checked(read_settings, settings)))
+    run(serve(checked(read_settings, settings), path=settings))
     leave()
 
 
-async def serve(settings: Settings, contribute: Callable[[], bytes] = system_randomness) -> None:
-    """A daemon's life, from its settings to SIGTERM. Only tests pass another `contribute`."""
+async def serve(
+    settings: Settings, contribute: Callable[[], bytes] = system_randomness, path: Path | None = None
+) -> None:
+    """A daemon's life, from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
+
+    Only tests pass another `contribute`.
+    """
     from agents.connect import connect  # noqa: PLC0415
     from agents.daemon import Agent  # noqa: PLC0415
     from agents.notify import Notifier  # noqa: PLC0415
     from agents.own_identity import own_identity  # noqa: PLC0415
     from agents.partner_keys import check_partner_keys  # noqa: PLC0415
+    from agents.reloading import reload_whenever  # noqa: PLC0415
     from agents.service import attend  # noqa: PLC0415
 
     logs.of_party(settings.party)  # before the connections, whose tasks inherit it
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop, again = asyncio.Event(), asyncio.Event()
+    for number, told in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
     identity, notifier = own_identity(settings), Notifier.of_environment()
     check_partner_keys(settings, identity.public)
     broker = await connect(settings)
     try:
-        await attend(Agent(settings, identity, broker, contribute=contribute), broker, stop, notifier)
+        agent = Agent(settings, identity, broker, contribute=contribute)
+        reloading = [] if path is None else [reload_whenever(again, agent, path)]
+        await attend(agent, broker, stop, notifier, *reloading)
     finally:
         await broker.close()
 
 
 def main() -> None:
     """The entry point."""
+    use_whole_streams()
     app()

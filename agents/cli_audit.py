@@ -13,6 +13,7 @@ from agents.audit import Broken, Entry, entries, key_named_last
 from agents.budget import Budget, audited_spendings
 from agents.budget_file import FILE, Spending, read
 from agents.exits import Format, FormatOption, checked
+from broker.identity import parse_public
 from schemas.job import Invalid
 from schemas.settings import Settings, read_settings
 
@@ -38,11 +39,13 @@ def verify(
     """
     found: list[Entry] = checked(_read, _path(path, settings))
     since = checked(_since, found, expect) if expect is not None else None
-    told: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": key_named_last(found)}
+    key = parse_public(key_named_last(found))
+    told: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": str(key)}
+    told["fingerprint"] = key.fingerprint
     if format is Format.JSON:
         show.print_json(told if since is None else told | {"entries_since": since})
         return
-    typer.echo(f"OK, {told['entries']} entries. Signed with {told['key']}")
+    typer.echo(f"OK, {told['entries']} entries. Signed with {key.text}, fingerprint {key.fingerprint}")
     if since is not None:
         typer.echo(f"The expected hash is there, and {since} entries after it.")
     typer.echo(f"Last hash: {told['last_hash']}")

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
@@ -60,7 +61,7 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
     files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
     operators = {} if operator is None else {operator: hashes.pop(operator)}
     checked(_write, out, definitions(hashes, vhost, operators=operators))
-    _tell(out, files, sorted(kept.keys() - set(users)))
+    _tell(out, vhost, files, sorted(kept.keys() - set(users)))
 
 
 def _check(parties: list[str], operator: str | None) -> None:
@@ -109,8 +110,11 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise Invalid(f"{path}: {error.strerror}; give a file that can be written") from None
 
 
-def _tell(out: Path, files: list[Path], gone: list[str]) -> None:
+def _tell(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
     show.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
+    end = "" if vhost == "/" else quote(vhost, safe="")
+    url = f'Each party writes url = "amqps://HOST/{end}" under [broker], with the name of your broker for HOST.'
+    show.err.print(show.fit(url), soft_wrap=True)
     for path in files:
         show.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
     for user in gone:

@@ -5,28 +5,23 @@ Nothing here is needed for a job to go on: killing any of these commands changes
 
 import asyncio
 import getpass
-from collections.abc import Awaitable, Callable
+import os
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from agents import logs, show
-from agents.connect import connect
-from agents.console import Console
-from agents.exits import JOB_FAILED, WORTHLESS, Format, FormatOption, checked, run
-from agents.own_identity import own_identity
-from agents.partner_keys import check_partner_keys
+from agents import show
+from agents.console import Questions
+from agents.conversing import ask_or_recall, talk
+from agents.exits import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
-from schemas.messages import JobStatus, Status
-from schemas.settings import Settings, read_settings
+from schemas.messages import JobStatus, Pruned, Status
 from schemas.trace import StepTrace
 
 POLL_SECONDS = 0.5
-
-T = TypeVar("T")
 
 jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
 
@@ -48,14 +43,17 @@ def submit(
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
         description = description.anew()
-    status = _talk(settings, lambda console: console.submit(description))
-    _show(checked(_accepted, status)[0], format)
+    status = talk(settings, lambda console: console.submit(description, _account()))
+    found = checked(_accepted, status)[0]
+    if status.note is not None:
+        show.remark(status.note)
+    _show(found, format)
 
 
 @jobs.command()
 def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
-    last = _talk(settings, lambda console: _watch(console, job))
+    last = talk(settings, lambda console: _watch(console, job))
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
@@ -66,23 +64,26 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 @jobs.command("list")
 def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """All jobs that the agent knows, the latest first."""
-    status = _talk(settings, lambda console: console.query())
+    status, why = ask_or_recall(settings)
     if format is Format.JSON:
         show.print_json([job.model_dump(mode="json") for job in status.jobs])
     else:
         show.out.print(show.job_table(status.jobs))
+    _end(why)
 
 
 @jobs.command()
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Where a job is at every party, and what became of it."""
-    _show(checked(_accepted, _talk(settings, lambda console: console.query(job)))[0], format)
+    status, why = ask_or_recall(settings, job)
+    _show(checked(_accepted, status)[0], format)
+    _end(why)
 
 
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """What a step was spent on at this party: maths, sends, and waits for whom; of the last steps the median one."""
-    found = checked(_traced, _talk(settings, lambda console: console.trace(job)), job)
+    found = checked(_traced, talk(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
         show.print_json(found.model_dump(mode="json"))
     else:
@@ -92,19 +93,19 @@ def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 @jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
-    _show(checked(_accepted, _talk(settings, lambda console: _cancel(console, job)))[0], format)
+    _show(checked(_accepted, talk(settings, lambda console: _cancel(console, job)))[0], format)
 
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Take up a failed job again at every party, from the last checkpoint that all of them have."""
-    _show(checked(_accepted, _talk(settings, lambda console: console.resume(job)))[0], format)
+    _show(checked(_accepted, talk(settings, lambda console: console.resume(job)))[0], format)
 
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """What a job is for, and what it tells whom."""
-    found = checked(_revealed, _talk(settings, lambda console: console.reveals(job)))
+    found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
     if format is Format.JSON:
         show.print_json({"job": job, "reveals": list(found)})
     else:
@@ -121,7 +122,7 @@ def approve(
 ) -> None:
     """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
     if not yes:
-        found = checked(_revealed, _talk(settings, lambda console: console.reveals(job)))
+        found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
         show.err.print(show.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
     _show(_decide(settings, job, approve=True), format)
@@ -138,11 +139,51 @@ def refuse(
     _show(_decide(settings, job, why, approve=False), format)
 
 
+@jobs.command()
+def prune(
+    settings: SettingsOption,
+    days: Annotated[float, typer.Option("--older-than", metavar="DAYS", help="jobs that ended so many days ago")],
+    *,
+    models: Annotated[bool, typer.Option("--models", help="model parts, too: nobody can make them again")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Remove records, checkpoints, reports and scores of jobs that ended long ago; first it shows which, and asks."""
+    if not yes:
+        found = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=False)))
+        show.err.print(show.pruned_table(found))
+        if not found:
+            raise typer.Exit
+        typer.confirm("Remove all this?", abort=True, err=True)
+    gone = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=True)))
+    if format is Format.JSON:
+        show.print_json([one.model_dump(mode="json") for one in gone])
+    else:
+        show.out.print(show.pruned_table(gone))
+
+
+async def _prune(console: Questions, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
+    return await console.prune(days, models=models, remove=remove, who=_account())
+
+
+def _pruned(status: Status) -> tuple[Pruned, ...]:
+    _accepted(status)
+    return status.pruned
+
+
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
-    who = getpass.getuser()[:128]
-    answer = _talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
+    who = _account()
+    answer = talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
     decided: tuple[JobStatus, ...] = checked(_accepted, answer)
     return decided[0]
+
+
+def _account() -> str:
+    """Who runs the command, for the audit log; in an image the user need not have a name."""
+    try:
+        return getpass.getuser()[:128]
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _revealed(status: Status) -> tuple[str, ...]:
@@ -150,7 +191,7 @@ def _revealed(status: Status) -> tuple[str, ...]:
     return status.reveals
 
 
-async def _watch(console: Console, job: str) -> JobStatus:
+async def _watch(console: Questions, job: str) -> JobStatus:
     with show.Bar(job) as bar:
         while True:
             (found,) = _accepted(await console.query(job))
@@ -162,34 +203,27 @@ async def _watch(console: Console, job: str) -> JobStatus:
 
 def predict(description: PredictionJob, settings: Path) -> JobStatus:
     """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
-    return _talk(settings, lambda console: _submit_and_watch(console, description.anew()))
+    return talk(settings, lambda console: _submit_and_watch(console, description.anew()))
 
 
-async def _submit_and_watch(console: Console, description: PredictionJob) -> JobStatus:
-    (submitted,) = _accepted(await console.submit(description))
+async def _submit_and_watch(console: Questions, description: PredictionJob) -> JobStatus:
+    (submitted,) = _accepted(await console.submit(description, _account()))
     return await _watch(console, submitted.job)
 
 
-async def _cancel(console: Console, job: str) -> Status:
-    answer = await console.query(job, cancel=True)
+async def _cancel(console: Questions, job: str) -> Status:
+    answer = await console.query(job, cancel=True, who=_account())
     while _accepted(answer)[0].state not in TERMINAL:
         await asyncio.sleep(POLL_SECONDS)
         answer = await console.query(job)
     return answer
 
 
-def _talk(settings_path: Path, talk: Callable[[Console], Awaitable[T]]) -> T:
-    logs.configure("error")
-    settings: Settings = checked(read_settings, settings_path)
-    return run(_converse(settings, talk))
-
-
-async def _converse(settings: Settings, talk: Callable[[Console], Awaitable[T]]) -> T:
-    identity = own_identity(settings)
-    check_partner_keys(settings, identity.public)
-    broker = await connect(settings, "console")
-    async with Console(settings.party, identity, broker) as console:
-        return await talk(console)
+def _end(why: str) -> None:
+    """A state that no agent has told may be an old one: scripts see it by the exit code."""
+    if why:
+        show.remark(why)
+        raise typer.Exit(CANNOT_REACH)
 
 
 def _accepted(status: Status) -> tuple[JobStatus, ...]:

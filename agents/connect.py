@@ -12,8 +12,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from broker.identity import read_private, require_private
-from broker.rabbitmq import RabbitBroker
-from schemas.job import Invalid, explain
+from broker.rabbitmq import CONNECT_SECONDS, RabbitBroker
+from schemas.job import Invalid
+from schemas.mistakes import explain
 from schemas.settings import BrokerSettings, Settings
 from schemas.strict import Written
 from schemas.toml import parse_toml
@@ -29,8 +30,13 @@ class Credentials(Written):
     password: str
 
 
-async def connect(settings: Settings, purpose: str = "agent", credentials: Credentials | None = None) -> RabbitBroker:
-    """Connect as the settings say, with a login that has been read already or will be now.
+async def connect(
+    settings: Settings,
+    purpose: str = "agent",
+    credentials: Credentials | None = None,
+    seconds: float = CONNECT_SECONDS,
+) -> RabbitBroker:
+    """Connect as the settings say, with a login that has been read already or will be now, for so long at most.
 
     Raises:
         Invalid, KeyProblem: a file that the settings name cannot be used.
@@ -45,6 +51,7 @@ async def connect(settings: Settings, purpose: str = "agent", credentials: Crede
         external=broker.certificate is not None and credentials is None,
         name=f"{settings.party} {purpose}",
         party=settings.party,
+        deadline=seconds,
     )
 
 
@@ -74,7 +81,7 @@ def read_credentials(path: Path) -> Credentials:
     try:
         return Credentials.model_validate(parse_toml(content))
     except ValidationError as error:
-        raise Invalid(explain(path, error)) from None
+        raise Invalid(explain(path, error, Credentials, content={})) from None
     except ValueError:  # whose text may quote a password
         raise Invalid(f'{path}: not TOML; write username = "..." and password = "..."') from None
 

@@ -5,17 +5,18 @@ It holds the party's key, as the agent does, and speaks to nobody else.
 
 import asyncio
 import secrets
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 from agents.control import control_parcel, open_control, published_within
 from broker import topology
-from broker.base import Broker, Delivery
+from broker.base import Blocked, Broker, Delivery
 from broker.identity import Forged, Identity
 from schemas.address import Address, MalformedAddress, Round, parse_address
 from schemas.codec import MalformedMessage
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import Decide, Query, Status, Submit
+from schemas.messages import Decide, Prune, Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
 
@@ -24,8 +25,55 @@ class NoAgent(Exception):
     """The party's agent does not answer; the text says what to do."""
 
 
-class Console:
-    """One conversation. Use as an async context manager."""
+Request = Submit | Query | Decide | Prune
+
+
+class Questions(ABC):
+    """What a console may ask of its own party's agent, however the question gets there."""
+
+    @abstractmethod
+    async def _ask(self, request: Request) -> Status:
+        """Ask, and wait for the answer.
+
+        Raises:
+            NoAgent: there is none.
+        """
+
+    async def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> Status:
+        """Run a job, or learn its state."""
+        return await self._ask(Submit(description=description, who=who))
+
+    async def query(self, job: str | None = None, *, cancel: bool = False, who: str = "") -> Status:
+        """The state of a job, or of all; with `cancel`, after asking to end it for `who`."""
+        return await self._ask(Query(job=job, cancel=cancel, who=who))
+
+    async def resume(self, job: str) -> Status:
+        """Take up a failed job again at every party; its state then."""
+        return await self._ask(Query(job=job, resume=True))
+
+    async def trace(self, job: str) -> Status:
+        """The state of a job, and what one of its steps was spent on at this party."""
+        return await self._ask(Query(job=job, trace=True))
+
+    async def reveals(self, job: str) -> Status:
+        """The state of a job, and what it tells whom."""
+        return await self._ask(Query(job=job, reveals=True))
+
+    async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
+        """Let a job in that waits for a person, or refuse it."""
+        return await self._ask(Decide(job=job, approve=approve, who=who, why=why))
+
+    async def prune(self, days: float, *, models: bool, remove: bool, who: str) -> Status:
+        """What is left of jobs that ended so many days ago; with `remove` it is gone."""
+        return await self._ask(Prune(days=days, models=models, remove=remove, who=who))
+
+    async def partners(self) -> Status:
+        """Who of the partners answers a ping of this party's agent, with versions and clocks; and its settings."""
+        return await self._ask(Query(partners=True, settings=True))
+
+
+class Console(Questions):
+    """One conversation through the broker. Use as an async context manager."""
 
     def __init__(self, party: str, identity: Identity, broker: Broker) -> None:
         self._party, self._identity, self._broker = party, identity, broker
@@ -57,35 +105,7 @@ class Console:
         if isinstance(message, Status) and asked and self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
 
-    async def submit(self, description: TrainingJob | PredictionJob) -> Status:
-        """Run a job, or learn its state."""
-        return await self._ask(Submit(description=description))
-
-    async def query(self, job: str | None = None, *, cancel: bool = False) -> Status:
-        """The state of a job, or of all; with `cancel`, after asking to end it."""
-        return await self._ask(Query(job=job, cancel=cancel))
-
-    async def resume(self, job: str) -> Status:
-        """Take up a failed job again at every party; its state then."""
-        return await self._ask(Query(job=job, resume=True))
-
-    async def trace(self, job: str) -> Status:
-        """The state of a job, and what one of its steps was spent on at this party."""
-        return await self._ask(Query(job=job, trace=True))
-
-    async def reveals(self, job: str) -> Status:
-        """The state of a job, and what it tells whom."""
-        return await self._ask(Query(job=job, reveals=True))
-
-    async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
-        """Let a job in that waits for a person, or refuse it."""
-        return await self._ask(Decide(job=job, approve=approve, who=who, why=why))
-
-    async def partners(self) -> Status:
-        """Who of the partners answers a ping of this party's agent, with versions and clocks."""
-        return await self._ask(Query(partners=True))
-
-    async def _ask(self, request: Submit | Query | Decide) -> Status:
+    async def _ask(self, request: Request) -> Status:
         self._asked += 1
         self._answer = asyncio.get_running_loop().create_future()
         address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)
@@ -98,6 +118,8 @@ class Console:
                 await published_within(self._broker, parcel, ANSWER_SECONDS)
                 return await self._answer
         except TimeoutError:
+            if self._broker.blocked:
+                raise Blocked(self._broker.blocked) from None
             raise NoAgent(
                 f"{self._party}'s agent does not answer; start it with `tercet agent` and the same settings file, "
                 f"or look at its log"

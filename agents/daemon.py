@@ -15,6 +15,7 @@ from agents.audit import AuditLog
 from agents.budget import Budget
 from agents.budget_file import FILE, BudgetFile
 from agents.checkpoints import forget_old
+from agents.console import Request
 from agents.context import system_randomness, work_folder
 from agents.desk import Desk
 from agents.greeter import Greeter
@@ -23,14 +24,16 @@ from agents.mailbox import Tap
 from agents.reception import Reception
 from agents.release import discard
 from agents.run import JobRun, Services
+from agents.settings_digest import digests
+from agents.state_folder import make, usable
 from agents.states import TERMINAL
 from broker import topology
 from broker.base import Broker, Delivery
-from broker.identity import Identity
+from broker.identity import Identity, PublicIdentity
 from mpc.ring import use_threads, warm_up
 from schemas.address import Round
 from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Prune, Query, Status
 from schemas.settings import Settings
 
 
@@ -55,9 +58,9 @@ class Agent:
         self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit, self._budget)
         self.jobs = Jobs(self._services, self._spawn, finished)
         self.desk = Desk(self._services, self.jobs, self._spawn)
-        greeter = Greeter(settings, identity, broker, self._spawn)
-        take, console = self.desk.take, self.desk.console
-        self._reception = Reception(settings, identity, broker, take, console, greeter=greeter)
+        greeter = self._greeter = Greeter(settings, identity, broker, self._spawn)
+        take, spawn = self.desk.take, self._spawn
+        self._reception = Reception(settings, identity, broker, take, self.answer, greeter=greeter, spawn=spawn)
         self._tasks: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
         self._log = structlog.get_logger()
@@ -66,6 +69,11 @@ class Agent:
     def me(self) -> str:
         """This party."""
         return self.settings.party
+
+    @property
+    def key(self) -> PublicIdentity:
+        """This party's own."""
+        return self._identity.public
 
     @property
     def busy(self) -> bool:
@@ -91,21 +99,25 @@ class Agent:
         """Work until `stop` is set; then let running jobs end, or end them, and leave.
 
         Raises:
+            Invalid: the state folder cannot be used.
             BrokerError: another agent of this party runs, or the broker refuses.
         """
         logs.of_party(self.me)
         use_threads(self.settings.limits.threads)
         await asyncio.to_thread(warm_up)  # before there is a heartbeat or a deadline that it could hold up
-        self.settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with usable(self.settings.state):
+            make(self.settings.state)
         async with asyncio.TaskGroup() as self._tasks:
-            running = self.jobs.recall()
+            with usable(self.settings.state):
+                running = self.jobs.recall()
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
-            self._open_audit()
-            discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
-            unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
-            forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
+            with usable(self.settings.state):
+                self._open_audit()
+                discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
+                unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
+                forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
             self.jobs.go_on(running)
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
@@ -136,6 +148,32 @@ class Agent:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._tasks is not None
         self._tasks.create_task(work)
+
+    async def use(self, settings: Settings) -> None:
+        """Go on with other tables, partners and policy; jobs that run keep those that they began with.
+
+        Raises:
+            BrokerError: new partners cannot be heard; nothing has changed.
+        """
+        if settings.partners.keys() - self.settings.partners.keys():
+            await self._broker.declare(topology.standing_queue(self.me, settings.partners))
+        self.settings = settings
+        self.jobs.use(settings)
+        self.desk.use(settings)
+        self._reception.use(settings)
+        self._greeter.use(settings)
+
+    async def answer(self, request: Request) -> Status:
+        """Answer what the party's own console asks, through the broker or at the agent's socket."""
+        if isinstance(request, Prune):
+            return await self.desk.prune(request)
+        more: dict[str, Any] = {}
+        status = self.desk.console(request)
+        if isinstance(request, Query) and request.partners:
+            more["partners"] = await self._greeter.partners()
+        if isinstance(request, Query) and request.settings:
+            more["settings"] = tuple(digests(self.settings).items())
+        return status.model_copy(update=more)
 
     # --- its jobs
 

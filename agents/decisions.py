@@ -11,9 +11,10 @@ from agents.manifest import ModelPart
 from agents.problems import JobProblem
 from agents.revelations import Applied, Known, revelations
 from agents.run import JobRun
+from broker.identity import KeyProblem, parse_public
 from mpc.plan import Plan
 from mpc.planner import exposure_refusals
-from schemas.messages import Decide, Job
+from schemas.messages import Decide, Failure, Job, JobStatus
 from schemas.settings import Settings
 
 
@@ -32,7 +33,16 @@ def summary(job: Job, settings: Settings, context: JobContext | None = None) -> 
         f"submitted by {job.submitter}; purpose: {description.purpose or 'none given'}",
         *told(description, used),
         *map(str, revelations(description, known)),
+        "fingerprints of the parties' keys, to compare by telephone: "
+        + "; ".join(f"{member.name} {_fingerprint(member.key)}" for member in job.members),
     )
+
+
+def _fingerprint(key: str) -> str:
+    try:
+        return parse_public(key).fingerprint
+    except KeyProblem:
+        return "none, since its key is no key"
 
 
 def _applied(kind: str, part: ModelPart | None) -> Applied | None:
@@ -44,10 +54,12 @@ def _exposed(plan: Plan) -> str:
     return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
 
 
-def decide(me: str, run: JobRun | None, request: Decide) -> str | None:
-    """Follow an operator's decision; why it cannot be followed, if it cannot."""
+def decide(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:
+    """Follow an operator's decision; why it cannot be followed, if it cannot. `status` is the job's, if it is known."""
     if run is None or not run.approval.asks or run.approval.given_by:
-        return f"{request.job} does not wait for an approval at {me}; `tercet job cancel` ends a job that runs"
+        return _nothing_to_decide(me, status, request.job)
+    if run.approval.refused_by:
+        return f"{request.job} was refused already by {run.approval.refused_by}, and is ending"
     try:
         run.audit.note("approved" if request.approve else "refused", by=request.who, why=request.why)
     except JobProblem as problem:
@@ -57,5 +69,21 @@ def decide(me: str, run: JobRun | None, request: Decide) -> str | None:
     else:
         why = f": {request.why}" if request.why else ""
         reason = f"{me}'s operator has refused the job{why}; ask {me} what it would take"
+        run.approval.refuse(request.who)
         run.stop(JobProblem("policy.refused", me, reason))
     return None
+
+
+def _nothing_to_decide(me: str, status: JobStatus | None, job: str) -> str:
+    match status:
+        case None:
+            return f"{me} knows no job {job}"
+        case JobStatus(failure=Failure() as failure):
+            how = "was refused" if failure.code == "policy.refused" else f"has failed, by {failure.code}"
+            return f"{job} {how} already: {failure.reason}; `tercet job submit --again` asks anew"
+        case JobStatus(state="cancelled" | "done" as state):
+            by = f" by {status.cancelled_by}" if status.cancelled_by else ""
+            return f"{job} is {state} already{by}; `tercet job submit --again` asks anew"
+        case JobStatus(approval=who) if who:
+            return f"{job} was approved already by {who}; `tercet job cancel` ends it"
+    return f"{job} does not wait for an approval at {me}; `tercet job cancel` ends a job that runs"

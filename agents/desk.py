@@ -5,6 +5,7 @@ It trusts a job's signature and this party's policy, and nobody's word beside.
 
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -14,10 +15,12 @@ from agents.jobs import Jobs, now
 from agents.policy import check_policy
 from agents.policy_signature import signature_problem
 from agents.problems import JobProblem
+from agents.pruning import TooYoung, prune
 from agents.run import Services
 from broker.allowance import Allowance
 from broker.dead_letters import BURST, EVERY_SECONDS
-from schemas.messages import Decide, Inquiry, Job, Query, Resumption, Status, Submit
+from schemas.messages import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
+from schemas.settings import Settings
 
 RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
 
@@ -30,6 +33,10 @@ class Desk:
         self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
         self._refusals = Allowance(BURST, EVERY_SECONDS)
         self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Decide by other settings from now on."""
+        self._settings, self._services = settings, replace(self._services, settings=settings)
 
     def take(self, message: Job | Inquiry | Resumption, sender: str) -> None:
         """What a partner says of a job."""
@@ -68,8 +75,8 @@ class Desk:
         elif known is None:
             self._log.info("job announced", job=job.id, submitter=job.submitter)
             self._jobs.begin(job, now(), self._jobs.received(job) or self._jobs.obstacle())
-        elif not self._allowed(job):
-            self._log.warning("job refused", job=job.id, submitter=job.submitter)
+        elif (refusal := self._policy_problem(job)) is not None:
+            self._refuse(job, refusal)
         elif running is None or not running.may_yield or known.description != job.description:
             self._spawn(self._jobs.announcer.decline(job))
         elif _precedence(job) < _precedence(known):
@@ -88,25 +95,30 @@ class Desk:
             self._jobs.audit_of(job).decided(problem, withheld=withheld)
         self._spawn(self._jobs.announcer.decline(job, problem))
 
-    def _allowed(self, job: Job) -> bool:
+    def _policy_problem(self, job: Job) -> JobProblem | None:
         try:
             check_policy(job, self._settings, self._identity, self._services.budget)
-        except JobProblem:
-            return False
-        return True
+        except JobProblem as problem:
+            return problem
+        return None
+
+    async def prune(self, request: Prune) -> Status:
+        """Tell what is left of old jobs, or remove it."""
+        try:
+            return Status(pruned=await prune(self._jobs, self._settings, request))
+        except TooYoung as problem:
+            return Status(problem=str(problem))
 
     def console(self, request: Submit | Query | Decide) -> Status:
         """What the party's own console asks."""
         if isinstance(request, Decide):
-            problem = decide(self._me, self._jobs.runs.get(request.job), request)
+            jobs = self._jobs.status(request.job)
+            problem = decide(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)
             return Status(jobs=self._jobs.status(request.job), problem=problem)
         if isinstance(request, Submit):
-            try:
-                return Status(jobs=(self._jobs.submit(request.description),))
-            except JobProblem as problem:
-                return Status(problem=str(problem))
+            return self._submit(request)
         if request.cancel and request.job is not None:
-            self._jobs.cancel(request.job)
+            self._jobs.cancel(request.job, request.who)
         if request.resume and request.job is not None:
             try:
                 self._jobs.resume(request.job)
@@ -124,6 +136,17 @@ class Desk:
             reveals=reveals,
             problem=f"{self._me} knows no job {request.job}" if unknown else None,
         )
+
+    def _submit(self, request: Submit) -> Status:
+        known = request.description.id in self._jobs.latest
+        try:
+            status = self._jobs.submit(request.description, request.who)
+        except JobProblem as problem:
+            return Status(problem=str(problem))
+        if not known:
+            return Status(jobs=(status,))
+        note = f"{status.job} is known already, and nothing new begins; `tercet job submit --again` runs it anew"
+        return Status(jobs=(status,), note=note)
 
 
 def _precedence(job: Job) -> tuple[bool, bytes]:

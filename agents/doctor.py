@@ -9,7 +9,14 @@ from pathlib import Path
 
 from agents.connect import Credentials, own_credentials
 from agents.doctor_broker import check_reachable, check_rights, check_tls
-from agents.doctor_local import check_clock, check_identity, check_partners_keys, check_state, check_tables
+from agents.doctor_local import (
+    check_clock,
+    check_identity,
+    check_partners_keys,
+    check_state,
+    check_tables,
+    fingerprints,
+)
 from agents.doctor_partners import check_agents
 from agents.finding import Finding, Outcome, fail
 from broker.identity import Identity, KeyProblem
@@ -25,8 +32,12 @@ async def examine(path: Path) -> AsyncIterator[Finding]:
         yield fail("settings", str(problem), "correct the file; docs/operations.md lists every field")
         return
     found, identity = check_identity(settings)
-    yield check_partners_keys(settings, None if identity is None else identity.public)
+    keys = check_partners_keys(settings, None if identity is None else identity.public)
+    yield keys
     yield found
+    if keys.outcome is not Outcome.FAIL:
+        for finding in fingerprints(settings):
+            yield finding
     needed = 0
     for finding, takes in check_tables(settings):
         needed = max(needed, takes)

@@ -17,11 +17,11 @@ from yarl import URL
 
 from agents.connect import Credentials, tls_context
 from agents.finding import Finding, Outcome, fail, ok, warn
-from broker.base import BrokerError
+from broker.base import ALARM_REMEDY, BrokerError, NoLogin
 from broker.identity import KeyProblem
 from broker.probe import Answers, Probe
 from broker.rabbitmq_channels import FEW_CHANNELS, LEAST_CHANNELS
-from broker.rabbitmq_errors import DEFAULT_PORTS, strict_hint
+from broker.rabbitmq_errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
 from schemas.job import Invalid
 from schemas.settings import BrokerSettings, Settings
 
@@ -30,6 +30,8 @@ SOON: Final = dt.timedelta(days=30)
 RUN_ON: Final = ("3.10.", "4.0.")  # versions that Tercet has been run on
 LEAST: Final = (3, 10)
 RIGHTS: Final = "let the broker's operator import what `tercet broker definitions` writes"
+LOGIN: Final = "compare `credentials` under [broker], or TERCET_BROKER_USERNAME and _PASSWORD, with the broker's users"
+ADDRESS: Final = "compare `url` under [broker] (amqps or amqp, port, virtual host) with what the broker's operator says"
 LISTED: Final = 3  # rights in one line; the rest are counted
 
 
@@ -68,7 +70,10 @@ async def check_tls(broker: BrokerSettings, now: dt.datetime) -> AsyncIterator[F
         yield fail("tls", str(problem), "correct ca, certificate and key under [broker]")
     except (OSError, TimeoutError) as error:  # ssl.SSLError among them
         hint = "is `ca` the authority of the broker's certificate, does its name fit the URL, is ours wanted"
-        yield fail("tls", f"no agreement on TLS: {_why(error)}", strict_hint(error) or hint)
+        if speaks_no_tls(error):
+            yield fail("tls", f"no agreement on TLS: {tls_reason(error)}", tls_remedy(error))
+        else:
+            yield fail("tls", f"no agreement on TLS: {_why(error)}", strict_hint(error) or hint)
     else:
         yield _validity("the broker's certificate", served, now, "have the broker's operator renew it")
         for path, what in ((broker.certificate, "our certificate"), (broker.ca, "the authority's certificate")):
@@ -129,14 +134,16 @@ async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIt
                 yield few
                 if few.outcome is Outcome.FAIL:
                     return
+            if why := await probe.alarm():
+                yield fail("alarm", f"the broker takes no messages: it is {why}", ALARM_REMEDY)
+                return
             needed = await probe.needed()
             for finding in _enough(needed):
                 yield finding
             if not needed.refused:
                 yield _narrow(await probe.wider())
     except (BrokerError, ValueError) as error:
-        hint = "compare `credentials` under [broker], or TERCET_BROKER_USERNAME and _PASSWORD, with the broker's users"
-        yield fail("login", str(error), hint)
+        yield fail("login", str(error), LOGIN if isinstance(error, NoLogin) else ADDRESS)
 
 
 def _version(product: str, version: str) -> Finding:

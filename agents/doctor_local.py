@@ -9,7 +9,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,8 @@ from agents.finding import Finding, fail, ok, warn
 from agents.own_identity import IDENTITY, own_identity
 from agents.own_table import described
 from agents.partner_keys import check_partner_keys
-from broker.identity import Identity, KeyProblem, PublicIdentity
+from agents.state_folder import make
+from broker.identity import Identity, KeyProblem, PublicIdentity, parse_public
 from schemas.job import Invalid
 from schemas.settings import Settings
 from tables.problem import TableProblem
@@ -41,6 +41,12 @@ def check_partners_keys(settings: Settings, own: PublicIdentity | None = None) -
     return ok("settings", f"{settings.party}, {settings.role}, {count} partners")
 
 
+def fingerprints(settings: Settings) -> Iterator[Finding]:
+    """Tell what to compare with each partner by telephone, once their keys are known to be keys."""
+    for name, partner in settings.partners.items():
+        yield ok(f"key of {name}", f"fingerprint {parse_public(partner.key).fingerprint}; compare it by telephone")
+
+
 def check_identity(settings: Settings) -> tuple[Finding, Identity | None]:
     """Whether the private key can be read, and by nobody else."""
     where = f"the variable {IDENTITY}" if os.environ.get(IDENTITY) else str(settings.identity)
@@ -49,7 +55,8 @@ def check_identity(settings: Settings) -> tuple[Finding, Identity | None]:
     except KeyProblem as problem:
         hint = "make a key with `tercet keygen`, or correct `identity`; mode 600, owned by the agent's user"
         return fail("key", str(problem), hint), None
-    return ok("key", f"{identity.public} (from {where})"), identity
+    key = identity.public
+    return ok("key", f"{key.text} (from {where}), fingerprint {key.fingerprint}"), identity
 
 
 def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
@@ -68,9 +75,7 @@ def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
 def check_state(folder: Path, needed: int) -> Iterator[Finding]:
     """Whether the state folder can be written, is nobody else's, and has room for a job over the largest table."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"tercet")
+        make(folder)
         mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
         hint = f"make {folder} a folder that the agent's user may write to, or correct `state`"

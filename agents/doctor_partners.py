@@ -9,6 +9,7 @@ from typing import Final
 from agents.connect import Credentials, connect
 from agents.console import Console, NoAgent
 from agents.finding import Finding, fail, ok, warn
+from agents.settings_digest import differing, digests, reloadable
 from broker.base import BrokerError
 from broker.dead_letters import clean
 from broker.identity import Identity
@@ -20,7 +21,7 @@ DRIFTING: Final = 10.0  # beside what the ping took
 
 
 async def check_agents(settings: Settings, identity: Identity, login: Credentials | None) -> Iterator[Finding]:
-    """Our own agent, and through it the partners'."""
+    """Our own agent, the settings that it runs with, and through it the partners' agents."""
     try:
         broker = await connect(settings, "doctor", login)
         async with Console(settings.party, identity, broker) as console:
@@ -31,14 +32,29 @@ async def check_agents(settings: Settings, identity: Identity, login: Credential
     findings = [ok("agent", f"{settings.party}'s agent answers")]
     if answer.problem is not None:
         findings = [fail("agent", answer.problem, "look at the agent's log")]
+    findings += _same_settings(settings, dict(answer.settings))
     return iter([*findings, *(finding for partner in answer.partners for finding in _partner(partner))])
+
+
+def _same_settings(settings: Settings, running: dict[str, str]) -> Iterator[Finding]:
+    """Whether the agent runs with what the file says; of an agent that does not tell, nothing is said."""
+    if not running:
+        return
+    fields = differing(digests(settings), running)
+    if not fields:
+        yield ok("running settings", "the agent's are those of the file")
+        return
+    said = f"the agent runs with others than the file has: {', '.join(fields)}"
+    again = "send it SIGHUP (`systemctl reload`)"
+    hint = again if all(map(reloadable, fields)) else "start the agent again, with this file"
+    yield warn("running settings", said, hint)
 
 
 def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
     party, check = answer.party, f"partner {answer.party}"
     if not answer.answered:
         said = f"{party}'s agent does not answer" + (f": {answer.why}" if answer.why else "")
-        hint = f"ask {party} whether its agent runs on this broker, and whether both of you hold the other's key"
+        hint = f"ask {party} whether its agent runs on this broker and virtual host, and compare each other's keys"
         yield warn(check, said, hint)
         return
     said = f"release {clean(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"

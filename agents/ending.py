@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from agents.problems import BROKER, JobProblem
 from agents.verdict import Report, culprits, late
-from broker.base import BrokerError, Disconnected, Unroutable
+from broker.base import Blocked, BrokerError, Disconnected, Unroutable
 from broker.clock import loop_time
 from broker.outbox import Undeliverable
 from schemas.address import Address, parse_address
@@ -74,7 +74,8 @@ class Superseded:
 class Cancelled:
     """A person wants the job off: at this party, or at another that says so."""
 
-    here: bool
+    by: str  # the party; empty where whoever tells it does not know
+    here: bool = False
 
 
 Failing = JobProblem | Late | Told | Settled
@@ -113,8 +114,11 @@ class Hearing:
             case Failure():
                 return self._failure(address, message)
             case Cancel():
-                return Cancelled(here=False)
+                return self._cancelled(address.sender, message.by or address.sender)
         return None
+
+    def _cancelled(self, sender: str, by: str) -> Ending:
+        return Cancelled(by) if by in self.parties else stranger(sender)
 
     def _speaks_of_strangers(self, message: Progress | Failure) -> bool:
         if isinstance(message, Failure):
@@ -177,18 +181,15 @@ class Hearing:
             if now - heard <= MISSED_HEARTBEATS * progress.interval
         }
 
-    def judgement(self, ending: Failing, me: str, own: Report, stage: str, *, cut_off: bool) -> Failure:
-        """What this party would say of the end, if nobody else did; `cut_off` if the broker does not answer it."""
+    def judgement(self, ending: Failing, me: str, own: Report, stage: str, *, stuck: JobProblem | None) -> Failure:
+        """What this party would say of the end, if nobody else did; `stuck` if it knows that the broker is at fault."""
         match ending:
             case Told() | Settled():
                 return ending.failure
             case JobProblem():
                 return ending.failure(stage, verdict=False)
             case Late():
-                if cut_off:
-                    reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
-                    return JobProblem("party.cut-off", me, reason).failure(stage, verdict=False)
-                return self._late(me, own).failure(stage, verdict=False)
+                return (stuck or self._late(me, own)).failure(stage, verdict=False)
 
     def _late(self, me: str, own: Report) -> JobProblem:
         # Where several complain at once and no verdict comes, all begin with the same complaint.
@@ -235,6 +236,8 @@ def own_error(me: str) -> JobProblem:
 def broker_problem(error: BrokerError, me: str) -> JobProblem:
     """The broker, or whoever should have a queue there, fails this party."""
     cause = error.reason if isinstance(error, Undeliverable) else error
+    if isinstance(cause, Blocked):
+        return blocked(cause)
     if isinstance(cause, Disconnected):
         reason = f"{me} has lost its connection to the broker, and could not send in time; see {me}'s log"
         return JobProblem("party.cut-off", me, reason, str(error))
@@ -249,6 +252,17 @@ def broker_problem(error: BrokerError, me: str) -> JobProblem:
         f"running, does not know {me}, or has left the job",
         str(error),
     )
+
+
+def blocked(alarm: Blocked) -> JobProblem:
+    """The broker has an alarm, so that nobody's messages get through."""
+    return JobProblem("transport.broker", BROKER, str(alarm))
+
+
+def cut_off(me: str) -> JobProblem:
+    """The broker does not answer this party."""
+    reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
+    return JobProblem("party.cut-off", me, reason)
 
 
 def first_error(group: BaseExceptionGroup[E_]) -> E_:

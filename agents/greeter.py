@@ -61,25 +61,26 @@ class Greeter:
 
     # --- asking
 
-    def ask(self, then: Callable[[tuple[PartnerAnswer, ...]], Coroutine[Any, Any, None]]) -> None:
-        """Ping every partner; `then` is given what came, a few seconds later at most."""
-        self._spawn(self._ask(then))
+    def use(self, settings: Settings) -> None:
+        """Speak to these settings' partners from now on."""
+        self._settings = settings
 
-    async def _ask(self, then: Callable[[tuple[PartnerAnswer, ...]], Coroutine[Any, Any, None]]) -> None:
-        token = f"ping-{secrets.token_hex(8)}"
+    async def partners(self) -> tuple[PartnerAnswer, ...]:
+        """Ping every partner: what came, a few seconds later at most."""
+        token, partners = f"ping-{secrets.token_hex(8)}", tuple(self._settings.partners)
         asked = self._rounds[token] = _Round()
         try:
-            for party in self._settings.partners:
+            for party in partners:
                 self._spawn(self._ping(token, party))
-            await self._until_all_have_answered(asked)
+            await self._until_answered(asked, len(partners))
         finally:
             del self._rounds[token]
-        await then(tuple(self._heard(asked, party) for party in self._settings.partners))
+        return tuple(self._heard(asked, party) for party in partners)
 
-    async def _until_all_have_answered(self, asked: _Round) -> None:
+    async def _until_answered(self, asked: _Round, partners: int) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                while len(asked.answers) < len(self._settings.partners):
+                while len(asked.answers) < partners:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -141,6 +142,8 @@ class Greeter:
 
     async def _say(self, message: Message, token: str, party: str) -> str:
         """Publish once; why it cannot be, in words."""
+        if party not in self._settings.partners:
+            return "it is no partner any more"
         parcel = control_parcel(
             message,
             Address(token, 0, Round.CONTROL, message.item, 0, 0, self._settings.party, party),

@@ -24,6 +24,7 @@ from agents.tallies import Tallies
 from broker.base import BrokerError
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job, JobStatus
+from schemas.settings import Settings
 from schemas.trace import StepTrace
 
 MOST_LISTED = 200  # jobs in one answer, the latest
@@ -58,6 +59,11 @@ class Jobs:
         self.draining = False
         self._idle = asyncio.Event()
         self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Begin jobs under other settings from now on."""
+        self._settings, self._services = settings, replace(self._services, settings=settings)
+        self.announcer.use(settings)
 
     # --- the agent's lives
 
@@ -110,8 +116,8 @@ class Jobs:
 
     # --- from the beginning to the end
 
-    def submit(self, description: TrainingJob | PredictionJob) -> JobStatus:
-        """Start a job, or tell the state of a known one.
+    def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> JobStatus:
+        """Start a job, or tell the state of a known one; `who` is the account of the person who wants that.
 
         Raises:
             JobProblem: this party cannot announce the job; nothing was sent.
@@ -125,7 +131,7 @@ class Jobs:
         if obstacle is not None:
             raise obstacle
         job = self.announcer.announcement(description)
-        self.audit_of(job).received()
+        self.audit_of(job).received(who)
         run = self.begin(job, now())
         for party in description.everybody:
             if party != self._me:
@@ -202,10 +208,15 @@ class Jobs:
         except OSError as error:
             self._log.error("a job's record cannot be written", job=run.job.id, why=error.strerror)
 
-    def cancel(self, job: str) -> None:
-        """End a running job at every party."""
-        if job in self.runs:
-            self.runs[job].cancel()
+    def cancel(self, job: str, who: str = "") -> None:
+        """End a running job at every party; `who` is the account of the person who wants that."""
+        if job not in self.runs:
+            return
+        try:
+            self.runs[job].audit.note("cancelled", by=who)
+        except JobProblem as problem:  # what is to end does so, whatever the disk says
+            self._log.error("the audit log lacks who cancelled a job", job=job, why=problem.detail)
+        self.runs[job].cancel()
 
     def resume(self, job: str) -> None:
         """Take up a failed job again, at every party.
@@ -231,6 +242,16 @@ class Jobs:
             raise JobProblem("job.resume", self._me, f"{reason}, and only with [recovery] attempts of more than 1")
         self._log.info("job is taken up again", job=record.job.id)
         self.begin(record.job, record.status.submitted, memory=record.resumed())
+
+    def forget(self, job: str) -> None:
+        """Know nothing more of a job that has ended.
+
+        Raises:
+            OSError: its record cannot be removed.
+        """
+        self.records.forget(job)
+        for known in (self.known, self.latest, self._traces):
+            known.pop(job, None)
 
     # --- what is told
 

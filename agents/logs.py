@@ -14,6 +14,8 @@ from typing import Protocol
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from agents.library_log import LibraryLines
+
 
 class Level(StrEnum):
     """The least that is logged."""
@@ -67,15 +69,6 @@ def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
     return {"party": None, "job": None, "attempt": None, "step": None, **here, **event}
 
 
-class _Libraries(logging.Handler):
-    """What libraries complain of, as lines of ours: their text without its arguments, which may hold anything."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        kind = record.exc_info[0] if record.exc_info else None
-        error = kind.__name__ if kind else None
-        structlog.get_logger().warning("library", library=record.name, text=str(record.msg), error=error)
-
-
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What nobody has caught, as a line like any other."""
     structlog.get_logger().critical("the agent has crashed", exc_info=(kind, error, trace))
@@ -83,7 +76,7 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
     """Set the process's logging up; called once, by the command line. A daemon tells a crash as JSON, too."""
-    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()])
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()])
     if daemon:
         logging.captureWarnings(capture=True)
         sys.excepthook = _crash

@@ -138,6 +138,11 @@ class Mailbox(Inbox):
         return self._sizes[key]
 
     @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many messages were dropped that need not arrive, by kind."""
+        return self._outbox.dropped
+
+    @property
     def sent(self) -> dict[str, Tally]:
         """What has been sent by kind: messages, and bytes of sealed bodies, each kind with its own part of them."""
         sent = {kind: Tally(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}

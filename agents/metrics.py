@@ -64,6 +64,7 @@ class Metrics:
         yield _gauge("tercet_event_loop_lag_seconds", "The worst of the last minute", [((), self._pulse.lag)])
         yield _gauge("tercet_jobs_most", "Jobs at a time, as settings allow", [((), settings.limits.parallel_jobs)])
         yield _gauge("tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), unheard(agent))])
+        yield _gauge("tercet_broker_blocked", "Whether the broker takes nothing", [((), bool(self._broker.blocked))])
         if isinstance(self._broker, Linked):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
             reconnects, buried = float(self._broker.reconnects), float(self._broker.buried)
@@ -117,6 +118,8 @@ def _sums(agent: Agent) -> Iterator[Metric]:
     yield _steps(agent.jobs.tallies.steps)
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
+    what = "Optional messages that nobody took: heartbeats to a party that is away"
+    yield _counter("tercet_messages_dropped", what, _samples(of("dropped")), "kind")
     yield _counter("tercet_waited_seconds", "Seconds spent waiting for others", _samples(of("waited")), "round")
     yield _counter("tercet_messages_refused", "Messages not taken", _samples(_refusals(agent)), "reason")
     yield _counter("tercet_attempts", "Attempts begun, the first of each job too", _samples(of("attempts")), "kind")

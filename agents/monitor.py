@@ -78,10 +78,11 @@ class Monitor:
             return self
         try:
             self._server = await asyncio.start_server(self._serve, address, port, limit=MOST_REQUEST)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # UnicodeError, of a name that no machine can have, among them
+            why = getattr(error, "strerror", None) or type(error).__name__
             raise Invalid(
-                f"[monitor] cannot listen at {address}, port {port} ({error.strerror or type(error).__name__}): is the "
-                f"port in use by another agent? Give each agent of this machine a port of its own"
+                f"[monitor] cannot listen at {address}, port {port} ({why}): give each agent of this machine a port "
+                f"of its own that its user may have, and an address of this machine"
             ) from None
         return self
 

@@ -4,10 +4,12 @@ It decides nothing about jobs; the daemon does.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import structlog
 
+from agents.console import Request
 from agents.control import control_parcel, open_control, published
 from agents.greeter import Greeter
 from broker import topology
@@ -17,7 +19,7 @@ from broker.dead_letters import BURST, EVERY_SECONDS, clean
 from broker.identity import Forged, Identity, PublicIdentity, parse_public
 from schemas.address import Address, MalformedAddress, parse_address
 from schemas.codec import MalformedMessage
-from schemas.messages import Decide, Inquiry, Job, Message, Ping, Pong, Query, Resumption, Status, Submit
+from schemas.messages import Decide, Inquiry, Job, Message, Ping, Pong, Prune, Query, Resumption, Status, Submit
 from schemas.settings import Settings
 
 
@@ -30,16 +32,21 @@ class Reception:
         identity: Identity,
         broker: Broker,
         take: Callable[[Job | Inquiry | Resumption, str], None],
-        answer: Callable[[Submit | Query | Decide], Status],
+        answer: Callable[[Request], Awaitable[Status]],
         *,
         greeter: Greeter,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         """`take` is given partners' jobs and what they ask about them, `answer` what the console asks."""
         self._settings, self._identity, self._broker = settings, identity, broker
-        self._take, self._answer, self._greeter = take, answer, greeter
+        self._take, self._answer, self._greeter, self._spawn = take, answer, greeter, spawn
         self._complaints = Allowance(BURST, EVERY_SECONDS)
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Open letters of these settings' partners from now on."""
+        self._settings = settings
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker and settle it."""
@@ -86,17 +93,16 @@ class Reception:
                 self._take(message, address.sender)
             case Ping() | Pong() if address.sender != me:
                 self._greeter.hear(address, message)
-            case Query(partners=True) if address.sender == me:
-                status = self._answer(message)
-                self._greeter.ask(lambda found: self._reply(address, status.model_copy(update={"partners": found})))
+            case Query(partners=True) | Prune() if address.sender == me:  # which may take seconds
+                self._spawn(self._answer_console(address, message))
             case Submit() | Query() | Decide() if address.sender == me:
-                await self._reply(address, self._answer(message))
+                await self._answer_console(address, message)
             case _:
                 return False
         return True
 
-    async def _reply(self, request: Address, status: Status) -> None:
-        me = self._settings.party
+    async def _answer_console(self, request: Address, message: Request) -> None:
+        status, me = await self._answer(message), self._settings.party
         parcel = control_parcel(
             status,
             request._replace(item=status.item, sender=me, receiver=me),

@@ -5,6 +5,7 @@ Holds descriptions, public keys and states; never a key, a share or a row.
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
 
@@ -90,6 +91,13 @@ class Records:
             return Record.model_validate_json((self._folder / f"{job}.json").read_bytes())
         except (ValidationError, OSError):
             return None
+
+    def changed(self, job: str) -> float:
+        """When a job's record was written last, in seconds since 1970; now, if it has gone meanwhile."""
+        try:
+            return (self._folder / f"{job}.json").stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
 
     def forget(self, job: str) -> None:
         """Remove a job's record, if there is one."""

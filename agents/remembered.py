@@ -33,7 +33,7 @@ class Remembered(MutableMapping[str, V]):
             del self._here[next(iter(self._here))]
 
     def __delitem__(self, job: str) -> None:
-        del self._here[job]
+        self._here.pop(job, None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._here)

@@ -85,6 +85,7 @@ class JobRun:
         self.failure: Failure | None = None
         self.fault: Failure | None = None  # which ended the attempt before
         self.detail: str | None = None
+        self.cancelled_by = ""
         self.model_part: Path | None = None
         self.scores: Path | None = None
         self.report: Path | None = None
@@ -493,7 +494,9 @@ class JobRun:
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
                 return State.FAILED
             case Cancelled():
-                await self.voice.cancel(here=ending.here)
+                self.cancelled_by = ending.by
+                self._log.warning("job cancelled", by=ending.by)
+                await self.voice.cancel(ending)
                 return State.CANCELLED
             case Done():
                 self._note_kept(ending.folder)
@@ -513,7 +516,7 @@ class JobRun:
 
     def cancel(self) -> None:
         """A person at this party wants it off."""
-        self._end(Cancelled(here=True))
+        self._end(Cancelled(self.context.me, here=True))
 
     def approve(self, who: str) -> None:
         """A person at this party lets the job in, in this and every later attempt."""
@@ -568,6 +571,7 @@ class JobRun:
             "fault": self.fault,
             "checkpoint": self.context.statistics.checkpoint,
             "detail": self.detail,
+            "cancelled_by": self.cancelled_by,
             "model_part": str(self.model_part) if self.model_part else None,
             "scores": str(self.scores) if self.scores else None,
             "report": str(self.report) if self.report else None,

@@ -4,19 +4,24 @@ It decides nothing about jobs; an agent without either runs the same.
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from agents.daemon import Agent
-from agents.health import Pulse, ailments, obstacles
+from agents.health import Pulse, ailments, look_for_alarms, obstacles
+from agents.local_desk import LocalDesk
 from agents.monitor import Monitor, pages_of
 from agents.notify import Notifier
 from broker.base import Broker
 
 
-async def attend(agent: Agent, broker: Broker, stop: asyncio.Event, notifier: Notifier) -> None:
-    """Run an agent until `stop` is set, and answer for it meanwhile.
+async def attend(
+    agent: Agent, broker: Broker, stop: asyncio.Event, notifier: Notifier, *more: Coroutine[Any, Any, None]
+) -> None:
+    """Run an agent until `stop` is set, and answer for it meanwhile; `more` runs beside it.
 
     Raises:
-        Invalid: the port of [monitor] cannot be had.
+        Invalid: the port of [monitor] or the socket of [console] cannot be had.
         BrokerError: as `Agent.serve`.
     """
     pulse = Pulse()
@@ -24,8 +29,11 @@ async def attend(agent: Agent, broker: Broker, stop: asyncio.Event, notifier: No
     async with monitor, asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(pulse.beat()),
+            tasks.create_task(look_for_alarms(agent, broker)),
             tasks.create_task(_tell(agent, broker, notifier)),
             tasks.create_task(_tell_the_end(stop, notifier)),
+            tasks.create_task(_answer(agent)),
+            *(tasks.create_task(one) for one in more),
         ]
         try:
             await agent.serve(stop)
@@ -43,6 +51,13 @@ async def _tell(agent: Agent, broker: Broker, notifier: Notifier) -> None:
 async def _tell_the_end(stop: asyncio.Event, notifier: Notifier) -> None:
     await stop.wait()
     notifier.stopping()
+
+
+async def _answer(agent: Agent) -> None:
+    """Once it is certain that no other agent of this party runs, whose socket this would be."""
+    await agent.ready.wait()
+    async with LocalDesk(agent.settings, agent.answer):
+        await asyncio.Event().wait()
 
 
 def _state(agent: Agent, broker: Broker) -> str:

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from agents.approval import STAGE
 from agents.audit import Entry
 from agents.budget import Left
-from schemas.messages import JobStatus
+from schemas.messages import JobStatus, Pruned
 from schemas.visible import visible
 
 out = Console(highlight=False)
@@ -31,7 +31,12 @@ def print_json(value: Any) -> None:
 
 def complain(text: str) -> None:
     """What went wrong, on standard error."""
-    err.print(f"[bold red]error[/]: {fit_lines(text)}")
+    err.print(f"[bold red]error[/]: {fit_lines(text)}", soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """What is worth knowing beside the answer, on standard error."""
+    err.print(f"[yellow]note[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -96,14 +101,7 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
     table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
         pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
-        table.add_row(
-            job.job,
-            f"{job.state}, worthless" if job.worthless else job.state,
-            _steps(job),
-            pace,
-            " and ".join(job.waits_for),
-            job.submitted,
-        )
+        table.add_row(job.job, _state(job), _steps(job), pace, " and ".join(job.waits_for), job.submitted)
     return table
 
 
@@ -111,7 +109,7 @@ def job_details(job: JobStatus) -> Table:
     """All about one job."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
-        ("state", f"{job.state}, but {job.worthless}" if job.worthless else job.state),
+        ("state", _state(job)),
         ("approval", _approval(job)),
         (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
         ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
@@ -137,6 +135,14 @@ def job_details(job: JobStatus) -> Table:
     for name, value in rows:
         if value:
             table.add_row(name, fit(value))
+    return table
+
+
+def pruned_table(pruned: Iterable[Pruned]) -> Table:
+    """What is left of jobs that ended long ago."""
+    table = Table(Column("job", no_wrap=True), "state", *(Column(name, justify="right") for name in ("days ago", "MB")))
+    for one in pruned:
+        table.add_row(one.job, one.state, f"{one.days:,.0f}", f"{one.bytes / 1e6:,.1f}")
     return table
 
 
@@ -167,6 +173,12 @@ def budget_table(rows: Iterable[Left]) -> Table:
         cells = ("" if number is None else f"{number:,.10g}" for number in (one.spent, one.bound, one.left))
         table.add_row(fit(one.table), fit(one.label), one.name, *cells, one.setting)
     return table
+
+
+def _state(job: JobStatus) -> str:
+    if job.worthless:
+        return f"{job.state}, but {job.worthless}"
+    return f"{job.state} by {job.cancelled_by}" if job.cancelled_by else job.state
 
 
 def _rows(job: JobStatus) -> str:

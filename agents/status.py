@@ -4,6 +4,7 @@ It reads and decides nothing; what it tells is for this party's own console and 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from agents.context import JobContext
 from agents.states import TERMINAL, State
@@ -12,6 +13,7 @@ from broker.clock import loop_time
 from schemas.job import TrainingJob
 from schemas.messages import JobStatus, PartyStatus, Progress
 
+NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
 MOST_NOTES = 20
 Heard = Mapping[str, tuple[float, Progress]]
 """When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
@@ -47,7 +49,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         loss=context.history.losses[-1] if context.history.losses else None,
         held_out_loss=context.history.held_out_losses[-1] if context.history.held_out_losses else None,
         worthless=context.history.shortfall or None,
-        release=who_holds(job) if isinstance(job, TrainingJob) else "",
+        release=who_holds(job) if isinstance(job, TrainingJob) and state not in NOTHING_HELD else "",
     )
 
 

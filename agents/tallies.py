@@ -57,6 +57,8 @@ def _of_attempt(context: JobContext) -> Iterator[tuple[Key, float]]:
     for kind, tally in mailbox.sent.items():
         yield ("sent bytes", kind), tally.bytes
         yield ("sent messages", kind), tally.messages
+    for kind, count in mailbox.dropped.items():
+        yield ("dropped", kind), count
     for round_, seconds in mailbox.waited.items():
         yield ("waited", round_), seconds
     for error, count in mailbox.refused.items():

@@ -58,13 +58,18 @@ def late(reports: Mapping[str, Report], start: str, deadline: str, order: Sequen
         "party.silent",
         name,
         f"{name} has not been heard of within the deadline '{deadline}': {chain}. "
-        f"Is its agent running and connected to the broker{_first_contact(deadline, start)}?",
+        f"Is its agent running and connected to the broker{_first_contact(deadline, start, name)}?",
     )
 
 
-def _first_contact(deadline: str, start: str) -> str:
+def _first_contact(deadline: str, start: str, name: str) -> str:
     # Whoever does not have the key of a job's submitter cannot read the announcement, and does not answer strangers.
-    return f", and do the settings of both, {start}'s and its own, hold the other's key" if deadline == "accept" else ""
+    if deadline != "accept":
+        return ""
+    return (
+        f", on the same virtual host, and do the settings of both, {start}'s and its own, hold the other's key (if "
+        f"not, {name}'s log says 'message refused')"
+    )
 
 
 def _what(report: Report) -> str:

@@ -10,10 +10,23 @@ from itertools import count
 import structlog
 
 from agents.attempt import Attempt
-from agents.ending import MISSED_HEARTBEATS, Cancelled, Ending, Failing, Hearing, Late, Settled, Told, stranger
+from agents.ending import (
+    MISSED_HEARTBEATS,
+    Cancelled,
+    Ending,
+    Failing,
+    Hearing,
+    Late,
+    Settled,
+    Told,
+    blocked,
+    cut_off,
+    stranger,
+)
 from agents.problems import BROKER, JobProblem
 from agents.states import UNKNOWN, State
 from agents.verdict import Report
+from broker.base import Blocked
 from broker.clock import loop_time
 from broker.outbox import Undeliverable
 from schemas.address import Address
@@ -86,7 +99,8 @@ class Voice:
         elif outcome.state == UNKNOWN:
             self._unknown(sender)
         elif outcome.state == State.CANCELLED:
-            self._ended(Cancelled(here=False))
+            by = outcome.cancelled_by or ""
+            self._ended(Cancelled(by) if by in ("", *self.hearing.parties) else stranger(sender))
         elif outcome.failure is None or self._label not in {self._me, sender}:
             return
         elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
@@ -113,9 +127,9 @@ class Voice:
         except Undeliverable as error:
             self._log.warning("not everybody was told", why=str(error))
 
-    async def cancel(self, *, here: bool) -> None:
+    async def cancel(self, cancelled: Cancelled) -> None:
         """Who was told passes it on, but whoever ended the job sees to it that it arrives."""
-        await self.tell(Cancel(), required=here)
+        await self.tell(Cancel(by=cancelled.by or None), required=cancelled.here)
         await self.drain("verdict")
 
     async def drain(self, deadline: str) -> None:
@@ -129,9 +143,15 @@ class Voice:
 
     def judgement(self, ending: Failing, own: Report, state: State) -> Failure:
         """What this party would say of an end, if nobody else did."""
-        silence = loop_time() - self._through.outbox.answered
-        cut_off = silence > MISSED_HEARTBEATS * self._deadlines.heartbeat
-        return self.hearing.judgement(ending, self._me, own, str(state), cut_off=cut_off)
+        return self.hearing.judgement(ending, self._me, own, str(state), stuck=self._stuck())
+
+    def _stuck(self) -> JobProblem | None:
+        """Why what this party says gets nowhere, if it does not."""
+        outbox = self._through.outbox
+        if outbox.blocked:
+            return blocked(Blocked(outbox.blocked))
+        silence = loop_time() - outbox.answered
+        return cut_off(self._me) if silence > MISSED_HEARTBEATS * self._deadlines.heartbeat else None
 
     async def judge(self, ending: Failing, own: Report, state: State) -> Failure:
         """The one reason for the end that every party shows; tells the others."""

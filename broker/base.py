@@ -11,6 +11,9 @@ from typing import ClassVar, Final, Protocol
 
 REFUSED: Final = "it was refused"
 MAX_NAME_BYTES: Final = 255  # AMQP's short strings: names, routing keys and properties
+ALARM_REMEDY: Final = (
+    "have its operator look at `rabbitmq-diagnostics alarms`, and make room or raise the limit; then all goes on"
+)
 
 
 class Lane(StrEnum):
@@ -89,8 +92,19 @@ class Overloaded(BrokerError):
     transient: ClassVar[bool] = True
 
 
+class Blocked(Overloaded):
+    """The broker takes no message of anybody: it is short of memory or disk, and says so (a resource alarm)."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the broker takes no messages at the moment: it is {why}; {ALARM_REMEDY}")
+
+
 class Refused(BrokerError):
     """The broker will not do this for this user: a right is missing, the message is too large, the login is wrong."""
+
+
+class NoLogin(Refused):
+    """The broker does not know the user, the password or the certificate."""
 
 
 class Missing(BrokerError):
@@ -152,6 +166,13 @@ class Broker(Protocol):
     def failed(self) -> asyncio.Future[None]:
         """A future that ends only with an exception that a handler let out: a bug of ours, or a lost consumer."""
 
+    @property
+    def blocked(self) -> str:
+        """Why the broker takes no messages at the moment ("low on memory"), if it says so; else empty.
+
+        RabbitMQ says it only to connections that publish.
+        """
+
     async def declare(self, queue: Queue) -> None:
         """Make sure that the queue, the exchanges it names and its bindings exist. Idempotent, may run concurrently.
 
@@ -173,7 +194,7 @@ class Broker(Protocol):
         Cancelled, the parcel may have been sent or not. Parcels of one address are sent one after another.
 
         Raises:
-            Unroutable, Disconnected, Overloaded: it may go through later.
+            Unroutable, Disconnected, Overloaded: it may go through later. While `blocked`, it is Blocked at once.
             Refused: it will not.
         """
 

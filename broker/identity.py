@@ -4,6 +4,7 @@ A private key is a file that only its owner may read; nothing here prints, logs 
 """
 
 import base64
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from schemas.key_text import with_checksum
 
 PUBLIC_PREFIX = "tercet-key-1:"
 SIGNATURE_BYTES = 64
@@ -42,8 +45,24 @@ class PublicIdentity:
     sealing: X25519PublicKey
 
     def __str__(self) -> str:
-        """The text to give to partners."""
-        return _public_text(self.signing.public_bytes(*_RAW) + self.sealing.public_bytes(*_RAW))
+        """The text that agents compare."""
+        return _public_text(self._raw)
+
+    @property
+    def _raw(self) -> bytes:
+        return self.signing.public_bytes(*_RAW) + self.sealing.public_bytes(*_RAW)
+
+    @property
+    def text(self) -> str:
+        """The text to give to partners, with a checksum against typos."""
+        return with_checksum(str(self))
+
+    @property
+    def fingerprint(self) -> str:
+        """Six groups of five digits to be compared aloud; another key with the same takes about 2^99 tries."""
+        digest = hashlib.sha256(b"tercet key fingerprint" + self._raw).digest()
+        digits = f"{int.from_bytes(digest) % 10**30:030d}"
+        return " ".join(digits[start : start + 5] for start in range(0, 30, 5))
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Raises Forged unless this identity signed the data."""

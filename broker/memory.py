@@ -10,7 +10,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from broker.base import REFUSED, Disconnected, Handler, Lane, Missing, Occupied, Parcel, Queue, Refused, Unroutable
+from broker.base import (
+    REFUSED,
+    Blocked,
+    Disconnected,
+    Handler,
+    Lane,
+    Missing,
+    Occupied,
+    Parcel,
+    Queue,
+    Refused,
+    Unroutable,
+)
 from broker.dead_letters import DeadLetter, letter_of
 from broker.dispatch import Dispatcher, check_lane
 from broker.memory_queue import Entry, Faults, MemoryQueue, matches, no_faults
@@ -64,6 +76,7 @@ class MemoryBroker:
         self.queues: dict[str, MemoryQueue] = {}
         self.bindings: set[tuple[str, str, str]] = set()  # (exchange, pattern, queue name)
         self.dead_letters: deque[tuple[str, DeadLetter]] = deque(maxlen=MAX_DEAD_LETTERS)  # with who refused
+        self.blocked = ""  # why nothing is taken; for tests, see `short`
         self._held: dict[str, list[Parcel]] = {}
 
     def connect(self, party: str) -> "MemoryConnection":
@@ -81,6 +94,15 @@ class MemoryBroker:
             yield
         finally:
             self._release(party)
+
+    @contextmanager
+    def short(self, why: str = "low on memory") -> Iterator[None]:
+        """While the block lasts the broker takes no messages; what is in queues is delivered."""
+        self.blocked = why
+        try:
+            yield
+        finally:
+            self.blocked = ""
 
     def is_held(self, party: str) -> bool:
         """Whether `hold` is in force for this party."""
@@ -237,6 +259,11 @@ class MemoryConnection:
         return not (self._cut or self._closed)
 
     @property
+    def blocked(self) -> str:
+        """See `Broker.blocked`; here everybody is told."""
+        return self.office.blocked
+
+    @property
     def buried(self) -> int:
         """How many messages that it has refused are kept as dead letters."""
         return sum(party == self.party for party, _ in self.office.dead_letters)
@@ -297,6 +324,8 @@ class MemoryConnection:
     async def publish(self, parcel: Parcel, lane: Lane) -> None:  # noqa: ARG002  one lane is as good as another here
         """See `Broker.publish`."""
         self._check()
+        if self.blocked:
+            raise Blocked(self.blocked)
         self.office.accept(parcel, self.party)
         await self.office.confirm(parcel)
         self._check()

@@ -4,7 +4,7 @@ It never looks into a body, never seals one again (the same ciphertext goes out 
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,11 +105,17 @@ class Outbox:
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.answered = clock()  # when the broker last said yes or no
         self.sent: dict[str, Tally] = {}  # by kind
+        self.dropped: Counter[str] = Counter()  # by kind: what was not required, and nobody took
 
     @property
     def unconfirmed(self) -> int:
         """How many parcels are handed over and not yet confirmed or given up."""
         return len(self._sending)
+
+    @property
+    def blocked(self) -> str:
+        """Why the broker takes nothing at the moment; see `Broker.blocked`."""
+        return self._broker.blocked
 
     @property
     def in_flight(self) -> dict[str, int]:
@@ -192,7 +198,8 @@ class Outbox:
         if post.required:
             self._fail(failure)
             return
-        log.info("optional message dropped", kind=post.parcel.kind, address=post.parcel.address)
+        self.dropped[post.parcel.kind] += 1
+        log.debug("optional message dropped", kind=post.parcel.kind, address=post.parcel.address)
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():

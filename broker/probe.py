@@ -3,12 +3,13 @@
 It takes no message from any queue and leaves nothing but the party's own exchange, which the agent needs as well.
 """
 
+import asyncio
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import aiormq
 from pamqp.commands import Basic
@@ -17,9 +18,10 @@ from yarl import URL
 
 from broker import topology
 from broker.base import BrokerError, Disconnected
+from broker.rabbitmq_alarm import Alarm
 from broker.rabbitmq_channels import Channels, allowed_channels
-from broker.rabbitmq_connect import address_of
-from broker.rabbitmq_errors import as_broker_error, host_and_port, refusal
+from broker.rabbitmq_connect import address_of, why_refused
+from broker.rabbitmq_errors import as_broker_error, host_and_port
 
 SECONDS: Final = 10.0  # for each question
 HEARTBEAT_SECONDS: Final = 10
@@ -53,6 +55,9 @@ class Probe:
     def __init__(self, connection: aiormq.Connection, party: str, partners: Iterable[str]) -> None:
         self._connection, self._me, self._partners = connection, party, tuple(partners)
         self._channels: Channels | None = None
+        self._told = asyncio.Event()  # of an alarm
+        self._alarm = Alarm(lambda _: self._told.set())
+        self._alarm.hear(connection)
         self._token = f"doctor-{secrets.token_hex(8)}"
         self._queue = topology.console_queue(party, self._token)
 
@@ -78,7 +83,7 @@ class Probe:
         try:
             connection = await aiormq.connect(address, context=tls, client_properties=properties)
         except BaseException as error:
-            raise _why(error, address) or error from error
+            raise await _why(error, address) or error from error
         try:
             yield cls(connection, party, partners)
         finally:
@@ -95,6 +100,18 @@ class Probe:
     def channels(self) -> int:
         """How many channels it allows on a connection."""
         return allowed_channels(self._connection)
+
+    async def alarm(self) -> str:
+        """Why the broker takes no messages, if it has an alarm; then it answers nothing more on this connection."""
+        channel = await self._connection.channel(timeout=SECONDS)
+        nowhere = _publishing(topology.exchange(self._me), topology.console_key(self._token, self._me))
+        publishing = asyncio.ensure_future(nowhere(cast(aiormq.Channel, channel)))
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait([publishing, told], return_when=asyncio.FIRST_COMPLETED)
+        for task in (publishing, told):
+            task.cancel()
+        await asyncio.gather(publishing, told, return_exceptions=True)  # there may be no such exchange yet
+        return self._alarm.reason
 
     async def needed(self) -> Answers:
         """What an agent has to be allowed. An exchange that is missing is its partner's to make."""
@@ -175,8 +192,8 @@ class Probe:
         )
 
 
-def _why(error: BaseException, address: URL) -> BrokerError | None:
-    refused = refusal(error, address)
+async def _why(error: BaseException, address: URL) -> BrokerError | None:
+    refused = await why_refused(error, address)
     if refused is not None or not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
         return refused
     return Disconnected(f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__})")

@@ -15,7 +15,7 @@ import aiormq
 import structlog
 from pamqp.common import FieldValue
 
-from broker.base import Disconnected, Handler, Lane, Missing, Parcel, Queue
+from broker.base import Blocked, Disconnected, Handler, Lane, Missing, Parcel, Queue
 from broker.dead_letters import DeadLetterOffice
 from broker.dispatch import check_lane
 from broker.rabbitmq_connect import address_of, connected
@@ -91,7 +91,7 @@ class RabbitBroker:
             for lane in Lane:
                 properties = {"connection_name": f"tercet {name} {lane}"}
                 connection = await connected(address, tls, properties, until=until, clock=clock, sleep=sleep)
-                broker._links[lane] = Link(connection, broker._attach, broker._bury, prefetch)
+                broker._links[lane] = Link(connection, broker._attach, broker._bury, prefetch, broker._alarmed)
                 await broker._links[lane].open()
         except BaseException:
             await broker.close()
@@ -112,6 +112,17 @@ class RabbitBroker:
     def buried(self) -> int:
         """How many messages that it has refused are kept as dead letters."""
         return 0 if self._office is None else self._office.kept
+
+    @property
+    def blocked(self) -> str:
+        """See `Broker.blocked`. One connection that is told speaks for both."""
+        return next((link.blocked for link in self._links.values() if link.blocked), "")
+
+    def _alarmed(self, why: str) -> None:
+        if why:
+            log.error("the broker takes no messages", why=why)
+        else:
+            log.warning("the broker takes messages again")
 
     def consuming(self, queue_name: str) -> bool:
         """Whether deliveries of a queue come through now."""
@@ -158,6 +169,8 @@ class RabbitBroker:
     async def publish(self, parcel: Parcel, lane: Lane) -> None:
         """See `Broker.publish`."""
         self._check()
+        if self.blocked:  # more would only fill the socket, and hold up what else goes through it
+            raise Blocked(self.blocked)
         await self._links[lane].publish(parcel)
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> RabbitConsumer:

@@ -3,6 +3,7 @@
 It declares nothing, and shows no password.
 """
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -11,11 +12,12 @@ import aiormq
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
-from broker.base import Disconnected
-from broker.rabbitmq_errors import host_and_port, refusal
+from broker.base import BrokerError, Disconnected, Refused
+from broker.rabbitmq_errors import DEFAULT_PORTS, host_and_port, refusal, speaks_no_tls
 
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
 ATTEMPT_SECONDS: Final = 10.0
+HANDSHAKE_SECONDS: Final = 3.0
 
 
 def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
@@ -33,6 +35,30 @@ def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool,
         address = address.with_user(credentials[0]).with_password(credentials[1])
     options = {"heartbeat": str(heartbeat), "reconnect_interval": str(RECONNECT_SECONDS)}
     return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
+
+
+async def why_refused(error: BaseException, address: URL) -> BrokerError | None:
+    """Why no further attempt to connect is of use: `refusal`, or the port is one for TLS, which is tried."""
+    hung_up = isinstance(error.__cause__, (ConnectionResetError, asyncio.IncompleteReadError))
+    if address.scheme == "amqp" and hung_up and await _speaks_tls(address):
+        return Refused(f"{host_and_port(address)} is a port for TLS: write amqps:// in the URL, or give the plain port")
+    return refusal(error, address)
+
+
+async def _speaks_tls(address: URL) -> bool:
+    """Whether a handshake gets anywhere; nothing is said after it, so nobody's certificate is asked for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            port = address.explicit_port or DEFAULT_PORTS[address.scheme]
+            _, writer = await asyncio.open_connection(address.host, port, ssl=context)
+    except ssl.SSLError as error:
+        return not speaks_no_tls(error)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
 
 
 async def connected(
@@ -57,7 +83,7 @@ async def connected(
             await connection.connect(timeout=ATTEMPT_SECONDS)
         except BaseException as error:
             await connection.close()
-            no_use = refusal(error, address)
+            no_use = await why_refused(error, address)
             if no_use is not None:
                 raise no_use from error
             if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):

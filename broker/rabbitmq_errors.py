@@ -11,7 +11,7 @@ from typing import Final
 import aiormq
 from yarl import URL
 
-from broker.base import BrokerError, Disconnected, Occupied, Overloaded, Refused, Unroutable
+from broker.base import BrokerError, Disconnected, NoLogin, Occupied, Overloaded, Refused, Unroutable
 
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
@@ -21,6 +21,13 @@ _STRICT: Final = range(80, 94)
 _EXCHANGE: Final = re.compile(r"exchange '([^']*)'")
 _TOPIC: Final = re.compile(r"topic '([^']*)'")
 _SIZE: Final = re.compile(r"message size (\d+)")
+_INSTEAD_OF_OPENING: Final = re.compile(r"Connection\.OpenOk.*<Connection\.Close ?([^>]*)>")  # see broker/tolerant.py
+_FULL: Final = "have the broker's operator raise that limit, or end what else is connected"
+_OTHER_HOST: Final = (
+    "correct the end of the URL, amqps://HOST/VIRTUAL-HOST: `tercet broker definitions` makes the virtual host "
+    "'tercet' unless told otherwise"
+)
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 
 # First match counts: the general ones come last.
 _MEANINGS: Final[tuple[tuple[tuple[type[BaseException], ...], type[BrokerError], str], ...]] = (
@@ -88,16 +95,40 @@ def refusal(error: BaseException, address: URL) -> BrokerError | None:
     """Why no further attempt to connect is of use, or None when the broker may only be late."""
     where = host_and_port(address)
     if isinstance(error, aiormq.AuthenticationError):
-        return Refused(f"{where} offers no login of the kind the settings ask for (password or certificate)")
+        return NoLogin(f"{where} offers no login of the kind the settings ask for (password or certificate)")
     if isinstance(error, aiormq.ProbableAuthenticationError):
-        return Refused(f"{where} refused the login of {address.user or 'this certificate'!r}; check the credentials")
-    if isinstance(error, aiormq.ConnectionNotAllowed):
-        return Refused(f"{where} does not let {address.user or 'us'!r} into the virtual host {address.path or '/'!r}")
-    for tls in (error, error.__cause__):
-        if isinstance(tls, ssl.SSLError):
-            hint = strict_hint(tls) or "check the authorities and certificates in the settings"
-            return Refused(f"{where}: no agreement on TLS ({error}); {hint}")
+        return NoLogin(f"{where} refused the login of {address.user or 'this certificate'!r}; check the credentials")
+    if (said := _INSTEAD_OF_OPENING.search(str(error))) is not None:
+        return Refused(
+            f"{where} does not let {address.user or 'us'!r} into the virtual host {virtual_host(address)!r} "
+            f"({said[1]}); {_FULL if ' limit ' in said[1] else _OTHER_HOST}"
+        )
+    tls = next((one for one in (error, error.__cause__) if isinstance(one, ssl.SSLError)), None)
+    if tls is not None:
+        return Refused(f"{where}: no agreement on TLS ({tls_reason(tls)}); {tls_remedy(tls)}")
     return None
+
+
+def virtual_host(address: URL) -> str:
+    """What a URL names; the end of its path, or the one that is called `/`."""
+    return address.path.removeprefix("/").replace("%2F", "/") or "/"
+
+
+def tls_reason(error: OSError) -> str:
+    """In OpenSSL's words, or ours."""
+    return "that port does not speak TLS" if speaks_no_tls(error) else str(error)
+
+
+def speaks_no_tls(error: BaseException) -> bool:
+    """Whether something answers, and not in TLS."""
+    return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
+
+
+def tls_remedy(error: BaseException) -> str:
+    """What to do where TLS does not come about."""
+    if speaks_no_tls(error):
+        return "give the broker's port for TLS, 5671 as a rule; amqp:// is for the plain one, on loopback"
+    return strict_hint(error) or "check the authorities and certificates in the settings"
 
 
 def strict_hint(error: BaseException) -> str | None:

@@ -20,6 +20,7 @@ from aio_pika.robust_connection import RobustConnection
 from pamqp.commands import Basic
 
 from broker.base import Disconnected, Handler, Parcel, Refused
+from broker.rabbitmq_alarm import Alarm
 from broker.rabbitmq_channels import Channels
 from broker.rabbitmq_consumer import Bury, RabbitConsumer, Report, to_the_end
 from broker.rabbitmq_errors import as_broker_error, occupied, publish_error
@@ -34,7 +35,14 @@ Attach = Callable[[str], Awaitable[int]]  # makes sure that a queue exists; retu
 class Link:
     """One of an agent's two connections."""
 
-    def __init__(self, connection: RobustConnection, attach: Attach, bury: Bury, prefetch: int) -> None:
+    def __init__(
+        self,
+        connection: RobustConnection,
+        attach: Attach,
+        bury: Bury,
+        prefetch: int,
+        alarmed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._connection = connection
         self._publishing = cast(RobustChannel, connection.channel(on_return_raises=True))
         self._consuming = cast(RobustChannel, connection.channel(publisher_confirms=False))
@@ -49,6 +57,8 @@ class Link:
         self._channels: tuple[aiormq.Connection, Channels] | None = None  # for one question each
         self._retired: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self._alarm = Alarm(alarmed)
+        self._closing = False
         self.reconnects = 0
 
     async def open(self) -> None:
@@ -74,6 +84,11 @@ class Link:
         transport = self._connection.transport
         channels = not self._publishing.is_closed and not self._consuming.is_closed
         return channels and transport is not None and not transport.connection.is_closed
+
+    @property
+    def blocked(self) -> str:
+        """Why the broker takes nothing on this connection; empty if it does, or has not been asked to."""
+        return self._alarm.reason
 
     def consuming(self, queue_name: str) -> bool:
         """Whether deliveries of a queue come through on this connection."""
@@ -160,6 +175,7 @@ class Link:
         channel = cast(aiormq.Channel, await self._publishing.get_underlay_channel())
         if channel.is_closed or channel.connection.is_closed:  # aiormq would wait for ever for a confirm
             raise Disconnected("the connection to the broker has just been lost")
+        self._alarm.hear(cast(aiormq.Connection, channel.connection))
         return channel
 
     # Consuming
@@ -198,6 +214,8 @@ class Link:
 
     async def detach(self, consumer: RabbitConsumer) -> None:
         """Tell the broker to deliver no more; without a connection there is nothing to tell."""
+        if self._closing and self.blocked:  # it would not answer, and the end of the connection tells as much
+            return
         async with self._changing:
             name = consumer.queue_name
             if self._consumers.get(name) is consumer:
@@ -257,6 +275,7 @@ class Link:
 
     async def close(self) -> None:
         """End the consumers in order, then the connection, which would else come back by itself for ever."""
+        self._closing = True
         try:
             await self._end_consumers()
         finally:

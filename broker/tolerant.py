@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pamqp import decode
+from pamqp.commands import Connection
+
+from schemas.visible import visible
 
 MAX_TABLE_BYTES: Final = 16 * 1024  # what RabbitMQ says of itself takes 1 KiB; pamqp's time grows with the square
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
@@ -50,6 +53,12 @@ def time(value: bytes) -> tuple[int, datetime]:
         return 8, _NEVER
 
 
+def closing(frame: Connection.Close) -> str:
+    """What RabbitMQ says as it ends a connection. aiormq quotes the frame in an error, and pamqp shows its address."""
+    return f"<{frame.name} {frame.reply_code} {visible(frame.reply_text or '')}>"
+
+
 def install() -> None:
-    """Have pamqp read so, in this process. Idempotent."""
+    """Have pamqp read and show so, in this process. Idempotent."""
     decode.METHODS.update({"shortstr": text, "table": table, "timestamp": time})
+    setattr(Connection.Close, "__repr__", closing)  # noqa: B010 - mypy takes no method for another

@@ -19,23 +19,26 @@ class Submit(Message):
     kind = "submit"
     item = "request"
     description: AnyJob
+    who: str = Field(default="", max_length=128)  # the name of the person's account
 
 
 class Query(Message):
     """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
 
     With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they
-    answer is told too.
+    answer is told too. With `settings` which settings the agent runs with, by digests.
     """
 
     kind = "query"
     item = "request"
     job: JobId | None = None
     cancel: bool = False
+    who: str = Field(default="", max_length=128)  # the name of the person's account
     resume: bool = False
     trace: bool = False
     reveals: bool = False
     partners: bool = False
+    settings: bool = False
 
 
 class Decide(Message):
@@ -47,6 +50,26 @@ class Decide(Message):
     approve: bool
     who: str = Field(max_length=128)
     why: str = Field(default="", max_length=1000)
+
+
+class Prune(Message):
+    """Tell what is left of jobs that ended so many days ago, and remove it if `remove` says so."""
+
+    kind = "prune"
+    item = "request"
+    days: float = Field(ge=0)
+    models: bool = False  # whether the model parts go, too
+    remove: bool = False
+    who: str = Field(default="", max_length=128)
+
+
+class Pruned(Strict):
+    """A job that is over, and how much is left of it."""
+
+    job: JobId
+    state: str
+    days: float  # since it last changed
+    bytes: int
 
 
 class PartyStatus(Strict):
@@ -96,7 +119,8 @@ class JobStatus(Strict):
     attempt: int = 1
     fault: Failure | None = None  # which ended the attempt before
     checkpoint: int = 0  # steps that were done at the last one on the disk
-    release: str = ""  # who holds what of the model, in words
+    release: str = ""  # who holds what of the model, in words; empty where there is none
+    cancelled_by: str = ""  # the party at which it was cancelled
     model_part: str | None = None
     report: str | None = None
     scores: str | None = None
@@ -111,4 +135,7 @@ class Status(Message):
     trace: StepTrace | None = None
     reveals: tuple[Sentence, ...] = ()
     partners: tuple[PartnerAnswer, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()  # the name and a digest of each field
     problem: Sentence | None = None
+    note: Sentence | None = None  # what the person who asked should know beside

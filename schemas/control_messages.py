@@ -204,7 +204,8 @@ class Failure(Message):
 
 
 class Cancel(Message):
-    """A person ended the job at one party; it ends at all."""
+    """A person ended the job at one party; it ends at all. Whoever passes it on says at which: `by`."""
 
     kind = "cancel"
     item = "cancel"
+    by: Name | None = None  # None stands for the sender

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.mistakes import explain
 from schemas.strict import RESERVED, JobId, Name, Strict
 from schemas.toml import MOST_BYTES, parse_toml
 
@@ -388,7 +389,8 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
     Raises:
         Invalid: the file is missing, is not TOML or is no job; the text names the field.
     """
-    content = read_toml(path)
+    written = read_toml(path)
+    content = dict(written)
     if isinstance(content.get("standby"), list):
         content["standby"] = tuple(content["standby"])
     tables, network = content.get("tables"), content.get("network")
@@ -401,7 +403,7 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
     try:
         return _JOB.validate_python({"kind": "training"} | content)
     except ValidationError as error:
-        raise Invalid(explain(path, error, under=1)) from None
+        raise Invalid(explain(path, error, TrainingJob, PredictionJob, content=written)) from None
 
 
 def _listed(names: Any) -> Any:
@@ -421,15 +423,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise Invalid(f"{path}: {error.strerror}; give the path of a file that you may read") from None
     except ValueError as error:  # its own, of bytes that are no text, and of integers without end
         raise Invalid(f"{path}: not TOML: {error}") from None
-
-
-def explain(path: Path, error: ValidationError, under: int = 0) -> str:
-    """One line for each field that is wrong, without the value, which may be secret.
-
-    `under`: so many leading names are the model's own and not the file's.
-    """
-    lines = [
-        f"{path}: {'.'.join(map(str, item['loc'][under:])) or 'the whole'}: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors(include_input=False, include_url=False)
-    ]
-    return "\n".join(lines)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.control_messages import Failure
 from schemas.message import Count, Digest, Message
-from schemas.strict import JobId, Strict
+from schemas.strict import JobId, Name, Strict
 
 MOST_HELD = 4  # checkpoints that a party may hold of one job
 
@@ -56,6 +56,7 @@ class Outcome(Message):
     state: str = Field(max_length=32)
     failure: Failure | None = None
     attempt: Count = 0  # with which it was over
+    cancelled_by: Name | None = None  # at which party, where that is known
 
 
 class Resumption(Message):

@@ -9,13 +9,17 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.job import Invalid, explain, read_toml
+from schemas.console_settings import ConsoleSettings
+from schemas.job import Invalid, read_toml
+from schemas.key_text import without_checksum
+from schemas.mistakes import explain
 from schemas.monitor_settings import MonitorSettings
 from schemas.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
 from schemas.recovery import Recovery
 from schemas.strict import RESERVED, Name, Written
 
 MIB = 2**20
+SOCKET = "agent.sock"
 SECRETS = {"password", "sslpassword"}  # options of a database's URL
 
 
@@ -143,9 +147,18 @@ class TableSettings(TablePolicy):
 
 
 class Partner(PartnerPolicy):
-    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do."""
+    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do.
+
+    Attributes:
+        key: as agents write it; in the file it may have a checksum behind it.
+    """
 
     key: str
+
+    @field_validator("key")
+    @classmethod
+    def _no_letter_is_wrong(cls, key: str) -> str:
+        return without_checksum(key)
 
 
 class Deadlines(Written):
@@ -221,8 +234,14 @@ class Settings(Written):
     limits: Limits = Limits()
     recovery: Recovery = Recovery()
     monitor: MonitorSettings = MonitorSettings()
+    console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
     report: bool = True  # whether a page is written about each job that is done
+
+    @property
+    def socket(self) -> Path:
+        """Where people on the same machine reach the agent."""
+        return self.console.socket or self.state / SOCKET
 
     @model_validator(mode="after")
     def _role_fits(self) -> Self:
@@ -252,10 +271,11 @@ def read_settings(path: Path) -> Settings:
     Raises:
         Invalid: the file is missing, is not TOML or has a field that is wrong; the text names it.
     """
+    content = read_toml(path)
     try:
-        settings = Settings.model_validate(read_toml(path))
+        settings = Settings.model_validate(content)
     except ValidationError as error:
-        raise Invalid(explain(path, error)) from None
+        raise Invalid(explain(path, error, Settings, content=content)) from None
     try:
         return _anchored(settings, path.parent)
     except RuntimeError:
@@ -273,7 +293,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         name: t.model_copy(update=anchor(t, "path", "credentials") | {"database": _anchored_url(t.database, folder)})
         for name, t in settings.tables.items()
     }
-    return settings.model_copy(update=anchor(settings, "identity", "state") | {"broker": broker, "tables": tables})
+    console = settings.console.model_copy(update=anchor(settings.console, "socket"))
+    sections = {"broker": broker, "console": console, "tables": tables}
+    return settings.model_copy(update=anchor(settings, "identity", "state") | sections)
 
 
 def _anchored_url(url: str | None, folder: Path) -> str | None:

@@ -9,6 +9,7 @@ listens on loopback alone unless it is given another address, and whatever it st
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -301,6 +302,16 @@ def private_node(
             yield node
         finally:
             node.stop()
+
+
+@contextlib.asynccontextmanager
+async def short_of_memory(node: Node) -> AsyncIterator[None]:
+    """While the block lasts the node has its memory alarm, and takes no messages."""
+    try:
+        await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0")
+        yield
+    finally:
+        await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.4")
 
 
 def end_with(*signals: signal.Signals) -> None:

@@ -12,13 +12,24 @@ from pydantic import BaseModel
 
 from agents.cli import app
 from agents.cli_job import jobs
+from schemas.console_settings import ConsoleSettings
 from schemas.monitor_settings import MonitorSettings
 from schemas.policy import PolicySettings
 from schemas.recovery import Recovery
 from schemas.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
 
 ROOT = Path(__file__).parents[1]
-PARTS = [BrokerSettings, TableSettings, Partner, Deadlines, Limits, MonitorSettings, PolicySettings, Recovery]
+PARTS = [
+    BrokerSettings,
+    TableSettings,
+    Partner,
+    Deadlines,
+    Limits,
+    MonitorSettings,
+    ConsoleSettings,
+    PolicySettings,
+    Recovery,
+]
 MODELS = [Settings, *PARTS]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 

@@ -11,7 +11,7 @@ from rich.console import Console as Paper
 from agents.approval import STAGE
 from agents.audit import entries
 from agents.decisions import summary
-from agents.show import job_details
+from agents.show import job_details, job_table
 from broker.identity import Identity
 from schemas.job import Evaluation
 from schemas.messages import Approvers, Decide, Status
@@ -135,8 +135,19 @@ async def test_a_job_that_waits_can_be_cancelled_at_every_party(tmp_path: Path, 
         await stage.start()
         job_id = stage.submit(job())
         await waiting(stage, job_id, CARD)
-        stage.agents[party].cancel(job_id)
-        assert {found.state for found in (await stage.ended(job_id)).values()} == {"cancelled"}
+        stage.agents[party].jobs.cancel(job_id, "anna")
+        ended = await stage.ended(job_id)
+        assert {(found.state, found.cancelled_by, found.release) for found in ended.values()} == {
+            ("cancelled", party, "")
+        }
+        told = StringIO()
+        for found in ended.values():
+            Paper(file=told, width=120).print(job_table([found]), job_details(found))
+        assert told.getvalue().count(f"cancelled by {party}") == 2 * len(ended)
+    for one in PARTIES:
+        noted = {entry.event: entry.fields for entry in entries((tmp_path / one / "audit.log").read_bytes())}
+        assert noted["ended"]["cancelled_by"] == party
+        assert noted.get("cancelled") == ({"by": "anna"} if one == party else None)
 
 
 @pytest.mark.parametrize("party", [BANK, CARD])
@@ -189,10 +200,28 @@ async def test_a_decision_on_a_job_that_does_not_wait_is_refused(tmp_path: Path)
         await waiting(stage, job_id, CARD)
         assert "does not wait" in ((await decide(stage, BANK, job_id)).problem or "")
         await decide(stage, CARD, job_id)
-        assert "does not wait" in ((await decide(stage, CARD, job_id, approve=False)).problem or "")
-        assert "does not wait" in ((await decide(stage, CARD, "credit-00000000")).problem or "")
+        assert "was approved already" in ((await decide(stage, CARD, job_id, approve=False)).problem or "")
+        assert "knows no job" in ((await decide(stage, CARD, "credit-00000000")).problem or "")
         stage.agents[BANK].cancel(job_id)
         await stage.ended(job_id)
+        assert "is cancelled already by bank" in ((await decide(stage, CARD, job_id)).problem or "")
+
+
+async def test_approving_what_was_refused_says_so(tmp_path: Path) -> None:
+    """At once, while the job still ends, and afterwards; and that it may be submitted again."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await decide(stage, CARD, job_id, approve=False, why="not in this quarter")
+        assert "was refused already" in ((await decide(stage, CARD, job_id)).problem or "")
+        ended = await stage.ended(job_id)
+        assert {status.release for status in ended.values()} == {""}
+        problem = (await decide(stage, CARD, job_id)).problem or ""
+        assert "was refused already" in problem
+        assert "not in this quarter" in problem
+        assert "--again" in problem
 
 
 async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None:

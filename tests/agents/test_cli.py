@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,26 @@ def short_job(tmp_path: Path) -> Path:
     job = tmp_path / "job.toml"
     job.write_text(JOB.replace("epochs = 12", "epochs = 1\nbatch = 4096"))
     return job
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_a_narrow_encoding_of_the_output_ends_no_command(tmp_path, environment):
+    """What it lacks is printed as an escape, in tables as well."""
+    (tmp_path / "bank.csv").write_text("id,Umsatz in \u20ac\n1,2\n2,3\n", encoding="utf-8")
+    settings = 'party = "bank"\nidentity = "key"\nstate = "s"\n[tables.t]\npath = "bank.csv"\nid = "id"\n'
+    (tmp_path / "bank.toml").write_text(settings)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LC_"))}
+    command = [sys.executable, "-c", "from agents.cli import main; main()", "table", str(tmp_path / "bank.toml")]
+    done = subprocess.run(command, env=inherited | environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Umsatz in \\u20ac" in done.stdout
 
 
 def test_simulate_prints_one_json_object(tercet, short_job):

@@ -10,7 +10,7 @@ import agents.console
 from agents.console import Console, NoAgent
 from agents.control import control_parcel
 from broker import topology
-from broker.base import Parcel
+from broker.base import Blocked, Parcel
 from broker.identity import Identity
 from schemas.address import Address, Round
 from schemas.messages import Message, Query, Status, Submit
@@ -36,6 +36,18 @@ async def test_a_console_submits_asks_lists_and_cancels(tmp_path: Path) -> None:
             await stage.ended(other.job)
             states = {status.job: status.state for status in (await console.query()).jobs}
             assert states == {submitted.job: "cancelled", other.job: "done"}
+
+
+async def test_submitting_a_known_job_says_how_to_run_it_anew(tmp_path: Path) -> None:
+    """Nothing new begins, and without a word that would look like a run."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(BANK) as console:
+            assert (await console.submit(job())).note is None
+            await stage.ended(job().id)
+            again = await console.submit(job())
+            assert "--again" in (again.note or "")
+            assert [status.state for status in again.jobs] == ["done"]
 
 
 @pytest.mark.parametrize("party", [CARD, NOTARY])
@@ -68,6 +80,19 @@ async def test_a_console_is_told_what_a_step_was_spent_on(tmp_path: Path, party:
             await stage.ended(submitted.job)
             assert (await console.trace(submitted.job)).trace is not None
             assert (await console.query(submitted.job)).trace is None
+
+
+async def test_a_broker_that_takes_nothing_is_not_taken_for_an_agent_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy is at the broker's operator."""
+    monkeypatch.setattr(agents.console, "ANSWER_SECONDS", 0.5)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(CARD)
+        async with stage.console(CARD) as console:
+            with stage.office.short(), pytest.raises(Blocked, match="low on memory; have its operator"):
+                await console.query()
+            assert (await console.query()).problem is None
 
 
 async def test_an_unknown_job_is_told_as_a_problem(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import typer
 
 from agents.daemon import Agent
+from agents.exits import UNUSABLE_FILE, run
 from agents.policy_signature import sign
 from agents.simulate import Simulation, bit_exact
 from broker.base import Broker, Lane, Occupied, Parcel, Queue
-from broker.memory import MemoryConnection
+from broker.identity import Identity
+from broker.memory import MemoryBroker, MemoryConnection
 from schemas.address import parse_address
 from schemas.codec import encode
 from schemas.messages import Job, JobStatus
@@ -101,6 +104,22 @@ async def test_a_job_that_a_partner_remembers_and_the_submitter_forgot_is_declin
         stage.submit(job())
         assert "--again" in off(await stage.ended(job_id, BANK), "job.known", BANK)
         assert stage.state(CARD, job_id) == "done"
+
+
+async def test_a_job_that_partners_remember_and_no_longer_take_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Which is not that they know its id."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, tables={})
+        job_id = (await stage.run(job()))[BANK].job
+        await stage.stop()
+        stage.change(BANK, state=tmp_path / "new disk")
+        for party in (CARD, NOTARY):
+            stage.pin(party, BANK, may_submit=False)
+        stage.runs.clear()
+        await stage.start()
+        stage.submit(job())
+        off(await stage.ended(job_id, BANK), "policy.submitter", BANK)
+        assert stage.state(CARD, job_id) == "failed"
 
 
 async def test_a_repeated_announcement_changes_nothing(tmp_path: Path) -> None:
@@ -241,6 +260,35 @@ async def test_a_second_agent_of_one_name_stops_and_harms_nothing(tmp_path: Path
         assert states(await stage.ended(job_id, seconds=20)) == {"done"}
 
 
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [("state", None), ("", None), (None, "state/audit.log"), (None, "state/exposure.jsonl")],
+    ids=["it is a file", "it cannot be made", "no audit log", "no budget"],
+)
+def test_a_state_folder_that_cannot_be_used_is_a_sentence_and_no_supervisor_starts_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str | None, folder: str | None
+) -> None:
+    """Exit code 3, with the path and what to do."""
+    state = tmp_path / "place" / "state"
+    settings = three(tmp_path)[CARD].model_copy(update={"state": state})
+    if folder is not None:
+        (state.parent / folder).mkdir(parents=True)
+    if file is not None:
+        (state.parent / file).parent.mkdir(exist_ok=True)
+        (state.parent / file).write_text("")
+
+    async def live() -> None:
+        await Agent(settings, Identity.generate(), MemoryBroker().connect(CARD)).serve(asyncio.Event())
+
+    with pytest.raises(typer.Exit) as left:
+        run(live())
+    assert left.value.exit_code == UNUSABLE_FILE
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert str(state) in told
+    assert "let `state` be a folder" in told
+
+
 async def test_a_record_that_cannot_be_written_does_not_stop_a_job(tmp_path: Path) -> None:
     """A restart would not know of it; the log says so."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -337,6 +385,7 @@ class Interrupting:
     def __init__(self, inner: MemoryConnection, number: int, happen: Callable[[], None]) -> None:
         self._inner, self._left, self._happen = inner, number, happen
         self.failed = inner.failed
+        self.blocked = inner.blocked
 
     async def _count(self) -> None:
         self._left -= 1

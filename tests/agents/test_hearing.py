@@ -87,4 +87,4 @@ def test_complaints_and_failures_of_another_attempt_say_nothing_of_this_one():
     verdict = failure.model_copy(update={"verdict": True})
     assert said(hearing(NOTARY), BANK, verdict, 2) == Told(verdict)
     assert said(hearing(NOTARY), CARD, verdict) == Told(failure)
-    assert said(hearing(NOTARY), CARD, Cancel(), 2) == Cancelled(here=False)
+    assert said(hearing(NOTARY), CARD, Cancel(), 2) == Cancelled(CARD)

@@ -5,6 +5,7 @@ Hung means here that nothing comes from the party and nothing reaches it, while 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from broker.memory_queue import Delay, Drop, Fault
 from schemas.address import parse_address
 from schemas.job import Evaluation
 from schemas.messages import JobStatus
-from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, prediction, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, on, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
@@ -213,6 +214,16 @@ async def test_two_parties_that_hang_together_are_not_mistaken_for_a_lost_messag
         assert failure is not None
         assert failure.code == "party.silent"
         assert failure.culprit in {CARD, NOTARY}
+
+
+async def test_a_broker_that_is_short_of_memory_is_blamed_and_no_party(tmp_path: Path) -> None:
+    """Nobody hears anybody, and each knows why by itself."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        with ExitStack() as shortage:
+            trigger = said_by(CARD, "masked inputs", epoch=1)
+            on(stage, trigger, lambda: shortage.enter_context(stage.office.short("low on disk")))
+            ended = await stage.run(job())
+        assert "it is low on disk; have its operator" in off(ended, "transport.broker", BROKER)
 
 
 async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import aiormq
 import pytest
 import structlog
+from pamqp.body import ContentBody
 
 import agents.own_rows
 import agents.own_table
 from agents import logs
+from agents.library_log import LibraryLines
 from schemas.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -133,6 +136,35 @@ async def test_a_line_about_another_job_has_no_step_of_this_one(tmp_path: Path, 
     assert [there[key] for key in ("party", "job", "attempt", "step")] == ["bank", "credit-00000002", None, None]
 
 
+async def test_a_librarys_line_is_filled_in_and_holds_no_data(log: StringIO) -> None:
+    """What aio-pika says of a connection is there, but for the password; a message, or another's text, is not."""
+    link = aiormq.Connection(f"amqp://bank:{SECRET.replace(' ', '-')}@127.0.0.1:5/")
+    frame = ContentBody(SECRET.encode())
+    lost = aiormq.AMQPConnectionError("Server connection reset")
+    pika, other = logging.getLogger("aiormq.connection"), logging.getLogger("some.library")
+    pika.warning('Connection attempt to "%s" failed: %s. Reconnecting after %r seconds.', link, lost, 1)
+    pika.error("Got frame for closed channel %d: %r", 3, frame)
+    pika.warning("Cancelling cause reader exited abnormally", exc_info=lost)
+    other.warning("row %d: %s is odd, %r", 7, SECRET, ValueError(SECRET))
+    odd = other.makeRecord("some.library", logging.WARNING, "", 0, "%d of %s", ("strange", SECRET), None)
+    LibraryLines().emit(odd)  # which no handler of pytest's has to format
+    other.warning("%(what)s", {"what": SECRET})
+    pika.error("failed", exc_info=ValueError(SECRET))
+    texts = [(line["level"], line["text"], line["error"]) for line in lines(log)]
+    address, told = "amqp://bank:******@127.0.0.1:5/", "AMQPConnectionError: Server connection reset"
+    assert texts == [
+        ("warning", f'Connection attempt to "{address}" failed: {told}. Reconnecting after 1 seconds.', None),
+        ("error", "Got frame for closed channel 3: <ContentBody>", None),
+        ("warning", "Cancelling cause reader exited abnormally", told),
+        ("warning", "row 7: <str> is odd, ValueError", None),
+        ("warning", "d of s", None),
+        ("warning", "<str>", None),
+        ("error", "failed", "ValueError"),
+    ]
+    assert "%" not in log.getvalue()
+    assert SECRET not in log.getvalue()
+
+
 def test_a_crash_is_a_line_as_well() -> None:
     """What reads the log of a daemon need not know Python's tracebacks."""
     program = (
@@ -143,6 +175,7 @@ def test_a_crash_is_a_line_as_well() -> None:
     assert done.returncode == 1
     warned, crashed = [json.loads(line) for line in done.stderr.splitlines()]
     assert (warned["event"], warned["library"]) == ("library", "py.warnings")
+    assert warned["text"].startswith("<string>:4: UserWarning: something old")
     assert (crashed["event"], crashed["level"]) == ("the agent has crashed", "critical")
     assert "ValueError" in crashed["exception"]
     assert crashed.keys() >= FOUR

@@ -1,18 +1,21 @@
 """What an agent answers on a port of its own: metrics, and whether it is alive and ready; and what it refuses."""
 
 import asyncio
+import os
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents import monitor
-from agents.health import Pulse
+from agents.health import Pulse, unwritable
 from agents.metrics import _jobs
 from agents.monitor import Monitor, pages_of
 from agents.states import State
@@ -113,6 +116,19 @@ async def test_no_metric_names_a_job_a_table_or_a_column(tmp_path: Path) -> None
         assert set(samples(text)) == set(samples(later))
 
 
+async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:
+    """A job's first words go to queues that are not there yet; the card processor's never are."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        running = stage.submit(job())
+        await stage.until(lambda: stage.agents[BANK].runs[0].context.mailbox.dropped["progress"] > 1)
+        async with watched(stage) as server:
+            found = samples((await get(server, "/metrics"))[1])
+        assert found["tercet_messages_dropped_total", ("progress",)] > 1
+        stage.agents[BANK].cancel(running)
+        await stage.ended(running)
+
+
 async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> None:
     """By code and by reason; a code that this release does not know has no label of its own."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -147,16 +163,38 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             assert await get(server, "/healthz") == (200, "ok\n")
             stage.connection(BANK).mend()
             assert (await get(server, "/readyz"))[0] == 200
+            with stage.office.short("low on disk"):
+                assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
+                assert await get(server, "/healthz") == (200, "ok\n")
+                assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
+            assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
+            assert (await get(server, "/readyz"))[0] == 200
             standing = stage.office.queues[topology.standing_queue(BANK, ()).name]
             consumer, standing.consumer = standing.consumer, None
             assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
             standing.consumer = consumer
+            state = stage.agents[BANK].settings.state
+            state.rename(away := state.with_name("away"))
+            assert await get(server, "/readyz") == (503, "its state folder cannot be written\n")
+            assert await get(server, "/healthz") == (200, "ok\n")
+            away.rename(state)
             running = stage.submit(job(epochs=1000))
             await stage.until(lambda: stage.state(NOTARY, running) == "training")
             leaving = asyncio.create_task(stage.stop(BANK))
             await stage.until(lambda: stage.agents[BANK].draining)
             assert await get(server, "/readyz") == (503, "it is leaving\n")
             await leaving
+
+
+@pytest.mark.parametrize(("allowed", "free", "said"), [(False, 9, "cannot be written"), (True, 0, "disk .* is full")])
+def test_a_state_folder_that_takes_nothing_makes_an_agent_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool, free: int, said: str
+) -> None:
+    """A mount that has become read-only, rights, a full disk: no job could be recorded."""
+    monkeypatch.setattr(os, "access", lambda *_: allowed)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free))
+    (problem,) = unwritable(tmp_path)
+    assert re.search(said, problem)
 
 
 async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) -> None:
@@ -195,6 +233,14 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
         assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and not answer)  # reset while it sends
         assert b"passwd" not in answer
         assert (b"here" in answer) == (status == b"200" and not request_.startswith(b"HEAD"))
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "a..b"])
+async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str) -> None:
+    """Of another machine, or of none."""
+    with pytest.raises(Invalid, match=f"cannot listen at {re.escape(address)}, port 0"):
+        async with Monitor(MonitorSettings(port=0, address=address), {}):
+            pass
 
 
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:

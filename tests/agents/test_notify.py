@@ -140,12 +140,16 @@ async def test_a_manager_that_is_gone_ends_no_agent(tmp_path: Path) -> None:
 def test_the_unit_is_what_systemd_takes(tmp_path: Path) -> None:
     """With the notifications that the agent sends, and the hardening that a security team asks for."""
     text = UNIT.read_text()
-    for line in ("Type=notify", "WatchdogSec=", "Restart=on-failure", "NoNewPrivileges=yes", "ProtectSystem=strict"):
+    for line in ("Type=notify", "WatchdogSec=", "Restart=on-failure", "NoNewPrivileges=yes", "ProtectSystem=strict",
+        "ExecReload=/bin/kill -HUP $MAINPID", "RuntimeDirectory=tercet/%i", "RuntimeDirectoryMode=0750"):  # fmt: skip
         assert line in text
     program = shutil.which("systemd-analyze")
     if program is None:
         return  # the lines above are all that can be checked here
     unit = tmp_path / "tercet@.service"
     unit.write_text(text.replace("/opt/tercet/bin/tercet", shutil.which("true") or "/bin/true"))
+    group = tmp_path / "tercet@.service.d" / "group.conf"  # as docs/operations.md has it, for the agent's socket
+    group.parent.mkdir()
+    group.write_text("[Service]\nGroup=nogroup\n")
     found = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, check=False)
     assert unit.name not in found.stderr, found.stderr

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from agents.audit import Entry, entries
 from agents.policy_signature import TOLERANCE_SECONDS, VALID_SECONDS, sign, signature_problem
 from broker import topology
-from broker.base import Parcel
+from broker.base import Broker, Parcel, Queue
 from broker.dead_letters import BURST
 from broker.identity import Identity
+from broker.memory import MemoryConnection
 from schemas.address import Address, Round
 from schemas.codec import encode
 from schemas.messages import Job
 from schemas.policy import PolicySettings
-from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, off, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_policy import KEYS, announced, settings_of
 
@@ -170,6 +171,35 @@ async def test_a_submitter_whose_clock_is_wrong_is_told_by_those_who_refuse(
         monkeypatch.setattr(own, "announcement", lambda _: late)
         ended = await stage.ended(stage.submit(job()), BANK)
         assert "compare the clocks" in off(ended, "job.expired", BANK)
+
+
+class SlowQueues(Scene):
+    """At the bank's broker it takes a while until a queue of a job is there, as over a slow line."""
+
+    def broker_of(self, connection: MemoryConnection) -> Broker:
+        """See `Scene.broker_of`."""
+        declare = connection.declare
+
+        async def late(queue: Queue) -> None:
+            if connection.party == BANK and not queue.name.endswith(".jobs"):
+                await asyncio.sleep(0.4)
+            await declare(queue)
+
+        connection.declare = late  # type: ignore[method-assign]
+        return connection
+
+
+async def test_a_refusal_that_is_quicker_than_the_submitters_queues_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is the partner's, not that it was silent."""
+    async with scene(three(tmp_path, PATIENT), tmp_path, make=SlowQueues) as stage:
+        await stage.start()
+        own = stage.agents[BANK].jobs.announcer
+        early = sign(own.announcement(job()), stage.parties[BANK][1], time.time() + 2 * VALID_SECONDS)
+        monkeypatch.setattr(own, "announcement", lambda _: early)
+        ended = await stage.ended(stage.submit(job()), BANK)
+        assert "was issued in the future" in off(ended, "job.expired", BANK)
 
 
 async def test_a_repeated_announcement_begins_nothing_while_it_is_known(tmp_path: Path) -> None:

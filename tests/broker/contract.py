@@ -6,10 +6,12 @@ Nothing here may know which broker it is.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from broker.base import (
+    Blocked,
     Broker,
     Consumer,
     Delivery,
@@ -28,6 +30,7 @@ TOO_LARGE = 16 * 1024 * 1024 + 1
 PATIENCE = 10.0
 
 BrokerFactory = Callable[[str], Awaitable[Broker]]
+Shortage = Callable[[], AbstractAsyncContextManager[None]]  # while it lasts the broker is short of memory
 
 
 class Inbox:
@@ -94,6 +97,19 @@ async def open_queue(broker: Broker, place: Place, **inbox: bool) -> tuple[Inbox
     handler = Inbox(**inbox)
     await broker.declare(place.queue)
     return handler, await broker.consume(place.queue.name, handler, Lane.ONLINE)
+
+
+async def refused_for(broker: Broker, place: Place) -> str:
+    """Publish until the broker says that it takes nothing, as RabbitMQ does to those who publish; why."""
+    publishing: set[asyncio.Task[None]] = set()
+    async with asyncio.timeout(PATIENCE):
+        while not broker.blocked:
+            publishing.add(asyncio.create_task(broker.publish(place.parcel(b"asking"), Lane.BULK)))
+            await asyncio.sleep(0.05)
+    for task in publishing:
+        task.cancel()
+    await asyncio.gather(*publishing, return_exceptions=True)
+    return broker.blocked
 
 
 class BrokerContract:
@@ -544,6 +560,31 @@ class BrokerContract:
         again = Inbox()
         await broker.consume(place.queue.name, again, Lane.ONLINE)
         await again.holds(1)
+
+    async def test_a_broker_that_is_short_takes_nothing_until_it_is_well_again(
+        self, broker_factory: BrokerFactory, place: Place, shortage: Shortage
+    ):
+        """And says why. What is in queues is delivered meanwhile, and queues are declared."""
+        bank, card = await broker_factory("bank"), await broker_factory("card")
+        inbox, _ = await open_queue(card, place)
+        await bank.publish(place.parcel(b"before"), Lane.ONLINE)
+        assert bank.blocked == ""
+        async with shortage():
+            assert await refused_for(bank, place) == bank.blocked != ""
+            for lane in Lane:
+                with pytest.raises(Blocked, match=bank.blocked):
+                    await bank.publish(place.parcel(b"meanwhile"), lane)
+            await card.declare(Queue(f"{place.queue.name}.another", ((place.exchange, "another"),)))
+            await inbox.holds(1)
+        async with asyncio.timeout(PATIENCE):
+            while bank.blocked:  # noqa: ASYNC110 - its end is told by no event
+                await asyncio.sleep(0.01)
+        await bank.publish(place.parcel(b"after"), Lane.ONLINE)
+        arrived = 2
+        while b"after" not in inbox.bodies:  # what was on its way when the alarm came may come before
+            arrived = len(await inbox.holds(arrived)) + 1
+        assert b"meanwhile" not in inbox.bodies
+        await card.delete(f"{place.queue.name}.another")
 
     async def test_after_closing_everything_says_that_it_is_closed(self, broker_factory: BrokerFactory, place: Place):
         """Closing again is nothing; using it is an error that a sender would retry elsewhere."""

@@ -147,6 +147,15 @@ def test_a_party_joins_and_the_others_keep_their_logins(tmp_path: Path):
     assert "delete_user card" in done.output
 
 
+@pytest.mark.parametrize(
+    ("vhost", "path"), [((), "tercet"), (("--vhost", "/"), ""), (("--vhost", "two parties"), "two%20parties")]
+)
+def test_the_url_that_parties_need_is_printed(tmp_path: Path, vhost: tuple[str, ...], path: str):
+    """With the virtual host that was made."""
+    done = run("bank", "card", "--out", tmp_path / "definitions.json", *vhost)
+    assert f'url = "amqps://HOST/{path}" under [broker]' in done.output
+
+
 def test_with_certificates_nobody_has_a_password(tmp_path: Path):
     """RabbitMQ takes no password at all for a user whose hash is empty."""
     out = tmp_path / "definitions.json"

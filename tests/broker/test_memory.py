@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,13 +13,27 @@ from hypothesis import strategies as st
 from broker.base import Broker, Disconnected, Lane, Parcel, Refused, Unroutable
 from broker.memory import MemoryBroker
 from broker.memory_queue import Delay, Drop, Duplicate, Fault, Faults, Reorder, matches
-from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Inbox, Place, settled
+from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Inbox, Place, Shortage, settled
 from tests.broker.contract import place as place  # a fixture
 
 
 @pytest.fixture
-async def broker_factory() -> AsyncIterator[BrokerFactory]:
-    office = MemoryBroker(prefetch=PREFETCH)
+async def office() -> MemoryBroker:
+    return MemoryBroker(prefetch=PREFETCH)
+
+
+@pytest.fixture
+def shortage(office: MemoryBroker) -> Shortage:
+    @asynccontextmanager
+    async def short() -> AsyncIterator[None]:
+        with office.short():
+            yield
+
+    return short
+
+
+@pytest.fixture
+async def broker_factory(office: MemoryBroker) -> AsyncIterator[BrokerFactory]:
     connections: list[Broker] = []
 
     async def connect(party: str) -> Broker:

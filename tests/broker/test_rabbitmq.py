@@ -8,20 +8,28 @@ import pytest
 from broker.base import Broker, Disconnected
 from broker.rabbitmq import RabbitBroker
 from broker.rabbitmq_consumer import RabbitConsumer
-from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Place, open_queue
+from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Place, Shortage, open_queue
 from tests.broker.contract import place as place  # a fixture
+from tests.rabbitmq_node import Node, short_of_memory
 
 
 @pytest.fixture
-async def broker_factory(amqp_url: str) -> AsyncIterator[BrokerFactory]:
+async def broker_factory(request: pytest.FixtureRequest) -> AsyncIterator[BrokerFactory]:
+    short = "shortage" in request.fixturenames  # which is of the run's own node
+    url = request.getfixturevalue("rabbitmq").url if short else request.getfixturevalue("amqp_url")
     async with AsyncExitStack() as ends:
 
         async def connect(party: str) -> Broker:
-            broker = await RabbitBroker.connect(amqp_url, name=party, prefetch=PREFETCH)
+            broker = await RabbitBroker.connect(url, name=party, prefetch=PREFETCH)
             ends.push_async_callback(broker.close)
             return broker
 
         yield connect
+
+
+@pytest.fixture
+def shortage(rabbitmq: Node) -> Shortage:
+    return lambda: short_of_memory(rabbitmq)
 
 
 class TestRabbitBrokerKeepsThePromises(BrokerContract):

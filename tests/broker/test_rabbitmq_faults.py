@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from broker.base import Delivery, Disconnected, Lane, Missing, Occupied, Queue, Refused, Unroutable
+from broker.base import Delivery, Disconnected, Lane, Missing, NoLogin, Occupied, Queue, Refused, Unroutable
 from broker.outbox import Outbox
 from broker.rabbitmq import RabbitBroker
 from tests.broker.contract import PATIENCE, Inbox, Place, settled, until_connected
@@ -323,6 +323,17 @@ async def test_a_wrong_password_is_refused_at_once_and_never_shown(amqp_url: str
     told = all_texts(refused.value)
     assert "s3cret" not in told
     assert (URL(amqp_url).password or "guest") not in told
+
+
+@pytest.mark.parametrize("vhost", ["nosuch", "other"])
+async def test_a_virtual_host_that_is_not_ours_is_named_with_what_rabbitmq_says(rabbitmq: Node, vhost: str):
+    """It is missing, or we may not into it; at once."""
+    if vhost == "other":
+        await asyncio.to_thread(rabbitmq.control, "add_vhost", vhost)
+    with pytest.raises(Refused, match=rf"virtual host '{vhost}' \(530 NOT_ALLOWED - .*{vhost}") as refused:
+        await RabbitBroker.connect(str(URL(rabbitmq.url).with_path(f"/{vhost}")), name="bank", deadline=30.0)
+    assert not isinstance(refused.value, NoLogin)
+    assert rabbitmq.password not in all_texts(refused.value)
 
 
 async def test_a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_named():

@@ -103,6 +103,15 @@ async def test_a_broker_of_an_unknown_authority_is_refused_at_once(tls: Tls):
         )
 
 
+async def test_tls_and_a_plain_port_are_told_apart(tls: Tls):
+    """In both directions, at once, and before a password is sent."""
+    plain = f"127.0.0.1:{tls.node.port}"
+    with pytest.raises(Refused, match="does not speak TLS"):
+        await RabbitBroker.connect(f"amqps://{plain}/", name="bank", tls=tls.context(), deadline=30.0)
+    with pytest.raises(Refused, match="is a port for TLS: write amqps://"):
+        await RabbitBroker.connect(tls.url.replace("amqps:", "amqp:"), name="bank", deadline=30.0)
+
+
 async def test_a_certificate_login_without_tls_is_a_mistake_in_the_settings(tls: Tls):
     """Said before anything is tried."""
     with pytest.raises(ValueError, match="amqps"):

@@ -82,6 +82,11 @@ class FaultyBroker:
         """See `Broker.failed`."""
         return self._inner.failed
 
+    @property
+    def blocked(self) -> str:
+        """See `Broker.blocked`."""
+        return self._inner.blocked
+
     async def declare(self, queue: Queue) -> None:
         """See `Broker.declare`."""
         await self._inner.declare(queue)

@@ -125,8 +125,30 @@ async def test_a_sound_party_is_told_that_all_is_well(place: Place) -> None:
     async with agents_of(place, *PARTIES):
         found = await place.findings()
     assert {finding.outcome for finding in found} == {Outcome.OK}, [f for f in found if f.outcome is not Outcome.OK]
-    checks = ["settings", "key", "table people", "state", "disk", "clock", "broker", "tls", "login", "version"]
-    checks += ["rights", "rights", "agent", "partner card", "clock of card", "partner notary", "clock of notary"]
+    checks = [
+        "settings",
+        "key",
+        "key of card",
+        "key of notary",
+        "table people",
+        "state",
+        "disk",
+        "clock",
+        "broker",
+        "tls",
+        "login",
+        "version",
+    ]
+    checks += [
+        "rights",
+        "rights",
+        "agent",
+        "running settings",
+        "partner card",
+        "clock of card",
+        "partner notary",
+        "clock of notary",
+    ]
     assert [finding.check for finding in found] == checks
     said = {finding.check: finding.said for finding in found}
     assert said["table people"] == "50 rows, 3 columns, every id once"
@@ -195,7 +217,7 @@ async def test_partners_that_are_away_or_strangers_are_named(place: Place) -> No
         troubles = await place.troubles()
     assert troubles.keys() == {"partner card", "partner notary"}
     assert "whether its agent runs" in troubles["partner notary"].hint
-    assert "hold the other's key" in troubles["partner card"].hint
+    assert "compare each other's keys" in troubles["partner card"].hint
 
 
 async def test_a_login_that_is_refused_or_unreadable_is_a_failure(place: Place, guarded: Guarded) -> None:
@@ -211,6 +233,15 @@ async def test_a_login_that_is_refused_or_unreadable_is_a_failure(place: Place, 
     assert "guessed" not in str(troubles)
     wrong.chmod(0o644)
     assert "mode 600" in (await place.troubles())["login"].hint
+
+
+async def test_a_virtual_host_that_is_not_there_is_no_matter_of_credentials(place: Place) -> None:
+    """The hint is about the URL."""
+    place.edit("/tercet", "/nosuch")
+    troubles = await place.troubles()
+    assert troubles.keys() == {"login"}
+    assert "virtual host 'nosuch'" in troubles["login"].said
+    assert "compare `url`" in troubles["login"].hint
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, guarded: Guarded) -> It
     ) as three:
         three.start()
         three.wait_until_up()
+        for party in PARTIES:  # so that consoles, too, go through the broker
+            three.without_socket(party)
         yield three
 
 

@@ -14,6 +14,17 @@ from tests.deployment import CHECKOUT, Deployment
 from tests.rabbitmq_node import free_ports
 
 
+def logged(agent: "subprocess.Popen[str]", event: str) -> str:
+    """What an agent logs until this event."""
+    assert agent.stderr is not None
+    lines = []
+    for line in agent.stderr:
+        lines.append(line)
+        if event in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
 def page(port: int, path: str) -> tuple[int, str]:
     """Status and text."""
     try:
@@ -51,16 +62,32 @@ def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_
             assert (status, "tercet_broker_connected 1.0" in metrics) == (200, True)
             assert page(port, "/")[0] == 404
             command[-1] = str(deployment.settings("bank"))  # which has the same port
+            # The key is gone from the disk: what follows goes over the agent's socket.
+            settings = deployment.settings("notary")
+            listed = subprocess.run(
+                [sys.executable, "-m", "agents", "job", "list", "-s", str(settings), "--format", "json"],
+                cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+            assert listed.stdout == "[]\n"
+            written = settings.read_text()
+            settings.write_text(f"{written}\n[limits]\nparallel_jobs = 3\n")
+            agent.send_signal(signal.SIGHUP)
+            log = logged(agent, "settings that count from the agent's next start")
+            settings.write_text(f"{written}\n[nonsense]\n")
+            agent.send_signal(signal.SIGHUP)
+            log += logged(agent, "the settings stay as they were")
             other = subprocess.run(
                 command, env=os.environ | secrets | {"TERCET_IDENTITY": ""}, stderr=subprocess.PIPE, cwd=CHECKOUT,
                 text=True, check=False,
             )  # fmt: skip
             assert (other.returncode, "a port of its own" in other.stderr.replace("\n", " ")) == (3, True)
             agent.send_signal(signal.SIGTERM)
-            assert manager.recv(1000).startswith(b"STOPPING=1")
-            log = agent.communicate(timeout=30)[1]
+            while not (said := manager.recv(1000)).startswith(b"STOPPING=1"):
+                assert said.startswith(b"STATUS=")  # again, every ten seconds
+            log += agent.communicate(timeout=30)[1]
         finally:
             agent.kill()
             agent.wait()
         assert agent.returncode == 0
+        assert not (tmp_path / "notary" / "agent.sock").exists()
         assert not [secret for secret in (password, "PRIVATE KEY") if secret in log + metrics]

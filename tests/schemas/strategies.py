@@ -72,6 +72,7 @@ from schemas.messages import (
     PreactivationShare,
     Presence,
     Progress,
+    Prune,
     Pseudonyms,
     Query,
     Ready,
@@ -297,7 +298,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     ModelCommitments: st.builds(ModelCommitments, exponent=exponents, seeds=st.lists(digests, max_size=3).map(tuple)),
     WeightMaskSeed: st.builds(WeightMaskSeed, secret=digests),
     Failure: failures,
-    Cancel: st.just(Cancel()),
+    Cancel: st.builds(Cancel, by=st.none() | names),
     Handshake: st.builds(Handshake, key=digests, signature=signatures),
     Transcript: st.builds(Transcript, signature=signatures),
     OrderCommitment: st.builds(OrderCommitment, commitment=digests),
@@ -367,6 +368,9 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     Submit: st.builds(Submit, description=descriptions() | predictions()),
     Query: st.builds(
         Query, job=st.none() | job_ids, cancel=st.booleans(), partners=st.booleans(), reveals=st.booleans()
+    ),
+    Prune: st.builds(
+        Prune, days=st.floats(0, 1e6), models=st.booleans(), remove=st.booleans(), who=st.text(max_size=20)
     ),
     Decide: st.builds(Decide, job=job_ids, approve=st.booleans(), who=st.text(max_size=20), why=st.text(max_size=20)),
     Status: st.builds(

@@ -73,11 +73,11 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('"logistic"', '"mlp"\nnetwork = {hidden = [8], output = "gamma"}', "network.output"),
         ('"logistic"', '"softmax"\nearly_stopping = {on = "ks"}', "auc, accuracy, balanced_accuracy, log_loss"),
         ('"logistic"', '"poisson"\nearly_stopping = {on = "auc"}', "d2, deviance, rmse, mae"),
-        ('name = "credit"', 'name = "credit"\nkind = "prediction"', "of: Field required"),
+        ('name = "credit"', 'name = "credit"\nkind = "prediction"', "of is missing; write it"),
         ('name = "credit"', 'name = "credit"\nkind = "guess"', "kind"),
         ('name = "credit"', 'name = "Credit Default"', "name"),
         ('name = "credit"', 'name = "' + 33 * "a" + '"', "name"),
-        ('name = "credit"', "", "name: Field required"),
+        ('name = "credit"', "", "name is missing; write it"),
         ("epochs = 2", "epochs = 0", "training.epochs"),
         ("epochs = 2", "epochs = 2.5", "training.epochs"),
         ("epochs = 2", 'epochs = "2"', "training.epochs"),
@@ -88,9 +88,13 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ("rate = 0.1", "rate = 0.1\nfinal = 0.2", 'final is for schedule = "linear"'),
         ("rate = 0.1", "decay = 0.1", 'schedule = "linear" falls to final, and has no decay'),
         ('name = "credit"', 'name = "credit"\nevaluation = {every = 5}', 'write metrics = "epoch" too'),
-        ("rate = 0.1", "rate = 0.1\nseed = 7", "training.seed"),
+        ("rate = 0.1", "rate = 0.1\nseed = 7", "unknown field `seed` under [training]"),
         ("rate = 0.1", "rate = 0.1\nl2 = 1.0", "training.l2"),
-        ("[tables]", "[tabels]", "tabels"),
+        (
+            "[tables]",
+            "[tabels]",
+            "first [section]; did you mean `tables`?",
+        ),
         ("[tables]", "[tables", "not TOML"),
     ],
 )
@@ -210,8 +214,31 @@ def test_a_prediction_names_the_model_and_nothing_of_training(tmp_path: Path) ->
     job = read_job(written(tmp_path, *changes, ('model = "logistic"\n', ""), (training, "")))
     assert isinstance(job, PredictionJob)
     assert (job.of, job.alignment, job.format) == ("credit-12345678", "helper", "csv")
-    with pytest.raises(Invalid, match="training: Extra"):
+    with pytest.raises(Invalid, match="unknown field `training` at the top"):
         read_job(written(tmp_path, *changes, ('model = "logistic"\n', "")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "model =",
+            "modell =",
+            "unknown field `modell` at the top of the file",
+        ),
+        ("epochs =", "epoch =", "unknown field `epoch` under [training]; did you mean `epochs`?"),
+        ("rate =", "hidden = [32]\nrate =", "unknown field `hidden` under [training]; it belongs under [network]"),
+        ('bank = "cus', 'Bank = "cus', "tables.Bank: a name has small letters, digits and hyphens"),
+        ("rate =", "rate = 'quick'\n# =", "training.rate is a number"),
+        ("name =", "kind = 'lesson'\nname =", "kind: write one of 'training', 'prediction'"),
+        ("name =", "kind = 'prediction'\nof = 'credit'\nname =", "unknown field `model` at the top"),
+    ],
+)
+def test_a_mistyped_job_is_told_by_its_field(tmp_path: Path, old: str, new: str, words: str) -> None:
+    """With what was meant, if there is something like it."""
+    with pytest.raises(Invalid) as caught:
+        read_job(written(tmp_path, (old, new)))
+    assert words in str(caught.value)
 
 
 def test_ecdh_is_for_two(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""How the command line reaches its own agent: the socket of the machine, the broker, and else the records on the disk.
+
+It says nothing by itself; what is asked is the commands' business.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from agents import logs
+from agents.connect import connect
+from agents.console import Console, NoAgent, Questions
+from agents.exits import checked, run
+from agents.local_console import LocalConsole, NoSocket
+from agents.own_identity import own_identity
+from agents.partner_keys import check_partner_keys
+from agents.recalled import recall
+from broker.base import BrokerError
+from broker.identity import KeyProblem
+from broker.rabbitmq import CONNECT_SECONDS
+from schemas.messages import Status
+from schemas.settings import Settings, read_settings
+
+BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
+
+T = TypeVar("T")
+
+
+def talk(settings_path: Path, say: Callable[[Questions], Awaitable[T]]) -> T:
+    """Speak to the agent of these settings; what goes wrong is told, with an exit code."""
+    logs.configure("error")
+    settings: Settings = checked(read_settings, settings_path)
+    return run(_converse(settings, say))
+
+
+async def _converse(
+    settings: Settings, say: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
+) -> T:
+    """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
+    try:
+        local = await LocalConsole.reach(settings)
+    except NoSocket as problem:
+        return await _converse_through_broker(settings, say, str(problem), seconds)
+    async with local:
+        return await say(local)
+
+
+async def _converse_through_broker(
+    settings: Settings, say: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
+) -> T:
+    try:
+        identity = own_identity(settings)
+    except KeyProblem as problem:
+        raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
+    check_partner_keys(settings, identity.public)
+    broker = await connect(settings, "console", seconds=seconds)
+    async with Console(settings.party, identity, broker) as console:
+        return await say(console)
+
+
+def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
+    """Ask the agent for the state of a job, or of all; else recall its records, and why it could not be asked."""
+    logs.configure("error")
+    settings: Settings = checked(read_settings, settings_path)
+    return run(_asked_or_recalled(settings, job))
+
+
+async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:
+    try:
+        return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
+    except (NoAgent, BrokerError, KeyProblem) as problem:
+        recalled = recall(settings, job)
+        if recalled is None:
+            raise
+        return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"

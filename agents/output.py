@@ -1,0 +1,60 @@
+"""Standard output and error of which nothing is lost: whatever is written arrives, or there is an error.
+
+Python's own streams cut a text where the reader is slow and PYTHONUNBUFFERED is set. It decides nothing about formats.
+"""
+
+import io
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class Whole(io.RawIOBase):
+    """A file descriptor that is written to the last byte; a full pipe is waited for, also one that does not block."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write all of it.
+
+        Raises:
+            OSError: it cannot be written: the reader has gone, or the disk is full.
+        """
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+        return size
+
+    def writable(self) -> bool:
+        """It is for nothing else."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor, by which others tell a terminal."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+
+def use_whole_streams() -> None:
+    """Let this process's standard output and error lose nothing; what an encoding lacks is printed as an escape."""
+    sys.stdout, sys.stderr = _whole(sys.stdout), _whole(sys.stderr)
+
+
+def _whole(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):  # closed, or somebody's own
+        return stream
+    stream.flush()
+    raw: Any = Whole(stream.fileno())
+    return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", write_through=True)
