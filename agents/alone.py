@@ -6,6 +6,7 @@ It uses this party's own rows only, and tells nobody.
 import numpy as np
 
 from agents import baseline_network, baselines
+from agents.automatic import in_numbers
 from agents.context import JobContext
 from agents.data_party import DataPartyRole
 from agents.evaluate import metrics
@@ -26,18 +27,16 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or role.labels is None or context.history.labels is None:
         return {}
     x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
-    held_out, job = role.held_out, context.training
+    held_out, job = role.held_out, in_numbers(context)
     y = role.labels if job.link == "softmax" else role.labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
-    training = job.training
-    if context.history.best_epoch is not None:  # as many epochs as the joint model has seen
-        training = training.model_copy(update={"epochs": context.history.best_epoch + 1})
-    scores = _fitted(job.model_copy(update={"training": training}), x[~held_out], y[~held_out]).scores(x[held_out])
+    best = context.history.best_epoch  # as many epochs as the joint model has seen
+    scores = _fitted(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
         return {}
     return metrics(job.link, context.history.labels, role.in_labels_terms(scores))
 
 
-def _fitted(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:
+def _fitted(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:
     if job.network is None:
-        return baselines.sgd(x, y, job.training, link=job.link)
-    return baseline_network.sgd(x, y, job.training, job.network)
+        return baselines.sgd(x, y, job.training, link=job.link, epochs=epochs)
+    return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)

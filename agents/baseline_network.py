@@ -55,7 +55,14 @@ def drawn(columns: int, rows: int, outputs: int, network: Network, seed: int) ->
 
 
 def sgd(
-    x: Numbers, y: Numbers, training: Training, network: Network, *, start: Start | None = None, seed: int = 0
+    x: Numbers,
+    y: Numbers,
+    training: Training,
+    network: Network,
+    *,
+    start: Start | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
 ) -> FittedNetwork:
     """The network by float64 SGD, the L2 penalty on the weights but not on the biases.
 
@@ -64,17 +71,18 @@ def sgd(
     Args:
         x: encoded columns (rows, d).
         y: labels, (rows,) or for softmax (rows, classes), as `baselines.sgd` has them.
-        training: batch, epochs and the schedule, as a job has them.
+        training: batch, epochs and the schedule, as a job has them, in numbers.
         network: the hidden layers and the output.
         start: where to begin, and how to go on; at random if None.
         seed: of that.
+        epochs: fewer than the schedule is for, where the training is stopped early.
     """
     y = y.reshape(len(y), -1)
     start = start or drawn(x.shape[1], len(y), y.shape[1], network, seed)
     model = FittedNetwork(list(start.first.weights), list(start.first.biases), network.activation)
-    rate = rates(training)
-    for epoch in range(training.epochs):
-        for batch in batches(start.order(epoch), training.batch):
+    rate = rates(training, len(y))
+    for epoch in range(epochs or training.epochs):
+        for batch in batches(start.order(epoch), training):
             with np.errstate(over="ignore", invalid="ignore"):
                 error = LINKS[network.output](model.layers(x[batch])[-1], y[batch]) / len(batch)
                 _step(model, x[batch], error, next(rate), training.l2)

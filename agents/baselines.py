@@ -4,6 +4,7 @@ For comparison only: it needs in one place what the parties never show one anoth
 protocol or its oracle, so that agreement means something.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,7 +44,15 @@ class Fitted:
         return np.asarray(x @ self.weights + self.intercept)
 
 
-def sgd(x: Numbers, y: Numbers, training: Training, *, link: str = "logistic", seed: int = 0) -> Fitted:
+def sgd(
+    x: Numbers,
+    y: Numbers,
+    training: Training,
+    *,
+    link: str = "logistic",
+    seed: int = 0,
+    epochs: int | None = None,
+) -> Fitted:
     """A generalised linear model by float64 SGD from zero, the L2 penalty on the weights but not on the intercept.
 
     A rate that is too large gives weights that are not finite, without a warning.
@@ -52,16 +61,17 @@ def sgd(x: Numbers, y: Numbers, training: Training, *, link: str = "logistic", s
         x: encoded columns (rows, d).
         y: labels (rows,), of logistic regression 0 or 1; of softmax (rows, classes), 1 in the column of each row's
             class.
-        training: batch, epochs and the schedule, as a job has them.
+        training: batch, epochs and the schedule, as a job has them, in numbers.
         link: between score and label, one of `LINKS`.
         seed: of the order of the rows, a new one in each epoch.
+        epochs: fewer than the schedule is for, where the training is stopped early.
     """
     weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), LINKS[link]
     generator = np.random.default_rng(seed)
-    rate_of = rates(training)
-    for _ in range(training.epochs):
+    rate_of = rates(training, len(y))
+    for _ in range(epochs or training.epochs):
         order = generator.permutation(len(y))
-        for batch in batches(order, training.batch):
+        for batch in batches(order, training):
             rate = next(rate_of)
             with np.errstate(over="ignore", invalid="ignore"):
                 slope = error(x[batch] @ weights + intercept, y[batch]) / len(batch)
@@ -101,8 +111,10 @@ def compare(  # noqa: PLR0917
     return {name: auc(y_held_out, fits[name](x, y_train).scores(x_held_out)) for name, (x, x_held_out) in sets.items()}
 
 
-def batches(order: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
+def batches(order: NDArray[np.int64], training: Training) -> Iterator[NDArray[np.int64]]:
     """The rows of an epoch, batch by batch."""
+    batch = training.batch
+    assert isinstance(batch, int)
     starts = list(range(0, len(order), batch))
     if len(starts) > 1 and len(order) - starts[-1] < min(batch, LEAST_ROWS):
         starts.pop()
@@ -110,18 +122,20 @@ def batches(order: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]
         yield order[start:stop]
 
 
-def rates(training: Training) -> Iterator[float]:
+def rates(training: Training, rows: int) -> Iterator[float]:
     """The rate of each step, counted over the whole job."""
-    step = 0
-    while True:
+    rate, last = training.rate, training.epochs * len(list(batches(np.arange(rows), training))) - 1
+    assert not isinstance(rate, str)
+    for step in itertools.count():
         match training.schedule:
             case "constant":
-                yield training.rate
+                yield rate
             case "inverse-time":
-                yield training.rate / (1 + training.decay * step)
+                yield rate / (1 + training.decay * step)
             case "exponential":
-                yield training.rate * training.decay**step
-        step += 1
+                yield rate * training.decay**step
+            case "linear":
+                yield rate * (1 - (1 - training.final) * step / max(last, 1))
 
 
 def _sigmoid(z: Numbers) -> Numbers:

@@ -75,8 +75,13 @@ class Chart:
     svg: Markup
 
 
-def losses_by_epoch(losses: Sequence[float], held_out: Mapping[int, float], best: int | None) -> Chart:
-    """The mean training loss and the held-out loss by epoch, those of which there are two; epochs count from 0."""
+def losses_by_epoch(
+    losses: Sequence[float], held_out: Mapping[int, float], best: int | None, *, worthless: bool = False
+) -> Chart:
+    """The mean training loss and the held-out loss by epoch, those of which there are two; epochs count from 0.
+
+    `worthless` if the model is no better than a constant, whichever way they went.
+    """
     known = {"training": dict(enumerate(losses)), "held out": dict(held_out)}
     lines = {name: line for name, line in known.items() if len(line) > 1}
     (name, values), *_ = lines.items()
@@ -84,6 +89,7 @@ def losses_by_epoch(losses: Sequence[float], held_out: Mapping[int, float], best
     verb = "fell" if last < first else "rose" if last > first else "stayed"
     what = "training loss" if name == "training" else "loss of the held-out rows"
     finding = f"The {what} {verb} from {first:.3f} to {last:.3f} in {len(values)} epochs."
+    finding += " The model is no better than a constant." * worthless
     return Chart("Loss by epoch", finding, _by_epoch("loss-by-epoch", "mean loss of a row", lines, best))
 
 

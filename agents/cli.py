@@ -22,7 +22,7 @@ from agents.cli_doctor import doctor, explain
 from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
 from agents.context import system_randomness
-from agents.exits import JOB_FAILED, UNUSABLE_FILE, Format, FormatOption, checked, leave, run
+from agents.exits import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
 from agents.output import use_whole_streams
 from agents.private_file import replace
 from agents.states import State
@@ -118,6 +118,8 @@ def simulate(
             show.out.print(timeline(step))
     if result["state"] != "done":
         raise typer.Exit(JOB_FAILED)
+    if result["worthless"]:
+        raise typer.Exit(WORTHLESS)
 
 
 def _traces(simulation: "Simulation") -> dict[str, StepTrace]:

@@ -14,7 +14,7 @@ import typer
 from agents import show
 from agents.console import Questions
 from agents.conversing import ask_or_recall, talk
-from agents.exits import CANNOT_REACH, JOB_FAILED, Format, FormatOption, checked
+from agents.exits import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
@@ -57,6 +57,8 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
+    if last.worthless:
+        raise typer.Exit(WORTHLESS)
 
 
 @jobs.command("list")

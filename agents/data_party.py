@@ -26,6 +26,7 @@ from agents.scored_once import ScoredOnce
 from agents.shares import AnyShares, kept_shares, shares_of
 from agents.states import State
 from agents.steps import Steps
+from agents.worth import Constant
 from mpc.activations import ACTIVATIONS
 from mpc.checks import Checks, Projections
 from mpc.data_party import DataParty, Shares
@@ -37,6 +38,7 @@ from mpc.network_party import NetworkParty
 from mpc.order import Order
 from mpc.ring import Words
 from schemas.messages import ScoringTerms, Sizes
+from schemas.settings import TableSettings
 from tables.encoding import Encoding
 from tables.entropy import RecordBits
 from tables.label import Classes, LabelScaling, UnfitLabel
@@ -45,12 +47,17 @@ from tables.store import FeatureView
 from tables.table import Kind
 from tables.telling import telling_warnings
 from tables.two_classes import check_two_classes, two_classes
+from tables.whitening import MOST_WHITENED
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
 TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
 CLASSES = {"logistic", "softmax"}  # links whose labels are classes
-SCALINGS = {"linear": LabelScaling.fit, "gamma": LabelScaling.fit_log}  # by link; other labels are taken as they are
+SCALINGS = {  # by link; other labels are taken as they are
+    "linear": LabelScaling.fit,
+    "poisson": LabelScaling.fit_counts,
+    "gamma": LabelScaling.fit_log,
+}
 
 
 class DataPartyRole:
@@ -145,6 +152,7 @@ class DataPartyRole:
             columns=len(self.encoding.names),
             bits=bits.collision,
             record_bits=bits.record,
+            spread=self.encoding.spread,
             outputs=outputs,
         )
 
@@ -167,16 +175,27 @@ class DataPartyRole:
             found.append("no column of the table differs among the rows, so that partners' columns make the model")
         if self.classes is not None:
             found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
+        encoding = self.encoding
+        if encoding is not None and encoding.whitening is None and encoding.varies and self._whiten:
+            found = [*found, f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower"]
         return (*found, *self._telling)
 
+    @property
+    def _settings(self) -> TableSettings:
+        return self.context.settings.tables[self.context.description.table_of(self.context.me)]
+
+    @property
+    def _whiten(self) -> bool:
+        """Networks learn rare directions by heart if these are made as large as the others: docs/benchmarks.md."""
+        return self._settings.whiten and self.context.training.network is None
+
     def _fit(self) -> None:
-        context, table = self.context, self.own.table
-        settings = context.settings.tables[table.name]
+        settings, table = self._settings, self.own.table
         trained_on = self.own.marked(~self.held_out)
         self.encoding = Encoding.fit(
-            lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=settings.whiten
+            lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=self._whiten
         )
-        if not (self.encoding.varies or context.leads):
+        if not (self.encoding.varies or self.context.leads):
             raise TableProblem(
                 f"each column of table {table.name!r} has one value in all rows that are trained on",
                 "bring columns that differ from row to row, or leave this party out of the job",
@@ -220,7 +239,8 @@ class DataPartyRole:
                 raise self._unfit(problem) from None
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view(~self.held_out)
-        await ScoredOnce(context).held_out(self.own, self.held_out)
+        if context.training.scorings:
+            await ScoredOnce(context).held_out(self.own, self.held_out)
         self.key = await self.own.confirm_order()
         self.order = Order(self.key, context.ready_plan.request.rows, attempt=context.noise)
         await self._find_where_to_begin()
@@ -305,7 +325,14 @@ class DataPartyRole:
                 first=context.first,
                 so_far=so_far,
             )
-        return Evaluation(context, self.key, self._rows_held_out(), loss)
+        return Evaluation(context, self.key, self._rows_held_out(), loss, self._constant())
+
+    def _constant(self) -> Constant | None:
+        if self.labels is None:
+            return None
+        link, scaling = self.context.training.link, self.scaling
+        unit = scaling.scale if scaling is not None and link == "poisson" else 1.0  # a deviance grows with its label
+        return Constant.of(link, self.labels[~self.held_out], self.labels[self.held_out], unit)
 
     def _rows_held_out(self) -> HeldOut:
         words, raw = self.own.view(self.held_out), self.own.table.label
@@ -335,11 +362,12 @@ class DataPartyRole:
                 await NetworkSteps(self.context, self.party, self.order, self._evaluation, self._saver).run()
             else:
                 await Steps(self.context, self.party, self.order, self._evaluation, self._saver).run()
+        kept = self._evaluation.kept(self.party.shares())
         told = await take_commitments(self.context, self._exponent if self.context.over else None)
         self._exponent = told.exponent
         if not self.context.over:
             await self._saver.all_done(self.party.shares().step)
-        self.shares = self._evaluation.best or self.party.shares()
+        self.shares = kept
         self.openings = await open_model(self.context, self.shares, told)
         await self._evaluation.finish(self.shares, self.openings.openings)
 

@@ -12,8 +12,8 @@ from agents.problems import JobProblem
 from agents.revelations import Applied, Known, revelations
 from agents.run import JobRun
 from broker.identity import KeyProblem, parse_public
-from mpc.plan import Plan, PlanRefused
-from mpc.planner import check_exposure
+from mpc.plan import Plan
+from mpc.planner import exposure_refusals
 from schemas.messages import Decide, Failure, Job, JobStatus
 from schemas.settings import Settings
 
@@ -51,11 +51,7 @@ def _applied(kind: str, part: ModelPart | None) -> Applied | None:
 
 def _exposed(plan: Plan) -> str:
     """Why the planner would have refused the job, had it not accepted that; nothing if it would not have."""
-    try:
-        check_exposure(replace(plan.request, accept_narrow=False))
-    except PlanRefused as refused:
-        return refused.reason
-    return ""
+    return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
 
 
 def decide(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:

@@ -16,6 +16,7 @@ from pyarrow import csv
 from rich.table import Table as RichTable
 
 from agents import baseline_network, baselines, show
+from agents.automatic import in_numbers
 from agents.exits import JOB_FAILED, Format
 from agents.simulate import Simulation, data_roles, opened_shares, simulate, summary
 from mpc.fixed import Floats, decode
@@ -91,7 +92,7 @@ def compare(simulation: Simulation) -> dict[str, float]:
         {party: columns[held_out] for party, columns in x.items()},
         y[~held_out],
         y[held_out],
-        partial(_fit, label.context.training),
+        partial(_fit, in_numbers(label.context)),
         _pooled(simulation),
     )
     return alone | {JOINT: label.context.history.last_metrics["auc"]}
@@ -108,7 +109,8 @@ def _pooled(simulation: Simulation) -> baselines.Fit | None:
     weights, biases = [np.vstack(begin.blocks), *begin.upper], [bias[0] for bias in begin.biases]
     model = baseline_network.FittedNetwork(weights, biases, job.network.activation)
     start = baseline_network.Start(model, order.permutation)
-    return partial(baseline_network.sgd, training=job.training, network=job.network, start=start)
+    training = in_numbers(roles[0].context).training
+    return partial(baseline_network.sgd, training=training, network=job.network, start=start)
 
 
 def _fit(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:

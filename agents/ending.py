@@ -94,12 +94,13 @@ class Hearing:
     attempt: int = 1
     heard: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
     overdue: dict[str, str] = field(default_factory=dict)  # each party's deadline that has passed
+    complaints: dict[str, Failure] = field(default_factory=dict)  # why each party says that the attempt is off
     since: float = field(default_factory=loop_time)
     _at: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
 
     def begin(self, attempt: int) -> None:
         """Another attempt: nobody is late in it yet."""
-        self.attempt, self.overdue = attempt, {}
+        self.attempt, self.overdue, self.complaints = attempt, {}, {}
 
     def take(self, address: Address, message: Message, taking_part: Sequence[str]) -> Ending | None:
         """Note a control message; the ending that it means, or None if the attempt goes on."""
@@ -129,7 +130,16 @@ class Hearing:
         if message.verdict and address.sender == self.label:
             self.on_verdict(message)
             return Told(message)
-        return Told(message.model_copy(update={"verdict": False})) if address.attempt == self.attempt else None
+        if address.attempt != self.attempt:
+            return None
+        told = message.model_copy(update={"verdict": False})
+        self.complaints.setdefault(address.sender, told)
+        return Told(told)
+
+    def with_all_refusals(self, failure: Failure) -> Failure:
+        """Add what other parties refuse the job for to the first reason of all."""
+        reasons = [failure.reason, *(told.reason for told in self.complaints.values() if _refuses(told))]
+        return failure.model_copy(update={"reason": "; also: ".join(dict.fromkeys(reasons))[:2000]})
 
     def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
         sender, theirs, helper = address.sender, address.attempt, message.helper
@@ -189,6 +199,11 @@ class Hearing:
             if party in reports and party != me and self.heard[party][1].lost:  # neither silent nor busy: it is back
                 return back(party)
         return late(reports, reporter, self.overdue[reporter], self.parties)
+
+
+def _refuses(failure: Failure) -> bool:
+    """Whether it is what a party's settings do not allow, and no fault."""
+    return failure.code.startswith("policy.")
 
 
 def stranger(sender: str) -> JobProblem:

@@ -17,10 +17,12 @@ from agents.saving import Contents
 from agents.scoring import scoring_batch
 from agents.scoring_pass import own_noise, score
 from agents.shares import AnyShares, kept_shares, shares_of
+from agents.worth import Constant, shortfall, unkept
 from mpc.fixed import Floats
 from mpc.loss import LossParty
 from mpc.openings import Openings
 from mpc.scoring import scoring_steps
+from schemas.job import METRICS
 from schemas.messages import EpochDecision, LossShare
 from tables.store import FeatureView
 
@@ -45,8 +47,11 @@ class HeldOut(NamedTuple):
 class Evaluation:
     """One training's. `loss` is for the steps to feed, `best` the shares of the best epoch, if the job stops early."""
 
-    def __init__(self, context: JobContext, key: bytes, held_out: HeldOut, loss: LossParty | None) -> None:
+    def __init__(
+        self, context: JobContext, key: bytes, held_out: HeldOut, loss: LossParty | None, constant: Constant | None
+    ) -> None:
         job = context.training
+        self._constant = constant  # at the label party
         self._context, self._key, self._held_out = context, key, held_out
         self._stopping = Stopping(job) if context.leads and job.early_stopping is not None else None
         self.loss = loss
@@ -59,7 +64,7 @@ class Evaluation:
             await self._open_loss(epoch)
         if job.evaluation.held_out_loss:
             await self._open_held_out_loss(epoch, shares())
-        if job.scorings and job.evaluation.metrics == "epoch":
+        if job.scored_after(epoch):
             await self._validate(epoch, shares())
         if job.early_stopping is None:
             self._context.history.keep()
@@ -70,15 +75,30 @@ class Evaluation:
             self._context.history.keep(epoch)
         return decision.go_on
 
+    def kept(self, last: AnyShares) -> AnyShares:
+        """Choose the model to keep: the best epoch's where the job stops early, else the last.
+
+        Raises:
+            JobProblem: no epoch's was better than a constant.
+        """
+        if self._context.training.early_stopping is None:
+            return last
+        if self.best is None:
+            raise unkept(self._context)
+        return self.best
+
     async def finish(self, shares: AnyShares, openings: Openings | None) -> None:
         """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch.
 
         By what of its weights is opened once for all predictions, where there is such.
         """
-        job = self._context.training
+        job, history = self._context.training, self._context.history
         if job.scorings and job.evaluation.metrics == "end":
             await self._validate(job.training.epochs - 1, shares, openings)
-            self._context.history.keep()
+            history.keep()
+        if self._constant is not None:
+            epoch = job.training.epochs - 1 if history.best_epoch is None else history.best_epoch
+            history.shortfall = shortfall(self._constant, history, epoch, last=True)
 
     # --- for checkpoints
 
@@ -90,7 +110,7 @@ class Evaluation:
             noted |= {f"{BEST}{name}": words for name, words in kept_shares(self._context, self.best).items()}
         if self.loss is not None:
             noted[LOSS] = self.loss.before(steps)
-        stopping = None if self._stopping is None else [self._stopping.best, self._stopping.without_gain]
+        stopping = None if self._stopping is None else self._stopping.noted()
         kept = 0 if self.best is None else self.best.step
         return noted, {"history": facts, "stopping": stopping, "kept": kept}  # type: ignore[dict-item]
 
@@ -100,7 +120,7 @@ class Evaluation:
         if facts["kept"]:
             self.best = shares_of(self._context, under(arrays, BEST), facts["kept"])
         if self._stopping is not None and facts["stopping"] is not None:
-            self._stopping.best, self._stopping.without_gain = facts["stopping"]
+            self._stopping.go_on_from(facts["stopping"])
 
     # --- losses
 
@@ -109,13 +129,18 @@ class Evaluation:
         assert loss is not None
         mean = await opened(context, LossShare, loss.share(epoch), context.ready_plan, epoch)
         if mean is not None:
-            context.history.losses.append(mean)
+            context.history.losses.append(mean * self._unit)
+
+    @property
+    def _unit(self) -> float:
+        """The others are told losses in units of the mean label, which they do not know."""
+        return 1.0 if self._constant is None else self._constant.unit
 
     async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
         words, labels = self._held_out.words, self._held_out.centred
         mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
         if mean is not None:
-            self._context.history.held_out_losses.append(mean)
+            self._context.history.held_out_losses.append(mean * self._unit)
 
     # --- held-out rows
 
@@ -143,8 +168,16 @@ class Evaluation:
         if self._stopping is None:
             letters = await context.mailbox.receive(EpochDecision, [context.label], deadline, epoch=epoch)
             return letters[context.label]
-        assert context.training.early_stopping is not None
-        on = context.training.early_stopping.on
+        decision = self._judged(epoch, self._stopping)
+        await context.mailbox.send(decision, context.others, deadline, epoch=epoch)
+        return decision
+
+    def _judged(self, epoch: int, stopping: Stopping) -> EpochDecision:
+        context, job = self._context, self._context.training
+        assert job.early_stopping is not None
+        on = job.early_stopping.on
+        if on in METRICS[job.link] and not job.scored_after(epoch):
+            return EpochDecision(best=False, go_on=True)
         value = context.history.value(epoch, on)
         if value is None:
             raise JobProblem(
@@ -153,7 +186,6 @@ class Evaluation:
                 f"no early stopping on {on}: all held-out rows have the same label; which are held out is drawn anew "
                 f"in each run: run it again, or hold out more",
             )
-        best, go_on = self._stopping.decide(value)
-        decision = EpochDecision(best=best, go_on=go_on)
-        await context.mailbox.send(decision, context.others, deadline, epoch=epoch)
-        return decision
+        worthless = self._constant is not None and shortfall(self._constant, context.history, epoch, last=False)
+        best, go_on = stopping.decide(value, worthless=bool(worthless))
+        return EpochDecision(best=best, go_on=go_on)

@@ -20,7 +20,7 @@ from broker.identity import KeyProblem
 from schemas.job import Invalid
 from tables.problem import TableProblem
 
-JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH = 1, 3, 4
+JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH, WORTHLESS = 1, 3, 4, 5
 SWITCH_SECONDS = 0.0005  # the maths thread hands the interpreter back to the event loop ten times as often as usual
 
 T = TypeVar("T")

@@ -211,7 +211,7 @@ class _Training:
         if job.evaluation.held_out_loss:
             assert context.terms is not None
             await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
-        if job.scorings and job.evaluation.metrics == "epoch":
+        if job.scored_after(epoch):
             await self._validate(epoch, done, guard_exponent(self._helper.largest))
         if job.early_stopping is None:
             return True

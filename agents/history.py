@@ -24,6 +24,7 @@ class History:
         held_out_losses: the mean loss of the held-out rows after each epoch.
         metrics: of the held-out rows after an epoch.
         best_epoch: whose model was kept, where the job stops early; else None.
+        shortfall: why the model that is kept is not better than a constant; empty if it is, or if nobody can tell.
         latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
         scores: those of the model that is kept, and `labels` what they are compared with.
     """
@@ -32,6 +33,7 @@ class History:
     held_out_losses: list[float] = field(default_factory=list)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     best_epoch: int | None = None
+    shortfall: str = ""
     latest: Floats | None = field(default=None, repr=False)
     scores: Floats | None = field(default=None, repr=False)
     labels: Floats | None = field(default=None, repr=False)
@@ -78,21 +80,30 @@ class Stopping:
         assert job.early_stopping is not None
         self._rule: EarlyStopping = job.early_stopping
         self._more_is_better = METRICS[job.link].get(self._rule.on, False)
-        self.best: float | None = None
-        self.without_gain = 0
+        self._best: float | None = None  # of what may be kept
+        self._seen: float | None = None  # of all: a model that is still worthless may be on its way
+        self._without_gain = 0
 
-    def decide(self, value: float | None) -> tuple[bool, bool]:
-        """(best, go on) after an epoch with this value."""
-        if self._gains(value):
-            self.best, self.without_gain = value, 0
-            return True, True
-        self.without_gain += 1
-        return False, self.without_gain < self._rule.patience
+    def decide(self, value: float | None, *, worthless: bool) -> tuple[bool, bool]:
+        """(best, go on) after an epoch with this value; a worthless model is never the best."""
+        best, gained = not worthless and self._gains(value, self._best), self._gains(value, self._seen)
+        self._best = value if best else self._best
+        self._seen = value if gained else self._seen
+        self._without_gain = 0 if best or gained else self._without_gain + 1
+        return best, self._without_gain < self._rule.patience
 
-    def _gains(self, value: float | None) -> bool:
+    def noted(self) -> list[float | int | None]:
+        """What `go_on_from` takes."""
+        return [self._best, self._seen, self._without_gain]
+
+    def go_on_from(self, noted: list[Any]) -> None:
+        """An attempt begins where an earlier one was."""
+        self._best, self._seen, self._without_gain = noted
+
+    def _gains(self, value: float | None, best: float | None) -> bool:
         if value is None:
             return False
-        if self.best is None:
+        if best is None:
             return True
-        gain = value - self.best if self._more_is_better else self.best - value
+        gain = value - best if self._more_is_better else best - value
         return gain > self._rule.least_gain

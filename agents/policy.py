@@ -4,9 +4,9 @@ It decides from settings, description and what earlier jobs have learned, before
 """
 
 from agents.budget import Budget
-from agents.policy_job import check_job
-from agents.policy_table import check_table
-from agents.problems import JobProblem
+from agents.policy_job import job_refusals
+from agents.policy_table import table_refusals
+from agents.problems import JobProblem, found, joined
 from broker.identity import Identity
 from schemas.messages import Job, Member
 from schemas.settings import Settings
@@ -16,15 +16,17 @@ def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budge
     """Return if this party may and can take part.
 
     Raises:
-        JobProblem: it does not; whoever can mend it is named.
+        JobProblem: it does not; whoever can mend it is named. Of what is refused for the job's or the table's sake all
+            is told at once; whom this party does not know it tells no more.
     """
     _check_submitter(job, settings)
     _check_members(job, settings)
     _check_keys(job, settings, identity)
     _check_role(job, settings)
-    check_table(job, settings)
-    check_job(job, settings)
-    (budget or Budget()).check(job, settings)
+    refusals = [*table_refusals(job, settings), *job_refusals(job, settings)]
+    refusals += found((budget or Budget()).check, job, settings)
+    if refusals:
+        raise joined(refusals)
 
 
 def _check_submitter(job: Job, settings: Settings) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from agents.model_part import ModelPartProblem, released_as
-from agents.problems import JobProblem
+from agents.problems import JobProblem, found
+from mpc.exposure import scored_less
 from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Job
 from schemas.settings import Settings
@@ -15,21 +16,13 @@ from schemas.settings import Settings
 _METRICS: Final = ("none", "end", "epoch")  # each allows what is before it
 
 
-def check_job(job: Job, settings: Settings) -> None:
-    """Return if the settings let a job like this one be.
-
-    Raises:
-        JobProblem: they do not; whoever can mend it is named.
-    """
+def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
+    """Say all for which the settings do not let a job like this one be; whoever can mend it is named."""
     description = job.description
     if isinstance(description, PredictionJob):
-        _check_prediction(description, settings)
-        return
-    for check in _EVERYBODYS:
-        check(job, description, settings)
-    if settings.party not in description.helpers:
-        for check in _DATA_PARTYS:
-            check(job, description, settings)
+        return found(_check_prediction, description, settings)
+    checks = _EVERYBODYS if settings.party in description.helpers else _EVERYBODYS + _DATA_PARTYS
+    return [problem for check in checks for problem in found(check, job, description, settings)]
 
 
 def accepts_exposure(job: Job, settings: Settings) -> bool:
@@ -78,7 +71,11 @@ def _check_metrics(job: Job, description: TrainingJob, settings: Settings) -> No
     allowed = settings.policy.metrics
     if _METRICS.index(asked) > _METRICS.index(allowed):
         what = f'lets no held-out rows be scored as the job asks ([policy] metrics = "{allowed}")'
-        raise _refused("metrics", job, settings, what, 'use holdout = 0 or metrics = "end"')
+        raise _refused("metrics", job, settings, what, _fewer_metrics(allowed))
+
+
+def _fewer_metrics(allowed: str) -> str:
+    return f'use metrics = "{allowed}", and to stop early on = "held_out_loss", which tells no score'
 
 
 def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> None:
@@ -89,7 +86,8 @@ def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> N
             "policy.scorings",
             job.submitter,
             f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
-            f'{description.scorings}: use metrics = "end" or fewer epochs ([limits] max_scorings at {settings.party})',
+            f"{description.scorings}: {scored_less(description.training.epochs, most)} ([limits] max_scorings at "
+            f"{settings.party})",
         )
 
 

@@ -3,6 +3,8 @@
 The table itself is not opened here; only names are compared.
 """
 
+from collections.abc import Iterator
+
 from agents.problems import JobProblem
 from schemas.job import TrainingJob
 from schemas.messages import Job
@@ -10,31 +12,30 @@ from schemas.settings import Settings, TableSettings
 from tables.problem import SHOWN, listed
 
 
-def check_table(job: Job, settings: Settings) -> None:
-    """Return if the job may use this party's table, which its settings list; the helper has none.
+def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
+    """Say all for which the job may not use this party's table, which its settings list; the helper has none.
 
-    Raises:
-        JobProblem: it may not; whoever can mend it is named.
+    Whoever can mend it is named.
     """
     me, description = settings.party, job.description
     for helper in description.helpers:
         if helper != me and not settings.partners[helper].may_help:
-            raise _wrong_helper(job, settings, helper, f"(may_help under [partners.{helper}])")
-    _check_purpose(job, settings, settings.policy.purposes, "[policy] purposes")
+            yield _wrong_helper(job, settings, helper, f"(may_help under [partners.{helper}])")
+    yield from _of_purpose(job, settings, settings.policy.purposes, "[policy] purposes")
     if me in description.helpers:
         return
     name = description.table_of(me)
     table, section = settings.tables[name], f"[tables.{name}]"
-    _check_purpose(job, settings, table.purposes, f"purposes under {section}")
+    yield from _of_purpose(job, settings, table.purposes, f"purposes under {section}")
     if job.submitter != me and not _among(job.submitter, table.submitters):
-        raise JobProblem(
+        yield JobProblem(
             "policy.submitter",
             job.submitter,
             f"{me} takes no jobs from {job.submitter} over its table {name!r} (submitters under {section})",
         )
     for party in description.data_parties:
         if party != me and not _among(party, table.partners):
-            raise JobProblem(
+            yield JobProblem(
                 "policy.parties",
                 job.submitter,
                 f"{me} does not let its table {name!r} be used together with {party} (partners under {section} at "
@@ -42,13 +43,13 @@ def check_table(job: Job, settings: Settings) -> None:
             )
     for helper in description.helpers:
         if not _among(helper, table.helpers):
-            raise _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
+            yield _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
     if isinstance(description, TrainingJob):
-        _check_columns(job, settings, table, description.columns_of(me))
+        yield from _of_columns(job, settings, table, description.columns_of(me))
 
 
 def narrowed(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
-    """A table's settings as a job that names these columns sees them; it may, by `check_table`."""
+    """A table's settings as a job that names these columns sees them; it may, by `table_refusals`."""
     if columns is None:
         return table
     kept = {
@@ -70,22 +71,24 @@ def _wrong_helper(job: Job, settings: Settings, helper: str, where: str) -> JobP
     )
 
 
-def _check_purpose(job: Job, settings: Settings, allowed: tuple[str, ...] | None, where: str) -> None:
+def _of_purpose(job: Job, settings: Settings, allowed: tuple[str, ...] | None, where: str) -> Iterator[JobProblem]:
     me, purpose = settings.party, job.description.purpose
     if allowed is not None and purpose not in allowed:
         names = f"purpose {purpose!r} is none of those" if purpose else "the job names no purpose, and must name one"
-        raise JobProblem(
+        yield JobProblem(
             "policy.purpose",
             job.submitter,
             f"{names} that {me} allows ({where} at {me}): write `purpose` into the job as {me} has agreed to",
         )
 
 
-def _check_columns(job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None) -> None:
+def _of_columns(
+    job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None
+) -> Iterator[JobProblem]:
     me = settings.party
     wrong = [column for column in columns or () if not _offers(table, column)]
     if wrong:
-        raise JobProblem(
+        yield JobProblem(
             "policy.columns",
             job.submitter,
             f"{me} does not let jobs use column {listed(wrong, SHOWN)} of that table: "

@@ -3,9 +3,13 @@
 `reason` is for every party of the job and holds no data; `detail` is for this party's own log and console.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec
 
 from schemas.messages import Failure
+
+P = ParamSpec("P")
 
 BROKER = "broker"  # the culprit when nobody is: something was lost between two parties that both wait
 
@@ -34,3 +38,22 @@ class Overdue(Exception):
     deadline: str
     stage: str  # what it was waiting for
     waits_for: tuple[str, ...]
+
+
+def found(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
+    """What a check raises, if it does."""
+    try:
+        check(*args, **kwargs)
+    except JobProblem as problem:
+        return [problem]
+    return []
+
+
+def joined(problems: Sequence[JobProblem]) -> JobProblem:
+    """Several reasons as one, under the code and the culprit of the first; there is one at least."""
+    problem = problems[0]
+    reasons, details = [
+        "; also: ".join(dict.fromkeys(filter(None, said)))
+        for said in ((one.reason for one in problems), (one.detail for one in problems))
+    ]
+    return JobProblem(problem.code, problem.culprit, reasons, details or None)

@@ -6,14 +6,15 @@ known.
 
 from collections.abc import Mapping
 
+from agents.automatic import resolved
 from agents.context import JobContext
 from agents.policy_job import accepts_exposure
 from agents.policy_table import narrowed
 from agents.problems import JobProblem
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
-from mpc.plan import PlanRefused, Request
-from mpc.planner import check_exposure
+from mpc.plan import PlanRefused, Request, refuse_all
+from mpc.planner import exposure_refusals
 from schemas.job import TrainingJob
 from schemas.messages import Profile
 from tables.preview import Preview, preview
@@ -84,14 +85,13 @@ def check_profiles(context: JobContext, profiles: Mapping[str, Profile | None]) 
     found = [profile for party in job.data_parties if (profile := profiles.get(party)) is not None]
     if not isinstance(job, TrainingJob) or len(found) < len(job.data_parties):
         return
-    training = job.training
+    # Rows are not known yet: of "auto" the smallest batch, so that nothing is refused wrongly.
+    training = resolved(job, 0, ()).model_dump()
     request = Request(
         model=job.link,
-        rows=training.batch,
+        rows=training["batch"],
         columns=tuple(profile.columns for profile in found),
-        batch=training.batch,
-        epochs=training.epochs,
-        rate=training.rate,
+        **training,
         accept_narrow=job.accept_narrow,
         scorings=job.scorings,
         label=context.number(job.label),
@@ -102,6 +102,6 @@ def check_profiles(context: JobContext, profiles: Mapping[str, Profile | None]) 
         record_bits=tuple(profile.record_bits for profile in found),
     )
     try:
-        check_exposure(request)
+        refuse_all(exposure_refusals(request))
     except PlanRefused as refused:
         raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {refused}") from None

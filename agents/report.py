@@ -96,7 +96,7 @@ def _over(data: ReportData) -> str:
 def _private(data: ReportData) -> list[str]:
     """What of this page its party should keep to itself."""
     found = {
-        "how good the model is": data.metrics or data.curves,
+        "how good the model is": data.metrics or data.curves or data.shortfall,
         "the training loss": data.losses and data.loss_to == "label",
         "the loss of the held-out rows": data.held_out_losses and data.loss_to == "label",
         "how the scores are spread": data.predictions,
@@ -141,7 +141,7 @@ def _by_epoch(data: ReportData) -> list[Chart]:
         deviances = history("deviance").items()  # the loss is half of it
         held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
         held_out = dict(enumerate(data.held_out_losses)) or held_out
-        drawn.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch))
+        drawn.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
     series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}
     if series:
         drawn.append(charts.metrics_by_epoch(series, data.best_epoch))

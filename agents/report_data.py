@@ -11,7 +11,7 @@ from typing import Literal
 from agents.evaluate import Curves, Histogram
 from schemas.job import METRICS, Network, Release, link_of
 
-LABEL_PARTY_ONLY = {"metrics", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
+LABEL_PARTY_ONLY = {"metrics", "shortfall", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
 LOSSES = {"losses", "held_out_losses"}
 DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessing"}
 
@@ -37,6 +37,7 @@ class ReportData:
             rows after each epoch, likewise.
         metrics: of held-out rows, by epoch (from 0) and name.
         best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
+        shortfall: why the model that was kept is no better than a constant, if it is not.
         curves: of held-out rows under the model that was kept.
         alone: metrics of the same held-out rows under a model of this party's own columns alone.
         weights: of this party's own encoded columns, or of all where it holds the whole model, by name; one for each
@@ -84,6 +85,7 @@ class ReportData:
     held_out_losses: tuple[float, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     best_epoch: int | None = None
+    shortfall: str = ""
     epochs: int | None = None
     curves: Curves | None = None
     alone: Mapping[str, float] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class ReportData:
 
     def __post_init__(self) -> None:
         for name in self._unknowable():
-            if getattr(self, name) not in (None, (), {}):
+            if getattr(self, name) not in (None, (), {}, ""):
                 raise ValueError(f"the report of {self.party} has {name}, which a {self.role} of this job cannot know")
 
     def _unknowable(self) -> set[str]:

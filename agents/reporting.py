@@ -166,7 +166,7 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     if role.classes is not None:
         known["classes"] = role.classes.names
     if context.leads:
-        known["metrics"] = history.metrics
+        known |= {"metrics": history.metrics, "shortfall": history.shortfall}
         if history.scores is not None and history.labels is not None:
             known["curves"] = curves(context.training.link, history.labels, history.scores)
             known["alone"] = alone(context, role)

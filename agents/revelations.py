@@ -153,7 +153,10 @@ def _of_release(job: TrainingJob, columns: Mapping[str, int]) -> Iterator[Revela
             for party in job.data_parties:
                 yield Revelation(RELEASE, party, _owned(job, party, columns))
         case "label":
-            what = "all weights, and everybody's column names, categories, means and deviations"
+            what = (
+                "all weights, and everybody's column names, categories, means and deviations, and the covariance of "
+                "columns that are whitened"
+            )
             yield Revelation(RELEASE, job.label, what)
         case "shared":
             return

@@ -58,6 +58,7 @@ __all__ = ["JobRun", "Services"]
 
 FOUND = (  # of the status
     "table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "loss", "held_out_loss",
+    "worthless",
 )  # fmt: skip
 NEW = Memory()
 REOPEN_BEATS = 10  # heartbeats after which queues that are not consumed are opened again

@@ -176,6 +176,8 @@ def budget_table(rows: Iterable[Left]) -> Table:
 
 
 def _state(job: JobStatus) -> str:
+    if job.worthless:
+        return f"{job.state}, but {job.worthless}"
     return f"{job.state} by {job.cancelled_by}" if job.cancelled_by else job.state
 
 
@@ -236,7 +238,7 @@ def summary_table(result: dict[str, Any]) -> Table:
     pace = result["seconds_per_step"]
     failure = result["failure"]
     rows = [
-        ("state", result["state"]),
+        ("state", result["state"] + (f", but {result['worthless']}" if result["worthless"] else "")),
         ("failure", f"{failure['code']}, caused by {failure['culprit']}: {failure['reason']}" if failure else ""),
         *((f"detail at {party}", detail) for party, detail in result["details"].items()),
         ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),

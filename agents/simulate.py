@@ -163,6 +163,7 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "loss": status.loss,
         "held_out_loss": status.held_out_loss,
         "metrics": status.metrics,
+        "worthless": status.worthless,
         "bit_exact": bit_exact(simulation),
         "warnings": list(status.warnings),
         "failure": None if status.failure is None else status.failure.model_dump(exclude={"verdict"}),

@@ -48,6 +48,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,
         held_out_loss=context.history.held_out_losses[-1] if context.history.held_out_losses else None,
+        worthless=context.history.shortfall or None,
         release=who_holds(job) if isinstance(job, TrainingJob) and state not in NOTHING_HELD else "",
     )
 

@@ -6,6 +6,7 @@ Each party makes the plan anew from the sizes and compares; nothing of a table b
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
+from agents.automatic import resolved
 from agents.context import JobContext
 from agents.problems import JobProblem
 from agents.revelations import rankers, together
@@ -26,12 +27,14 @@ class Tables(NamedTuple):
     columns: tuple[int, ...]
     bits: tuple[float, ...]
     record_bits: tuple[float, ...]
+    spreads: tuple[float, ...]
 
     @classmethod
     def of(cls, sizes: Iterable[Sizes]) -> Self:
         """Collect what each party said."""
-        columns, bits, record_bits = zip(*((one.columns, one.bits, one.record_bits) for one in sizes), strict=True)
-        return cls(columns, bits, record_bits)
+        said = ((one.columns, one.bits, one.record_bits, one.spread) for one in sizes)
+        columns, bits, record_bits, spreads = zip(*said, strict=True)
+        return cls(columns, bits, record_bits, spreads)
 
 
 async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
@@ -87,6 +90,7 @@ async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scori
         columns=tables.columns,
         bits=tables.bits,
         record_bits=tables.record_bits,
+        spreads=tables.spreads,
         outputs=sizes.outputs,
         plan=digest,
         scoring=scoring,
@@ -100,6 +104,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         JobProblem: the planner refuses; whoever wrote the job can mend it.
     """
     job = context.training
+    training = resolved(job, sizes.rows, tables.spreads)
     request = Request(
         model=job.link,
         rows=sizes.rows,
@@ -114,7 +119,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         accept_narrow=job.accept_narrow,
         checks=job.privacy.checks,
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
-        **job.training.model_dump(),
+        **training.model_dump(),
     )
     try:
         return make_plan(request)
@@ -129,14 +134,14 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
         raise _strange_terms(context, label)
     if _strange_outputs(context, terms, mine):
         raise _strange_terms(context, label)
-    tables = Tables(terms.columns, terms.bits, terms.record_bits)
+    tables = Tables(terms.columns, terms.bits, terms.record_bits, terms.spreads)
     if {len(each) for each in tables} != {len(parties)} or (terms.scoring is None) == (
         context.description.kind == "prediction"
     ):
         raise _strange_terms(context, label)
     if mine is not None:
         own = (terms.rows, terms.held_out, *(each[context.number(context.me)] for each in tables))
-        if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits):
+        if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits, mine.spread):
             raise _strange_terms(context, label)
     # A helper has no model part to compare with, and takes a prediction's numbers as they are.
     if terms != await _made(context, terms, tables, scoring or terms.scoring):

@@ -33,6 +33,8 @@ from schemas.address import Address
 from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
 from schemas.settings import Deadlines
 
+REFUSAL_BEATS = 2  # heartbeats in which other parties say what else they refuse a job for
+
 
 class Voice:
     """One party's in one job.
@@ -155,6 +157,9 @@ class Voice:
         """The one reason for the end that every party shows; tells the others."""
         mine = self.judgement(ending, own, state)
         if self._me == self._label:
+            if state == State.RECEIVED and mine.code.startswith("policy."):
+                await asyncio.sleep(min(REFUSAL_BEATS * self._deadlines.heartbeat, self._deadlines.verdict / 2))
+                mine = self.hearing.with_all_refusals(mine)
             verdict = mine.model_copy(update={"verdict": True})
             await self.tell(verdict, required=True)
             await self.drain("verdict")

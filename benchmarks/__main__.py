@@ -1,13 +1,17 @@
-"""`python -m benchmarks [step | alignment | memory | ring]`: what there is to measure; all of it by default."""
+"""`python -m benchmarks [step | alignment | memory | ring | rates]`: what there is to measure.
+
+By default all but the last, which wants to know where its tables are.
+"""
 
 import sys
 
-from benchmarks import alignment, memory, ring, step
+from benchmarks import alignment, memory, rates, ring, step
 
 ALL = {"step": step.main, "alignment": alignment.main, "memory": memory.main, "ring": ring.main}
+NAMED = ALL | {"rates": rates.main}  # which takes an argument
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in ALL else []
+    chosen = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in NAMED else []
     del sys.argv[1 : 1 + len(chosen)]
     for name in chosen or ALL:
-        ALL[name]()
+        NAMED[name]()

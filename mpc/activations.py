@@ -19,8 +19,8 @@ from mpc.labels import (
     centred_binary,
     check_binary,
     check_classes,
-    check_counts,
     check_positive,
+    check_ratios,
     check_standardised,
     column,
     one_hot,
@@ -50,8 +50,10 @@ class Activation:
     check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels, (rows,), as the label party holds them
     centre: Callable[[Floats, int], Floats]  # from such labels and the number of outputs to centred labels
     reach: Callable[[float], float]  # the largest score at which |phi - t| stays within this error; inf: at any
+    constant: Callable[[Floats], Floats]  # the score (outputs,) of the best constant, from the mean target (outputs,)
     loss_bias: Callable[[Floats, float], Floats]  # (rows, 1): what noise of half-width h adds to cumulant on average
     most_label: Callable[[float], float]  # no centred label may be larger in size, where scores have this limit
+    curvature: float  # phi's slope, at most where scores are bounded, else where they are 0 and labels 1 on average
     least_score: float = FAR_SCORE  # a job whose scores could not reach this would be stopped for nothing
     good_score: float = FAR_SCORE  # features give up bits to reach this
     least_error: float = 1.0  # no |phi - t| is larger at scores within least_score, labels being within the same
@@ -84,6 +86,10 @@ class Activation:
     def bounds(self, limit: float, far: float) -> tuple[float, float]:
         """The lowest score and the highest, if `exposed` is within `limit`, and none beyond `far` in size."""
         return (-far if self.side > 0 else -limit), (far if self.side < 0 else limit)
+
+    def constant_loss(self, y: Floats, of: Floats) -> float:
+        """The mean loss of centred labels y under the constant that is best for the labels `of`, (rows, outputs)."""
+        return self.loss(np.broadcast_to(self.constant(of.mean(axis=0)), y.shape), y) / len(y)
 
     def loss(self, z: Floats, y: Floats) -> float:
         """Of scores and centred labels, summed over rows."""
@@ -127,7 +133,17 @@ def minus_log(y: Floats) -> Floats:
 
 def saturated_poisson(y: Floats) -> Floats:
     """Y log y - y, 0 for 0: what half the unit deviance has beside exp(z) - y z."""
-    return y * log(np.maximum(y, 1.0)) - y
+    return y * log(np.where(y > 0.0, y, 1.0)) - y
+
+
+def log_odds(mean: Floats) -> Floats:
+    """Of a share that is centred: -1/2 is none, 1/2 all."""
+    return np.log((0.5 + mean) / (0.5 - mean))
+
+
+def log_shares(mean: Floats) -> Floats:
+    """Of shares or means; of a class that no row has, a score that is as good as never."""
+    return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
 
 
 def log_mean_exp(h: float) -> float:
@@ -175,7 +191,7 @@ def linear_reach(error: float) -> float:
 
 
 def log_reach(error: float) -> float:
-    """Where exp reaches this: no count above it fits either, so that |exp(z) - y| stays within it."""
+    """Where exp reaches this: no label above it fits either, so that |exp(z) - y| stays within it."""
     return math.floor(_log(error) * LIMIT_STEPS) / LIMIT_STEPS if error > 1.0 else 0.0
 
 
@@ -184,9 +200,9 @@ def gamma_reach(error: float) -> float:
     return log_reach(error + 1.0) if error > 1.0 else 0.0
 
 
-def largest_count(limit: float) -> float:
-    """The whole number below the exponential of the limit."""
-    return math.floor(_exp(limit))
+def largest_multiple(limit: float) -> float:
+    """The exponential of the limit, of a label over the mean; rounded down."""
+    return math.floor(_exp(limit) * LIMIT_STEPS) / LIMIT_STEPS
 
 
 def largest_ratio(limit: float) -> float:
@@ -211,6 +227,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=centred_sigmoid,
                 odd=True,
                 cumulant=log_two_cosh,
+                constant=log_odds,
                 loss_bias=sigmoid_curve,
                 label_part=nothing,
                 label_bits=1,
@@ -218,12 +235,14 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 centre=centred_binary,
                 reach=within_unit,
                 most_label=lambda _: 0.5,
+                curvature=0.25,
             ),
             Activation(
                 name="linear",
                 phi=identity,
                 odd=True,
                 cumulant=half_square,
+                constant=identity,
                 loss_bias=no_curve,
                 label_part=half_square,
                 label_bits=20,
@@ -231,6 +250,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 centre=column,
                 reach=linear_reach,
                 most_label=lambda _: CLIP,
+                curvature=1.0,
                 least_error=FAR_SCORE + CLIP,
             ),
             Activation(
@@ -238,6 +258,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=softmax,
                 odd=False,
                 cumulant=log_sum_exp,
+                constant=log_shares,
                 loss_bias=softmax_curve,
                 label_part=nothing,
                 label_bits=0,
@@ -245,6 +266,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 centre=one_hot,
                 reach=within_unit,
                 most_label=lambda _: 1.0,
+                curvature=0.5,
                 noise_bits=1,
                 classes=True,
             ),
@@ -253,13 +275,15 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=exp,
                 odd=False,
                 cumulant=exp,
+                constant=log_shares,
                 loss_bias=poisson_curve,
                 label_part=saturated_poisson,
-                label_bits=0,
-                check_labels=check_counts,
+                label_bits=20,
+                check_labels=check_ratios,
                 centre=column,
                 reach=log_reach,
-                most_label=largest_count,
+                most_label=largest_multiple,
+                curvature=1.0,
                 least_score=FAR_LOG_SCORE,
                 good_score=GOOD_LOG_SCORE,
                 least_error=math.ceil(_exp(FAR_LOG_SCORE)),
@@ -270,6 +294,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 phi=saturating,
                 odd=False,
                 cumulant=half_gamma_deviance,
+                constant=log_shares,
                 loss_bias=gamma_curve,
                 label_part=nothing,
                 label_bits=0,
@@ -277,6 +302,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 centre=column,
                 reach=gamma_reach,
                 most_label=largest_ratio,
+                curvature=1.0,
                 least_score=FAR_LOG_SCORE,
                 good_score=GOOD_LOG_SCORE,
                 least_error=math.ceil(_exp(FAR_LOG_SCORE)),

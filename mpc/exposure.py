@@ -58,3 +58,11 @@ def most_scorings(record_bits: float, outputs: int, *, weights_known: bool) -> i
     """Give how often a row may be scored until too much of a partner's record is told."""
     part = KEPT_PART_KNOWN if weights_known else KEPT_PART
     return int(record_bits / part / told_bits(1, outputs))
+
+
+def scored_less(epochs: int, most: int) -> str:
+    """Say what makes a job of so many epochs score held-out rows no more often than that."""
+    if most < 1:
+        return 'use metrics = "none", with held_out_loss = true, which tells no score, to stop early and to compare by'
+    rarer = f"every = {-(-epochs // most)}, " if most < epochs else ""
+    return f'use {rarer}metrics = "end" or metrics = "none", and to stop early on = "held_out_loss", which tells none'

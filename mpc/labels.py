@@ -60,10 +60,9 @@ def check_classes(y: Floats) -> None:
     _check_not_all_the_same(y)
 
 
-def check_counts(y: Floats) -> None:
-    """Whole numbers from 0, not all of them 0."""
-    refuse(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))),
-           'no whole numbers from 0 on; use counts, or model = "gamma" or "linear"')  # fmt: skip
+def check_ratios(y: Floats) -> None:
+    """Finite labels from 0 on, not all of them 0, as the label party divides counts by their mean."""
+    refuse(~(np.isfinite(y) & (y >= 0.0)), "not finite, or below 0; remove them")
     if y.size and not y.any():
         raise LabelProblem("all labels are 0; there is nothing to learn")
 

@@ -20,7 +20,7 @@ from mpc.network import NARROW_BITS, NetworkForward
 from mpc.plan import LossBits, Plan
 from mpc.reference import Added, Ordered
 from mpc.ring import Signed, Words, from_signed, summed, to_signed, total
-from mpc.schedule import Step, rates
+from mpc.schedule import Step
 
 Dealt = Callable[[str, int, Step], Words]
 """The masks that truncations round by: "rw" of the weights above a hidden layer, "rd" and "rs" of its error."""
@@ -291,7 +291,7 @@ def train_float(run: Run, xs: Sequence[Floats], initial: NetworkModel, stop: int
         stop: How many steps; the whole job if None.
     """
     request, model = run.plan.request, initial
-    learning = rates(request.schedule, request.rate, request.decay)
+    learning = request.rates()
     for step, rate in itertools.islice(zip(run.plan.steps(), learning, strict=False), stop):
         rows = _rows(run.order, step)
         model = _float_step(model, [x[rows] for x in xs], run.y[rows], run.plan, rate)

@@ -7,7 +7,7 @@ bit, and the parties compare digests of `Plan.canonical()`.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,11 +27,21 @@ MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
 
 
 class PlanRefused(ValueError):
-    """A job that must not start: the submitter's input. `reason` says why, `remedy` what to change."""
+    """A job that must not start: the submitter's input. `reason` says why, `remedy` what to change.
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason, self.remedy = reason, remedy
+    `others` are what it would be refused for beside, so that all of it is told at once.
+    """
+
+    def __init__(self, reason: str, remedy: str, *others: "PlanRefused") -> None:
+        super().__init__("; also: ".join([f"{reason}; {remedy}", *map(str, others)]))
+        self.reason, self.remedy, self.others = reason, remedy, others
+
+
+def refuse_all(refusals: Sequence[PlanRefused]) -> None:
+    """Raise them as one, if there are any."""
+    if refusals:
+        first, *others = refusals
+        raise PlanRefused(first.reason, first.remedy, *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,16 @@ class Request:
     checks: int = 0  # projections by which data parties check what the helper deals; see `checks`
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
+    final: float = 0.1  # of a linear schedule: what is left of the rate at the last step
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole job."""
+        return len(batch_sizes(self.rows, self.batch)) * self.epochs
+
+    def rates(self) -> Iterator[float]:
+        """The learning rate of each step, without end."""
+        return rates(self.schedule, self.rate, self.decay, final=self.final, steps=self.steps)
 
     @property
     def entropies(self) -> tuple[float, ...]:
@@ -198,7 +218,7 @@ class Plan:
 
     def _steps(self) -> Iterator[Step]:
         request, alpha, index = self.request, 1.0, itertools.count()
-        learning = rates(request.schedule, request.rate, request.decay)
+        learning = request.rates()
         sizes = batch_sizes(request.rows, request.batch)
         bounds = [0, *itertools.accumulate(sizes)]
         for epoch in range(request.epochs):
@@ -214,7 +234,7 @@ class Plan:
         request, alpha = self.request, 1.0
         if request.l2 == 0.0:
             return alpha
-        for rate in itertools.islice(rates(request.schedule, request.rate, request.decay), steps):
+        for rate in itertools.islice(request.rates(), steps):
             alpha = decays(rate, request.l2, alpha)
         return alpha
 

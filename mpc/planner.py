@@ -14,11 +14,11 @@ import math
 from typing import NamedTuple, get_args
 
 from mpc.activations import ACTIVATIONS, FAR_SCORE
-from mpc.exposure import CAUTION_BITS, joint_bits, most_scorings, needed_bits, told_bits
+from mpc.exposure import CAUTION_BITS, joint_bits, most_scorings, needed_bits, scored_less, told_bits
 from mpc.fixed import CLIP, ceil_log2
 from mpc.network_limits import Check, architecture, nominal_leap
-from mpc.plan import GUARD_BIT, Plan, PlanRefused, Request
-from mpc.schedule import LEAST_ROWS, RateKind, batch_sizes, decays, rates
+from mpc.plan import GUARD_BIT, Plan, PlanRefused, Request, refuse_all
+from mpc.schedule import LEAST_ROWS, RateKind, batch_sizes, decays
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
@@ -38,6 +38,17 @@ def make_plan(request: Request) -> Plan:
         PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
     """
     _check(request)
+    refusals = exposure_refusals(request)
+    try:
+        plan = _fitted(request)
+    except PlanRefused as refused:
+        refusals.append(refused)
+    refuse_all(refusals)
+    return plan
+
+
+def _fitted(request: Request) -> Plan:
+    """Make a plan that fits into the words, whatever it exposes."""
     norms = tuple(public_norm(columns) for columns in request.columns)
     sizes = batch_sizes(request.rows, request.batch)
     course = _course(request, len(sizes), norms)
@@ -61,8 +72,7 @@ def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course
     if request.network is not None:
         squares, inputs = nominal_leap(request.network, sum(request.columns), request.outputs), 1.0
     alpha, reach, leap, least, walked = 1.0, 0.0, 0.0, math.inf, 0.0
-    learning = rates(request.schedule, request.rate, request.decay)
-    for rate in itertools.islice(learning, batches * request.epochs):
+    for rate in itertools.islice(request.rates(), batches * request.epochs):
         after = decays(rate, request.l2, alpha)
         if not (rate > 0.0 and after > 0.0):
             raise PlanRefused("the learning rate or the weights' scale falls to zero within the job",
@@ -150,10 +160,10 @@ def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> t
 
 
 def _check(request: Request) -> None:
-    """Refuse what makes no sense, or what exposes narrow data to the helper."""
+    """Refuse what makes no sense."""
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
-    for holds, reason, remedy in (
+    checks: tuple[Check, ...] = (
         (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
         *_outputs_checks(request),
         *_network_checks(request),
@@ -166,13 +176,12 @@ def _check(request: Request) -> None:
          "make each at least 1"),
         (0.0 < request.rate < math.inf, "the learning rate is not a positive number", "use one such as 0.1"),
         (decay_ok, "the decay is out of range", "use 0 or more for inverse-time, above 0 up to 1 for exponential"),
+        (0.0 < request.final <= 1.0, "final is not in (0, 1]", "use 0.1, say"),
         (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
          "use a smaller l2, not below 0"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
-    ):  # fmt: skip
-        if not holds:
-            raise PlanRefused(reason, remedy)
-    check_exposure(request)
+    )  # fmt: skip
+    refuse_all([PlanRefused(reason, remedy) for holds, reason, remedy in checks if not holds])
 
 
 def _partners_columns(request: Request) -> list[int]:
@@ -180,35 +189,36 @@ def _partners_columns(request: Request) -> list[int]:
     return [columns for party, columns in enumerate(request.columns) if party != request.label]
 
 
-def check_exposure(request: Request) -> None:
-    """Refuse a job that would tell the helper or the label party too much of a record, unless it accepts that.
-
-    Raises:
-        PlanRefused: saying who would learn it.
-    """
+def exposure_refusals(request: Request) -> list[PlanRefused]:
+    """Say what a job would tell the helper or the label party that is too much of a record, unless it accepts that."""
+    refusals: list[PlanRefused] = []
     if request.accept_narrow:
-        return
+        return refusals
     joint, needed = joint_bits(request.entropies), _needed_bits(request)
     if joint < needed:
-        raise PlanRefused(
-            f"records of all parties have only {joint:g} bits of collision entropy, so that the helper could tell "
-            f"them apart (at least {needed:g} are needed)",
-            "use columns with more different values, or set accept_narrow if all parties accept that",
+        refusals.append(
+            PlanRefused(
+                f"records of all parties have only {joint:g} bits of collision entropy, so that the helper could tell "
+                f"them apart (at least {needed:g} are needed)",
+                "use columns with more different values, or set accept_narrow if all parties accept that",
+            )
         )
     bits = request.least_record_bits
     most = most_scorings(bits, request.outputs, weights_known=request.whole)
     if request.scorings > most:
-        raise PlanRefused(
-            f"held-out rows are scored {request.scorings} times, each time {told_bits(1, request.outputs):g} bits of a "
-            f"partner's record; it has {bits:g} bits, which allow {most}",
-            'use metrics = "end", held_out_loss = true, which tells no score, or holdout = 0; or set accept_narrow if '
-            "all parties accept that",
+        refusals.append(
+            PlanRefused(
+                f"held-out rows are scored {request.scorings} times, each time {told_bits(1, request.outputs):g} bits "
+                f"of a partner's record; it has {bits:g} bits, which allow {most}",
+                f"{scored_less(request.epochs, most)}; or set accept_narrow if all parties accept that",
+            )
         )
+    return refusals
 
 
 def _needed_bits(request: Request) -> float:
     """The collision entropy that whole records need; held-out rows are all seen by one set of weights."""
-    view = max(*batch_sizes(request.rows, request.batch), request.held_out if request.scorings else 0)
+    view = max(*batch_sizes(request.rows, request.batch), request.held_out)
     return needed_bits(request.model, request.outputs, view, request.network)
 
 
@@ -218,7 +228,7 @@ def _outputs_checks(request: Request) -> tuple[Check, ...]:
     classes = link is not None and link.classes
     return (
         (not classes or outputs != 2, "the label has two classes", 'use model = "logistic"'),
-        (not classes or outputs > 2, f"the number of classes is {outputs}",
+        (not classes or outputs > 1, f"the number of classes is {outputs}",
          "a softmax needs a label of three classes or more"),
         (classes or outputs == 1, f"there are {outputs} outputs",
          "only a softmax has more than one; use that, or one label column"),

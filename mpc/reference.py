@@ -14,7 +14,7 @@ from mpc.fixed import Floats, decode, encode, encode_number
 from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from mpc.plan import LossBits, Plan
 from mpc.ring import Signed, Words, summed, total
-from mpc.schedule import Step, rates
+from mpc.schedule import Step
 
 
 class Ordered(Protocol):
@@ -206,7 +206,7 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> 
     """Ordinary float64 SGD on the same batches at the rates that the job asks for, nothing rounded or snapped."""
     request, link = plan.request, plan.activation
     w, w0 = [np.zeros((x.shape[1], plan.outputs)) for x in xs], np.zeros((1, plan.outputs))
-    learning = rates(request.schedule, request.rate, request.decay)
+    learning = request.rates()
     for step, rate in zip(plan.steps(), learning, strict=False):
         rows = order.permutation(step.epoch)[step.start : step.stop]
         batch = [x[rows] for x in xs]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-RateKind = Literal["constant", "inverse-time", "exponential"]
+RateKind = Literal["constant", "inverse-time", "exponential", "linear"]
 LEAST_ROWS = 32  # a smaller rest of an epoch joins the batch before it
 
 
@@ -43,8 +43,8 @@ def batch_sizes(rows: int, batch: int) -> list[int]:
     return sizes
 
 
-def rates(kind: RateKind, rate: float, decay: float) -> Iterator[float]:
-    """The learning rate for t = 0, 1, 2, ... without end.
+def rates(kind: RateKind, rate: float, decay: float, *, final: float = 1.0, steps: int = 1) -> Iterator[float]:
+    """The learning rate for t = 0, 1, 2, ... without end; "linear" falls evenly to `final` of it at the last step.
 
     Made of + * / alone, which IEEE fixes to the last bit: a power from the mathematical library may differ between
     machines, and then so would the model.
@@ -53,6 +53,9 @@ def rates(kind: RateKind, rate: float, decay: float) -> Iterator[float]:
         yield from itertools.repeat(rate)
     elif kind == "inverse-time":
         yield from (rate / (1.0 + decay * t) for t in itertools.count())
+    elif kind == "linear":
+        last = max(1, steps - 1)
+        yield from (rate * (1.0 - (1.0 - final) * min(t, last) / last) for t in itertools.count())
     else:
         while True:
             yield rate

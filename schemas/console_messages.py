@@ -115,6 +115,7 @@ class JobStatus(Strict):
     metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
     loss: float | None = None  # of the last epoch, where this party may know it
     held_out_loss: float | None = None  # after the last epoch, likewise
+    worthless: Sentence | None = None  # why the model is no better than a constant, where this party may know it
     attempt: int = 1
     fault: Failure | None = None  # which ended the attempt before
     checkpoint: int = 0  # steps that were done at the last one on the disk

@@ -12,6 +12,7 @@ from schemas.message import Code, Count, Digest, Exponent, Message, Outputs, Ver
 from schemas.strict import JobId, Name, Sentence, Strict
 
 Bits = Annotated[float, Field(ge=0, le=2**20)]
+Spread = Annotated[float, Field(ge=1, le=2**20)]
 
 
 class Member(Strict):
@@ -115,8 +116,9 @@ class Sizes(Message):
     `rows` to train on (or to score) and `held_out` are the same at all data parties. Only the label party knows how
     many `outputs` its label asks for, the classes of a softmax model; the others say 1. Of its rows to train on a party
     tells two entropies, to a quarter of a bit, by which exposed data is refused: `bits` that keep two rows apart, and
-    `record_bits` that there are to learn of one. `model` tells parts of one trained model from those of another, in
-    prediction.
+    `record_bits` that there are to learn of one. `spread` is the variance of its columns in any direction, at most: 1
+    where they are whitened, else how many there are before they are encoded. `model` tells parts of one trained model
+    from those of another, in prediction.
     """
 
     kind = "sizes"
@@ -126,6 +128,7 @@ class Sizes(Message):
     columns: Count
     bits: Bits = 0.0
     record_bits: Bits = 0.0
+    spread: Spread = 1.0
     outputs: Outputs = 1
     model: Digest | None = None
 
@@ -154,6 +157,7 @@ class Terms(Message):
     columns: tuple[Count, ...]
     bits: tuple[Bits, ...] = ()
     record_bits: tuple[Bits, ...] = ()
+    spreads: tuple[Spread, ...] = ()
     outputs: Outputs = 1
     plan: Digest
     scoring: ScoringTerms | None = None

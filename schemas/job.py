@@ -6,12 +6,14 @@ A description names tables and parties; it never carries a seed, a path, a colum
 import hashlib
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import msgpack
 from pydantic import (
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     TypeAdapter,
     ValidationError,
     model_serializer,
@@ -25,22 +27,16 @@ from schemas.toml import MOST_BYTES, parse_toml
 MAX_PARTIES = 16
 MAX_STANDBY = 4
 
+N = TypeVar("N")
+Either = Annotated[  # a number, or "auto"; tagged, so that an error speaks of what was meant
+    Annotated[N, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
+]
 ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Invalid(ValueError):
     """A file that a person wrote does not say what it should; the text says where and how to mend it."""
-
-
-class Training(Strict):
-    """How long and how fast to train; everything a schedule needs."""
-
-    epochs: int = Field(ge=1, le=100_000)
-    batch: int = Field(ge=1, le=2**24)
-    rate: float = Field(gt=0)
-    schedule: Literal["constant", "inverse-time", "exponential"] = "constant"
-    decay: float = Field(default=0.0, ge=0)
-    l2: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Grown(Strict):
@@ -58,21 +54,60 @@ class Grown(Strict):
         return {name: value for name, value in said.items() if name not in unset}
 
 
+class Training(Grown):
+    """How long and how fast to train; what is not said fits most tables.
+
+    Attributes:
+        batch: rows of a step; "auto" is a sixteenth of those that are trained on, from 32 to 512, or more of many.
+        rate: of the first step; "auto" follows from the model and the number of data parties.
+        schedule: how the rate falls; "linear" is the default where the rate is "auto", else "constant".
+        decay: of "inverse-time" and "exponential", for each step.
+        final: of "linear": what is left of the rate at the last step.
+    """
+
+    added = frozenset({"final"})
+
+    epochs: int = Field(default=30, ge=1, le=100_000)
+    batch: Either[Annotated[int, Field(ge=1, le=2**24)]] = "auto"
+    rate: Either[Annotated[float, Field(gt=0)]] = "auto"
+    schedule: Literal["constant", "inverse-time", "exponential", "linear"] = "constant"
+    decay: float = Field(default=0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0, lt=1)
+    final: float = Field(default=0.1, gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _falls_if_it_is_auto(cls, said: Any) -> Any:
+        if isinstance(said, dict) and said.get("rate", "auto") == "auto":
+            return {"schedule": "linear"} | said
+        return said
+
+    @model_validator(mode="after")
+    def _what_falls_has_its_own_word(self) -> Self:
+        if self.schedule != "linear" and "final" in self.model_fields_set:
+            raise ValueError('final is for schedule = "linear"; the others fall by decay')
+        if self.schedule == "linear" and self.decay:
+            raise ValueError('schedule = "linear" falls to final, and has no decay; leave decay out')
+        return self
+
+
 class Evaluation(Grown):
     """What the label party learns of how good the model is, before anything is released.
 
     Attributes:
         holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
-        metrics: when the held-out rows are scored; each time the label party learns their scores.
+        metrics: when the held-out rows are scored, if at all; each time the label party learns their scores.
+        every: with "epoch": after every so many epochs, and after the last.
         loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
         held_out_loss: whether the mean loss of the held-out rows is opened after each epoch: likewise.
         loss_to: to whom the two are.
     """
 
-    added = frozenset({"held_out_loss"})
+    added = frozenset({"held_out_loss", "every"})
 
     holdout: float = Field(default=0.0, ge=0, le=0.9)
-    metrics: Literal["end", "epoch"] = "end"
+    metrics: Literal["none", "end", "epoch"] = "end"
+    every: int = Field(default=1, ge=1, le=100_000)
     loss: bool = False
     held_out_loss: bool = False
     loss_to: Literal["label", "all"] = "label"
@@ -81,6 +116,8 @@ class Evaluation(Grown):
     def _there_is_a_held_out_row(self) -> Self:
         if self.held_out_loss and self.holdout == 0:
             raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
+        if self.every > 1 and self.metrics != "epoch":
+            raise ValueError('every counts epochs between two scorings: write metrics = "epoch" too, or leave it out')
         return self
 
 
@@ -138,7 +175,7 @@ class EarlyStopping(Strict):
     Attributes:
         on: "held_out_loss", the mean loss of the held-out rows, which tells no score; "loss", the training loss, or a
             metric of the held-out rows.
-        patience: so many epochs without a gain end the training.
+        patience: so many epochs without a gain, or scorings where `on` is a metric, end the training.
         least_gain: less than this is none.
     """
 
@@ -255,7 +292,7 @@ class TrainingJob(JobDescription):
     kind: Literal["training"] = "training"
     model: ModelKind
     network: Network | None = None
-    training: Training
+    training: Training = Field(default_factory=Training)
     evaluation: Evaluation = Evaluation()
     early_stopping: EarlyStopping | None = None
     privacy: Privacy = Privacy()
@@ -301,7 +338,8 @@ class TrainingJob(JobDescription):
         elif evaluation.holdout == 0 or evaluation.metrics != "epoch":
             raise ValueError(
                 'early stopping on a metric needs holdout and metrics = "epoch" under [evaluation], by which every '
-                'held-out score is told after each epoch; on = "held_out_loss" stops by held-out rows and tells none'
+                "held-out score is told after each epoch, or with every = 5 after each fifth; on = "
+                '"held_out_loss" stops by held-out rows and tells none'
             )
         return self
 
@@ -317,9 +355,15 @@ class TrainingJob(JobDescription):
     @property
     def scorings(self) -> int:
         """How often the label party learns the scores of all held-out rows, at most."""
-        if self.evaluation.holdout == 0:
+        if self.evaluation.holdout == 0 or self.evaluation.metrics == "none":
             return 0
-        return self.training.epochs if self.evaluation.metrics == "epoch" else 1
+        return -(-self.training.epochs // self.evaluation.every) if self.evaluation.metrics == "epoch" else 1
+
+    def scored_after(self, epoch: int) -> bool:
+        """Whether the held-out rows are scored between this epoch, from 0, and the next, or after the last one."""
+        evaluation, done = self.evaluation, epoch + 1
+        due = done % evaluation.every == 0 or done == self.training.epochs
+        return evaluation.holdout > 0 and evaluation.metrics == "epoch" and due
 
 
 class PredictionJob(JobDescription):

@@ -73,7 +73,8 @@ class TableSettings(TablePolicy):
         missing: what becomes of a value that is not there.
         clip: standardised numbers end here.
         rare: categories with fewer training rows than this become one.
-        whiten: whether to decorrelate the encoded columns, which lets plain gradient descent go faster.
+        whiten: whether to decorrelate the encoded columns for models without hidden layers, which then take fewer
+            epochs; not where there are more than 1024.
     """
 
     path: Path | None = None
@@ -90,7 +91,7 @@ class TableSettings(TablePolicy):
     missing: Literal["impute", "refuse"] = "impute"
     clip: float = Field(default=16.0, gt=0, le=16)
     rare: int = Field(default=0, ge=0)
-    whiten: bool = False
+    whiten: bool = True
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

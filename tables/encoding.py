@@ -15,7 +15,7 @@ from tables.moments import CLIP, Floats
 from tables.numeric import NumericColumn, NumericFit
 from tables.problem import TableProblem
 from tables.table import Kind, Table
-from tables.whitening import Whitening, fit_whitening
+from tables.whitening import MOST_WHITENED, Whitening, fit_whitening
 
 
 class Encoding(Strict):
@@ -49,17 +49,17 @@ class Encoding(Strict):
             batches: tables of the same columns; of one batch at a time no reference is kept.
             clip: standardised and whitened numbers end here.
             rare: categories with fewer training rows share one column.
-            whiten: whether to decorrelate the encoded columns.
+            whiten: whether to decorrelate the encoded columns, unless they are more than `MOST_WHITENED`.
 
         Raises:
-            TableProblem: a column has more categories than make sense, or there are too many columns to whiten.
+            TableProblem: a column has more categories than make sense.
             ValueError: there is no training row.
         """
-        name, columns = _fit_columns(batches(), rare)
+        columns = _fit_columns(batches(), rare)
         plain = cls(columns=columns, clip=clip)
-        if not whiten or not plain.varies:
+        if not whiten or not plain.varies or len(plain.names) > MOST_WHITENED:
             return plain
-        whitening = fit_whitening(name, len(plain.names), map(plain.apply, batches()))
+        whitening = fit_whitening(len(plain.names), map(plain.apply, batches()))
         return cls(columns=columns, clip=clip, whitening=whitening)
 
     def apply(self, table: Table) -> Floats:
@@ -96,6 +96,11 @@ class Encoding(Strict):
     def kinds(self) -> Mapping[str, Kind]:
         """Which columns a table to encode has, in the order of training, and whether numeric or categorical."""
         return {column.name: column.kind for column in self.columns}
+
+    @property
+    def spread(self) -> float:
+        """The variance of encoded training rows in any direction, at most: numbers have 1, a one-hot block less."""
+        return 1.0 if self.whitening is not None else max(1.0, float(len(self.columns)))
 
     @property
     def varies(self) -> bool:
@@ -161,8 +166,8 @@ class Encoding(Strict):
             )
 
 
-def _fit_columns(batches: Iterable[Table], rare: int) -> tuple[str, tuple[NumericColumn | CategoricalColumn, ...]]:
-    """The table's name and its columns, learnt in one pass."""
+def _fit_columns(batches: Iterable[Table], rare: int) -> tuple[NumericColumn | CategoricalColumn, ...]:
+    """Learn a table's columns in one pass."""
     fits: list[NumericFit | CategoricalFit] = []
     name, rows = "", 0
     for table in batches:
@@ -174,4 +179,4 @@ def _fit_columns(batches: Iterable[Table], rare: int) -> tuple[str, tuple[Numeri
         name, rows = table.name, rows + table.rows
     if rows == 0:
         raise ValueError("an encoding needs at least one training row to be fitted on")
-    return name, tuple(fit.column(name) if isinstance(fit, CategoricalFit) else fit.column() for fit in fits)
+    return tuple(fit.column(name) if isinstance(fit, CategoricalFit) else fit.column() for fit in fits)

@@ -78,6 +78,25 @@ class LabelScaling(Strict):
             raise _the_same(name)
         return cls(mean=0.0, scale=mean, clip=None, log=True)
 
+    @classmethod
+    def fit_counts(cls, label: Floats, name: str) -> Self:
+        """Learn the mean, by which counts are divided; else as `fit`.
+
+        Raises:
+            TableProblem: a label is no whole number from 0 on, or all are 0.
+        """
+        wrong = int((~(label >= 0) | (label != np.rint(label))).sum())
+        if wrong:
+            raise UnfitLabel(
+                f"of the label of table {name!r} {wrong:,} of {len(label):,} training rows have no whole numbers from "
+                f"0 on",
+                'use counts, or model = "gamma" or "linear"',
+                name,
+            )
+        if not label.any():
+            raise UnfitLabel(f"all labels of table {name!r} are 0", "give rows with counts above 0, too", name)
+        return cls(mean=0.0, scale=_moments(label)[0], clip=None, log=True)
+
     def apply(self, label: Floats) -> Floats:
         """Scale labels, within ± clip; same shape."""
         return standardise(label, self.mean, self.scale, np.inf if self.clip is None else self.clip)

@@ -11,7 +11,6 @@ from pydantic import model_validator
 
 from schemas.strict import Strict
 from tables.moments import Floats
-from tables.problem import TableProblem
 
 MOST_WHITENED = 1024  # columns: the matrix travels as text with the model, and the exact products count on it
 TOLERANCE = 1e-6  # of the largest variance: directions with less are rounding, noise, or one column told twice
@@ -61,18 +60,11 @@ class Whitening(Strict):
         return weights @ np.array(self.directions), -float(weights @ np.array(self.offset))
 
 
-def fit_whitening(table: str, width: int, batches: Iterable[Floats]) -> Whitening:
+def fit_whitening(width: int, batches: Iterable[Floats]) -> Whitening:
     """Learn the directions from all encoded training rows, (m, width) at a time, in one pass; one column varies.
 
-    Raises:
-        TableProblem: there are too many columns.
+    The width is `MOST_WHITENED` at most.
     """
-    if width > MOST_WHITENED:
-        raise TableProblem(
-            f"the table {table!r} has {width} encoded columns, and at most {MOST_WHITENED} can be whitened",
-            "raise `rare`, leave columns out, or write `whiten = false`",
-            f"the table {table!r} has too many columns to whiten",
-        )
     mean, covariance = _mean_and_covariance(width, batches)
     variances, vectors = np.linalg.eigh(covariance)
     kept = np.flatnonzero(variances > TOLERANCE * variances[-1])[::-1]

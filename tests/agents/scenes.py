@@ -116,7 +116,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
     """A party's settings; data parties have a table `customers` in the folder, the bank's with a label."""
     path = folder / f"{party}.csv"
     label = "default" if party == BANK else None
-    tables = {} if party == NOTARY else {"customers": TableSettings(path=path, id="id", label=label)}
+    tables = {} if party == NOTARY else {"customers": TableSettings(path=path, id="id", label=label, whiten=False)}
     fields: dict[str, Any] = {
         "party": party,
         "role": "helper" if party == NOTARY else "data",

@@ -86,16 +86,21 @@ def test_every_link_has_a_baseline():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "decay", "rates"),
-    [("constant", 0.0, [2, 2, 2]), ("inverse-time", 0.5, [2, 4 / 3, 1]), ("exponential", 0.5, [2, 1, 0.5])],
+    ("schedule", "fall", "rates"),
+    [
+        ("constant", {}, [2, 2, 2]),
+        ("inverse-time", {"decay": 0.5}, [2, 4 / 3, 1]),
+        ("exponential", {"decay": 0.5}, [2, 1, 0.5]),
+        ("linear", {"decay": 0.0, "final": 0.5}, [2, 1.5, 1]),
+    ],
 )
-def test_the_rate_is_counted_over_the_whole_job(schedule, decay, rates):
+def test_the_rate_is_counted_over_the_whole_job(schedule, fall, rates):
     """One step an epoch here. Of a column of zeros only the intercept learns, which can be followed by hand."""
     expected = 0.0
     for rate in rates:
         expected -= rate * (1 / (1 + np.exp(-expected)) - 0.75)
     y = np.array([1.0, 1.0, 1.0, 0.0])
-    found = sgd(np.zeros((4, 1)), y, training(epochs=3, batch=8, rate=2.0, schedule=schedule, decay=decay))
+    found = sgd(np.zeros((4, 1)), y, training(epochs=3, batch=8, rate=2.0, schedule=schedule, **fall))
     assert found.intercept == pytest.approx(expected, rel=1e-12)
     assert found.weights.tolist() == [0]
 
@@ -103,7 +108,7 @@ def test_the_rate_is_counted_over_the_whole_job(schedule, decay, rates):
 @given(rows=st.integers(1, 400), batch=st.integers(1, 200))
 def test_an_epoch_takes_every_row_once_in_the_batches_of_the_protocol(rows, batch):
     """Cut as the protocol cuts them, or the comparison would not be one."""
-    batches = list(baselines.batches(np.arange(rows), batch))
+    batches = list(baselines.batches(np.arange(rows), training(batch=batch)))
     assert np.concatenate(batches).tolist() == list(range(rows))
     assert [len(one) for one in batches] == batch_sizes(rows, batch)
 

@@ -37,7 +37,7 @@ def short_job(tmp_path: Path) -> Path:
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
     job = tmp_path / "job.toml"
-    job.write_text(JOB.replace("epochs = 8", "epochs = 1").replace("batch = 512", "batch = 4096"))
+    job.write_text(JOB.replace("epochs = 12", "epochs = 1\nbatch = 4096"))
     return job
 
 
@@ -263,10 +263,10 @@ def test_a_table_that_the_settings_do_not_list_exits_with_3(tercet, people):
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        (("epochs = 8", "epochs = 0"), "training.epochs"),
+        (("epochs = 12", "epochs = 0"), "training.epochs"),
         (('label = "bank"', 'label = "teller"'), "teller"),
         (('helper = "notary"', 'helper = "card"'), "helper and data party"),
-        (("batch = 512", "batsch = 512"), "batsch"),
+        (("epochs = 12", "epochs = 12\nbatsch = 512"), "batsch"),
         (('model = "logistic"', 'model = "forest"'), "model"),
         (("[training]", "[training"), "not TOML"),
     ],

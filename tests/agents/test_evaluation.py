@@ -29,6 +29,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from agents import model_part
 from agents.alone import alone
 from agents.baselines import auc, sgd
+from agents.data_party import DataPartyRole
 from agents.evaluate import metrics
 from agents.simulate import Simulation, bit_exact, joint_words
 from mpc import reference
@@ -46,6 +47,7 @@ from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample, write_t
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
 FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
 AT_THE_END = Evaluation(holdout=0.3, loss=True)
+EVERY_SECOND = Evaluation(holdout=0.35, metrics="epoch", every=2, loss=True)
 NO_SCORES = Evaluation(holdout=0.35, held_out_loss=True)  # until the end
 BOTH = Evaluation(holdout=0.35, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
 
@@ -92,7 +94,7 @@ def told(run: Heard, scores: Floats) -> Floats:
     scaling, link = run.label.scaling, run.sample.link
     if link == "softmax":
         return scores
-    assert (scaling is None) == (link in {"logistic", "poisson"})
+    assert (scaling is None) == (link == "logistic")
     return scores[:, 0] if scaling is None else scaling.restore(scores[:, 0])
 
 
@@ -124,6 +126,7 @@ def samples(draw) -> Sample:
 @example(Sample((3, 2, 4), rows=120, label=1, model="linear", evaluation=FOR_ALL, epochs=3, l2=0.05))
 @example(Sample((5, 4), rows=120, label=1, release="shared", evaluation=AT_THE_END, epochs=2))
 @example(Sample((5, 4), rows=120, label=1, evaluation=BOTH, epochs=3, l2=0.05))
+@example(Sample((5, 4), rows=120, evaluation=EVERY_SECOND, epochs=3))
 @example(Sample((3, 2, 4), rows=120, label=2, model="linear", evaluation=NO_SCORES, epochs=2))
 @example(Sample((3, 4, 2), rows=120, label=1, model="gamma", rate=0.03, evaluation=BOTH, epochs=2, l2=0.05))
 @example(Sample((3, 2, 4), rows=120, label=1, model="softmax", evaluation=FOR_ALL, epochs=3, l2=0.05))
@@ -136,6 +139,11 @@ def test_losses_and_scores_are_the_oracles(sample):
     check_scores(run)
 
 
+def unit_of(run: Heard, role: DataPartyRole) -> float:
+    """In which a party is told losses: a Poisson deviance in the label's own unit at the label party alone."""
+    return role.scaling.scale if role.scaling is not None and run.sample.model == "poisson" else 1.0
+
+
 def check_losses(run: Heard) -> None:
     """The opened words, and the mean that each party is told or not."""
     expected = reference.losses(run.xs, run.y, run.plan, run.order)
@@ -146,14 +154,15 @@ def check_losses(run: Heard) -> None:
     if run.sample.evaluation.held_out_loss:
         found = [held_out_loss_after(run, epoch) for epoch in range(run.sample.epochs)]
         for role in run.roles:
-            assert role.context.history.held_out_losses == (found if role is run.label or everybody else [])
+            told_to = [mean * unit_of(run, role) for mean in found] if role is run.label or everybody else []
+            assert role.context.history.held_out_losses == told_to
     if not run.sample.evaluation.loss:
         assert not any(role.context.history.losses for role in run.roles)
         return
     means = [float(decode(words, run.plan.loss_bits.total)[0, 0]) / run.plan.request.rows for words in expected]
     for role in run.roles:
         knows = role is run.label or everybody
-        assert role.context.history.losses == (means if knows else [])
+        assert role.context.history.losses == ([mean * unit_of(run, role) for mean in means] if knows else [])
     if everybody:  # else the label party's own share is never sent
         assert [int(total(shares[epoch].values())[0, 0]) for epoch in shares] == [int(word[0, 0]) for word in expected]
 
@@ -163,7 +172,8 @@ def check_scores(run: Heard) -> None:
     plan, history, model = run.plan, run.label.context.history, run.sample.model
     each = run.sample.evaluation.metrics == "epoch"
     ends = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(run.sample.epochs)}
-    passes = ends if each else {run.sample.epochs - 1: plan.steps_total}
+    scored = run.label.context.training.scored_after
+    passes = {e: steps for e, steps in ends.items() if scored(e)} if each else {run.sample.epochs - 1: plan.steps_total}
     scores = {epoch: told(run, scores_after(run, steps, epoch)) for epoch, steps in passes.items()}
     labels = labels_of(run)
     assert history.metrics == {epoch: metrics(model, labels, found) for epoch, found in scores.items()}
@@ -290,6 +300,27 @@ def test_early_stopping_keeps_the_best_epochs_model_and_ends_everywhere_at_once(
     assert history.scores is not None
     assert np.array_equal(history.scores, kept)
     assert history.last_metrics == metrics(sample.model, labels_of(run), kept)
+
+
+def test_early_stopping_on_a_metric_looks_where_it_is_known(tmp_path):
+    """After every second epoch; those between are neither the best nor without a gain."""
+    rule = EarlyStopping(on="auc", patience=1, least_gain=0.5)
+    sample = Sample((6, 5), rows=120, epochs=9, rate=0.3, evaluation=EVERY_SECOND, seed=1, early_stopping=rule)
+    history = hear(sample, tmp_path).label.context.history
+    assert (history.best_epoch, list(history.metrics), len(history.losses)) == (1, [1, 3], 4)
+
+
+def test_held_out_rows_that_are_never_scored_stop_a_training_by_their_loss(tmp_path):
+    """Nobody has a score of them then, and nobody counts them as scored."""
+    evaluation = Evaluation(holdout=0.35, metrics="none", held_out_loss=True)
+    stopping = EarlyStopping(on="held_out_loss")
+    sample = Sample((6, 5), rows=120, epochs=3, rate=0.3, evaluation=evaluation, seed=1, early_stopping=stopping)
+    simulation = virtual_time.run(world.run(sample, tmp_path))
+    assert simulation.done
+    history = simulation.label_run.context.history
+    assert (history.metrics, history.scores, history.best_epoch is None) == ({}, None, False)
+    assert len(history.held_out_losses) == 3
+    assert not [path for path in (tmp_path / "card" / "scored").glob("*") if "sample" in path.name]
 
 
 def decided(run: Heard) -> tuple[int, int]:

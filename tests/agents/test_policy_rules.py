@@ -85,6 +85,34 @@ def test_what_the_settings_do_not_allow_is_refused_with_the_setting(
     problem.failure("received", verdict=False)
 
 
+def test_all_that_the_settings_do_not_allow_is_told_at_once() -> None:
+    """Each with the setting that can mend it, and not one in each run; a stranger is told nothing of them."""
+    strict = policy(models=["linear"], max_epochs=2, loss=False, metrics="end", purposes=["risk"])(settings_of(CARD))
+    strict = table(helpers=())(strict)
+    problem = refusal(announcing(job(evaluation=SCORED)), strict)
+    assert (problem.code, problem.culprit) == ("policy.purpose", BANK)
+    for setting in ("[policy] purposes", "[policy] models", "max_epochs", "[policy] loss", "metrics = ", "(helpers"):
+        assert setting in problem.reason
+    assert problem.reason.count("; also: ") == 5
+    stranger = partner(BANK, may_submit=False)(strict)
+    assert "also" not in refusal(announcing(job(evaluation=SCORED)), stranger).reason
+
+
+async def test_what_several_parties_do_not_allow_is_told_at_once(tmp_path: Path) -> None:
+    """By the label party's verdict, the same at all of them; nothing was read or sent."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(BANK, policy=PolicySettings(loss=False))
+        stage.change(CARD, policy=PolicySettings(models=("linear",)))
+        stage.change(NOTARY, policy=PolicySettings(max_epochs=2))
+        ended = await stage.run(job(evaluation=Evaluation(loss=True)))
+        nothing_left(stage)
+    reasons = {status.failure.reason for status in ended.values() if status.failure}
+    assert len(ended) == 3
+    assert len(reasons) == 1
+    for words in ("[policy] loss", "[policy] models", "[policy] max_epochs"):
+        assert reasons.copy().pop().count(words) == 1, words
+
+
 @pytest.mark.parametrize(
     ("change", "description"),
     [

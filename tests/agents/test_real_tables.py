@@ -87,6 +87,8 @@ def test_expected_labels_of_a_real_table_are_those_of_scikit_learn(model, regres
     found = run.label.context.history.last_metrics
     assert found["deviance"] == pytest.approx(expected, rel=0.05)
     assert found["d2"] > 0.3
+    fitted = mean_tweedie_deviance(y[train], best.predict(x[train]), power=power)
+    assert run.label.context.history.losses[-1] == pytest.approx(fitted / 2, rel=0.2)  # in the label's own unit
     scores = run.label.context.history.scores
     assert scores is not None
     means = best.predict(x[held_out])

@@ -114,7 +114,8 @@ class Sample:
                 path = folder / f"{party}.csv"
                 write_table(path, tables[party])
                 label = OUTCOME if OUTCOME in tables[party] else None
-                values["tables"] = {"people": TableSettings(path=path, id=PERSON, label=label, rescoring=True)}
+                table = TableSettings(path=path, id=PERSON, label=label, rescoring=True, whiten=False)
+                values["tables"] = {"people": table}
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
             limits = few_rows(limits or Limits(min_rows=1))

@@ -50,7 +50,7 @@ class Scorings:
 
 @functools.cache
 def scorings(times: int = 8, seed: int = 0, *, bills: bool = True) -> Scorings:
-    """Train as examples/credit/job.toml does and score the held-out customers after each of so many epochs.
+    """Train on the credit example and score the held-out customers after each of so many epochs.
 
     Without `bills` the partner has categories only.
     """

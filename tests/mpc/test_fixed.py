@@ -106,7 +106,7 @@ RAW = {  # labels as a label party holds them
     "logistic": [0.0, 1.0],
     "linear": [-16.0, 0.0, 3.5, 16.0],
     "softmax": [0.0, 1.0, 2.0, 3.0],
-    "poisson": [0.0, 1.0, 2.0, 50.0],
+    "poisson": [0.0, 0.25, 1.0, 2.0, 50.0],
     "gamma": [0.001, 0.5, 1.0, 20.0],
 }
 
@@ -191,7 +191,7 @@ def test_labels_of_a_linear_regression_are_finite_and_within_the_clip(bad):
         ("softmax", [0.0, 1.0, 1.5], "1 of 3 labels are no number of a class"),
         ("softmax", [-1.0, 1.0, np.nan], "2 of 3 labels are no number of a class"),
         ("softmax", [2.0, 2.0], "all labels are the same"),
-        ("poisson", [0.0, 1.5, -1.0, np.inf], "3 of 4 labels are no whole numbers from 0 on; use counts"),
+        ("poisson", [0.0, 1.5, -1.0, np.inf], "2 of 4 labels are not finite, or below 0"),
         ("poisson", [0.0, 0.0], "all labels are 0"),
         ("gamma", [0.0, 1.0, -2.0], "2 of 3 labels are not above 0; remove them, or use"),
         ("gamma", [1.0, np.nan], "not finite"),

@@ -18,7 +18,7 @@ from mpc.plan import LossBits, PlanRefused, Request
 from mpc.planner import make_plan
 from mpc.reference import losses, train
 from mpc.ring import ShapeProblem, total
-from mpc.schedule import OutOfTurn, rates
+from mpc.schedule import OutOfTurn
 from tests.mpc.test_joint import jobs
 from tests.mpc.world import HELPER, Job, World, keyed, make_job, quiet, same
 
@@ -62,7 +62,7 @@ def float_losses(job: Job) -> list[float]:
     request, link = job.plan.request, job.plan.activation
     k, sums = request.outputs, [0.0] * request.epochs
     w, w0 = [np.zeros((x.shape[1], k)) for x in job.x], np.zeros((1, k))
-    for step, rate in zip(job.plan.steps(), rates(request.schedule, request.rate, request.decay), strict=False):
+    for step, rate in zip(job.plan.steps(), request.rates(), strict=False):
         rows = job.order.permutation(step.epoch)[step.start : step.stop]
         score = sum((x[rows] @ block for x, block in zip(job.x, w, strict=True)), w0)
         sums[step.epoch] += float(plain_losses(request.model, score, job.y[rows]).sum())

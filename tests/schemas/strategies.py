@@ -129,14 +129,21 @@ trainings = st.builds(
     schedule=st.sampled_from(["constant", "inverse-time", "exponential"]),
     decay=st.floats(0, 10),
     l2=st.floats(0, 0.99),
-)
+) | st.builds(Training, l2=st.floats(0, 0.99), final=st.floats(0.01, 1))
 evaluations = st.builds(
     Evaluation,
     holdout=st.floats(0, 0.9),
-    metrics=st.sampled_from(["end", "epoch"]),
+    metrics=st.sampled_from(["none", "end", "epoch"]),
     loss=st.booleans(),
     loss_to=st.sampled_from(["label", "all"]),
-) | st.builds(Evaluation, holdout=st.floats(0.01, 0.9), held_out_loss=st.booleans(), loss=st.booleans())
+) | st.builds(
+    Evaluation,
+    holdout=st.floats(0.01, 0.9),
+    metrics=st.just("epoch"),
+    every=st.integers(1, 9),
+    held_out_loss=st.booleans(),
+    loss=st.booleans(),
+)
 
 models: st.SearchStrategy[ModelKind] = st.sampled_from(get_args(ModelKind))
 networks = st.builds(

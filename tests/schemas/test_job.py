@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.job import METRICS, Invalid, PredictionJob, TrainingJob, canonical_digest, read_job
+from schemas.job import METRICS, Invalid, PredictionJob, Training, TrainingJob, canonical_digest, read_job
 from schemas.strict import JOB_ID_PATTERN
 from tests.schemas.strategies import descriptions
 
@@ -84,6 +84,10 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ("rate = 0.1", "rate = nan", "training.rate"),
         ("rate = 0.1", "rate = inf", "training.rate"),
         ("rate = 0.1", "rate = -1.0", "training.rate"),
+        ("rate = 0.1", 'rate = "fast"', "Input should be 'auto'"),
+        ("rate = 0.1", "rate = 0.1\nfinal = 0.2", 'final is for schedule = "linear"'),
+        ("rate = 0.1", "decay = 0.1", 'schedule = "linear" falls to final, and has no decay'),
+        ('name = "credit"', 'name = "credit"\nevaluation = {every = 5}', 'write metrics = "epoch" too'),
         ("rate = 0.1", "rate = 0.1\nseed = 7", "unknown field `seed` under [training]"),
         ("rate = 0.1", "rate = 0.1\nl2 = 1.0", "training.l2"),
         (
@@ -103,6 +107,30 @@ def test_a_mistake_is_told_with_its_file_and_field(tmp_path: Path, old: str, new
     assert str(caught.value).startswith(str(path))
 
 
+def test_a_job_may_leave_its_training_out(tmp_path: Path) -> None:
+    """Everything of it has a default; a rate that is said does not fall unless that is said too."""
+    left_out = read_job(written(tmp_path, ("[training]\nepochs = 2\nbatch = 64\nrate = 0.1\n", "")))
+    assert isinstance(left_out, TrainingJob)
+    training = left_out.training
+    assert (training.epochs, training.batch, training.rate, training.schedule) == (30, "auto", "auto", "linear")
+    said = read_job(written(tmp_path, ("epochs = 2\nbatch = 64\n", "")))
+    assert isinstance(said, TrainingJob)
+    assert (said.training.schedule, said.training.batch) == ("constant", "auto")
+    assert TrainingJob.model_validate(left_out.model_dump()) == left_out
+
+
+def test_held_out_rows_are_scored_every_so_many_epochs_and_after_the_last(tmp_path: Path) -> None:
+    """Or never, or once."""
+    evaluation = 'name = "credit"\nevaluation = {holdout = 0.2, metrics = "epoch", every = 3}'
+    job = read_job(written(tmp_path, ('name = "credit"', evaluation), ("epochs = 2", "epochs = 8")))
+    assert isinstance(job, TrainingJob)
+    assert [epoch for epoch in range(8) if job.scored_after(epoch)] == [2, 5, 7]
+    assert job.scorings == 3
+    none = read_job(written(tmp_path, ('name = "credit"', evaluation.replace('"epoch", every = 3', '"none"'))))
+    assert isinstance(none, TrainingJob)
+    assert (none.scorings, any(map(none.scored_after, range(2)))) == (0, False)
+
+
 @pytest.mark.parametrize(
     ("model", "link"),
     [("logistic", "logistic"), ("gamma", "gamma"), ("mlp", "poisson")],
@@ -120,8 +148,12 @@ def test_labels_and_metrics_go_by_the_link_whatever_the_kind(tmp_path: Path, mod
 
 
 def test_a_linear_models_job_has_the_id_it_had_before_there_were_networks() -> None:
-    """Predictions refer to it."""
-    example = read_job(Path(__file__).parents[2] / "examples/credit/job.toml")
+    """Predictions refer to it: nor does any word that came later change the id of a job that does without it."""
+    path = Path(__file__).parents[2] / "examples/credit/job.toml"
+    before = {"epochs": 8, "batch": 512, "rate": 0.5, "schedule": "inverse-time", "decay": 0.03}
+    job = read_job(path)
+    assert isinstance(job, TrainingJob)
+    example = job.model_copy(update={"training": Training.model_validate(before)})
     assert example.id == "credit-default-154b9060"
     assert "network" not in example.canonical()
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tables.encoding import Encoding
-from tables.problem import TableProblem
 from tables.whitening import BLOCK, MOST_WHITENED, Whitening, fit_whitening
 from tests.tables.made_up import fit, ordinary, rows_of, split, table
 
@@ -28,7 +27,7 @@ def numbers(rows, columns, seed=1):
 def test_whitened_training_rows_have_mean_zero_and_the_identity_as_covariance(rows, columns, seed, cuts):
     """However they were split when it was fitted."""
     x = numbers(rows, columns, seed)
-    whitened = fit_whitening("t", columns, np.split(x, sorted(cuts))).apply(x, CLIP)
+    whitened = fit_whitening(columns, np.split(x, sorted(cuts))).apply(x, CLIP)
     kept = whitened.shape[1]
     assert kept >= columns - 1  # a made-up matrix may be nearly singular
     np.testing.assert_allclose(whitened.mean(axis=0), 0, atol=1e-6)
@@ -52,7 +51,7 @@ def test_an_ordinary_table_is_whitened():
 def test_directions_come_by_falling_variance_and_with_a_sign_of_their_own():
     """So that the same rows give the same columns wherever they are fitted."""
     x = numbers(500, 6)
-    directions = np.array(fit_whitening("t", 6, [x]).directions)
+    directions = np.array(fit_whitening(6, [x]).directions)
     lengths = np.linalg.norm(directions, axis=1)  # one over the standard deviation
     assert (np.diff(lengths) > 0).all()
     assert (directions[np.arange(6), np.abs(directions).argmax(axis=1)] > 0).all()
@@ -74,7 +73,7 @@ def test_many_columns_are_the_same_bits_in_any_number_of_rows(rows):
     """At sizes where matrix products use other kernels, at the largest numbers, with a clip that is no power of two."""
     x = np.random.default_rng(2).uniform(-11, 11, (BLOCK + 3, 150))
     x[::2, ::3] = 11
-    whitening = fit_whitening("t", 150, [x])
+    whitening = fit_whitening(150, [x])
     expected = whitening.apply(x, 11.0)
     assert whitening.apply(x[-rows:], 11.0).tobytes() == expected[-rows:].tobytes()
     assert whitening.apply(np.asfortranarray(x), 11.0).tobytes() == expected.tobytes()
@@ -83,7 +82,7 @@ def test_many_columns_are_the_same_bits_in_any_number_of_rows(rows):
 def test_the_product_is_that_of_the_matrix():
     """To a hundred-millionth, where features have 13 bits after the point."""
     x = np.clip(numbers(3000, 40) * 6, -16, 16)
-    whitening = fit_whitening("t", 40, [x])
+    whitening = fit_whitening(40, [x])
     expected = x @ np.array(whitening.directions).T - np.array(whitening.offset)
     np.testing.assert_allclose(whitening.apply(x, 16.0), np.clip(expected, -16, 16), rtol=0, atol=1e-8)
 
@@ -135,10 +134,13 @@ def test_a_table_without_variation_is_not_whitened(training):
     assert encoding.warnings
 
 
-def test_too_many_columns_to_whiten_are_refused_before_another_pass():
-    """Their matrix would be larger than a model should be."""
+def test_more_columns_than_can_be_whitened_stay_as_they_are():
+    """Their matrix would be larger than a model should be; a table that is never whitened was never refused."""
     one = [str(number) for number in range(MOST_WHITENED // 2)]
     training = table({"p": np.arange(len(one))}, {"k": one, "l": one})
-    with pytest.raises(TableProblem, match=f"{MOST_WHITENED + 1} encoded columns"):
-        fit(training, whiten=True)
-    assert len(fit(rows_of(training, slice(0, 9)), whiten=True).column_names) == 19
+    assert fit(training, whiten=True) == fit(training, whiten=False)
+    assert fit(training, whiten=True).spread == 3  # columns before they are encoded
+    some = fit(rows_of(training, slice(0, 9)), whiten=True)
+    assert len(some.column_names) == 19
+    assert some.whitening is not None
+    assert some.spread == 1
