@@ -113,7 +113,12 @@ async def test_no_metric_names_a_job_a_table_or_a_column(tmp_path: Path) -> None
                 await stage.run(job(name))
             later = (await get(server, "/metrics"))[1]
         assert not any(word in text for word in ("secretive", "customers", "default", str(tmp_path)))
-        assert set(samples(text)) == set(samples(later))
+        assert _always_there(text) == _always_there(later)
+
+
+def _always_there(text: str) -> set[tuple[str, tuple[str, ...]]]:
+    """All series but those of heartbeats that met no queue, which some jobs have and others not."""
+    return {series for series in samples(text) if series[0] != "tercet_messages_dropped_total"}
 
 
 async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:

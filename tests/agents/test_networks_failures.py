@@ -293,7 +293,7 @@ rate = 0.1
         ("hidden = [5000]", ("network.hidden.0", "4096")),
         ("hidden = [1, 1, 1, 1, 1, 1, 1, 1, 1]", ("network.hidden", "at most 8")),
         ('hidden = [8]\noutput = "gamma"', ("network.output", "'poisson'")),
-        ("hidden = [8]\ndropout = 0.5", ("network.dropout",)),
+        ("hidden = [8]\ndropout = 0.5", ("`dropout` under [network]", "hidden, activation, output")),
     ],
 )
 def test_a_job_file_with_a_network_that_there_is_not_says_what_there_is(
