@@ -205,7 +205,7 @@ async def test_another_run_of_the_same_job_reads_its_own(tmp_path: Path) -> None
         await stage.ended(name)
     copied = settings.model_copy(update={"state": tmp_path / "copy"})
     said = settings.tables["customers"]
-    asked = ("customers", said, [False, "numeric", None, False])
+    asked = ("customers", said, [False, "categorical", None, False])
     with KeptTable(run, copied).snapshot(*asked, pytest.fail) as again:
         assert again.rows == ROWS
     another, taken = run.model_copy(update={"run": bytes(32)}), []
