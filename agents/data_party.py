@@ -186,8 +186,14 @@ class DataPartyRole:
 
     @property
     def _whiten(self) -> bool:
-        """Networks learn rare directions by heart if these are made as large as the others: docs/benchmarks.md."""
-        return self._settings.whiten and self.context.training.network is None
+        """Networks learn rare directions by heart if these are made as large as the others: docs/benchmarks.md.
+
+        The covariance of a party's columns goes to another party with the owner's word only.
+        """
+        training, asked = self.context.training, self._settings.whiten
+        if asked is None:
+            asked = training.release != "label" or self.context.leads
+        return asked and training.network is None
 
     def _fit(self) -> None:
         settings, table = self._settings, self.own.table

@@ -74,7 +74,8 @@ class TableSettings(TablePolicy):
         clip: standardised numbers end here.
         rare: categories with fewer training rows than this become one.
         whiten: whether to decorrelate the encoded columns for models without hidden layers, which then take fewer
-            epochs; not where there are more than 1024.
+            epochs; not where there are more than 1024. Unset it does so unless another party would
+            get the covariance of the columns with them, by `release = "label"`.
     """
 
     path: Path | None = None
@@ -91,7 +92,7 @@ class TableSettings(TablePolicy):
     missing: Literal["impute", "refuse"] = "impute"
     clip: float = Field(default=16.0, gt=0, le=16)
     rare: int = Field(default=0, ge=0)
-    whiten: bool = True
+    whiten: bool | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -5,6 +5,7 @@ Whole jobs, with everything recorded that was said; what the model then is good 
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,20 @@ def test_nobody_but_the_label_party_receives_anything_that_shared_weights_would_
     assert told(released, to_label=False) == told(shared, to_label=False)
     more = told(released, to_label=True) - told(shared, to_label=True)
     assert Counter(kind for kind, *_ in more.elements()) == {ModelShare: 2, ColumnEncoding: 2}
+
+
+@pytest.mark.parametrize("asked", [None, True])
+def test_a_covariance_goes_to_the_label_party_with_its_owners_word_only(tmp_path, asked):
+    """Columns are whitened as long as their own party alone learns how; its own the label party always whitens."""
+    for name in ("label", "owners"):
+        (tmp_path / name).mkdir()
+    released = hear(SAMPLE, tmp_path / "label", tables=people(SAMPLE, 170, 1), reading={"whiten": asked})
+    part, _ = part_of(released.simulation, "card")
+    assert {encoding.whitening is not None for encoding in part.encodings.values()} == {asked is True}
+    assert part.encoding.whitening is not None
+    owned = replace(SAMPLE, release="owners")
+    kept = hear(owned, tmp_path / "owners", tables=people(owned, 170, 1), reading={"whiten": asked})
+    assert all(part_of(kept.simulation, party)[0].encoding.whitening for party in owned.parties)
 
 
 def test_what_is_said_of_columns_has_no_share_of_rows_in_it(heard):
