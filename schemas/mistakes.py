@@ -22,6 +22,7 @@ PATTERNS: Final = {
     "longer than 32 characters",
     f"^{JOB_ID_PATTERN}$": "write a job's id, as `tercet job submit` and `tercet job list` print it",
 }
+AUTOMATIC: Final = 'is a number, without quotes, or "auto"'
 SAYINGS: Final = {
     "missing": "is missing; write it",
     "model_type": "is a section of its own",
@@ -70,17 +71,23 @@ def _told(item: ErrorDetails, place: tuple[int | str, ...], model: type[BaseMode
         return f"{where}: {PATTERNS[item['ctx']['pattern']]}"
     if item["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         return f"kind: write one of {item['ctx']['expected_tags']}, or leave it out"
-    if item["type"] in SAYINGS:
-        return f"{where} {SAYINGS[item['type']]}"
+    saying = AUTOMATIC if place[-1:] == ("auto",) else SAYINGS.get(item["type"])
+    if saying is not None:
+        return f"{where} {saying}"
     if (said := PYDANTIC.match(item["msg"])) is not None:
         return f"{where} should {item['msg'][said.end() :].partition(' after validation')[0]}"
     return f"{where}: {item['msg'].removeprefix('Value error, ')}"
 
 
 def _words(place: tuple[int | str, ...], content: Any) -> list[str]:
-    """The place as the file has it: sections that were made lists of pairs have names there, not numbers."""
+    """The place as the file has it: sections that were made lists of pairs have names there, not numbers.
+
+    What follows a value tells which of its alternatives was tried, and is in no file.
+    """
     words: list[str] = []
     for part in place:
+        if isinstance(content, str | int | float):
+            break
         if isinstance(part, str):
             words += [] if part == "[key]" else [part]
             content = content.get(part) if isinstance(content, Mapping) else None

@@ -18,9 +18,11 @@ def visible(text: str, keep: str = "") -> str:
 
     Spaces of any width stay, and so do the characters in `keep`.
     """
+    if keep:
+        return re.sub(f"[^{re.escape(keep)}]+", lambda part: visible(part[0]), text)
     if text.isprintable() and not _UNSEEN.search(text):
         return text
-    return "".join(sign if sign in keep or _is_seen(sign) else _escaped(sign) for sign in text)
+    return "".join(sign if _is_seen(sign) else _escaped(sign) for sign in text)
 
 
 def _is_seen(sign: str) -> bool:

@@ -84,7 +84,7 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ("rate = 0.1", "rate = nan", "training.rate"),
         ("rate = 0.1", "rate = inf", "training.rate"),
         ("rate = 0.1", "rate = -1.0", "training.rate"),
-        ("rate = 0.1", 'rate = "fast"', "Input should be 'auto'"),
+        ("rate = 0.1", 'rate = "fast"', 'training.rate is a number, without quotes, or "auto"'),
         ("rate = 0.1", "rate = 0.1\nfinal = 0.2", 'final is for schedule = "linear"'),
         ("rate = 0.1", "decay = 0.1", 'schedule = "linear" falls to final, and has no decay'),
         ('name = "credit"', 'name = "credit"\nevaluation = {every = 5}', 'write metrics = "epoch" too'),
