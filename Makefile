@@ -29,8 +29,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/tercet demo $(ARGS)
 
+# Files in their order, not the longest first: those that wait for servers run beside those that compute.
 test: lint
-	@$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

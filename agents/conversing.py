@@ -14,7 +14,6 @@ from agents.exits import checked, run
 from agents.local_console import LocalConsole, NoSocket
 from agents.own_identity import own_identity
 from agents.partner_keys import check_partner_keys
-from agents.recalled import recall
 from broker.base import BrokerError
 from broker.identity import KeyProblem
 from broker.rabbitmq import CONNECT_SECONDS
@@ -69,6 +68,8 @@ async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Statu
     try:
         return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
     except (NoAgent, BrokerError, KeyProblem) as problem:
+        from agents.recalled import recall  # noqa: PLC0415 - all of an agent, which takes a second and a half
+
         recalled = recall(settings, job)
         if recalled is None:
             raise

@@ -61,6 +61,13 @@ def test_a_narrow_encoding_of_the_output_ends_no_command(tmp_path, environment):
     assert b"Umsatz in \\u20ac" in done.stdout
 
 
+def test_a_command_that_trains_nothing_loads_nothing_to_train_with():
+    """It would take three times as long to begin."""
+    program = "import sys, agents.cli; print([name for name in ('numba', 'sklearn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_simulate_prints_one_json_object(tercet, short_job):
     """With everything that a script may want, and nothing else on standard output."""
     done = tercet("simulate", short_job, "--format", "json")
