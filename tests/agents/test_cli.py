@@ -32,12 +32,12 @@ def tercet():
 
 @pytest.fixture
 def short_job(tmp_path: Path) -> Path:
-    """The credit example with one epoch of large batches, beside its settings."""
+    """The credit example with one epoch, beside its settings."""
     for path in CREDIT.glob("*"):
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
     job = tmp_path / "job.toml"
-    job.write_text(JOB.replace("epochs = 12", "epochs = 1\nbatch = 4096"))
+    job.write_text(JOB.replace("epochs = 12", "epochs = 1\nbatch = 512"))
     return job
 
 
@@ -81,7 +81,7 @@ def test_simulate_prints_one_json_object(tercet, short_job):
     assert result["rows"] + result["held_out"] == 23_400
     assert 0.19 < result["held_out"] / 23_400 < 0.21
     columns = sum(result["columns"].values())
-    assert 87 <= columns <= 91
+    assert 77 <= columns <= 82  # whitened; the directions that one-hot columns leave empty are gone
     assert result["bytes"]["masked inputs"] > 23_400 * columns * 8
     assert result["messages"]["masked labels"] == 2 * result["steps"]  # those of the loss as well
     assert result["bytes"]["gradient share"] > result["steps"] * columns * 8

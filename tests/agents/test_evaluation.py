@@ -141,7 +141,7 @@ def test_losses_and_scores_are_the_oracles(sample):
 
 def unit_of(run: Heard, role: DataPartyRole) -> float:
     """In which a party is told losses: a Poisson deviance in the label's own unit at the label party alone."""
-    return role.scaling.scale if role.scaling is not None and run.sample.model == "poisson" else 1.0
+    return role.scaling.scale if role.scaling is not None and run.sample.link == "poisson" else 1.0
 
 
 def check_losses(run: Heard) -> None:

@@ -48,7 +48,9 @@ def database(stage: Recovering, folder: Path) -> Callable[[], None]:
     place = folder / "card.db"
     with closing(sqlite3.connect(place)) as connection:
         fill(connection, folder / "card.csv")
-    stage.change(CARD, tables={"customers": TableSettings(database=f"sqlite:///{place}", query=QUERY, id="id")})
+    stage.change(
+        CARD, tables={"customers": TableSettings(database=f"sqlite:///{place}", query=QUERY, id="id", whiten=False)}
+    )
 
     def change() -> None:
         with closing(sqlite3.connect(place)) as connection:
@@ -111,7 +113,7 @@ async def test_a_table_goes_along_to_another_machine(tmp_path: Path) -> None:
         await stage.saved(name)
         await stage.crash(CARD)
         shutil.move(tmp_path / CARD, tmp_path / "elsewhere")
-        elsewhere = TableSettings(path=tmp_path / "not mounted" / "card.csv", id="id", max_releases=7)
+        elsewhere = TableSettings(path=tmp_path / "not mounted" / "card.csv", id="id", max_releases=7, whiten=False)
         stage.change(CARD, state=tmp_path / "elsewhere", tables={"customers": elsewhere})
         await stage.start(CARD)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
@@ -187,7 +189,7 @@ async def test_settings_that_read_something_else_of_the_table_end_the_run(tmp_pa
         name = stage.submit(JOB)
         await stage.saved(name)
         await stage.crash(CARD)
-        fewer = TableSettings(path=tmp_path / "card.csv", id="id", columns=("card-0",))
+        fewer = TableSettings(path=tmp_path / "card.csv", id="id", columns=("card-0",), whiten=False)
         stage.change(CARD, tables={"customers": fewer})
         await stage.start(CARD)
         off(await stage.ended(name), "table.changed", CARD)

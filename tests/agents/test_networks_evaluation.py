@@ -31,7 +31,7 @@ from tests.agents.networks import (
     weights_after,
 )
 from tests.agents.recording import Heard, hear, hear_prediction
-from tests.agents.test_evaluation import labels_of, told
+from tests.agents.test_evaluation import labels_of, told, unit_of
 from tests.agents.test_networks import OUTPUTS, samples
 from tests.agents.test_prediction import check_told, newcomers, people
 from tests.agents.world import Sample
@@ -81,14 +81,16 @@ def check_losses(found: Heard) -> None:
         lost = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
         for role in found.roles:
             knows = role is found.label or found.sample.evaluation.loss_to == "all"
-            assert role.context.history.held_out_losses == (lost if knows else [])
+            assert role.context.history.held_out_losses == (
+                [one * unit_of(found, role) for one in lost] if knows else []
+            )
     if not found.sample.evaluation.loss:
         assert not any(role.context.history.losses for role in found.roles)
         return
     means = [float(decode(words, found.plan.loss_bits.total)[0, 0]) / found.plan.request.rows for words in expected]
     for role in found.roles:
         knows = role is found.label or found.sample.evaluation.loss_to == "all"
-        assert role.context.history.losses == (means if knows else [])
+        assert role.context.history.losses == ([mean * unit_of(found, role) for mean in means] if knows else [])
     if found.sample.evaluation.loss_to == "all":  # else the label party's own share is never sent
         for epoch, words in enumerate(expected):
             shares = [share for (*_, of, _), share in found.received(LossShare).items() if of == epoch]
@@ -158,13 +160,13 @@ def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
 STOPPING = [
     mlp((6, 5), 6, rows=120, batch=40, epochs=14, rate=1.5, evaluation=NO_SCORES, seed=1, label=1,
         early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
-    mlp((6, 5), 6, rows=120, batch=40, epochs=12, rate=0.3, evaluation=EACH_EPOCH, seed=1,
+    mlp((6, 5), 6, rows=120, batch=40, epochs=12, rate=0.3, evaluation=EACH_EPOCH, seed=0,
         early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
     mlp((6, 5), 6, 4, rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
         activation="tanh", early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
     mlp((4, 5, 4), 6, rows=150, batch=40, epochs=16, rate=0.5, evaluation=EACH_EPOCH, output="softmax", label=2,
         early_stopping=EarlyStopping(on="log_loss", patience=2, least_gain=0.04)),
-    mlp((4, 5, 4), 5, rows=150, batch=40, epochs=14, rate=0.2, evaluation=AT_THE_END, l2=0.1, activation="gelu",
+    mlp((4, 5, 4), 5, rows=150, batch=40, epochs=14, rate=0.2, evaluation=AT_THE_END, l2=0.1, activation="gelu", seed=1,
         early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
 ]  # fmt: skip
 
