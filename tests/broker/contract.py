@@ -432,7 +432,7 @@ class BrokerContract:
         await broker.consume(place.queue.name, handler, Lane.ONLINE)
         await asyncio.wait_for(begun.wait(), PATIENCE)
         closing = asyncio.create_task(broker.close())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)  # the broker is told by then that no more is wanted
         assert not closing.done()
         go.set()
         await asyncio.wait_for(closing, PATIENCE)
