@@ -83,7 +83,7 @@ def make_table(
     for row in named:
         row |= {f"{path.stem}-{column}": f"{source.gauss():.6f}" for column in range(columns)}
         if label:
-            row["default"] = str(int(float(row[f"{path.stem}-0"]) + source.gauss() > 0))
+            row["default"] = str(int(float(row.get(f"{path.stem}-0", 0)) + source.gauss() > 0))
     change(named)
     lines = [",".join(named[0]), *(",".join(row.values()) for row in named)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
