@@ -27,9 +27,7 @@ T = TypeVar("T")
 
 def talk(settings_path: Path, say: Callable[[Questions], Awaitable[T]]) -> T:
     """Speak to the agent of these settings; what goes wrong is told, with an exit code."""
-    logs.configure("error")
-    settings: Settings = checked(read_settings, settings_path)
-    return run(_converse(settings, say))
+    return run(_converse(_begun(settings_path), say))
 
 
 async def _converse(
@@ -59,9 +57,13 @@ async def _converse_through_broker(
 
 def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
     """Ask the agent for the state of a job, or of all; else recall its records, and why it could not be asked."""
+    return run(_asked_or_recalled(_begun(settings_path), job))
+
+
+def _begun(settings_path: Path) -> Settings:
     logs.configure("error")
     settings: Settings = checked(read_settings, settings_path)
-    return run(_asked_or_recalled(settings, job))
+    return settings
 
 
 async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:

@@ -174,10 +174,10 @@ class DataPartyRole:
         if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
             found.append("no column of the table differs among the rows, so that partners' columns make the model")
         if self.classes is not None:
-            found = [*found, *self.classes.warnings(self._plain_labels[~self.held_out])]
+            found += self.classes.warnings(self._plain_labels[~self.held_out])
         encoding = self.encoding
         if encoding is not None and encoding.whitening is None and encoding.varies and self._whiten:
-            found = [*found, f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower"]
+            found.append(f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower")
         return (*found, *self._telling)
 
     @property
