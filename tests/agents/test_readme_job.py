@@ -59,7 +59,8 @@ def run(folder: Path, **changes: Any) -> Simulation:
         "insurer": Settings.model_validate({"party": "insurer"} | insurer | common),
         "notary": Settings.model_validate({"party": "notary", "role": "helper"} | common),
     }
-    return virtual_time.run(simulate(description.model_copy(update=changes), settings, folder))
+    drawn = {party: lambda number=number: bytes([number]) * 32 for number, party in enumerate(("shop", "insurer"))}
+    return virtual_time.run(simulate(description.model_copy(update=changes), settings, folder, contribute=drawn))
 
 
 def numbers() -> dict[str, Any]:
