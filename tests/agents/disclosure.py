@@ -518,8 +518,14 @@ def check_masks_once(heard: Heard) -> None:
     idle = heard.ear.masks.keys() - {mask for mask, _ in hidden}
     assert all(book.is_spare(mask) for mask in idle), "a mask was drawn for something else"
     if heard.ear.masks:
-        words = np.concatenate([words.ravel() for words in heard.ear.masks.values()])
-        assert np.unique(words).size == words.size, "two addresses of masks gave the same word"
+        check_masks_apart(heard)
+
+
+def check_masks_apart(heard: Heard) -> None:
+    """Both ends of a mask draw the same, and no two addresses share a word, whatever they are for."""
+    assert not heard.ear.inconsistent, "two holders of a mask computed different words"
+    words = np.concatenate([words.ravel() for words in heard.ear.masks.values()])
+    assert np.unique(words).size == words.size, "two addresses of masks gave the same word"
 
 
 # --- statistics
@@ -527,13 +533,14 @@ def check_masks_once(heard: Heard) -> None:
 
 def check_uniform(heard: Heard) -> None:
     """Every kind between each two parties is uniform in all its bits, and so are the partial sums of shares of z."""
-    kinds = set()
+    kinds, uneven = set(), set[str]()
     for (model, _, _), words in streams(heard):
         assert words.size >= FEWEST_WORDS, f"{model.__name__}: {words.size} words are too few"
-        p = uniformity(words)
-        assert p >= LEAST_P, f"{model.__name__} is not uniform: p = {p:.1e}"
+        if uniformity(words) < LEAST_P:
+            uneven.add(model.__name__)
         kinds.add(model)
     assert kinds == (LEDGER & due(heard)) - OPENED
+    assert not uneven, f"not uniform: {sorted(uneven)}"
 
 
 def streams(heard: Heard) -> Iterator[tuple[tuple[type[Message], str, str], Words]]:

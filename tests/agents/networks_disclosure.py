@@ -165,13 +165,6 @@ def any_of(words: Words, ascending: Words) -> bool:
     return bool((ascending[places] == words).any())
 
 
-def check_masks_apart(heard: Heard) -> None:
-    """Both ends of a mask draw the same, and no two addresses share a word, whatever they are for."""
-    assert not heard.ear.inconsistent, "two holders of a mask computed different words"
-    words = np.concatenate([words.ravel() for words in heard.ear.masks.values()])
-    assert np.unique(words).size == words.size, "two addresses of masks gave the same word"
-
-
 def check_zero_shares(heard: Heard) -> None:
     """Everything that goes to the helper carries a zero share, whose streams two data parties have and it has not."""
     for view in NetworkBook(heard).views:

@@ -3,7 +3,8 @@
 Every check is a function over a recorded run, and each is shown a run with a planted mistake, which it must notice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from tests.agents.disclosure import (
     check_keys,
     check_kinds,
     check_ledger,
+    check_masks_apart,
     check_masks_once,
     check_roles,
     check_said,
@@ -48,10 +50,11 @@ from tests.agents.disclosure import (
     check_split,
     check_uniform,
 )
-from tests.agents.recording import Heard, Tables, hear
+from tests.agents.recording import Heard, Mask, Tables, hear
 from tests.agents.world import HELPER, Sample
 
 Plant = Callable[[pytest.MonkeyPatch], None]
+Masks = Mapping[Mask, Words]
 
 CHECKS = [
     check_kinds,
@@ -88,6 +91,12 @@ CLAIMS = NoisySample((8, 7, 6), rows=170, batch=48, label=2, rate=0.02, l2=0.02,
 def heard(request, tmp_path_factory) -> Heard:
     """An honest run."""
     return recorded(request.param, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> Heard:
+    """An honest run of few steps, to be read and copied."""
+    return recorded(SHORT, tmp_path_factory.mktemp("short"))
 
 
 def recorded(sample: Sample, folder: Path, tables: Tables | None = None) -> Heard:
@@ -147,15 +156,15 @@ def test_ids_that_two_of_three_share_stay_unknown(tmp_path):
 # --- planted mistakes
 
 
-def omitted(name: str) -> Plant:
-    """A mask that is zero wherever it is computed."""
+def omitted(*names: str) -> Plant:
+    """Masks that are zero wherever they are computed."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         call = PairMasks.__call__
 
         def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
             return (
-                np.zeros(shape, np.uint64) if mask.partition(ONCE)[0] == name else call(pair, mask, i, j, step, shape)
+                np.zeros(shape, np.uint64) if mask.partition(ONCE)[0] in names else call(pair, mask, i, j, step, shape)
             )
 
         patch.setattr(PairMasks, "__call__", masks)
@@ -163,20 +172,34 @@ def omitted(name: str) -> Plant:
     return plant
 
 
-def reused(name: str) -> Plant:
-    """A mask that forgets the step within an epoch, and any digest: one step's address twice."""
+# The same mistakes in the record of a run, where a check looks at nothing but the words of masks.
 
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        stream = PairMasks._stream
 
-        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            if mask.partition(ONCE)[0] != name:
-                return stream(pair, mask, i, j).words(1, step.epoch, step.position, shape)
-            return stream(pair, name, i, j).words(1, step.epoch, 0, shape)
+def zeros(masks: Masks, name: str, purpose: str = "") -> Masks:
+    """All masks of a name zero, or those that are for this purpose."""
+    return {mask: 0 * words for mask, words in masks.items() if is_called(mask, name) and purpose in ("", mask.purpose)}
 
-        patch.setattr(PairMasks, "__call__", masks)
 
-    return plant
+def repeated(masks: Masks, name: str) -> Masks:
+    """Each mask of a name has the words of the first step of its epoch, as far as they go."""
+    first: dict[Mask, Words] = {}
+    changed = {}
+    for mask in sorted(filter(lambda one: is_called(one, name), masks), key=lambda one: one.step):
+        words = first.setdefault(replace(mask, mask=name, step=0), masks[mask])
+        if words is not masks[mask]:
+            changed[mask] = np.resize(words, masks[mask].shape)
+    return changed
+
+
+def is_called(mask: Mask, name: str) -> bool:
+    """Whatever digest keys it."""
+    return mask.mask.partition(ONCE)[0] == name
+
+
+def with_masks(run: Heard, changed: Masks) -> Heard:
+    """The record of a run with other masks; there must be such."""
+    assert changed
+    return replace(run, ear=replace(run.ear, masks={**run.ear.masks, **changed}))
 
 
 def borrowed(patch: pytest.MonkeyPatch) -> None:
@@ -270,21 +293,6 @@ def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(mpc.scoring, "zero_share", shared)
     patch.setattr(mpc.network_forward, "zero_share", shared)
-
-
-def bare(name: str) -> Plant:
-    """A mask of the held-out loss alone is zero."""
-
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        call = PairMasks.__call__
-
-        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            words = call(pair, mask, i, j, step, shape)
-            return words * np.uint64(0) if (mask, pair._info[-1]) == (name, "held-out loss") else words
-
-        patch.setattr(PairMasks, "__call__", masks)
-
-    return plant
 
 
 def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
@@ -422,13 +430,17 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
 MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q", "U*", "M*", "R*")
 HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
 # V, R, Q and masks of checks hide what looks uniform by itself; the zero share what only the helper could tell from it.
-SEEN = {"U", "M", "m_y", "U_y", "N"}
-PLANTS = [
+SEEN = {"U": "MaskedInputs", "M": "MaskedActivation", "m_y": "MaskedLabels", "U_y": "MaskedLossLabels",
+        "N": "LossTerms"}  # fmt: skip
+SPOILT = [
+    *((f"{name} omitted", partial(zeros, name=name)) for name in MASKS),
+    *((f"{name} reused", partial(repeated, name=name)) for name in MASKS),
     *(
-        (f"{name} omitted", omitted(name), (check_masks_once, check_uniform) if name in SEEN else (check_masks_once,))
-        for name in MASKS
+        (f"{name} of the held-out loss omitted", partial(zeros, name=name, purpose="held-out loss"))
+        for name in HELD_OUT_MASKS
     ),
-    *((f"{name} reused", reused(name), (check_masks_once,)) for name in MASKS),
+]
+PLANTS = [
     ("m_y borrowed from M", borrowed, (check_masks_once,)),
     ("zero share omitted", no_zero_share, (check_ledger,)),
     ("zero share of scores omitted", no_zero_share_of_scores, (check_ledger,)),
@@ -442,7 +454,6 @@ PLANTS = [
     ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_once,)),
     ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_once,)),
     ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_ledger,)),
-    *((f"{name} of the held-out loss omitted", bare(name), (check_masks_once,)) for name in HELD_OUT_MASKS),
     ("scores beside the held-out loss", scores_in_the_terms, (check_ledger, check_uniform)),
     ("terms of the held-out loss to all data parties", sent_to_all(HeldOutTerms), (check_roles,)),
     ("scores to all data parties", sent_to_all(Scores), (check_roles,)),
@@ -477,9 +488,30 @@ def test_a_planted_mistake_is_noticed(plant, checks, tmp_path):
             check(mistaken)
 
 
-def test_a_second_value_under_one_mask_is_noticed(tmp_path):
+@pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILT])
+def test_a_mistake_in_masks_is_noticed(spoil, short):
+    """In the record of an honest run; that mistakes of the code get into it, `test_masks_left_out_show_in_what_is_said`
+    sees."""
+    check_masks_apart(short)
+    with pytest.raises(AssertionError, match="two addresses of masks gave the same word"):
+        check_masks_apart(with_masks(short, spoil(short.ear.masks)))
+
+
+def test_masks_left_out_show_in_what_is_said(tmp_path):
+    """Each kind whose mask is omitted is named, although the run ends with the right model."""
+    with pytest.MonkeyPatch.context() as patch:
+        omitted(*SEEN)(patch)
+        mistaken = recorded(LONG, tmp_path)
+    with pytest.raises(AssertionError, match="gave the same word"):
+        check_masks_once(mistaken)
+    with pytest.raises(AssertionError, match="not uniform") as told:
+        check_uniform(mistaken)
+    assert all(f"'{kind}'" in str(told.value) for kind in SEEN.values()), told.value
+
+
+def test_a_second_value_under_one_mask_is_noticed(short):
     """Masked inputs that differ between two receivers would show the difference of their values."""
-    run = hear(SHORT, tmp_path)
+    run = replace(short, ear=replace(short.ear, said=list(short.ear.said)))
     check_masks_once(run)
     place = [type(message) for _, message in run.ear.said].index(MaskedInputs)
     address, message = run.ear.said[place]
@@ -489,9 +521,9 @@ def test_a_second_value_under_one_mask_is_noticed(tmp_path):
         check_masks_once(run)
 
 
-def test_a_message_to_a_role_that_may_not_have_it_is_noticed(tmp_path):
+def test_a_message_to_a_role_that_may_not_have_it_is_noticed(short):
     """The helper knows every U_i: masked inputs would show it the features."""
-    run = hear(SHORT, tmp_path)
+    run = replace(short, ear=replace(short.ear, said=list(short.ear.said)))
     check_roles(run)
     address, message = next((a, m) for a, m in run.ear.said if isinstance(m, MaskedInputs))
     run.ear.said.append((address._replace(receiver=HELPER), message))
@@ -499,22 +531,19 @@ def test_a_message_to_a_role_that_may_not_have_it_is_noticed(tmp_path):
         check_roles(run)
 
 
-def test_a_message_beyond_the_protocols_number_is_noticed(tmp_path):
+def test_a_message_beyond_the_protocols_number_is_noticed(short):
     """A second share of z at one step would be a second equation for the helper."""
-    run = hear(SHORT, tmp_path)
+    run = replace(short, ear=replace(short.ear, said=list(short.ear.said)))
     check_amounts(run)
     run.ear.said.append(next((a, m) for a, m in run.ear.said if isinstance(m, PreactivationShare)))
     with pytest.raises(AssertionError):
         check_amounts(run)
 
 
-def test_masks_of_two_runs_have_nothing_in_common(tmp_path):
+def test_masks_of_two_runs_have_nothing_in_common(short, tmp_path):
     """The same job with the same order again: keys are new, so no word of a mask and none on the wire is repeated."""
     seen: list[set[int]] = []
-    for seed in (0, 1):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        run = hear(SHORT, folder, seed=seed)
+    for run in (short, hear(SHORT, tmp_path, seed=1)):
         words = [*run.ear.masks.values(), *run.received(MaskedInputs).values()]
         seen.append({int(word) for block in words for word in block.ravel()})
     assert seen[0].isdisjoint(seen[1])

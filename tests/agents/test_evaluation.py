@@ -121,7 +121,7 @@ def samples(draw) -> Sample:
     )
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(samples())
 @example(Sample((3, 2, 4), rows=120, label=1, model="linear", evaluation=FOR_ALL, epochs=3, l2=0.05))
 @example(Sample((5, 4), rows=120, label=1, release="shared", evaluation=AT_THE_END, epochs=2))
@@ -422,7 +422,7 @@ def test_every_way_to_match_rows_gives_the_same_model():
             assert np.allclose(one, other, rtol=0, atol=1e-4)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(parties=st.sampled_from([2, 3, 5]), seed=st.integers(0, 100), label=st.integers(0, 4))
 def test_neither_the_rows_order_nor_rows_that_others_lack_change_anything(parties, seed, label):
     """The same rows in the same common order, the same held out, and the same model."""

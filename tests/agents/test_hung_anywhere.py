@@ -35,7 +35,7 @@ from tests.agents.scenes import (
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 TELCO = "telco"
-PART = 31  # of so many points one is run
+PART = 61  # of so many points one is run
 AT_ONCE = 6  # scenes in one event loop: all that they do is wait, but heartbeats must not
 # A busy machine must be able to keep them; the helper's step is half a data party's.
 DEADLINES = QUICK.model_copy(

@@ -4,6 +4,8 @@ Every check is a function over a recorded run, and each is shown a run with a pl
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,12 @@ from mpc.elements import Elements
 from schemas.address import parse_address
 from schemas.job import EarlyStopping, Evaluation
 from schemas.messages import HiddenAnswer, HiddenShare, MaskedInputs, Message, WeightOpening
-from tests.agents.disclosure import check_keys, check_kinds, check_roles, check_said, check_split
+from tests.agents.disclosure import check_keys, check_kinds, check_masks_apart, check_roles, check_said, check_split
 from tests.agents.networks import mlp
 from tests.agents.networks_disclosure import (
     check_alike,
     check_amounts_of_networks,
     check_hidden_views,
-    check_masks_apart,
     check_networks_sealed,
     check_nothing_in_clear,
     check_output_views,
@@ -39,8 +40,10 @@ from tests.agents.test_disclosure import (
     no_zero_share_of_held_out,
     omitted,
     one_purpose,
-    reused,
+    repeated,
     u_y_of_the_loss,
+    with_masks,
+    zeros,
 )
 from tests.agents.test_prediction import newcomers, people
 from tests.agents.world import HELPER, OUTCOME, Sample
@@ -195,10 +198,12 @@ SMOOTH_GELU = mlp((5, 4, 4), 4, 3, rows=100, batch=48, epochs=1, label=1, activa
 SEEN = {"U": (check_nothing_in_clear,), "m_y": (check_nothing_in_clear,), "v/1": (check_nothing_in_clear,),
         "u+/1": (check_nothing_in_clear,), "g/1": (check_nothing_in_clear,), "m/1": (check_nothing_in_clear,),
         "tau/1": (check_nothing_in_clear,)}  # fmt: skip
+SPOILT = [
+    *((f"{name} omitted", partial(zeros, name=name)) for name in MASKS),
+    *((f"{name} reused", partial(repeated, name=name)) for name in MASKS),
+]
 PLANTS = [
-    *((f"{name} omitted", omitted(name), (check_masks_apart, *SEEN.get(name, ())), SMOOTH_GELU) for name in MASKS),
-    *((f"{name} reused", reused(name), (check_masks_apart,), mlp((5, 4, 4), 4, 3, rows=200, batch=48, epochs=1, label=1,
-       activation="gelu")) for name in MASKS),
+    *((f"{name} omitted", omitted(name), (check_masks_apart, *checks), SMOOTH_GELU) for name, checks in SEEN.items()),
     ("zero share omitted", no_zero_share, (check_zero_shares,), SMOOTH),
     ("elements in place", places_as_they_are, (check_hidden_views,), SMOOTH),
     ("elements unit by unit", rows_as_they_are, (check_hidden_views,), STEEP),
@@ -231,6 +236,20 @@ def test_a_planted_mistake_is_noticed(plant, checks, sample, tmp_path):
     for check in checks:
         with pytest.raises(AssertionError):
             check(mistaken)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Heard:
+    """An honest run that draws every kind of mask, in more steps than one."""
+    return recorded(replace(SMOOTH_GELU, rows=200), tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILT])
+def test_a_mistake_in_masks_is_noticed(spoil, drawn):
+    """In the record of an honest run; that mistakes of the code get into it, the planted ones show."""
+    check_masks_apart(drawn)
+    with pytest.raises(AssertionError, match="two addresses of masks gave the same word"):
+        check_masks_apart(with_masks(drawn, spoil(drawn.ear.masks)))
 
 
 @pytest.mark.parametrize("model", [MaskedInputs, WeightOpening, HiddenAnswer])

@@ -58,7 +58,7 @@ def evaluated(draw) -> Sample:
     )  # fmt: skip
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(evaluated())
 @example(mlp((3, 2, 4), 5, 4, rows=120, label=1, output="linear", evaluation=FOR_ALL, epochs=3, l2=0.05, rate=0.03))
 @example(mlp((3, 4), 5, 4, rows=120, label=1, output="softmax", activation="tanh", evaluation=FOR_ALL, l2=0.05))

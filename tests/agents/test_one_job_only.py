@@ -70,7 +70,7 @@ async def test_a_run_of_somebody_who_may_not_submit_does_not_touch_the_one_that_
         partners = stage.parties[CARD][0].partners
         stage.change(CARD, partners=partners | {NOTARY: partners[NOTARY].model_copy(update={"may_submit": False})})
         await stage.start()
-        job_id = stage.submit(job(epochs=200))
+        job_id = stage.submit(job(epochs=20))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         theirs = (
             stage.agents[CARD]
