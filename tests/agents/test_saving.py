@@ -115,7 +115,7 @@ def trains(stage: Recovering, name: str) -> bool:
 
 # --- what comes after it
 
-SMALL = {"batch": 4, "epochs": 8}  # many steps an epoch, so that most checkpoints are in the middle of one
+SMALL = {"batch": 4, "epochs": 16}  # many steps an epoch, so that most checkpoints are in the middle of one
 JOBS = {
     "losses and metrics": long_job(
         "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
@@ -135,7 +135,7 @@ JOBS = {
     "a first epoch that stays the best": long_job(
         "stops-well",
         evaluation=Evaluation(metrics="epoch", holdout=0.25),
-        early_stopping=EarlyStopping(on="log_loss", patience=8),
+        early_stopping=EarlyStopping(on="log_loss", patience=16),
         rate=0.1,
         **SMALL,
     ),
