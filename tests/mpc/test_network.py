@@ -65,7 +65,7 @@ def arguments(world: NetworkWorld) -> network_reference.Run:
     return network_reference.Run(job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(network_jobs(), st.integers(1, 4), st.none() | st.integers(0, 99))
 def test_a_network_equals_the_oracle_bit_for_bit(job, look_ahead, seed):
     """All links, activations, depths, parties, penalties, schedules, batches and look-aheads, whoever goes first."""
