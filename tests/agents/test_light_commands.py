@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,7 @@ main()
 async def loaded(*arguments: str) -> tuple[int | None, set[str]]:
     """The exit code of a command in a process of its own, and the packages that it has loaded."""
     command = [sys.executable, "-c", THEN_MODULES, *arguments]
-    pipes = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(*command, **pipes)
+    process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=PIPE)
     _, told = await process.communicate()
     return process.returncode, {name.partition(".")[0] for name in json.loads(told.splitlines()[-1])}
 
