@@ -24,7 +24,7 @@ from schemas.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.2
 ROWS, BATCH, PATIENCE = 620, 64, 60.0  # the last batch has 44 rows
 JOB = """
 name = "{name}"
@@ -311,7 +311,7 @@ def goes_on(deployment: Deployment, job: str, attempt: int = 2) -> None:
     """Check that all parties train again, in this attempt or a later one, and end the job, which would take long."""
     for party in deployment.parties:
         while until(deployment, party, job, "training", "recovering")["attempt"] < attempt:
-            continue
+            time.sleep(POLL_SECONDS)
         until(deployment, party, job, "training")
     deployment.asked("job", "cancel", job)
     for party in deployment.parties:
