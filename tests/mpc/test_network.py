@@ -39,11 +39,12 @@ def network_jobs(draw, most_rows: int = 120) -> NetworkJob:
     label = draw(st.integers(0, parties - 1))
     columns = [draw(st.integers(int(party != label), 5)) for party in range(parties)]
     model, schedule = draw(st.sampled_from(sorted(LINKS))), draw(st.sampled_from(["constant", "exponential"]))
+    rows = draw(st.integers(4, most_rows))
     request = Request(
         model,
-        rows=draw(st.integers(4, most_rows)),
+        rows=rows,
         columns=tuple(columns),
-        batch=draw(st.integers(4, 60)),
+        batch=draw(st.integers(max(4, rows // 12), 60)),  # a dozen steps tell what sixty do
         epochs=draw(st.integers(1, 2)),
         rate=draw(st.floats(0.01, 0.2)),
         schedule=schedule,
