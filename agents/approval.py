@@ -8,8 +8,6 @@ import asyncio
 from agents.inbox import Deadline
 from agents.problems import JobProblem
 
-STAGE = "approval"  # what a report says a party is at while its operator is asked
-
 
 class Approval:
     """The operator's word on one run of a job. It belongs to the run: a later attempt does not ask again."""

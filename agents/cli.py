@@ -1,6 +1,7 @@
 """The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table`, `doctor` and others.
 
-It reads files, calls the rooms behind it and shows what they say. Exit codes: 0 done; 1 the job failed or was
+It reads files, calls the rooms behind it and shows what they say. Each command imports what it alone needs when it is
+called, so that the others start at once. Exit codes: 0 done; 1 the job failed or was
 cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
 """
 
@@ -15,25 +16,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents import logs, show
+from agents import show
 from agents.cli_audit import audits
 from agents.cli_broker import brokers
 from agents.cli_doctor import doctor, explain
 from agents.cli_job import SettingsOption, jobs
 from agents.cli_job import predict as run_prediction
-from agents.context import system_randomness
 from agents.exits import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
+from agents.log_level import Level
 from agents.output import use_whole_streams
 from agents.private_file import replace
 from agents.states import State
 from agents.timeline import timeline
-from agents.trace import of_all
 from schemas.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
 from schemas.settings import Settings, read_settings
-from schemas.trace import StepTrace
 
 if TYPE_CHECKING:
     from agents.simulate import Simulation
+    from schemas.trace import StepTrace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,7 +49,7 @@ app.command()(explain)
 app.add_typer(brokers, name="broker")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
-LogLevel = Annotated[logs.Level, typer.Option("--log", help="the least that is logged")]
+LogLevel = Annotated[Level, typer.Option("--log", help="the least that is logged")]
 
 
 class DemoModel(StrEnum):
@@ -75,9 +75,10 @@ def demo(
         DemoModel.LOGISTIC
     ),
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
-    log: LogLevel = logs.Level.ERROR,
+    log: LogLevel = Level.ERROR,
 ) -> None:
     """Train the credit example with all parties in this process, and compare with who goes alone."""
+    from agents import logs  # noqa: PLC0415
     from agents.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
 
     logs.configure(log)
@@ -94,9 +95,10 @@ def simulate(
     *,
     trace: Annotated[bool, typer.Option("--trace", help="tell what one step was spent on at each party")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
-    log: LogLevel = logs.Level.ERROR,
+    log: LogLevel = Level.ERROR,
 ) -> None:
     """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
+    from agents import logs  # noqa: PLC0415
     from agents import simulate as simulator  # noqa: PLC0415
 
     logs.configure(log)
@@ -122,7 +124,9 @@ def simulate(
         raise typer.Exit(WORTHLESS)
 
 
-def _traces(simulation: "Simulation") -> dict[str, StepTrace]:
+def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
+    from agents.trace import of_all  # noqa: PLC0415
+
     return of_all({party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label)
 
 
@@ -230,22 +234,24 @@ def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new f
 @app.command()
 def agent(
     settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
-    log: LogLevel = logs.Level.INFO,
+    log: LogLevel = Level.INFO,
 ) -> None:
     """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
+    from agents import logs  # noqa: PLC0415
+
     logs.configure(log, daemon=True)
     run(serve(checked(read_settings, settings), path=settings))
     leave()
 
 
-async def serve(
-    settings: Settings, contribute: Callable[[], bytes] = system_randomness, path: Path | None = None
-) -> None:
+async def serve(settings: Settings, contribute: Callable[[], bytes] | None = None, path: Path | None = None) -> None:
     """A daemon's life, from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
 
     Only tests pass another `contribute`.
     """
+    from agents import logs  # noqa: PLC0415
     from agents.connect import connect  # noqa: PLC0415
+    from agents.context import system_randomness  # noqa: PLC0415
     from agents.daemon import Agent  # noqa: PLC0415
     from agents.notify import Notifier  # noqa: PLC0415
     from agents.own_identity import own_identity  # noqa: PLC0415
@@ -261,7 +267,7 @@ async def serve(
     check_partner_keys(settings, identity.public)
     broker = await connect(settings)
     try:
-        agent = Agent(settings, identity, broker, contribute=contribute)
+        agent = Agent(settings, identity, broker, contribute=contribute or system_randomness)
         reloading = [] if path is None else [reload_whenever(again, agent, path)]
         await attend(agent, broker, stop, notifier, *reloading)
     finally:

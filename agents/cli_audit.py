@@ -3,19 +3,22 @@
 It opens one file or two, also copies on another machine; no agent is asked.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agents import show
 from agents.audit import Broken, Entry, entries, key_named_last
-from agents.budget import Budget, audited_spendings
-from agents.budget_file import FILE, Spending, read
 from agents.exits import Format, FormatOption, checked
 from broker.identity import parse_public
 from schemas.job import Invalid
 from schemas.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from agents.budget_file import Spending
 
 audits = typer.Typer(no_args_is_help=True, help="Check and read the audit log of your own party's agent.")
 
@@ -73,6 +76,8 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
 
     Where no bound is shown there is none, or, of bits, it is what a record holds, which only a job finds out.
     """
+    from agents.budget import Budget  # noqa: PLC0415 - pyarrow
+
     if settings is None:
         raise typer.BadParameter("give --settings")
     own: Settings = checked(read_settings, settings)
@@ -85,6 +90,9 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
 
 def _spendings(state: Path) -> list[Spending]:
     """As the agent would count at its next start."""
+    from agents.budget import audited_spendings  # noqa: PLC0415
+    from agents.budget_file import FILE, read  # noqa: PLC0415
+
     try:
         found = read(state / FILE)
     except OSError as error:

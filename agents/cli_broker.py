@@ -3,12 +3,14 @@
 Passwords go to files that only their owner may read, and into the definitions as salted hashes; none is ever printed.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -16,12 +18,13 @@ from rich.table import Table
 
 from agents import show
 from agents.cli_job import SettingsOption
-from agents.connect import connect
 from agents.exits import Format, FormatOption, checked, run
-from broker.dead_letters import DeadLetter
 from broker.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
 from schemas.job import Invalid
 from schemas.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from broker.dead_letters import DeadLetter
 
 PASSWORD_BYTES = 32
 
@@ -140,6 +143,7 @@ def dead_letters(
 
 
 async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
+    from agents.connect import connect  # noqa: PLC0415
     from broker.rabbitmq_dead_letters import look  # noqa: PLC0415 - aio-pika
 
     connection = await connect(settings, "dead letters")

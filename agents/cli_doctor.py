@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from agents import codes, logs, show
+from agents import codes, show
 from agents.cli_job import SettingsOption
 from agents.exits import UNUSABLE_FILE, Format, FormatOption, checked, run
 from agents.finding import Finding, Outcome, failed
@@ -20,6 +20,8 @@ COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"
 
 def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Check settings, key, tables, broker, rights, clocks and partners; says what to do about each failure."""
+    from agents import logs  # noqa: PLC0415 - structlog
+
     logs.configure("error")
     found = run(_examined(settings, format))
     if format is Format.JSON:

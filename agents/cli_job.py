@@ -3,23 +3,27 @@
 Nothing here is needed for a job to go on: killing any of these commands changes nothing.
 """
 
+from __future__ import annotations
+
 import asyncio
 import getpass
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agents import show
-from agents.console import Questions
 from agents.conversing import ask_or_recall, talk
 from agents.exits import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
 from agents.states import TERMINAL, State
 from agents.timeline import timeline
 from schemas.job import Invalid, PredictionJob, TrainingJob, read_job
-from schemas.messages import JobStatus, Pruned, Status
-from schemas.trace import StepTrace
+
+if TYPE_CHECKING:
+    from agents.console import Questions
+    from schemas.messages import JobStatus, Pruned, Status
+    from schemas.trace import StepTrace
 
 POLL_SECONDS = 0.5
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from broker.base import CONNECT_SECONDS
 from broker.identity import read_private, require_private
-from broker.rabbitmq import CONNECT_SECONDS, RabbitBroker
+from broker.rabbitmq import RabbitBroker
 from schemas.job import Invalid
 from schemas.mistakes import explain
 from schemas.settings import BrokerSettings, Settings

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from agents.control import control_parcel, open_control, published_within
+from agents.no_agent import NoAgent
 from broker import topology
 from broker.base import Blocked, Broker, Delivery
 from broker.identity import Forged, Identity
@@ -19,10 +20,6 @@ from schemas.job import PredictionJob, TrainingJob
 from schemas.messages import Decide, Prune, Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
-
-
-class NoAgent(Exception):
-    """The party's agent does not answer; the text says what to do."""
 
 
 Request = Submit | Query | Decide | Prune

@@ -1,24 +1,23 @@
 """How the command line reaches its own agent: the socket of the machine, the broker, and else the records on the disk.
 
-It says nothing by itself; what is asked is the commands' business.
+It says nothing by itself; what is asked is the commands' business. Each way's modules are loaded by who goes it.
 """
+
+from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from agents import logs
-from agents.connect import connect
-from agents.console import Console, NoAgent, Questions
 from agents.exits import checked, run
-from agents.local_console import LocalConsole, NoSocket
-from agents.own_identity import own_identity
-from agents.partner_keys import check_partner_keys
-from broker.base import BrokerError
+from agents.no_agent import NoAgent
+from broker.base import CONNECT_SECONDS, BrokerError
 from broker.identity import KeyProblem
-from broker.rabbitmq import CONNECT_SECONDS
-from schemas.messages import Status
 from schemas.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from agents.console import Questions
+    from schemas.messages import Status
 
 BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
 
@@ -34,6 +33,8 @@ async def _converse(
     settings: Settings, say: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
 ) -> T:
     """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
+    from agents.local_console import LocalConsole, NoSocket  # noqa: PLC0415
+
     try:
         local = await LocalConsole.reach(settings)
     except NoSocket as problem:
@@ -45,6 +46,11 @@ async def _converse(
 async def _converse_through_broker(
     settings: Settings, say: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
 ) -> T:
+    from agents.connect import connect  # noqa: PLC0415 - aio-pika
+    from agents.console import Console  # noqa: PLC0415
+    from agents.own_identity import own_identity  # noqa: PLC0415
+    from agents.partner_keys import check_partner_keys  # noqa: PLC0415
+
     try:
         identity = own_identity(settings)
     except KeyProblem as problem:
@@ -61,6 +67,8 @@ def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, 
 
 
 def _begun(settings_path: Path) -> Settings:
+    from agents import logs  # noqa: PLC0415 - structlog
+
     logs.configure("error")
     settings: Settings = checked(read_settings, settings_path)
     return settings

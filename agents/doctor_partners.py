@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from agents.connect import Credentials, connect
-from agents.console import Console, NoAgent
+from agents.console import Console
 from agents.finding import Finding, fail, ok, warn
+from agents.no_agent import NoAgent
 from agents.settings_digest import differing, digests, reloadable
 from broker.base import BrokerError
 from broker.dead_letters import clean

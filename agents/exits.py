@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from agents import show
-from agents.console import NoAgent
+from agents.no_agent import NoAgent
 from broker.base import BrokerError
 from broker.identity import KeyProblem
 from schemas.job import Invalid

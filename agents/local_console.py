@@ -9,7 +9,8 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-from agents.console import ANSWER_SECONDS, NoAgent, Questions, Request
+from agents.console import ANSWER_SECONDS, Questions, Request
+from agents.no_agent import NoAgent
 from schemas.codec import MalformedMessage, decode, encode
 from schemas.message import Message
 from schemas.messages import Status

@@ -7,7 +7,6 @@ import logging
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
 from typing import Protocol
 
@@ -15,15 +14,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from agents.library_log import LibraryLines
-
-
-class Level(StrEnum):
-    """The least that is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+from agents.log_level import Level
 
 
 class Stepping(Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from agents import approval, logs
+from agents import logs
 from agents.approval import Approval
 from agents.attempt import AnyRole, Attempt, Hooks, Services
 from agents.audit_job import JobAudit
@@ -46,7 +46,7 @@ from agents.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
 from agents.release import discard, kept, unreleased
 from agents.reporting import reported
 from agents.scored_ids import model_of
-from agents.states import TERMINAL, State, move
+from agents.states import APPROVAL, TERMINAL, State, move
 from agents.status import job_status
 from agents.verdict import Report, culprits
 from agents.voice import Voice
@@ -231,7 +231,7 @@ class JobRun:
             return Report("another attempt", (self.context.label,))
         if self._ends.there or self._stopped:
             return self._last_wait
-        return Report(approval.STAGE, ()) if self.approval.waiting else Report(mailbox.stage, mailbox.waits_for)
+        return Report(APPROVAL, ()) if self.approval.waiting else Report(mailbox.stage, mailbox.waits_for)
 
     def _enter(self, state: State) -> None:
         self.state = move(self.state, state)
@@ -563,7 +563,7 @@ class JobRun:
         """What this party knows of the job."""
         told = {
             "submitted": self.submitted,
-            "approval": approval.STAGE if self.approval.waiting else self.approval.given_by,
+            "approval": APPROVAL if self.approval.waiting else self.approval.given_by,
             "attempt": self.attempts.number,
             "helper": self.attempts.helper,
             "waits_for": self._whom(),

@@ -3,22 +3,26 @@
 Data goes to standard output, everything about the way there to standard error.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from agents.approval import STAGE
-from agents.audit import Entry
-from agents.budget import Left
-from schemas.messages import JobStatus, Pruned
+from agents.states import APPROVAL
 from schemas.visible import visible
+
+if TYPE_CHECKING:
+    from agents.audit import Entry
+    from agents.budget import Left
+    from schemas.messages import JobStatus, Pruned
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -189,7 +193,7 @@ def _rows(job: JobStatus) -> str:
 
 
 def _approval(job: JobStatus) -> str:
-    if job.approval == STAGE:
+    if job.approval == APPROVAL:
         return f"waits for a person here: tercet job approve {job.job}"
     return f"by {job.approval}" if job.approval else ""
 
@@ -207,7 +211,7 @@ def _steps(job: JobStatus) -> str:
 def _party(job: JobStatus, name: str) -> str:
     party = next(party for party in job.parties if party.party == name)
     waits = f", waits for {' and '.join(party.waits_for)} ({party.stage})" if party.waits_for else ""
-    if party.stage == STAGE:
+    if party.stage == APPROVAL:
         waits = ", asks its operator for approval"
     return f"{party.state}, step {party.step}{waits}, heard {party.heard:.0f} s ago"
 

@@ -25,6 +25,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+APPROVAL: Final = "approval"  # what a report says a party is at while its operator is asked
 UNKNOWN: Final = "unknown"  # what an agent says of a job that it has no record of
 TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 

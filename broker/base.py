@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import ClassVar, Final, Protocol
 
 REFUSED: Final = "it was refused"
+CONNECT_SECONDS: Final = 30.0  # how long the first connection is tried for
 MAX_NAME_BYTES: Final = 255  # AMQP's short strings: names, routing keys and properties
 ALARM_REMEDY: Final = (
     "have its operator look at `rabbitmq-diagnostics alarms`, and make room or raise the limit; then all goes on"

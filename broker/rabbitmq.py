@@ -15,7 +15,7 @@ import aiormq
 import structlog
 from pamqp.common import FieldValue
 
-from broker.base import Blocked, Disconnected, Handler, Lane, Missing, Parcel, Queue
+from broker.base import CONNECT_SECONDS, Blocked, Disconnected, Handler, Lane, Missing, Parcel, Queue
 from broker.dead_letters import DeadLetterOffice
 from broker.dispatch import check_lane
 from broker.rabbitmq_connect import address_of, connected
@@ -25,7 +25,6 @@ from broker.rabbitmq_link import RPC_SECONDS, Link
 from broker.tolerant import install
 
 HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
-CONNECT_SECONDS: Final = 30.0  # how long the first connection is tried for
 PREFETCH: Final = 64  # deliveries; they are acknowledged from the inbox, so this only hides the round trip
 _ARGUMENTS: Final[dict[str, FieldValue]] = {"x-queue-type": "classic"}  # limits, expiry and dead letters are policies
 

@@ -5,10 +5,11 @@ No text here holds a value of the table; the sentence for the others holds no co
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # every command tells this error, and most have no use for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 SHOWN = 5  # columns that one sentence names
 
@@ -74,9 +75,9 @@ class Tally:
         self.count = 0
         self._shown: list[int] = []
 
-    def add(self, wrong: NDArray[np.bool_], start: int) -> None:
+    def add(self, wrong: "NDArray[np.bool_]", start: int) -> None:
         """Count the rows of a batch marked True; its first row is number `start` of the table, from 0."""
-        rows = np.flatnonzero(wrong)
+        (rows,) = wrong.nonzero()
         self.count += len(rows)
         self._shown += (start + rows[: self.SHOWN - len(self._shown)]).tolist()
 

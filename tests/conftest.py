@@ -17,10 +17,12 @@ from tests.rabbitmq_node import Node, NodeFailedError, private_node
 
 pytest.register_assert_rewrite("tests.broker.contract")
 
-# In CI the same examples each time, so that a change is judged by itself; elsewhere others in each run.
+# In CI the same examples each time, so that a change is judged by itself; elsewhere others in each run, which finds
+# over time what fewer examples miss. `ARGS=--hypothesis-profile=thorough` draws many.
 # No deadline for an example: on a busy machine each of them is late one day.
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("here", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=400, deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 

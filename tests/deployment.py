@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+import structlog
+from typer.testing import CliRunner
+
+from agents.cli import app
 from broker.identity import Identity, save_identity
 
 STOP_SECONDS = 20
@@ -126,6 +130,17 @@ class Deployment:
         process = self.console(*arguments, party=party)
         out, err = process.communicate()
         return subprocess.CompletedProcess(arguments, process.returncode, out.decode(), err.decode())
+
+    def asked(self, *arguments: str, party: str = "bank") -> subprocess.CompletedProcess[str]:
+        """The same of a command in this process: for questions that are asked over and over, at a fiftieth of the cost.
+
+        It takes the same way to the agent.
+        """
+        done = CliRunner().invoke(app, arguments, env={"TERCET_SETTINGS": str(self.settings(party))})
+        structlog.reset_defaults()  # what the command has set up ends with it
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():

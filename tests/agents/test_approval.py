@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console as Paper
 
-from agents.approval import STAGE
 from agents.audit import entries
 from agents.decisions import summary
 from agents.show import job_details, job_table
+from agents.states import APPROVAL
 from broker.identity import Identity
 from schemas.job import Evaluation
 from schemas.messages import Approvers, Decide, Status
@@ -36,7 +36,7 @@ def asking(stage: Scene, *parties: str, **deadlines: Any) -> None:
 
 async def waiting(stage: Scene, job_id: str, *parties: str) -> None:
     """Return when these parties wait for their operators."""
-    await stage.until(lambda: all(approval(stage, party, job_id) == STAGE for party in parties))
+    await stage.until(lambda: all(approval(stage, party, job_id) == APPROVAL for party in parties))
 
 
 def approval(stage: Scene, party: str, job_id: str) -> str:
@@ -69,7 +69,7 @@ async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_
             assert found.waits_for in {(CARD,), ()}
             assert (found.waits_for == ()) == (party == CARD)
             (card,) = [one for one in found.parties if one.party == CARD]
-            assert card.stage == STAGE
+            assert card.stage == APPROVAL
             assert found.table_rows == 0
         nothing_left(stage)
         answer = await decide(stage, CARD, job_id)
@@ -238,7 +238,7 @@ async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None
                 stage.office.accept(request(yes, own, stage, named, CARD), sender)
         stage.office.accept(request(yes, Identity.generate(), stage, CARD, CARD), CARD)
         await asyncio.sleep(0.05)
-        assert approval(stage, CARD, job_id) == STAGE
+        assert approval(stage, CARD, job_id) == APPROVAL
         stage.agents[CARD].cancel(job_id)
         await stage.ended(job_id)
     assert "approved" not in events(tmp_path, CARD)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import agents.console
-from agents.console import Console, NoAgent
+from agents.console import Console
 from agents.control import control_parcel
+from agents.no_agent import NoAgent
 from broker import topology
 from broker.base import Blocked, Parcel
 from broker.identity import Identity

@@ -19,9 +19,10 @@ from typer.testing import CliRunner, Result
 from agents.audit import entries
 from agents.cli import app
 from agents.cli_job import _account
-from agents.console import NoAgent, Request
+from agents.console import Request
 from agents.local_console import LocalConsole, NoSocket, hear
 from agents.local_desk import MOST_REQUEST, LocalDesk, bound
+from agents.no_agent import NoAgent
 from broker.identity import Identity, save_identity
 from schemas.console_settings import ConsoleSettings
 from schemas.job import Invalid

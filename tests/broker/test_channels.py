@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from broker.base import Lane, Overloaded, Queue, Refused
 from broker.rabbitmq import RabbitBroker
 from broker.rabbitmq_channels import FEW_CHANNELS, LEAST_CHANNELS, MOST_CHANNELS, Channels
 from tests.broker.contract import Inbox
-from tests.rabbitmq_node import Node, private_node
+from tests.rabbitmq_node import Node
 
 SECONDS = 30.0
 
@@ -85,10 +85,21 @@ async def test_a_free_number_is_waited_for_and_the_event_loop_turns_meanwhile(mo
 
 
 @pytest.fixture(scope="module", params=[16, 64])
-def narrow(request: pytest.FixtureRequest) -> Iterator[Node]:
-    """A node that allows few channels on a connection."""
-    with private_node(settings=[f"channel_max = {request.param}"]) as node:
-        yield node
+def narrow(request: pytest.FixtureRequest, rabbitmq: Node) -> Iterator[Node]:
+    """The run's own node, which allows few channels on a connection for a while."""
+    with allowing(rabbitmq, request.param):
+        yield rabbitmq
+
+
+@contextmanager
+def allowing(node: Node, most: int) -> Iterator[None]:
+    """Let connections that are made in the block have so many channels."""
+    before = node.control("eval", "{ok, Most} = application:get_env(rabbit, channel_max), Most.").strip()
+    node.control("eval", f"application:set_env(rabbit, channel_max, {most}).")
+    try:
+        yield
+    finally:
+        node.control("eval", f"application:set_env(rabbit, channel_max, {before}).")
 
 
 async def test_many_jobs_at_once_open_their_queues_on_few_channels(narrow: Node) -> None:
@@ -108,9 +119,9 @@ async def test_many_jobs_at_once_open_their_queues_on_few_channels(narrow: Node)
     await card.close()
 
 
-async def test_a_broker_that_allows_too_few_is_refused_at_start() -> None:
+async def test_a_broker_that_allows_too_few_is_refused_at_start(rabbitmq: Node) -> None:
     """With what its operator can do; no number beyond what is allowed is ever used."""
-    with private_node(settings=["channel_max = 5"]) as node:
+    with allowing(rabbitmq, 5):
         async with asyncio.timeout(SECONDS):
             with pytest.raises(Refused, match="channel_max"):
-                await RabbitBroker.connect(node.url, name="bank")
+                await RabbitBroker.connect(rabbitmq.url, name="bank")

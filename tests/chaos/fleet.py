@@ -17,7 +17,8 @@ from typing import Any
 from yarl import URL
 
 from agents.connect import connect
-from agents.console import Console, NoAgent
+from agents.console import Console
+from agents.no_agent import NoAgent
 from agents.records import Record
 from broker.base import BrokerError
 from broker.identity import load_identity

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import model_part
-from agents.console import NoAgent
+from agents.no_agent import NoAgent
 from agents.simulate import Simulation, bit_exact, simulate
 from agents.states import TERMINAL
 from broker.base import BrokerError

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agents.approval import STAGE
-from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, job_file, submit, told, write_tables
+from agents.states import APPROVAL
+from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, submit, told, write_tables
 from tests.deployment import Deployment
 
 ASKING = DEADLINES.replace("[policy]", "[policy]\napproval = true")
@@ -27,10 +27,11 @@ def until_asked(deployment: Deployment, job: str, party: str) -> None:
     """Return when a party's operator is asked."""
     end = time.monotonic() + PATIENCE
     while True:
-        asked = deployment.tercet("job", "status", job, "--format", "json", party=party)
-        if asked.returncode == 0 and json.loads(asked.stdout)["approval"] == STAGE:
+        asked = deployment.asked("job", "status", job, "--format", "json", party=party)
+        if asked.returncode == 0 and json.loads(asked.stdout)["approval"] == APPROVAL:
             return
         assert time.monotonic() < end, asked
+        time.sleep(POLL_SECONDS)
 
 
 def test_a_job_runs_when_each_operator_has_approved(deployment: Deployment) -> None:
@@ -38,14 +39,14 @@ def test_a_job_runs_when_each_operator_has_approved(deployment: Deployment) -> N
     job = submit(deployment, job_file(deployment, "asking"))
     for party in ("card", "notary"):
         until_asked(deployment, job, party)
-        shown = told(deployment.tercet("job", "show", job, "--format", "json", party=party))["reveals"]
+        shown = told(deployment.asked("job", "show", job, "--format", "json", party=party))["reveals"]
         assert any("purpose: none given" in line for line in shown)
-        answer = told(deployment.tercet("job", "approve", job, "--yes", "--format", "json", party=party))
-        assert answer["approval"] not in {"", STAGE}
-    told(deployment.tercet("job", "watch", job, "--format", "json"))
+        answer = told(deployment.asked("job", "approve", job, "--yes", "--format", "json", party=party))
+        assert answer["approval"] not in {"", APPROVAL}
+    told(deployment.asked("job", "watch", job, "--format", "json"))
     verified = deployment.tercet("audit", "verify", party="card")
     assert (verified.returncode, "OK, " in verified.stdout) == (0, True)
-    assert "approved" in deployment.tercet("audit", "show", job, party="card").stdout
+    assert "approved" in deployment.asked("audit", "show", job, party="card").stdout
 
 
 def test_a_refusal_is_told_to_the_submitter(deployment: Deployment) -> None:
@@ -53,7 +54,7 @@ def test_a_refusal_is_told_to_the_submitter(deployment: Deployment) -> None:
     job = submit(deployment, job_file(deployment, "refused"))
     until_asked(deployment, job, "card")
     told(deployment.tercet("job", "refuse", job, "--why", "not yet", "--format", "json", party="card"))
-    failure = told(deployment.tercet("job", "watch", job, "--format", "json"), code=1)["failure"]
+    failure = told(deployment.asked("job", "watch", job, "--format", "json"), code=1)["failure"]
     assert (failure["code"], failure["culprit"]) == ("policy.refused", "card")
     assert "not yet" in failure["reason"]
     again = deployment.tercet("job", "approve", job, "--yes", party="card")

@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 
 from broker import topology
-from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, job_file, submit, until, write_tables
+from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, submit, until, write_tables
 from tests.deployment import Deployment
 from tests.guarded import Guarded
 
@@ -63,13 +63,14 @@ async def poison(guarded: Guarded) -> None:
 
 def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deployment, guarded: Guarded):
     """As they are, whatever is in them; for people and for scripts."""
-    deployment.tercet("broker", "dead-letters", "--remove", party="card")  # a heartbeat that had expired, say
+    deployment.asked("broker", "dead-letters", "--remove", party="card")  # a heartbeat that had expired, say
     asyncio.run(poison(guarded))
     letters: list[dict[str, str]] = []
     end = time.monotonic() + PATIENCE
     while len(letters) < 2 and time.monotonic() < end:
-        shown = deployment.tercet("broker", "dead-letters", "--format", "json", party="card")
+        shown = deployment.asked("broker", "dead-letters", "--format", "json", party="card")
         letters = json.loads(shown.stdout)
+        time.sleep(POLL_SECONDS)
     assert [letter["exchange"] for letter in letters] == ["tercet.from.bank"] * 2
     assert letters[0]["address"] == "[red]nonsense 0\\x1b[2J"
     removed = deployment.tercet("broker", "dead-letters", "--remove", "--limit", "1", party="card")
@@ -77,5 +78,5 @@ def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deploymen
     assert "nonsense" in removed.stdout
     assert "[red]" in removed.stdout
     assert "1 more" in removed.stderr
-    rest = json.loads(deployment.tercet("broker", "dead-letters", "--format", "json", party="card").stdout)
+    rest = json.loads(deployment.asked("broker", "dead-letters", "--format", "json", party="card").stdout)
     assert rest == letters[1:]

@@ -24,6 +24,7 @@ from schemas.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
 
+POLL_SECONDS = 0.2
 ROWS, BATCH, PATIENCE = 620, 64, 60.0  # the last batch has 44 rows
 JOB = """
 name = "{name}"
@@ -130,7 +131,7 @@ def told(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any
 
 def submit(deployment: Deployment, path: Path, party: str = "bank") -> str:
     """A job's id."""
-    job: str = told(deployment.tercet("job", "submit", str(path), "--format", "json", party=party))["job"]
+    job: str = told(deployment.asked("job", "submit", str(path), "--format", "json", party=party))["job"]
     return job
 
 
@@ -138,10 +139,11 @@ def until(deployment: Deployment, party: str, job: str, *states: str) -> dict[st
     """The job's status at a party, once it is in one of these states."""
     end = time.monotonic() + PATIENCE
     while True:
-        status = told(deployment.tercet("job", "status", job, "--format", "json", party=party))
+        status = told(deployment.asked("job", "status", job, "--format", "json", party=party))
         if status["state"] in states or time.monotonic() > end:
             assert status["state"] in states, status
             return status
+        time.sleep(POLL_SECONDS)
 
 
 def words_of(deployment: Deployment, job: str) -> dict[str, Any]:
@@ -309,9 +311,9 @@ def goes_on(deployment: Deployment, job: str, attempt: int = 2) -> None:
     """Check that all parties train again, in this attempt or a later one, and end the job, which would take long."""
     for party in deployment.parties:
         while until(deployment, party, job, "training", "recovering")["attempt"] < attempt:
-            continue
+            time.sleep(POLL_SECONDS)
         until(deployment, party, job, "training")
-    deployment.tercet("job", "cancel", job)
+    deployment.asked("job", "cancel", job)
     for party in deployment.parties:
         until(deployment, party, job, "cancelled")
 
@@ -323,8 +325,11 @@ def test_a_stopped_process_is_named_by_everybody_else_and_waited_for(deployment,
     others = [party for party in deployment.parties if party != hung]
     until(deployment, others[0], job, "training")
     deployment.processes[hung].send_signal(signal.SIGSTOP)
-    waiting = {party: until(deployment, party, job, "recovering") for party in others}
-    assert all(status["waits_for"] == [hung] for status in waiting.values()), waiting
+    for party in others:
+        end = time.monotonic() + PATIENCE
+        while (waits := until(deployment, party, job, "recovering")["waits_for"]) != [hung]:
+            assert time.monotonic() < end, waits  # the other one may need a moment to see it, too
+            time.sleep(POLL_SECONDS)
     deployment.processes[hung].send_signal(signal.SIGCONT)
     goes_on(deployment, job)
 

@@ -7,6 +7,7 @@ modulo 2^64, and full row rank over GF(2) makes the view exactly uniform, whatev
 import itertools
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from mpc.plan import Request
 from mpc.reference import train
 from mpc.ring import Words, total
 from mpc.schedule import Step
-from tests.mpc.world import HELPER, Job, World, keyed, make_job
+from tests.mpc.world import HELPER, Job, MaskSource, World, keyed, make_job
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 MEDIUM = Request("logistic", rows=300, columns=(10, 10, 9), batch=64, epochs=2, rate=0.3)
@@ -61,11 +62,23 @@ def reusing(reused, source=None):
 # Rank
 
 
+def remembered(source: MaskSource) -> MaskSource:
+    """The same masks, each drawn once and then not to be written to: a rank takes hundreds of runs."""
+
+    @cache
+    def words(a, b, mask, i, j, step, shape):
+        drawn = source(a, b)(mask, i, j, step, shape)
+        drawn.flags.writeable = False
+        return drawn
+
+    return lambda a, b: partial(words, a, b)
+
+
 def rank_gf2(rows) -> int:
     """Rank over GF(2) of a matrix of bits."""
     basis: dict[int, int] = {}
     for row in rows:
-        value = int("0" + "".join(map(str, row)), 2)
+        value = int.from_bytes(np.packbits(row).tobytes())
         while value:
             lead = value.bit_length()
             if lead not in basis:
@@ -79,7 +92,7 @@ class Vector:
     """Masks that the viewer does not know, read from one vector mu; all others stay fixed."""
 
     def __init__(self, known, omitted=()):
-        self.known, self.fixed, self.omitted = known, keyed(), omitted
+        self.known, self.fixed, self.omitted = known, remembered(keyed()), omitted
         self.places: dict[Any, slice] = {}
         self.mu: Words | None = None
         self.size = 0

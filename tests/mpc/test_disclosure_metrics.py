@@ -137,7 +137,7 @@ def test_no_mask_of_the_loss_can_be_left_out(omitted, model, outputs):
     """One coalition or another then has more than the sums; without Q it is the label party's."""
     job = make_job(Request(model, columns=(2, 1, 2), epochs=2, outputs=outputs, **TINY), 1)
     coalitions = [(0,), (1,), (0, 2), (0, 1)]
-    assert max(loss_deficiency(job, coalition, {omitted}) for coalition in coalitions) > 2
+    assert any(loss_deficiency(job, coalition, {omitted}) > 2 for coalition in coalitions)
 
 
 def held_out_deficiency(job: Job, coalition, omitted=()) -> int:
@@ -180,7 +180,7 @@ def test_no_mask_of_the_held_out_loss_can_be_left_out(omitted):
     """One coalition or another then has more than the sum."""
     job = make_job(Request("logistic", columns=(2, 1, 2), epochs=1, **TINY), 1)
     coalitions = [(0,), (1,), (0, 2), (0, 1)]
-    assert max(held_out_deficiency(job, coalition, {omitted}) for coalition in coalitions) > 1
+    assert any(held_out_deficiency(job, coalition, {omitted}) > 1 for coalition in coalitions)
 
 
 def test_the_helper_receives_nothing_for_a_loss_and_the_others_nothing_of_a_rows():

@@ -52,7 +52,7 @@ def jobs(draw) -> Job:
         reject()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(jobs(), st.integers(0, 3))
 def test_the_joint_run_equals_the_oracle_bit_for_bit(job, look_ahead):
     """Any link, 3 to 6 classes, 2, 3 or 5 parties, any label party, batch size, penalty, schedule, look-ahead."""

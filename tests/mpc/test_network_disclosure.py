@@ -19,10 +19,12 @@ from mpc.network import Entry, Layout, Network, unpack
 from mpc.plan import Request
 from mpc.ring import Words
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
-from tests.mpc.test_disclosure import Vector, rank_gf2
+from tests.mpc.test_disclosure import Vector, rank_gf2, remembered
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
+
+KEYED = remembered(keyed())
 
 # What a coalition receives, tensor by tensor
 
@@ -172,7 +174,7 @@ class ScoringView(View):
 
 def shifted(deltas: dict[tuple[Any, ...], Words], source_of: MaskSource | None = None):
     """Masks of which some are shifted: by (step, holder, mask, i, j)."""
-    source_of = source_of or keyed()
+    source_of = source_of or KEYED
 
     def source(a, b):
         masks, holder = source_of(a, b), max(a, b)

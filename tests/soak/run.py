@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from pathlib import Path
 
 from agents.connect import connect
-from agents.console import Console, NoAgent
+from agents.console import Console
+from agents.no_agent import NoAgent
 from agents.states import TERMINAL
 from broker.identity import load_identity
 from schemas.messages import JobStatus, Status
