@@ -133,5 +133,7 @@ class Announcer:
             parse_public(self._settings.partners[party].key),
             routing_key=routing_key,
             run=run,
-            expires=self._settings.deadlines.accept,
+            # A job must not begin once the others have given up. What asks or tells of one does no harm
+            # when it is late, and RabbitMQ would make a dead letter of each that expires.
+            expires=self._settings.deadlines.accept if isinstance(message, Job) else None,
         )

@@ -21,6 +21,7 @@ from agents.ending import (
     Told,
     blocked,
     cut_off,
+    refuses,
     stranger,
 )
 from agents.problems import BROKER, JobProblem
@@ -32,8 +33,6 @@ from broker.outbox import Undeliverable
 from schemas.address import Address
 from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
 from schemas.settings import Deadlines
-
-REFUSAL_BEATS = 2  # heartbeats in which other parties say what else they refuse a job for
 
 
 class Voice:
@@ -153,25 +152,39 @@ class Voice:
         silence = loop_time() - outbox.answered
         return cut_off(self._me) if silence > MISSED_HEARTBEATS * self._deadlines.heartbeat else None
 
-    async def judge(self, ending: Failing, own: Report, state: State) -> Failure:
-        """The one reason for the end that every party shows; tells the others."""
+    async def judge(self, ending: Failing, own: Report, state: State, refusal: JobProblem | None = None) -> Failure:
+        """The one reason for the end that every party shows; tells the others.
+
+        `refusal` is what this party does not let the job in for, whoever has ended it before that was known.
+        """
         mine = self.judgement(ending, own, state)
         if self._me == self._label:
-            if state == State.RECEIVED and mine.code.startswith("policy."):
-                await asyncio.sleep(min(REFUSAL_BEATS * self._deadlines.heartbeat, self._deadlines.verdict / 2))
-                mine = self.hearing.with_all_refusals(mine)
+            if refuses(mine):
+                await self._hear_refusals()
+                mine = self.hearing.with_all_refusals(mine, refusal)
             verdict = mine.model_copy(update={"verdict": True})
             await self.tell(verdict, required=True)
             await self.drain("verdict")
             return verdict
         if isinstance(ending, Settled):
             return ending.failure
-        await self._complain(ending, mine)
+        if refusal is None:
+            await self._complain(ending, mine)
+        else:  # of each party the label party minds the first word
+            await self.tell(refusal.failure(state, verdict=False), required=True)
         try:
             async with asyncio.timeout(self._deadlines.verdict):
                 return await asyncio.shield(self._verdict)
         except TimeoutError:
             return self.judgement(ending, own, state)
+
+    async def _hear_refusals(self) -> None:
+        """Give the others time to say what they refuse the job for, unless all have decided already."""
+        others, heartbeat = self._through.context.others, self._deadlines.heartbeat
+        for _ in range(max(1, int(self._deadlines.verdict / 2 / heartbeat))):
+            await asyncio.sleep(heartbeat)
+            if all(self.hearing.has_decided(party) for party in others):
+                return
 
     async def _complain(self, ending: Failing, mine: Failure) -> None:
         if isinstance(ending, JobProblem):

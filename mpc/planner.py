@@ -37,7 +37,7 @@ def make_plan(request: Request) -> Plan:
     Raises:
         PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
     """
-    _check(request)
+    refuse_all(nonsense_refusals(request))
     refusals = exposure_refusals(request)
     try:
         plan = _fitted(request)
@@ -159,8 +159,8 @@ def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> t
     return tuple(text for holds, text in found if holds)
 
 
-def _check(request: Request) -> None:
-    """Refuse what makes no sense."""
+def nonsense_refusals(request: Request) -> list[PlanRefused]:
+    """Say what makes no sense in a job."""
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
     checks: tuple[Check, ...] = (
@@ -181,7 +181,7 @@ def _check(request: Request) -> None:
          "use a smaller l2, not below 0"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
     )  # fmt: skip
-    refuse_all([PlanRefused(reason, remedy) for holds, reason, remedy in checks if not holds])
+    return [PlanRefused(reason, remedy) for holds, reason, remedy in checks if not holds]
 
 
 def _partners_columns(request: Request) -> list[int]:
