@@ -102,11 +102,18 @@ class OwnRows:
     async def _check_unchanged(self) -> None:
         context = self._context
         try:
-            unchanged = context.drawn.begin(await context.compute(self.table.digest))
+            unchanged = context.drawn.begin(self._read_as(await context.compute(self.table.digest)))
         except OSError as error:
             raise self._disk(error) from None
         if not unchanged:
             raise self._changed(context.me)
+
+    def _read_as(self, rows: bytes) -> bytes:
+        """What must be the same in each attempt: the rows, and in a training what they are encoded by."""
+        context = self._context
+        table = context.settings.tables[context.description.table_of(context.me)]
+        fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
+        return canonical_digest("tercet rows", [rows.hex(), *fitted])
 
     def _changed(self, party: str) -> JobProblem:
         """Signs and noise must not meet two tables, nor may held-out rows be chosen twice in one run."""

@@ -144,6 +144,7 @@ def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
         accept_narrow=job.accept_narrow,
         scorings=job.scorings,
         label=context.number(job.label),
+        names=job.data_parties,
         outputs=LEAST_CLASSES if ACTIVATIONS[job.link].classes else 1,
         whole=job.release == "label",
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),

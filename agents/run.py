@@ -114,6 +114,7 @@ class JobRun:
             done=self._on_done,
             unknown=lambda party: services.announce(job, party),
             behind=self._resumed_at,
+            noted=self._note_detail,
         )
         self.voice.hearing.begin(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
@@ -387,6 +388,9 @@ class JobRun:
         await old.fall_silent()
         await self.voice.beat()
 
+    def _note_detail(self, detail: str) -> None:
+        self.detail = detail
+
     def _resumed_at(self, party: str) -> bool:
         """At the label party, of a run that a person has taken up again: a party was away when all were told."""
         if not (self._taken_up and self.context.leads):
@@ -491,7 +495,9 @@ class JobRun:
         match ending:
             case JobProblem() | Late() | Told() | Settled():
                 refusal = await self._refusal(ending)
-                self.detail = next((one.detail for one in (ending, refusal) if isinstance(one, JobProblem)), None)
+                self.detail = next(
+                    (one.detail for one in (ending, refusal) if isinstance(one, JobProblem)), self.detail
+                )
                 self.failure = await self.voice.judge(ending, self._wait(), self.state, refusal)
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
                 return State.FAILED

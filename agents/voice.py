@@ -34,6 +34,8 @@ from schemas.address import Address
 from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
 from schemas.settings import Deadlines
 
+NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a run up again
+
 
 class Voice:
     """One party's in one job.
@@ -48,6 +50,7 @@ class Voice:
         done: Told of a party that is done with the job.
         unknown: Told of a party that does not know it.
         behind: Told of a party where it has failed, in an attempt before this one; whether that is no longer true.
+        noted: Told what this party's operator should know, and nobody else.
     """
 
     def __init__(
@@ -62,10 +65,11 @@ class Voice:
         done: Callable[[str], None],
         unknown: Callable[[str], None],
         behind: Callable[[str], bool],
+        noted: Callable[[str], None],
     ) -> None:
         self._label, self._me, self._deadlines, self._life = job.description.label, me, deadlines, life
         self._progress, self._ended, self._done, self._unknown = progress, ended, done, unknown
-        self._behind = behind
+        self._behind, self._noted = behind, noted
         self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._numbers = count(1)
         self._log = structlog.get_logger()
@@ -100,12 +104,24 @@ class Voice:
         elif outcome.state == State.CANCELLED:
             by = outcome.cancelled_by or ""
             self._ended(Cancelled(by) if by in ("", *self.hearing.parties) else stranger(sender))
-        elif outcome.failure is None or self._label not in {self._me, sender}:
+        elif outcome.failure is None:
+            return
+        elif (outcome.failure.code, outcome.failure.culprit) == (NOT_RESUMED, sender):
+            self._not_resumed(JobProblem(NOT_RESUMED, sender, outcome.failure.reason))
+        elif self._label not in {self._me, sender}:
             return
         elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
             self._ended(stranger(sender))
         elif outcome.attempt >= self.hearing.attempt or not self._behind(sender):
             self._ended(Settled(outcome.failure))
+
+    def _not_resumed(self, problem: JobProblem) -> None:
+        """A party does not follow this one; it may still follow the label party, which asks it anew."""
+        if self._label in {self._me, problem.culprit}:
+            self._ended(problem)
+        else:
+            self._log.warning("a party does not take the job up again", why=problem.reason)
+            self._noted(problem.reason)
 
     def _on_verdict(self, failure: Failure) -> None:
         if not self._verdict.done():
