@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.automatic import told_spread
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
 from agents.enough import check_split
@@ -149,7 +150,7 @@ class DataPartyRole:
             columns=len(self.encoding.names),
             bits=bits.collision,
             record_bits=bits.record,
-            spread=self.encoding.spread,
+            spread=told_spread(context.training, self.encoding),
             outputs=outputs,
         )
 
