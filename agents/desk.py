@@ -19,7 +19,6 @@ from agents.pruning import TooYoung, prune
 from agents.records import Record
 from agents.run import Services
 from agents.states import State
-from agents.voice import NOT_RESUMED
 from broker.allowance import Allowance
 from broker.dead_letters import BURST, EVERY_SECONDS
 from schemas.messages import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
@@ -67,7 +66,7 @@ class Desk:
             self._spawn(self._jobs.announcer.outcome(job, sender, record.status))
         else:
             reason = f"{self._me} does not take {message.id} up again for {sender}: {why}"
-            self._spawn(self._jobs.announcer.not_resumed(job, sender, JobProblem(NOT_RESUMED, self._me, reason)))
+            self._spawn(self._jobs.announcer.not_resumed(job, sender, JobProblem("job.resume", self._me, reason)))
 
     def _unheeded(self, record: Record | None, message: Resumption, sender: str) -> str | None:
         me, partner = self._me, self._settings.partners[sender]

@@ -107,7 +107,7 @@ class Voice:
         elif outcome.failure is None:
             return
         elif (outcome.failure.code, outcome.failure.culprit) == (NOT_RESUMED, sender):
-            self._not_resumed(JobProblem(NOT_RESUMED, sender, outcome.failure.reason))
+            self._not_resumed(JobProblem("job.resume", sender, outcome.failure.reason))
         elif self._label not in {self._me, sender}:
             return
         elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
