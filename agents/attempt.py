@@ -136,6 +136,7 @@ class Attempt:
             Overdue: a deadline has passed.
         """
         self._decision = asyncio.create_task(self._decide())
+        self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
         # An end that another party tells meanwhile does not end it: `refusal` has what this party would say.
         await asyncio.shield(self._decision)
         if not self.takes_part:
@@ -157,7 +158,7 @@ class Attempt:
         """Wait until this party has decided, and give why it does not let the job in, if it does not."""
         if self._decision is not None:
             await asyncio.wait([self._decision])
-            if isinstance(problem := self._decision.exception(), JobProblem):
+            if not self._decision.cancelled() and isinstance(problem := self._decision.exception(), JobProblem):
                 return problem
         return None
 

@@ -67,11 +67,12 @@ async def test_few_rows_and_a_label_without_a_positive_class_are_told_with_what_
     async with scene(settings, tmp_path) as stage:
         stage.change(BANK, limits=Limits(min_rows=200))
         stage.change(CARD, policy=PolicySettings(max_epochs=1, narrow=True))
-        ended = await stage.run(job())
+        ended = await stage.run(job(l2=0.9, rate=2.0))
     reason = {status.failure.reason for status in ended.values() if status.failure}.pop()
     assert "[limits] min_rows" in reason
     assert "does not fit a logistic model" in reason
     assert "[policy] max_epochs" in reason
+    assert "rate times l2" in reason  # which the planner refuses whatever the tables hold
     assert "positive" in (ended[BANK].detail or "")
 
 
