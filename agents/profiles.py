@@ -40,7 +40,7 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         What the others are told of it, and all for which it refuses the job.
     """
     job = context.description
-    if not isinstance(job, TrainingJob) or context.me in job.helpers:
+    if not isinstance(job, TrainingJob) or context.me not in job.data_parties:
         return None, []
     read, problems = await context.compute(_look, context)
     if context.attempt > 1:  # rows that the run began with may be kept, whatever the table is now
