@@ -1,6 +1,6 @@
 """How all parties come to accept a job: each answers at once, persons are asked, and one version is agreed on.
 
-Of a table its own party has read the first rows at most, and tells two entropies. The label party collects, and
+Each has decided by itself already (`deciding`), and tells two entropies of its table. The label party collects, and
 refuses what would expose a record; the others hear whom all wait for.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agents.context import JobContext
 from agents.inbox import Deadline
 from agents.problems import JobProblem
-from agents.profiles import check_profiles, own_profile
+from agents.profiles import check_profiles
 from schemas.messages import Accept, Approvers, Received
 
 
@@ -40,7 +40,7 @@ async def accept(context: JobContext) -> None:
 async def _answer(context: JobContext) -> None:
     mailbox, label, deadline = context.mailbox, context.label, context.deadline("accept")
     lowest, highest = context.versions
-    received = Received(lowest=lowest, highest=highest, asks=context.approval.asks, profile=await own_profile(context))
+    received = Received(lowest=lowest, highest=highest, asks=context.approval.asks, profile=context.profile)
     await mailbox.send(received, [label], deadline)
     told = (await mailbox.receive(Approvers, [label], context.deadline("start")))[label]
     context.approvers = told.parties
@@ -50,9 +50,10 @@ async def _answer(context: JobContext) -> None:
 
 async def _collect(context: JobContext) -> None:
     mailbox, others, deadline = context.mailbox, context.others, context.deadline("accept")
-    mine = await own_profile(context)
     received = await mailbox.receive(Received, others, deadline)
-    check_profiles(context, {context.me: mine} | {party: received[party].profile for party in context.partners})
+    check_profiles(
+        context, {context.me: context.profile} | {party: received[party].profile for party in context.partners}
+    )
     ranges = {party: Range(message.lowest, message.highest) for party, message in received.items()}
     context.version = common_version({context.me: Range(*context.versions), **ranges})
     asking = tuple(party for party in others if received[party].asks)

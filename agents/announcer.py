@@ -75,12 +75,20 @@ class Announcer:
             job.submitter,
             f"{self._me} knows this job from another submission already; {job.submitter} can submit it with --again",
         )
-        if not self._may_reach(job, job.submitter):
+        await self._insist(job, job.submitter, problem.failure(State.RECEIVED, verdict=False))
+
+    async def not_resumed(self, job: Job, party: str, problem: JobProblem) -> None:
+        """Tell whoever wants a failed run to be taken up again that it is not."""
+        failure = problem.failure(State.FAILED, verdict=False)
+        await self._insist(job, party, Outcome(state=State.FAILED, failure=failure))
+
+    async def _insist(self, job: Job, party: str, message: Message) -> None:
+        """Tell a party that has a run; its own queues may be about to be opened."""
+        if not self._may_reach(job, party):
             return
-        failure = problem.failure(State.RECEIVED, verdict=False)
-        key = topology.routing_key(job.id, Round.CONTROL, job.submitter)
-        letter = self._letter(job, failure, job.submitter, key, run=job.run)
-        try:  # the submitter's own queues may be about to be opened
+        key = topology.routing_key(job.id, Round.CONTROL, party)
+        letter = self._letter(job, message, party, key, run=job.run, place=int(time.time()))
+        try:
             await published_within(self._broker, letter, self._settings.deadlines.accept)
         except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be declined", job=job.id, why=str(error))
@@ -133,5 +141,7 @@ class Announcer:
             parse_public(self._settings.partners[party].key),
             routing_key=routing_key,
             run=run,
-            expires=self._settings.deadlines.accept,
+            # A job must not begin once the others have given up. What asks or tells of one does no harm
+            # when it is late, and RabbitMQ would make a dead letter of each that expires.
+            expires=self._settings.deadlines.accept if isinstance(message, Job) else None,
         )

@@ -20,12 +20,12 @@ from agents.budget import Budget
 from agents.checkpoints import checkpoint_folder
 from agents.context import JobContext, system_randomness
 from agents.data_party import DataPartyRole
+from agents.deciding import decide
 from agents.drawn import Drawn
 from agents.helper import HelperRole
 from agents.inbox import Latest
 from agents.kept_table import KeptTable
 from agents.mailbox import Mailbox, Tap
-from agents.policy import check_policy
 from agents.prediction import PredictionRole
 from agents.problems import JobProblem
 from agents.release import discard
@@ -82,6 +82,7 @@ class Attempt:
         self.outbox = Outbox(services.broker, max_bytes=services.settings.limits.in_flight_mib * 2**20)
         self.mailbox = self._make_mailbox(job)
         self.context = self._make_context(job)
+        self._decision: asyncio.Task[None] | None = None
 
     def _make_mailbox(self, job: Job) -> Mailbox:
         services, hooks = self._services, self._hooks
@@ -134,21 +135,32 @@ class Attempt:
             JobProblem: it cannot go on, and whose fault that is.
             Overdue: a deadline has passed.
         """
-        self._decide()
+        self._decision = asyncio.create_task(self._decide())
+        self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
+        # An end that another party tells meanwhile does not end it: `refusal` has what this party would say.
+        await asyncio.shield(self._decision)
         if not self.takes_part:
             await asyncio.Event().wait()
         role = self.role = self._make_role()
         return await lifecycle.live(self.context, role, enter)
 
-    def _decide(self) -> None:
-        """Raises JobProblem if this party's policy does not let the job in; the audit log is told either way."""
-        services, audit = self._services, self._hooks.audit
+    async def _decide(self) -> None:
+        """Raises JobProblem if this party does not let the job in; the audit log is told either way."""
+        audit = self._hooks.audit
         try:
-            check_policy(self.context.job, services.settings, services.identity, services.budget)
+            self.context.profile = await decide(self.context, self._services.budget)
         except JobProblem as problem:
             audit.decided(problem)
             raise
         audit.decided()
+
+    async def refusal(self) -> JobProblem | None:
+        """Wait until this party has decided, and give why it does not let the job in, if it does not."""
+        if self._decision is not None:
+            await asyncio.wait([self._decision])
+            if not self._decision.cancelled() and isinstance(problem := self._decision.exception(), JobProblem):
+                return problem
+        return None
 
     def _make_role(self) -> AnyRole:
         if self._services.settings.role == "helper":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from agents.context import JobContext
 from mpc.defaults import auto_batch, auto_rate
 from schemas.job import Training, TrainingJob
+from tables.encoding import Encoding
 
 
 def resolved(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
@@ -18,6 +19,15 @@ def resolved(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
     if training.rate == "auto":
         found["rate"] = auto_rate(job.link, spreads, hidden=job.network is not None)
     return training.model_copy(update=found)
+
+
+def told_spread(job: TrainingJob, encoding: Encoding) -> float:
+    """Give what this party says of its columns' variance: only as far as an automatic rate needs it.
+
+    Of columns that are not whitened it tells how many there are before they are encoded.
+    """
+    needed = job.training.rate == "auto" and job.network is None
+    return encoding.spread if needed else 1.0
 
 
 def in_numbers(context: JobContext) -> TrainingJob:

@@ -29,7 +29,7 @@ from mpc.masks import PairMasks
 from mpc.plan import Plan
 from mpc.schedule import Step
 from schemas.job import PredictionJob, TrainingJob, canonical_digest
-from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Job, Terms
+from schemas.messages import LOWEST_VERSION, PROTOCOL_VERSION, Job, Profile, Terms
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -62,6 +62,7 @@ class JobContext:
     history: History = field(default_factory=History)
     plan: Plan | None = None  # in a training job, once there are terms
     terms: Terms | None = None
+    profile: Profile | None = None  # of this party's own table, once it has let the job in
     own_columns: tuple[str, ...] | None = None  # of the table, once it was looked at
     secrets: SessionSecrets | None = None
     approval: Approval = field(kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.automatic import told_spread
 from agents.checkpoints import CheckpointFolder, checkpoint_folder
 from agents.context import JobContext
 from agents.enough import check_split
@@ -18,7 +19,7 @@ from agents.network_steps import NetworkSteps, network_party
 from agents.openings import ModelOpenings, open_model, take_commitments
 from agents.own_rows import OwnRows
 from agents.problems import JobProblem
-from agents.profiles import check_numbers
+from agents.profiles import TWO_CLASSES, check_numbers, label_kind
 from agents.release import opened, save_part
 from agents.release_to_label import check_declared, told
 from agents.saving import Contents, Saver, begin_at
@@ -26,6 +27,7 @@ from agents.scored_once import ScoredOnce
 from agents.shares import AnyShares, kept_shares, shares_of
 from agents.states import State
 from agents.steps import Steps
+from agents.table_problems import unfit
 from agents.worth import Constant
 from mpc.activations import ACTIVATIONS
 from mpc.checks import Checks, Projections
@@ -44,14 +46,12 @@ from tables.entropy import RecordBits
 from tables.label import Classes, LabelScaling, UnfitLabel
 from tables.problem import TableProblem
 from tables.store import FeatureView
-from tables.table import Kind
 from tables.telling import telling_warnings
 from tables.two_classes import check_two_classes, two_classes
 from tables.whitening import MOST_WHITENED
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
-TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
 CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {  # by link; other labels are taken as they are
     "linear": LabelScaling.fit,
@@ -95,16 +95,14 @@ class DataPartyRole:
         Raises:
             JobProblem: the table, its columns or its labels cannot be used; this party is named.
         """
-        link = self.context.training.link
-        classes = ACTIVATIONS[link].classes or link == TWO_CLASSES
-        kind: Kind = "categorical" if classes else "numeric"
-        await self.own.read(with_label=self.context.leads, label_kind=kind)
-        if self.context.leads and link == TWO_CLASSES:
+        training = self.context.training
+        await self.own.read(with_label=self.context.leads, label_kind=label_kind(training))
+        if self.context.leads and training.link == TWO_CLASSES:
             table = self.own.table
             try:
                 check_two_classes(table.classes, table.chosen.positive, table.name)
             except UnfitLabel as problem:
-                raise self._unfit(problem) from None
+                raise unfit(self.context, problem) from None
 
     async def align(self) -> None:
         """Find the rows that all data parties have."""
@@ -130,7 +128,7 @@ class DataPartyRole:
         try:
             await context.compute(self._fit)
         except (UnfitLabel, LabelProblem) as problem:
-            raise self._unfit(problem) from None
+            raise unfit(self.context, problem) from None
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         assert self.encoding is not None
@@ -152,20 +150,13 @@ class DataPartyRole:
             columns=len(self.encoding.names),
             bits=bits.collision,
             record_bits=bits.record,
-            spread=self.encoding.spread,
+            spread=told_spread(context.training, self.encoding),
             outputs=outputs,
         )
 
     def _record_bits(self) -> RecordBits:
         assert self.encoding is not None
         return self.own.record_bits(self.encoding, ~self.held_out)
-
-    def _unfit(self, problem: UnfitLabel | LabelProblem) -> JobProblem:
-        context = self.context
-        table, link = context.description.table_of(context.me), context.training.link
-        detail = str(problem) if isinstance(problem, UnfitLabel) else f"the label of table {table!r}: {problem}"
-        public = f"at {context.me} the label of table {table!r} does not fit a {link} model"
-        return JobProblem("table.label", context.me, public, detail)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -242,7 +233,7 @@ class DataPartyRole:
             try:
                 plan.check_labels(self._plain_labels)
             except LabelProblem as problem:
-                raise self._unfit(problem) from None
+                raise unfit(self.context, problem) from None
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view(~self.held_out)
         if context.training.scorings:

@@ -16,7 +16,9 @@ from agents.policy import check_policy
 from agents.policy_signature import signature_problem
 from agents.problems import JobProblem
 from agents.pruning import TooYoung, prune
+from agents.records import Record
 from agents.run import Services
+from agents.states import State
 from broker.allowance import Allowance
 from broker.dead_letters import BURST, EVERY_SECONDS
 from schemas.messages import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
@@ -51,18 +53,40 @@ class Desk:
         elif isinstance(message, Inquiry) and message.id not in self._jobs.runs:
             self._spawn(self._jobs.announcer.outcome(job, sender, self._jobs.known[message.id]))
         elif isinstance(message, Resumption) and message.id not in self._jobs.runs:
-            self._resumed(message, sender)
+            self._resumed(job, message, sender)
 
-    def _resumed(self, message: Resumption, sender: str) -> None:
-        record, partner = self._jobs.records.find(message.id), self._settings.partners[sender]
-        fresh = abs(time.time() - message.issued) < RESUMPTION_SECONDS
-        if record is None or not fresh or not (partner.may_submit or sender == record.job.submitter):
-            self._log.warning("a resumption is not heeded", job=message.id, partner=sender, fresh=fresh)
+    def _resumed(self, job: Job, message: Resumption, sender: str) -> None:
+        """Take a failed run up again, or tell whoever wants that why not."""
+        record = self._jobs.records.find(message.id)
+        why = self._unheeded(record, message, sender)
+        if why is None:
             return
+        self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=why)
+        if record is not None and record.status.state in {State.DONE, State.CANCELLED}:
+            self._spawn(self._jobs.announcer.outcome(job, sender, record.status))
+        else:
+            reason = f"{self._me} does not take {message.id} up again for {sender}: {why}"
+            self._spawn(self._jobs.announcer.not_resumed(job, sender, JobProblem("job.resume", self._me, reason)))
+
+    def _unheeded(self, record: Record | None, message: Resumption, sender: str) -> str | None:
+        me, partner = self._me, self._settings.partners[sender]
+        if record is None:
+            return f"{me} has no record of it any more: submit it with --again"
+        if abs(time.time() - message.issued) >= RESUMPTION_SECONDS:
+            return (
+                f"the word came more than {RESUMPTION_SECONDS:g} seconds late, or the clocks of {sender} and {me} "
+                f"differ: compare them by `tercet doctor`, and ask again"
+            )
+        if not (partner.may_submit or sender == record.job.submitter):
+            return (
+                f"it takes no jobs from {sender}: let {record.job.submitter} resume it, or let {me} write "
+                f"may_submit = true under [partners.{sender}]"
+            )
         try:
             self._jobs.take_up(record)
         except JobProblem as problem:
-            self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=problem.reason)
+            return problem.reason
+        return None
 
     def _take_job(self, job: Job) -> None:
         """A partner's job."""

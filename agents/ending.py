@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agents.problems import BROKER, JobProblem
+from agents.states import State
 from agents.verdict import Report, culprits, late
 from broker.base import Blocked, BrokerError, Disconnected, Unroutable
 from broker.clock import loop_time
@@ -18,6 +19,7 @@ from schemas.address import Address, parse_address
 from schemas.messages import Cancel, Failure, Message, Progress
 
 MISSED_HEARTBEATS = 4  # after so many without a word, a party counts as silent
+REFUSALS = ("policy.", "table.", "job.plan", "alignment.few")  # codes, of what `deciding` finds
 MOST_ATTEMPTS = 10_000  # of one run; a number beyond is no count of anything
 
 E_ = TypeVar("E_", bound=BaseException)
@@ -136,9 +138,15 @@ class Hearing:
         self.complaints.setdefault(address.sender, told)
         return Told(told)
 
-    def with_all_refusals(self, failure: Failure) -> Failure:
-        """Add what other parties refuse the job for to the first reason of all."""
-        reasons = [failure.reason, *(told.reason for told in self.complaints.values() if _refuses(told))]
+    def has_decided(self, party: str) -> bool:
+        """Whether a party has refused the job, or else waits for others' answers."""
+        heard = self.heard.get(party)
+        return party in self.complaints or (heard is not None and bool(heard[1].waits_for))
+
+    def with_all_refusals(self, failure: Failure, own: JobProblem | None) -> Failure:
+        """Add to the first reason of all what this party and others refuse the job for."""
+        reasons = [failure.reason, *([] if own is None else [own.reason])]
+        reasons += [told.reason for told in self.complaints.values() if refuses(told)]
         return failure.model_copy(update={"reason": "; also: ".join(dict.fromkeys(reasons))[:2000]})
 
     def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
@@ -201,9 +209,9 @@ class Hearing:
         return late(reports, reporter, self.overdue[reporter], self.parties)
 
 
-def _refuses(failure: Failure) -> bool:
-    """Whether it is what a party's settings do not allow, and no fault."""
-    return failure.code.startswith("policy.")
+def refuses(failure: Failure) -> bool:
+    """Tell whether a party has not let the job in, by what its settings, its table or the planner say; no fault."""
+    return failure.stage == State.RECEIVED and failure.code.startswith(REFUSALS)
 
 
 def stranger(sender: str) -> JobProblem:

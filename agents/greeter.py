@@ -149,8 +149,7 @@ class Greeter:
             Address(token, 0, Round.CONTROL, message.item, 0, 0, self._settings.party, party),
             self._identity,
             parse_public(self._settings.partners[party].key),
-            routing_key=topology.announce_key(token, party),
-            expires=ANSWER_SECONDS,
+            routing_key=topology.announce_key(token, party),  # late it does no harm; expired, it would be a dead letter
         )
         try:
             return "" if await published(self._broker, parcel) else "its agent has no queue at the broker"

@@ -19,7 +19,8 @@ from schemas.settings import Settings, TableSettings
 from tables.kept import KeptFolder, KeptProblem
 from tables.snapshot import Snapshot
 
-# What does not bear on what is read. Of a path the name is enough: a party may go on with its folders elsewhere.
+# What does not bear on what is read; `clip`, `rare` and `whiten` bear on what becomes of it, which `own_rows` minds.
+# Of a path the name is enough: a party may go on with its folders elsewhere.
 ELSEWHERE = {*TablePolicy.model_fields, "path", "database", "credentials", "clip", "rare", "whiten"}
 SQLITE = "sqlite:"
 

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agents.whole_model import WholeModel
 from mpc.fixed import CLIP
 from mpc.hidden import GELU_CUBE, GELU_SCALE, LEAK
+from tables.encoding import Encoding
 
 OPSET, IR = 17, 8  # of 2022: old enough for runtimes in use
 COLUMNS, SCORES, PREDICTIONS = "columns", "scores", "predictions"
@@ -47,13 +48,15 @@ class Graph:
 def onnx_model(model: WholeModel) -> bytes:
     """The graph: `columns` (rows, all parties' encoded columns) to `scores` (rows, outputs) and `predictions`.
 
+    Columns are those before whitening, which is part of the graph: numbers standardised, texts one-hot.
+
     Scores are as a prediction's file has them. Predictions are the probabilities of both or all classes, or the
     expected label, (rows, 1). Names of columns and classes are in the metadata, as JSON.
     """
     about, graph = model.about, Graph()
     scores = _in_labels_terms(graph, model, _passed(graph, model))
     _predictions(graph, about.link, scores)
-    names = [f"{one.party}/{name}" for one in about.columns for name in one.encoding.names]
+    names = [f"{one.party}/{name}" for one in about.columns for name in one.encoding.column_names]
     outputs = 2 if about.link == "logistic" else about.outputs
     made = helper.make_model(
         helper.make_graph(
@@ -84,8 +87,9 @@ def _passed(graph: Graph, model: WholeModel) -> str:
     for columns, block in zip(about.columns, model.blocks, strict=True):
         if not len(block):  # of a label party without columns
             continue
-        stop = start + len(block)
+        stop = start + len(columns.encoding.column_names)
         part = graph("Slice", COLUMNS, np.array([start]), np.array([stop]), np.array([1]))
+        part = _whitened(graph, part, columns.encoding)
         features = _rounded(graph, _clipped(graph, part, columns.norm, len(block), about.fx), about.fx)
         sums = graph("Add", sums, graph("MatMul", features, block))
         start = stop
@@ -94,6 +98,14 @@ def _passed(graph: Graph, model: WholeModel) -> str:
         activation = _rounded(graph, HIDDEN_NODES[about.network.activation](graph, sums), about.fx)
         sums = graph("Add", graph("MatMul", activation, layer), bias)
     return sums
+
+
+def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
+    """The columns that a party's weights are for, which are clipped and rounded as in training."""
+    if encoding.whitening is None:
+        return part
+    directions, offset = np.array(encoding.whitening.directions), np.array(encoding.whitening.offset)
+    return graph("Clip", graph("Sub", graph("MatMul", part, directions.T), offset), -encoding.clip, encoding.clip)
 
 
 def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:

@@ -17,6 +17,7 @@ from agents.context import JobContext
 from agents.own_table import snapshot_of
 from agents.policy_table import narrowed
 from agents.problems import JobProblem
+from agents.table_problems import unusable
 from broker.identity import KeyProblem
 from mpc import order as ordering
 from mpc.fixed import features
@@ -25,7 +26,7 @@ from schemas.messages import OrderCommitment, OrderConfirmation, OrderContributi
 from tables.encoding import Encoding
 from tables.entropy import RecordBits, record_bits, sampled
 from tables.interrupt import Interrupt
-from tables.problem import SHOWN, TableProblem, listed
+from tables.problem import TableProblem
 from tables.snapshot import Snapshot
 from tables.store import FeatureStore, FeatureView
 from tables.table import Kind
@@ -91,34 +92,28 @@ class OwnRows:
             public = f"at {context.me} the login to a database cannot be read"
             raise JobProblem("table.unusable", context.me, public, str(problem)) from None
         except TableProblem as problem:
-            raise self._unusable(problem) from None
+            raise unusable(context, problem) from None
         except OSError as error:
             raise self._disk(error) from None
         context.statistics.table_rows = self.table.rows
         context.own_columns = tuple(column.name for column in self.table.columns)
         await self._check_unchanged()
 
-    def _unusable(self, problem: TableProblem) -> JobProblem:
-        """This party's fault, but for columns that the job names and the table lacks; of others no name leaves."""
-        context, me = self._context, self._context.me
-        asked = context.job.description.columns_of(me) or ()
-        if lacking := [name for name in problem.lacks if name in asked]:
-            reason = (
-                f"the job's [columns] names {listed(lacking, SHOWN)} for {me}, and {me}'s table "
-                f"{context.description.table_of(me)!r} has no such column: correct [columns] {me} "
-                f"in the job, or ask {me}"
-            )
-            return JobProblem("policy.columns", context.job.submitter, reason, problem.what)
-        return JobProblem("table.unusable", me, f"at {me} {problem.public}", str(problem))
-
     async def _check_unchanged(self) -> None:
         context = self._context
         try:
-            unchanged = context.drawn.begin(await context.compute(self.table.digest))
+            unchanged = context.drawn.begin(self._read_as(await context.compute(self.table.digest)))
         except OSError as error:
             raise self._disk(error) from None
         if not unchanged:
             raise self._changed(context.me)
+
+    def _read_as(self, rows: bytes) -> bytes:
+        """What must be the same in each attempt: the rows, and in a training what they are encoded by."""
+        context = self._context
+        table = context.settings.tables[context.description.table_of(context.me)]
+        fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
+        return canonical_digest("tercet rows", [rows.hex(), *fitted])
 
     def _changed(self, party: str) -> JobProblem:
         """Signs and noise must not meet two tables, nor may held-out rows be chosen twice in one run."""

@@ -16,17 +16,24 @@ def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budge
     """Return if this party may and can take part.
 
     Raises:
-        JobProblem: it does not; whoever can mend it is named. Of what is refused for the job's or the table's sake all
-            is told at once; whom this party does not know it tells no more.
+        JobProblem: it does not; whoever can mend it is named, and all reasons as by `refusals` are told at once.
+    """
+    if problems := refusals(job, settings, identity, budget):
+        raise joined(problems)
+
+
+def refusals(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> list[JobProblem]:
+    """Say all for which this party does not take part, for the job's or the table's sake.
+
+    Raises:
+        JobProblem: this party does not know whoever asks, or the job is not for it; it tells them no more.
     """
     _check_submitter(job, settings)
     _check_members(job, settings)
     _check_keys(job, settings, identity)
     _check_role(job, settings)
-    refusals = [*table_refusals(job, settings), *job_refusals(job, settings)]
-    refusals += found((budget or Budget()).check, job, settings)
-    if refusals:
-        raise joined(refusals)
+    problems = [*table_refusals(job, settings), *job_refusals(job, settings)]
+    return problems + found((budget or Budget()).check, job, settings)
 
 
 def _check_submitter(job: Job, settings: Settings) -> None:

@@ -86,7 +86,7 @@ def _of_columns(
     job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None
 ) -> Iterator[JobProblem]:
     me = settings.party
-    wrong = [column for column in columns or () if not _offers(table, column)]
+    wrong = [column for column in columns or () if not offered(table, column)]
     if wrong:
         yield JobProblem(
             "policy.columns",
@@ -96,7 +96,8 @@ def _of_columns(
         )
 
 
-def _offers(table: TableSettings, column: str) -> bool:
+def offered(table: TableSettings, column: str) -> bool:
+    """Tell whether a table's settings let jobs use a column."""
     if table.columns is not None:
         return column in table.columns
     return column not in {table.id, table.label, *table.exclude}

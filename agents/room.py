@@ -54,9 +54,11 @@ def _fits(context: JobContext, words: int) -> bool:
 
 
 def _too_much(context: JobContext, why: str, remedy: str) -> JobProblem:
+    sends = " or ".join(party for party in context.description.parties if party != context.me)
+    makes = ", or what it makes itself," if context.me == context.description.helper else ""
     return JobProblem(
         "job.batch",
         context.job.submitter,
-        f"what a partner sends {why}, or a helper makes, is more than {context.me} takes in: {remedy}, or raise "
+        f"what {sends} sends {context.me} {why}{makes} is more than {context.me} takes in: {remedy}, or raise "
         f"[limits] message_mib at {context.me}",
     )

@@ -34,6 +34,7 @@ from agents.ending import (
     broker_problem,
     first_error,
     own_error,
+    refuses,
     silent_label,
 )
 from agents.ends import Ends
@@ -113,6 +114,7 @@ class JobRun:
             done=self._on_done,
             unknown=lambda party: services.announce(job, party),
             behind=self._resumed_at,
+            noted=self._note_detail,
         )
         self.voice.hearing.begin(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
@@ -386,6 +388,9 @@ class JobRun:
         await old.fall_silent()
         await self.voice.beat()
 
+    def _note_detail(self, detail: str) -> None:
+        self.detail = detail
+
     def _resumed_at(self, party: str) -> bool:
         """At the label party, of a run that a person has taken up again: a party was away when all were told."""
         if not (self._taken_up and self.context.leads):
@@ -489,8 +494,11 @@ class JobRun:
                 ending = problem
         match ending:
             case JobProblem() | Late() | Told() | Settled():
-                self.detail = ending.detail if isinstance(ending, JobProblem) else None
-                self.failure = await self.voice.judge(ending, self._wait(), self.state)
+                refusal = await self._refusal(ending)
+                self.detail = next(
+                    (one.detail for one in (ending, refusal) if isinstance(one, JobProblem)), self.detail
+                )
+                self.failure = await self.voice.judge(ending, self._wait(), self.state, refusal)
                 self._log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
                 return State.FAILED
             case Cancelled():
@@ -505,6 +513,16 @@ class JobRun:
             case _:
                 self._log.info("another run of this job has precedence")
                 return State.CANCELLED
+
+    async def _refusal(self, ending: Failing) -> JobProblem | None:
+        """What this party does not let the job in for, though another one's refusal has come first."""
+        if not (isinstance(ending, Told) and refuses(ending.failure)):
+            return None
+        try:
+            async with asyncio.timeout(self._services.settings.deadlines.verdict / 2):
+                return await self._attempt.refusal()
+        except TimeoutError:
+            return None
 
     def _note_kept(self, folder: Path | None) -> None:
         if folder is not None and self.job.description.kind == "prediction":

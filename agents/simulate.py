@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.checkpoints import discard_checkpoints
 from agents.context import system_randomness
 from agents.daemon import Agent
 from agents.exactness import (
@@ -72,12 +73,13 @@ def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
 
 
 def _forget(state: Path, job: str) -> None:
-    """That an earlier simulation in the same folder ran this job, and what was scored in it."""
+    """That an earlier simulation in the same folder ran this job, what was scored in it, and what it was killed at."""
     records = Records(state / "jobs")
     earlier = records.find(job)
     if earlier is not None:
         forget_run(state, earlier.job.run)
     records.forget(job)
+    discard_checkpoints(state, job)
 
 
 async def simulate(

@@ -113,6 +113,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         scorings=job.scorings,
         whole=job.release == "label",
         label=context.number(job.label),
+        names=job.data_parties,
         columns=tables.columns,
         bits=tables.bits,
         record_bits=tables.record_bits,

@@ -21,6 +21,7 @@ from agents.ending import (
     Told,
     blocked,
     cut_off,
+    refuses,
     stranger,
 )
 from agents.problems import BROKER, JobProblem
@@ -33,7 +34,7 @@ from schemas.address import Address
 from schemas.messages import Cancel, Failure, Job, Message, Outcome, Progress
 from schemas.settings import Deadlines
 
-REFUSAL_BEATS = 2  # heartbeats in which other parties say what else they refuse a job for
+NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a run up again
 
 
 class Voice:
@@ -49,6 +50,7 @@ class Voice:
         done: Told of a party that is done with the job.
         unknown: Told of a party that does not know it.
         behind: Told of a party where it has failed, in an attempt before this one; whether that is no longer true.
+        noted: Told what this party's operator should know, and nobody else.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class Voice:
         done: Callable[[str], None],
         unknown: Callable[[str], None],
         behind: Callable[[str], bool],
+        noted: Callable[[str], None],
     ) -> None:
         self._label, self._me, self._deadlines, self._life = job.description.label, me, deadlines, life
         self._progress, self._ended, self._done, self._unknown = progress, ended, done, unknown
-        self._behind = behind
+        self._behind, self._noted = behind, noted
         self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._numbers = count(1)
         self._log = structlog.get_logger()
@@ -101,12 +104,24 @@ class Voice:
         elif outcome.state == State.CANCELLED:
             by = outcome.cancelled_by or ""
             self._ended(Cancelled(by) if by in ("", *self.hearing.parties) else stranger(sender))
-        elif outcome.failure is None or self._label not in {self._me, sender}:
+        elif outcome.failure is None:
+            return
+        elif (outcome.failure.code, outcome.failure.culprit) == (NOT_RESUMED, sender):
+            self._not_resumed(JobProblem("job.resume", sender, outcome.failure.reason))
+        elif self._label not in {self._me, sender}:
             return
         elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
             self._ended(stranger(sender))
         elif outcome.attempt >= self.hearing.attempt or not self._behind(sender):
             self._ended(Settled(outcome.failure))
+
+    def _not_resumed(self, problem: JobProblem) -> None:
+        """A party does not follow this one; it may still follow the label party, which asks it anew."""
+        if self._label in {self._me, problem.culprit}:
+            self._ended(problem)
+        else:
+            self._log.warning("a party does not take the job up again", why=problem.reason)
+            self._noted(problem.reason)
 
     def _on_verdict(self, failure: Failure) -> None:
         if not self._verdict.done():
@@ -153,25 +168,39 @@ class Voice:
         silence = loop_time() - outbox.answered
         return cut_off(self._me) if silence > MISSED_HEARTBEATS * self._deadlines.heartbeat else None
 
-    async def judge(self, ending: Failing, own: Report, state: State) -> Failure:
-        """The one reason for the end that every party shows; tells the others."""
+    async def judge(self, ending: Failing, own: Report, state: State, refusal: JobProblem | None = None) -> Failure:
+        """The one reason for the end that every party shows; tells the others.
+
+        `refusal` is what this party does not let the job in for, whoever has ended it before that was known.
+        """
         mine = self.judgement(ending, own, state)
         if self._me == self._label:
-            if state == State.RECEIVED and mine.code.startswith("policy."):
-                await asyncio.sleep(min(REFUSAL_BEATS * self._deadlines.heartbeat, self._deadlines.verdict / 2))
-                mine = self.hearing.with_all_refusals(mine)
+            if refuses(mine):
+                await self._hear_refusals()
+                mine = self.hearing.with_all_refusals(mine, refusal)
             verdict = mine.model_copy(update={"verdict": True})
             await self.tell(verdict, required=True)
             await self.drain("verdict")
             return verdict
         if isinstance(ending, Settled):
             return ending.failure
-        await self._complain(ending, mine)
+        if refusal is None:
+            await self._complain(ending, mine)
+        else:  # of each party the label party minds the first word
+            await self.tell(refusal.failure(state, verdict=False), required=True)
         try:
             async with asyncio.timeout(self._deadlines.verdict):
                 return await asyncio.shield(self._verdict)
         except TimeoutError:
             return self.judgement(ending, own, state)
+
+    async def _hear_refusals(self) -> None:
+        """Give the others time to say what they refuse the job for, unless all have decided already."""
+        others, heartbeat = self._through.context.others, self._deadlines.heartbeat
+        for _ in range(max(1, int(self._deadlines.verdict / 2 / heartbeat))):
+            await asyncio.sleep(heartbeat)
+            if all(self.hearing.has_decided(party) for party in others):
+                return
 
     async def _complain(self, ending: Failing, mine: Failure) -> None:
         if isinstance(ending, JobProblem):

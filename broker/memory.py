@@ -143,11 +143,19 @@ class MemoryBroker:
         """Create what is missing of a queue, its exchanges and bindings."""
         existing = self.queues.get(queue.name)
         if existing is None:
-            self.queues[queue.name] = MemoryQueue(queue.name, owner if queue.private else None)
+            self.queues[queue.name] = MemoryQueue(
+                queue.name,
+                owner if queue.private else None,
+                lambda parcel: self.bury(queue.name.split(".")[1], parcel, f"expired in {queue.name}"),
+            )
         elif existing.owner is not (owner if queue.private else None):
             raise Occupied(f"the queue {queue.name} belongs to another connection, or is private to one")
         self.exchanges.update(exchange for exchange, _ in queue.bindings)
         self.bindings.update((exchange, pattern, queue.name) for exchange, pattern in queue.bindings)
+
+    def bury(self, party: str, parcel: Parcel, why: str) -> None:
+        """Keep what is known of a parcel that a party has refused, or that has expired in its queue."""
+        self.dead_letters.append((party, letter_of(parcel, why, datetime.now(UTC))))
 
     def delete(self, name: str) -> None:
         """Remove a queue, its bindings and what is in it."""
@@ -206,8 +214,7 @@ class MemoryConsumer:
 
     def bury(self, parcel: Parcel, why: str) -> None:
         """Keep what is known of a parcel that was refused."""
-        office = self._connection.office
-        office.dead_letters.append((self._connection.party, letter_of(parcel, why, datetime.now(UTC))))
+        self._connection.office.bury(self._connection.party, parcel, why)
 
     def lose(self) -> None:
         """The connection has gone: what is unsettled comes again, the handler that runs goes on."""

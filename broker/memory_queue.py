@@ -89,8 +89,8 @@ class Taker(Protocol):
 class MemoryQueue:
     """Parcels that wait, and at most one consumer."""
 
-    def __init__(self, name: str, owner: object | None) -> None:
-        self.name = name
+    def __init__(self, name: str, owner: object | None, expired: Callable[[Parcel], None] = lambda _: None) -> None:
+        self.name, self._expired = name, expired
         self.owner = owner  # the only connection that may use a private queue
         self.consumer: Taker | None = None
         self._waiting: deque[Entry] = deque()
@@ -146,3 +146,5 @@ class MemoryQueue:
             entry = self._waiting.popleft()
             if entry.expires_at > now:
                 self.consumer.take(entry)
+            else:
+                self._expired(entry.parcel)

@@ -68,6 +68,7 @@ class Request:
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
     final: float = 0.1  # of a linear schedule: what is left of the rate at the last step
+    names: tuple[str, ...] = ()  # of the data parties, for reasons to refuse; no plan depends on them
 
     @property
     def steps(self) -> int:
@@ -84,10 +85,13 @@ class Request:
         return self.bits or tuple(map(float, self.columns))
 
     @property
-    def least_record_bits(self) -> float:
-        """What there is to learn of a row of the data party, other than the label party, that has the least."""
-        bits = self.record_bits or self.entropies
-        return min((each for party, each in enumerate(bits) if party != self.label), default=0.0)
+    def partners(self) -> list[int]:
+        """The data parties but the label party."""
+        return [party for party in range(len(self.columns)) if party != self.label]
+
+    def name(self, party: int) -> str:
+        """Name a data party, if names are known."""
+        return self.names[party] if self.names else f"data party {party + 1}"
 
 
 class LossBits(NamedTuple):
@@ -253,7 +257,7 @@ class Plan:
     def canonical(self) -> dict[str, Any]:
         """Everything that shapes the model, as plain numbers, strings, lists and dicts, for hashing."""
         plain = dataclasses.asdict(self)
-        del plain["warnings"], plain["notes"]
+        del plain["warnings"], plain["notes"], plain["request"]["names"]
         plain["norms"] = list(self.norms)
         plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
         if self.request.network is not None:

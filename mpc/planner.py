@@ -37,7 +37,7 @@ def make_plan(request: Request) -> Plan:
     Raises:
         PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
     """
-    _check(request)
+    refuse_all(nonsense_refusals(request))
     refusals = exposure_refusals(request)
     try:
         plan = _fitted(request)
@@ -159,8 +159,9 @@ def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> t
     return tuple(text for holds, text in found if holds)
 
 
-def _check(request: Request) -> None:
-    """Refuse what makes no sense."""
+def nonsense_refusals(request: Request) -> list[PlanRefused]:
+    """Say what makes no sense in a job."""
+    bare = [request.name(party) for party in request.partners if request.columns[party] < 1]
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
     checks: tuple[Check, ...] = (
@@ -170,7 +171,7 @@ def _check(request: Request) -> None:
         (request.schedule in get_args(RateKind), "the schedule is unknown",
          f"choose one of {', '.join(get_args(RateKind))}"),
         (len(request.columns) >= 2, "there is only one data party", "name two or more"),
-        (min(_partners_columns(request), default=0) >= 1, "a partner of the label party has no columns",
+        (not bare, f"{' and '.join(bare)}: no columns, and only the label party may have none",
          "give each at least one"),
         (min(request.rows, request.batch, request.epochs) >= 1, "rows, batch or epochs is below 1",
          "make each at least 1"),
@@ -181,12 +182,7 @@ def _check(request: Request) -> None:
          "use a smaller l2, not below 0"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
     )  # fmt: skip
-    refuse_all([PlanRefused(reason, remedy) for holds, reason, remedy in checks if not holds])
-
-
-def _partners_columns(request: Request) -> list[int]:
-    """Of each data party but the label party, which may hold labels only."""
-    return [columns for party, columns in enumerate(request.columns) if party != request.label]
+    return [PlanRefused(reason, remedy) for holds, reason, remedy in checks if not holds]
 
 
 def exposure_refusals(request: Request) -> list[PlanRefused]:
@@ -203,16 +199,18 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
                 "use columns with more different values, or set accept_narrow if all parties accept that",
             )
         )
-    bits = request.least_record_bits
-    most = most_scorings(bits, request.outputs, weights_known=request.whole)
-    if request.scorings > most:
-        refusals.append(
-            PlanRefused(
-                f"held-out rows are scored {request.scorings} times, each time {told_bits(1, request.outputs):g} bits "
-                f"of a partner's record; it has {bits:g} bits, which allow {most}",
-                f"{scored_less(request.epochs, most)}; or set accept_narrow if all parties accept that",
+    record_bits, told = request.record_bits or request.entropies, told_bits(1, request.outputs)
+    for party in sorted(request.partners, key=lambda party: record_bits[party]):
+        bits, name = record_bits[party], request.name(party)
+        most = most_scorings(bits, request.outputs, weights_known=request.whole)
+        if request.scorings > most:
+            refusals.append(
+                PlanRefused(
+                    f"held-out rows are scored {request.scorings} times, each time {told:g} bits of a record of "
+                    f"{name}'s, which has {bits:g} bits and allows {most}",
+                    f"{scored_less(request.epochs, most)}; or set accept_narrow if all parties accept that",
+                )
             )
-        )
     return refusals
 
 

@@ -117,8 +117,8 @@ class Sizes(Message):
     many `outputs` its label asks for, the classes of a softmax model; the others say 1. Of its rows to train on a party
     tells two entropies, to a quarter of a bit, by which exposed data is refused: `bits` that keep two rows apart, and
     `record_bits` that there are to learn of one. `spread` is the variance of its columns in any direction, at most: 1
-    where they are whitened, else how many there are before they are encoded. `model` tells parts of one trained model
-    from those of another, in prediction.
+    where they are whitened or no automatic rate needs it, else how many there are before they are encoded. `model`
+    tells parts of one trained model from those of another, in prediction.
     """
 
     kind = "sizes"

@@ -5,14 +5,14 @@ It sees names and types, never a value: the settings decide, or the model that w
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from schemas.settings import TableSettings
 from tables.named import there_are
-from tables.problem import UnusableError, listed
+from tables.problem import Faults, UnusableError, listed
 from tables.table import Kind
 from tables.values import is_text
 
@@ -86,6 +86,47 @@ def choose(
     Raises:
         UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
     """
+    faults = Faults()
+    chosen = usable(schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected)
+    faults.refuse()
+    assert chosen is not None
+    return chosen
+
+
+def usable(
+    schema: pa.Schema,
+    settings: TableSettings,
+    faults: Faults,
+    *,
+    with_label: bool,
+    label_kind: Kind | None,
+    expected: Mapping[str, Kind] | None = None,
+) -> Chosen | None:
+    """Choose as `choose` does, but leave out what can't be used, and add it to `faults`; None if no row can be read."""
+    with faults.gathered():
+        _check_names(schema)
+    if faults:
+        return None
+    with faults.gathered():
+        _must_exist("id", [settings.id], schema)
+    label: str | None = None
+    kind: Kind = "numeric"
+    if with_label:
+        with faults.gathered():
+            label, kind = _label(schema, settings, label_kind)
+    if expected is not None:
+        chosen = _as_expected(schema, settings.id, label, expected)
+    else:
+        features = _features(schema, settings, faults)
+        if not (features or with_label or faults):
+            with faults.gathered():
+                raise UnusableError("it has no column beside id and label", ALONE, "has no columns")
+        chosen = Chosen(settings.id, label, _with_kinds(schema, settings, features, faults))
+    positive = settings.positive if with_label else None
+    return replace(chosen, label_kind=kind, positive=positive) if settings.id in schema.names else None
+
+
+def _check_names(schema: pa.Schema) -> None:
     twice = [name for name, times in Counter(schema.names).items() if times > 1]
     if twice:
         raise UnusableError(
@@ -93,19 +134,6 @@ def choose(
             "give every column a name of its own",
             "has columns of the same name",
         )
-    _must_exist("id", [settings.id], schema)
-    label: str | None = None
-    kind: Kind = "numeric"
-    if with_label:
-        label, kind = _label(schema, settings, label_kind)
-    if expected is not None:
-        chosen = _as_expected(schema, settings.id, label, expected)
-    else:
-        features = _features(schema, settings)
-        if not features and label is None:
-            raise UnusableError("it has no column beside id and label", ALONE, "has no columns")
-        chosen = Chosen(settings.id, label, _with_kinds(schema, settings, features))
-    return replace(chosen, label_kind=kind, positive=settings.positive if with_label else None)
 
 
 def _as_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mapping[str, Kind]) -> Chosen:
@@ -121,14 +149,24 @@ def _as_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mappi
     return Chosen(id_, label, tuple(columns), as_trained=True, unlike=(*lacks, *unlike))
 
 
-def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
+def _features(schema: pa.Schema, settings: TableSettings, faults: Faults) -> list[str]:
     held_back = {settings.id, settings.label}
     features = settings.columns
     if features is None:
         unasked = index_columns(schema) - {*settings.numeric, *settings.categorical}
         features = tuple(name for name in schema.names if name not in held_back | unasked | set(settings.exclude))
     for setting in ("columns", "exclude", "numeric", "categorical"):
-        _must_exist(setting, getattr(settings, setting) or (), schema)
+        with faults.gathered():
+            _must_exist(setting, getattr(settings, setting) or (), schema)
+    with faults.gathered():
+        _check_each_once(features, held_back)
+    for setting in ("numeric", "categorical"):
+        with faults.gathered():
+            _check_used(setting, [name for name in getattr(settings, setting) if name in schema.names], features)
+    return [name for name in dict.fromkeys(features) if name in schema.names and name not in held_back]
+
+
+def _check_each_once(features: Sequence[str], held_back: Container[str | None]) -> None:
     wrong = [name for name in features if name in held_back]
     wrong += [name for name, times in Counter(features).items() if times > 1]
     if wrong:
@@ -137,15 +175,16 @@ def _features(schema: pa.Schema, settings: TableSettings) -> list[str]:
             "list in `columns` each feature once, without id and label",
             SETTINGS_WRONG,
         )
-    for setting in ("numeric", "categorical"):
-        unused = [name for name in getattr(settings, setting) if name not in features]
-        if unused:
-            raise UnusableError(
-                f"`{setting}` names {listed(unused)}, which is not among the columns to use",
-                f"remove it from `{setting}` or add it to `columns`",
-                SETTINGS_WRONG,
-            )
-    return list(features)
+
+
+def _check_used(setting: str, names: Sequence[str], features: Sequence[str]) -> None:
+    unused = [name for name in names if name not in features]
+    if unused:
+        raise UnusableError(
+            f"`{setting}` names {listed(unused)}, which is not among the columns to use",
+            f"remove it from `{setting}` or add it to `columns`",
+            SETTINGS_WRONG,
+        )
 
 
 def index_columns(schema: pa.Schema) -> set[str]:
@@ -199,23 +238,28 @@ def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> t
 # --- what a column is
 
 
-def _with_kinds(schema: pa.Schema, settings: TableSettings, features: list[str]) -> tuple[Column, ...]:
+def _with_kinds(
+    schema: pa.Schema, settings: TableSettings, features: Sequence[str], faults: Faults
+) -> tuple[Column, ...]:
     declared: dict[str, Kind] = dict.fromkeys(settings.numeric, "numeric")
     declared |= dict.fromkeys(settings.categorical, "categorical")
     kinds = {name: declared.get(name) or inferred(schema.field(name).type) for name in features}
-    unusable = [
-        f"column {name!r} holds {_content(schema.field(name).type)}"
-        for name, kind in kinds.items()
-        if kind is None or not _readable(schema.field(name).type, kind)
-    ]
-    if unusable:
+    unfit = [name for name, kind in kinds.items() if kind is None or not _readable(schema.field(name).type, kind)]
+    with faults.gathered():
+        _check_content(schema, unfit)
+    return tuple(
+        Column(name, kind, name in declared) for name, kind in kinds.items() if kind is not None and name not in unfit
+    )
+
+
+def _check_content(schema: pa.Schema, unfit: Sequence[str]) -> None:
+    if unfit:
         raise UnusableError(
-            "; ".join(unusable),
+            "; ".join(f"column {name!r} holds {_content(schema.field(name).type)}" for name in unfit),
             "leave it out with `exclude` or `columns`, turn it into a number or text in the source "
             "(days since some date, say), or list dates under `categorical` if each is a category",
             "has columns that can't be used",
         )
-    return tuple(Column(name, kind, name in declared) for name, kind in kinds.items() if kind is not None)
 
 
 def inferred(kind: pa.DataType) -> Kind | None:

@@ -1,28 +1,27 @@
-"""Looks at the first rows of a table: how many columns it has once encoded, and how many bits a record of it holds.
+"""Looks at the first rows of a table: whether a job could use them, and how many bits a record of it holds.
 
-It keeps nothing, refuses nothing that is wrong further on, and is for files: a database would be asked twice.
+It keeps nothing, leaves what is wrong further on for later, and is for files: a database would be asked twice.
 """
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from schemas.settings import TableSettings
-from tables.columns import Chosen, choose
-from tables.disguise import Disguise, refuse_disguised
+from tables.columns import Chosen, usable
 from tables.encoding import Encoding
 from tables.entropy import SAMPLE, RecordBits, record_bits
-from tables.problem import problems_of
+from tables.problem import Faults, TableProblem, UnusableError, problems_of
+from tables.recorder import Recorder
 from tables.source import Source, open_source
-from tables.table import Table
-from tables.values import as_numbers, as_texts
+from tables.table import Kind, Table
 
 
 class Preview(NamedTuple):
-    """What the first rows say."""
+    """What the first rows say; entropies where they can be told from them."""
 
     names: tuple[str, ...]  # of the columns that are used
     columns: int  # once these are encoded
@@ -30,48 +29,79 @@ class Preview(NamedTuple):
     has_numbers: bool  # whether one of the columns is numeric
 
 
-def preview(name: str, settings: TableSettings, *, with_label: bool) -> Preview | None:
-    """Read up to SAMPLE rows of a table, as a training would; None where it has no row.
+class Look(NamedTuple):
+    """What was read.
 
-    The label is not looked at; but only `with_label` may a table have no other column.
+    Attributes:
+        preview: None where the first rows leave open what a column is.
+        rows: of the whole table; None where it has more than were read.
+        classes: of the label in these rows, if it is of classes.
+        positive: the class that becomes 1, if the settings name it.
+    """
+
+    preview: Preview | None
+    rows: int | None
+    classes: tuple[str, ...]
+    positive: str | None
+
+
+def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None) -> Look:
+    """Read up to SAMPLE rows of a table, as a training would; only `with_label` may a table have no other column.
 
     Raises:
-        TableProblem: they cannot be read, or it is not clear what a column is.
+        TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
-        chosen = choose(source.schema, settings, with_label=with_label, label_kind=None)
-        guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
-        tables = list(_first(name, source, chosen))
-        for column, disguise in guessed.items():
-            for table in tables:
-                disguise.add(pa.array(table.categorical[column], pa.large_string()), 0)
-        refuse_disguised(guessed)
-    if not tables:
+        faults, target, first = Faults(), io.BytesIO(), FirstRows(source)
+        chosen = usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
+        if chosen is None:
+            faults.refuse()
+        assert chosen is not None
+        recorder = Recorder(first, chosen, settings.missing)
+        recorder.write(target, faults)
+        recorder.check(faults, is_whole=first.is_whole)
+        faults.refuse()
+        classes = recorder.finish().classes
+    features = pa.ipc.open_file(pa.py_buffer(target.getbuffer())).read_all()
+    found = None if recorder.is_disguised else _preview(name, settings, chosen, features, first.rows)
+    return Look(found, first.rows if first.is_whole else None, classes, chosen.positive)
+
+
+def _preview(name: str, settings: TableSettings, chosen: Chosen, features: pa.Table, rows: int) -> Preview | None:
+    kinds = {one.name: one.kind for one in chosen.columns}
+    arrays = {one: features[one].to_numpy() for one in kinds}
+    numeric, categorical = (
+        {one: values for one, values in arrays.items() if kinds[one] == kind} for kind in ("numeric", "categorical")
+    )
+    table = Table(name, rows, tuple(kinds), numeric, categorical)
+    try:
+        encoding = Encoding.fit(lambda: iter([table]), clip=settings.clip, rare=settings.rare, whiten=False)
+    except (TableProblem, UnusableError):  # rows in common may do better
         return None
-    encoding = Encoding.fit(lambda: iter(tables), clip=settings.clip, rare=settings.rare, whiten=False)
-    names, bits = tuple(encoding.kinds), record_bits(encoding, iter(tables))
-    return Preview(names, len(encoding.names), bits, encoding.has_numbers)
+    bits = record_bits(encoding, iter([table]))
+    return Preview(tuple(encoding.kinds), len(encoding.names), bits, encoding.has_numbers)
 
 
-def _first(name: str, source: Source, chosen: Chosen) -> Iterator[Table]:
-    rows = 0
-    for batch in source.batches(chosen.names):
-        part = batch.slice(0, SAMPLE - rows)
-        rows += part.num_rows
-        if part.num_rows:
-            yield _table(name, part, chosen)
-        if rows >= SAMPLE:
-            return
+class FirstRows:
+    """The first SAMPLE rows of a source."""
 
+    def __init__(self, source: Source) -> None:
+        self._source, self.unit, self.schema = source, source.unit, source.schema
+        self.rows, self.is_whole = 0, True
 
-def _table(name: str, batch: pa.RecordBatch, chosen: Chosen) -> Table:
-    """The features of a batch, what is no number counting as missing."""
-    numeric, categorical = {}, {}
-    for one in chosen.columns:
-        values = batch.column(one.name)
-        if one.kind == "numeric":
-            numbers = as_numbers(values).values.to_numpy(zero_copy_only=False).astype(np.float64)
-            numeric[one.name] = np.where(np.isfinite(numbers), numbers, np.nan)
-        else:
-            categorical[one.name] = as_texts(values).to_numpy(zero_copy_only=False)
-    return Table(name, batch.num_rows, tuple(one.name for one in chosen.columns), numeric, categorical)
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Like the source's, and no more rows."""
+        for batch in self._source.batches(columns):
+            part = batch.slice(0, SAMPLE - self.rows)
+            self.is_whole = part.num_rows == batch.num_rows
+            self.rows += part.num_rows
+            yield part
+            if not self.is_whole:
+                return
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The source's."""
+        return self._source.places(rows)
+
+    def close(self) -> None:
+        """Leave the source to whoever has opened it."""

@@ -37,6 +37,38 @@ class UnusableError(ValueError):
         self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
 
 
+class Faults:
+    """All that is wrong with one table, to be told at once."""
+
+    def __init__(self) -> None:
+        self._found: list[UnusableError] = []
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Keep the `UnusableError` that ends the block, if one does, and go on behind it."""
+        try:
+            yield
+        except UnusableError as found:
+            self._found.append(found)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def refuse(self) -> None:
+        """Return if nothing is wrong.
+
+        Raises:
+            UnusableError: something is; one for all that was found, each with its remedy.
+        """
+        if not self._found:
+            return
+        *others, last = self._found
+        what = "; also: ".join([*map(str, others), last.what])
+        public = ", and ".join(dict.fromkeys(found.public for found in self._found))
+        lacks = tuple(name for found in self._found for name in found.lacks)
+        raise UnusableError(what, last.remedy, public, lacks)
+
+
 @contextmanager
 def problems_of(name: str, place: str) -> Iterator[None]:
     """Turn `UnusableError` into the `TableProblem` of the table `name`, which its owner finds at `place`."""

@@ -17,7 +17,7 @@ from tables.disguise import Disguise, refuse_disguised
 from tables.doubts import RowCounter, doubts
 from tables.ids import IdColumn
 from tables.label import ClassColumn
-from tables.problem import SHOWN, Tally, UnusableError
+from tables.problem import SHOWN, Faults, Tally, UnusableError
 from tables.source import Source
 from tables.table import Numbers
 from tables.values import as_numbers, as_texts, signs, truths
@@ -57,6 +57,7 @@ class Recorder:
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
+        self._kept_ids = pa.array([], pa.large_string())
         self._rows = 0
         self._wrong, self._infinite, self._missing, self._signs, self._truths = (
             {one.name: Tally(source) for one in self._all} for _ in range(5)
@@ -72,20 +73,50 @@ class Recorder:
             UnusableError: the table can't be used; what was written is worth nothing.
             OSError: `target` can't be written.
         """
-        with pa.ipc.new_file(target, self._schema) as writer:
-            for batch in self._source.batches(self._chosen.names):
-                writer.write_batch(self._read(batch))
-        if self._rows == 0:
-            raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
-        self._check_likeness()
-        refuse_disguised(self._guessed)
-        self._check_label()
-        ids = self._ids.finish()
-        self._check_values()
-        own_ids = self._ids.own(ids)
+        faults = Faults()
+        self.write(target, faults)
+        self.check(faults)
+        faults.refuse()
+        return self.finish()
+
+    def write(self, target: IO[bytes], faults: Faults) -> None:
+        """Read everything, and write the features to `target`.
+
+        Raises:
+            OSError: `target` can't be written.
+        """
+        with faults.gathered():
+            with pa.ipc.new_file(target, self._schema) as writer:
+                for batch in self._source.batches(self._chosen.names):
+                    writer.write_batch(self._read(batch))
+            if self._rows == 0:
+                raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
+
+    def check(self, faults: Faults, *, is_whole: bool = True) -> None:
+        """Add to `faults` all that is wrong with what was read; of a part only what would be wrong with the whole."""
+        checks = [self._check_likeness, self._check_label, self._finish_ids]
+        checks += [self._check_numbers, self._check_truths, self._check_finite, self._check_missing]
+        if is_whole:
+            checks.insert(1, lambda: refuse_disguised(self._guessed))
+        for check in checks:
+            with faults.gathered():
+                check()
+
+    def finish(self) -> Recorded:
+        """Give what is kept beside the features, of a table in which nothing is wrong."""
+        own_ids = self._ids.own(self._kept_ids)
         if self._classes is not None:
-            return Recorded(ids, own_ids, *self._classes.finish())
-        return Recorded(ids, own_ids, np.concatenate(self._label) if self._chosen.label is not None else None, ())
+            return Recorded(self._kept_ids, own_ids, *self._classes.finish())
+        label = np.concatenate(self._label) if self._chosen.label is not None else None
+        return Recorded(self._kept_ids, own_ids, label, ())
+
+    def _finish_ids(self) -> None:
+        self._kept_ids = self._ids.finish()
+
+    @property
+    def is_disguised(self) -> bool:
+        """Whether the texts of some column, as far as they were read, are in disguise."""
+        return any(self._guessed.values())
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The features of a batch as they are written."""
@@ -175,33 +206,37 @@ class Recorder:
                 remedy += "; if that is a class of its own, give it another name"
             raise UnusableError(what, remedy, "has rows without a label")
 
-    def _check_values(self) -> None:
-        wrong = self._found(self._wrong, self._chosen.columns)
-        if wrong:
-            raise UnusableError(
-                _told(wrong, "should be numeric and has", "other than numbers"),
-                "correct these values, or list the column under `categorical`",
-                "has text in a numeric column",
-            )
-        mixed = self._found(self._truths, [one for one in self._all if one.name in self._measured])
-        if mixed:
-            raise UnusableError(
-                _told(mixed, "should be numeric and has", "written as true or false"),
-                "correct these values, or write truth values as 1 and 0",
-                "has text in a numeric column",
-            )
-        infinite = self._found(self._infinite, self._all)
-        if infinite:
-            raise UnusableError(
-                _told(infinite, "has", "not finite"),
-                "replace these by finite numbers, or by nothing for missing, or leave the rows out",
-                "has values that are not finite",
-            )
-        missing = self._found(self._missing, self._chosen.columns)
-        if missing and self._refuses_missing:
-            raise UnusableError(
-                _told(missing, "has", "missing"), "fill these in or leave the rows out", "has missing values"
-            )
+    def _check_numbers(self) -> None:
+        if not self._chosen.as_trained:  # else `_check_likeness` tells it
+            remedy = "correct these values, or list the column under `categorical`"
+            self._refuse(self._wrong, self._chosen.columns, "should be numeric and has", "other than numbers", remedy)
+
+    def _check_truths(self) -> None:
+        measured = [one for one in self._all if one.name in self._measured]
+        remedy = "correct these values, or write truth values as 1 and 0"
+        self._refuse(self._truths, measured, "should be numeric and has", "written as true or false", remedy)
+
+    def _check_finite(self) -> None:
+        remedy = "replace these by finite numbers, or by nothing for missing, or leave the rows out"
+        self._refuse(self._infinite, self._all, "has", "not finite", remedy, public="has values that are not finite")
+
+    def _check_missing(self) -> None:
+        if self._refuses_missing:
+            remedy = "fill these in or leave the rows out"
+            self._refuse(self._missing, self._chosen.columns, "has", "missing", remedy, public="has missing values")
+
+    def _refuse(
+        self,
+        tallies: Mapping[str, Tally],
+        columns: Iterable[Column],
+        verb: str,
+        what: str,
+        remedy: str,
+        *,
+        public: str = "has text in a numeric column",
+    ) -> None:
+        if found := self._found(tallies, columns):
+            raise UnusableError(_told(found, verb, what), remedy, public)
 
     @staticmethod
     def _found(tallies: Mapping[str, Tally], columns: Iterable[Column]) -> dict[str, Tally]:

@@ -16,7 +16,7 @@ from agents.policy_table import narrowed
 from schemas.job import Evaluation, TrainingJob
 from schemas.policy import PolicySettings
 from schemas.settings import Limits, Settings, TableSettings
-from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, nothing_left, off, prediction, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.test_policy import KEYS, announced, announcing, refusal, settings_of
 
@@ -100,7 +100,8 @@ def test_all_that_the_settings_do_not_allow_is_told_at_once() -> None:
 
 async def test_what_several_parties_do_not_allow_is_told_at_once(tmp_path: Path) -> None:
     """By the label party's verdict, the same at all of them; nothing was read or sent."""
-    async with scene(three(tmp_path), tmp_path) as stage:
+    deadlines = PATIENT.model_copy(update={"verdict": 10})
+    async with scene(three(tmp_path, deadlines), tmp_path) as stage:
         stage.change(BANK, policy=PolicySettings(loss=False))
         stage.change(CARD, policy=PolicySettings(models=("linear",)))
         stage.change(NOTARY, policy=PolicySettings(max_epochs=2))

@@ -92,11 +92,11 @@ def lossy(parcel: Parcel, _queue: str) -> list[Drop]:
     return [Drop()] if parcel.kind == "pre-activation share" and parcel.sender == CARD else []
 
 
-async def given_up(stage: Recovering) -> str:
+async def given_up(stage: Recovering, submitter: str = BANK) -> str:
     """A job that has failed, all its attempts having come to nothing."""
     stage.office.faults = lossy
     await stage.start()
-    name = stage.submit(long_job())
+    name = stage.submit(long_job(), submitter)
     off(await stage.ended(name), "transport.lost", "broker")
     assert stage.agents[BANK].status(name)[0].attempt == 2
     stage.runs.clear()

@@ -3,8 +3,10 @@
 Each model is trained and applied by the same agents in one folder; then the label party scores alone.
 """
 
+import json
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,26 @@ def test_whitened_columns_and_an_early_stop_change_nothing_of_it(tmp_path):
     scorer = load(trained.part)
     assert all(one.encoding.whitening is not None for one in scorer.model.about.columns)
     check_as_predicted(trained, scorer, trained.table)
+    check_whitened_onnx(trained, scorer, tmp_path / "model.onnx")
+
+
+def check_whitened_onnx(trained: Trained, scorer: Any, path: Path) -> None:
+    """Give the file columns that somebody can make who has never heard of whitening: the scores are the same."""
+    export(trained.part, path)
+    plain = load(trained.part)
+    columns = tuple(
+        one.model_copy(update={"encoding": one.encoding.model_copy(update={"whitening": None})})
+        for one in plain.model.about.columns
+    )
+    plain.model = replace(plain.model, about=plain.model.about.model_copy(update={"columns": columns}))
+    encoded = plain.encode(trained.table)
+    told, scores, _ = onnx_outputs(path, encoded)
+    assert json.loads(told["columns"]) == [f"{c.party}/{n}" for c in columns for n in c.encoding.column_names]
+    word = 2.0**-scorer.model.about.fx  # a product that another library adds up may be rounded to the next one
+    near = word * max(float(np.abs(block).sum()) for block in scorer.model.blocks)
+    found, expected = scores, scorer.scores(trained.table)
+    assert np.allclose(found, expected, rtol=1e-9, atol=near)
+    assert np.mean(np.isclose(found, expected, rtol=1e-9, atol=1e-9)) > 0.99
 
 
 # --- as scikit-learn's estimators are

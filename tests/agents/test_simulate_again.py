@@ -1,8 +1,12 @@
 """Simulations that share a folder: each is a run of its own, whatever an earlier one has left there."""
 
+import pytest
+
 from agents.records import Records
 from agents.simulate import bit_exact
 from schemas.job import TrainingJob
+from schemas.messages import JobStatus
+from schemas.recovery import Recovery
 from tests.agents.world import Sample, run
 
 
@@ -31,3 +35,26 @@ async def test_a_simulation_is_not_disturbed_by_another_job_that_was_killed_here
     assert again.done
     assert bit_exact(again)
     assert {one.job.id for one in again.runs.values()} == {Sample().description().id}
+
+
+class Interrupted(Exception):
+    """Somebody has pressed Ctrl-C."""
+
+
+async def test_a_simulation_that_was_interrupted_begins_anew(tmp_path):
+    """What its parties had drawn and kept for the same job was taken for a table that has changed."""
+    sample = Sample(epochs=40)
+    keeping = {
+        party: own.model_copy(update={"recovery": Recovery(checkpoint_steps=1, checkpoint_seconds=0.01)})
+        for party, own in sample.settings(tmp_path).items()
+    }
+
+    def interrupt(status: JobStatus) -> None:
+        if status.step > 0:
+            raise Interrupted
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run(sample, tmp_path, settings=keeping, watch=interrupt)
+    assert caught.group_contains(Interrupted)
+    assert list((tmp_path / "bank" / "checkpoints" / sample.description().id).iterdir())
+    assert (await run(sample, tmp_path, settings=keeping)).done

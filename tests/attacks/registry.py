@@ -13,7 +13,7 @@ import numpy as np
 from mpc.fixed import Floats, features
 from mpc.ring import Words
 from schemas.policy import PolicySettings
-from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables
+from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables, told
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 
 FIVE = ("sex", "education", "marriage", "pay_delay_1", "pay_delay_2")
@@ -151,7 +151,7 @@ def equal_classes(protected: bool) -> float:
 
 
 HELPER, LABEL, LIAR = "curious helper", "curious label party", "lying label party"
-LYING_HELPER = "lying helper"
+LYING_HELPER, PARTNER = "lying helper", "curious partner"
 NOTHING, RECORDS = "nothing beside the plan", "whole records"
 LABEL_KNOWS = f"own columns, {KNOWN} customers' records, how frequent records are"
 ONE_NOISED = "one scoring for eight, partner's noise ±2^-5"
@@ -200,4 +200,8 @@ ATTACKS = [
            deviations.most_frequent, 0.99, 0.02),
     Attack("asking again and again", LABEL, "scores", "predictions that are let through",
            "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
+    Attack("the spread of a table that is not whitened", HELPER, NOTHING, "how many raw columns it has",
+           "no spread but for an automatic rate", told.raw_columns, told.guessed_columns, 0.99, 0.02),
+    Attack("the loss of a Poisson model", PARTNER, "that counts are as a Poisson model has them",
+           "the mean count to a tenth", 'loss_to = "label"', told.mean_counts, told.guessed_means, 0.6, 0.02),
 ]  # fmt: skip

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.attacks.__main__ import judged
-from tests.attacks.registry import ATTACKS, HELPER, LABEL
+from tests.attacks.registry import ATTACKS, HELPER, LABEL, PARTNER
 
-OF_LIARS = [attack for attack in ATTACKS if attack.who not in {HELPER, LABEL}]
+OF_LIARS = [attack for attack in ATTACKS if attack.who not in {HELPER, LABEL, PARTNER}]
 
 
 @pytest.mark.parametrize("attack", OF_LIARS, ids=lambda attack: attack.name)

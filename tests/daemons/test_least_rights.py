@@ -63,7 +63,7 @@ async def poison(guarded: Guarded) -> None:
 
 def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deployment, guarded: Guarded):
     """As they are, whatever is in them; for people and for scripts."""
-    deployment.asked("broker", "dead-letters", "--remove", party="card")  # a heartbeat that had expired, say
+    deployment.asked("broker", "dead-letters", "--remove", party="card")  # of other tests
     asyncio.run(poison(guarded))
     letters: list[dict[str, str]] = []
     end = time.monotonic() + PATIENCE

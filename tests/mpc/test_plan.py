@@ -303,8 +303,8 @@ def test_a_label_party_needs_no_columns():
     [
         ({"columns": (5, 6)}, "only 8.5 bits", "accept_narrow"),
         ({"columns": (50,)}, "only one data party", "two or more"),
-        ({"columns": (50, 0)}, "a partner of the label party has no columns", "at least one"),
-        ({"columns": (0, 50), "label": 1}, "a partner of the label party has no columns", "at least one"),
+        ({"columns": (50, 0), "names": ("bank", "card")}, "card: no columns, and only the label party", "at least one"),
+        ({"columns": (0, 50), "label": 1}, "data party 1: no columns", "at least one"),
         ({"columns": (0, 5)}, "only 5 bits", "accept_narrow"),
         ({"model": "probit"}, "model is unknown", "logistic, linear, softmax, poisson, gamma"),
         ({"model": "softmax"}, "number of classes is 1", "three classes"),
@@ -374,7 +374,7 @@ def test_scores_tell_at_most_half_of_a_partners_record() -> None:
 def test_scores_with_known_weights_tell_at_most_a_third() -> None:
     """Under release = "label" each score is an equation with known weights."""
     make_plan(replace(SCORED, whole=True, scorings=2))
-    with pytest.raises(PlanRefused, match="allow 2"):
+    with pytest.raises(PlanRefused, match="allows 2"):
         make_plan(replace(SCORED, whole=True, scorings=3))
 
 

@@ -7,7 +7,7 @@ from pyarrow import csv, parquet
 
 from schemas.settings import TableSettings
 from tables.entropy import SAMPLE
-from tables.preview import preview
+from tables.preview import look
 from tables.problem import TableProblem
 
 RNG = np.random.default_rng(7)
@@ -29,13 +29,14 @@ def test_columns_and_bits_are_those_of_the_encoded_table(tmp_path, suffix):
     """Neither id nor label counts."""
     path = tmp_path / f"people{suffix}"
     (csv.write_csv if suffix == ".csv" else parquet.write_table)(people(4000), path)
-    found = preview("people", TableSettings(path=path, id="id", label="label"), with_label=False)
+    found = look("people", TableSettings(path=path, id="id", label="label"), with_label=False).preview
     assert found is not None
     assert found.names == ("age", "region")
     assert found.columns == 1 + 4
     assert found.has_numbers
     assert 6.0 < found.bits.collision < 10.0
-    only = preview("people", TableSettings(path=path, id="id", label="label", columns=("region",)), with_label=False)
+    alone = TableSettings(path=path, id="id", label="label", columns=("region",))
+    only = look("people", alone, with_label=False).preview
     assert only is not None
     assert not only.has_numbers
     assert only.bits.collision == only.bits.record == 2.0
@@ -47,14 +48,17 @@ def test_no_more_rows_than_a_sample_are_read(tmp_path):
     csv.write_csv(people(3 * SAMPLE), path)
     with path.open("a") as file:
         file.write("broken,line\n")
-    assert preview("long", TableSettings(path=path, id="id", label="label"), with_label=False) is not None
+    found = look("long", TableSettings(path=path, id="id", label="label"), with_label=False)
+    assert found.preview is not None
+    assert found.rows is None
 
 
-def test_a_table_without_rows_has_no_preview(tmp_path):
-    """Nothing can be said of it."""
+def test_a_table_without_rows_is_refused(tmp_path):
+    """As by a job that reads all of it."""
     path = tmp_path / "empty.csv"
     csv.write_csv(people(0), path)
-    assert preview("empty", TableSettings(path=path, id="id", label="label"), with_label=False) is None
+    with pytest.raises(TableProblem, match="has no rows"):
+        look("empty", TableSettings(path=path, id="id", label="label"), with_label=False)
 
 
 def test_a_table_of_labels_alone_has_no_columns_and_no_bits(tmp_path):
@@ -62,6 +66,6 @@ def test_a_table_of_labels_alone_has_no_columns_and_no_bits(tmp_path):
     path = tmp_path / "labels.csv"
     csv.write_csv(people(50).select(["id", "label"]), path)
     settings = TableSettings(path=path, id="id", label="label")
-    assert preview("labels", settings, with_label=True) == ((), 0, (0.0, 0.0), False)
+    assert look("labels", settings, with_label=True).preview == ((), 0, (0.0, 0.0), False)
     with pytest.raises(TableProblem, match="only the label party"):
-        preview("labels", settings, with_label=False)
+        look("labels", settings, with_label=False)
