@@ -27,7 +27,7 @@ from schemas.settings import BrokerSettings, Settings
 
 SECONDS: Final = 10.0
 SOON: Final = dt.timedelta(days=30)
-RUN_ON: Final = ("3.10.", "4.0.")  # versions that Tercet has been run on
+RUN_ON: Final = ("3.10.", "4.0.", "4.3.")  # versions that Tercet has been run on
 LEAST: Final = (3, 10)
 RIGHTS: Final = "let the broker's operator import what `tercet broker definitions` writes"
 LOGIN: Final = "compare `credentials` under [broker], or TERCET_BROKER_USERNAME and _PASSWORD, with the broker's users"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.job import Network, Training, TrainingJob
+from schemas.job import Network, Privacy, Training, TrainingJob
 from schemas.settings import TableSettings
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,13 @@ class Case(ABC):
         training = Training(epochs=self.arguments.epochs, batch=self.arguments.batch, rate=0.1)
         tables = tuple((party, "table") for party in PARTIES)
         return TrainingJob(
-            name="step", label=PARTIES[0], helper=HELPER, tables=tables, training=training, **self.fields
+            name="step",
+            label=PARTIES[0],
+            helper=HELPER,
+            tables=tables,
+            training=training,
+            privacy=Privacy(checks=self.arguments.checks),
+            **self.fields,
         )
 
     def write_tables(self, folder: Path) -> dict[str, TableSettings]:

@@ -72,6 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--columns", type=int, default=100, help="of both parties together, halved between them")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--checks", type=int, default=2, help="projections that check the helper's dealing; 0 for none")
     parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
     parser.add_argument("--delay", type=float, help="milliseconds each way between the parties; needs root on Linux")
     parser.add_argument("--over", nargs="*", choices=("memory", "rabbitmq"), help="by default both; without --delay")

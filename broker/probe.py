@@ -119,7 +119,8 @@ class Probe:
         there = await self._ask([Question(f"use the exchange {name}", lambda c: _exchange(c, name, passive=True))])
         create = Question(f"create the exchange {name}", lambda c: _exchange(c, name))
         made = await self._ask([create] if there.missing else [])
-        return (there if not there.missing else made) + await self._ask(self._own())
+        looked = there if there.allowed else made  # a refused look tells nothing: see `RabbitBroker.declare_exchange`
+        return looked + await self._ask(self._own())
 
     async def wider(self) -> tuple[str, ...]:
         """What an agent is allowed and has no need of: it would let it count, forge or spoil. Ask after `needed`."""

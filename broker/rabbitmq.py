@@ -151,6 +151,10 @@ class RabbitBroker:
                     name, exchange_type="topic", durable=True, timeout=RPC_SECONDS
                 ),
             )
+        except aiormq.ChannelAccessRefused:
+            # RabbitMQ 4.2.6 and 4.3.0 let only those look who may create, later ones all who have any right.
+            # The exchange may be there: if it is not, or we have no right, the next message or binding says so.
+            log.debug("may not look for an exchange", exchange=name)
         except BaseException as error:
             raise as_broker_error(error, f"looking for the exchange {name}") or error from error
 

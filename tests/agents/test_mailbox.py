@@ -1,8 +1,9 @@
 """A party's letters: repeats, parts, order and floods change nothing but what they should, and the sender is named."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,9 +123,9 @@ def words(rows: int = 2, value: int = 7) -> Words:
     return np.full((rows, 3), value, np.uint64)
 
 
-def in_loop(test: Callable[[], Awaitable[None]]) -> None:
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run one example of a property."""
-    asyncio.run(test())  # type: ignore[arg-type]
+    asyncio.run(test())
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import aio_pika
+import aiormq
 import pytest
 from yarl import URL
 
-from broker.base import Delivery, Disconnected, Lane, Missing, NoLogin, Occupied, Queue, Refused, Unroutable
+from broker.base import Delivery, Disconnected, Lane, Missing, NoLogin, Occupied, Parcel, Queue, Refused, Unroutable
 from broker.outbox import Outbox
 from broker.rabbitmq import RabbitBroker
 from tests.broker.contract import PATIENCE, Inbox, Place, settled, until_connected
@@ -284,6 +287,12 @@ async def test_two_connections_show_their_party_and_lane(rabbitmq: Node, place: 
     assert "tercet bank bulk" in shown
 
 
+async def publish_first(broker: RabbitBroker, parcel: Parcel) -> None:
+    """Make the exchange and publish to it; which of the two is refused depends on RabbitMQ's version."""
+    await broker.declare_exchange(parcel.exchange)
+    await broker.publish(parcel, Lane.ONLINE)
+
+
 async def test_missing_rights_are_refused_and_named(rabbitmq: Node, place: Place):
     """What may be written, created or bound is the broker's to say; the connection goes on."""
     bank = await RabbitBroker.connect(rabbitmq.url, name="bank")
@@ -295,7 +304,7 @@ async def test_missing_rights_are_refused_and_named(rabbitmq: Node, place: Place
         with pytest.raises(Refused, match=place.queue.name):
             await stranger.declare(place.queue)
         with pytest.raises(Refused, match=r"tercet\.from\.nobody"):
-            await stranger.declare_exchange("tercet.from.nobody")
+            await publish_first(stranger, replace(place.parcel(), exchange="tercet.from.nobody"))
         with pytest.raises(Refused, match=place.queue.name):
             await stranger.consume(place.queue.name, Inbox(), Lane.ONLINE)
         await stranger.declare_exchange(place.exchange)
@@ -303,6 +312,23 @@ async def test_missing_rights_are_refused_and_named(rabbitmq: Node, place: Place
     finally:
         await stranger.close()
         await bank.close()
+
+
+async def test_a_broker_that_lets_nobody_look_for_exchanges_is_used_all_the_same(
+    whole: RabbitBroker, place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    """RabbitMQ 4.2.6 and 4.3.0 refuse to look to all who may not create; the definitions give that right to nobody."""
+    await whole.declare_exchange(place.exchange)
+    declare = aiormq.Channel.exchange_declare
+
+    async def refuse(channel: aiormq.Channel, name: str, *, passive: bool = False, **settings: Any) -> Any:
+        if passive:
+            raise aiormq.ChannelAccessRefused(f"configure access to exchange '{name}' refused")
+        return await declare(channel, name, **settings)
+
+    monkeypatch.setattr(aiormq.Channel, "exchange_declare", refuse)
+    await whole.declare(place.queue)
+    await whole.publish(place.parcel(), Lane.ONLINE)
 
 
 async def test_a_queue_with_other_arguments_is_refused_by_name(amqp_url: str, whole: RabbitBroker, place: Place):
