@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Final
 
+from agents.shipped_files import shipped
 from schemas.job import Invalid
 
 _ROW: Final = re.compile(r"^\| `([a-z]+(?:\.[a-z-]+)+)` \|(.*)\|$", re.MULTILINE)
@@ -42,7 +42,7 @@ def explained(code: str) -> Code:
 @cache
 def listed() -> Mapping[str, Code]:
     """All codes, as the document has them."""
-    return {code.code: code for code in read(document().read_text(encoding="utf-8"))}
+    return {code.code: code for code in read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))}
 
 
 def read(text: str) -> list[Code]:
@@ -52,10 +52,3 @@ def read(text: str) -> list[Code]:
         cause, remedy, mender, *_ = [cell.strip() for cell in _CELL.split(rest)] + ["", ""]
         rows.append(Code(code, cause, remedy, mender))
     return rows
-
-
-def document() -> Path:
-    """Where docs/errors.md is: inside the package in a wheel, beside the rooms in a checkout."""
-    here = Path(__file__).parent
-    installed = here / "docs" / "errors.md"
-    return installed if installed.is_file() else here.parent / "docs" / "errors.md"

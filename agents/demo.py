@@ -18,6 +18,7 @@ from rich.table import Table as RichTable
 from agents import baseline_network, baselines, show
 from agents.automatic import in_numbers
 from agents.exits import JOB_FAILED, Format
+from agents.shipped_files import shipped
 from agents.simulate import Simulation, data_roles, opened_shares, simulate, summary
 from mpc.fixed import Floats, decode
 from mpc.network_reference import release
@@ -32,7 +33,7 @@ JOBS = {"logistic": "job.toml", "mlp": "mlp.toml"}  # by model
 
 async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
     """Match, train, compare, score new customers, print."""
-    folder = example_folder()
+    folder = shipped("credit")
     training, prediction = read_job(folder / JOBS[model]), read_job(folder / "predict.toml")
     assert isinstance(training, TrainingJob)
     assert isinstance(prediction, PredictionJob)
@@ -57,13 +58,6 @@ async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings
         show.out.print(show.summary_table(summary(simulation)))
         raise typer.Exit(JOB_FAILED)
     return simulation
-
-
-def example_folder() -> Path:
-    """Where the credit example is: beside the rooms in a checkout, inside the package in a wheel."""
-    here = Path(__file__).parent  # a wheel is unpacked when it is installed, so its data are files too
-    installed = here / "credit"
-    return installed if installed.is_dir() else here.parent / "examples" / "credit"
 
 
 def introduction(description: TrainingJob) -> None:

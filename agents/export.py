@@ -12,7 +12,7 @@ from schemas.job import Invalid
 
 
 def export(folder: Path, out: Path) -> None:
-    """Write `out`: .safetensors with everything, for `agents.scorer.load`, or .onnx, from encoded columns to scores.
+    """Write `out`: .safetensors for `agents.scorer.load`, or .onnx from encoded columns to scores.
 
     Raises:
         Invalid: the part is not the whole model or cannot be read, or the file cannot be written.

@@ -163,7 +163,7 @@ def manifest(folder: Path) -> ModelPart:
 
 
 def check_spelling(path: Path, version: str, encodings: Iterable[Encoding]) -> None:
-    """Return if these encodings, written by this version, tell no categories apart that are one by `tables.spelling`.
+    """Return if these encodings tell no categories apart that are one by `tables.spelling`.
 
     Raises:
         ModelPartProblem: they do: they are older than that rule.

@@ -18,11 +18,11 @@ from agents.data_party import DataPartyRole
 from agents.evaluate import class_probabilities, curves, expected, histogram, probabilities
 from agents.helper import HelperRole
 from agents.model_part import INTERCEPT
+from agents.plan_warnings import warnings_of
 from agents.prediction import PredictionRole
 from agents.private_file import replace
 from agents.report import ReportData, render
 from agents.states import State
-from agents.terms import warnings_of
 from mpc.fixed import Floats
 from schemas.job import TrainingJob
 from tables.encoding import Encoding

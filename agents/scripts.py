@@ -1,4 +1,4 @@
-"""Drives the scripts of a role (`mpc.script`) over a party's mailbox: sends, waits and answers as they ask for it.
+"""Drives the scripts of a role (`mpc.script`) over a party's mailbox: sends, waits and answers.
 
 It knows which message stands for which kind, and when something is to be said; not what it means.
 """

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agents.context import JobContext
+from agents.plan_warnings import warnings_of
 from agents.states import TERMINAL, State
-from agents.terms import warnings_of
 from broker.clock import loop_time
 from schemas.job import TrainingJob
 from schemas.messages import JobStatus, PartyStatus, Progress

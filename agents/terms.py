@@ -8,8 +8,8 @@ from typing import NamedTuple, Self
 
 from agents.automatic import resolved
 from agents.context import JobContext
+from agents.plan_warnings import warnings_of
 from agents.problems import JobProblem
-from agents.revelations import rankers, together
 from agents.room import check_room
 from mpc.activations import ACTIVATIONS
 from mpc.network import Network
@@ -172,18 +172,3 @@ def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
     statistics.steps = 0 if plan is None else plan.steps_total
     for note in () if plan is None else (*plan.notes, *warnings_of(context)):
         context.log.info("plan", note=note)
-
-
-def warnings_of(context: JobContext) -> tuple[str, ...]:
-    """What is doubtful about a training: what the planner says, and what a label party without columns gives away."""
-    if context.plan is None or context.terms is None:
-        return ()
-    job, columns = context.training, context.terms.columns
-    partners = rankers(job, dict(zip(job.data_parties, columns, strict=True)))
-    if not partners:
-        return context.plan.warnings
-    caution = (
-        f'{job.label} has no columns, so that release = "owners" gives {together(partners)} all weights: customers '
-        f'can be ranked without {job.label}; use release = "shared" if that must not be'
-    )
-    return (*context.plan.warnings, caution)

@@ -1,7 +1,7 @@
 """The promises of broker/base.py on RabbitMQ 3.10 and later, through aio-pika.
 
-One agent's two connections, and what it declares; it decides no names (broker/topology.py does), sets no policies and
-never logs or raises a password or a body.
+Holds one agent's two connections and what it declares. broker/topology.py decides names. This
+module sets no policies and never logs or raises a password or a body.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class RabbitBroker:
-    """One party's access to a RabbitMQ broker; keeps the promises of `broker.base.Broker`. Made by `connect`."""
+    """One party's access to RabbitMQ, made by `connect`; keeps the promises of `broker.base.Broker`."""
 
     def __init__(self, party: str | None = None) -> None:
         self._office = None if party is None else DeadLetterOffice(self, party)

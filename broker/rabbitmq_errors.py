@@ -1,4 +1,4 @@
-"""What an exception of aio-pika, or a sentence of RabbitMQ's, means to a party: one of the errors of broker/base.py.
+"""Translates exceptions of aio-pika and sentences of RabbitMQ into the errors of broker/base.py.
 
 It adds names of exchanges, queues and addresses, never a password or a body.
 """

@@ -1,6 +1,7 @@
 """One connection to RabbitMQ, with a channel to publish on and one to consume from, both restored when they are lost.
 
-It declares nothing by itself but what a lost consumer needs again; queues and exchanges are broker/rabbitmq.py's.
+It declares nothing by itself but what a lost consumer needs again; broker/rabbitmq.py declares
+queues and exchanges.
 
 aio-pika keeps the connection and the channels alive. Publishing and consuming go to the aiormq channel underneath,
 which aio-pika hands out for it (`get_underlay_channel`): for 8 KiB that is 0.17 ms of processor time for a message

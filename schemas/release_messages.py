@@ -106,7 +106,8 @@ class ColumnEncoding(Message):
     """How the sender's columns become numbers, to the label party, under release = "label" alone.
 
     It names columns and categories and has means and deviations of the rows that were trained on, but no row's value.
-    In JSON, since it may have more entries than a body: a `tables.encoding.Encoding`, which is for the reader to check.
+    It is a `tables.encoding.Encoding` in JSON, since it may have more entries than a body. The
+    reader checks it.
     """
 
     kind = "column encoding"

@@ -88,7 +88,7 @@ def _holds(column: pa.Array, texts: pa.Array) -> NDArray[np.bool_]:
 
 
 def as_texts(column: pa.Array) -> pa.Array:
-    """large_string by the rule of `tables.spelling`, null where missing; whole numbers as digits, of whatever type."""
+    """large_string by the rule of `tables.spelling`, null where missing; whole numbers as digits."""
     column = plain(column)
     return spelt(column if is_text(column.type) else _texts_of(column))
 

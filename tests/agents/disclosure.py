@@ -1,4 +1,4 @@
-"""What a recorded run may show to whom, as checks that raise AssertionError; test_disclosure.py proves each can fail.
+"""Checks what a recorded run shows to whom; test_disclosure.py proves that each check can fail.
 
 A check looks at the record of a run and at the plaintext, never at the protocol's code.
 """

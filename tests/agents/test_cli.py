@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from agents import demo
 from agents.cli import app
-from agents.demo import example_folder
 from agents.model_part import load
+from agents.shipped_files import shipped
 from schemas.job import PredictionJob, TrainingJob, read_job
 from schemas.messages import JobStatus
 from tables.hints import CODE, EMPTY
 
-CREDIT = example_folder()
+CREDIT = shipped("credit")
 JOB = (CREDIT / "job.toml").read_text()
 
 

@@ -166,7 +166,8 @@ def test_an_agents_children_inherit_none_of_its_secrets(tmp_path: Path) -> None:
     save_identity(Identity.generate(), path)
     program = (
         "import os, subprocess\nfrom pathlib import Path\n"
-        "from agents.connect import own_credentials\nfrom agents.own_identity import own_identity\n"
+        "from agents.connect import own_credentials\n"
+        "from agents.own_identity import own_identity\n"
         "from schemas.settings import Settings\n"
         "settings = Settings(party='bank', identity=Path('missing'), state=Path('missing'))\n"
         "own_identity(settings), own_credentials(settings.broker)\n"

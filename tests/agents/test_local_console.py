@@ -100,7 +100,8 @@ async def test_the_files_rights_say_who_may_speak(tmp_path: Path, group: str | N
 async def test_another_user_gets_in_by_the_group_alone(group: str | None, answered: bool) -> None:
     """And is told by the account that the system knows."""
     connect = (
-        "import os, socket, sys; from schemas.codec import encode, decode; from schemas.messages import Query\n"
+        "import os, socket, sys\n"
+        "from schemas.codec import encode, decode\nfrom schemas.messages import Query\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "s = socket.socket(socket.AF_UNIX); body = encode(Query(who='root'))\n"
         "s.connect(sys.argv[1]); s.sendall(len(body).to_bytes(4, 'big') + body)\n"

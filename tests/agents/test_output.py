@@ -13,7 +13,8 @@ PIPES = {True: {"PYTHONUNBUFFERED": "1"}, False: {}}
 
 def run(what: str, target: int, *, unbuffered: bool) -> "subprocess.Popen[str]":
     """A process that does this in the place of a command."""
-    code = f"import agents.cli, agents.show; agents.cli.app = lambda: {what}; agents.cli.main()"
+    imports = "import agents.show\nimport agents.cli as cli"
+    code = f"{imports}\ncli.app = lambda: {what}\ncli.main()"
     environment = {**os.environ, **PIPES[unbuffered]}
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=target, stderr=subprocess.PIPE, text=True, env=environment

@@ -1,7 +1,7 @@
 """A broker that does to messages between agents what a plan says, and kills its own process where the plan says so.
 
-It stands between an agent and its real broker, keeps the promises of `broker.base.Broker` but for those that the plan
-breaks, and never touches what has no plan: consoles' messages, and other jobs.
+It stands between an agent and its real broker. It keeps the promises of `broker.base.Broker` but
+for those that the plan breaks. It never touches what has no plan: consoles' messages, other jobs.
 """
 
 import asyncio

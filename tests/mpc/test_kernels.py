@@ -52,7 +52,9 @@ def test_no_command_waits_for_the_compiled_code_before_there_is_something_to_mul
     """Neither the command line nor the mathematics loads numba when imported, nor does a small product."""
     code = """
 import sys
-import agents.cli, agents.daemon, mpc.data_party, mpc.helper, mpc.ring
+import agents.cli, agents.daemon
+import mpc.data_party, mpc.helper
+import mpc.ring
 import numpy as np
 mpc.ring.product(np.ones((9, 9), np.uint64), np.ones((9, 9), np.uint64))
 print("numba" in sys.modules)
