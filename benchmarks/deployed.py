@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.namespaces import Site
-from schemas.job import TrainingJob
-from schemas.settings import TableSettings
+from schemas.files.job import TrainingJob
+from schemas.files.settings import TableSettings
 from tests.deployment import CHECKOUT, Deployment
 from tests.rabbitmq_node import private_node
 

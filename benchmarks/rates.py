@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import GammaRegressor, LinearRegression, LogisticRegression, PoissonRegressor
 
-from agents.evaluate import metrics
-from mpc import reference
-from mpc.activations import ACTIVATIONS
-from mpc.defaults import auto_batch, auto_rate
-from mpc.fixed import Floats, decode, features
-from mpc.order import Order
-from mpc.plan import Plan, PlanRefused, Request
-from mpc.planner import make_plan, public_norm
-from schemas.job import Training
-from tables.encoding import Encoding
-from tables.entropy import record_bits
-from tables.label import LabelScaling
-from tables.table import Table
+from agents.evaluation.metrics import metrics
+from mpc.arithmetic.fixed import Floats, decode, features
+from mpc.functions.links import ACTIVATIONS
+from mpc.plan.defaults import auto_batch, auto_rate
+from mpc.plan.plan import Plan, PlanRefused, Request
+from mpc.plan.planner import make_plan, public_norm
+from mpc.randomness.order import Order
+from mpc.reference import linear as reference
+from schemas.files.job import Training
+from tables.core.table import Table
+from tables.encoding.encoding import Encoding
+from tables.encoding.entropy import record_bits
+from tables.encoding.label import LabelScaling
 
 Rows = NDArray[np.bool_]
 HOLDOUT = 0.2

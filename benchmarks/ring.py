@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from mpc import ring
-from mpc.masks import Keystream
-from mpc.ring import Words
+from mpc.arithmetic import ring
+from mpc.arithmetic.ring import Words
+from mpc.randomness.masks import Keystream
 
 Floats = np.ndarray
 

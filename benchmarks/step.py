@@ -23,14 +23,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from agents import logs, model_part
-from agents.exits import run
-from agents.simulate import Simulation, joint_words, simulate, summary
+from agents.cli.runner import run
+from agents.core import logs
+from agents.models import model_part
+from agents.simulation.simulate import Simulation, joint_words, simulate, summary
 from benchmarks.cases import BATCH, CASES, HELPER, PARTIES
 from benchmarks.deployed import Parties, parties
 from benchmarks.namespaces import NotPossible, round_trip_ms, wide_area
-from schemas.job import TrainingJob
-from schemas.settings import Settings, TableSettings
+from schemas.files.job import TrainingJob
+from schemas.files.settings import Settings, TableSettings
 from tests.fixed_agent import fixed_contribution
 
 Words = dict[str, np.ndarray]

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 from typer.testing import CliRunner
 
-from agents.cli import app
-from broker.identity import Identity, save_identity
+from agents.cli.app import app
+from broker.sealing.identity import Identity, save_identity
 
 STOP_SECONDS = 20
 START_SECONDS = 60

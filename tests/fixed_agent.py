@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from agents import logs
-from agents.cli import serve
-from agents.exits import run
-from schemas.settings import read_settings
+from agents.cli.app import serve
+from agents.cli.runner import run
+from agents.core import logs
+from schemas.files.settings import read_settings
 
 
 def fixed_contribution(party: str) -> Callable[[], bytes]:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agents.cli import app
-from agents.cli_job import jobs
-from schemas.console_settings import ConsoleSettings
-from schemas.monitor_settings import MonitorSettings
-from schemas.policy import PolicySettings
-from schemas.recovery import Recovery
-from schemas.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
+from agents.cli.app import app
+from agents.cli.job import jobs
+from schemas.files.console_settings import ConsoleSettings
+from schemas.files.monitor_settings import MonitorSettings
+from schemas.files.policy import PolicySettings
+from schemas.files.recovery import Recovery
+from schemas.files.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
 
 ROOT = Path(__file__).parents[1]
 PARTS = [

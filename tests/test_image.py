@@ -68,7 +68,7 @@ def test_the_installed_program_runs_without_the_checkout(installed: Path, tmp_pa
     """It reads the document on errors and the credit example from where it is installed."""
     code = (
         "import agents, runpy, sys; assert agents.__file__.startswith(sys.path[1]), agents.__file__;"
-        "sys.argv = ['tercet', 'explain', 'job.expired']; from agents.cli import main; main()"
+        "sys.argv = ['tercet', 'explain', 'job.expired']; from agents.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""Checks what a recorded run shows to whom; test_disclosure.py proves that each check can fail.
+"""Checks what a recorded run shows to whom; roles/test_disclosure.py proves that each check can fail.
 
 A check looks at the record of a run and at the plaintext, never at the protocol's code.
 """
@@ -11,15 +11,15 @@ from itertools import combinations, permutations
 import numpy as np
 from scipy.stats import chi2
 
-from broker.base import Parcel
-from broker.identity import Forged, parse_public
-from broker.seal import NONCE_BYTES, SessionSeal, associated_data
-from mpc.fixed import decode
-from mpc.ring import Words, total
-from mpc.schedule import Step
-from schemas.address import Address, parse_address
-from schemas.job import TrainingJob
-from schemas.messages import (
+from broker.interface.base import Parcel
+from broker.sealing.identity import Forged, parse_public
+from broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
+from mpc.arithmetic.fixed import decode
+from mpc.arithmetic.ring import Words, total
+from mpc.plan.schedule import Step
+from schemas.files.job import TrainingJob
+from schemas.messages.address import Address, parse_address
+from schemas.messages.kinds import (
     Accept,
     AlignedRows,
     Approvers,

@@ -15,22 +15,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents import model_part
-from mpc import order as ordering
-from mpc import reference
-from mpc.checks import Projections
-from mpc.fixed import Floats, decode, encode, encode_number
-from mpc.forward import SCORE_BITS, Forward, noise_half_width, noise_width
-from mpc.masks import ONCE, once
-from mpc.order import Order, derived
-from mpc.plan import LossBits, Plan
-from mpc.reference import Weights
-from mpc.ring import Signed, Words, summed, total
-from mpc.schedule import Step
-from mpc.scoring import Numbers, scoring_steps
-from schemas.address import Address
-from schemas.job import METRICS, TrainingJob
-from schemas.messages import (
+from agents.models import model_part
+from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from mpc.arithmetic.ring import Signed, Words, summed, total
+from mpc.linear.checks import Projections
+from mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
+from mpc.plan.plan import LossBits, Plan
+from mpc.plan.schedule import Step
+from mpc.randomness import order as ordering
+from mpc.randomness.masks import ONCE, once
+from mpc.randomness.order import Order, derived
+from mpc.reference import linear as reference
+from mpc.reference.linear import Weights
+from mpc.scoring.linear import Numbers, scoring_steps
+from schemas.files.job import METRICS, TrainingJob
+from schemas.messages.address import Address
+from schemas.messages.kinds import (
     AlignedRows,
     CheckedMasks,
     ColumnEncoding,
@@ -67,8 +67,8 @@ from schemas.messages import (
     ScoringWeights,
     WeightShare,
 )
-from tables.encoding import Encoding
-from tables.table import Table
+from tables.core.table import Table
+from tables.encoding.encoding import Encoding
 from tests.agents.recording import SCORING_BATCH, Heard, Mask
 from tests.agents.world import HELPER, PERSON
 

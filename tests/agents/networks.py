@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from agents import model_part
-from agents.model_part import BIAS, SHARE, UPPER, ModelPart
-from agents.simulate import Simulation, bit_exact, network_arguments
-from mpc import network_reference
-from mpc.elements import Elements
-from mpc.fixed import Floats, decode, encode, features
-from mpc.hidden import HIDDEN
-from mpc.network_reference import NetworkWeights, Setting
-from mpc.ring import Words, total
-from mpc.scoring import scoring_steps
-from schemas.job import Network
+from agents.models import model_part
+from agents.models.model_part import BIAS, SHARE, UPPER, ModelPart
+from agents.simulation.simulate import Simulation, bit_exact, network_arguments
+from mpc.arithmetic.fixed import Floats, decode, encode, features
+from mpc.arithmetic.ring import Words, total
+from mpc.functions.hidden import HIDDEN
+from mpc.randomness.elements import Elements
+from mpc.reference import network as network_reference
+from mpc.reference.network import NetworkWeights, Setting
+from mpc.scoring.linear import scoring_steps
+from schemas.files.job import Network
 from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
-from tests.agents.test_prediction import encoded
+from tests.agents.roles.test_prediction import encoded
 from tests.agents.world import PERSON, Sample
 
 Parts = Mapping[str, tuple[ModelPart, Mapping[str, Any]]]

@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.simulate import network_arguments
-from mpc import network_reference
-from mpc.elements import Elements
-from mpc.fixed import decode, encode, encode_number
-from mpc.forward import noise_half_width, noise_width
-from mpc.hidden import HIDDEN
-from mpc.network import NARROW_BITS, Layout, NetworkForward
-from mpc.network_reference import NetworkWeights
-from mpc.order import Order
-from mpc.ring import Signed, Words, total
-from mpc.schedule import Step
-from mpc.scoring import Numbers, scoring_steps
-from schemas.job import TrainingJob
-from schemas.messages import (
+from agents.simulation.simulate import network_arguments
+from mpc.arithmetic.fixed import decode, encode, encode_number
+from mpc.arithmetic.ring import Signed, Words, total
+from mpc.functions.hidden import HIDDEN
+from mpc.plan.architecture import NARROW_BITS, Layout, NetworkForward
+from mpc.plan.forward import noise_half_width, noise_width
+from mpc.plan.schedule import Step
+from mpc.randomness.elements import Elements
+from mpc.randomness.order import Order
+from mpc.reference import network as network_reference
+from mpc.reference.network import NetworkWeights
+from mpc.scoring.linear import Numbers, scoring_steps
+from schemas.files.job import TrainingJob
+from schemas.messages.kinds import (
     HeldOutHiddenShare,
     HeldOutShare,
     HiddenShare,

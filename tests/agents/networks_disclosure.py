@@ -11,11 +11,11 @@ from itertools import combinations
 
 import numpy as np
 
-from mpc.fixed import decode
-from mpc.forward import noise_width
-from mpc.masks import ONCE
-from mpc.ring import Signed, Words, total
-from schemas.messages import (
+from mpc.arithmetic.fixed import decode
+from mpc.arithmetic.ring import Signed, Words, total
+from mpc.plan.forward import noise_width
+from mpc.randomness.masks import ONCE
+from schemas.messages.kinds import (
     DealtShares,
     ErrorOpening,
     HeldOutHiddenAnswer,

@@ -1,9 +1,9 @@
 """The pages of a whole job's parties, for tests to read."""
 
-from agents.report import ReportData, render
-from agents.reporting import report_data
+from agents.reports.build import report_data
+from agents.reports.report import ReportData, render
 from tests.agents.recording import Heard
-from tests.agents.test_report import Page
+from tests.agents.reports.test_report import Page
 
 
 def data_of(run: Heard, party: str) -> ReportData:

@@ -16,31 +16,31 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-import agents.announcer
-import agents.helper
-import agents.prediction
-import agents.scoring
-import agents.simulate
-from agents.data_party import DataPartyRole
-from agents.prediction import PredictionRole
-from agents.simulate import Simulation, data_roles, simulate, training_words
-from broker.base import Parcel
-from broker.handshake import HandshakeState
-from broker.identity import Identity
-from broker.memory import MemoryBroker
-from mpc.fixed import Floats
-from mpc.forward import Forward
-from mpc.masks import PairMasks
-from mpc.openings import ModelMasks
-from mpc.order import Order
-from mpc.plan import Plan
-from mpc.ring import Words
-from mpc.schedule import Step
-from mpc.score_noise import ScoreNoise
-from schemas.address import Address
-from schemas.job import Network, PredictionJob, TrainingJob, canonical_digest
-from schemas.messages import Message
-from schemas.settings import Settings
+import agents.jobs.announcer
+import agents.roles.helper
+import agents.roles.prediction
+import agents.scoring.linear_scoring
+import agents.simulation.simulate
+from agents.roles.data_party import DataPartyRole
+from agents.roles.prediction import PredictionRole
+from agents.simulation.simulate import Simulation, data_roles, simulate, training_words
+from broker.interface.base import Parcel
+from broker.memory.broker import MemoryBroker
+from broker.sealing.handshake import HandshakeState
+from broker.sealing.identity import Identity
+from mpc.arithmetic.fixed import Floats
+from mpc.arithmetic.ring import Words
+from mpc.plan.forward import Forward
+from mpc.plan.plan import Plan
+from mpc.plan.schedule import Step
+from mpc.randomness.masks import PairMasks
+from mpc.randomness.order import Order
+from mpc.randomness.score_noise import ScoreNoise
+from mpc.scoring.openings import ModelMasks
+from schemas.files.job import Network, PredictionJob, TrainingJob, canonical_digest
+from schemas.files.settings import Settings
+from schemas.messages.address import Address
+from schemas.messages.kinds import Message
 from tests import virtual_time
 from tests.agents.world import HELPER, LIMIT_SECONDS, Sample, contributions, write_table
 
@@ -291,7 +291,7 @@ def listening(ear: Ear, names: Sequence[str] = ()) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PairMasks, "__call__", noted)
         patch.setattr(ModelMasks, "__call__", noted_model)
-        patch.setattr(agents.scoring, "MOST_ROWS", SCORING_BATCH)
+        patch.setattr(agents.scoring.linear_scoring, "MOST_ROWS", SCORING_BATCH)
         yield
 
 
@@ -315,6 +315,6 @@ def fixed_keys(seed: int) -> Iterator[None]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HandshakeState, "__init__", begin_fixed)
-        patch.setattr(agents.simulate, "Identity", fresh)
-        patch.setattr(agents.announcer, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size]))
+        patch.setattr(agents.simulation.simulate, "Identity", fresh)
+        patch.setattr(agents.jobs.announcer, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size]))
         yield

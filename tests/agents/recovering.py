@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents import model_part
-from agents.checkpoints import SUFFIX, checkpoint_folder
-from agents.daemon import Agent
-from agents.data_party import DataPartyRole
-from agents.history import History
-from agents.run import JobRun
-from schemas.address import Address
-from schemas.job import TrainingJob
-from schemas.messages import JobStatus, Message
-from schemas.recovery import Recovery
-from schemas.settings import Settings
+from agents.daemon.agent import Agent
+from agents.models import model_part
+from agents.roles.data_party import DataPartyRole
+from agents.runs.run import JobRun
+from agents.session.checkpoint_store import SUFFIX, checkpoint_folder
+from agents.session.history import History
+from schemas.files.job import TrainingJob
+from schemas.files.recovery import Recovery
+from schemas.files.settings import Settings
+from schemas.messages.address import Address
+from schemas.messages.kinds import JobStatus, Message
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, party_settings, scene, three
 from tests.fixed_agent import fixed_contribution
 

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from agents.console import Console
-from agents.daemon import Agent
-from agents.exits import SWITCH_SECONDS
-from agents.mailbox import Tap
-from agents.run import JobRun
-from agents.simulate import introduce
-from broker import topology
-from broker.base import Broker, Parcel
-from broker.identity import Identity
-from broker.memory import MemoryBroker, MemoryConnection
-from broker.seal import associated_data
-from schemas.address import Address, Round
-from schemas.job import PredictionJob, Training, TrainingJob
-from schemas.messages import JobStatus
-from schemas.policy import PolicySettings
-from schemas.recovery import Recovery
-from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from agents.access.console import Console
+from agents.cli.runner import SWITCH_SECONDS
+from agents.daemon.agent import Agent
+from agents.messaging.mailbox import Tap
+from agents.runs.run import JobRun
+from agents.simulation.simulate import introduce
+from broker.interface import topology
+from broker.interface.base import Broker, Parcel
+from broker.memory.broker import MemoryBroker, MemoryConnection
+from broker.sealing.identity import Identity
+from broker.sealing.seal import associated_data
+from schemas.files.job import PredictionJob, Training, TrainingJob
+from schemas.files.policy import PolicySettings
+from schemas.files.recovery import Recovery
+from schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from schemas.messages.address import Address, Round
+from schemas.messages.kinds import JobStatus
 from tests.agents.world import few_rows
 
 BANK, CARD, NOTARY = "bank", "card", "notary"

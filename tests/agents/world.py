@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.simulate import Simulation, bit_exact, simulate
-from mpc.fixed import Floats
-from schemas.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
-from schemas.policy import PolicySettings
-from schemas.recovery import Recovery
-from schemas.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from agents.simulation.simulate import Simulation, bit_exact, simulate
+from mpc.arithmetic.fixed import Floats
+from schemas.files.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
+from schemas.files.policy import PolicySettings
+from schemas.files.recovery import Recovery
+from schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
 from tests import virtual_time
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")

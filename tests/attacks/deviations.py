@@ -7,14 +7,14 @@ import functools
 
 import numpy as np
 
-from agents.budget import Budget
-from agents.exposures import exposures
-from agents.policy import check_policy
-from agents.problems import JobProblem
-from mpc.helper import Diverged
+from agents.core.problems import JobProblem
+from agents.policy.budget import Budget
+from agents.policy.check import check_policy
+from agents.policy.exposure import exposures
+from mpc.linear.helper import Diverged
+from tests.agents.policy.test_check import KEYS, announcing, settings_of
+from tests.agents.policy.test_settings_rules import table
 from tests.agents.scenes import CARD, prediction
-from tests.agents.test_policy import KEYS, announcing, settings_of
-from tests.agents.test_policy_rules import table
 from tests.attacks import lying_helper
 from tests.attacks.lying_label_party import Scene
 

@@ -16,22 +16,22 @@ import aiormq
 from pamqp.commands import Basic
 from structlog.testing import capture_logs
 
-from agents.daemon import Agent
-from agents.mailbox import Tap
-from agents.policy_signature import sign
-from agents.run import JobRun
-from agents.simulate import introduce
-from broker import topology
-from broker.base import Parcel
-from broker.identity import Identity
-from broker.rabbitmq import RabbitBroker
-from broker.rabbitmq_dead_letters import look
-from broker.seal import associated_data
-from schemas.address import Address
-from schemas.codec import encode
-from schemas.job import PredictionJob, TrainingJob
-from schemas.messages import Job, JobStatus, Member, Message
-from schemas.settings import Deadlines, Settings
+from agents.daemon.agent import Agent
+from agents.messaging.mailbox import Tap
+from agents.policy.signature import sign
+from agents.runs.run import JobRun
+from agents.simulation.simulate import introduce
+from broker.interface import topology
+from broker.interface.base import Parcel
+from broker.rabbitmq.broker import RabbitBroker
+from broker.rabbitmq.dead_letters import look
+from broker.sealing.identity import Identity
+from broker.sealing.seal import associated_data
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.files.settings import Deadlines, Settings
+from schemas.messages.address import Address
+from schemas.messages.codec import encode
+from schemas.messages.kinds import Job, JobStatus, Member, Message
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, make_table, party_settings
 from tests.guarded import Guarded
 

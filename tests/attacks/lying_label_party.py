@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpc.fixed import Floats, encode_number, features
-from mpc.openings import ModelMasks, PassMasks, WeightMasks, guard_exponent
-from mpc.plan import Request
-from mpc.ring import Words, product
-from mpc.schedule import Step
-from mpc.scoring import scoring_steps
+from mpc.arithmetic.fixed import Floats, encode_number, features
+from mpc.arithmetic.ring import Words, product
+from mpc.plan.plan import Request
+from mpc.plan.schedule import Step
+from mpc.scoring.linear import scoring_steps
+from mpc.scoring.openings import ModelMasks, PassMasks, WeightMasks, guard_exponent
 from tests.mpc.world import HELPER, MaskSource, Pass, World, keyed, make_job
 
 LABEL, PARTNER = 0, 1

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpc.fixed import Floats, features
-from mpc.ring import Words
-from schemas.policy import PolicySettings
+from mpc.arithmetic.fixed import Floats, features
+from mpc.arithmetic.ring import Words
+from schemas.files.policy import PolicySettings
 from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables, told
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 

@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from mpc.activations import ACTIVATIONS
-from mpc.fixed import Floats, decode, encode, features
-from mpc.order import Order, order_key
-from mpc.plan import Plan, Request
-from mpc.planner import make_plan
-from mpc.reference import Weights, train
-from mpc.ring import Words
-from mpc.schedule import Step
+from mpc.arithmetic.fixed import Floats, decode, encode, features
+from mpc.arithmetic.ring import Words
+from mpc.functions.links import ACTIVATIONS
+from mpc.plan.plan import Plan, Request
+from mpc.plan.planner import make_plan
+from mpc.plan.schedule import Step
+from mpc.randomness.order import Order, order_key
+from mpc.reference.linear import Weights, train
 
 Levels = NDArray[np.int64]  # (rows, variables): the level that each row has in each variable
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
@@ -98,7 +98,7 @@ class Trained:
 
 
 def noise(rows: int, fz: int, bits: int, seed: int) -> Words:
-    """Words uniform in +-2^-bits, as `mpc.order` makes them from its own stream; more bits, less noise."""
+    """Words uniform in +-2^-bits, as `mpc.randomness.order` makes them from its own stream; more bits, less noise."""
     width = fz - bits + 1
     words = np.random.default_rng(seed).integers(0, 2**64, rows, np.uint64)
     return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))

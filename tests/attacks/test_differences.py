@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mpc.fixed import decode
-from mpc.helper import activation
+from mpc.arithmetic.fixed import decode
+from mpc.linear.helper import activation
 from tests.attacks import density, differences, ideal, judge, tables
 from tests.attacks.__main__ import judged
 from tests.attacks.registry import ATTACKS, HELPER, Attack

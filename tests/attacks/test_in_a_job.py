@@ -9,13 +9,13 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from broker import topology
-from broker.base import Parcel
-from broker.seal import SessionSeal, associated_data
-from schemas.address import Address, Round
-from schemas.codec import encode
-from schemas.job import TrainingJob
-from schemas.messages import (
+from broker.interface import topology
+from broker.interface.base import Parcel
+from broker.sealing.seal import SessionSeal, associated_data
+from schemas.files.job import TrainingJob
+from schemas.messages.address import Address, Round
+from schemas.messages.codec import encode
+from schemas.messages.kinds import (
     BODY_VERSION,
     Failure,
     MaskedActivation,

@@ -10,11 +10,11 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
-from broker import topology
-from broker.base import Lane
-from broker.definitions import CONNECTIONS
-from broker.rabbitmq import RabbitBroker
-from schemas.address import Round
+from broker.interface import topology
+from broker.interface.base import Lane
+from broker.rabbitmq.broker import RabbitBroker
+from broker.rabbitmq.definitions import CONNECTIONS
+from schemas.messages.address import Round
 from tests.attacks.field import EVE, Raw, eves_connection
 from tests.broker.contract import Inbox
 from tests.guarded import Guarded

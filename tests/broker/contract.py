@@ -1,4 +1,4 @@
-"""What every broker promises, as tests; test_memory.py and test_rabbitmq.py run them on the two we have.
+"""What every broker promises, as tests; memory/test_broker.py and rabbitmq/test_broker.py run them on the two we have.
 
 Nothing here may know which broker it is.
 """
@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from broker.base import (
+from broker.interface.base import (
     Blocked,
     Broker,
     Consumer,

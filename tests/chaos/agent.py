@@ -8,12 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-from agents import logs
-from agents.connect import connect
-from agents.daemon import Agent
-from agents.exits import run
-from broker.identity import load_identity
-from schemas.settings import Settings, read_settings
+from agents.access.broker import connect
+from agents.cli.runner import run
+from agents.core import logs
+from agents.daemon.agent import Agent
+from broker.sealing.identity import load_identity
+from schemas.files.settings import Settings, read_settings
 from tests.chaos.faults import FaultyBroker
 from tests.fixed_agent import fixed_contribution
 

@@ -1,6 +1,6 @@
 """A broker that does to messages between agents what a plan says, and kills its own process where the plan says so.
 
-It stands between an agent and its real broker. It keeps the promises of `broker.base.Broker` but
+It stands between an agent and its real broker. It keeps the promises of `broker.interface.base.Broker` but
 for those that the plan breaks. It never touches what has no plan: consoles' messages, other jobs.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import structlog
 
-from broker.base import Broker, BrokerError, Consumer, Delivery, Handler, Lane, Parcel, Queue
-from schemas.address import Address, MalformedAddress, parse_address
+from broker.interface.base import Broker, BrokerError, Consumer, Delivery, Handler, Lane, Parcel, Queue
+from schemas.messages.address import Address, MalformedAddress, parse_address
 from tests.chaos.plans import Plan, Way, When, mark, read_plan
 
 PASSING_SECONDS = 0.03  # so long a message waits for others to go first

@@ -16,14 +16,14 @@ from typing import Any
 
 from yarl import URL
 
-from agents.connect import connect
-from agents.console import Console
-from agents.no_agent import NoAgent
-from agents.records import Record
-from broker.base import BrokerError
-from broker.identity import load_identity
-from schemas.messages import JobStatus, Status
-from schemas.settings import Settings, read_settings
+from agents.access.broker import connect
+from agents.access.console import Console
+from agents.access.no_agent import NoAgent
+from agents.jobs.records import Record
+from broker.interface.base import BrokerError
+from broker.sealing.identity import load_identity
+from schemas.files.settings import Settings, read_settings
+from schemas.messages.kinds import JobStatus, Status
 from tests.broker.proxy import Proxy, proxied
 from tests.chaos.plans import Deed
 from tests.deployment import CHECKOUT, Deployment

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from broker.base import Broker, Delivery, Lane, Parcel, Queue, Unroutable
-from broker.memory import MemoryBroker
-from schemas.address import Address, Round
-from schemas.job import TrainingJob
-from schemas.strict import NAME_PATTERN
+from broker.interface.base import Broker, Delivery, Lane, Parcel, Queue, Unroutable
+from broker.memory.broker import MemoryBroker
+from schemas.core.strict import NAME_PATTERN
+from schemas.files.job import TrainingJob
+from schemas.messages.address import Address, Round
 from tests.chaos.faults import FaultyBroker
 from tests.chaos.plans import Chances, Plan, Point, mark, plan_file
 from tests.chaos.runs import training_job

@@ -17,16 +17,16 @@ import numpy as np
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agents import model_part
-from agents.daemon import Agent
-from agents.simulate import bit_exact, simulate
-from agents.states import TERMINAL
-from broker.base import Broker, Parcel
-from broker.memory import MemoryBroker, MemoryConnection
-from schemas.address import Round, parse_address
-from schemas.job import Evaluation, TrainingJob
-from schemas.recovery import Recovery
-from schemas.settings import Settings
+from agents.core.states import TERMINAL
+from agents.daemon.agent import Agent
+from agents.models import model_part
+from agents.simulation.simulate import bit_exact, simulate
+from broker.interface.base import Broker, Parcel
+from broker.memory.broker import MemoryBroker, MemoryConnection
+from schemas.files.job import Evaluation, TrainingJob
+from schemas.files.recovery import Recovery
+from schemas.files.settings import Settings
+from schemas.messages.address import Round, parse_address
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
 from tests.chaos.faults import FaultyBroker
 from tests.chaos.plans import Plan, Point, Way, When, plan_file

@@ -7,7 +7,7 @@ import aio_pika
 import aiormq
 import pytest
 
-from broker import topology
+from broker.interface import topology
 
 PARTIES = {"bank": "data", "card": "data", "notary": "helper"}
 

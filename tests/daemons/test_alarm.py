@@ -5,17 +5,18 @@ from collections.abc import Callable
 
 import pytest
 
-from agents import console, health
-from agents.connect import connect
-from agents.conversing import _converse
-from agents.daemon import Agent
-from agents.doctor import examine
-from agents.finding import Outcome
-from agents.health import look_for_alarms, obstacles
-from agents.own_identity import own_identity
-from broker.base import ALARM_REMEDY, Blocked
-from broker.rabbitmq_link import RPC_SECONDS
-from schemas.settings import read_settings
+from agents.access import console
+from agents.access.broker import connect
+from agents.access.identity import own_identity
+from agents.cli.own_agent import _converse
+from agents.daemon import health
+from agents.daemon.agent import Agent
+from agents.daemon.health import look_for_alarms, obstacles
+from agents.doctor.finding import Outcome
+from agents.doctor.run import examine
+from broker.interface.base import ALARM_REMEDY, Blocked
+from broker.rabbitmq.link import RPC_SECONDS
+from schemas.files.settings import read_settings
 from tests.daemons.test_doctor import Place
 from tests.daemons.test_doctor import place as place  # a fixture
 from tests.guarded import Guarded

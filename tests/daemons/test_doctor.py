@@ -14,17 +14,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agents import console, doctor_broker, doctor_local, doctor_partners, greeter
-from agents.cli import app
-from agents.connect import connect, read_credentials
-from agents.daemon import Agent
-from agents.doctor import examine
-from agents.doctor_broker import check_tls
-from agents.finding import Finding, Outcome, fail
-from agents.own_identity import own_identity
-from broker.identity import Identity, save_identity
-from schemas.messages import PROTOCOL_VERSION, PartnerAnswer
-from schemas.settings import BrokerSettings, read_settings
+from agents.access import console
+from agents.access.broker import connect, read_credentials
+from agents.access.identity import own_identity
+from agents.cli.app import app
+from agents.daemon import ping as greeter
+from agents.daemon.agent import Agent
+from agents.doctor import broker as doctor_broker
+from agents.doctor import local as doctor_local
+from agents.doctor import partners as doctor_partners
+from agents.doctor.broker import check_tls
+from agents.doctor.finding import Finding, Outcome, fail
+from agents.doctor.run import examine
+from broker.sealing.identity import Identity, save_identity
+from schemas.files.settings import BrokerSettings, read_settings
+from schemas.messages.kinds import PROTOCOL_VERSION, PartnerAnswer
 from tests.certificates import write_certificate
 from tests.guarded import Guarded
 from tests.rabbitmq_node import Node

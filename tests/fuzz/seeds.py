@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
-from agents.audit import AuditLog
-from agents.checkpoints import Checkpoint, CheckpointFolder
-from agents.drawn import FILE, Drawn
-from agents.model_part import MANIFEST, ModelPart, save
-from agents.records import Record
-from agents.whole_model import About, Columns, WholeModel, write
-from broker.identity import Identity, save_identity
-from schemas.codec import MODELS, Companion, encode
-from schemas.job import TrainingJob
-from schemas.messages import (
+from agents.jobs.records import Record
+from agents.models.full_model import About, Columns, WholeModel, write
+from agents.models.model_part import MANIFEST, ModelPart, save
+from agents.policy.audit_log import AuditLog
+from agents.session.checkpoint_store import Checkpoint, CheckpointFolder
+from agents.session.fixed_randomness import FILE, Drawn
+from broker.sealing.identity import Identity, save_identity
+from schemas.files.job import TrainingJob
+from schemas.messages.codec import MODELS, Companion, encode
+from schemas.messages.kinds import (
     Held,
     Job,
     JobStatus,
@@ -35,8 +35,8 @@ from schemas.messages import (
     Sizes,
     Status,
 )
-from tables.encoding import Encoding
-from tables.table import Table
+from tables.core.table import Table
+from tables.encoding.encoding import Encoding
 
 SETTINGS = """
 party = "card"

@@ -15,22 +15,22 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from agents.audit import Broken, _hash, entries
-from agents.checkpoints import CheckpointFolder
-from agents.connect import read_credentials
-from agents.drawn import FILE, Drawn
-from agents.manifest import ModelPartProblem
-from agents.model_part import MANIFEST, load
-from agents.records import Records
-from agents.whole_model import read as read_model
-from broker.handshake import SessionSecrets
-from broker.identity import Forged, Identity, KeyProblem, load_identity, parse_public
-from broker.seal import SessionSeal
-from schemas.address import MalformedAddress, parse_address
-from schemas.codec import MalformedMessage, decode_all, encode
-from schemas.job import Invalid, read_job
-from schemas.message import Message
-from schemas.settings import read_settings
+from agents.access.broker import read_credentials
+from agents.jobs.records import Records
+from agents.models.full_model import read as read_model
+from agents.models.manifest import ModelPartProblem
+from agents.models.model_part import MANIFEST, load
+from agents.policy.audit_log import Broken, _hash, entries
+from agents.session.checkpoint_store import CheckpointFolder
+from agents.session.fixed_randomness import FILE, Drawn
+from broker.sealing.handshake import SessionSecrets
+from broker.sealing.identity import Forged, Identity, KeyProblem, load_identity, parse_public
+from broker.sealing.seal import SessionSeal
+from schemas.files.job import Invalid, read_job
+from schemas.files.settings import read_settings
+from schemas.messages.address import MalformedAddress, parse_address
+from schemas.messages.codec import MalformedMessage, decode_all, encode
+from schemas.messages.message import Message
 from tests.fuzz import seeds
 
 Run = Callable[[bytes], None]

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agents.inbox import Deadline, Inbox
-from agents.problems import JobProblem, Overdue
-from schemas.address import Address
-from schemas.messages import MaskedInputs, MaskedWeights
-from schemas.settings import Limits
+from agents.core.problems import JobProblem, Overdue
+from agents.messaging.inbox import Deadline, Inbox
+from schemas.files.settings import Limits
+from schemas.messages.address import Address
+from schemas.messages.kinds import MaskedInputs, MaskedWeights
 from tests.fuzz.virtual import Clockwork
 
 Model = type[MaskedInputs] | type[MaskedWeights]

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from mpc.data_party import Shares
-from mpc.elements import Elements
-from mpc.fixed import Floats
-from mpc.held_out_loss import HeldOutLossHelper, HeldOutLossParty
-from mpc.loss import opened_loss
-from mpc.network import Layout
-from mpc.network_forward import NetworkShares
-from mpc.network_scoring import NetworkScorer
-from mpc.openings import Openings, PassMasks, masked_blocks, masked_upper
-from mpc.order import Order
-from mpc.ring import Words, total
-from mpc.rows import ArrayRows
-from mpc.schedule import Step
-from mpc.scoring import NOBODY, Scorer, scoring_steps
-from mpc.script import HELPER, Give, Mark, Need, Script, Take
+from mpc.arithmetic.fixed import Floats
+from mpc.arithmetic.ring import Words, total
+from mpc.interface.rows import ArrayRows
+from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
+from mpc.linear.data_party import Shares
+from mpc.linear.loss import opened_loss
+from mpc.network.forward import NetworkShares
+from mpc.plan.architecture import Layout
+from mpc.plan.schedule import Step
+from mpc.randomness.elements import Elements
+from mpc.randomness.order import Order
+from mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
+from mpc.scoring.linear import NOBODY, Scorer, scoring_steps
+from mpc.scoring.network import NetworkScorer
+from mpc.scoring.openings import Openings, PassMasks, masked_blocks, masked_upper
 from tests.mpc.network_world import KEY, NetworkJob, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
 

@@ -12,26 +12,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpc.activations import ACTIVATIONS
-from mpc.elements import Elements
-from mpc.fixed import Floats, features
-from mpc.helper import Answer, activation
-from mpc.loss import LossHelper, LossParty
-from mpc.network_forward import NetworkShares
-from mpc.network_helper import NetworkHelper
-from mpc.network_party import NetworkParty
-from mpc.network_reference import NetworkWeights
-from mpc.network_scoring import NetworkScorer, NetworkScoringHelper
-from mpc.network_start import first_shares
-from mpc.openings import Openings, PassMasks, WeightMasks
-from mpc.order import Order, order_key
-from mpc.plan import Plan, Request
-from mpc.planner import make_plan
-from mpc.ring import Words, total
-from mpc.rows import ArrayRows
-from mpc.schedule import Step
-from mpc.scoring import scoring_steps
-from mpc.script import HELPER, Give, Mark, Need, Script, Take
+from mpc.arithmetic.fixed import Floats, features
+from mpc.arithmetic.ring import Words, total
+from mpc.functions.links import ACTIVATIONS
+from mpc.interface.rows import ArrayRows
+from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
+from mpc.linear.helper import Answer, activation
+from mpc.linear.loss import LossHelper, LossParty
+from mpc.network.data_party import NetworkParty
+from mpc.network.forward import NetworkShares
+from mpc.network.helper import NetworkHelper
+from mpc.network.start import first_shares
+from mpc.plan.plan import Plan, Request
+from mpc.plan.planner import make_plan
+from mpc.plan.schedule import Step
+from mpc.randomness.elements import Elements
+from mpc.randomness.order import Order, order_key
+from mpc.reference.network import NetworkWeights
+from mpc.scoring.linear import scoring_steps
+from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from mpc.scoring.openings import Openings, PassMasks, WeightMasks
 from tests.mpc.world import MaskSource, Sent, checks, keyed, labels_of
 
 KEY = b"k" * 32

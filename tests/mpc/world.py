@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpc.activations import ACTIVATIONS
-from mpc.checks import Checks, Projections
-from mpc.data_party import DataParty, Shares
-from mpc.fixed import Floats, features
-from mpc.forward import Forward
-from mpc.helper import Answer, Helper, activation
-from mpc.loss import LossHelper, LossParty
-from mpc.masks import Masks, PairMasks
-from mpc.network import CARRIER
-from mpc.openings import PassMasks, WeightMasks
-from mpc.order import Order, order_key
-from mpc.plan import Plan, Request
-from mpc.planner import make_plan
-from mpc.reference import Weights
-from mpc.ring import Words, total
-from mpc.rows import ArrayRows
-from mpc.schedule import Step
-from mpc.scoring import Scorer, ScoringHelper, scoring_steps
+from mpc.arithmetic.fixed import Floats, features
+from mpc.arithmetic.ring import Words, total
+from mpc.functions.links import ACTIVATIONS
+from mpc.interface.rows import ArrayRows
+from mpc.linear.checks import Checks, Projections
+from mpc.linear.data_party import DataParty, Shares
+from mpc.linear.helper import Answer, Helper, activation
+from mpc.linear.loss import LossHelper, LossParty
+from mpc.plan.architecture import CARRIER
+from mpc.plan.forward import Forward
+from mpc.plan.plan import Plan, Request
+from mpc.plan.planner import make_plan
+from mpc.plan.schedule import Step
+from mpc.randomness.masks import Masks, PairMasks
+from mpc.randomness.order import Order, order_key
+from mpc.reference.linear import Weights
+from mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
+from mpc.scoring.openings import PassMasks, WeightMasks
 
 HELPER = -1
 MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER

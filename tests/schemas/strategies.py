@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from schemas.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
-from schemas.messages import (
+from schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
+from schemas.files.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
+from schemas.messages.kinds import (
     Accept,
     AlignedRows,
     Approvers,
@@ -104,7 +105,6 @@ from schemas.messages import (
     WeightOpening,
     WeightShare,
 )
-from schemas.strict import JOB_ID_PATTERN, NAME_PATTERN
 
 names = st.from_regex(NAME_PATTERN, fullmatch=True)
 job_ids = st.from_regex(JOB_ID_PATTERN, fullmatch=True)

@@ -15,10 +15,10 @@ import pytest
 from pyarrow import csv, parquet
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from agents.automatic import resolved
-from agents.baselines import auc, sgd
-from schemas.job import PredictionJob, TrainingJob, read_job
-from schemas.settings import read_settings
+from agents.evaluation.baselines import auc, sgd
+from agents.session.training_defaults import resolved
+from schemas.files.job import PredictionJob, TrainingJob, read_job
+from schemas.files.settings import read_settings
 
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
 IDS = {"bank.csv.gz": "customer", "bank_new.csv": "customer", "new_outcomes.csv": "customer"}

@@ -13,30 +13,30 @@ import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from agents.audit import AuditLog
-from agents.budget_file import BudgetFile, Spending
-from agents.checkpoints import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
-from agents.drawn import Drawn
-from agents.model_part import ModelPart, save
-from broker.handshake import HandshakeParty, HandshakeState
-from broker.identity import Identity
-from broker.seal import SessionSeal, associated_data
-from mpc import order
-from mpc.masks import Keystream, PairMasks, derive_key, once
-from mpc.network import Network
-from mpc.plan import Request
-from mpc.planner import make_plan
-from mpc.schedule import Step
-from schemas.job import PredictionJob, TrainingJob, canonical_digest
-from schemas.key_text import with_checksum
-from schemas.messages import Held, Job, Member
-from tables.columns import Chosen, Column
-from tables.digest import ids_digest
-from tables.ecdh import Blinding
-from tables.encoding import Encoding
-from tables.pseudonyms import pseudonyms
-from tables.snapshot import Snapshot
-from tables.table import Table
+from agents.models.model_part import ModelPart, save
+from agents.policy.audit_log import AuditLog
+from agents.policy.budget_file import BudgetFile, Spending
+from agents.session.checkpoint_store import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
+from agents.session.fixed_randomness import Drawn
+from broker.sealing.handshake import HandshakeParty, HandshakeState
+from broker.sealing.identity import Identity
+from broker.sealing.seal import SessionSeal, associated_data
+from mpc.plan.architecture import Network
+from mpc.plan.plan import Request
+from mpc.plan.planner import make_plan
+from mpc.plan.schedule import Step
+from mpc.randomness import order
+from mpc.randomness.masks import Keystream, PairMasks, derive_key, once
+from schemas.files.job import PredictionJob, TrainingJob, canonical_digest
+from schemas.files.key_text import with_checksum
+from schemas.messages.kinds import Held, Job, Member
+from tables.core.table import Table
+from tables.encoding.encoding import Encoding
+from tables.matching.digest import ids_digest
+from tables.matching.ecdh import Blinding
+from tables.matching.pseudonyms import pseudonyms
+from tables.snapshot.columns import Chosen, Column
+from tables.snapshot.snapshot import Snapshot
 
 FOLDER: Final = Path(__file__).parent
 STEP: Final = Step(index=5, epoch=1, position=2, start=64, stop=96, scale=0.25, alpha=0.5, after=0.25)

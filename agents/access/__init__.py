@@ -1,0 +1,1 @@
+"""Opens a party's own things: identity, broker, tables, settings, console."""

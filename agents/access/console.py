@@ -1,0 +1,123 @@
+"""The other end of an agent's standing queue: what `tercet job` says to its own agent, and hears from it.
+
+It holds the party's key, as the agent does, and speaks to nobody else.
+"""
+
+import asyncio
+import secrets
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+from agents.access.no_agent import NoAgent
+from agents.messaging.control import control_parcel, open_control, published_within
+from broker.interface import topology
+from broker.interface.base import Blocked, Broker, Delivery
+from broker.sealing.identity import Forged, Identity
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.messages.address import Address, MalformedAddress, Round, parse_address
+from schemas.messages.codec import MalformedMessage
+from schemas.messages.kinds import Decide, Prune, Query, Status, Submit
+
+ANSWER_SECONDS = 10.0
+
+
+Request = Submit | Query | Decide | Prune
+
+
+class Questions(ABC):
+    """What a console may ask of its own party's agent, however the question gets there."""
+
+    @abstractmethod
+    async def _ask(self, request: Request) -> Status:
+        """Ask, and wait for the answer.
+
+        Raises:
+            NoAgent: there is none.
+        """
+
+    async def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> Status:
+        """Run a job, or learn its state."""
+        return await self._ask(Submit(description=description, who=who))
+
+    async def query(self, job: str | None = None, *, cancel: bool = False, who: str = "") -> Status:
+        """The state of a job, or of all; with `cancel`, after asking to end it for `who`."""
+        return await self._ask(Query(job=job, cancel=cancel, who=who))
+
+    async def resume(self, job: str) -> Status:
+        """Take up a failed job again at every party; its state then."""
+        return await self._ask(Query(job=job, resume=True))
+
+    async def trace(self, job: str) -> Status:
+        """The state of a job, and what one of its steps was spent on at this party."""
+        return await self._ask(Query(job=job, trace=True))
+
+    async def reveals(self, job: str) -> Status:
+        """The state of a job, and what it tells whom."""
+        return await self._ask(Query(job=job, reveals=True))
+
+    async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
+        """Let a job in that waits for a person, or refuse it."""
+        return await self._ask(Decide(job=job, approve=approve, who=who, why=why))
+
+    async def prune(self, days: float, *, models: bool, remove: bool, who: str) -> Status:
+        """What is left of jobs that ended so many days ago; with `remove` it is gone."""
+        return await self._ask(Prune(days=days, models=models, remove=remove, who=who))
+
+    async def partners(self) -> Status:
+        """Who of the partners answers a ping of this party's agent, with versions and clocks; and its settings."""
+        return await self._ask(Query(partners=True, settings=True))
+
+
+class Console(Questions):
+    """One conversation through the broker. Use as an async context manager."""
+
+    def __init__(self, party: str, identity: Identity, broker: Broker) -> None:
+        self._party, self._identity, self._broker = party, identity, broker
+        self._token = f"console-{secrets.token_hex(4)}"
+        self._answer: asyncio.Future[Status] | None = None
+        self._asked = 0  # the number of the pending question, or of the last
+
+    async def __aenter__(self) -> Self:
+        queue = topology.console_queue(self._party, self._token)
+        await self._broker.declare(queue)
+        await self._broker.consume(queue.name, self._take, topology.lane(Round.CONTROL))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._broker.close()
+
+    async def _take(self, delivery: Delivery) -> None:
+        try:
+            address = parse_address(delivery.parcel.address)
+            message = open_control(delivery.parcel, self._identity, self._identity.public)
+        except (MalformedAddress, MalformedMessage, Forged) as error:
+            await delivery.reject(str(error))  # not from our agent; its answer may still come
+            return
+        await delivery.ack()
+        # An answer to an earlier question, or to another console, is our agent's too, and the broker may repeat it.
+        asked = (address.job, address.step) == (self._token, self._asked)
+        if isinstance(message, Status) and asked and self._answer is not None and not self._answer.done():
+            self._answer.set_result(message)
+
+    async def _ask(self, request: Request) -> Status:
+        self._asked += 1
+        self._answer = asyncio.get_running_loop().create_future()
+        address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)
+        key = topology.announce_key(self._token, self._party)
+        parcel = control_parcel(
+            request, address, self._identity, self._identity.public, routing_key=key, expires=ANSWER_SECONDS
+        )
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await published_within(self._broker, parcel, ANSWER_SECONDS)
+                return await self._answer
+        except TimeoutError:
+            if self._broker.blocked:
+                raise Blocked(self._broker.blocked) from None
+            raise NoAgent(
+                f"{self._party}'s agent does not answer; start it with `tercet agent` and the same settings file, "
+                f"or look at its log"
+            ) from None

@@ -1,0 +1,29 @@
+"""A party's own private key: from the file that its settings name, or from the environment.
+
+It is read once and taken out of the environment, so that no child process inherits it; nothing here prints it.
+"""
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Final
+
+from broker.sealing.identity import Identity, identity_of, load_identity
+from schemas.files.settings import Settings
+
+IDENTITY: Final = "TERCET_IDENTITY"  # the key as PEM text, or the path of its file
+PEM: Final = "-----BEGIN "
+
+
+def own_identity(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> Identity:
+    """The party's key; the environment takes the place of the settings' file.
+
+    Raises:
+        KeyProblem: it cannot be used, or others may read its file.
+    """
+    given = environment.pop(IDENTITY, "")
+    if not given:
+        return load_identity(settings.identity)
+    if not given.lstrip().startswith(PEM):
+        return load_identity(Path(given))
+    return identity_of(given.encode(), IDENTITY)

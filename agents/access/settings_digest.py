@@ -1,0 +1,56 @@
+"""Compares two readings of a party's settings by their fields, and says what a running agent can take over.
+
+A field is told by its name and a digest, so that values need not travel; no settings hold a secret.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from schemas.files.settings import Settings, TableSettings
+
+RELOADED: Final = ("tables", "partners", "policy")  # what an agent takes over while it runs
+NAMED: Final = ("tables", "partners")  # sections of the reader's own names, each of which counts as one field
+SQLITE: Final = "sqlite:///"
+
+
+def digests(settings: Settings) -> dict[str, str]:
+    """Make a digest of each field, by its name with its section."""
+    return {name: hashlib.sha256(_plain(value).encode()).hexdigest()[:16] for name, value in _fields(settings)}
+
+
+def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """List the fields that are not the same, by name."""
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def reloadable(name: str) -> bool:
+    """Tell whether a running agent takes this field over when it is told to read its settings again."""
+    return name.partition(".")[0] in RELOADED
+
+
+def _fields(settings: Settings) -> Iterator[tuple[str, Any]]:
+    for section in type(settings).model_fields:
+        value = getattr(settings, section)
+        if section in NAMED:
+            yield from ((f"{section}.{name}", one) for name, one in value.items())
+        elif isinstance(value, BaseModel):
+            yield from ((f"{section}.{name}", getattr(value, name)) for name in type(value).model_fields)
+        else:
+            yield section, value
+
+
+def _plain(value: Any) -> str:
+    """A text of the value; a path counts as the place that it names, from wherever the file was read."""
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    if isinstance(value, TableSettings) and value.database is not None and value.database.startswith(SQLITE):
+        plain["database"] = Path(value.database.removeprefix(SQLITE))
+    return json.dumps(plain, default=_placed, sort_keys=True)
+
+
+def _placed(value: Any) -> str:
+    return str(value.absolute()) if isinstance(value, Path) else repr(value)

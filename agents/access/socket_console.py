@@ -1,0 +1,97 @@
+"""What `tercet job` says to its own agent over a socket of the machine, without the broker and the party's key.
+
+A message is its length in four bytes and its body as everywhere. Who may connect is the agent's business.
+"""
+
+import asyncio
+import errno
+import os
+from types import TracebackType
+from typing import Final, Self
+
+from agents.access.console import ANSWER_SECONDS, Questions, Request
+from agents.access.no_agent import NoAgent
+from schemas.files.settings import Settings
+from schemas.messages.codec import MalformedMessage, decode, encode
+from schemas.messages.kinds import Status
+from schemas.messages.message import Message
+
+MOST_ANSWER: Final = 2**26  # bytes; 200 jobs take a tenth of it
+LENGTH: Final = 4
+
+
+class NoSocket(Exception):
+    """Nobody listens at the agent's socket, or not for this user; the text says which."""
+
+
+async def say(writer: asyncio.StreamWriter, message: Message) -> None:
+    """Send a message, and wait until the other side has room for it."""
+    body = encode(message)
+    writer.write(len(body).to_bytes(LENGTH, "big") + body)
+    await writer.drain()
+
+
+async def hear(reader: asyncio.StreamReader, most: int) -> Message:
+    """Wait for the next message.
+
+    Raises:
+        MalformedMessage: it is none, or longer than `most` bytes.
+        OSError, asyncio.IncompleteReadError: the other side has gone.
+    """
+    size = int.from_bytes(await reader.readexactly(LENGTH), "big")
+    if size > most:
+        raise MalformedMessage(f"it is longer than {most} bytes")
+    return decode(await reader.readexactly(size))
+
+
+class LocalConsole(Questions):
+    """One conversation. Use as an async context manager."""
+
+    def __init__(self, party: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._party, self._reader, self._writer = party, reader, writer
+
+    @classmethod
+    async def reach(cls, settings: Settings) -> Self:
+        """Connect to the agent of this machine.
+
+        Raises:
+            NoSocket: that cannot be.
+        """
+        path = settings.socket
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+        except (OSError, ValueError) as error:  # the latter for a path that is too long
+            raise NoSocket(_why(path, error)) from None
+        return cls(settings.party, reader, writer)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    async def _ask(self, request: Request) -> Status:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await say(self._writer, request)
+                answer = await hear(self._reader, MOST_ANSWER)
+        except TimeoutError:
+            raise NoAgent(f"{self._party}'s agent does not answer at its socket; look at its log") from None
+        except (OSError, asyncio.IncompleteReadError):
+            raise NoAgent(f"{self._party}'s agent has ended the conversation; look at its log") from None
+        except MalformedMessage as error:
+            raise NoAgent(f"{self._party}'s agent speaks otherwise: {error}; use the release that it runs") from None
+        if not isinstance(answer, Status):
+            raise NoAgent(f"{self._party}'s agent answers something else; use the release that it runs")
+        return answer
+
+
+def _why(path: os.PathLike[str], error: Exception) -> str:
+    match getattr(error, "errno", None):
+        case errno.ENOENT | errno.ECONNREFUSED:
+            return f"nobody listens at {path}"
+        case errno.EACCES:
+            return f"this user may not use {path}: is it in the group that [console] names"
+    return f"{path}: {getattr(error, 'strerror', None) or error}"

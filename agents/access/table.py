@@ -1,0 +1,77 @@
+"""`tercet table`: a party's own table read as a job would read it, and what its columns are taken for.
+
+Nothing is sent, and nothing of it stays on the disk.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.access.broker import read_credentials
+from broker.sealing.identity import KeyProblem
+from schemas.files.job import Invalid
+from schemas.files.settings import TableSettings
+from tables.core.interrupt import Interrupt
+from tables.core.problem import TableProblem
+from tables.core.table import Kind
+from tables.snapshot.hints import hints
+from tables.snapshot.snapshot import Snapshot, describe, take_snapshot
+
+
+def snapshot_of(
+    name: str,
+    settings: TableSettings,
+    folder: Path,
+    *,
+    with_label: bool,
+    label_kind: Kind | None = "numeric",
+    expected: Mapping[str, Kind] | None = None,
+    own_ids: bool = False,
+    interrupt: Interrupt | None = None,
+) -> Snapshot:
+    """A snapshot of a table in `folder`, with the login that its settings name.
+
+    Raises:
+        TableProblem: the table cannot be used.
+        Invalid, KeyProblem: the login cannot be read.
+    """
+    login = None if settings.credentials is None else read_credentials(settings.credentials)
+    pair = None if login is None else (login.username, login.password)
+    return take_snapshot(
+        name,
+        settings,
+        folder,
+        with_label=with_label,
+        label_kind=label_kind,
+        login=pair,
+        expected=expected,
+        own_ids=own_ids,
+        interrupt=interrupt,
+    )
+
+
+def all_described(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Describe the tables that can be used, and say of the others what is wrong."""
+    found: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, settings in tables.items():
+        try:
+            found[name] = described(name, settings)
+        except (TableProblem, Invalid, KeyProblem) as problem:
+            wrong[name] = str(problem)
+    return found, wrong
+
+
+def described(name: str, settings: TableSettings) -> dict[str, Any]:
+    """Tell rows, of each column its kind, what is missing and a hint where there is one, and what is odd.
+
+    Raises:
+        TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
+        with snapshot:
+            found = hints(snapshot, settings)
+            columns = [entry | {"hint": found.get(entry["column"])} for entry in describe(snapshot)]
+            return {"rows": snapshot.rows, "columns": columns, "warnings": list(snapshot.notes)}

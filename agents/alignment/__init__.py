@@ -1,0 +1,1 @@
+"""Finds the rows that all data parties have, counts and encodes them."""

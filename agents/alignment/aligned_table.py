@@ -1,0 +1,282 @@
+"""A data party's own table in one job: a snapshot of it, the rows that all parties have, and their encoded words.
+
+Nothing of it leaves this process but pseudonyms of ids and what the roles mask and share.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from threading import Thread
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from agents.access.table import snapshot_of
+from agents.alignment.matching import align
+from agents.alignment.table_problems import unusable
+from agents.core.problems import JobProblem
+from agents.policy.table import narrowed
+from agents.session.context import JobContext
+from broker.sealing.identity import KeyProblem
+from mpc.arithmetic.fixed import features
+from mpc.randomness import order as ordering
+from schemas.files.job import Invalid, canonical_digest
+from schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
+from tables.core.interrupt import Interrupt
+from tables.core.problem import TableProblem
+from tables.core.table import Kind
+from tables.encoding.encoding import Encoding
+from tables.encoding.entropy import RecordBits, record_bits, sampled
+from tables.encoding.store import FeatureStore, FeatureView
+from tables.snapshot.snapshot import Snapshot
+
+Rows = NDArray[np.int64]
+
+ID_SLICE = 2**16  # ids that are Python texts at a time
+
+
+@dataclass(slots=True, repr=False)
+class Secrets:
+    """What the data parties have contributed, and the key for everything about ids that follows from it."""
+
+    contributions: Mapping[str, bytes]
+    alignment_key: bytes
+
+
+class OwnRows:
+    """One table in one job. The calls come in the order in which they stand here."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._secrets: Secrets | None = None
+        self._store: FeatureStore | None = None
+        self._words: FeatureView | None = None
+        self._interrupt = Interrupt()
+        self.snapshot: Snapshot | None = None
+        self.private = b""  # 32 bytes that only this party has, the same in every attempt
+        self.digest = b""  # keyed, of the ids that all parties have
+        self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
+
+    @property
+    def table(self) -> Snapshot:
+        """The snapshot, once it is taken."""
+        assert self.snapshot is not None
+        return self.snapshot
+
+    async def read(
+        self,
+        *,
+        with_label: bool,
+        label_kind: Kind = "numeric",
+        expected: Mapping[str, Kind] | None = None,
+        own_ids: bool = False,
+    ) -> None:
+        """Take the snapshot, or open the one that the run began with; nothing of it has been sent yet in this attempt.
+
+        Arguments are those of `take_snapshot`.
+
+        Raises:
+            JobProblem: the table cannot be used; this party is named.
+        """
+        context = self._context
+        try:
+            await context.compute(
+                self._take, with_label=with_label, label_kind=label_kind, expected=expected, own_ids=own_ids
+            )
+        except asyncio.CancelledError:
+            # A query may take hours, and nobody wants its answer any more; to say so to a database takes a while, too.
+            Thread(target=self._interrupt.set, name="interrupt", daemon=True).start()
+            raise
+        except (Invalid, KeyProblem) as problem:
+            public = f"at {context.me} the login to a database cannot be read"
+            raise JobProblem("table.unusable", context.me, public, str(problem)) from None
+        except TableProblem as problem:
+            raise unusable(context, problem) from None
+        except OSError as error:
+            raise self._disk(error) from None
+        context.statistics.table_rows = self.table.rows
+        context.own_columns = tuple(column.name for column in self.table.columns)
+        await self._check_unchanged()
+
+    async def _check_unchanged(self) -> None:
+        context = self._context
+        try:
+            unchanged = context.drawn.begin(self._read_as(await context.compute(self.table.digest)))
+        except OSError as error:
+            raise self._disk(error) from None
+        if not unchanged:
+            raise self._changed(context.me)
+
+    def _read_as(self, rows: bytes) -> bytes:
+        """What must be the same in each attempt: the rows, and in a training what they are encoded by."""
+        context = self._context
+        table = context.settings.tables[context.description.table_of(context.me)]
+        fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
+        return canonical_digest("tercet rows", [rows.hex(), *fitted])
+
+    def _changed(self, party: str) -> JobProblem:
+        """Signs and noise must not meet two tables, nor may held-out rows be chosen twice in one run."""
+        reason = (
+            f"{party} comes back with other rows, or without what it had drawn, so the job cannot go on where it was: "
+            f"submit it with --again"
+        )
+        return JobProblem("table.changed", party, reason)
+
+    def _take(self, *, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None, own_ids: bool) -> None:
+        context = self._context
+        name = context.description.table_of(context.me)
+        settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
+        features = None if expected is None else list(expected.items())
+        # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
+        self.snapshot = context.table.snapshot(
+            name,
+            settings,
+            [with_label, label_kind, features, own_ids],
+            lambda: snapshot_of(
+                name,
+                settings,
+                context.work_folder,
+                with_label=with_label,
+                label_kind=label_kind,
+                expected=expected,
+                own_ids=own_ids,
+                interrupt=self._interrupt,
+            ),
+        )
+
+    async def align(self) -> None:
+        """Contribute to the keys, and find the rows that all data parties have.
+
+        Raises:
+            JobProblem: there are too few, or the parties do not find the same.
+        """
+        context, contributions = self._context, await self._contribute()
+        # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
+        digest = canonical_digest("tercet alignment", context.job.description.model_dump())
+        self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
+        self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
+
+    async def _contribute(self) -> Mapping[str, bytes]:
+        """Everybody's contribution, each fixed before any was opened: so nobody chooses the split or the order."""
+        context = self._context
+        mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
+        mine, run = self._drawn(), context.job.run
+        self.private = self._drawn()
+        bound = OrderCommitment(commitment=ordering.commitment(run, context.me, mine))
+        await mailbox.send(bound, partners, deadline)
+        commitments = await mailbox.receive(OrderCommitment, partners, deadline)
+        for party in partners:
+            self._remember(party, commitments[party].commitment)
+        await mailbox.send(OrderContribution(secret=mine), partners, deadline)
+        opened = await mailbox.receive(OrderContribution, partners, deadline)
+        for party in partners:
+            if ordering.commitment(run, party, opened[party].secret) != commitments[party].commitment:
+                reason = f"{party} contributes something else to the secret order than it had committed to"
+                raise JobProblem("order.commitment", party, f"{reason}; ask who runs {party}'s agent")
+        return {context.me: mine, **{party: message.secret for party, message in opened.items()}}
+
+    def _remember(self, party: str, commitment: bytes) -> None:
+        """Note what a partner has committed to, on the disk and before it sees what others contribute."""
+        try:
+            agrees = self._context.drawn.agrees(party, commitment)
+        except OSError as error:
+            raise self._disk(error) from None
+        if not agrees:
+            raise self._changed(party)
+
+    def _drawn(self) -> bytes:
+        try:
+            return self._context.drawn()
+        except OSError as error:
+            raise self._disk(error) from None
+
+    def belongs(self, order_key: bytes) -> bytes:
+        """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, everybody's rows."""
+        context = self._context
+        order = ordering.derived(order_key, "checkpoints")
+        return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, order, self.digest])
+
+    def split(self, holdout: float) -> NDArray[np.bool_]:
+        """Of the common rows, in their order: which are held out. The same at every data party."""
+        if holdout == 0:
+            return np.zeros(len(self.rows), np.bool_)
+        assert self._secrets is not None
+        key = ordering.derived(self._secrets.alignment_key, "split")
+        return ordering.split(key, self._encoded_ids(), holdout)
+
+    def _encoded_ids(self) -> Iterator[bytes]:
+        for start in range(0, len(self.rows), ID_SLICE):
+            some = self.table.ids.take(pa.array(self.rows[start : start + ID_SLICE]))
+            yield from (one.encode() for one in some.to_pylist())
+
+    async def confirm_order(self) -> bytes:
+        """The order key, which follows from the contributions and the terms, and is the same at all data parties.
+
+        Raises:
+            JobProblem: it is not.
+        """
+        context, deadline = self._context, self._context.deadline("fit")
+        assert self._secrets is not None
+        key = ordering.order_key(context.shape_digest, self._secrets.contributions)
+        confirmation = OrderConfirmation(confirmation=ordering.confirmation(key, context.me))
+        await context.mailbox.send(confirmation, context.partners, deadline)
+        for party, other in (await context.mailbox.receive(OrderConfirmation, context.partners, deadline)).items():
+            if not ordering.confirms(key, party, other.confirmation):
+                reason = f"{party} and {context.me} do not reach the same order key; run the job again"
+                raise JobProblem("order.key", party, reason)
+        return key
+
+    async def encode(self, encoding: Encoding, norm: float, fx: int) -> None:
+        """Write the words of all common rows to disk, for `view`; of the snapshot only ids and label stay.
+
+        Raises:
+            JobProblem: the disk does not take it.
+        """
+        try:
+            await self._context.compute(self._encode, encoding, norm, fx)
+        except OSError as error:
+            raise self._disk(error) from None
+
+    def _disk(self, error: OSError) -> JobProblem:
+        context = self._context
+        public = f"{context.me} cannot write a working copy of its table to its disk"
+        return JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}")
+
+    def _encode(self, encoding: Encoding, norm: float, fx: int) -> None:
+        wanted = np.zeros(self.table.rows, np.bool_)
+        wanted[self.rows] = True
+        store = FeatureStore.create(self._context.work_folder, "features", len(self.rows), len(encoding.names))
+        self._store = store
+        for batch in self.table.batches(wanted):
+            store.append(features(encoding.apply(batch), norm, fx))
+        place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
+        place[np.argsort(self.rows)] = np.arange(len(self.rows))
+        self._words = store.select(place)
+        self.table.close()
+
+    @property
+    def words(self) -> FeatureView:
+        """The words of all common rows, in the common order; readable after `close`."""
+        assert self._words is not None
+        return self._words
+
+    def view(self, chosen: NDArray[np.bool_]) -> FeatureView:
+        """The words of these of the common rows, in the common order."""
+        return FeatureView(self.words.kept, self.words.index[chosen])
+
+    def marked(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The table's rows that these of the common rows are."""
+        marks = np.zeros(self.table.rows, np.bool_)
+        marks[self.rows[chosen]] = True
+        return marks
+
+    def record_bits(self, encoding: Encoding, chosen: NDArray[np.bool_]) -> RecordBits:
+        """Measure what these of the common rows hold, as they are encoded."""
+        return record_bits(encoding, sampled(self.table.batches(self.marked(chosen)), int(chosen.sum())))
+
+    def close(self) -> None:
+        """Remove what was written."""
+        for thing in (self.snapshot, self._store):
+            if thing is not None:
+                thing.close()

@@ -1,0 +1,286 @@
+"""Finding the rows that all data parties have, in an order that they share: through the helper, between two, or as is.
+
+What leaves a party are keyed pseudonyms, blinded group elements and a keyed digest, never an id; the helper has no part
+in the key.
+"""
+
+import asyncio
+import hmac
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from agents.alignment.row_counts import check_common, partly_matched
+from agents.core.problems import JobProblem
+from agents.session.context import JobContext
+from mpc.randomness.order import derived
+from schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
+from tables.matching.digest import ids_digest
+from tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
+from tables.matching.intersection import Answer, Disordered, Merger, Wanted, common, unpack
+from tables.matching.pseudonyms import HASH, Flags, Hashes, Repeated, Rows, as_hashes, ascending, pseudonyms
+
+T = TypeVar("T")
+
+CHUNK = 64_000  # pseudonyms: a little less than 1 MiB, so that each chunk travels in one part
+WINDOW = 4  # chunks that may be on their way unanswered: enough to keep the helper busy, little to hold there
+ELEMENTS = 2**14  # in a chunk, 512 KiB: a second or two of work
+PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a job that ends may have to wait for
+
+
+async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[Rows, bytes]:
+    """The rows of this party's table that all data parties have, in an order that is the same at all of them.
+
+    With them a keyed digest of their ids, which is the same too.
+
+    Args:
+        context: of a data party, after the handshake.
+        key: 32 bytes that the data parties share and nobody else has, new in each run.
+        ids: of the table, in row order; none missing, none twice.
+
+    Raises:
+        JobProblem: there are too few, the parties do not find the same, or a party does not keep to the protocol.
+        Overdue: a party did not answer in time.
+    """
+    ids = await context.compute(_whole, ids)
+    match context.description.alignment:
+        case "helper":
+            rows = await _through_helper(context, key, ids)
+        case "ecdh":
+            rows = await _between_two(context, key, ids)
+        case "aligned":
+            rows = np.arange(len(ids), dtype=np.int64)
+    digest = await _compare(context, key, ids, rows)
+    await check_common(context, ids, len(rows))
+    note = await context.compute(partly_matched, context.description.table_of(context.me), ids, rows)
+    if note is not None:
+        context.note(note)
+    return rows, digest
+
+
+async def help_align(context: JobContext) -> None:
+    """The helper's part: tell each party which of its pseudonyms all have. Nothing to do in the other modes.
+
+    It holds a few chunks of each list, whatever the lists' length.
+
+    Raises:
+        JobProblem: a party's pseudonyms do not ascend.
+        Overdue: a party did not send more in time.
+    """
+    if context.description.alignment != "helper":
+        return
+    merger, deadline = Merger(context.description.data_parties), context.deadline("alignment")
+    while (wanted := merger.wanted) is not None:
+        for answer in await _merged(context, merger, wanted):
+            await context.mailbox.send(Presence(bits=answer.bits), [answer.party], deadline, step=answer.chunk)
+
+
+async def _merged(context: JobContext, merger: Merger, wanted: Wanted) -> list[Answer]:
+    party, step = wanted
+    received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
+    if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):
+        raise _malformed(context, party, Pseudonyms, "a chunk of another size")
+    try:
+        return await context.compute(merger.take, received[party].pseudonyms, last=received[party].last)
+    except Disordered as problem:
+        raise _malformed(context, party, Pseudonyms, str(problem)) from None
+
+
+# --- through the helper
+
+
+async def _through_helper(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
+    hashes = await _pseudonyms(context, derived(key, "pseudonyms"), ids)
+    order = await context.compute(ascending, hashes)
+    present = np.zeros(len(order), np.bool_)
+    chunks = _chunks(len(order), CHUNK)
+    for number in range(len(chunks) + WINDOW):
+        if (answered := number - WINDOW) >= 0:
+            present[chunks[answered]] = await _presence(context, answered, len(present[chunks[answered]]))
+        if number < len(chunks):
+            await _send_pseudonyms(context, hashes[order[chunks[number]]], number, last=number == len(chunks) - 1)
+    return order[present]
+
+
+async def _pseudonyms(context: JobContext, key: bytes, ids: pa.Array) -> Hashes:
+    """Slice by slice, so that a job that ends need not wait for all of them."""
+    hashes = np.empty(len(ids), HASH)
+    for part in _chunks(len(ids), CHUNK):
+        hashes[part] = await context.compute(pseudonyms, key, ids.slice(part.start, CHUNK))
+    return hashes
+
+
+async def _send_pseudonyms(context: JobContext, hashes: Hashes, number: int, *, last: bool) -> None:
+    message, helper = Pseudonyms(pseudonyms=hashes.tobytes(), last=last), context.description.helper
+    await context.mailbox.send(message, [helper], context.deadline("alignment"), step=number)
+
+
+async def _presence(context: JobContext, number: int, count: int) -> Flags:
+    helper, deadline = context.description.helper, context.deadline("alignment")
+    answer = (await context.mailbox.receive(Presence, [helper], deadline, step=number))[helper]
+    try:
+        return unpack(answer.bits, count)
+    except ValueError as problem:
+        raise _malformed(context, helper, Presence, str(problem)) from None
+
+
+# --- between two data parties alone
+
+
+async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
+    pool = ThreadPoolExecutor(_processors(), thread_name_prefix=f"elements {context.job.id}")
+    try:
+        order = await context.compute(secret_order, len(ids))
+        exchange = _Exchange(context, Blinding(derived(key, "elements")), ids, order, pool)
+        mine, theirs = await exchange.run()
+        return order[await exchange.compare(mine, theirs)]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Exchange:
+    """One party's side of ECDH. The two go in step: a chunk of mine, a chunk of the partner's, the partner's answer.
+
+    The own elements go out in a random order, so that their places say nothing of the table's.
+    """
+
+    def __init__(self, context: JobContext, blinding: Blinding, ids: pa.Array, order: Rows, pool: Executor) -> None:
+        self._context, self._blinding, self._ids, self._order, self._pool = context, blinding, ids, order, pool
+        (self._partner,) = context.partners
+        self._deadline = context.deadline("alignment")
+
+    async def run(self) -> tuple[Hashes, Hashes]:
+        """The twice blinded hashes of this party's ids, in its secret order, and of the partner's."""
+        chunks = _chunks(len(self._order), ELEMENTS)
+        mine, theirs, more, number = np.empty(len(self._order), HASH), bytearray(), True, 0
+        while number < len(chunks) or more:
+            part = chunks[number] if number < len(chunks) else None
+            if part is not None:
+                await self._offer(self._order[part], number, last=number == len(chunks) - 1)
+            if more:
+                hashes, more = await self._answer(number)
+                theirs += hashes
+            if part is not None:
+                mine[part] = await self._collect(number, len(mine[part]))
+            number += 1
+        return mine, np.frombuffer(theirs, HASH)
+
+    async def compare(self, mine: Hashes, theirs: Hashes) -> Rows:
+        """The places in `mine` of what `theirs` has too, in the common order."""
+        try:
+            return await self._context.compute(common, mine, theirs)
+        except Repeated:  # this party's ids are all different, and so then are their elements
+            raise _malformed(self._context, self._partner, BlindedIds, "the same element or hash twice") from None
+
+    async def _offer(self, rows: Rows, number: int, *, last: bool) -> None:
+        blinded = await self._spread(self._blind, [rows[at : at + PIECE] for at in range(0, len(rows), PIECE)])
+        message = BlindedIds(elements=blinded, last=last)
+        await self._context.mailbox.send(message, [self._partner], self._deadline, step=number)
+
+    def _blind(self, rows: Rows) -> bytes:
+        return self._blinding.blind(self._ids.take(pa.array(rows)).to_pylist())
+
+    async def _answer(self, number: int) -> tuple[bytes, bool]:
+        """Raise a chunk of the partner's: its hashes, and whether more chunks come."""
+        mail, partner = self._context.mailbox, self._partner
+        chunk = (await mail.receive(BlindedIds, [partner], self._deadline, step=number))[partner]
+        elements, width = chunk.elements, PIECE * ELEMENT_BYTES
+        if not _full(len(elements) // ELEMENT_BYTES, ELEMENTS, last=chunk.last):
+            raise _malformed(self._context, partner, BlindedIds, "a chunk of another size")
+        pieces = [elements[at : at + width] for at in range(0, len(elements), width)]
+        try:
+            hashes = await self._spread(self._blinding.blind_again, pieces)
+        except InvalidElement as problem:
+            raise _malformed(self._context, partner, BlindedIds, str(problem)) from None
+        await mail.send(TwiceBlindedIds(hashes=hashes), [partner], self._deadline, step=number)
+        return hashes, not chunk.last
+
+    async def _collect(self, number: int, count: int) -> Hashes:
+        partner = self._partner
+        answer = await self._context.mailbox.receive(TwiceBlindedIds, [partner], self._deadline, step=number)
+        hashes = as_hashes(answer[partner].hashes)
+        if len(hashes) != count:
+            raise _malformed(self._context, partner, TwiceBlindedIds, "not one hash for each element")
+        return hashes
+
+    async def _spread(self, function: Callable[[T], bytes], pieces: list[T]) -> bytes:
+        loop = asyncio.get_running_loop()
+        return b"".join(await asyncio.gather(*(loop.run_in_executor(self._pool, function, piece) for piece in pieces)))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- whether all found the same, and enough
+
+
+async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -> bytes:
+    digest = await context.compute(ids_digest, derived(key, "rows"), ids, rows)
+    deadline = context.deadline("alignment")
+    await context.mailbox.send(_proof(digest, context.me, len(rows)), context.partners, deadline)
+    received = await context.mailbox.receive(AlignedRows, context.partners, deadline)
+    label = context.description.label
+    for party in sorted(received, key=lambda one: one != label):  # who differs from the label party is at fault
+        if received[party] != _proof(digest, party, len(rows)):
+            raise _differs(context, party, received[party].rows, len(rows))
+    return digest
+
+
+def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:
+    """What a party shows that has found these rows: its own, so that nobody can pass off another's as theirs."""
+    return AlignedRows(rows=rows, ids=hmac.digest(digest, party.encode(), "sha256"))
+
+
+def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProblem:
+    job, me = context.description, context.me
+    culprit = me if party == job.label else party
+    if job.alignment == "aligned" and theirs != mine:
+        return JobProblem(
+            "table.rows",
+            culprit,
+            f"{party}'s table has {theirs} rows and {me}'s has {mine}: with alignment = \"aligned\" both must hold the "
+            f'same ids in the same order; use alignment = "helper" to have them matched',
+        )
+    if job.alignment == "aligned":
+        return JobProblem(
+            "table.ids",
+            culprit,
+            f"{me}'s table and {party}'s do not hold the same ids in the same order, as alignment = \"aligned\" "
+            f'requires: sort both by the id and leave out who is in one only, or use alignment = "helper"',
+        )
+    blamed = job.helper if job.alignment == "helper" else party
+    return JobProblem(
+        "alignment.differs",
+        blamed,
+        f"{me} and {party} do not find the same rows in common: {blamed} told one of them something wrong, or one of "
+        f"the two is at fault, which cannot be told; let all run the same release, and run the job again",
+    )
+
+
+def _malformed(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
+    return JobProblem(
+        "message.malformed",
+        party,
+        f"{party} sent {context.me} a message that is not valid ({model.kind}): {what}; do both agents run the same "
+        f"version?",
+    )
+
+
+def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """In one piece, from which rows in any order are quickly taken."""
+    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+
+
+def _full(count: int, size: int, *, last: bool) -> bool:
+    """Whether a chunk is as large as all but the last are."""
+    return count <= size if last else count == size
+
+
+def _chunks(count: int, size: int) -> list[slice]:
+    """So many rows cut into slices; one that is empty where there are none."""
+    return [slice(at, min(at + size, count)) for at in range(0, max(count, 1), size)]

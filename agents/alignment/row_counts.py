@@ -1,0 +1,80 @@
+"""Whether there are as many rows as this party asks for, and whether far fewer of its own are matched than it has.
+
+What other parties read of it names settings and no number; counts and forms of ids are for this party alone.
+"""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from agents.core.problems import JobProblem
+from agents.session.context import JobContext
+from tables.matching.ids import describe_ids
+
+FEW_MATCHED = 0.5  # of a table's ids; with fewer in common its party is told what these and the others look like
+
+
+async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
+    """Return if so many rows in common, to train on or to score, are as many as this party asks for.
+
+    Raises:
+        JobProblem: they are too few.
+    """
+    name = "min_scored_rows" if context.description.kind == "prediction" else "min_rows"
+    least: int = getattr(context.settings.limits, name)
+    if count >= least:
+        return
+    what = await context.compute(describe_ids, ids)
+    raise JobProblem(
+        "alignment.few",
+        context.me,
+        f"fewer rows are in common, to train on or to score, than {context.me} asks for: compare which ids the tables "
+        f"hold and how they are written, or let {context.me} lower [limits] {name}",
+        f"{count} rows are in common to train on or to score, and [limits] {name} is {least}; our ids: {what}. "
+        f"If there should be more: is it the others' kind of id, are leading zeros lacking, is it the right table?",
+    )
+
+
+def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
+    """Return if so many of the rows in common are left to train on, and so many held out, as this party asks for.
+
+    Raises:
+        JobProblem: they are too few, though enough are in common.
+    """
+    limits, me, holdout = context.settings.limits, context.me, context.training.evaluation.holdout
+    common = trained_on + held_out
+    if trained_on < limits.min_rows:
+        raise JobProblem(
+            "job.holdout",
+            context.job.submitter,
+            f"holdout = {holdout:g} leaves fewer rows to train on than {me} asks for, though enough are in common: "
+            f"write a smaller holdout into the job, bring more rows, or let {me} lower [limits] min_rows",
+            f"{common} rows are in common and {held_out} of them are held out, which leaves {trained_on} to train on; "
+            f"[limits] min_rows is {limits.min_rows}",
+        )
+    if held_out and held_out < limits.min_scored_rows:
+        raise JobProblem(
+            "alignment.few",
+            me,
+            f"fewer rows are held out than {me} lets be scored: hold out more, bring more rows, or let {me} lower "
+            f"[limits] min_scored_rows",
+            f"{held_out} of {common} rows in common are held out, and [limits] min_scored_rows is "
+            f"{limits.min_scored_rows}",
+        )
+
+
+def partly_matched(name: str, ids: pa.Array, rows: NDArray[np.int64]) -> str | None:
+    """Tell the owner of table `name` that few of its ids are in all tables; None where many are.
+
+    It describes ids by their form and shows none. The two forms side by side often tell the cause.
+    """
+    if not len(ids) or len(rows) >= FEW_MATCHED * len(ids):
+        return None
+    matched = np.zeros(len(ids), np.bool_)
+    matched[rows] = True
+    these, others = (describe_ids(ids.filter(pa.array(marks))) for marks in (matched, ~matched))
+    return (
+        f"only {len(rows):,} of the {len(ids):,} ids of table {name!r} are in all tables. "
+        f"Those are {these}; the others are {others}. If more should match: do all parties "
+        f"write ids alike, are leading zeros lacking, is it the right table?"
+    )

@@ -1,0 +1,156 @@
+"""Which of a party's rows have been scored under which model, so that none is scored twice under one.
+
+It keeps keyed hashes of ids on the party's own disk, with a key of the party's own; nothing of them is ever sent.
+
+For each model there is a folder, in it a file for each run of a job that scored rows under it: hashes in ascending
+order, so that ten million ids take 80 MB and are compared by bisection.
+"""
+
+import hashlib
+import secrets
+import shutil
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.messages.kinds import Job
+from tables.core.durable import write_durably
+from tables.matching.pseudonyms import pseudonyms
+
+FOLDER: Final = "scored"  # in the state folder
+KEY, KEY_BYTES = "key", 32
+SUFFIX: Final = ".ids"
+SLICE: Final = 2**16  # ids that are Python texts at a time
+WORD: Final = np.dtype("<u8")
+
+Marks = NDArray[np.uint64]  # keyed hashes of ids, ascending
+
+_turn = Lock()  # of all jobs of a process: a check and what is noted after it are one step
+
+
+class Unusable(ValueError):
+    """What is kept there cannot be read as it was written; the text says what."""
+
+
+class ScoredIds:
+    """Those of one model at one party.
+
+    Args:
+        state: the party's state folder.
+        model: the training job, and its run in hexadecimal: two runs of one job make two models.
+        run: of the job that scores, which may score the same rows again in a later attempt.
+    """
+
+    def __init__(self, state: Path, model: tuple[str, str], run: bytes) -> None:
+        job, trained = model
+        self._root, self._run = state / FOLDER, run.hex()
+        self._name = f"{job}.{hashlib.sha256(trained.encode()).hexdigest()[:16]}"
+
+    @property
+    def folder(self) -> Path:
+        """Of the model."""
+        return self._root / self._name
+
+    def marks(self, ids: pa.Array, rows: NDArray[np.int64]) -> Marks:
+        """The hashes of the ids of these rows; a microsecond each.
+
+        Raises:
+            Unusable: the key is gone or damaged, and hashes by it are there.
+            OSError: the disk does not take a new key.
+        """
+        key = hashlib.blake2b(self._name.encode(), key=self._key(), digest_size=KEY_BYTES).digest()
+        found = np.empty(len(rows), WORD)
+        for start in range(0, len(rows), SLICE):
+            some = rows[start : start + SLICE]
+            found[start : start + len(some)] = pseudonyms(key, ids.take(pa.array(some))).view(WORD)[::2]
+        found.sort()
+        return found
+
+    def repeated(self, marks: Marks) -> int:
+        """How many of them another run has had scored.
+
+        Raises:
+            Unusable: what is kept cannot be read.
+            OSError: neither.
+        """
+        again = np.zeros(len(marks), np.bool_)
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            if path.stem != self._run:
+                again |= _among(marks, _read(path))
+        return int(again.sum())
+
+    def note(self, marks: Marks, *, repeat: bool) -> int:
+        """Note them as scored by this run, on the disk when this returns, unless some may not be: how many.
+
+        Args:
+            marks: of the rows that are about to be scored.
+            repeat: whether those of another run may be scored again.
+
+        Raises:
+            Unusable: what is kept cannot be read.
+            OSError: the disk does not take it.
+        """
+        with _turn:
+            again = 0 if repeat else self.repeated(marks)
+            if not again:
+                self._write(marks)
+            return again
+
+    def discard(self) -> None:
+        """There is no such model after all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, marks: Marks) -> None:
+        path = self.folder / f"{self._run}{SUFFIX}"
+        if path.exists():
+            earlier = _read(path)
+            if _among(marks, earlier).all():
+                return
+            marks = np.union1d(marks, earlier)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(path, marks.astype(WORD).tobytes())
+
+    def _key(self) -> bytes:
+        path = self._root / KEY
+        with _turn:
+            if not path.exists():
+                if any(self._root.glob(f"*/*{SUFFIX}")):
+                    raise Unusable(f"{path} is gone: restore it from a copy")
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_durably(path, secrets.token_bytes(KEY_BYTES))
+            key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise Unusable(f"{path} is damaged: restore it from a copy")
+        return key
+
+
+def model_of(state: Path, job: Job) -> ScoredIds:
+    """Those of the model that a training job makes."""
+    return ScoredIds(state, (job.id, job.run.hex()), job.run)
+
+
+def forget_run(state: Path, run: bytes) -> None:
+    """A run scored nobody who exists: it was a simulation, which another one takes the place of."""
+    for path in (state / FOLDER).glob(f"*/{run.hex()}{SUFFIX}"):
+        path.unlink()
+
+
+def _among(marks: Marks, known: Marks) -> NDArray[np.bool_]:
+    """Which of the marks are among others; both ascend."""
+    if not len(known):
+        return np.zeros(len(marks), np.bool_)
+    places = np.searchsorted(known, marks)
+    places[places == len(known)] = 0
+    found: NDArray[np.bool_] = known[places] == marks
+    return found
+
+
+def _read(path: Path) -> Marks:
+    """Mapped, not read: only pages that are looked at come into memory."""
+    if path.stat().st_size % WORD.itemsize:
+        raise Unusable(f"{path} is damaged: restore it from a copy")
+    return np.empty(0, WORD) if not path.stat().st_size else np.memmap(path, WORD, "r")

@@ -1,0 +1,99 @@
+"""No row is scored twice under one model: what a data party other than the label party sees to in its jobs.
+
+Another job's rows are refused before anything of them is told; a later attempt of the same run says what it said.
+"""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from agents.alignment.aligned_table import OwnRows
+from agents.alignment.scored_ids import Marks, ScoredIds, Unusable, model_of
+from agents.core.problems import JobProblem
+from agents.session.context import JobContext
+
+
+class ScoredOnce:
+    """The rows that one job is to have scored. At the label party, which learns the scores, nothing is kept."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._scored: ScoredIds | None = None
+        self._marks: Marks = np.empty(0, np.uint64)
+
+    async def check(self, model: tuple[str, str], own: OwnRows) -> None:
+        """Return if none of the common rows has been scored under a model by another job.
+
+        `model` is the training job and its run in hexadecimal.
+
+        Raises:
+            JobProblem: some have, and this party's settings do not permit it; or that cannot be told.
+        """
+        context = self._context
+        if context.leads:
+            return
+        self._scored = ScoredIds(context.settings.state, model, context.job.run)
+        await self._check(own, own.rows)
+
+    async def held_out(self, own: OwnRows, chosen: NDArray[np.bool_]) -> None:
+        """In a training: note that these of the common rows are scored under the model that it makes.
+
+        Raises:
+            JobProblem: the disk does not take it.
+        """
+        if self._context.leads or not chosen.any():
+            return
+        self._scored = model_of(self._context.settings.state, self._context.job)
+        await self._check(own, own.rows[chosen])
+        await self.note()
+
+    async def _check(self, own: OwnRows, rows: NDArray[np.int64]) -> None:
+        try:
+            again = await self._context.compute(self._find, own.table.ids, rows)
+        except (Unusable, OSError) as problem:
+            raise self._unusable(problem) from None
+        self._refuse(again)
+
+    def _find(self, ids: pa.Array, rows: NDArray[np.int64]) -> int:
+        assert self._scored is not None
+        self._marks = self._scored.marks(ids, rows)
+        return 0 if self._permitted else self._scored.repeated(self._marks)
+
+    async def note(self) -> None:
+        """Note the rows as scored, on the disk before a score leaves.
+
+        Raises:
+            JobProblem: another job has had some of them scored since; or the disk does not take it.
+        """
+        if self._scored is None:
+            return
+        try:
+            again = await self._context.compute(self._scored.note, self._marks, repeat=self._permitted)
+        except (Unusable, OSError) as problem:
+            raise self._unusable(problem) from None
+        self._refuse(again)
+
+    @property
+    def _table(self) -> str:
+        return self._context.description.table_of(self._context.me)
+
+    @property
+    def _permitted(self) -> bool:
+        return self._context.settings.tables[self._table].rescoring
+
+    def _refuse(self, again: int) -> None:
+        me = self._context.me
+        if again:
+            raise JobProblem(
+                "policy.rescored",
+                me,
+                f"{again} of the {len(self._marks)} rows to be scored have been scored under this model before, and "
+                f"{me} lets no row be scored twice under one: leave them out, take up the job that failed by `tercet "
+                f"job resume`, or ask {me} whether it writes rescoring = true under [tables.{self._table}]",
+            )
+
+    def _unusable(self, problem: Unusable | OSError) -> JobProblem:
+        me = self._context.me
+        detail = str(problem) if isinstance(problem, Unusable) else f"{problem.filename}: {problem.strerror}"
+        public = f"{me} cannot keep which rows have been scored under a model, and has none scored without"
+        return JobProblem("disk.write", me, public, detail)

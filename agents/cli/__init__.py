@@ -1,0 +1,1 @@
+"""Runs the command line: one module for each group of commands, rendering, and the demo."""

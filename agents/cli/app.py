@@ -1,0 +1,280 @@
+"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table`, `doctor` and others.
+
+It reads files, calls the rooms behind it and shows what they say. Each command imports what it alone needs when it is
+called, so that the others start at once. Exit codes: 0 done; 1 the job failed or was
+cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
+"""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.cli import rendering as show
+from agents.cli.audit import audits
+from agents.cli.broker import brokers
+from agents.cli.doctor import doctor, explain
+from agents.cli.job import SettingsOption, jobs
+from agents.cli.job import predict as run_prediction
+from agents.cli.output import use_whole_streams
+from agents.cli.runner import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
+from agents.cli.timeline import timeline
+from agents.core.log_level import Level
+from agents.core.private_file import replace
+from agents.core.states import State
+from schemas.files.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
+from schemas.files.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from agents.simulation.simulate import Simulation
+    from schemas.messages.trace import StepTrace
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train one model over several companies' columns; nobody sees anybody else's rows.",
+    epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker/agent.",
+)
+app.add_typer(jobs, name="job")
+app.add_typer(audits, name="audit")
+app.command()(doctor)
+app.command()(explain)
+app.add_typer(brokers, name="broker")
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
+LogLevel = Annotated[Level, typer.Option("--log", help="the least that is logged")]
+
+
+class DemoModel(StrEnum):
+    """What the example trains."""
+
+    LOGISTIC = "logistic"
+    MLP = "mlp"
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    *, show_version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False
+) -> None:
+    if show_version:
+        typer.echo(f"tercet {version('tercet')}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where the model parts go")] = Path("tercet-demo"),
+    model: Annotated[DemoModel, typer.Option(help="logistic regression, or a network of one hidden layer")] = (
+        DemoModel.LOGISTIC
+    ),
+    format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
+    log: LogLevel = Level.ERROR,
+) -> None:
+    """Train the credit example with all parties in this process, and compare with who goes alone."""
+    from agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
+    from agents.core import logs  # noqa: PLC0415
+
+    logs.configure(log)
+    run(run_demo(out, format, model))
+
+
+@app.command()
+def simulate(
+    job: JobFile,
+    settings: Annotated[
+        Path | None, typer.Option(help="folder with each party's PARTY.toml; by default the job's own")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="where the model parts go; by default nowhere that stays")] = None,
+    *,
+    trace: Annotated[bool, typer.Option("--trace", help="tell what one step was spent on at each party")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+    log: LogLevel = Level.ERROR,
+) -> None:
+    """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
+    from agents.core import logs  # noqa: PLC0415
+    from agents.simulation import simulate as simulator  # noqa: PLC0415
+
+    logs.configure(log)
+    description: TrainingJob | PredictionJob = checked(read_job, job)
+    parties: Mapping[str, Settings] = checked(_settings_of, description, settings or job.parent)
+    with tempfile.TemporaryDirectory() as nowhere, show.Bar(description.name) as bar:
+        simulation = run(simulator.simulate(description, parties, out or Path(nowhere), watch=bar.show))
+        result = simulator.summary(simulation)
+    if out is None:
+        for gone in ("model_parts", "scores", "reports"):
+            del result[gone]
+    traces = _traces(simulation) if trace else {}
+    if format is Format.JSON:
+        told = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
+        show.print_json(result | told)
+    else:
+        show.out.print(show.summary_table(result))
+        for step in traces.values():
+            show.out.print(timeline(step))
+    if result["state"] != "done":
+        raise typer.Exit(JOB_FAILED)
+    if result["worthless"]:
+        raise typer.Exit(WORTHLESS)
+
+
+def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
+    from agents.messaging.trace import of_all  # noqa: PLC0415
+
+    return of_all({party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label)
+
+
+def _settings_of(description: JobDescription, folder: Path) -> dict[str, Settings]:
+    settings = {party: read_settings(folder / f"{party}.toml") for party in description.parties}
+    for party, own in settings.items():
+        if own.party != party:
+            raise Invalid(f"{folder / f'{party}.toml'}: its party is {own.party!r}; name the file after its party")
+    return settings
+
+
+@app.command()
+def predict(
+    job: JobFile,
+    settings: SettingsOption,
+    out: Annotated[Path | None, typer.Option(help="where to copy the scores, at the label party")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Score new rows with a model that was trained before; only the label party gets the scores."""
+    description: TrainingJob | PredictionJob = checked(read_job, job)
+    if not isinstance(description, PredictionJob):
+        checked(_refuse, f'{job}: no prediction; write kind = "prediction" and of = "the id of a training job"')
+        return
+    own: Settings = checked(read_settings, settings)
+    if out is not None and own.party != description.label:
+        checked(_refuse, f"--out: the scores are for {description.label} alone; leave it out at {own.party}")
+    status = run_prediction(description, settings)
+    if out is not None and status.scores is not None:
+        checked(_copy_private, Path(status.scores), out)
+    if format is Format.JSON:
+        show.print_json(status.model_dump(mode="json"))
+    else:
+        show.out.print(show.job_details(status))
+    if status.state != State.DONE:
+        raise typer.Exit(JOB_FAILED)
+
+
+def _copy_private(source: Path, target: Path) -> None:
+    """Copy a file for this user only."""
+    try:
+        replace(target, source.read_bytes())
+    except OSError as error:
+        raise Invalid(f"{target}: {error.strerror}; the scores are in {source}") from None
+
+
+def _refuse(text: str) -> None:
+    raise Invalid(text)
+
+
+@app.command()
+def table(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="a data party's settings")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="one table; by default all")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Read this party's tables as a job would, and print what each column is taken for."""
+    from agents.access.table import all_described  # noqa: PLC0415 - pyarrow
+
+    own: Settings = checked(read_settings, settings)
+    if name is not None and name not in own.tables:
+        checked(_refuse, f"{settings}: lists no table {name!r}")
+    found, wrong = all_described({one: own.tables[one] for one in ([name] if name else own.tables)})
+    if format is Format.JSON:
+        show.print_json(found | {one: {"error": what} for one, what in wrong.items()})
+    else:
+        for one, columns in found.items():
+            show.out.print(show.column_table(one, columns))
+            for hint in show.hints(columns):
+                show.out.print(hint, soft_wrap=True)
+            for warning in columns["warnings"]:
+                show.warn(warning)
+    for what in wrong.values():
+        show.complain(what)
+    if wrong:
+        raise typer.Exit(UNUSABLE_FILE)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="PART_FOLDER", help='the label party\'s part, release = "label"')],
+    out: Annotated[Path, typer.Option(help="a new file: .safetensors, for agents.models.scorer.load, or .onnx")],
+) -> None:
+    """Write the whole model of a label party's part as one file, which needs neither job nor other parties."""
+    from agents.models.export import export as write  # noqa: PLC0415 - numpy and pydantic models
+
+    checked(write, folder, out)
+    show.err.print(f"{out} has the weights and encodings of all parties' columns; it stays with you.", soft_wrap=True)
+
+
+@app.command()
+def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new file for the private key")]) -> None:
+    """Make an identity: the private key goes to a new file, the public key to standard output."""
+    from broker.sealing.identity import Identity, save_identity  # noqa: PLC0415
+
+    identity = Identity.generate()
+    checked(save_identity, identity, path)
+    show.err.print(f"The private key is in {path}; it stays with you. Give partners this public key:")
+    typer.echo(identity.public.text)
+    show.err.print(
+        f"Its fingerprint, which each partner compares with you by telephone: {identity.public.fingerprint}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def agent(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
+    log: LogLevel = Level.INFO,
+) -> None:
+    """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
+    from agents.core import logs  # noqa: PLC0415
+
+    logs.configure(log, daemon=True)
+    run(serve(checked(read_settings, settings), path=settings))
+    leave()
+
+
+async def serve(settings: Settings, contribute: Callable[[], bytes] | None = None, path: Path | None = None) -> None:
+    """A daemon's life, from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
+
+    Only tests pass another `contribute`.
+    """
+    from agents.access.broker import connect  # noqa: PLC0415
+    from agents.access.identity import own_identity  # noqa: PLC0415
+    from agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
+    from agents.core import logs  # noqa: PLC0415
+    from agents.daemon.agent import Agent  # noqa: PLC0415
+    from agents.daemon.reloading import reload_whenever  # noqa: PLC0415
+    from agents.daemon.service import attend  # noqa: PLC0415
+    from agents.daemon.systemd import Notifier  # noqa: PLC0415
+    from agents.session.context import system_randomness  # noqa: PLC0415
+
+    logs.of_party(settings.party)  # before the connections, whose tasks inherit it
+    stop, again = asyncio.Event(), asyncio.Event()
+    for number, told in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    identity, notifier = own_identity(settings), Notifier.of_environment()
+    check_partner_keys(settings, identity.public)
+    broker = await connect(settings)
+    try:
+        agent = Agent(settings, identity, broker, contribute=contribute or system_randomness)
+        reloading = [] if path is None else [reload_whenever(again, agent, path)]
+        await attend(agent, broker, stop, notifier, *reloading)
+    finally:
+        await broker.close()
+
+
+def main() -> None:
+    """The entry point."""
+    use_whole_streams()
+    app()

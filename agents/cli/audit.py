@@ -1,0 +1,134 @@
+"""`tercet audit`: check a party's audit log, read what it says of a job, and what label parties may still be told.
+
+It opens one file or two, also copies on another machine; no agent is asked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agents.cli import rendering as show
+from agents.cli.runner import Format, FormatOption, checked
+from agents.policy.audit_log import Broken, Entry, entries, key_named_last
+from broker.sealing.identity import parse_public
+from schemas.files.job import Invalid
+from schemas.files.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from agents.policy.budget_file import Spending
+
+audits = typer.Typer(no_args_is_help=True, help="Check and read the audit log of your own party's agent.")
+
+LogFile = Annotated[Path | None, typer.Argument(metavar="PATH", help="the log; by default that of the settings")]
+SettingsOption = Annotated[
+    Path | None, typer.Option("--settings", "-s", envvar="TERCET_SETTINGS", help="your party's settings file")
+]
+
+
+@audits.command()
+def verify(
+    path: LogFile = None,
+    settings: SettingsOption = None,
+    *,
+    expect: Annotated[str | None, typer.Option(help="a hash that an earlier check printed, and must be there")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Check that no line was altered, removed, added or moved, and print the last hash.
+
+    Lines that were cut off at the end show only to who has noted the hash of one of them: --expect.
+    """
+    found: list[Entry] = checked(_read, _path(path, settings))
+    since = checked(_since, found, expect) if expect is not None else None
+    key = parse_public(key_named_last(found))
+    told: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": str(key)}
+    told["fingerprint"] = key.fingerprint
+    if format is Format.JSON:
+        show.print_json(told if since is None else told | {"entries_since": since})
+        return
+    typer.echo(f"OK, {told['entries']} entries. Signed with {key.text}, fingerprint {key.fingerprint}")
+    if since is not None:
+        typer.echo(f"The expected hash is there, and {since} entries after it.")
+    typer.echo(f"Last hash: {told['last_hash']}")
+
+
+@audits.command("show")
+def show_(
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="one job; by default all")] = None,
+    settings: SettingsOption = None,
+    path: Annotated[Path | None, typer.Option(help="a log elsewhere")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Print what the log says: who asked, what was decided, what was told whom, and how it ended."""
+    found: list[Entry] = checked(_read, _path(path, settings))
+    wanted = [entry for entry in found if job is None or entry.job == job]
+    if format is Format.JSON:
+        show.print_json([{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted])
+    else:
+        show.out.print(show.audit_table(wanted))
+
+
+@audits.command()
+def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Print what each label party has had of each table by all its jobs, what bounds it, and what is left.
+
+    Where no bound is shown there is none, or, of bits, it is what a record holds, which only a job finds out.
+    """
+    from agents.policy.budget import Budget  # noqa: PLC0415 - pyarrow
+
+    if settings is None:
+        raise typer.BadParameter("give --settings")
+    own: Settings = checked(read_settings, settings)
+    rows = list(Budget.of(checked(_spendings, own.state)).left(own))
+    if format is Format.JSON:
+        show.print_json([{**one._asdict(), "left": one.left} for one in rows])
+    else:
+        show.out.print(show.budget_table(rows))
+
+
+def _spendings(state: Path) -> list[Spending]:
+    """As the agent would count at its next start."""
+    from agents.policy.budget import audited_spendings  # noqa: PLC0415
+    from agents.policy.budget_file import FILE, read  # noqa: PLC0415
+
+    try:
+        found = read(state / FILE)
+    except OSError as error:
+        raise Invalid(f"{state / FILE}: {error.strerror}") from None
+    if found is not None:
+        return found
+    log = state / "audit.log"
+    return list(audited_spendings(_read(log))) if log.exists() else []
+
+
+def _path(path: Path | None, settings: Path | None) -> Path:
+    if path is not None:
+        return path
+    if settings is None:
+        raise typer.BadParameter("give the log's path, or --settings")
+    own: Settings = checked(read_settings, settings)
+    return own.state / "audit.log"
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        found = list(entries(path.read_bytes()))
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; give the audit.log in the state folder of an agent") from None
+    except Broken as broken:
+        raise Invalid(f"{path}: {broken}; compare it with a copy, and keep both") from None
+    if not found:
+        raise Invalid(f"{path}: is empty, which an agent never leaves it; compare it with a copy")
+    return found
+
+
+def _since(found: list[Entry], expected: str) -> int:
+    """How many entries came after the one with this hash."""
+    for place, entry in enumerate(found):
+        if entry.hash == expected:
+            return len(found) - place - 1
+    raise Invalid(
+        f"no entry has the expected hash: the log was cut off or written anew since; its last hash is {found[-1].hash}"
+    )

@@ -1,0 +1,167 @@
+"""`tercet broker`: what RabbitMQ must know of a set of parties, and what a party's agent has refused.
+
+Passwords go to files that only their owner may read, and into the definitions as salted hashes; none is ever printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.table import Table
+
+from agents.cli import rendering as show
+from agents.cli.job import SettingsOption
+from agents.cli.runner import Format, FormatOption, checked, run
+from broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
+from schemas.files.job import Invalid
+from schemas.files.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from broker.interface.dead_letters import DeadLetter
+
+PASSWORD_BYTES = 32
+
+brokers = typer.Typer(no_args_is_help=True, help="Set RabbitMQ up for a set of parties; see what an agent has refused.")
+
+
+@brokers.command("definitions")
+def definitions_(  # noqa: PLR0917 - typer reads options from it
+    parties: Annotated[list[str], typer.Argument(metavar="PARTY...", help="every party, data party or helper")],
+    out: Annotated[Path, typer.Option(help="the definitions, for rabbitmqctl import_definitions")] = Path(
+        "definitions.json"
+    ),
+    credentials: Annotated[
+        Path | None, typer.Option(help="folder for each party's PARTY.credentials.toml; by default that of --out")
+    ] = None,
+    vhost: Annotated[str, typer.Option(help="the virtual host that the parties share with nobody else")] = "tercet",
+    earlier: Annotated[
+        Path | None, typer.Option("--from", help="earlier definitions: who is listed there keeps the login")
+    ] = None,
+    operator: Annotated[str | None, typer.Option(help="also a user of the management page who may do all")] = None,
+    *,
+    certificates: Annotated[
+        bool, typer.Option("--certificates", help="no passwords: parties log in by certificates that name them")
+    ] = False,
+) -> None:
+    """Write RabbitMQ's definitions with the least rights for each party, and a login for each."""
+    checked(_check, parties, operator)
+    kept: dict[str, str] = {} if earlier is None else checked(_earlier, earlier)
+    users = [*parties, *([] if operator is None else [operator])]
+    passwords = {
+        user: secrets.token_urlsafe(PASSWORD_BYTES)
+        for user in users
+        if user not in kept and (user == operator or not certificates)
+    }
+    hashes = {user: password_hash(password) for user, password in passwords.items()}
+    hashes = {user: kept.get(user, NO_PASSWORD) for user in users} | hashes
+    files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
+    operators = {} if operator is None else {operator: hashes.pop(operator)}
+    checked(_write, out, definitions(hashes, vhost, operators=operators))
+    _tell(out, vhost, files, sorted(kept.keys() - set(users)))
+
+
+def _check(parties: list[str], operator: str | None) -> None:
+    try:
+        for party in parties:
+            check_name(party)
+        if operator is not None:
+            check_name(operator)
+    except NoName as error:
+        raise Invalid(str(error)) from None
+    if operator in parties or len(set(parties)) < len(parties):
+        raise Invalid("give each party once, and the operator a name that is no party's")
+
+
+def _earlier(path: Path) -> dict[str, str]:
+    """The hashes of the users in definitions that were written before."""
+    try:
+        content: Any = json.loads(path.read_bytes())
+        return {str(user["name"]): str(user["password_hash"]) for user in content["users"]}
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; leave --from out where there is nothing to keep") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Invalid(f"{path}: no definitions; give a file that `tercet broker definitions` wrote") from None
+
+
+def _write_credentials(folder: Path, passwords: Mapping[str, str]) -> list[Path]:
+    """A file for each user, none of which is there yet."""
+    paths = {user: folder / f"{user}.credentials.toml" for user in passwords}
+    there = [path for path in paths.values() if path.exists()]
+    if there:
+        raise Invalid(f"{there[0]} exists; give the earlier definitions as --from to keep its login, or remove it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for user, path in paths.items():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(f'username = "{user}"\npassword = "{passwords[user]}"\n')
+    except OSError as error:
+        raise Invalid(f"{folder}: {error.strerror}; give a folder for the logins that can be written") from None
+    return list(paths.values())
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; give a file that can be written") from None
+
+
+def _tell(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
+    show.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
+    end = "" if vhost == "/" else quote(vhost, safe="")
+    url = f'Each party writes url = "amqps://HOST/{end}" under [broker], with the name of your broker for HOST.'
+    show.err.print(show.fit(url), soft_wrap=True)
+    for path in files:
+        show.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
+    for user in gone:
+        show.err.print(f"{user} is left out; RabbitMQ forgets it by `rabbitmqctl delete_user {user}`.", soft_wrap=True)
+
+
+@brokers.command("dead-letters")
+def dead_letters(
+    settings: SettingsOption,
+    limit: Annotated[int, typer.Option(min=1, help="so many, the oldest first")] = 100,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="remove those that are shown")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
+) -> None:
+    """Show what this party's agent has refused and why; anybody with a login at the broker may have sent it."""
+    letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
+    if format is Format.JSON:
+        show.print_json([letter.model_dump(mode="json") for letter in letters])
+    else:
+        show.out.print(_table(letters))
+    if more:
+        show.err.print(f"{more} more; see --limit.")
+
+
+async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
+    from agents.access.broker import connect  # noqa: PLC0415
+    from broker.rabbitmq.dead_letters import look  # noqa: PLC0415 - aio-pika
+
+    connection = await connect(settings, "dead letters")
+    try:
+        return await look(connection, settings.party, limit, remove=remove)
+    finally:
+        await connection.close()
+
+
+def _table(letters: list[DeadLetter]) -> Table:
+    table = Table("refused at", "why", "came through", "kind", "address", "bytes")
+    for letter in letters:
+        why = letter.reason + (f" (and {letter.withheld} more before it)" if letter.withheld else "")
+        table.add_row(*map(_plain, (letter.time, why, letter.exchange, letter.kind, letter.address, str(letter.size))))
+    return table
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(text)  # brackets in it are no markup

@@ -1,0 +1,159 @@
+"""`tercet demo`: the credit example from two companies' files to scores of new customers, and what it was worth.
+
+Training and prediction run as `simulate` runs them. The plaintext comparisons need everybody's rows in one place, and
+exist here only.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import typer
+from pyarrow import csv
+from rich.table import Table as RichTable
+
+from agents.cli import rendering as show
+from agents.cli.runner import JOB_FAILED, Format
+from agents.core.shipped_files import shipped
+from agents.evaluation import baseline_network, baselines
+from agents.session.training_defaults import in_numbers
+from agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate, summary
+from mpc.arithmetic.fixed import Floats, decode
+from mpc.reference.network import release
+from schemas.files.job import PredictionJob, TrainingJob, read_job
+from schemas.files.settings import Settings, read_settings
+
+JOINT = "tercet"
+
+
+JOBS = {"logistic": "job.toml", "mlp": "mlp.toml"}  # by model
+
+
+async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
+    """Match, train, compare, score new customers, print."""
+    folder = shipped("credit")
+    training, prediction = read_job(folder / JOBS[model]), read_job(folder / "predict.toml")
+    assert isinstance(training, TrainingJob)
+    assert isinstance(prediction, PredictionJob)
+    prediction = prediction.model_copy(update={"of": training.id})
+    settings = {party: read_settings(folder / f"{party}.toml") for party in training.parties}
+    introduction(training)
+    trained = await _run(training, settings, out)
+    result = summary(trained) | {"held_out_auc": compare(trained)}
+    scored = await _run(prediction, settings, out)
+    scores = Path(summary(scored)["scores"][prediction.label])
+    result["prediction"] = summary(scored) | {"auc": prediction_auc(scores, folder / "new_outcomes.csv")}
+    if output is Format.JSON:
+        show.print_json(result)
+    else:
+        _print(training, result)
+
+
+async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings], out: Path) -> Simulation:
+    with show.Bar(job.name) as bar:
+        simulation = await simulate(job, settings, out, watch=bar.show)
+    if not simulation.done:
+        show.out.print(show.summary_table(summary(simulation)))
+        raise typer.Exit(JOB_FAILED)
+    return simulation
+
+
+def introduction(description: TrainingJob) -> None:
+    """What is about to happen, on standard error."""
+    label, (other,) = description.label, [p for p in description.data_parties if p != description.label]
+    show.err.print(
+        f"[bold]{label}[/] knows limits, demographics, payments and who defaulted; [bold]{other}[/] knows delays and "
+        f"bills.\nThey find their common customers, train one model over all columns, and score new ones;\n"
+        f"[bold]{description.helper}[/] matches pseudonyms, and computes activations on values in secret order with "
+        f"secret signs.\n"
+    )
+
+
+def compare(simulation: Simulation) -> dict[str, float]:
+    """AUC on the held-out rows: each party alone, Tercet, and all columns pooled in plaintext, all by one schedule."""
+    roles = data_roles(simulation)
+    label = roles[simulation.description.label]
+    assert label.labels is not None
+    held_out, y = label.held_out, label.labels[:, 0] + 0.5
+    x = {}
+    for party, role in roles.items():
+        words = role.own.words
+        x[party] = decode(words.take(np.arange(words.shape[0])), role.context.ready_plan.fx)
+    alone = baselines.compare(
+        {party: columns[~held_out] for party, columns in x.items()},
+        {party: columns[held_out] for party, columns in x.items()},
+        y[~held_out],
+        y[held_out],
+        partial(_fit, in_numbers(label.context)),
+        _pooled(simulation),
+    )
+    return alone | {JOINT: label.context.history.last_metrics["auc"]}
+
+
+def _pooled(simulation: Simulation) -> baselines.Fit | None:
+    """A network in plaintext with the joint one's first weights and order: others end some thousandths apart."""
+    roles, job = list(data_roles(simulation).values()), simulation.description
+    assert isinstance(job, TrainingJob)
+    first, order = [role.first for role in roles if role.first is not None], roles[0].order
+    if job.network is None or order is None:
+        return None
+    begin = release(opened_shares(first), roles[0].context.ready_plan, 0)
+    weights, biases = [np.vstack(begin.blocks), *begin.upper], [bias[0] for bias in begin.biases]
+    model = baseline_network.FittedNetwork(weights, biases, job.network.activation)
+    start = baseline_network.Start(model, order.permutation)
+    training = in_numbers(roles[0].context).training
+    return partial(baseline_network.sgd, training=training, network=job.network, start=start)
+
+
+def _fit(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:
+    if job.network is None:
+        return baselines.sgd(x, y, job.training)
+    return baseline_network.sgd(x, y, job.training, job.network)
+
+
+def prediction_auc(scores: Path, outcomes: Path) -> float:
+    """How well the scores of new customers turned out to be."""
+    table, truth = csv.read_csv(scores), csv.read_csv(outcomes)
+    place = pc.index_in(table["id"], truth["customer"])
+    known = truth["defaulted"].take(place)
+    return baselines.auc(known.to_numpy().astype(float), table["score"].to_numpy())
+
+
+def _print(description: TrainingJob, result: dict[str, Any]) -> None:
+    rows, prediction = result["table_rows"], result["prediction"]
+    sizes = ", ".join(f"{party} has {count:,}" for party, count in rows.items())
+    show.out.print(
+        f"{sizes} customers; {result['rows'] + result['held_out']:,} are in both tables, "
+        f"of which {result['held_out']:,} were held out."
+    )
+    show.out.print(_comparison(description, result))
+    exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
+    stages = result["stage_seconds"]
+    show.out.print(
+        f"Matched in {stages['alignment']:.1f} s; {result['steps']} steps in {stages['training']:.1f} s, "
+        f"{1000 * result['seconds_per_step']:.1f} ms each; {sum(result['bytes'].values()) / 1e6:.0f} MB sent. "
+        f"The joint model {exact}."
+    )
+    show.out.print(
+        f"{prediction['rows']:,} new customers scored in {prediction['seconds']:.1f} s; of what became of them since, "
+        f"the scores have an AUC of {prediction['auc']:.4f}.\n"
+    )
+    places = {"scores": prediction["scores"], "report": result["reports"], "model part": result["model_parts"]}
+    for what, found in places.items():
+        for party, path in found.items():
+            show.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
+
+
+def _comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
+    title = f"{result['held_out']:,} customers nobody trained on"
+    table = RichTable("who trains", "columns", "held-out AUC", title=title)
+    auc, columns = result["held_out_auc"], result["columns"]
+    for party in description.data_parties:
+        table.add_row(f"{party} alone, if it had the label", str(columns[party]), f"{auc[party]:.4f}")
+    total = str(sum(columns.values()))
+    table.add_row("[bold]Tercet[/], nobody shows a row", total, f"[bold]{auc[JOINT]:.4f}[/]")
+    table.add_row("all pooled in plaintext", total, f"{auc[baselines.POOLED]:.4f}")
+    return table

@@ -1,0 +1,64 @@
+"""`tercet doctor` and `tercet explain`: what is wrong here, and what an error code means.
+
+Both only look and tell; nothing is mended by them.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from agents.cli import rendering as show
+from agents.cli.job import SettingsOption
+from agents.cli.runner import UNUSABLE_FILE, Format, FormatOption, checked, run
+from agents.core import error_codes as codes
+from agents.doctor.finding import Finding, Outcome, failed
+
+COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
+
+
+def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Check settings, key, tables, broker, rights, clocks and partners; says what to do about each failure."""
+    from agents.core import logs  # noqa: PLC0415 - structlog
+
+    logs.configure("error")
+    found = run(_examined(settings, format))
+    if format is Format.JSON:
+        show.print_json([finding.as_json() for finding in found])
+    if failed(found):
+        raise typer.Exit(UNUSABLE_FILE)
+
+
+async def _examined(settings: Path, format: Format) -> list[Finding]:  # noqa: A002
+    from agents.doctor.run import examine  # noqa: PLC0415 - pyarrow
+
+    found = []
+    findings: AsyncIterator[Finding] = examine(settings)
+    async for finding in findings:
+        found.append(finding)
+        if format is Format.TEXT:
+            _print(finding)
+    return found
+
+
+def _print(finding: Finding) -> None:
+    colour = COLOURS[finding.outcome]
+    line = f"[{colour}]{finding.outcome:<4}[/] [bold]{show.fit(finding.check)}[/]: {show.fit_lines(finding.said)}"
+    show.out.print(line, soft_wrap=True)
+    if finding.hint:
+        show.out.print(f"     do: {show.fit_lines(finding.hint)}", soft_wrap=True)
+
+
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="as `tercet job status` shows it: table.unusable")],
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Say what the code of a failed job means, what to do, and which party can do it."""
+    found: codes.Code = checked(codes.explained, code)
+    if format is Format.JSON:
+        show.print_json({"code": found.code, "cause": found.cause, "remedy": found.remedy, "mender": found.mender})
+        return
+    for name, text in (("cause", found.cause), ("remedy", found.remedy), ("who can mend it", found.mender)):
+        show.out.print(f"[bold]{name}[/]: {escape(text)}", soft_wrap=True)

@@ -1,0 +1,250 @@
+"""`tercet job`: submit, watch, list, status, approve, resume and cancel, each through one party's own agent.
+
+Nothing here is needed for a job to go on: killing any of these commands changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.cli import rendering as show
+from agents.cli.own_agent import ask_or_recall, talk
+from agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
+from agents.cli.timeline import timeline
+from agents.core.states import TERMINAL, State
+from schemas.files.job import Invalid, PredictionJob, TrainingJob, read_job
+
+if TYPE_CHECKING:
+    from agents.access.console import Questions
+    from schemas.messages.kinds import JobStatus, Pruned, Status
+    from schemas.messages.trace import StepTrace
+
+POLL_SECONDS = 0.5
+
+jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
+
+SettingsOption = Annotated[
+    Path, typer.Option("--settings", "-s", envvar="TERCET_SETTINGS", help="your party's settings file")
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id, as `submit` and `list` print it")]
+
+
+@jobs.command()
+def submit(
+    job: Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")],
+    settings: SettingsOption,
+    *,
+    again: Annotated[bool, typer.Option(help="a new run of a job that was run before")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Ask every party of the job to run it; a job that is known already is only looked up."""
+    description: TrainingJob | PredictionJob = checked(read_job, job)
+    if again:
+        description = description.anew()
+    status = talk(settings, lambda console: console.submit(description, _account()))
+    found = checked(_accepted, status)[0]
+    if status.note is not None:
+        show.remark(status.note)
+    _show(found, format)
+
+
+@jobs.command()
+def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
+    last = talk(settings, lambda console: _watch(console, job))
+    _show(last, format)
+    if last.state != State.DONE:
+        raise typer.Exit(JOB_FAILED)
+    if last.worthless:
+        raise typer.Exit(WORTHLESS)
+
+
+@jobs.command("list")
+def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """All jobs that the agent knows, the latest first."""
+    status, why = ask_or_recall(settings)
+    if format is Format.JSON:
+        show.print_json([job.model_dump(mode="json") for job in status.jobs])
+    else:
+        show.out.print(show.job_table(status.jobs))
+    _end(why)
+
+
+@jobs.command()
+def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Where a job is at every party, and what became of it."""
+    status, why = ask_or_recall(settings, job)
+    _show(checked(_accepted, status)[0], format)
+    _end(why)
+
+
+@jobs.command()
+def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """What a step was spent on at this party: maths, sends, and waits for whom; of the last steps the median one."""
+    found = checked(_traced, talk(settings, lambda console: console.trace(job)), job)
+    if format is Format.JSON:
+        show.print_json(found.model_dump(mode="json"))
+    else:
+        show.out.print(timeline(found))
+
+
+@jobs.command()
+def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """End a job at every party."""
+    _show(checked(_accepted, talk(settings, lambda console: _cancel(console, job)))[0], format)
+
+
+@jobs.command()
+def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """Take up a failed job again at every party, from the last checkpoint that all of them have."""
+    _show(checked(_accepted, talk(settings, lambda console: console.resume(job)))[0], format)
+
+
+@jobs.command("show")
+def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
+    """What a job is for, and what it tells whom."""
+    found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
+    if format is Format.JSON:
+        show.print_json({"job": job, "reveals": list(found)})
+    else:
+        show.out.print(show.reveals_table(job, found))
+
+
+@jobs.command()
+def approve(
+    job: JobId,
+    settings: SettingsOption,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not show what the job tells whom, and do not ask")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
+    if not yes:
+        found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
+        show.err.print(show.reveals_table(job, found))
+        typer.confirm("Let this job in?", abort=True, err=True)
+    _show(_decide(settings, job, approve=True), format)
+
+
+@jobs.command()
+def refuse(
+    job: JobId,
+    settings: SettingsOption,
+    why: Annotated[str, typer.Option(help="a reason, which every party of the job is told")] = "",
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Refuse a job that waits for an approval; it ends at every party."""
+    _show(_decide(settings, job, why, approve=False), format)
+
+
+@jobs.command()
+def prune(
+    settings: SettingsOption,
+    days: Annotated[float, typer.Option("--older-than", metavar="DAYS", help="jobs that ended so many days ago")],
+    *,
+    models: Annotated[bool, typer.Option("--models", help="model parts, too: nobody can make them again")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Remove records, checkpoints, reports and scores of jobs that ended long ago; first it shows which, and asks."""
+    if not yes:
+        found = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=False)))
+        show.err.print(show.pruned_table(found))
+        if not found:
+            raise typer.Exit
+        typer.confirm("Remove all this?", abort=True, err=True)
+    gone = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=True)))
+    if format is Format.JSON:
+        show.print_json([one.model_dump(mode="json") for one in gone])
+    else:
+        show.out.print(show.pruned_table(gone))
+
+
+async def _prune(console: Questions, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
+    return await console.prune(days, models=models, remove=remove, who=_account())
+
+
+def _pruned(status: Status) -> tuple[Pruned, ...]:
+    _accepted(status)
+    return status.pruned
+
+
+def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
+    who = _account()
+    answer = talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
+    decided: tuple[JobStatus, ...] = checked(_accepted, answer)
+    return decided[0]
+
+
+def _account() -> str:
+    """Who runs the command, for the audit log; in an image the user need not have a name."""
+    try:
+        return getpass.getuser()[:128]
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def _revealed(status: Status) -> tuple[str, ...]:
+    _accepted(status)
+    return status.reveals
+
+
+async def _watch(console: Questions, job: str) -> JobStatus:
+    with show.Bar(job) as bar:
+        while True:
+            (found,) = _accepted(await console.query(job))
+            bar.show(found)
+            if found.state in TERMINAL:
+                return found
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def predict(description: PredictionJob, settings: Path) -> JobStatus:
+    """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
+    return talk(settings, lambda console: _submit_and_watch(console, description.anew()))
+
+
+async def _submit_and_watch(console: Questions, description: PredictionJob) -> JobStatus:
+    (submitted,) = _accepted(await console.submit(description, _account()))
+    return await _watch(console, submitted.job)
+
+
+async def _cancel(console: Questions, job: str) -> Status:
+    answer = await console.query(job, cancel=True, who=_account())
+    while _accepted(answer)[0].state not in TERMINAL:
+        await asyncio.sleep(POLL_SECONDS)
+        answer = await console.query(job)
+    return answer
+
+
+def _end(why: str) -> None:
+    """A state that no agent has told may be an old one: scripts see it by the exit code."""
+    if why:
+        show.remark(why)
+        raise typer.Exit(CANNOT_REACH)
+
+
+def _accepted(status: Status) -> tuple[JobStatus, ...]:
+    if status.problem is not None:
+        raise Invalid(status.problem)
+    return status.jobs
+
+
+def _traced(status: Status, job: str) -> StepTrace:
+    _accepted(status)
+    if status.trace is None:
+        raise Invalid(f"{job} has no trace here: no second step is done, or the agent has ended many jobs since")
+    return status.trace
+
+
+def _show(job: JobStatus, format: Format) -> None:  # noqa: A002
+    if format is Format.JSON:
+        show.print_json(job.model_dump(mode="json"))
+    else:
+        show.out.print(show.job_details(job))

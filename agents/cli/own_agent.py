@@ -1,0 +1,86 @@
+"""How the command line reaches its own agent: the socket of the machine, the broker, and else the records on the disk.
+
+It says nothing by itself; what is asked is the commands' business. Each way's modules are loaded by who goes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from agents.access.no_agent import NoAgent
+from agents.cli.runner import checked, run
+from broker.interface.base import CONNECT_SECONDS, BrokerError
+from broker.sealing.identity import KeyProblem
+from schemas.files.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from agents.access.console import Questions
+    from schemas.messages.kinds import Status
+
+BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
+
+T = TypeVar("T")
+
+
+def talk(settings_path: Path, say: Callable[[Questions], Awaitable[T]]) -> T:
+    """Speak to the agent of these settings; what goes wrong is told, with an exit code."""
+    return run(_converse(_begun(settings_path), say))
+
+
+async def _converse(
+    settings: Settings, say: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
+) -> T:
+    """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
+    from agents.access.socket_console import LocalConsole, NoSocket  # noqa: PLC0415
+
+    try:
+        local = await LocalConsole.reach(settings)
+    except NoSocket as problem:
+        return await _converse_through_broker(settings, say, str(problem), seconds)
+    async with local:
+        return await say(local)
+
+
+async def _converse_through_broker(
+    settings: Settings, say: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
+) -> T:
+    from agents.access.broker import connect  # noqa: PLC0415 - aio-pika
+    from agents.access.console import Console  # noqa: PLC0415
+    from agents.access.identity import own_identity  # noqa: PLC0415
+    from agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
+
+    try:
+        identity = own_identity(settings)
+    except KeyProblem as problem:
+        raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
+    check_partner_keys(settings, identity.public)
+    broker = await connect(settings, "console", seconds=seconds)
+    async with Console(settings.party, identity, broker) as console:
+        return await say(console)
+
+
+def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
+    """Ask the agent for the state of a job, or of all; else recall its records, and why it could not be asked."""
+    return run(_asked_or_recalled(_begun(settings_path), job))
+
+
+def _begun(settings_path: Path) -> Settings:
+    from agents.core import logs  # noqa: PLC0415 - structlog
+
+    logs.configure("error")
+    settings: Settings = checked(read_settings, settings_path)
+    return settings
+
+
+async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:
+    try:
+        return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
+    except (NoAgent, BrokerError, KeyProblem) as problem:
+        from agents.jobs.stored_jobs import recall  # noqa: PLC0415 - all of an agent, which takes a second and a half
+
+        recalled = recall(settings, job)
+        if recalled is None:
+            raise
+        return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"

@@ -1,0 +1,265 @@
+"""What the command line shows: tables and progress for people, JSON for scripts.
+
+Data goes to standard output, everything about the way there to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from agents.core.states import APPROVAL
+from schemas.core.visible import visible
+
+if TYPE_CHECKING:
+    from agents.policy.audit_log import Entry
+    from agents.policy.budget import Left
+    from schemas.messages.kinds import JobStatus, Pruned
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def complain(text: str) -> None:
+    """What went wrong, on standard error."""
+    err.print(f"[bold red]error[/]: {fit_lines(text)}", soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """What is worth knowing beside the answer, on standard error."""
+    err.print(f"[yellow]note[/]: {fit_lines(text)}", soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """What does not keep anything from going on, on standard error."""
+    err.print(f"[bold yellow]warning[/]: {fit_lines(text)}", soft_wrap=True)
+
+
+def fit(text: str) -> str:
+    """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
+    return escape(visible(text))
+
+
+def fit_lines(text: str) -> str:
+    """Words of our own, of several lines."""
+    return "\n".join(map(fit, text.split("\n")))
+
+
+class Bar:
+    """Live progress of one job, on standard error."""
+
+    def __init__(self, what: str) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=err,
+        )
+        self._task = self._progress.add_task(what, total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, status: JobStatus) -> None:
+        """Draw where the job is."""
+        self._progress.update(self._task, completed=status.step, total=status.steps or None, note=fit(_note(status)))
+
+
+def _note(status: JobStatus) -> str:
+    parts = [status.state if status.attempt == 1 else f"{status.state} (attempt {status.attempt})"]
+    if status.steps and not status.failure:
+        parts.append(f"epoch {status.epoch + 1}")
+    if status.seconds_per_step:
+        parts.append(f"{1 / status.seconds_per_step:.0f} steps/s")
+    if status.warnings:
+        parts.append(f"{len(status.warnings)} warning{'s' * (len(status.warnings) > 1)}")
+    if status.waits_for:
+        parts.append(f"waits for {' and '.join(status.waits_for)}")
+    return ", ".join(parts)
+
+
+def job_table(jobs: Iterable[JobStatus]) -> Table:
+    """One line for each job."""
+    # an id that is cut short cannot be copied into the next command
+    table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
+    for job in jobs:
+        pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
+        table.add_row(job.job, _state(job), _steps(job), pace, " and ".join(job.waits_for), job.submitted)
+    return table
+
+
+def job_details(job: JobStatus) -> Table:
+    """All about one job."""
+    table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
+    rows: list[tuple[str, str]] = [
+        ("state", _state(job)),
+        ("approval", _approval(job)),
+        (job.kind, f"{job.model}, label at {job.label}, helper {job.helper}"),
+        ("our table", f"{job.table_rows:,} rows" if job.table_rows else ""),
+        ("rows in common", _rows(job)),
+        ("step", _steps(job)),
+        ("attempt", _attempt(job)),
+        ("training loss", f"{job.loss:.4f}" if job.loss is not None else ""),
+        ("held-out loss", f"{job.held_out_loss:.4f}" if job.held_out_loss is not None else ""),
+        *((name, f"{value:.4f}") for name, value in job.metrics.items()),
+        ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
+        ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
+        *((party.party, _party(job, party.party)) for party in job.parties),
+        *(("warning", warning) for warning in job.warnings),
+        ("release", job.release),
+        ("model part", job.model_part or ""),
+        ("scores", job.scores or ""),
+        ("report", job.report or ""),
+    ]
+    if job.failure is not None:
+        rows.append(("failure", f"{job.failure.code} ({job.failure.stage}), caused by {job.failure.culprit}"))
+        rows.append(("reason", job.failure.reason))
+        rows.append(("our detail", job.detail or ""))
+    for name, value in rows:
+        if value:
+            table.add_row(name, fit(value))
+    return table
+
+
+def pruned_table(pruned: Iterable[Pruned]) -> Table:
+    """What is left of jobs that ended long ago."""
+    table = Table(Column("job", no_wrap=True), "state", *(Column(name, justify="right") for name in ("days ago", "MB")))
+    for one in pruned:
+        table.add_row(one.job, one.state, f"{one.days:,.0f}", f"{one.bytes / 1e6:,.1f}")
+    return table
+
+
+def reveals_table(job: str, reveals: Iterable[str]) -> Table:
+    """What a job is for and tells whom, a line each."""
+    table = Table(Column(overflow="fold"), show_header=False, title=f"{job} would tell", title_justify="left")
+    for one in reveals:
+        table.add_row(fit(one))
+    return table
+
+
+def audit_table(entries: Iterable[Entry]) -> Table:
+    """Lines of an audit log; a field of several lines has each on its own."""
+    table = Table("no.", "time", Column("job", no_wrap=True), "event", Column("what", overflow="fold"))
+    for entry in entries:
+        fields = {name: value for name, value in entry.fields.items() if name != "revelations"}
+        what = [", ".join(f"{name} {value}" for name, value in fields.items())]
+        what += [f"to {one['to']}: {one['what']}" for one in entry.fields.get("revelations", ())]
+        table.add_row(str(entry.seq), entry.time, entry.job, entry.event, "\n".join(map(fit, what)))
+    return table
+
+
+def budget_table(rows: Iterable[Left]) -> Table:
+    """What label parties have had of tables, a count in each line."""
+    numbers = (Column(name, justify="right") for name in ("so far", "of", "left"))
+    table = Table("table", "label party", "count", *numbers, Column("setting", no_wrap=True))
+    for one in rows:
+        cells = ("" if number is None else f"{number:,.10g}" for number in (one.spent, one.bound, one.left))
+        table.add_row(fit(one.table), fit(one.label), one.name, *cells, one.setting)
+    return table
+
+
+def _state(job: JobStatus) -> str:
+    if job.worthless:
+        return f"{job.state}, but {job.worthless}"
+    return f"{job.state} by {job.cancelled_by}" if job.cancelled_by else job.state
+
+
+def _rows(job: JobStatus) -> str:
+    if not job.rows:
+        return ""
+    held_out = f", {job.held_out:,} of them held out" if job.held_out else ""
+    return f"{job.rows + job.held_out:,}{held_out}; {job.columns} columns of our own"
+
+
+def _approval(job: JobStatus) -> str:
+    if job.approval == APPROVAL:
+        return f"waits for a person here: tercet job approve {job.job}"
+    return f"by {job.approval}" if job.approval else ""
+
+
+def _attempt(job: JobStatus) -> str:
+    if job.attempt == 1 or job.fault is None:
+        return f"{job.attempt}" if job.attempt > 1 else ""
+    return f"{job.attempt}, after {job.fault.code} by {job.fault.culprit}: {job.fault.reason}"
+
+
+def _steps(job: JobStatus) -> str:
+    return f"{job.step} of {job.steps}" if job.steps else ""
+
+
+def _party(job: JobStatus, name: str) -> str:
+    party = next(party for party in job.parties if party.party == name)
+    waits = f", waits for {' and '.join(party.waits_for)} ({party.stage})" if party.waits_for else ""
+    if party.stage == APPROVAL:
+        waits = ", asks its operator for approval"
+    return f"{party.state}, step {party.step}{waits}, heard {party.heard:.0f} s ago"
+
+
+def column_table(name: str, found: dict[str, Any]) -> Table:
+    """One of a party's own tables."""
+    columns = [{key: value for key, value in column.items() if key != "hint"} for column in found["columns"]]
+    table = Table(*columns[0], title=f"{name}: {found['rows']:,} rows", title_justify="left")
+    for column in columns:
+        table.add_row(*(fit(_cell(value)) for value in column.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return "" if value is None else str(value)
+
+
+def hints(found: dict[str, Any]) -> list[str]:
+    """Write down what its owner may want to look at, a line for each column."""
+    return [fit(f"{column['column']}: {column['hint']}") for column in found["columns"] if column["hint"]]
+
+
+def summary_table(result: dict[str, Any]) -> Table:
+    """What a simulation came to."""
+    table = Table(Column(), Column(overflow="fold"), show_header=False, title=result["job"], title_justify="left")
+    pace = result["seconds_per_step"]
+    failure = result["failure"]
+    rows = [
+        ("state", result["state"] + (f", but {result['worthless']}" if result["worthless"] else "")),
+        ("failure", f"{failure['code']}, caused by {failure['culprit']}: {failure['reason']}" if failure else ""),
+        *((f"detail at {party}", detail) for party, detail in result["details"].items()),
+        ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),
+        ("held out", f"{result['held_out']:,}" if result["held_out"] else ""),
+        ("columns", ", ".join(f"{party} {count}" for party, count in result["columns"].items())),
+        ("steps", f"{result['steps']}, {1000 * pace:.1f} ms each" if pace else ""),
+        ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
+        *((name, f"{value:.4f}") for name, value in result["metrics"].items()),
+        ("training loss", "" if result["loss"] is None else f"{result['loss']:.4f}"),
+        ("held-out loss", "" if result["held_out_loss"] is None else f"{result['held_out_loss']:.4f}"),
+        ("equals plaintext", {True: "bit for bit", False: "no", None: ""}[result["bit_exact"]]),
+        *(("warning", warning) for warning in result["warnings"]),
+        *((f"model part of {party}", path) for party, path in result.get("model_parts", {}).items()),
+        *((f"scores at {party}", path) for party, path in result.get("scores", {}).items()),
+        *((f"report of {party}", path) for party, path in result.get("reports", {}).items()),
+    ]
+    for name, value in rows:
+        if value:
+            table.add_row(name, fit(str(value)))
+    return table

@@ -1,0 +1,91 @@
+"""What every command shares: exit codes, the output format, and how a coroutine is run and its errors are told.
+
+Nothing here knows a command.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from agents.access.no_agent import NoAgent
+from agents.cli import rendering as show
+from broker.interface.base import BrokerError
+from broker.sealing.identity import KeyProblem
+from schemas.files.job import Invalid
+from tables.core.problem import TableProblem
+
+JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH, WORTHLESS = 1, 3, 4, 5
+SWITCH_SECONDS = 0.0005  # the maths thread hands the interpreter back to the event loop ten times as often as usual
+
+T = TypeVar("T")
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for scripts")]
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end; known errors become a sentence and an exit code."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(main)
+    except BaseExceptionGroup as group:
+        _tell(_known(group))
+    except (Invalid, KeyProblem, TableProblem, NoAgent, BrokerError) as error:
+        _tell(error)
+
+
+def checked(call: Any, *args: Any) -> Any:
+    """The result of a plain call, with the same errors told in the same way."""
+    try:
+        return call(*args)
+    except (Invalid, KeyProblem, TableProblem) as error:
+        _tell(error)
+
+
+def leave() -> None:
+    """End the process now if a thread is still at something that cannot be ended, such as a query of SQLite.
+
+    The interpreter would wait for it, for hours perhaps; all that the agent had to say and write is said and written.
+    """
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _known(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _known(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _tell(error: BaseException) -> NoReturn:
+    if isinstance(error, Invalid | KeyProblem | TableProblem):
+        code = UNUSABLE_FILE
+    elif isinstance(error, NoAgent | BrokerError):
+        code = CANNOT_REACH
+    else:
+        raise error
+    show.complain(str(error))
+    raise typer.Exit(code) from None

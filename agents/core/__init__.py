@@ -1,0 +1,1 @@
+"""Serves all rooms: problems, job states, error codes, logs, private files."""

@@ -1,0 +1,54 @@
+"""The codes of failed jobs, with cause, remedy and who can mend it: `tercet explain`, and what metrics may count.
+
+docs/errors.md is the one place where they are written; it comes with the package, and this module only reads it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from agents.core.shipped_files import shipped
+from schemas.files.job import Invalid
+
+_ROW: Final = re.compile(r"^\| `([a-z]+(?:\.[a-z-]+)+)` \|(.*)\|$", re.MULTILINE)
+_CELL: Final = re.compile(r"(?<!\\)\|")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row of docs/errors.md."""
+
+    code: str
+    cause: str
+    remedy: str
+    mender: str  # which party can mend it
+
+
+def explained(code: str) -> Code:
+    """What a code means.
+
+    Raises:
+        Invalid: there is no such code; names those that are like it.
+    """
+    found = listed().get(code)
+    if found is not None:
+        return found
+    like = [one for one in listed() if code.partition(".")[0] in one] or sorted(listed())
+    raise Invalid(f"there is no code {code[:64]!r}; there are {', '.join(like)}")
+
+
+@cache
+def listed() -> Mapping[str, Code]:
+    """All codes, as the document has them."""
+    return {code.code: code for code in read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))}
+
+
+def read(text: str) -> list[Code]:
+    """The rows of a document. A row without a fourth column names nobody who can mend it."""
+    rows = []
+    for code, rest in _ROW.findall(text):
+        cause, remedy, mender, *_ = [cell.strip() for cell in _CELL.split(rest)] + ["", ""]
+        rows.append(Code(code, cause, remedy, mender))
+    return rows

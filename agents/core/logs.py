@@ -1,0 +1,85 @@
+"""How agents log: one JSON object a line, on standard error, with party, job, attempt and step.
+
+Only names, numbers and sentences are logged; never a payload, a key or a row.
+"""
+
+import logging
+import sys
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from agents.core.library_log import LibraryLines
+from agents.core.log_level import Level
+
+
+class Stepping(Protocol):
+    """Something that knows how many steps are done."""
+
+    step: int
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a job is at a party. Tasks that an earlier attempt has started log the attempt that counts."""
+
+    party: str
+    job: str
+    attempt: int
+    stepping: Stepping
+
+
+_PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
+
+
+def of_party(party: str) -> None:
+    """What this task and its children log from here on is this party's."""
+    structlog.contextvars.bind_contextvars(party=party)
+
+
+def of_job(party: str, job: str, attempt: int, stepping: Stepping) -> None:
+    """What this task and its children log from here on belongs to this job, at whatever step it is by then."""
+    structlog.contextvars.bind_contextvars(party=party, job=job)
+    place = _PLACE.get()
+    if place is not None and (place.party, place.job) == (party, job):
+        place.attempt, place.stepping = attempt, stepping  # for everybody who has inherited it
+    else:
+        _PLACE.set(_Place(party, job, attempt, stepping))
+
+
+def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Every line has the same four keys."""
+    place = _PLACE.get()
+    here = {} if place is None else {"attempt": place.attempt, "step": place.stepping.step}
+    if event.get("job", None if place is None else place.job) != (place and place.job):
+        here = {}  # somebody speaks of another job than the one at work
+    return {"party": None, "job": None, "attempt": None, "step": None, **here, **event}
+
+
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody has caught, as a line like any other."""
+    structlog.get_logger().critical("the agent has crashed", exc_info=(kind, error, trace))
+
+
+def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
+    """Set the process's logging up; called once, by the command line. A daemon tells a crash as JSON, too."""
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()])
+    if daemon:
+        logging.captureWarnings(capture=True)
+        sys.excepthook = _crash
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _complete,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,59 @@
+"""What ends a job early, and whose fault it is.
+
+`reason` is for every party of the job and holds no data; `detail` is for this party's own log and console.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec
+
+from schemas.messages.kinds import Failure
+
+P = ParamSpec("P")
+
+BROKER = "broker"  # the culprit when nobody is: something was lost between two parties that both wait
+
+
+@dataclass
+class JobProblem(Exception):
+    """A job cannot go on."""
+
+    code: str
+    culprit: str
+    reason: str
+    detail: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.culprit}: {self.reason}"
+
+    def failure(self, stage: str, *, verdict: bool) -> Failure:
+        """The message that tells the other parties."""
+        return Failure(code=self.code, stage=stage, culprit=self.culprit, reason=self.reason[:2000], verdict=verdict)
+
+
+@dataclass
+class Overdue(Exception):
+    """A named deadline has passed while waiting for these parties."""
+
+    deadline: str
+    stage: str  # what it was waiting for
+    waits_for: tuple[str, ...]
+
+
+def found(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
+    """What a check raises, if it does."""
+    try:
+        check(*args, **kwargs)
+    except JobProblem as problem:
+        return [problem]
+    return []
+
+
+def joined(problems: Sequence[JobProblem]) -> JobProblem:
+    """Several reasons as one, under the code and the culprit of the first; there is one at least."""
+    problem = problems[0]
+    reasons, details = [
+        "; also: ".join(dict.fromkeys(filter(None, said)))
+        for said in ((one.reason for one in problems), (one.detail for one in problems))
+    ]
+    return JobProblem(problem.code, problem.culprit, reasons, details or None)

@@ -1,0 +1,194 @@
+"""An agent: takes jobs from partners and from its own console, runs many at once, and answers for them.
+
+It decides which jobs are known and who is told; how one job goes is `run`'s business. It holds no job's data: that is
+gone with the run, and only the record stays.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from agents.access.console import Request
+from agents.access.settings_digest import digests
+from agents.access.state_folder import make, usable
+from agents.core import logs
+from agents.core.states import TERMINAL
+from agents.daemon.ping import Greeter
+from agents.daemon.standing_queue import Reception
+from agents.jobs.registry import Jobs
+from agents.jobs.requests import Desk
+from agents.messaging.mailbox import Tap
+from agents.policy.audit_log import AuditLog
+from agents.policy.budget import Budget
+from agents.policy.budget_file import FILE, BudgetFile
+from agents.roles.release import discard
+from agents.runs.run import JobRun, Services
+from agents.session.checkpoint_store import forget_old
+from agents.session.context import system_randomness, work_folder
+from broker.interface import topology
+from broker.interface.base import Broker, Delivery
+from broker.sealing.identity import Identity, PublicIdentity
+from mpc.arithmetic.ring import use_threads, warm_up
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.files.settings import Settings
+from schemas.messages.address import Round
+from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Prune, Query, Status
+
+
+class Agent:
+    """One party's agent. `serve` runs it; the rest may be called while it runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        broker: Broker,
+        *,
+        contribute: Callable[[], bytes] = system_randomness,
+        tap: Tap | None = None,
+        finished: Callable[[JobRun], None] = lambda _: None,
+        versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION),
+    ) -> None:
+        """`tap` and `finished`, which is handed each run as it ends, are for the simulator, the others for tests."""
+        self.settings, self._identity, self._broker = settings, identity, broker
+        self._audit, self._audited = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
+        self._budget = Budget(BudgetFile(settings.state / FILE))
+        self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit, self._budget)
+        self.jobs = Jobs(self._services, self._spawn, finished)
+        self.desk = Desk(self._services, self.jobs, self._spawn)
+        greeter = self._greeter = Greeter(settings, identity, broker, self._spawn)
+        take, spawn = self.desk.take, self._spawn
+        self._reception = Reception(settings, identity, broker, take, self.answer, greeter=greeter, spawn=spawn)
+        self._tasks: asyncio.TaskGroup | None = None
+        self.ready = asyncio.Event()
+        self._log = structlog.get_logger()
+
+    @property
+    def me(self) -> str:
+        """This party."""
+        return self.settings.party
+
+    @property
+    def key(self) -> PublicIdentity:
+        """This party's own."""
+        return self._identity.public
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs here."""
+        return bool(self.jobs.runs)
+
+    @property
+    def runs(self) -> tuple[JobRun, ...]:
+        """The jobs that run here now."""
+        return tuple(self.jobs.runs.values())
+
+    @property
+    def draining(self) -> bool:
+        """Whether it has been told to stop, and takes no more jobs."""
+        return self.jobs.draining
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many messages its standing queue has refused, by the name of the error."""
+        return self._reception.refused
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then let running jobs end, or end them, and leave.
+
+        Raises:
+            Invalid: the state folder cannot be used.
+            BrokerError: another agent of this party runs, or the broker refuses.
+        """
+        logs.of_party(self.me)
+        use_threads(self.settings.limits.threads)
+        await asyncio.to_thread(warm_up)  # before there is a heartbeat or a deadline that it could hold up
+        with usable(self.settings.state):
+            make(self.settings.state)
+        async with asyncio.TaskGroup() as self._tasks:
+            with usable(self.settings.state):
+                running = self.jobs.recall()
+            queue = topology.standing_queue(self.me, self.settings.partners)
+            await self._broker.declare(queue)
+            consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
+            with usable(self.settings.state):
+                self._open_audit()
+                discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
+                unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
+                forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
+            self.jobs.go_on(running)
+            self.ready.set()
+            self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
+            await self._stopped(stop)
+            await consumer.cancel()
+            await self.jobs.drain()
+        self._log.info("agent has left")
+
+    def _open_audit(self) -> None:
+        """Only now it is certain that no other agent of this party writes it, or the budget."""
+        self._budget.open(self._audit.open(records=len(self.jobs.known)))
+        self._audited.set()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        await self._audited.wait()
+        await self._reception.deliver(delivery)
+
+    async def _stopped(self, stop: asyncio.Event) -> None:
+        waiting: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        broken: asyncio.Future[Any] = asyncio.ensure_future(self._broker.failed)
+        try:
+            done, _ = await asyncio.wait({waiting, broken}, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        finally:
+            waiting.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._tasks is not None
+        self._tasks.create_task(work)
+
+    async def use(self, settings: Settings) -> None:
+        """Go on with other tables, partners and policy; jobs that run keep those that they began with.
+
+        Raises:
+            BrokerError: new partners cannot be heard; nothing has changed.
+        """
+        if settings.partners.keys() - self.settings.partners.keys():
+            await self._broker.declare(topology.standing_queue(self.me, settings.partners))
+        self.settings = settings
+        self.jobs.use(settings)
+        self.desk.use(settings)
+        self._reception.use(settings)
+        self._greeter.use(settings)
+
+    async def answer(self, request: Request) -> Status:
+        """Answer what the party's own console asks, through the broker or at the agent's socket."""
+        if isinstance(request, Prune):
+            return await self.desk.prune(request)
+        more: dict[str, Any] = {}
+        status = self.desk.console(request)
+        if isinstance(request, Query) and request.partners:
+            more["partners"] = await self._greeter.partners()
+        if isinstance(request, Query) and request.settings:
+            more["settings"] = tuple(digests(self.settings).items())
+        return status.model_copy(update=more)
+
+    # --- its jobs
+
+    def submit(self, description: TrainingJob | PredictionJob) -> JobStatus:
+        """See `Jobs.submit`."""
+        return self.jobs.submit(description)
+
+    def cancel(self, job: str) -> None:
+        """See `Jobs.cancel`."""
+        self.jobs.cancel(job)
+
+    def resume(self, job: str) -> None:
+        """See `Jobs.resume`."""
+        self.jobs.resume(job)
+
+    def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
+        """See `Jobs.status`."""
+        return self.jobs.status(job)

@@ -1,0 +1,95 @@
+"""Whether an agent is alive, and whether it can take jobs: what its supervisor and its monitor are told.
+
+It looks at the agent and its connections and changes nothing; no reason names a job. What it publishes nobody takes.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from agents.access.connections import Linked
+from agents.daemon.agent import Agent
+from broker.interface import topology
+from broker.interface.base import Broker, BrokerError, Lane, Parcel
+from schemas.messages.address import Address, Round
+
+PULSE_SECONDS: Final = 0.5
+REMEMBERED_PULSES: Final = 120  # a minute
+UNHEARD_SECONDS: Final = 30.0
+ALARM_SECONDS: Final = 10.0  # between two questions whether the broker takes anything
+
+
+class Pulse:
+    """How late the event loop has been lately: maths that runs in it holds up heartbeats and answers."""
+
+    def __init__(self) -> None:
+        self._lags: deque[float] = deque(maxlen=REMEMBERED_PULSES)
+
+    async def beat(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            due = time.monotonic() + PULSE_SECONDS
+            await asyncio.sleep(PULSE_SECONDS)
+            self._lags.append(max(0.0, time.monotonic() - due))
+
+    @property
+    def lag(self) -> float:
+        """The worst of the last minute, in seconds."""
+        return max(self._lags, default=0.0)
+
+
+def ailments(agent: Agent, broker: Broker) -> list[str]:
+    """Why the agent cannot go on as it is; empty while it is alive. That this is answered at all says that it turns."""
+    found = ["its queue's handler has ended: see the log"] if broker.failed.done() else []
+    if unheard(agent):
+        found.append("a running job's queues are not consumed")
+    return found
+
+
+def unheard(agent: Agent) -> int:
+    """How many running jobs nothing comes in for, though the broker is there, and longer than it takes to mend that."""
+    return sum(run.unheard > UNHEARD_SECONDS for run in agent.runs)
+
+
+def unwritable(state: Path) -> list[str]:
+    """Tell why nothing can be written into the state folder: a full disk, rights, a read-only mount."""
+    try:
+        if not os.access(state, os.W_OK | os.X_OK):
+            return ["its state folder cannot be written"]
+        return [] if os.statvfs(state).f_bavail else ["the disk of its state folder is full"]
+    except OSError as error:
+        return [f"its state folder cannot be looked at: {error.strerror}"]
+
+
+def obstacles(agent: Agent, broker: Broker) -> list[str]:
+    """Why no job could begin here now; empty when the agent is ready."""
+    if agent.draining:
+        return ["it is leaving"]
+    if not agent.ready.is_set():
+        return ["it is starting"]
+    found = [*ailments(agent, broker), *unwritable(agent.settings.state)]
+    if isinstance(broker, Linked):
+        if not broker.connected:
+            found.append("it has no connection to the broker")
+        elif not broker.consuming(topology.standing_queue(agent.me, ()).name):
+            found.append("its standing queue is not consumed")
+    if broker.blocked:
+        found.append(f"the broker takes no messages: it is {broker.blocked}")
+    return found
+
+
+async def look_for_alarms(agent: Agent, broker: Broker) -> None:
+    """Publish something that no queue takes, now and then: RabbitMQ tells its alarms to nobody else."""
+    await agent.ready.wait()
+    me, token = agent.me, "alarm"
+    address = Address(token, 0, Round.CONTROL, token, 0, 0, me, me)
+    nobody = Parcel(topology.exchange(me), topology.console_key(token, me), b"", token, str(address), token, me)
+    while True:
+        with suppress(BrokerError, TimeoutError):  # Unroutable, as a rule
+            async with asyncio.timeout(ALARM_SECONDS):
+                await broker.publish(nobody, Lane.BULK)
+        await asyncio.sleep(ALARM_SECONDS)

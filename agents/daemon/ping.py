@@ -1,0 +1,158 @@
+"""Pings partners' agents for the party's own console, and answers partners' pings.
+
+It says versions, role and time, and nothing of any job; who is no partner has been turned away before.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Final
+
+import structlog
+
+from agents.messaging.control import control_parcel, published
+from broker.interface import topology
+from broker.interface.base import Broker, BrokerError
+from broker.interface.clock import loop_time
+from broker.sealing.identity import Identity, parse_public
+from schemas.files.settings import Settings
+from schemas.messages.address import Address, Round
+from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Message, PartnerAnswer, Ping, Pong
+
+ANSWER_SECONDS = 3.0  # well below the console's own patience
+MOST_ANSWERS: Final = 10  # to one partner, in RENEWED seconds: a person asks, not a machine
+RENEWED: Final = 10.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@dataclass(slots=True)
+class _Round:
+    """One console's question, and what has come of it."""
+
+    since: float = field(default_factory=loop_time)
+    sent: float = field(default_factory=time.time)
+    answers: dict[str, PartnerAnswer] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Greeter:
+    """One agent's pings. `clock` is what the partners are told, in seconds since 1970."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        broker: Broker,
+        spawn: Spawn,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings, self._identity, self._broker, self._spawn = settings, identity, broker, spawn
+        self._clock = clock
+        self._rounds: dict[str, _Round] = {}
+        self._answered: dict[str, deque[float]] = {}
+        self._changed = asyncio.Event()
+        self._log = structlog.get_logger()
+
+    # --- asking
+
+    def use(self, settings: Settings) -> None:
+        """Speak to these settings' partners from now on."""
+        self._settings = settings
+
+    async def partners(self) -> tuple[PartnerAnswer, ...]:
+        """Ping every partner: what came, a few seconds later at most."""
+        token, partners = f"ping-{secrets.token_hex(8)}", tuple(self._settings.partners)
+        asked = self._rounds[token] = _Round()
+        try:
+            for party in partners:
+                self._spawn(self._ping(token, party))
+            await self._until_answered(asked, len(partners))
+        finally:
+            del self._rounds[token]
+        return tuple(self._heard(asked, party) for party in partners)
+
+    async def _until_answered(self, asked: _Round, partners: int) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while len(asked.answers) < partners:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _heard(self, asked: _Round, party: str) -> PartnerAnswer:
+        silent = PartnerAnswer(party=party, answered=False, why=asked.failed.get(party, "")[:500])
+        return asked.answers.get(party, silent)
+
+    async def _ping(self, token: str, party: str) -> None:
+        ping = Ping(lowest=LOWEST_VERSION, highest=PROTOCOL_VERSION, release=version("tercet"))
+        why = await self._say(ping, token, party)
+        if why and token in self._rounds:
+            self._rounds[token].failed[party] = why
+
+    # --- hearing
+
+    def hear(self, address: Address, message: Ping | Pong) -> None:
+        """Take a partner's ping, or its answer to ours."""
+        if isinstance(message, Ping):
+            if self._may_be_answered(address.sender):
+                self._spawn(self._answer(address))
+        elif address.job in self._rounds:
+            self._note(self._rounds[address.job], address.sender, message)
+
+    def _may_be_answered(self, partner: str) -> bool:
+        """Whether it has not asked too often: the answers would fill the broker for it."""
+        answered, now = self._answered.setdefault(partner, deque(maxlen=MOST_ANSWERS)), loop_time()
+        if len(answered) == MOST_ANSWERS and now - answered[0] < RENEWED:
+            return False
+        answered.append(now)
+        return True
+
+    def _note(self, asked: _Round, party: str, pong: Pong) -> None:
+        if party in asked.answers:
+            return
+        seconds = loop_time() - asked.since
+        asked.answers[party] = PartnerAnswer(
+            party=party,
+            answered=True,
+            lowest=pong.lowest,
+            highest=pong.highest,
+            release=pong.release,
+            role=pong.role,
+            clock=pong.time - (asked.sent + seconds / 2),  # it answered half way, give or take
+            seconds=seconds,
+        )
+        self._changed.set()
+
+    async def _answer(self, asked: Address) -> None:
+        pong = Pong(
+            lowest=LOWEST_VERSION,
+            highest=PROTOCOL_VERSION,
+            release=version("tercet"),
+            role=self._settings.role,
+            time=self._clock(),
+        )
+        await self._say(pong, asked.job, asked.sender)
+
+    async def _say(self, message: Message, token: str, party: str) -> str:
+        """Publish once; why it cannot be, in words."""
+        if party not in self._settings.partners:
+            return "it is no partner any more"
+        parcel = control_parcel(
+            message,
+            Address(token, 0, Round.CONTROL, message.item, 0, 0, self._settings.party, party),
+            self._identity,
+            parse_public(self._settings.partners[party].key),
+            routing_key=topology.announce_key(token, party),  # late it does no harm; expired, it would be a dead letter
+        )
+        try:
+            return "" if await published(self._broker, parcel) else "its agent has no queue at the broker"
+        except BrokerError as error:
+            self._log.info("a partner could not be reached", partner=party, kind=message.kind, why=str(error))
+            return str(error)

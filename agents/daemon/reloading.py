@@ -1,0 +1,62 @@
+"""Reads a running agent's settings again: tables, partners and policy count at once, for jobs that begin from then on.
+
+A file that is wrong changes nothing; what cannot change while the agent runs is named.
+"""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from agents.access.partner_keys import check_partner_keys
+from agents.access.settings_digest import RELOADED, differing, digests, reloadable
+from agents.daemon.agent import Agent
+from broker.interface.base import BrokerError
+from broker.sealing.identity import KeyProblem
+from schemas.files.job import Invalid
+from schemas.files.settings import Settings, read_settings
+from schemas.messages.kinds import Job
+
+UNCHANGED = "the settings stay as they were"
+
+
+async def reload_whenever(told: asyncio.Event, agent: Agent, path: Path) -> None:
+    """Read the file again whenever `told` is set, until cancelled."""
+    await agent.ready.wait()
+    while True:
+        await told.wait()
+        told.clear()
+        await reload(agent, path)
+
+
+async def reload(agent: Agent, path: Path) -> None:
+    """Read the file again; the log says what has changed, what has not, and why."""
+    log = structlog.get_logger()
+    try:
+        found = await asyncio.to_thread(read_settings, path)
+        check_partner_keys(found, agent.key)
+        now = agent.settings.model_copy(update={name: getattr(found, name) for name in RELOADED})
+        _check_whole(now)
+        changed = differing(digests(agent.settings), digests(found))
+        await agent.use(now)
+    except (Invalid, KeyProblem, BrokerError) as problem:
+        log.error(UNCHANGED, why=str(problem))  # noqa: TRY400 - the sentence says all
+        return
+    log.info("settings are read again", changed=[name for name in changed if reloadable(name)])
+    if stays := [name for name in changed if not reloadable(name)]:
+        log.warning("settings that count from the agent's next start", fields=stays)
+    if stale := [run.job.id for run in agent.runs if _names_another_key(run.job, now)]:
+        log.warning("jobs that run go on with a key that is pinned no more; cancel them, if it leaked", jobs=stale)
+
+
+def _names_another_key(job: Job, settings: Settings) -> bool:
+    keys = {name: partner.key for name, partner in settings.partners.items()}
+    return any(member.key != keys.get(member.name) for member in job.members if member.name != settings.party)
+
+
+def _check_whole(settings: Settings) -> None:
+    """New sections fit the old rest: a helper holds no tables, say."""
+    try:
+        Settings.model_validate({name: getattr(settings, name) for name in Settings.model_fields})
+    except ValueError as error:
+        raise Invalid(f"what is new does not fit what counts until the next start: {error}") from None

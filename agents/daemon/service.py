@@ -1,0 +1,68 @@
+"""An agent as a service of its machine: its monitor, and what its service manager hears, around its own work.
+
+It decides nothing about jobs; an agent without either runs the same.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from agents.daemon.agent import Agent
+from agents.daemon.console_socket import LocalDesk
+from agents.daemon.health import Pulse, ailments, look_for_alarms, obstacles
+from agents.daemon.http_server import Monitor, pages_of
+from agents.daemon.systemd import Notifier
+from broker.interface.base import Broker
+
+
+async def attend(
+    agent: Agent, broker: Broker, stop: asyncio.Event, notifier: Notifier, *more: Coroutine[Any, Any, None]
+) -> None:
+    """Run an agent until `stop` is set, and answer for it meanwhile; `more` runs beside it.
+
+    Raises:
+        Invalid: the port of [monitor] or the socket of [console] cannot be had.
+        BrokerError: as `Agent.serve`.
+    """
+    pulse = Pulse()
+    monitor = Monitor(agent.settings.monitor, pages_of(agent, broker, pulse))
+    async with monitor, asyncio.TaskGroup() as tasks:
+        beside = [
+            tasks.create_task(pulse.beat()),
+            tasks.create_task(look_for_alarms(agent, broker)),
+            tasks.create_task(_tell(agent, broker, notifier)),
+            tasks.create_task(_tell_the_end(stop, notifier)),
+            tasks.create_task(_answer(agent)),
+            *(tasks.create_task(one) for one in more),
+        ]
+        try:
+            await agent.serve(stop)
+        finally:
+            for task in beside:
+                task.cancel()
+
+
+async def _tell(agent: Agent, broker: Broker, notifier: Notifier) -> None:
+    await agent.ready.wait()
+    notifier.ready()
+    await notifier.watch(lambda: ailments(agent, broker), lambda: _state(agent, broker))
+
+
+async def _tell_the_end(stop: asyncio.Event, notifier: Notifier) -> None:
+    await stop.wait()
+    notifier.stopping()
+
+
+async def _answer(agent: Agent) -> None:
+    """Once it is certain that no other agent of this party runs, whose socket this would be."""
+    await agent.ready.wait()
+    async with LocalDesk(agent.settings, agent.answer):
+        await asyncio.Event().wait()
+
+
+def _state(agent: Agent, broker: Broker) -> str:
+    """One line for `systemctl status`."""
+    problems = [problem for problem in obstacles(agent, broker) if not agent.draining]
+    running = len(agent.runs)
+    jobs = "1 job runs" if running == 1 else f"{running or 'no'} jobs run"
+    return "; ".join([f"leaving, {jobs}" if agent.draining else jobs, *problems])

@@ -1,0 +1,116 @@
+"""An agent's standing queue: opens what partners and the party's own console send there, and answers the console.
+
+It decides nothing about jobs; the daemon does.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from agents.access.console import Request
+from agents.daemon.ping import Greeter
+from agents.messaging.control import control_parcel, open_control, published
+from broker.interface import topology
+from broker.interface.allowance import Allowance
+from broker.interface.base import Broker, BrokerError, Delivery, Parcel
+from broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
+from broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
+from schemas.files.settings import Settings
+from schemas.messages.address import Address, MalformedAddress, parse_address
+from schemas.messages.codec import MalformedMessage
+from schemas.messages.kinds import Decide, Inquiry, Job, Message, Ping, Pong, Prune, Query, Resumption, Status, Submit
+
+
+class Reception:
+    """Handles the deliveries of one agent's standing queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        broker: Broker,
+        take: Callable[[Job | Inquiry | Resumption, str], None],
+        answer: Callable[[Request], Awaitable[Status]],
+        *,
+        greeter: Greeter,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        """`take` is given partners' jobs and what they ask about them, `answer` what the console asks."""
+        self._settings, self._identity, self._broker = settings, identity, broker
+        self._take, self._answer, self._greeter, self._spawn = take, answer, greeter, spawn
+        self._complaints = Allowance(BURST, EVERY_SECONDS)
+        self.refused: Counter[str] = Counter()  # messages, by the name of the error
+        self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Open letters of these settings' partners from now on."""
+        self._settings = settings
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery from the broker and settle it."""
+        parcel = delivery.parcel
+        try:
+            address = parse_address(parcel.address)
+            message = open_control(parcel, self._identity, self._key_of(address, parcel.exchange))
+        except (MalformedAddress, MalformedMessage, Forged) as error:
+            self.refused[type(error).__name__] += 1
+            self._complain(parcel, str(error))
+            await delivery.reject(str(error))
+            return
+        await delivery.ack()
+        if not await self._handle(address, message):
+            self._complain(parcel, "not for the standing queue")
+
+    def _complain(self, parcel: Parcel, why: str) -> None:
+        withheld = self._complaints.take(parcel.exchange)
+        if withheld is not None:
+            exchange, sender, kind = clean(parcel.exchange), clean(parcel.sender, 32), clean(parcel.kind, 32)
+            self._log.warning(
+                "message refused", why=why, exchange=exchange, sender=sender, kind=kind, withheld=withheld
+            )
+
+    def _key_of(self, address: Address, exchange: str) -> PublicIdentity:
+        me = self._settings.party
+        if address.receiver != me:
+            raise Forged("it is addressed to another party")
+        if exchange != topology.exchange(address.sender):  # which nobody else may write to
+            raise Forged(f"it says that it is from {address.sender}, and came through another party's exchange")
+        if address.sender == me:
+            return self._identity.public
+        if address.sender not in self._settings.partners:
+            raise Forged(f"{address.sender} is no partner in these settings")
+        return parse_public(self._settings.partners[address.sender].key)
+
+    async def _handle(self, address: Address, message: Message) -> bool:
+        """Whether such a message has a place here."""
+        me = self._settings.party
+        match message:
+            case Job() if me not in {address.sender, message.submitter}:  # who has a job may pass it on: it is signed
+                self._take(message, address.sender)
+            case Inquiry() | Resumption() if address.sender != me:
+                self._take(message, address.sender)
+            case Ping() | Pong() if address.sender != me:
+                self._greeter.hear(address, message)
+            case Query(partners=True) | Prune() if address.sender == me:  # which may take seconds
+                self._spawn(self._answer_console(address, message))
+            case Submit() | Query() | Decide() if address.sender == me:
+                await self._answer_console(address, message)
+            case _:
+                return False
+        return True
+
+    async def _answer_console(self, request: Address, message: Request) -> None:
+        status, me = await self._answer(message), self._settings.party
+        parcel = control_parcel(
+            status,
+            request._replace(item=status.item, sender=me, receiver=me),
+            self._identity,
+            self._identity.public,
+            routing_key=topology.console_key(request.job, me),
+        )
+        try:
+            await published(self._broker, parcel)  # a console that has gone needs no answer
+        except BrokerError as error:
+            self._log.warning("a console could not be answered", why=str(error))

@@ -1,0 +1,1 @@
+"""Checks everything that a party's jobs depend on."""

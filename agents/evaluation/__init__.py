@@ -1,0 +1,1 @@
+"""Measures a model, and trains plaintext models to compare it with."""

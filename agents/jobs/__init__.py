@@ -1,0 +1,1 @@
+"""Keeps all jobs of one agent: registry, records, requests, approvals, removal."""

@@ -1,0 +1,147 @@
+"""What an agent says to partners about jobs that have no queues yet: here is one, or: not this one.
+
+It seals and publishes; whether a job is taken is the daemon's decision.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+
+import structlog
+
+from agents.core.problems import JobProblem
+from agents.core.states import UNKNOWN, State
+from agents.messaging.control import control_parcel, published, published_within
+from agents.policy.signature import sign
+from broker.interface import topology
+from broker.interface.base import Broker, BrokerError, Parcel
+from broker.sealing.identity import Identity, parse_public
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.files.settings import Settings
+from schemas.messages.address import Address, Round
+from schemas.messages.kinds import Inquiry, Job, JobStatus, Member, Message, Outcome, Resumption
+
+
+class Announcer:
+    """One agent's voice towards the standing queues of its partners."""
+
+    def __init__(self, settings: Settings, identity: Identity, broker: Broker) -> None:
+        self._settings, self._identity, self._broker = settings, identity, broker
+        self._me = settings.party
+        self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Speak to these settings' partners from now on."""
+        self._settings = settings
+
+    def announcement(self, description: TrainingJob | PredictionJob) -> Job:
+        """A new run of a job, with the keys that this party has pinned.
+
+        Raises:
+            JobProblem: this party has no part in the job, or does not know a party of it.
+        """
+        me, keys = self._me, {name: partner.key for name, partner in self._settings.partners.items()}
+        keys[me] = str(self._identity.public)
+        if me not in description.parties:
+            raise JobProblem("job.members", me, f"{me} has no part in the job; submit it at one of its parties")
+        unknown = [party for party in description.everybody if party not in keys]
+        if unknown:
+            reason = f"{me}'s settings name no partner {unknown[0]!r}: add its key, or mend the job"
+            raise JobProblem("policy.partner", me, reason)
+        members = tuple(
+            Member(name=party, role="helper" if party in description.helpers else "data", key=keys[party])
+            for party in description.everybody
+        )
+        run = secrets.token_bytes(32)
+        job = Job(id=description.id, run=run, description=description, members=members, submitter=me)
+        return sign(job, self._identity, time.time())
+
+    async def announce(self, job: Job, party: str, wanted: Callable[[], bool]) -> None:
+        """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
+        if not self._may_reach(job, party):
+            return
+        parcel = self._letter(job, job, party, topology.announce_key(job.id, party))
+        try:
+            await published_within(self._broker, parcel, self._settings.deadlines.accept, wanted)
+        except (TimeoutError, BrokerError) as error:
+            self._log.warning("a job could not be announced", job=job.id, partner=party, why=str(error))
+
+    async def decline(self, job: Job, problem: JobProblem | None = None) -> None:
+        """Tell a submitter that its run does not begin here: by default since its id is taken here by another."""
+        if problem is None:
+            self._log.warning("job declined", why="another run of this id is known", job=job.id, by=job.submitter)
+        problem = problem or JobProblem(
+            "job.known",
+            job.submitter,
+            f"{self._me} knows this job from another submission already; {job.submitter} can submit it with --again",
+        )
+        await self._insist(job, job.submitter, problem.failure(State.RECEIVED, verdict=False))
+
+    async def not_resumed(self, job: Job, party: str, problem: JobProblem) -> None:
+        """Tell whoever wants a failed run to be taken up again that it is not."""
+        failure = problem.failure(State.FAILED, verdict=False)
+        await self._insist(job, party, Outcome(state=State.FAILED, failure=failure))
+
+    async def _insist(self, job: Job, party: str, message: Message) -> None:
+        """Tell a party that has a run; its own queues may be about to be opened."""
+        if not self._may_reach(job, party):
+            return
+        key = topology.routing_key(job.id, Round.CONTROL, party)
+        letter = self._letter(job, message, party, key, run=job.run, place=int(time.time()))
+        try:
+            await published_within(self._broker, letter, self._settings.deadlines.accept)
+        except (TimeoutError, BrokerError) as error:
+            self._log.warning("a job could not be declined", job=job.id, why=str(error))
+
+    async def inquire(self, job: Job, party: str) -> None:
+        """Ask how a run has ended at a party; whoever is still at work on it does not answer."""
+        await self._mention(job, party, Inquiry(id=job.id, run=job.run), topology.announce_key(job.id, party))
+
+    async def resume(self, job: Job, party: str) -> None:
+        """Ask a party to take up a failed run again."""
+        message = Resumption(id=job.id, run=job.run, issued=int(time.time()))
+        await self._mention(job, party, message, topology.announce_key(job.id, party))
+
+    async def outcome(self, job: Job, party: str, status: JobStatus) -> None:
+        """Tell a party that was away how a run has ended here."""
+        by = status.cancelled_by or None
+        told = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
+        await self._answer(job, party, told)
+
+    async def unknown(self, about: Inquiry, party: str) -> None:
+        """Tell a party that no such run is known here; whoever has it announced to it may do so again."""
+        await self._answer(about, party, Outcome(state=UNKNOWN))
+
+    async def _answer(self, about: Job | Inquiry, party: str, outcome: Outcome) -> None:
+        key = topology.routing_key(about.id, Round.CONTROL, party)
+        await self._mention(about, party, outcome, key, run=about.run)
+
+    async def _mention(self, job: Job | Inquiry, party: str, message: Message, key: str, run: bytes = b"") -> None:
+        if not self._may_reach(job, party):
+            return
+        try:
+            await published(self._broker, self._letter(job, message, party, key, run=run, place=int(time.time())))
+        except BrokerError as error:
+            self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
+
+    def _may_reach(self, job: Job | Inquiry, party: str) -> bool:
+        """Whether the settings have its key: a partner may pass on a stranger's job, or be one no more itself."""
+        known = party in self._settings.partners
+        if not known:
+            self._log.warning("a party of a job is no partner here, and is told nothing", job=job.id, partner=party)
+        return known
+
+    def _letter(
+        self, job: Job | Inquiry, message: Message, party: str, routing_key: str, *, run: bytes = b"", place: int = 0
+    ) -> Parcel:
+        return control_parcel(
+            message,
+            Address(job.id, 1, Round.CONTROL, message.item, place, 0, self._me, party),
+            self._identity,
+            parse_public(self._settings.partners[party].key),
+            routing_key=routing_key,
+            run=run,
+            # A job must not begin once the others have given up. What asks or tells of one does no harm
+            # when it is late, and RabbitMQ would make a dead letter of each that expires.
+            expires=self._settings.deadlines.accept if isinstance(message, Job) else None,
+        )

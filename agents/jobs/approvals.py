@@ -1,0 +1,89 @@
+"""What a party's operator says of a job that waits for an answer, and what is shown to decide by.
+
+Only the party's own console gets here; what follows from the answer is the run's business.
+"""
+
+from dataclasses import replace
+
+from agents.core.problems import JobProblem
+from agents.jobs.columns_used import columns_used, part_of, told
+from agents.models.manifest import ModelPart
+from agents.policy.disclosures import Applied, Known, revelations
+from agents.runs.run import JobRun
+from agents.session.context import JobContext
+from broker.sealing.identity import KeyProblem, parse_public
+from mpc.plan.plan import Plan
+from mpc.plan.planner import exposure_refusals
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Decide, Failure, Job, JobStatus
+
+
+def summary(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
+    """What the job is for, which columns it uses and what it tells whom, a sentence each; a person decides by it.
+
+    `context` is of a run under way. The further that is, the more is known.
+    """
+    description, part = job.description, part_of(job, settings)
+    used = columns_used(job, settings, context, part)
+    known = Known.of(description, None if context is None else context.terms)
+    known = known._replace(columns=used.counts, model=known.model or _applied(description.kind, part))
+    if context is not None and context.plan is not None:
+        known = known._replace(exposed=_exposed(context.plan))
+    return (
+        f"submitted by {job.submitter}; purpose: {description.purpose or 'none given'}",
+        *told(description, used),
+        *map(str, revelations(description, known)),
+        "fingerprints of the parties' keys, to compare by telephone: "
+        + "; ".join(f"{member.name} {_fingerprint(member.key)}" for member in job.members),
+    )
+
+
+def _fingerprint(key: str) -> str:
+    try:
+        return parse_public(key).fingerprint
+    except KeyProblem:
+        return "none, since its key is no key"
+
+
+def _applied(kind: str, part: ModelPart | None) -> Applied | None:
+    return None if part is None or kind == "training" else Applied(part.link, part.release, part.network is not None)
+
+
+def _exposed(plan: Plan) -> str:
+    """Why the planner would have refused the job, had it not accepted that; nothing if it would not have."""
+    return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
+
+
+def decide(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:
+    """Follow an operator's decision; why it cannot be followed, if it cannot. `status` is the job's, if it is known."""
+    if run is None or not run.approval.asks or run.approval.given_by:
+        return _nothing_to_decide(me, status, request.job)
+    if run.approval.refused_by:
+        return f"{request.job} was refused already by {run.approval.refused_by}, and is ending"
+    try:
+        run.audit.note("approved" if request.approve else "refused", by=request.who, why=request.why)
+    except JobProblem as problem:
+        return str(problem)
+    if request.approve:
+        run.approve(request.who)
+    else:
+        why = f": {request.why}" if request.why else ""
+        reason = f"{me}'s operator has refused the job{why}; ask {me} what it would take"
+        run.approval.refuse(request.who)
+        run.stop(JobProblem("policy.refused", me, reason))
+    return None
+
+
+def _nothing_to_decide(me: str, status: JobStatus | None, job: str) -> str:
+    match status:
+        case None:
+            return f"{me} knows no job {job}"
+        case JobStatus(failure=Failure() as failure):
+            how = "was refused" if failure.code == "policy.refused" else f"has failed, by {failure.code}"
+            return f"{job} {how} already: {failure.reason}; `tercet job submit --again` asks anew"
+        case JobStatus(state="cancelled" | "done" as state):
+            by = f" by {status.cancelled_by}" if status.cancelled_by else ""
+            return f"{job} is {state} already{by}; `tercet job submit --again` asks anew"
+        case JobStatus(approval=who) if who:
+            return f"{job} was approved already by {who}; `tercet job cancel` ends it"
+    return f"{job} does not wait for an approval at {me}; `tercet job cancel` ends a job that runs"

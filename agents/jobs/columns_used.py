@@ -1,0 +1,82 @@
+"""Which columns a job uses, as a party may tell its operator: its own by name, a partner's by their number.
+
+A partner's columns are named only where the job itself names them, or where this party holds the whole model. It opens
+no table.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from agents.models import model_part
+from agents.models.model_part import ModelPart, ModelPartProblem
+from agents.policy.disclosures import Known
+from agents.session.context import JobContext
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Job
+
+MOST_SHOWN = 1500  # characters of names in one sentence
+
+Names = Mapping[str, tuple[str, ...]]  # of columns as tables have them, by party
+Counts = Mapping[str, int]  # of encoded columns, by party
+
+
+class Used(NamedTuple):
+    """What is known here of each data party's columns; a party that nothing is known of is left out."""
+
+    names: Names
+    counts: Counts
+
+
+def part_of(job: Job, settings: Settings) -> ModelPart | None:
+    """This party's part of the model that a job has made, or applies; None where there is none."""
+    description = job.description
+    model = description.of if isinstance(description, PredictionJob) else job.id
+    try:
+        part = model_part.manifest(settings.state / "models" / model)
+    except ModelPartProblem:
+        return None
+    return part if isinstance(description, PredictionJob) or part.run == job.run.hex() else None
+
+
+def columns_used(job: Job, settings: Settings, context: JobContext | None, part: ModelPart | None) -> Used:
+    """Collect what the job, the settings, a run under way and a model part say."""
+    description, me = job.description, settings.party
+    named = {party: description.columns_of(party) for party in description.data_parties}
+    table = settings.tables.get(description.table_of(me)) if me in named else None
+    if table is not None and named[me] is None:
+        named[me] = table.columns
+    if context is not None and context.own_columns is not None:
+        named[me] = context.own_columns
+    names = {party: columns for party, columns in named.items() if columns is not None}
+    if part is not None:
+        encodings = {me: part.encoding} | part.encodings
+        names |= {party: tuple(encoding.kinds) for party, encoding in encodings.items()}
+        return Used(names, dict(zip(part.parties, part.columns_of, strict=True)))
+    return Used(names, Known.of(description, None if context is None else context.terms).columns)
+
+
+def told(job: TrainingJob | PredictionJob, used: Used) -> Iterator[str]:
+    """A sentence for each data party."""
+    for party, table in job.tables:
+        names, count = used.names.get(party), used.counts.get(party)
+        what = "columns that only it can name" if names is None else _named(names)
+        if names == ():
+            what = f"no column beside the {'label' if job.kind == 'training' else 'id'}"
+        elif count is not None:
+            what += f"; {count} when encoded"
+        elif names is None:
+            what = "the columns that its own settings list"
+        yield f"{party} uses {what} (table {table})"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    shown: list[str] = []
+    size = 0
+    for name in names:
+        size += len(name) + 2
+        if shown and size > MOST_SHOWN:
+            break
+        shown.append(name)
+    more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return f"{len(names)} column{'s' * (len(names) > 1)}: {', '.join(shown)}{more}"

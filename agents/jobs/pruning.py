@@ -1,0 +1,87 @@
+"""Removes what is left of jobs that ended long ago: their records, checkpoints, pages and scores, at will model parts.
+
+Never of a job that runs, and never the audit log, the exposure budget or the ids that were scored: those bound what
+partners may still be told.
+"""
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from agents.core.problems import JobProblem
+from agents.core.states import TERMINAL
+from agents.jobs.records import Record, Records
+from agents.jobs.registry import Jobs
+from agents.policy.signature import TOLERANCE_SECONDS
+from agents.session.checkpoint_store import DAY, checkpoint_folder
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Prune, Pruned
+
+MOST_PRUNED: Final = 1000  # jobs in one answer
+
+
+class TooYoung(ValueError):
+    """A record is still needed; the text says for how long one is."""
+
+
+async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned, ...]:
+    """Tell what goes, the oldest job first; it is gone if `request.remove` says so.
+
+    Raises:
+        TooYoung: whose announcement still counts could be taken again, were its record gone.
+    """
+    least = (settings.policy.job_seconds + TOLERANCE_SECONDS) / DAY
+    if request.days < least:
+        raise TooYoung(
+            f"a record is kept for {least:.1f} days at least, for which a signed job counts ([policy] job_seconds)"
+        )
+    gone = []
+    for told, record, paths in await asyncio.to_thread(_found, jobs.records, settings.state, request):
+        if record.job.id in jobs.runs:  # also one that was taken up again meanwhile
+            continue
+        if not request.remove or _removed(jobs, record, paths, request.who):
+            gone.append(told)
+        await asyncio.sleep(0)  # each takes some milliseconds, and jobs run
+    return tuple(gone)
+
+
+def _found(records: Records, state: Path, request: Prune) -> list[tuple[Pruned, Record, list[Path]]]:
+    """Jobs that have ended, with nothing left at the broker, whose records have not changed for so long."""
+    found = []
+    for record in records.read()[0]:
+        days = (time.time() - records.changed(record.job.id)) / DAY
+        if record.cleared and record.status.state in TERMINAL and days >= request.days:
+            paths = [path for path in _paths(state, record, models=request.models) if path.exists()]
+            size = sum(map(_size, paths))
+            found.append((Pruned(job=record.job.id, state=record.status.state, days=days, bytes=size), record, paths))
+    return sorted(found, key=lambda one: -one[0].days)[:MOST_PRUNED]
+
+
+def _paths(state: Path, record: Record, *, models: bool) -> list[Path]:
+    job = record.job.id
+    found = [checkpoint_folder(state, job), state / "predictions" / job, state / "reports" / f"{job}.html"]
+    return [*found, state / "models" / job] if models else found
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _removed(jobs: Jobs, record: Record, paths: list[Path], who: str) -> bool:
+    """The audit log is told first, and the record goes last: what is left of a job can be pruned again."""
+    log = structlog.get_logger()
+    try:
+        jobs.audit_of(record.job).note("pruned", by=who, removed=[path.parent.name for path in paths])
+        for path in paths:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        jobs.forget(record.job.id)
+    except (JobProblem, OSError) as error:
+        log.warning("a job could not be pruned", job=record.job.id, why=str(error))
+        return False
+    log.info("job pruned", job=record.job.id)
+    return True

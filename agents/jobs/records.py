@@ -1,0 +1,114 @@
+"""The jobs an agent has known, one JSON file each, so that a restarted agent can answer for them.
+
+Holds descriptions, public keys and states; never a key, a share or a row.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from agents.core.states import State
+from agents.runs.recovery import Attempts
+from agents.runs.run import JobRun
+from agents.runs.saved_state import Memory
+from schemas.core.strict import Strict
+from schemas.messages.kinds import Job, JobStatus
+
+
+class Record(Strict):
+    """One job, with its submitter's signature."""
+
+    job: Job
+    status: JobStatus
+    cleared: bool = False  # no queue of the job is left at the broker
+    approved: str = ""  # who has approved the run, where a person was asked
+    attempt: int = 1  # that counts, and below what `recovery.Attempts` keeps with it
+    helper: str = ""
+    gained: int = 1
+    furthest: int = 0
+    released: bool = False  # what the job gives this party is in its hidden folder
+    life: int = 0  # of the agent with this run
+
+    @classmethod
+    def of(cls, run: JobRun) -> Self:
+        """What is to be known of a run when the agent has forgotten it."""
+        attempts = run.attempts
+        return cls(
+            job=run.job,
+            status=run.status(),
+            cleared=run.cleared,
+            approved=run.approval.given_by,
+            attempt=attempts.number,
+            helper=attempts.helper,
+            gained=attempts.gained,
+            furthest=attempts.furthest,
+            released=run.released,
+            life=run.life,
+        )
+
+    def memory(self, state: State) -> Memory:
+        """From which the run goes on, in this state."""
+        helper = self.helper or self.job.description.helper
+        attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
+        return Memory(state, attempts, self.released, self.approved, self.life, self.status)
+
+    def resumed(self) -> Memory:
+        """From which a run that had failed goes on."""
+        memory = self.memory(State.RECOVERING)
+        if memory.attempts is not None:
+            memory.attempts.count_anew()
+        return memory
+
+
+class Records:
+    """The folder of records of one agent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, record: Record) -> None:
+        """Replace a job's record in one step.
+
+        Raises:
+            OSError: the disk does not take it; the record is as it was before.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")  # readable for the owner only
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(record.model_dump_json())
+            Path(temporary).replace(self._folder / f"{record.job.id}.json")
+        finally:
+            Path(temporary).unlink(missing_ok=True)  # a disk that is full is not filled further
+
+    def find(self, job: str) -> Record | None:
+        """A job's record, if there is one."""
+        try:
+            return Record.model_validate_json((self._folder / f"{job}.json").read_bytes())
+        except (ValidationError, OSError):
+            return None
+
+    def changed(self, job: str) -> float:
+        """When a job's record was written last, in seconds since 1970; now, if it has gone meanwhile."""
+        try:
+            return (self._folder / f"{job}.json").stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
+
+    def forget(self, job: str) -> None:
+        """Remove a job's record, if there is one."""
+        (self._folder / f"{job}.json").unlink(missing_ok=True)
+
+    def read(self) -> tuple[list[Record], list[Path]]:
+        """All records, and the files that are none."""
+        records, strange = [], []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                records.append(Record.model_validate_json(path.read_bytes()))
+            except (ValidationError, OSError):
+                strange.append(path)
+        return records, strange

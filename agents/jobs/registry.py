@@ -1,0 +1,297 @@
+"""All jobs of one agent: those that run here, those that were, and how one begins and ends.
+
+It keeps their records; how one goes is `run`'s business, and whether a partner's may begin `desk`'s.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from agents.core.problems import JobProblem
+from agents.core.states import NEXT, TERMINAL, State
+from agents.jobs.announcer import Announcer
+from agents.jobs.cache import Remembered
+from agents.jobs.counters import Tallies
+from agents.jobs.records import Record, Records
+from agents.policy.job_audit import JobAudit
+from agents.runs.queues import clear_queues
+from agents.runs.run import JobRun, Services
+from agents.runs.saved_state import Memory
+from broker.interface.base import BrokerError
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Job, JobStatus
+from schemas.messages.trace import StepTrace
+
+MOST_LISTED = 200  # jobs in one answer, the latest
+MOST_TRACES = 16  # of jobs that are over, the latest
+
+
+class Jobs:
+    """One agent's.
+
+    Args:
+        services: what it lends to each of them.
+        spawn: runs something beside, for as long as the agent lives.
+        finished: handed each run as it ends.
+    """
+
+    def __init__(
+        self, services: Services, spawn: Callable[[Coroutine[Any, Any, None]], None], finished: Callable[[JobRun], None]
+    ) -> None:
+        settings = self._settings = services.settings
+        self._me, self._spawn, self._finished = settings.party, spawn, finished
+        self._services = replace(services, inquire=self._inquire, announce=self._announce_again, resume=self._resume_at)
+        self.announcer = Announcer(settings, services.identity, services.broker)
+        self.records = Records(settings.state / "jobs")
+        self.runs: dict[str, JobRun] = {}
+        found = self.records.find
+        self.known = Remembered(lambda job: None if (old := found(job)) is None else old.status)  # of ended jobs
+        # The latest run of each id, to tell a repeated announcement from another run.
+        self.latest = Remembered(lambda job: None if (old := found(job)) is None else old.job)
+        self.heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
+        self._traces: dict[str, StepTrace | None] = {}  # of the last that have ended here
+        self.tallies = Tallies()
+        self.draining = False
+        self._idle = asyncio.Event()
+        self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Begin jobs under other settings from now on."""
+        self._settings, self._services = settings, replace(self._services, settings=settings)
+        self.announcer.use(settings)
+
+    # --- the agent's lives
+
+    def recall(self) -> list[Record]:
+        """Answer for the jobs of an earlier life; returns those that ran when it ended."""
+        records, strange = self.records.read()
+        for path in strange:
+            self._log.warning("a file among the job records is none", path=str(path))
+        for record in sorted(records, key=lambda record: record.status.submitted):
+            self.known[record.job.id], self.latest[record.job.id] = record.status, record.job
+        return [record for record in records if record.status.state not in TERMINAL or not record.cleared]
+
+    def go_on(self, running: list[Record]) -> None:
+        """Take up again what was running, or tell that it is over where a fault ends a job."""
+        why = f"{self._me}'s agent was restarted while the job ran; submit it with --again"
+        recovers = self._settings.recovery.attempts > 1
+        problem = None if recovers else JobProblem("agent.restarted", self._me, why)
+        for record in running:
+            if record.status.state not in NEXT:
+                self._log.warning("a job's record is in no known state", job=record.job.id)
+            elif record.status.state in TERMINAL:
+                self._spawn(self._clear(record))
+            else:
+                self._log.warning("job was running before the restart", job=record.job.id)
+                memory = record.memory(State(record.status.state))
+                self.begin(record.job, record.status.submitted, problem, memory)
+
+    async def _clear(self, record: Record) -> None:
+        """Remove queues that an ended job has left, the broker being away at its end."""
+        try:
+            await clear_queues(self._services.broker, self._settings, record.job.id, self._settings.deadlines.release)
+        except BrokerError as error:
+            self._log.warning("queues are left at the broker", job=record.job.id, why=str(error))
+        else:
+            self.records.write(record.model_copy(update={"cleared": True}))
+
+    async def drain(self) -> None:
+        """Let running jobs end, or else suspend them."""
+        self.draining = True
+        deadline = self._settings.deadlines.drain
+        if not self.runs:
+            return
+        self._log.info("leaving when the running jobs are over", jobs=sorted(self.runs), seconds=deadline)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._idle.wait()
+        except TimeoutError:
+            for run in self.runs.values():
+                run.suspend(JobProblem("agent.stopped", self._me, f"{self._me}'s agent was stopped by its operator"))
+
+    # --- from the beginning to the end
+
+    def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> JobStatus:
+        """Start a job, or tell the state of a known one; `who` is the account of the person who wants that.
+
+        Raises:
+            JobProblem: this party cannot announce the job; nothing was sent.
+        """
+        known = self.latest.get(description.id)
+        if known is not None and known.description != description:
+            raise JobProblem("job.known", self._me, "another job has the same id; give this one another name")
+        if known is not None:
+            return self.status(description.id)[0]
+        obstacle = self.obstacle()
+        if obstacle is not None:
+            raise obstacle
+        job = self.announcer.announcement(description)
+        self.audit_of(job).received(who)
+        run = self.begin(job, now())
+        for party in description.everybody:
+            if party != self._me:
+                self._spawn(self.announcer.announce(job, party, lambda: self.runs.get(job.id) is run))
+        return run.status()
+
+    def obstacle(self) -> JobProblem | None:
+        """Why no job can begin here now."""
+        if self.draining:
+            return JobProblem("agent.stopped", self._me, f"{self._me}'s agent is leaving and takes no more jobs")
+        if len(self.runs) >= self._settings.limits.parallel_jobs:
+            reason = f"{self._me} runs {len(self.runs)} jobs already ([limits] parallel_jobs)"
+            return JobProblem("agent.busy", self._me, reason)
+        return None
+
+    def begin(
+        self,
+        job: Job,
+        submitted: str,
+        problem: JobProblem | None = None,
+        memory: Memory | None = None,
+    ) -> JobRun:
+        """Begin a run; with `problem`, only to tell the others why it cannot go on."""
+        run = JobRun(job, self._services, submitted, self._write, memory or Memory())
+        self.runs[job.id], self.latest[job.id] = run, job
+        self._idle.clear()
+        self._write(run)
+        self._spawn(self._execute(run, problem))
+        return run
+
+    async def _execute(self, run: JobRun, problem: JobProblem | None) -> None:
+        try:
+            if problem is not None:  # what is in its queues is sealed for keys that are gone
+                await clear_queues(self._services.broker, self._settings, run.job.id, self._settings.deadlines.release)
+            await run.execute(problem)
+        except BrokerError as error:
+            self._log.error("the broker failed a job at its end", job=run.job.id, why=str(error))
+        except Exception:  # noqa: BLE001 - a bug of ours ends one job, not all of them
+            self._log.exception("an error of our own", job=run.job.id)
+        self._close(run)  # unless cancelled: then the agent itself ends, and its next life answers for the job
+
+    def _close(self, run: JobRun) -> None:
+        """Forget the run and keep what is known of it; a run that took precedence begins now."""
+        job = run.job.id
+        if not run.suspended:
+            run.give_up()
+        self.known[job] = run.status()
+        self._note_end(run)
+        self._keep_trace(run)
+        del self.runs[job]
+        self._write(run)
+        if not self.runs:
+            self._idle.set()
+        heir = self.heirs.pop(job, None)
+        if heir is None or self.draining:
+            self._finished(run)
+        else:
+            self.begin(heir, now())
+
+    def _note_end(self, run: JobRun) -> None:
+        try:
+            run.audit.ended(run.status())
+        except JobProblem as problem:
+            self._log.error("the audit log lacks the end of a job", job=run.job.id, why=problem.detail)
+
+    def _keep_trace(self, run: JobRun) -> None:
+        self._traces = dict(list(self._traces.items())[1 - MOST_TRACES :])
+        self._traces[run.job.id] = run.context.trace.median(self._me)
+
+    def _write(self, run: JobRun) -> None:
+        self.tallies.note(run)
+        try:
+            self.records.write(Record.of(run))
+        except OSError as error:
+            self._log.error("a job's record cannot be written", job=run.job.id, why=error.strerror)
+
+    def cancel(self, job: str, who: str = "") -> None:
+        """End a running job at every party; `who` is the account of the person who wants that."""
+        if job not in self.runs:
+            return
+        try:
+            self.runs[job].audit.note("cancelled", by=who)
+        except JobProblem as problem:  # what is to end does so, whatever the disk says
+            self._log.error("the audit log lacks who cancelled a job", job=job, why=problem.detail)
+        self.runs[job].cancel()
+
+    def resume(self, job: str) -> None:
+        """Take up a failed job again, at every party.
+
+        Raises:
+            JobProblem: it cannot be taken up.
+        """
+        record = None if job in self.runs else self.records.find(job)
+        if record is None:
+            return  # it runs, or is unknown, which its status tells
+        self.take_up(record)
+        for party in record.job.description.everybody:
+            if party != self._me:
+                self._resume_at(record.job, party)
+
+    def take_up(self, record: Record) -> None:
+        """Go on with a failed run here. Raises JobProblem if that cannot be."""
+        obstacle, state = self.obstacle(), record.status.state
+        if obstacle is not None:
+            raise obstacle
+        if state != State.FAILED or self._settings.recovery.attempts == 1:
+            reason = f"{record.job.id} is {state} at {self._me}: only a failed job can be taken up again"
+            raise JobProblem("job.resume", self._me, f"{reason}, and only with [recovery] attempts of more than 1")
+        self._log.info("job is taken up again", job=record.job.id)
+        self.begin(record.job, record.status.submitted, memory=record.resumed())
+
+    def forget(self, job: str) -> None:
+        """Know nothing more of a job that has ended.
+
+        Raises:
+            OSError: its record cannot be removed.
+        """
+        self.records.forget(job)
+        for known in (self.known, self.latest, self._traces):
+            known.pop(job, None)
+
+    # --- what is told
+
+    def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
+        """One job, or all, the latest first; empty if the job is not known."""
+        if job is not None:
+            status = self.runs[job].status() if job in self.runs else self.known.get(job)
+            return () if status is None else (status,)
+        known = dict(self.known) | {name: run.status() for name, run in self.runs.items()}
+        return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED])
+
+    def trace(self, job: str) -> StepTrace | None:
+        """What a step of median length was spent on here; None before there is one, or long after the job's end."""
+        return self.runs[job].context.trace.median(self._me) if job in self.runs else self._traces.get(job)
+
+    def audit_of(self, job: Job) -> JobAudit:
+        """The lines of a run in the audit log, and what it takes of the budget."""
+        return JobAudit(job, self._settings, self._services.budget, self._services.log)
+
+    def received(self, job: Job) -> JobProblem | None:
+        """Tell the audit log that a partner asks for a job; why that cannot be, if it cannot."""
+        try:
+            self.audit_of(job).received()
+        except JobProblem as problem:
+            return problem
+        return None
+
+    def _resume_at(self, job: Job, party: str) -> None:
+        self._spawn(self.announcer.resume(job, party))
+
+    def _inquire(self, job: Job, party: str) -> None:
+        if party in self._settings.partners and not self.draining:
+            self._spawn(self.announcer.inquire(job, party))
+
+    def _announce_again(self, job: Job, party: str) -> None:
+        """A party has no record of a job: its agent was killed before it had written one, say."""
+        if not self.draining:
+            self._spawn(self.announcer.announce(job, party, lambda: job.id in self.runs))
+
+
+def now() -> str:
+    """The time in UTC, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

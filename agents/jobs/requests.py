@@ -1,0 +1,178 @@
+"""What partners and a party's own console say of jobs, and what follows: a run begins, a question is answered.
+
+It trusts a job's signature and this party's policy, and nobody's word beside.
+"""
+
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from agents.core.problems import JobProblem
+from agents.core.states import State
+from agents.jobs.approvals import decide, summary
+from agents.jobs.pruning import TooYoung, prune
+from agents.jobs.records import Record
+from agents.jobs.registry import Jobs, now
+from agents.policy.check import check_policy
+from agents.policy.signature import signature_problem
+from agents.runs.run import Services
+from broker.interface.allowance import Allowance
+from broker.interface.dead_letters import BURST, EVERY_SECONDS
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
+
+RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
+
+
+class Desk:
+    """One agent's. `spawn` runs something beside, for as long as the agent lives."""
+
+    def __init__(self, services: Services, jobs: Jobs, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._settings, self._identity, self._services = services.settings, services.identity, services
+        self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
+        self._refusals = Allowance(BURST, EVERY_SECONDS)
+        self._log = structlog.get_logger()
+
+    def use(self, settings: Settings) -> None:
+        """Decide by other settings from now on."""
+        self._settings, self._services = settings, replace(self._services, settings=settings)
+
+    def take(self, message: Job | Inquiry | Resumption, sender: str) -> None:
+        """What a partner says of a job."""
+        if isinstance(message, Job):
+            self._take_job(message)
+            return
+        job = self._jobs.latest.get(message.id)
+        if job is None and isinstance(message, Inquiry):
+            self._spawn(self._jobs.announcer.unknown(message, sender))
+        elif job is None or job.run != message.run or sender not in job.description.everybody:
+            self._log.info("a partner speaks of a run that is not known", job=message.id, partner=sender)
+        elif isinstance(message, Inquiry) and message.id not in self._jobs.runs:
+            self._spawn(self._jobs.announcer.outcome(job, sender, self._jobs.known[message.id]))
+        elif isinstance(message, Resumption) and message.id not in self._jobs.runs:
+            self._resumed(job, message, sender)
+
+    def _resumed(self, job: Job, message: Resumption, sender: str) -> None:
+        """Take a failed run up again, or tell whoever wants that why not."""
+        record = self._jobs.records.find(message.id)
+        why = self._unheeded(record, message, sender)
+        if why is None:
+            return
+        self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=why)
+        if record is not None and record.status.state in {State.DONE, State.CANCELLED}:
+            self._spawn(self._jobs.announcer.outcome(job, sender, record.status))
+        else:
+            reason = f"{self._me} does not take {message.id} up again for {sender}: {why}"
+            self._spawn(self._jobs.announcer.not_resumed(job, sender, JobProblem("job.resume", self._me, reason)))
+
+    def _unheeded(self, record: Record | None, message: Resumption, sender: str) -> str | None:
+        me, partner = self._me, self._settings.partners[sender]
+        if record is None:
+            return f"{me} has no record of it any more: submit it with --again"
+        if abs(time.time() - message.issued) >= RESUMPTION_SECONDS:
+            return (
+                f"the word came more than {RESUMPTION_SECONDS:g} seconds late, or the clocks of {sender} and {me} "
+                f"differ: compare them by `tercet doctor`, and ask again"
+            )
+        if not (partner.may_submit or sender == record.job.submitter):
+            return (
+                f"it takes no jobs from {sender}: let {record.job.submitter} resume it, or let {me} write "
+                f"may_submit = true under [partners.{sender}]"
+            )
+        try:
+            self._jobs.take_up(record)
+        except JobProblem as problem:
+            return problem.reason
+        return None
+
+    def _take_job(self, job: Job) -> None:
+        """A partner's job."""
+        known, running = self._jobs.latest.get(job.id), self._jobs.runs.get(job.id)
+        problem = signature_problem(job, self._settings, self._identity, time.time())
+        if known is not None and known.run == job.run:
+            self._log.info("job is known already", job=job.id)
+        elif problem is not None:
+            self._refuse(job, problem)
+        elif known is None:
+            self._log.info("job announced", job=job.id, submitter=job.submitter)
+            self._jobs.begin(job, now(), self._jobs.received(job) or self._jobs.obstacle())
+        elif (refusal := self._policy_problem(job)) is not None:
+            self._refuse(job, refusal)
+        elif running is None or not running.may_yield or known.description != job.description:
+            self._spawn(self._jobs.announcer.decline(job))
+        elif _precedence(job) < _precedence(known):
+            self._jobs.heirs[job.id] = job
+            self._jobs.received(job)
+            running.supersede()
+
+    def _refuse(self, job: Job, problem: JobProblem) -> None:
+        """Nothing begins, and no record is made; the submitter is told. Of a flood some are, the rest is counted."""
+        withheld = self._refusals.take(job.submitter)
+        if withheld is None:
+            return
+        code, why = problem.code, problem.reason
+        self._log.warning("job refused", job=job.id, submitter=job.submitter, code=code, why=why, withheld=withheld)
+        if self._jobs.received(job) is None:
+            self._jobs.audit_of(job).decided(problem, withheld=withheld)
+        self._spawn(self._jobs.announcer.decline(job, problem))
+
+    def _policy_problem(self, job: Job) -> JobProblem | None:
+        try:
+            check_policy(job, self._settings, self._identity, self._services.budget)
+        except JobProblem as problem:
+            return problem
+        return None
+
+    async def prune(self, request: Prune) -> Status:
+        """Tell what is left of old jobs, or remove it."""
+        try:
+            return Status(pruned=await prune(self._jobs, self._settings, request))
+        except TooYoung as problem:
+            return Status(problem=str(problem))
+
+    def console(self, request: Submit | Query | Decide) -> Status:
+        """What the party's own console asks."""
+        if isinstance(request, Decide):
+            jobs = self._jobs.status(request.job)
+            problem = decide(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)
+            return Status(jobs=self._jobs.status(request.job), problem=problem)
+        if isinstance(request, Submit):
+            return self._submit(request)
+        if request.cancel and request.job is not None:
+            self._jobs.cancel(request.job, request.who)
+        if request.resume and request.job is not None:
+            try:
+                self._jobs.resume(request.job)
+            except JobProblem as problem:
+                return Status(problem=str(problem))
+        jobs = self._jobs.status(request.job)
+        unknown = request.job is not None and not jobs
+        trace = self._jobs.trace(request.job) if request.trace and request.job is not None else None
+        asked = self._jobs.latest.get(request.job or "") if request.reveals else None
+        run = self._jobs.runs.get(request.job or "")
+        reveals = () if asked is None else summary(asked, self._settings, None if run is None else run.context)
+        return Status(
+            jobs=jobs,
+            trace=trace,
+            reveals=reveals,
+            problem=f"{self._me} knows no job {request.job}" if unknown else None,
+        )
+
+    def _submit(self, request: Submit) -> Status:
+        known = request.description.id in self._jobs.latest
+        try:
+            status = self._jobs.submit(request.description, request.who)
+        except JobProblem as problem:
+            return Status(problem=str(problem))
+        if not known:
+            return Status(jobs=(status,))
+        note = f"{status.job} is known already, and nothing new begins; `tercet job submit --again` runs it anew"
+        return Status(jobs=(status,), note=note)
+
+
+def _precedence(job: Job) -> tuple[bool, bytes]:
+    """Of two runs of one job, announced at the same time by two parties, everybody keeps the same: the lesser."""
+    return job.submitter != job.description.label, job.run

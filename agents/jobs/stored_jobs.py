@@ -1,0 +1,20 @@
+"""What the records on the disk say of jobs, for who cannot ask the agent: it is not running, or the broker is away.
+
+It only reads, and tells no more than an agent would; a job that ran may have gone on since.
+"""
+
+from agents.jobs.records import Records
+from agents.jobs.registry import MOST_LISTED
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Status
+
+
+def recall(settings: Settings, job: str | None = None) -> Status | None:
+    """Tell the state of one job, or of all, the latest first; None without records that this user may read."""
+    folder = settings.state / "jobs"
+    records, _ = Records(folder).read()
+    if not records:
+        return None
+    known = sorted((record.status for record in records), key=lambda status: status.submitted, reverse=True)
+    jobs = tuple(status for status in known if job in {None, status.job})[:MOST_LISTED]
+    return Status(jobs=jobs, problem=None if jobs else f"{settings.party} has no record of a job {job}")

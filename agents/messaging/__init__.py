@@ -1,0 +1,1 @@
+"""Seals outgoing messages; opens incoming ones and buffers them for the roles."""

@@ -1,0 +1,90 @@
+"""Control messages outside any job's own queues: announcements of jobs, and what a console and its agent say.
+
+All are sealed by long-lived identities; this module knows how they are addressed and opened, and decides nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from broker.interface import topology
+from broker.interface.base import Broker, BrokerError, Parcel
+from broker.sealing.identity import Identity, PublicIdentity
+from broker.sealing.seal import associated_data
+from schemas.messages.address import Address, Round, parse_address
+from schemas.messages.codec import MalformedMessage, decode, encode
+from schemas.messages.kinds import Message
+
+PUBLISH_SECONDS = 10.0
+RETRY_SECONDS = 0.25
+
+
+def control_parcel(
+    message: Message,
+    address: Address,
+    identity: Identity,
+    receiver: PublicIdentity,
+    *,
+    routing_key: str,
+    run: bytes = b"",
+    expires: float | None = None,
+) -> Parcel:
+    """A sealed control message, ready to be published; `run` names the run whose own queue it goes to."""
+    associated = associated_data(str(address), message.kind, run)
+    return Parcel(
+        exchange=topology.exchange(address.sender),
+        routing_key=routing_key,
+        body=identity.seal(encode(message), receiver, associated),
+        kind=message.kind,
+        address=str(address),
+        job=address.job,
+        sender=address.sender,
+        persistent=True,
+        expires=expires,
+    )
+
+
+def open_control(parcel: Parcel, identity: Identity, sender: PublicIdentity) -> Message:
+    """What is in a control message.
+
+    Raises:
+        Forged: the sender did not seal it for this identity.
+        MalformedMessage: it is no message.
+    """
+    message = decode(identity.open(parcel.body, sender, associated_data(parcel.address, parcel.kind)))
+    address = parse_address(parcel.address)
+    if (message.kind, message.round, message.item) != (parcel.kind, address.round, address.item):
+        raise MalformedMessage("its address belongs to another kind of message")
+    return message
+
+
+async def published(broker: Broker, parcel: Parcel) -> bool:
+    """Whether a queue has the parcel now.
+
+    Raises:
+        BrokerError: it never will: the broker refuses.
+    """
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await broker.publish(parcel, topology.lane(Round.CONTROL))
+    except TimeoutError:  # the broker takes nothing at the moment
+        return False
+    except BrokerError as error:
+        if not error.transient:
+            raise
+        return False
+    return True
+
+
+async def published_within(
+    broker: Broker, parcel: Parcel, seconds: float, wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Publish until a queue has the parcel, or it is no longer wanted: an agent that is just starting has none yet.
+
+    Raises:
+        TimeoutError: nobody took it in time.
+    """
+    async with asyncio.timeout(seconds):
+        while wanted():
+            if await published(broker, parcel):
+                return
+            await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,324 @@
+"""One party's letters of one job: seals what leaves, opens what comes, and files it for the roles to wait for.
+
+It knows addresses, kinds and sizes; what a message means and when it is due is decided elsewhere. A delivery is settled
+as soon as it is in here, never when it is used: holding deliveries until use deadlocks once two senders share a queue.
+
+What does not open proves nothing about the party it names, so it is refused and the job goes on; what opens and is
+wrong ends the job with its sender named.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import structlog
+
+from agents.core.problems import JobProblem
+from agents.messaging.inbox import PARCEL_BYTES, Deadline, Inbox, Latest
+from broker.interface import topology
+from broker.interface.allowance import Allowance
+from broker.interface.base import Delivery, Parcel
+from broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
+from broker.interface.outbox import Outbox, Tally
+from broker.sealing.identity import Forged, Identity, PublicIdentity
+from broker.sealing.seal import SessionSeal, associated_data
+from schemas.files.settings import Limits
+from schemas.messages.address import Address, MalformedAddress, Round, parse_address
+from schemas.messages.codec import Companion, MalformedMessage, decode_all, encode
+from schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
+from schemas.messages.tensor import Words
+
+Tap = Callable[[Address, Message], Message]
+
+IDENTITY_ROUNDS = frozenset({Round.CONTROL, Round.HANDSHAKE})  # before there are session keys, or without them
+CONTROL = (Progress, Failure, Cancel, Outcome)  # handed over at once instead of being waited for
+CONTROL_KINDS = frozenset(model.kind for model in CONTROL)
+LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, and a thread
+
+
+class Unwanted(ValueError):
+    """A parcel that is not taken, and that says nothing for sure about whoever it claims to be from."""
+
+
+class Mailbox(Inbox):
+    """Everything that one party says and hears in one attempt of one job."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        run: bytes,
+        identity: Identity,
+        partners: Mapping[str, PublicIdentity],
+        outbox: Outbox,
+        limits: Limits,
+        early_bytes: int,
+        on_control: Callable[[Address, Message], None],
+        on_problem: Callable[[JobProblem], None],
+        tap: Tap | None = None,
+        latest: Latest | None = None,
+    ) -> None:
+        """`address` gives job, attempt and, as its sender, this party.
+
+        `early_bytes` is what each sender may have waiting here before there are keys to open it with; `latest` are
+        the control messages that came last, which the attempts of a run share.
+        """
+        super().__init__(address.sender, partners, limits, latest)
+        self.deaf = False  # what is not a control message is of no use any more
+        self._template, self._run = address, run
+        self._identity, self._partners, self._outbox = identity, partners, outbox
+        self._on_control, self._on_problem, self._tap = on_control, on_problem, tap
+        self._log = structlog.get_logger()
+        self._session: SessionSeal | None = None
+        self._early: dict[Address, Parcel] = {}
+        self._early_bytes = early_bytes
+        self._complaints = Allowance(BURST, EVERY_SECONDS)
+        self._sizes: dict[tuple[type[Message], tuple[int, ...]], int] = {}
+        self._carried: dict[tuple[str, str], Tally] = {}  # by kind of the carrier and of what travelled along
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """The parties that this one speaks with."""
+        return tuple(self._partners)
+
+    # --- sending
+
+    async def send(
+        self,
+        message: Message,
+        receivers: Iterable[str],
+        deadline: Deadline,
+        *,
+        epoch: int = 0,
+        step: int = 0,
+        required: bool = True,
+        along: Sequence[Companion] = (),
+    ) -> None:
+        """Hand a message over for each receiver; returns without waiting for any to arrive.
+
+        An optional message is dropped where its receiver has no queue for it. `along` are others of the same round that
+        travel in the same parcel: what a small message costs is mostly its parcel.
+        """
+        receivers, since = tuple(receivers), time.perf_counter()
+        self._note_carried(message, along, len(receivers))
+        body = None if self._tap else await _encoded(message, along)
+        for receiver in receivers:
+            address = self._address(Companion(message, epoch, step), receiver)
+            sent = body or await _encoded(
+                self._tapped(Companion(message, epoch, step), receiver).message,
+                [self._tapped(companion, receiver) for companion in along],
+            )
+            for parcel in self._parcels(address, message, sent):
+                await self._outbox.post(
+                    parcel,
+                    topology.lane(message.round),
+                    deadline=deadline.seconds,
+                    name=deadline.name,
+                    required=required,
+                )
+                if len(sent) > LARGE:
+                    await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
+        index = self._traced(self._address(Companion(message, epoch, step), ""), message.kind)
+        self.trace.note("send", message.kind, since, step=index, whom=receivers)
+
+    def _note_carried(self, message: Message, along: Sequence[Companion], times: int) -> None:
+        for companion, _, _ in along:
+            tally = self._carried.setdefault((message.kind, companion.kind), Tally())
+            tally.messages += times
+            tally.bytes += times * self._size(companion)
+
+    def _size(self, message: Message) -> int:
+        """Bytes of its body; those of a tensor are packed once for each shape, since they depend on nothing else."""
+        words: Words | None = getattr(message, "words", None)
+        if words is None:
+            return len(encode(message))
+        key = (type(message), words.shape)
+        if key not in self._sizes:
+            self._sizes[key] = len(encode(message))
+        return self._sizes[key]
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many messages were dropped that need not arrive, by kind."""
+        return self._outbox.dropped
+
+    @property
+    def sent(self) -> dict[str, Tally]:
+        """What has been sent by kind: messages, and bytes of sealed bodies, each kind with its own part of them."""
+        sent = {kind: Tally(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}
+        for (carrier, kind), tally in self._carried.items():
+            if carrier in sent:
+                sent[carrier].bytes -= tally.bytes
+                sent[kind] = tally
+        return sent
+
+    def _address(self, what: Companion, receiver: str) -> Address:
+        message, epoch, step = what
+        return self._template._replace(
+            round=message.round, item=message.item, epoch=epoch, step=step, receiver=receiver
+        )
+
+    def _tapped(self, what: Companion, receiver: str) -> Companion:
+        assert self._tap is not None
+        return what._replace(message=self._tap(self._address(what, receiver), what.message))
+
+    def _parcels(self, address: Address, message: Message, body: bytes) -> Iterable[Parcel]:
+        size = self._limits.part_bytes
+        parts = max(1, -(-len(body) // size))
+        for number in range(parts):
+            part = address._replace(part=number + 1, parts=parts)
+            chunk = memoryview(body)[number * size : (number + 1) * size]
+            yield Parcel(
+                exchange=topology.exchange(self._me),
+                routing_key=topology.routing_key(address.job, address.round, address.receiver),
+                body=self._seal(part, message.kind, chunk),
+                kind=message.kind,
+                address=str(part),
+                job=address.job,
+                sender=self._me,
+                persistent=message.round == Round.CONTROL,
+            )
+
+    def _seal(self, address: Address, kind: str, chunk: memoryview) -> bytes:
+        associated = associated_data(str(address), kind, self._run)
+        if address.round in IDENTITY_ROUNDS:
+            return self._identity.seal(bytes(chunk), self._partners[address.receiver], associated)
+        if self._session is None:
+            raise AssertionError(f"{kind} before the handshake is done")
+        return self._session.seal(address.receiver, chunk, associated)
+
+    # --- receiving
+
+    async def establish(self, session: SessionSeal) -> None:
+        """The handshake is done: open what other parties, who were faster, have sent already."""
+        self._session = session
+        early, self._early = self._early, {}
+        for address, parcel in early.items():
+            await self._obstacle(address, parcel)
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery from the broker and settle it."""
+        since = time.perf_counter()
+        try:
+            address = self._addressed(delivery.parcel)
+            if self._past(address, delivery.parcel.kind):
+                await delivery.ack()
+                return
+            why = await self._obstacle(address, delivery.parcel)
+            step = self._traced(address, delivery.parcel.kind)
+            self.trace.note("open", delivery.parcel.kind, since, step=step, whom=(address.sender,))
+        except (MalformedAddress, Unwanted) as error:
+            why = self._refuse(delivery.parcel, error)
+        if why is None:
+            await delivery.ack()
+        else:
+            await delivery.reject(why)
+
+    def _traced(self, address: Address, kind: str) -> int:
+        """The step for the trace; what is said beside the steps has none."""
+        return -1 if address.round == Round.CONTROL else self.trace.index(kind, address.epoch, address.step)
+
+    def _addressed(self, parcel: Parcel) -> Address:
+        address = parse_address(parcel.address)
+        if (address.job, address.receiver) != (self._template.job, self._me):
+            raise Unwanted("an address of another job or party")
+        if address.sender not in self._partners:
+            raise Unwanted("a sender that is no party of the job")
+        if parcel.exchange != topology.exchange(address.sender):  # which nobody else may write to
+            raise Unwanted(f"it says that it is from {address.sender}, and came through another party's exchange")
+        return address
+
+    def _past(self, address: Address, kind: str) -> bool:
+        """Whether a message is of another attempt than this one, or of this one when that is over: of no use, no fault.
+
+        Control messages are heard whatever attempt their sender is at.
+        """
+        return kind not in CONTROL_KINDS and (self.deaf or address.attempt != self._template.attempt)
+
+    async def _obstacle(self, address: Address, parcel: Parcel) -> str | None:
+        """Take a parcel, or say why not."""
+        try:
+            await self._take(address, parcel)
+        except Unwanted as error:
+            return self._refuse(parcel, error)
+        except JobProblem as problem:
+            self._on_problem(problem)
+            return str(problem)
+        return None
+
+    def _refuse(self, parcel: Parcel, error: ValueError) -> str:
+        self.refused[type(error).__name__] += 1
+        withheld = self._complaints.take(parcel.exchange)
+        if withheld is not None:
+            self._log.warning(
+                "message refused",
+                why=str(error),
+                exchange=clean(parcel.exchange),
+                kind=clean(parcel.kind, 32),
+                address=clean(parcel.address),
+                withheld=withheld,
+            )
+        return str(error)
+
+    async def _take(self, address: Address, parcel: Parcel) -> None:
+        if self._session is None and address.round not in IDENTITY_ROUNDS:
+            self._keep(address, parcel)
+            return
+        chunk = self._open(address, parcel)
+        if address.parts > 1 and self._has(address, parcel.kind):
+            return  # a repeat of a part: it would wait for the others forever
+        body = chunk if address.parts == 1 else self._join(address, chunk)
+        if body is not None:
+            message, along = await self._decoded(address, parcel.kind, body)
+            self._hand_over(address, message, len(body) - sum(_weight(companion) for companion, _, _ in along))
+            for companion, epoch, step in along:  # each counts until it is used, which may be long after its carrier is
+                place = address._replace(item=companion.item, epoch=epoch, step=step)
+                self._hand_over(place, companion, _weight(companion))
+
+    def _keep(self, address: Address, parcel: Parcel) -> None:
+        """For when there are keys. Anybody may have sent it, so the room for it is small."""
+        sizes = [len(p.body) + PARCEL_BYTES for a, p in self._early.items() if a.sender == address.sender]
+        if address not in self._early and sum(sizes) + len(parcel.body) + PARCEL_BYTES > self._early_bytes:
+            raise Unwanted("more than a partner has to say before the handshake is done")
+        self._early.setdefault(address, parcel)
+
+    def _open(self, address: Address, parcel: Parcel) -> bytes:
+        associated = associated_data(parcel.address, parcel.kind, self._run)
+        try:
+            if self._session is None or address.round in IDENTITY_ROUNDS:
+                return self._identity.open(parcel.body, self._partners[address.sender], associated)
+            return self._session.open(address.sender, parcel.body, associated)
+        except Forged:
+            raise Unwanted(
+                f"it does not open: changed on the way, of another run, or not from {address.sender}'s pinned key"
+            ) from None
+
+    async def _decoded(self, address: Address, kind: str, body: bytes) -> tuple[Message, tuple[Companion, ...]]:
+        try:
+            message, along = decode_all(body) if len(body) <= LARGE else await asyncio.to_thread(decode_all, body)
+        except MalformedMessage as error:
+            raise self._malformed(address, str(error)) from None
+        if (message.kind, message.round, message.item) != (kind, address.round, address.item):
+            raise self._malformed(address, "its address belongs to another kind of message")
+        if any(companion.message.round != address.round for companion in along):
+            raise self._malformed(address, "what travels with it belongs to another round")
+        return message, along
+
+    def _hand_over(self, address: Address, message: Message, size: int) -> None:
+        if not isinstance(message, CONTROL):
+            self._file(address, message, size)
+        elif self._is_new(address, type(message)):
+            self._on_control(address, message)
+
+
+def _weight(message: Message) -> int:
+    """Bytes that it takes in a body, or nearly: of a tensor those of its words."""
+    words: Words | None = getattr(message, "words", None)
+    return len(encode(message)) if words is None else words.nbytes
+
+
+async def _encoded(message: Message, along: Sequence[Companion]) -> bytes:
+    words: Words | None = getattr(message, "words", None)
+    if words is None or words.nbytes <= LARGE:
+        return encode(message, along)
+    return await asyncio.to_thread(encode, message, along)

@@ -1,0 +1,205 @@
+"""A released whole model as an estimator of scikit-learn's kind: `load`, then `predict`, without any other party.
+
+It learns nothing and tells nobody anything; whoever calls it must have every party's columns of the rows, and may hold
+them.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+
+from agents.evaluation.metrics import class_probabilities, expected, probabilities
+from agents.models.full_model import Columns, WholeModel, read
+from mpc.arithmetic.fixed import Floats
+from tables.core.problem import TableProblem, UnusableError, listed
+from tables.core.table import Table
+from tables.encoding.in_memory import PUBLIC, given
+from tables.encoding.unseen import count_unseen
+
+CLASSIFIERS = {"logistic", "softmax"}
+LOGARITHMS = {"poisson", "gamma"}  # links whose score is the logarithm of what is predicted
+
+
+class UnseenCategories(UserWarning):
+    """Rows to be scored have categories that no row of the training had."""
+
+
+def load(path: Path | str) -> "Classifier | Regressor":
+    """The model in the label party's part, or in a file that `tercet export` wrote.
+
+    Raises:
+        ModelPartProblem: there is none, or it is not the whole model.
+    """
+    model = read(Path(path))
+    return Classifier(model) if model.about.link in CLASSIFIERS else Regressor(model)
+
+
+class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
+    """What both kinds have in common.
+
+    Everywhere X is one of
+
+    - a table of raw columns, as they are in the parties' own tables: a mapping from name to values, a pyarrow Table,
+      or anything that hands itself over as Arrow, such as a data frame. A column is called `party/column`, or just
+      `column` where one party alone has such; others are ignored;
+    - an array (rows, n_features_in_) of encoded columns, named by `feature_names_in_`.
+
+    Attributes:
+        n_features_in_: encoded columns of all parties.
+        feature_names_in_: their names, `party/column`, or `party/column=category`.
+        columns_in_: the raw columns that a table must have, `party/column`.
+    """
+
+    def __init__(self, model: WholeModel) -> None:
+        self.model = model
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: ARG002
+        """Nothing: the model is trained, and stays as it is."""
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many encoded columns there are."""
+        return len(self.feature_names_in_)
+
+    @property
+    def feature_names_in_(self) -> NDArray[np.object_]:
+        """Of the encoded columns, in their order."""
+        names = [f"{one.party}/{name}" for one in self.model.about.columns for name in one.encoding.names]
+        return np.array(names, dtype=np.object_)
+
+    @property
+    def columns_in_(self) -> tuple[str, ...]:
+        """The raw columns, in their order."""
+        return tuple(f"{one.party}/{name}" for one in self.model.about.columns for name in one.encoding.kinds)
+
+    def encode(self, X: Any) -> Floats:
+        """All parties' encoded columns of a table of raw ones, float64 (rows, n_features_in_).
+
+        Raises:
+            TableProblem: a column lacks, stands there twice, or holds what cannot be read, or of a column of many rows
+                no category is known. Unknown ones beside others are warned of.
+        """
+        table = _as_table(X)
+        places = _places(self.model.about.columns, table.column_names)
+        encoded = []
+        for one in self.model.about.columns:
+            columns = {name: _whole(table.column(places[f"{one.party}/{name}"])) for name in one.encoding.kinds}
+            whole = given(f"{one.party}'s columns", one.encoding, columns, table.num_rows)
+            _warn_of_unseen(one, whole)
+            encoded.append(one.encoding.apply(whole))
+        return np.hstack(encoded)
+
+    def scores(self, X: Any) -> Floats:
+        """The scores (rows, outputs), as a prediction's file has them: log-odds, or in the label's own unit, or logs.
+
+        Raises:
+            TableProblem: as `encode`.
+            ValueError: an array of another shape, or with a number that is not finite.
+        """
+        return self.model.scores(self.encode(X) if _is_table(X) else self._encoded(X))
+
+    def _encoded(self, X: ArrayLike) -> Floats:
+        array = np.asarray(X, dtype=np.float64)
+        if array.ndim != 2 or array.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"an array of shape {array.shape} came where (rows, {self.n_features_in_}) encoded columns are due; "
+                f"give raw columns by name, as a mapping or a table"
+            )
+        return array
+
+
+class Classifier(ClassifierMixin, Scorer):  # type: ignore[misc]
+    """Logistic or softmax scores, and what they say of classes."""
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """0 and 1, or the texts of the label's classes."""
+        classes = self.model.about.classes
+        return np.array([0, 1]) if classes is None else np.array(classes.names)
+
+    def decision_function(self, X: Any) -> Floats:
+        """Log-odds of 1, (rows,); of more than two classes a score of each, (rows, classes)."""
+        scores = self.scores(X)
+        return scores if self.model.about.classes else scores[:, 0]
+
+    def predict_proba(self, X: Any) -> Floats:
+        """The probability of each class, (rows, classes)."""
+        scores = self.scores(X)
+        if self.model.about.classes:
+            return class_probabilities(scores)
+        return np.column_stack([probabilities(-scores[:, 0]), probabilities(scores[:, 0])])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class, (rows,)."""
+        scores = self.scores(X)
+        places = scores.argmax(axis=1) if self.model.about.classes else (scores[:, 0] > 0).astype(np.int64)
+        return np.asarray(self.classes_[places])
+
+
+class Regressor(RegressorMixin, Scorer):  # type: ignore[misc]
+    """Scores of a linear, Poisson or gamma link."""
+
+    def predict(self, X: Any) -> Floats:
+        """The expected label, (rows,), in its own unit."""
+        scores = self.scores(X)[:, 0]
+        return expected(scores) if self.model.about.link in LOGARITHMS else scores
+
+
+def _warn_of_unseen(columns: Columns, table: Table) -> None:
+    try:
+        for one in count_unseen(columns.encoding, [table]):
+            warnings.warn(f"{columns.party}'s {one}", UnseenCategories, stacklevel=4)
+    except UnusableError as problem:
+        raise TableProblem(f"{columns.party}'s columns: {problem.what}", problem.remedy, PUBLIC) from None
+
+
+def _is_table(X: Any) -> bool:
+    return isinstance(X, Mapping) or hasattr(X, "__arrow_c_stream__")
+
+
+def _as_table(X: Any) -> pa.Table:
+    if not _is_table(X):
+        raise TableProblem("no table of raw columns", "give a mapping from names to values, or a pyarrow Table", PUBLIC)
+    try:
+        return pa.table(dict(X) if isinstance(X, Mapping) else X)
+    except (pa.ArrowException, ValueError, TypeError):
+        remedy = "give each column values of one type, and all of them the same number"
+        raise TableProblem("the columns are no table", remedy, PUBLIC) from None
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _places(columns: tuple[Columns, ...], names: list[str]) -> dict[str, str]:
+    """What each `party/column` is called in a table with these names."""
+    wanted = {f"{one.party}/{name}": name for one in columns for name in one.encoding.kinds}
+    there, owners = Counter(names), Counter(wanted.values())
+
+    def place(full: str, name: str) -> str:
+        alone = owners[name] == 1 and name not in wanted
+        return name if alone and full not in there else full
+
+    places = {full: place(full, name) for full, name in wanted.items()}
+    lacking = [full for full, name in places.items() if name not in there]
+    if lacking:
+        remedy = "give every party's columns, named as `columns_in_` says where two have one of the same name"
+        raise TableProblem(f"the table lacks {listed(lacking)}", remedy, PUBLIC)
+    twice = [name for name in places.values() if there[name] > 1]
+    if twice:
+        raise TableProblem(f"{listed(twice)} stands there more than once", "give every column once", PUBLIC)
+    return places

@@ -1,0 +1,94 @@
+"""The file with which a prediction ends: an id and what the model says of each row, as CSV or Parquet.
+
+It is the label party's alone, and is written before the job is over; whoever ends the job decides whether it stays.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, parquet
+
+from agents.evaluation.metrics import class_probabilities, expected, probabilities
+from mpc.arithmetic.fixed import Floats
+
+# What a spreadsheet takes for a formula, in full width too, or strips from the front of one; but for plain numbers.
+FORMULA: Final = "^[ ']*[=+@\\-\\t\\r\\n\uff1d\uff0b\uff20\uff0d]"
+NUMBER: Final = "^[+-][0-9]+(\\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+
+
+def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[str, pa.Array]:
+    """What is told of each row, by column.
+
+    - linear: `score`, in the label's own unit;
+    - logistic: `score`, the log-odds, and `probability`;
+    - poisson, gamma: `score`, the logarithm of the expected label, and `mean`, the expected label;
+    - softmax: `class`, the most probable one, and `probability_<class>` for each.
+
+    Args:
+        link: between score and label.
+        scores: (rows, outputs), of a label that was scaled in its own terms.
+        classes: what the outputs of a softmax stand for.
+    """
+    if link == "softmax":
+        likely = pa.array(classes, pa.large_string()).take(pa.array(scores.argmax(axis=1)))
+        chances = class_probabilities(scores)
+        named = {f"probability_{name}": pa.array(chances[:, place]) for place, name in enumerate(classes)}
+        return {"class": likely, **named}
+    score = scores[:, 0]
+    columns = {"score": pa.array(score)}
+    if link == "logistic":
+        columns["probability"] = pa.array(probabilities(score))
+    elif link != "linear":
+        columns["mean"] = pa.array(expected(score))
+    return columns
+
+
+def write_scores(
+    folder: Path, kind: Literal["csv", "parquet"], ids: pa.Array | pa.ChunkedArray, columns: Mapping[str, pa.Array]
+) -> Path:
+    """Write scores.csv or scores.parquet into a new folder, readable for its owner only; returns the file.
+
+    It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more, and
+    whole numbers of any type are digits, as people write ids.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"scores.{kind}"
+    table = pa.table({"id": _digits(ids) if kind == "csv" else ids, **columns})
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        if kind == "csv":
+            csv.write_csv(without_formulas(table), file)
+        else:
+            parquet.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def _digits(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return ids.cast(pa.int64()) if pa.types.is_floating(ids.type) else ids
+
+
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Put a single quote before each text and name that a spreadsheet would take for a formula.
+
+    Numbers stay, also those that are texts. Whoever takes off one quote wherever a formula follows has the text again.
+    """
+    names = _defused(pa.array(table.column_names, pa.large_string())).to_pylist()
+    return pa.table([_defused(column) if _is_text(column) else column for column in table.columns], names)
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _defused(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    runs = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
+    quote, nothing = pa.scalar("'", texts.type), pa.scalar("", texts.type)
+    return pc.binary_join_element_wise(pc.if_else(runs, quote, nothing), texts, nothing)

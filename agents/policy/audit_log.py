@@ -1,0 +1,225 @@
+"""A party's audit log: JSON lines, each with the hash of the one before it, on the disk before anything goes on.
+
+It holds names, codes, counts and digests, never a row, a share or a key. Whoever may write the file can cut its end
+off or write all of it anew; lines that end a job are signed, so that the second shows, and a copy of the last hash kept
+elsewhere shows the first.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
+from schemas.files.job import Invalid
+
+GENESIS: Final = "0" * 64
+FIELDS: Final = frozenset({"seq", "time", "event", "job", "run", "fields", "previous", "hash"})
+KEYS: Final = frozenset({"opened", "rekeyed"})  # events whose lines name the party's key from there on
+SIGNED: Final = KEYS | {"ended"}  # events whose lines are signed
+_HASH_DOMAIN, _SIGNATURE_DOMAIN = b"tercet audit line", b"tercet audit signature"
+
+
+class Broken(ValueError):
+    """A line of an audit log is not what was written there; the text says which and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. `run` is in hexadecimal; `fields` belong to the event."""
+
+    seq: int
+    time: str
+    event: str
+    job: str
+    run: str
+    fields: dict[str, Any]
+    previous: str
+    hash: str
+    signature: str = ""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Everything that is signed, where anything is."""
+        names = FIELDS - {"hash"}
+        return {name: getattr(self, name) for name in names}
+
+    def line(self) -> bytes:
+        """The one way in which this entry is written."""
+        return _canonical(_signed(self.content, self.signature) | {"hash": self.hash}) + b"\n"
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def _signed(content: dict[str, Any], signature: str) -> dict[str, Any]:
+    return content | {"signature": signature} if signature else content
+
+
+def _hash(content: dict[str, Any], signature: str) -> str:
+    return hashlib.sha256(_HASH_DOMAIN + _canonical(_signed(content, signature))).hexdigest()
+
+
+def _statement(content: dict[str, Any]) -> bytes:
+    return _SIGNATURE_DOMAIN + _canonical(content)
+
+
+# --- reading
+
+
+def entries(content: bytes) -> Iterator[Entry]:
+    """The entries of a log that ends with a whole line, in order.
+
+    Signatures are by the key that the log itself names last; whether that is the party's is for the reader to compare.
+
+    Raises:
+        Broken: at the first line that was altered, removed, added or moved.
+    """
+    previous, lines, key = GENESIS, content.split(b"\n"), None
+    if lines.pop():
+        raise Broken(f"line {len(lines) + 1} has no end: the log was cut off, or its agent is writing")
+    for number, line in enumerate(lines, 1):
+        entry = _parsed(number, line)
+        if entry.seq != number or entry.previous != previous:
+            raise Broken(f"line {number} does not follow the one before it: lines were removed, added or moved")
+        if number == 1 or entry.event in KEYS:
+            key = _key_of(number, entry)
+        _check_signature(number, entry, key)
+        previous = entry.hash
+        yield entry
+
+
+def _parsed(number: int, line: bytes) -> Entry:
+    try:
+        entry = Entry(**json.loads(line))
+        if entry.line() == line + b"\n" and entry.hash == _hash(entry.content, entry.signature) and _has_types(entry):
+            return entry
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise Broken(f"line {number} was altered")
+
+
+def _has_types(entry: Entry) -> bool:
+    texts = (entry.time, entry.event, entry.job, entry.run, entry.previous, entry.signature)
+    return type(entry.seq) is int and isinstance(entry.fields, dict) and all(isinstance(text, str) for text in texts)
+
+
+def _key_of(number: int, entry: Entry) -> PublicIdentity:
+    try:
+        return parse_public(str(entry.fields.get("key")))
+    except (ValueError, AttributeError):
+        raise Broken(f"line {number} does not name the party's key, which it would if it were the first") from None
+
+
+def _check_signature(number: int, entry: Entry, key: PublicIdentity | None) -> None:
+    if (entry.event in SIGNED) != bool(entry.signature):
+        raise Broken(f"line {number} {'lacks its signature' if entry.event in SIGNED else 'should not be signed'}")
+    if not entry.signature:
+        return
+    try:
+        assert key is not None
+        key.verify(bytes.fromhex(entry.signature), _statement(entry.content))
+    except (Forged, ValueError):
+        raise Broken(
+            f"line {number} is not signed by the log's party: the log was written anew by somebody else"
+        ) from None
+
+
+def key_named_last(found: Iterable[Entry]) -> str:
+    """The public key that the last signatures of a log are by."""
+    return next((str(entry.fields.get("key")) for entry in reversed(list(found)) if entry.event in KEYS), "")
+
+
+# --- writing
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class AuditLog:
+    """The log of one agent, which alone writes it."""
+
+    def __init__(self, path: Path, party: str, identity: Identity, *, now: Callable[[], str] = _now) -> None:
+        self.path, self._party, self._identity, self._now = path, party, identity, now
+        self._seq, self._last = 0, GENESIS
+
+    def open(self, **known: int) -> list[Entry]:
+        """Check what an earlier life of the agent has left, mend a torn last line, and begin the log if there is none.
+
+        `known` is told in the first line of a new log.
+
+        Raises:
+            Invalid: the log is not as it was written.
+            OSError: the disk does not take it.
+        """
+        content = self._content()
+        whole, torn = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        try:
+            found = list(entries(whole))
+        except Broken as broken:
+            raise Invalid(
+                f"{self.path}: {broken}; keep this file as evidence, move it away, and start the agent again"
+            ) from None
+        if found:
+            self._seq, self._last = found[-1].seq, found[-1].hash
+        if torn:
+            self._cut(len(whole))
+            digest = hashlib.sha256(torn).hexdigest()
+            found.append(self.append("torn", fields={"bytes": len(torn), "sha256": digest}))
+        key = str(self._identity.public)
+        if not self._seq:
+            found.append(self.append("opened", fields={"party": self._party, "key": key, **known}))
+        elif key_named_last(found) != key:
+            found.append(self.append("rekeyed", fields={"key": key}))
+        return found
+
+    def append(self, event: str, job: str = "", run: str = "", fields: dict[str, Any] | None = None) -> Entry:
+        """Write a line; it is on the disk when this returns.
+
+        Raises:
+            OSError: the disk does not take it; the log is as it was.
+        """
+        content: dict[str, Any] = {"seq": self._seq + 1, "time": self._now(), "event": event, "job": job, "run": run}
+        content |= {"fields": fields or {}, "previous": self._last}
+        signature = self._identity.sign(_statement(content)).hex() if event in SIGNED else ""
+        entry = Entry(**content, hash=_hash(content, signature), signature=signature)
+        self._write(entry.line())
+        self._seq, self._last = entry.seq, entry.hash
+        return entry
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _cut(self, size: int) -> None:
+        with self.path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+
+    def _write(self, line: bytes) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                _write_whole(descriptor, line)
+            except OSError:
+                os.ftruncate(descriptor, before)  # half a line would only be found torn by the agent's next life
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    if os.write(descriptor, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(descriptor)

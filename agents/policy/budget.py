@@ -1,0 +1,178 @@
+"""How much each label party has had of each table by all its jobs, and whether one more job may be told what it asks.
+
+It counts and compares; it reads no table, and what has been told is in its file before it is told.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from agents.core.problems import JobProblem
+from agents.policy.audit_log import Entry
+from agents.policy.budget_file import BudgetFile, Spending
+from agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
+from agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, Count, exposures
+from schemas.files.settings import Settings, TableSettings
+from schemas.messages.kinds import Job, Terms
+
+ROUNDING = 1e-6  # of sums of bits
+
+Place = tuple[str, str]  # a table and a label party
+
+
+class Left(NamedTuple):
+    """One count over one table for one label party; None is no bound, or one that only a job knows."""
+
+    table: str
+    label: str
+    name: str
+    setting: str
+    spent: float
+    bound: float | None
+
+    @property
+    def left(self) -> float | None:
+        """What may still be told."""
+        return None if self.bound is None else max(0.0, self.bound - self.spent)
+
+
+class Budget:
+    """One agent's. Without a file, as in tests of parts, it forgets with the process."""
+
+    def __init__(self, file: BudgetFile | None = None) -> None:
+        self._file = file
+        self._runs: dict[Place, dict[str, dict[str, float]]] = {}
+        self._totals: dict[Place, dict[str, float]] = {}
+
+    @classmethod
+    def of(cls, spendings: Iterable[Spending]) -> "Budget":
+        """As these tell it."""
+        budget = cls()
+        for one in spendings:
+            budget._note(one)
+        return budget
+
+    def open(self, audited: Iterable[Entry]) -> None:
+        """Count what earlier lives of the agent have told: from the file, or, if there is none, from the audit log.
+
+        Raises:
+            Invalid: the file is damaged.
+            OSError: the disk does not take a new one.
+        """
+        assert self._file is not None
+        known = self._file.open()
+        if known is None:
+            known = list(audited_spendings(audited))
+            self._file.begin(known)
+        for one in known:
+            self._note(one)
+
+    def check(self, job: Job, settings: Settings, terms: Terms | None = None, record_bits: float | None = None) -> None:
+        """Return if the table's settings allow all that the job would tell; nothing is counted yet.
+
+        Args:
+            job: of which an earlier attempt may have told something already, which counts once.
+            settings: of this party; a helper has no table.
+            terms: where they are known; otherwise what the description alone tells.
+            record_bits: what a record of the table holds; None where it is not known.
+
+        Raises:
+            JobProblem: it would go beyond; the count, the setting and whom to ask are named.
+        """
+        me, description = settings.party, job.description
+        if me in description.helpers:
+            return
+        name, run = description.table_of(me), job.run.hex()
+        own = self._runs.get((name, description.label), {}).get(run, {})
+        for amounts in exposures(description, settings, terms).values():
+            for count in COUNTS:
+                asked, had = amounts.get(count.name, 0), own.get(count.name, 0)
+                bound = _bound(count, settings.tables[name], record_bits, own=me == description.label)
+                before = self._total((name, description.label), count.name) - had
+                if bound is not None and asked > had and before + asked > bound + ROUNDING:
+                    raise _beyond(job, settings, count, before, bound)
+
+    def spend(self, job: Job, table: str, amounts: Amounts) -> None:
+        """Count what is about to be told, on the disk first; what the run has told before counts once.
+
+        Raises:
+            OSError: the disk does not take it, and nothing is counted.
+        """
+        place, run = (table, job.description.label), job.run.hex()
+        had = self._runs.get(place, {}).get(run, {})
+        more = {name: amount for name, amount in amounts.items() if amount > had.get(name, 0)}
+        if not more:
+            return
+        spending = Spending(job.id, run, *place, more)
+        if self._file is not None:
+            self._file.append(spending)
+        self._note(spending)
+
+    def left(self, settings: Settings) -> Iterator[Left]:
+        """Every count of every table and label party that there was a job for, by their names."""
+        for table, label in sorted(self._totals):
+            own, of_table = label == settings.party, settings.tables.get(table)
+            for count in COUNTS:
+                bound = None if of_table is None else _bound(count, of_table, None, own=own)
+                spent = self._total((table, label), count.name)
+                yield Left(table, label, count.name, count.setting, spent, bound)
+
+    def _total(self, place: Place, name: str) -> float:
+        return self._totals.get(place, {}).get(name, 0)
+
+    def _note(self, spending: Spending) -> None:
+        place = (spending.table, spending.label)
+        of_run = self._runs.setdefault(place, {}).setdefault(spending.run, {})
+        totals = self._totals.setdefault(place, {})
+        for name, amount in spending.counts.items():
+            more = max(0, amount - of_run.get(name, 0))
+            of_run[name] = of_run.get(name, 0) + more
+            totals[name] = totals.get(name, 0) + more
+
+
+def audited_spendings(entries: Iterable[Entry]) -> Iterator[Spending]:
+    """What an audit log says has been told: lines of this release in full, and of earlier ones what follows from them.
+
+    Those released no score with noise.
+    """
+    for entry in entries:
+        fields = entry.fields
+        if entry.event != "revealing" or "table" not in fields:
+            continue
+        counts = fields.get("counts", _of_earlier(entry))
+        counts = {name: amount for name, amount in counts.items() if name in NAMES and amount > 0}
+        yield Spending(entry.job, entry.run, str(fields["table"]), str(fields.get("label", "")), counts)
+
+
+def _of_earlier(entry: Entry) -> dict[str, float]:
+    fields, stage = entry.fields, entry.fields.get("stage")
+    scorings = int(fields.get("scorings", 0))
+    scored = {"scorings": scorings, "bits": scorings * SCORE_BITS}
+    match stage:
+        case str() if stage == ALIGNMENT:
+            return {"alignments": 1}
+        case str() if stage == TRAINING:
+            return {"models": 1, **scored, "scored_rows": scorings * int(fields.get("held_out", 0))}
+        case str() if stage == SCORING:
+            return {"predictions": 1, "scorings": 1, "bits": SCORE_BITS, "scored_rows": int(fields.get("rows", 0))}
+        case str() if stage == RELEASE:
+            return {"releases": int(bool(fields.get("released")))}
+    return {}
+
+
+def _bound(count: Count, table: TableSettings, record_bits: float | None, *, own: bool) -> float | None:
+    if own and not count.own:
+        return None  # of its own columns the label party learns nothing new
+    bound: float | None = getattr(table, count.setting)
+    return record_bits if bound is None else bound
+
+
+def _beyond(job: Job, settings: Settings, count: Count, before: float, bound: float) -> JobProblem:
+    me, label = settings.party, job.description.label
+    table = job.description.table_of(me)
+    return JobProblem(
+        "policy.exposure",
+        me,
+        f"{label} has had {before:.10g} {count.words} by jobs over table {table!r} of {me}, which allows {bound:.10g} "
+        f"in all, and this one goes beyond, as repeated jobs tell more of its rows: ask {me} whether it raises "
+        f"{count.setting} under [tables.{table}]",
+    )

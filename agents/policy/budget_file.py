@@ -1,0 +1,165 @@
+"""The file in which an agent keeps what label parties have had of its tables: JSON lines, each with a hash.
+
+A line holds names, a run and numbers, never a row; nothing here knows what the numbers bound.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from schemas.files.job import Invalid
+from tables.core.durable import write_durably
+
+FILE: Final = "exposure.jsonl"  # in the state folder
+FORMAT: Final = 1
+START: Final = "0" * 64
+_DOMAIN: Final = b"tercet exposure line"
+_FIELDS: Final = frozenset({"job", "run", "table", "label", "counts", "hash"})
+
+
+class Spending(NamedTuple):
+    """What one run has told a label party of one table so far; of a count with two numbers the greater one holds."""
+
+    job: str
+    run: str  # in hexadecimal
+    table: str
+    label: str
+    counts: dict[str, float]
+
+
+class Damaged(ValueError):
+    """A line is not what was written there; the text says which."""
+
+
+class BudgetFile:
+    """The file of one agent, which alone writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._last = path, START
+
+    def open(self) -> list[Spending] | None:
+        """What is in it; None if there is no such file. A last line that a crash has torn is removed: it told nothing.
+
+        Raises:
+            Invalid: another line is damaged.
+            OSError: it cannot be read or mended.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        found, self._last, whole = _checked(self.path, content)
+        if whole < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+                os.fsync(file.fileno())
+        return found
+
+    def begin(self, spendings: Iterable[Spending]) -> None:
+        """Make the file, with these in it.
+
+        Raises:
+            OSError: the disk does not take it; there is no file.
+        """
+        first, last = _line({"format": FORMAT}, START)
+        lines = [first]
+        for one in spendings:
+            line, last = _line(one._asdict(), last)
+            lines.append(line)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(self.path, b"".join(lines))
+        self._last = last
+
+    def append(self, spending: Spending) -> None:
+        """Add a line; it is on the disk when this returns.
+
+        Raises:
+            OSError: the disk does not take it, or the file is gone; what is there is as it was.
+        """
+        line, last = _line(spending._asdict(), self._last)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                _write_whole(descriptor, line)
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+        self._last = last
+
+
+def read(path: Path) -> list[Spending] | None:
+    """What a file holds, also while its agent writes it; None if there is none.
+
+    Raises:
+        Invalid: it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        return _checked(path, path.read_bytes())[0]
+    except FileNotFoundError:
+        return None
+
+
+def _checked(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
+    """The spendings, the last hash, and how many bytes of whole lines there are."""
+    lines = content.split(b"\n")
+    torn = lines.pop()
+    if not torn and lines and b"\0" in lines[-1]:  # a crash may leave a hole before the line's end
+        torn = lines.pop() + b"\n"
+    try:
+        found, last = _parsed(lines)
+    except Damaged as damaged:
+        raise Invalid(
+            f"{path}: {damaged}: restore it from a copy of today, or move it away and start the agent again, which "
+            f"then counts anew what the audit log beside it tells; without an audit log it counts from nothing"
+        ) from None
+    return found, last, len(content) - len(torn)
+
+
+def _parsed(lines: list[bytes]) -> tuple[list[Spending], str]:
+    last, found = START, []
+    for number, line in enumerate(lines, 1):
+        try:
+            told = json.loads(line)
+            again, last = _line({name: told[name] for name in told if name != "hash"}, last)
+            if again != line + b"\n" or (number == 1) != (told.get("format") == FORMAT):
+                raise Damaged(f"line {number} is not what was written there")
+            found += [_spending(told)] if number > 1 else []
+        except (ValueError, TypeError, AttributeError, RecursionError):  # Damaged is a ValueError
+            raise Damaged(f"line {number} is not what was written there, or of another release") from None
+    if not lines:
+        raise Damaged("it is empty, which an agent never leaves it")
+    return found, last
+
+
+def _spending(told: dict[str, Any]) -> Spending:
+    counts = told.get("counts")
+    texts = all(isinstance(told.get(name), str) for name in ("job", "run", "table", "label"))
+    if told.keys() != _FIELDS or not texts or not isinstance(counts, dict):
+        raise Damaged("other fields")
+    if not all(type(amount) in {int, float} and amount >= 0 for amount in counts.values()):
+        raise Damaged("counts that are none")
+    return Spending(told["job"], told["run"], told["table"], told["label"], counts)
+
+
+def _line(content: dict[str, Any], previous: str) -> tuple[bytes, str]:
+    """A line and its hash, which is of the one before, too."""
+    digest = hashlib.sha256(_DOMAIN + previous.encode() + _canonical(content)).hexdigest()
+    return _canonical(content | {"hash": digest}) + b"\n", digest
+
+
+def _canonical(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    if os.write(descriptor, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(descriptor)

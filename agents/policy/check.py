@@ -1,0 +1,105 @@
+"""Whether this party takes part in a job: what its settings say against what the job asks.
+
+It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
+"""
+
+from agents.core.problems import JobProblem, found, joined
+from agents.policy.budget import Budget
+from agents.policy.job import job_refusals
+from agents.policy.table import table_refusals
+from broker.sealing.identity import Identity
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Job, Member
+
+
+def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> None:
+    """Return if this party may and can take part.
+
+    Raises:
+        JobProblem: it does not; whoever can mend it is named, and all reasons as by `refusals` are told at once.
+    """
+    if problems := refusals(job, settings, identity, budget):
+        raise joined(problems)
+
+
+def refusals(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> list[JobProblem]:
+    """Say all for which this party does not take part, for the job's or the table's sake.
+
+    Raises:
+        JobProblem: this party does not know whoever asks, or the job is not for it; it tells them no more.
+    """
+    _check_submitter(job, settings)
+    _check_members(job, settings)
+    _check_keys(job, settings, identity)
+    _check_role(job, settings)
+    problems = [*table_refusals(job, settings), *job_refusals(job, settings)]
+    return problems + found((budget or Budget()).check, job, settings)
+
+
+def _check_submitter(job: Job, settings: Settings) -> None:
+    me, submitter = settings.party, job.submitter
+    partner = settings.partners.get(submitter)
+    if submitter != me and not (partner is not None and partner.may_submit):
+        raise JobProblem(
+            "policy.submitter", submitter, f"{me} does not take jobs from {submitter} (may_submit in {me}'s settings)"
+        )
+
+
+def _check_members(job: Job, settings: Settings) -> None:
+    description = job.description
+    expected = dict.fromkeys(description.data_parties, "data") | dict.fromkeys(description.helpers, "helper")
+    if {member.name: member.role for member in job.members} != expected or len(job.members) != len(expected):
+        raise JobProblem(
+            "job.members", job.submitter, f"{job.submitter}'s agent announced other parties than the job's"
+        )
+    if settings.party not in expected:
+        raise JobProblem(
+            "job.members",
+            job.submitter,
+            f"{job.submitter}'s agent announced the job to {settings.party}, which has no part in it",
+        )
+    for name in expected.keys() - settings.partners.keys() - {settings.party}:
+        raise JobProblem(
+            "policy.partner",
+            settings.party,
+            f"{settings.party} does not know {name}: add [partners.{name}] with its key to {settings.party}'s settings",
+        )
+
+
+def _check_keys(job: Job, settings: Settings, identity: Identity) -> None:
+    for member in job.members:
+        if member.key != _pinned(member, settings, identity):
+            raise JobProblem(
+                "policy.key",
+                job.submitter,
+                f"{job.submitter} and {settings.party} hold different keys of {member.name}: compare both settings "
+                f"with what `tercet keygen` printed at {member.name}",
+            )
+
+
+def _pinned(member: Member, settings: Settings, identity: Identity) -> str:
+    return str(identity.public) if member.name == settings.party else settings.partners[member.name].key
+
+
+def _check_role(job: Job, settings: Settings) -> None:
+    me, description = settings.party, job.description
+    helps = me in description.helpers
+    if helps != (settings.role == "helper"):
+        raise JobProblem(
+            "policy.role",
+            job.submitter,
+            f"{me}'s settings say role = \"{settings.role}\", but {job.submitter}'s job names {me} as "
+            f"{'a helper' if helps else 'a data party'}: correct `helper`, `standby` or [tables] in the job",
+        )
+    if helps:
+        return
+    name = description.table_of(me)
+    table = settings.tables.get(name)
+    if table is None:
+        raise JobProblem(
+            "policy.table", me, f"{me}'s settings list no table {name!r}; correct the name in the job, or list it there"
+        )
+    if description.kind == "training" and me == description.label and table.label is None:
+        raise JobProblem(
+            "policy.label", me, f"{me} is the label party, but its table {name!r} names no label in {me}'s settings"
+        )

@@ -1,0 +1,148 @@
+"""What a party's settings let a job do with everything that is common: models, releases, scores, losses, scorings.
+
+Descriptions and settings are compared; nothing is read. A helper is asked less, since it gives nothing of its own.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from agents.core.problems import JobProblem, found
+from agents.models.model_part import ModelPartProblem, released_as
+from mpc.plan.exposure import scored_less
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Job
+
+_METRICS: Final = ("none", "end", "epoch")  # each allows what is before it
+
+
+def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
+    """Say all for which the settings do not let a job like this one be; whoever can mend it is named."""
+    description = job.description
+    if isinstance(description, PredictionJob):
+        return found(_check_prediction, description, settings)
+    checks = _EVERYBODYS if settings.party in description.helpers else _EVERYBODYS + _DATA_PARTYS
+    return [problem for check in checks for problem in found(check, job, description, settings)]
+
+
+def accepts_exposure(job: Job, settings: Settings) -> bool:
+    """Tell whether this party accepts that its few columns are exposed: by its policy, or as it submits the job."""
+    description, mine = job.description, job.submitter == settings.party
+    asked = description.accept_narrow if isinstance(description, TrainingJob) else True
+    return asked and (settings.policy.narrow or mine)
+
+
+def _refused(code: str, job: Job, settings: Settings, what: str, mend: str) -> JobProblem:
+    """The submitter can mend it, or whoever runs this party, if they want that."""
+    return JobProblem(f"policy.{code}", job.submitter, f"{settings.party} {what}: {mend}, or ask {settings.party}")
+
+
+def _check_model(job: Job, description: TrainingJob, settings: Settings) -> None:
+    models = settings.policy.models
+    if models is not None and description.model not in models:
+        what = f"trains no {description.model} models ([policy] models)"
+        raise _refused("model", job, settings, what, f"use one of {', '.join(models)}")
+
+
+def _check_epochs(job: Job, description: TrainingJob, settings: Settings) -> None:
+    most = settings.policy.max_epochs
+    if most is not None and description.training.epochs > most:
+        what = f"trains for at most {most} epochs ([policy] max_epochs)"
+        raise _refused("epochs", job, settings, what, f"the job asks for {description.training.epochs}; use fewer")
+
+
+def _check_release(job: Job, description: TrainingJob, settings: Settings) -> None:
+    me, label, releases = settings.party, description.label, settings.policy.releases
+    if description.release not in releases:
+        what = f'takes part in no job with release = "{description.release}" ([policy] releases)'
+        raise _refused("release", job, settings, what, "use another release")
+    # The label party gives itself what is its own.
+    if me != label and description.release == "label" and not settings.partners[label].may_hold_model:
+        raise JobProblem(
+            "policy.release",
+            me,
+            f"{me} does not let {label} hold the whole model: use another release in the job, or, if {me} wants it, "
+            f"write may_hold_model = true under [partners.{label}] in {me}'s settings",
+        )
+
+
+def _check_metrics(job: Job, description: TrainingJob, settings: Settings) -> None:
+    asked = description.evaluation.metrics if description.scorings else "none"
+    allowed = settings.policy.metrics
+    if _METRICS.index(asked) > _METRICS.index(allowed):
+        what = f'lets no held-out rows be scored as the job asks ([policy] metrics = "{allowed}")'
+        raise _refused("metrics", job, settings, what, _fewer_metrics(allowed))
+
+
+def _fewer_metrics(allowed: str) -> str:
+    return f'use metrics = "{allowed}", and to stop early on = "held_out_loss", which tells no score'
+
+
+def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> None:
+    most = settings.limits.max_scorings
+    # The label party learns its own columns' share only, whatever it asks for.
+    if settings.party != description.label and description.scorings > most:
+        raise JobProblem(
+            "policy.scorings",
+            job.submitter,
+            f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
+            f"{description.scorings}: {scored_less(description.training.epochs, most)} ([limits] max_scorings at "
+            f"{settings.party})",
+        )
+
+
+def _check_loss(job: Job, description: TrainingJob, settings: Settings) -> None:
+    evaluation = description.evaluation
+    for asked, what, mend in (
+        (evaluation.loss, "training", "use loss = false"),
+        (evaluation.held_out_loss, "held-out", "use held_out_loss = false"),
+    ):
+        if asked and not settings.policy.loss:
+            raise _refused("loss", job, settings, f"lets no {what} loss be opened ([policy] loss)", mend)
+
+
+def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> None:
+    # Who submits such a job has said so already.
+    if description.accept_narrow and not settings.policy.narrow and job.submitter != settings.party:
+        me = settings.party
+        raise JobProblem(
+            "policy.narrow",
+            me,
+            f"the job says accept_narrow, by which {me}'s columns may be exposed, and {me} does not: leave it out, use "
+            f"more columns, or, if {me} wants that, write narrow = true under [policy] in {me}'s settings",
+        )
+
+
+def _check_prediction(description: PredictionJob, settings: Settings) -> None:
+    me, label = settings.party, description.label
+    if me == label or me in description.helpers:
+        return
+    if not settings.partners[label].predictions:
+        raise JobProblem(
+            "policy.prediction",
+            me,
+            f"{me} lets no rows be scored for {label}: ask {me} whether it writes predictions = true under "
+            f"[partners.{label}] in its settings",
+        )
+    if not settings.partners[label].may_hold_model and _is_held(description.of, settings):
+        raise JobProblem(
+            "policy.release",
+            me,
+            f"{me} no longer lets {label} hold the whole model {description.of}, and each score would be an equation "
+            f"with known weights: train another, or ask {me} about may_hold_model under [partners.{label}]",
+        )
+
+
+def _is_held(of: str, settings: Settings) -> bool:
+    """Whether the label party has all weights of a model. A part that is missing is found, and told, a moment later."""
+    try:
+        return released_as(settings.state / "models" / of) == "label"
+    except ModelPartProblem:
+        return False
+
+
+Check = Callable[[Job, TrainingJob, Settings], None]
+_EVERYBODYS: Final[tuple[Check, ...]] = (_check_model, _check_epochs)
+_DATA_PARTYS: Final[tuple[Check, ...]] = (
+    _check_release, _check_metrics, _check_scorings, _check_loss, _check_narrow,
+)  # fmt: skip

@@ -1,0 +1,114 @@
+"""What the audit log and the budget are told of one run of a job, before it happens.
+
+Nothing is revealed that is not in both first: a disk that does not take a line fails the job.
+"""
+
+from typing import Any
+
+from agents.core.problems import JobProblem
+from agents.core.states import TERMINAL
+from agents.policy.audit_log import AuditLog
+from agents.policy.budget import Budget
+from agents.policy.budget_file import FILE
+from agents.policy.disclosures import Known, revelations
+from agents.policy.exposure import exposures
+from agents.policy.job import accepts_exposure
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Job, JobStatus, Terms
+
+
+class JobAudit:
+    """The lines of one run. Without a log, as in tests of parts, only the budget is kept.
+
+    `record_bits` is for whoever knows it: what a record of this party's table holds, which bounds scores.
+    """
+
+    def __init__(self, job: Job, settings: Settings, budget: Budget, log: AuditLog | None = None) -> None:
+        self._job, self._settings, self._budget, self._log = job, settings, budget, log
+        self.record_bits: float | None = None
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Write a line.
+
+        Raises:
+            JobProblem: the disk does not take it.
+        """
+        if self._log is None:
+            return
+        try:
+            self._log.append(event, self._job.id, self._job.run.hex(), fields)
+        except OSError as error:
+            raise self._unwritten("audit log", str(self._log.path), error) from None
+
+    def _unwritten(self, what: str, where: str, error: OSError) -> JobProblem:
+        me = self._settings.party
+        reason = f"{me} cannot write its {what}, and takes part in nothing that it does not record"
+        return JobProblem("disk.write", me, reason, f"{where}: {error.strerror}")
+
+    def received(self, who: str = "") -> None:
+        """Somebody asks for the job; at the submitter `who` is the person's account."""
+        job, description = self._job, self._job.description
+        told = {"by": who} if who else {}
+        told |= {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
+        self.note("received", **told, description=description.digest.hex(), issued=job.issued, expires=job.expires)
+
+    def decided(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
+        """This party's policy has let the job in, or not; so many refusals before this one have no line."""
+        if problem is None:
+            self.note("decided", accepted=True)
+        else:
+            more = {"withheld": withheld} if withheld else {}
+            self.note("decided", accepted=False, code=problem.code, culprit=problem.culprit, **more)
+
+    def begun(self, attempt: int, version: int) -> None:
+        """All parties take part, and an attempt begins."""
+        self.note("begun", attempt=attempt, version=version)
+
+    def revealing(self, stage: str, terms: Terms | None = None) -> None:
+        """What the job tells whom at this stage is about to be told; `terms` where it depends on them.
+
+        Raises:
+            JobProblem: it would be more than the table's settings allow, or a disk does not take it; nothing has been
+                told.
+        """
+        description = self._job.description
+        fields: dict[str, Any] = {"stage": stage, "label": description.label}
+        if self._settings.party not in description.helpers:
+            fields["table"] = description.table_of(self._settings.party)
+            fields["counts"] = self._spent(stage, terms)
+        if terms is not None:
+            fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
+        told = revelations(description, Known.of(description, terms))
+        what = [{"to": one.party, "what": one.what} for one in told if one.stage == stage]
+        self.note("revealing", **fields, revelations=what)
+
+    def bound_scores(self, record_bits: float) -> None:
+        """Bound what scores may tell by what a record of this party's table holds, unless it accepts that.
+
+        Raises:
+            JobProblem: the job, with those before it, would tell more.
+        """
+        if not accepts_exposure(self._job, self._settings):
+            self.record_bits = record_bits
+            self._budget.check(self._job, self._settings, None, record_bits)
+
+    def _spent(self, stage: str, terms: Terms | None) -> dict[str, float]:
+        """What is told at this stage, once it is counted; of a helper nothing is."""
+        job, settings = self._job, self._settings
+        self._budget.check(job, settings, terms, self.record_bits)
+        amounts = exposures(job.description, settings, terms).get(stage, {})
+        try:
+            self._budget.spend(job, job.description.table_of(settings.party), amounts)
+        except OSError as error:
+            raise self._unwritten("record of what jobs were told", FILE, error) from None
+        return {name: amount for name, amount in amounts.items() if amount}
+
+    def ended(self, status: JobStatus) -> None:
+        """The job is over here, or the agent leaves it to its next life; and this is how far it came."""
+        failure = status.failure
+        told: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
+        if failure is not None:
+            told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
+        if status.cancelled_by:
+            told["cancelled_by"] = status.cancelled_by
+        self.note("ended" if status.state in TERMINAL else "suspended", **told)

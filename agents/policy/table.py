@@ -1,0 +1,103 @@
+"""What a job may use one table for, and whose job: the part of a party's policy that stands with its tables.
+
+The table itself is not opened here; only names are compared.
+"""
+
+from collections.abc import Iterator
+
+from agents.core.problems import JobProblem
+from schemas.files.job import TrainingJob
+from schemas.files.settings import Settings, TableSettings
+from schemas.messages.kinds import Job
+from tables.core.problem import SHOWN, listed
+
+
+def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
+    """Say all for which the job may not use this party's table, which its settings list; the helper has none.
+
+    Whoever can mend it is named.
+    """
+    me, description = settings.party, job.description
+    for helper in description.helpers:
+        if helper != me and not settings.partners[helper].may_help:
+            yield _wrong_helper(job, settings, helper, f"(may_help under [partners.{helper}])")
+    yield from _of_purpose(job, settings, settings.policy.purposes, "[policy] purposes")
+    if me in description.helpers:
+        return
+    name = description.table_of(me)
+    table, section = settings.tables[name], f"[tables.{name}]"
+    yield from _of_purpose(job, settings, table.purposes, f"purposes under {section}")
+    if job.submitter != me and not _among(job.submitter, table.submitters):
+        yield JobProblem(
+            "policy.submitter",
+            job.submitter,
+            f"{me} takes no jobs from {job.submitter} over its table {name!r} (submitters under {section})",
+        )
+    for party in description.data_parties:
+        if party != me and not _among(party, table.partners):
+            yield JobProblem(
+                "policy.parties",
+                job.submitter,
+                f"{me} does not let its table {name!r} be used together with {party} (partners under {section} at "
+                f"{me}): name another table in the job, or ask {me}",
+            )
+    for helper in description.helpers:
+        if not _among(helper, table.helpers):
+            yield _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
+    if isinstance(description, TrainingJob):
+        yield from _of_columns(job, settings, table, description.columns_of(me))
+
+
+def narrowed(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
+    """A table's settings as a job that names these columns sees them; it may, by `table_refusals`."""
+    if columns is None:
+        return table
+    kept = {
+        kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")
+    }
+    return table.model_copy(update={"columns": columns, "exclude": (), **kept})
+
+
+def _among(party: str, allowed: tuple[str, ...] | None) -> bool:
+    return allowed is None or party in allowed
+
+
+def _wrong_helper(job: Job, settings: Settings, helper: str, where: str) -> JobProblem:
+    me = settings.party
+    return JobProblem(
+        "policy.helper",
+        job.submitter,
+        f"{me} does not take {helper} as a helper of a job {where}: name another helper in the job, or ask {me}",
+    )
+
+
+def _of_purpose(job: Job, settings: Settings, allowed: tuple[str, ...] | None, where: str) -> Iterator[JobProblem]:
+    me, purpose = settings.party, job.description.purpose
+    if allowed is not None and purpose not in allowed:
+        names = f"purpose {purpose!r} is none of those" if purpose else "the job names no purpose, and must name one"
+        yield JobProblem(
+            "policy.purpose",
+            job.submitter,
+            f"{names} that {me} allows ({where} at {me}): write `purpose` into the job as {me} has agreed to",
+        )
+
+
+def _of_columns(
+    job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None
+) -> Iterator[JobProblem]:
+    me = settings.party
+    wrong = [column for column in columns or () if not offered(table, column)]
+    if wrong:
+        yield JobProblem(
+            "policy.columns",
+            job.submitter,
+            f"{me} does not let jobs use column {listed(wrong, SHOWN)} of that table: "
+            f"correct [columns] {me} in the job",
+        )
+
+
+def offered(table: TableSettings, column: str) -> bool:
+    """Tell whether a table's settings let jobs use a column."""
+    if table.columns is not None:
+        return column in table.columns
+    return column not in {table.id, table.label, *table.exclude}

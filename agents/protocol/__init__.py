@@ -1,0 +1,1 @@
+"""Serves every step: drives scripts, bounds the flow, saves checkpoints, opens weights."""

@@ -1,0 +1,95 @@
+"""How the loops of a role keep step: counts that one raises and others wait for, and how far ahead they may run.
+
+It knows how large messages are by the plan, and nothing of what is in them.
+"""
+
+import asyncio
+
+from mpc.plan.architecture import CARRIER, Layout, NetworkForward, flat
+from mpc.plan.plan import Plan
+from mpc.plan.schedule import LEAST_ROWS
+from schemas.files.settings import Limits
+
+
+class Count:
+    """A number that only grows."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def rise(self) -> None:
+        """One more; wakes who waited for it."""
+        self.value += 1
+        due = [future for bound, future in self._waiting if bound <= self.value]
+        self._waiting = [(bound, future) for bound, future in self._waiting if bound > self.value]
+        for future in due:
+            if not future.done():
+                future.set_result(None)
+
+    async def reaches(self, bound: int) -> None:
+        """Return once the number is at least `bound`. Cancelling leaves nothing behind that matters."""
+        if self.value < bound:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((bound, future))
+            await future
+
+
+def largest_batch(plan: Plan) -> int:
+    """At most so many rows are in a batch: a short last one joins the one before."""
+    return min(plan.request.batch + LEAST_ROWS, plan.request.rows)
+
+
+def look_ahead(plan: Plan, limits: Limits) -> int:
+    """How many steps to send ahead, so that what is under way and in the inbox stays within the memory bound."""
+    return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // (8 * words_ahead(plan))))
+
+
+def words_ahead(plan: Plan) -> int:
+    """Words that one party sends and receives ahead of one step, at most.
+
+    In a network that is the carrier, which gets nearly all that the helper deals: ten for each hidden element, and
+    three for each upper weight whatever the batch.
+    """
+    rows, columns, others = largest_batch(plan), sum(plan.columns), len(plan.columns) - 1
+    words = rows * (columns + 3 * plan.outputs) + 2 * others * checked_words(plan)
+    if plan.network is None:
+        return words
+    layout = Layout(plan)
+    _, openings = flat(layout.openings(rows))
+    return words + others * (2 * openings + columns * layout.widths[0]) + dealt_words(plan)
+
+
+def checked_words(plan: Plan) -> int:
+    """Words by which one data party lets another check what the helper deals it for one step."""
+    if not plan.request.checks:
+        return 0
+    height, width = plan.checks.opened(largest_batch(plan))
+    return height * width
+
+
+def dealt_words(plan: Plan) -> int:
+    """Words that the helper deals the carrier of a network for one step."""
+    entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
+    return flat(entries)[1]
+
+
+def largest_message(plan: Plan, *, helper: bool) -> int:
+    """Words that one other party sends the helper, or a data party, at once for one step, at most."""
+    rows = largest_batch(plan)
+    most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
+    if plan.request.checks and not helper:
+        most = max(most, *(plan.checks.dealt(party)[1] for party in range(len(plan.columns))))
+    if plan.network is not None:
+        most = max(most, rows * max(plan.network.hidden), 0 if helper else dealt_words(plan))
+    return max(most, rows * plan.outputs)
+
+
+def words_made(forward: NetworkForward, rows: int) -> int:
+    """Words of the largest mask that the helper makes for a forward pass of so many rows, or of all that it deals."""
+    width = forward.outputs if forward.network is None else forward.network.hidden[0]
+    most = max(forward.columns) * max(rows, width)
+    if forward.network is None:
+        return most
+    layout = Layout(forward)
+    return max(most, flat((*layout.dealt_forward(rows), *layout.weights("G")))[1])

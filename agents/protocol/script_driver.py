@@ -1,0 +1,236 @@
+"""Drives the scripts of a role (`mpc.interface.script`) over a party's mailbox: sends, waits and answers.
+
+It knows which message stands for which kind, and when something is to be said; not what it means.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from agents.messaging.inbox import Deadline
+from agents.messaging.trace import LAYERED
+from agents.protocol.checkpointing import Saver
+from agents.protocol.flow_control import Count
+from agents.session.context import JobContext
+from mpc.interface.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
+from mpc.plan.schedule import Step
+from schemas.messages.codec import Companion
+from schemas.messages.kinds import (
+    CheckedMasks,
+    DealtShares,
+    ErrorOpening,
+    HiddenAnswer,
+    HiddenShare,
+    LossTerms,
+    MaskedActivation,
+    MaskedError,
+    MaskedInputs,
+    MaskedLabels,
+    MaskedLossLabels,
+    MaskedWeights,
+    MaskOpenings,
+    Message,
+    NarrowOpening,
+    PreactivationShare,
+    Scores,
+    ScoringDealtShares,
+    ScoringHiddenAnswer,
+    ScoringHiddenShare,
+    ScoringInputs,
+    ScoringMaskOpenings,
+    ScoringShare,
+    SlopeOpening,
+    TruncationOpening,
+    WeightOpening,
+)
+from schemas.messages.tensor import Words
+
+Kinds = Mapping[str, type[Message]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ELEMENT = 8  # a hidden element takes about as long as this many words of features
+
+TRAINING: Kinds = {
+    "masked inputs": MaskedInputs,
+    "mask openings": MaskOpenings,
+    "checks": CheckedMasks,
+    "masked labels": MaskedLabels,
+    "loss labels": MaskedLossLabels,
+    "masked weights": MaskedWeights,
+    "dealt": DealtShares,
+    "weight opening": WeightOpening,
+    "narrow opening": NarrowOpening,
+    "hidden share": HiddenShare,
+    "hidden answer": HiddenAnswer,
+    "output share": PreactivationShare,
+    "output answer": MaskedActivation,
+    "loss terms": LossTerms,
+    "truncation opening": TruncationOpening,
+    "slope opening": SlopeOpening,
+    "error opening": ErrorOpening,
+    "masked error": MaskedError,
+}
+SCORING: Kinds = {
+    "masked inputs": ScoringInputs,
+    "mask openings": ScoringMaskOpenings,
+    "dealt": ScoringDealtShares,
+    "hidden share": ScoringHiddenShare,
+    "hidden answer": ScoringHiddenAnswer,
+    "output share": ScoringShare,
+    "scores": Scores,
+}
+
+
+class Widths(Protocol):
+    """How wide a model is; a `network.Layout`."""
+
+    @property
+    def columns(self) -> Sequence[int]:
+        """Encoded columns of each data party."""
+
+    @property
+    def hidden(self) -> Sequence[int]:
+        """Hidden layers, numbered."""
+
+    @property
+    def widths(self) -> Sequence[int]:
+        """Units of the hidden layers and the output."""
+
+
+class Scripts:
+    """The scripts of one role in one training, or in one pass over rows that are scored.
+
+    Args:
+        context: The job at this party.
+        kinds: The message for each kind of tensor.
+        layout: Of the network, or what stands for it where there is none.
+        rows: Of the largest batch: all steps of a role run in one and the same thread.
+        saver: At a data party in training: what labels say of checkpoints.
+    """
+
+    def __init__(
+        self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, saver: Saver | None = None
+    ) -> None:
+        self._context, self._kinds, self._saver = context, kinds, saver
+        self._layers = context.trace.layers = max(1, len(layout.hidden))
+        self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
+        self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
+        self._numbers = {name: number for number, name in self._names.items()}
+        first = context.first if kinds is TRAINING else 0
+        self.counts: dict[str, Count] = defaultdict(lambda: Count(first))
+
+    async def run(self, script: Script[T], step: Step, deadline: Deadline | None = None) -> T:
+        """Drive a script to its end; what it returns.
+
+        Raises:
+            Overdue, JobProblem: something did not come in time, or came in a wrong shape.
+        """
+        answer: Answer = None
+        advance = _Advance(script, self.counts)
+        while True:
+            marks, event = await self.compute(advance, step, answer)
+            for name in marks:
+                self.counts[name].rise()
+            if event is None:
+                return advance.returned  # type: ignore[no-any-return]
+            answer = await self._answered(event, step, deadline or self._context.deadline("step"))
+
+    async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run maths of a step where the others run theirs."""
+        return await self._context.compute_if_heavy(self._words, function, *args, **kwargs)
+
+    async def _answered(self, event: Event, step: Step, deadline: Deadline) -> Answer:
+        match event:
+            case Give():
+                await self._give(event, step, deadline)
+            case Take():
+                return await self.take(event, step, deadline)
+            case Need(name):
+                await self.until(name, step)
+        return None
+
+    async def until(self, name: str, step: Step, ahead: int = 1) -> None:
+        """Wait for another script of ours to have done something for this step (`ahead` 1), and note that."""
+        bound = step.index + ahead
+        if self.counts[name].value < bound:
+            since = time.perf_counter()
+            await self.counts[name].reaches(bound)
+            self._context.trace.note("wait", name, since, step=step.index)
+
+    def _place(self, model: type[Message], turn: int, step: Step) -> int:
+        """The step of an address: a message of which a step has several counts its turns in it."""
+        return step.position * self._layers + turn if model.kind in LAYERED else step.position
+
+    async def _give(self, event: Give, step: Step, deadline: Deadline) -> None:
+        model = self._kinds[event.kind]
+        receivers, place = [self._names[number] for number in event.to], self._place(model, event.turn, step)
+        along = [Companion(self._message(kind, words, step), step.epoch, step.position) for kind, words in event.along]
+        message = self._message(event.kind, event.words, step)
+        await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
+
+    def _message(self, kind: str, words: Words, step: Step) -> Message:
+        make: Callable[..., Message] = self._kinds[kind]
+        if make is MaskedLabels and self._saver is not None:
+            return MaskedLabels(words=words, checkpoint=self._saver.decide(step))
+        return make(words=words)
+
+    async def take(self, event: Take, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
+        """Wait for what a script would wait for."""
+        deadline = deadline or self._context.deadline("step")
+        model, mail = self._kinds[event.kind], self._context.mailbox
+        senders = [self._names[number] for number in event.shapes]
+        place = self._place(model, event.turn, step)
+        letters = await mail.receive(model, senders, deadline, epoch=step.epoch, step=place)
+        if self._saver is not None and any(isinstance(m, MaskedLabels) and m.checkpoint for m in letters.values()):
+            self._saver.note(step)
+        words = mail.words(letters, lambda sender: event.shapes[self._numbers[sender]])
+        return {self._numbers[sender]: value for sender, value in words.items()}
+
+
+class _Advance:
+    """Has a script go on to what has to be waited for, or to its end: None; no StopIteration may pass through a future.
+
+    So a script goes into a thread and back once for each message, and not for each thing that is done.
+    """
+
+    def __init__(self, script: Script[T], counts: Mapping[str, Count]) -> None:
+        self._script, self._counts = script, counts
+        self._before: Event | None = None  # what was asked for last
+        self.__name__ = "begin"  # by which the maths done last are told in a trace
+        self.returned: Any = None
+
+    def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
+        """What is done by now, and what the script asks for."""
+        marks: list[str] = []
+        while True:
+            event = self._next(answer)
+            match event:
+                case Mark(name):
+                    marks.append(name)
+                case Need(name) if name in self._counts and self._counts[name].value > step.index:
+                    pass
+                case _:
+                    self.__name__, self._before = _named(self._before, event), event
+                    return marks, event
+            answer = None
+
+    def _next(self, answer: Answer) -> Event | None:
+        try:
+            return self._script.send(answer)
+        except StopIteration as over:
+            self.returned = over.value
+            return None
+
+
+def _named(before: Event | None, after: Event | None) -> str:
+    """What maths between two events are for: what they make, or else what they take in."""
+    match before, after:
+        case _, Give(kind):
+            return kind
+        case Take(kind), _:
+            return f"take in {kind}"
+        case _, Take(kind):
+            return f"ask for {kind}"
+    return "go on"

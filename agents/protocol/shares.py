@@ -1,0 +1,79 @@
+"""A data party's shares of a model, be it linear or a network, and what a model part calls them.
+
+Nothing here is sent or opened; a share is worthless without those of all other data parties.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from agents.models.model_part import BIAS, INTERCEPT, SHARE, UPPER, ModelPart
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.arithmetic.ring import Words
+from mpc.linear.data_party import Shares
+from mpc.network.forward import NetworkShares
+from mpc.plan.architecture import Entry, Layout, Tensors
+from mpc.plan.plan import Plan
+
+AnyShares = Shares | NetworkShares
+
+
+def blocks(context: JobContext, shares: AnyShares) -> dict[int, Words]:
+    """This party's share of each data party's block, by that party's number."""
+    return {context.number(context.me): shares.own, **shares.partners}
+
+
+def above(shares: AnyShares) -> Tensors:
+    """Its share of what is above the columns: the intercept, or a network's upper weights and all biases."""
+    if isinstance(shares, Shares):
+        return {(INTERCEPT, 0): shares.intercept}
+    upper = {(UPPER, k): words for k, words in enumerate(shares.upper)}
+    return upper | {(BIAS, k): words for k, words in enumerate(shares.biases)}
+
+
+def entries_above(plan: Plan) -> tuple[Entry, ...]:
+    """The order in which that stands in a message."""
+    if plan.network is None:
+        return (Entry(INTERCEPT, 0, (1, plan.outputs)),)
+    layout = Layout(plan)
+    upper = (Entry(UPPER, k, layout.upper(k)) for k in layout.hidden)
+    return (*upper, *(Entry(BIAS, k, (1, width)) for k, width in enumerate(layout.widths)))
+
+
+def called(name: str, k: int) -> str:
+    """What a part calls a layer of `above`."""
+    return name if name == INTERCEPT else f"{name}{k}"
+
+
+def meant(plan: Plan, name: str, words: Words, steps: int) -> Floats:
+    """What opened words mean after so many steps; intercept and biases have no alpha."""
+    return plan.intercept(words) if name in {INTERCEPT, BIAS} else plan.weights(words, steps)
+
+
+def kept_shares(context: JobContext, shares: AnyShares) -> dict[str, NDArray[Any]]:
+    """This party's share of everything, by name."""
+    parties = context.description.data_parties
+    named = {f"{SHARE}{parties[i]}": words for i, words in blocks(context, shares).items()}
+    return named | {f"{SHARE}{called(*place)}": words for place, words in above(shares).items()}
+
+
+def shares_kept(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> AnyShares:
+    """The same from a model part."""
+    layers = 0 if part.network is None else len(part.network.hidden)
+    return _taken(context, arrays, part.steps, layers)
+
+
+def shares_of(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
+    """The same from a checkpoint of a training, after so many steps."""
+    network = context.training.network
+    return _taken(context, arrays, steps, 0 if network is None else len(network.hidden))
+
+
+def _taken(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int, layers: int) -> AnyShares:
+    own, partners = arrays[f"{SHARE}{context.me}"], {context.number(p): arrays[f"{SHARE}{p}"] for p in context.partners}
+    if not layers:
+        return Shares(steps, own, partners, arrays[f"{SHARE}{INTERCEPT}"])
+    upper = tuple(arrays[f"{SHARE}{UPPER}{k}"] for k in range(layers))
+    return NetworkShares(steps, own, partners, upper, tuple(arrays[f"{SHARE}{BIAS}{k}"] for k in range(layers + 1)))

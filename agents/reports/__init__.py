@@ -1,0 +1,1 @@
+"""Writes the page about a finished job."""

@@ -1,0 +1,215 @@
+"""From a finished job to its page: gathers what this party knows, and writes it into the state folder.
+
+It adds nothing that the party was not told: the page of a partner has no metric, that of a helper no column.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.core.private_file import replace
+from agents.core.states import State
+from agents.evaluation.metrics import class_probabilities, curves, expected, histogram, probabilities
+from agents.models import model_part
+from agents.models.model_part import INTERCEPT
+from agents.reports.report import ReportData, render
+from agents.reports.solo_baseline import alone
+from agents.roles.data_party import DataPartyRole
+from agents.roles.helper import HelperRole
+from agents.roles.prediction import PredictionRole
+from agents.session.context import JobContext
+from agents.session.plan_warnings import warnings_of
+from mpc.arithmetic.fixed import Floats
+from schemas.files.job import TrainingJob
+from tables.encoding.encoding import Encoding
+
+ARROW = "\N{RIGHTWARDS ARROW}"
+
+AnyRole = DataPartyRole | PredictionRole | HelperRole
+
+
+async def reported(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
+    """Write the page of a job that is done, if it is wanted and can be; a job is done without one, too."""
+    if role is None or not context.settings.report:
+        return None
+    try:
+        return await context.compute(write_report, context, role, folder)
+    except OSError as error:
+        context.log.warning("no report could be written", why=error.strerror)
+    except Exception:
+        context.log.exception("an error of our own in the report")
+    return None
+
+
+def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Path:
+    """Write the page of a job that is done, readable for this user only; `folder` is where its model part is.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    page = render(report_data(context, role, folder))
+    place = context.settings.state / "reports"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = place / f"{context.job.id}.html"
+    replace(path, page.encode())
+    return path
+
+
+def report_data(context: JobContext, role: AnyRole, folder: Path | None) -> ReportData:
+    """What this party knows of its job."""
+    return ReportData(**(_common(context) | _of_role(context, role, folder)))
+
+
+def _common(context: JobContext) -> dict[str, Any]:
+    job, statistics, terms, sent = context.description, context.statistics, context.terms, context.mailbox.sent
+    assert terms is not None
+    plan = context.plan
+    return {
+        "job": context.job.id,
+        "kind": job.kind,
+        "party": context.me,
+        "label_party": job.label,
+        "helper": job.helper,
+        "data_parties": job.data_parties,
+        "state": State.DONE,
+        "when": datetime.now(UTC),
+        "version": version("tercet"),
+        "alignment": job.alignment,
+        "common_rows": terms.rows + terms.held_out,
+        "rows": terms.rows,
+        "held_out": terms.held_out,
+        "columns": dict(zip(job.data_parties, terms.columns, strict=True)),
+        "preprocessing": tuple(context.notes),
+        "planning": warnings_of(context),
+        "notes": () if plan is None else plan.notes,
+        "fx": None if plan is None else plan.fx,
+        "f": None if plan is None else plan.f,
+        "stage_seconds": statistics.stage_seconds,
+        "round_seconds": context.mailbox.waited,
+        "sent_messages": {kind: tally.messages for kind, tally in sent.items()},
+        "sent_bytes": {kind: tally.bytes for kind, tally in sent.items()},
+        "steps": statistics.step,
+        "seconds_per_step": statistics.seconds_per_step,
+        "processor_seconds": statistics.processor_seconds,
+        **(_training(context, job) if isinstance(job, TrainingJob) else _prediction(context, job.of)),
+    }
+
+
+def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
+    scored = job.evaluation.metrics if job.scorings else ""
+    opened = {"training": job.evaluation.loss, "held-out": job.evaluation.held_out_loss}
+    return {
+        "model": job.model,
+        "network": job.network,
+        "release": job.release,
+        "epochs": job.training.epochs,
+        "losses": tuple(context.history.losses),
+        "held_out_losses": tuple(context.history.held_out_losses),
+        "best_epoch": context.history.best_epoch,
+        "scored": scored,
+        "opened_losses": tuple(name for name, asked in opened.items() if asked),
+        "loss_to": job.evaluation.loss_to if any(opened.values()) else "",
+    }
+
+
+def _prediction(context: JobContext, of: str) -> dict[str, Any]:
+    assert context.terms is not None
+    scoring = context.terms.scoring
+    assert scoring is not None
+    return {"model": scoring.model, "network": scoring.network, "release": scoring.release, "of": of}
+
+
+def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[str, Any]:
+    match role:
+        case DataPartyRole():
+            return _of_data_party(context, role, folder)
+        case PredictionRole():
+            part = role.part
+            own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
+            return {"model": part.model, "network": part.network, **own} | (
+                {} if role.scores is None else _predicted(part, role.scores)
+            )
+        case HelperRole():
+            return {}
+
+
+def _predicted(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
+    """How predictions are spread."""
+    match part.link:
+        case "softmax":
+            assert part.classes is not None
+            rows = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).tolist()
+            spread = class_probabilities(scores).max(axis=1)
+            named = {"classes": part.classes.names, "predicted": dict(zip(part.classes.names, rows, strict=True))}
+            return named | {"predictions": histogram(spread)}
+        case "logistic":
+            return {"predictions": histogram(probabilities(scores[:, 0]))}
+        case "linear":
+            return {"predictions": histogram(scores[:, 0])}
+    return {"predictions": histogram(expected(scores[:, 0]))}
+
+
+def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None) -> dict[str, Any]:
+    assert role.encoding is not None
+    history = context.history
+    known: dict[str, Any] = {
+        "table_rows": context.statistics.table_rows,
+        "raw_columns": len(role.encoding.kinds),
+    }
+    release = context.training.release
+    if folder is not None and (release == "owners" or (release == "label" and context.leads)):
+        known |= _weights(folder)
+    if role.classes is not None:
+        known["classes"] = role.classes.names
+    if context.leads:
+        known |= {"metrics": history.metrics, "shortfall": history.shortfall}
+        if history.scores is not None and history.labels is not None:
+            known["curves"] = curves(context.training.link, history.labels, history.scores)
+            known["alone"] = alone(context, role)
+    return known
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """Those that this party holds, by encoded column before whitening, each category's against its column's mean."""
+    part, arrays = model_part.load(folder)
+    rows, shift = _shown(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
+    if part.network is not None:  # how strongly the first layer listens to each column
+        return {"weights": {name: float(np.sqrt(np.sum(np.square(row)))) for name, row in rows.items()}}
+    intercepts = (arrays[INTERCEPT][0] + shift).tolist() if INTERCEPT in arrays else []
+    if part.outputs == 1:
+        weights = {name: float(row[0]) for name, row in rows.items()}
+        return {"weights": weights} | ({"intercept": intercepts[0]} if intercepts else {})
+    # What the outputs are called the label party alone knows.
+    outputs = part.classes.names if part.classes else [f"class {place + 1}" for place in range(part.outputs)]
+    found: dict[str, float] = {}
+    for place, output in enumerate(outputs):
+        found |= {f"{name} {ARROW} {output}": float(row[place]) for name, row in rows.items()}
+        found |= {f"intercept {ARROW} {output}": intercepts[place]} if intercepts else {}
+    return {"weights": found}
+
+
+Block = tuple[str, Encoding, Floats]  # what stands before the names of its columns, and the weights of them
+
+
+def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block]:
+    """This party's own columns, or all parties' where it holds the whole model."""
+    if not part.whole:
+        return [("", part.encoding, arrays["weights"])]
+    encodings = {part.party: part.encoding} | part.encodings
+    return [(f"{party}/", encodings[party], arrays[f"{model_part.WEIGHTS}{party}"]) for party in part.parties]
+
+
+def _shown(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
+    """The weights of each column, (width,), and what goes to the intercept for whitening and means of categories."""
+    found: dict[str, Floats] = {}
+    shift = np.zeros(width)
+    for prefix, encoding, weights in blocks:
+        plain = [encoding.unwhitened(column) for column in weights.T]
+        centred, means = encoding.centred(np.column_stack([column for column, _ in plain]))
+        found |= {prefix + name: row for name, row in zip(encoding.column_names, centred, strict=True)}
+        shift += means + [more for _, more in plain]
+    return found, shift

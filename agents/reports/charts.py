@@ -1,0 +1,350 @@
+"""The charts of a report, as SVG that is part of its page: text stays text, colours and fonts are the page's own.
+
+A chart is drawn from numbers alone. No name that a person has given may come in here, so that nothing has to be escaped
+and no font has to have its letters; bars with names are the page's own.
+"""
+
+import io
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from agents.evaluation.metrics import Curves, Floats, Histogram
+
+ACCENT, INK, MUTED, RULE = "#010101", "#020202", "#030303", "#040404"  # stand for the page's colours while drawing
+COLOURS = {
+    ACCENT: "var(--accent)",
+    INK: "currentColor",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
+}
+Point = tuple[float, float]
+
+SIZE = (4.6, 3.1)  # inches of 72 units: letters of 10 units are readable from a telephone to half a screen
+MOST_EPOCHS = 400  # drawn; more cannot be seen
+FEW = 24  # points of a line that are marked one by one
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",  # matplotlib brings it along: the same measures on every machine
+    "font.size": 10,
+    "text.color": INK,
+    "axes.titlesize": 10,
+    "axes.titlecolor": MUTED,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 1,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "figure.facecolor": "none",
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "lines.solid_capstyle": "round",
+}
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+_RENDERING = threading.Lock()  # matplotlib's settings belong to the process, and jobs finish in threads of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture, what it is called, and in one sentence what one sees in it."""
+
+    name: str
+    finding: str
+    svg: Markup
+
+
+def losses_by_epoch(
+    losses: Sequence[float], held_out: Mapping[int, float], best: int | None, *, worthless: bool = False
+) -> Chart:
+    """The mean training loss and the held-out loss by epoch, those of which there are two; epochs count from 0.
+
+    `worthless` if the model is no better than a constant, whichever way they went.
+    """
+    known = {"training": dict(enumerate(losses)), "held out": dict(held_out)}
+    lines = {name: line for name, line in known.items() if len(line) > 1}
+    (name, values), *_ = lines.items()
+    first, *_, last = values.values()
+    verb = "fell" if last < first else "rose" if last > first else "stayed"
+    what = "training loss" if name == "training" else "loss of the held-out rows"
+    finding = f"The {what} {verb} from {first:.3f} to {last:.3f} in {len(values)} epochs."
+    finding += " The model is no better than a constant." * worthless
+    return Chart("Loss by epoch", finding, _by_epoch("loss-by-epoch", "mean loss of a row", lines, best))
+
+
+def metrics_by_epoch(series: Mapping[str, Mapping[int, float]], best: int | None) -> Chart:
+    """Metrics of held-out rows by epoch, the most important one first; of each at least two."""
+    name, values = next(iter(series.items()))
+    first, *_, last = values.values()
+    moved = "rose" if last > first else "fell" if last < first else "stayed"
+    finding = f"{name} of the held-out rows {moved} from {first:.3f} to {last:.3f}."
+    return Chart("Metrics by epoch", finding, _by_epoch("metrics-by-epoch", "held-out rows", series, best))
+
+
+def quality(curves: Curves, metrics: Mapping[str, float]) -> list[Chart]:
+    """All that the held-out rows define."""
+    charts = []
+    if curves.roc is not None:
+        charts.append(_roc(curves.roc, metrics))
+    if curves.precision_recall is not None:
+        charts.append(_precision_recall(curves.precision_recall, curves.prevalence or 0.0))
+    if curves.calibration is not None:
+        charts.append(_calibration(curves.calibration, metrics))
+    if curves.gain is not None and curves.lift is not None:
+        charts.append(_gain(curves.gain, curves.lift))
+    if curves.actual is not None:
+        charts.append(_actual(curves.actual))
+    if curves.residuals is not None:
+        charts.append(_residuals(curves.residuals))
+    return charts
+
+
+def predictions(histogram: Histogram, *, shares: bool) -> Chart:
+    """How the predictions of new rows are spread; `shares` where they are probabilities."""
+    middle = (histogram.edges[:-1] + histogram.edges[1:]) / 2
+    mean = float(middle @ histogram.counts / histogram.counts.sum())
+    text = f"{100 * mean:.1f} %" if shares else _short(mean)
+
+    def paint(axes: Any) -> None:
+        _bars(axes, histogram)
+        if shares:
+            axes.xaxis.set_major_formatter(_percent())
+
+    svg = _drawn("predictions", "predicted probability" if shares else "prediction", "rows", paint)
+    return Chart("Predictions", f"On average about {text} is predicted.", svg)
+
+
+def _roc(points: Floats, metrics: Mapping[str, float]) -> Chart:
+    fpr, tpr = points.T
+    widest = int(np.argmax(tpr - fpr))
+
+    def paint(axes: Any) -> None:
+        _diagonal(axes, "chance")
+        axes.plot(fpr, tpr, color=ACCENT)
+        axes.vlines(fpr[widest], fpr[widest], tpr[widest], color=INK, linewidth=1, linestyle=(0, (2, 2)))
+        height = 0.3 * fpr[widest] + 0.7 * tpr[widest]
+        _label(axes, f"KS {metrics.get('ks', tpr[widest] - fpr[widest]):.3f}", (fpr[widest], height), INK)
+        if "auc" in metrics:
+            axes.text(0.97, 0.06, f"AUC {metrics['auc']:.3f}", ha="right", color=ACCENT, weight="bold")
+        _shares(axes, "xy")
+
+    found = float(np.interp(0.2, fpr, tpr))
+    finding = f"At the price of a false alarm for 20 % of the negatives, {_whole(found)} of the positives are found."
+    return Chart("ROC", finding, _drawn("roc", "negatives with a false alarm", "positives found", paint))
+
+
+def _precision_recall(points: Floats, prevalence: float) -> Chart:
+    recall, precision = points.T
+
+    def paint(axes: Any) -> None:
+        axes.hlines(prevalence, 0, 1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        _label(axes, f"chance {100 * prevalence:.1f} %", (0, prevalence), MUTED, (2, 8))
+        axes.plot(recall, precision, color=ACCENT)
+        _shares(axes, "xy")
+
+    half = float(precision[np.argmax(recall >= 0.5)])
+    finding = f"Where half of the positives are found, {_whole(half)} of the rows selected are positive."
+    svg = _drawn("precision-recall", "positives found (recall)", "of those selected, positive (precision)", paint)
+    return Chart("Precision and recall", finding, svg)
+
+
+def _calibration(points: Floats, metrics: Mapping[str, float]) -> Chart:
+    predicted, observed, rows = points.T
+    spread = 1.96 * np.sqrt(observed * (1 - observed) / rows)
+    low, high = np.maximum(observed - spread, 0), np.minimum(observed + spread, 1)
+    top = min(1.0, max(0.01, 1.08 * max(predicted.max(), high.max())))
+
+    def paint(axes: Any) -> None:
+        _diagonal(axes, "ideal", 0, top)
+        axes.vlines(predicted, low, high, color=ACCENT, linewidth=1)
+        axes.plot(predicted, observed, "o", color=ACCENT)
+        _shares(axes, "xy", top)
+
+    error = metrics.get("calibration_error", float(rows @ np.abs(predicted - observed) / rows.sum()))
+    finding = f"Predicted and observed share of a decile differ by {100 * error:.1f} points on average."
+    svg = _drawn("calibration", "mean predicted probability of a decile", "observed share, with its 95 % range", paint)
+    return Chart("Calibration", finding, svg)
+
+
+def _gain(points: Floats, lift: Floats) -> Chart:
+    contacted, found = points.T
+
+    def paint(axes: Any) -> None:
+        _diagonal(axes, "chance")
+        axes.plot(contacted, found, "-o", color=ACCENT)
+        for x, y, factor in list(zip(contacted[1:], found[1:], lift, strict=True))[:3]:
+            _label(axes, f"\N{MULTIPLICATION SIGN}{factor:.1f}", (x, y), INK, (-4, 8))
+        _shares(axes, "xy")
+
+    share = float(np.interp(0.2, contacted, found))
+    finding = f"The 20 % of rows with the highest scores hold {_whole(share)} of the positives."
+    svg = _drawn(
+        "gain", "share of rows, highest scores first", "positives among them, and the lift of the first deciles", paint
+    )
+    return Chart("Gain", finding, svg)
+
+
+def _actual(points: Floats) -> Chart:
+    predicted, actual, _ = points.T
+    low, high = float(points[:, :2].min()), float(points[:, :2].max())
+
+    def paint(axes: Any) -> None:
+        _diagonal(axes, "ideal", low, high)
+        axes.plot(predicted, actual, "o", color=ACCENT)
+        axes.margins(0.06)
+        _plain(axes)
+
+    finding = f"In the lowest tenth {_short(predicted[0])} was predicted and {_short(actual[0])} found on average, "
+    finding += f"in the highest {_short(predicted[-1])} and {_short(actual[-1])}."
+    svg = _drawn("actual", "mean prediction of a decile", "mean of the actual values", paint)
+    return Chart("Predicted and actual", finding, svg)
+
+
+def _residuals(histogram: Histogram) -> Chart:
+    counts, edges = histogram.counts, histogram.edges
+    below = float(np.interp(0, edges, np.r_[0, np.cumsum(counts)]) / counts.sum())
+    svg = _drawn("residuals", "actual minus predicted", "rows", lambda axes: _bars(axes, histogram))
+    return Chart("Residuals", f"About {_whole(1 - below)} of the rows lie above their prediction.", svg)
+
+
+def _by_epoch(name: str, what: str, lines: Mapping[str, Mapping[int, float]], best: int | None) -> Markup:
+    """Lines with their names at their ends, the first one in the accent's colour."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+        for number, line in enumerate(lines.values()):
+            epochs, values = _few(line)
+            marker = "o" if len(epochs) <= FEW else ""
+            axes.plot(epochs, values, marker=marker, color=MUTED if number else ACCENT, linewidth=1 if number else 1.6)
+        axes.margins(x=0.02, y=0.12)
+        if best is not None:
+            axes.axvline(best + 1, color=INK, linewidth=1, linestyle=(0, (2, 2)))
+            _label(axes, f"kept: epoch {best + 1}", (best + 1, axes.get_ylim()[1]), INK, (-5, -7))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        _names_at_ends(axes, lines)
+
+    return _drawn(name, "epoch", what, paint)
+
+
+def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
+    """At the height of each line's last value, moved apart where they would cover one another."""
+    low, high = axes.get_ylim()
+    end = max(max(line) for line in lines.values()) + 1
+    free = low
+    for name in sorted(lines, key=lambda name: list(lines[name].values())[-1]):
+        value = list(lines[name].values())[-1]
+        height = max(value, free)
+        free = height + 0.075 * (high - low)
+        _label(axes, f"{name} {value:.3f}", (end, height), ACCENT if name == next(iter(lines)) else MUTED, (7, 0))
+
+
+def _few(line: Mapping[int, float]) -> tuple[Floats, Floats]:
+    """Epochs, from 1, and values; not more than can be seen."""
+    kept = np.unique(np.linspace(0, len(line) - 1, min(len(line), MOST_EPOCHS)).astype(int))
+    return np.array(list(line))[kept] + 1.0, np.array(list(line.values()))[kept]
+
+
+def _bars(axes: Any, histogram: Histogram) -> None:
+    axes.bar(histogram.edges[:-1], histogram.counts, width=0.88 * np.diff(histogram.edges), align="edge", color=ACCENT)
+    _plain(axes)
+
+
+def _diagonal(axes: Any, name: str, low: float = 0.0, high: float = 1.0) -> None:
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    place = low + 0.74 * (high - low)
+    _label(axes, name, (place, place), MUTED, (8, -9))
+
+
+def _label(axes: Any, text: str, at: Point, colour: str, offset: Point = (5, 0)) -> None:
+    """Beside a point, to its left where the offset is."""
+    side = "left" if offset[0] >= 0 else "right"
+    axes.annotate(text, at, offset, textcoords="offset points", color=colour, ha=side, va="center")
+
+
+def _shares(axes: Any, which: str, top: float = 1.0) -> None:
+    """Axes from 0 to `top` in per cent."""
+    if "x" in which:
+        axes.set_xlim(-0.01 * top, 1.01 * top)
+        axes.xaxis.set_major_formatter(_percent())
+    axes.set_ylim(0, 1.01 * top)
+    axes.yaxis.set_major_formatter(_percent())
+
+
+def _percent() -> Any:
+    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415
+
+    return PercentFormatter(1, decimals=0, symbol=" %")
+
+
+def _plain(axes: Any) -> None:
+    """Numbers of any size on both axes, few enough to stand side by side."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    """With at most 4 digits that say something: 114,400, 0.01234."""
+    rounded = float(f"{value:.4g}")
+    whole = abs(rounded) >= 1000 and abs(rounded) < 1e7
+    return (f"{rounded:,.0f}" if whole else f"{rounded:.4g}").replace("-", "\N{MINUS SIGN}")
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _drawn(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
+    """A figure with one pair of axes, for the page. The same numbers give the same text."""
+    import matplotlib as mpl  # noqa: PLC0415 - half a second that only the end of a job needs
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    content = io.StringIO()
+    with _RENDERING, mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | {"svg.hashsalt": name})  # ids differ from chart to chart
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.set_xlabel(x)
+        axes.set_title(y, pad=8)
+        paint(axes)
+        figure.savefig(content, format="svg", metadata=NO_METADATA)
+    return Markup(_for_the_page(content.getvalue(), name))  # noqa: S704 - matplotlib escapes, and all texts are ours
+
+
+def _for_the_page(svg: str, name: str) -> str:
+    """Without what a page does not need or must not have: other names' addresses, sizes, a style for all, clipping."""
+    svg = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    svg = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r" clip-path=\"[^\"]*\"|<g id=\"patch_1\">.*?</g>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r" id=\"(?!m[0-9a-f]{10}\")[^\"]*\"", "", svg).replace("xlink:href", "href")
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r"#[0-9a-f]{6}\b", lambda found: COLOURS[found[0]], svg)
+    svg = re.sub(r" d=\"[^\"]*\"", lambda path: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", path[0]), svg)
+    width, height = (round(72 * inches) for inches in SIZE)
+    head = f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{name}">'
+    return head + re.sub(r"\s+", " ", svg)

@@ -1,0 +1,195 @@
+"""One party's report of one job, as a page that needs nothing but itself: no script, no font, no other address.
+
+It shows what its own party may know, which `report_data` sees to, and is for that party alone.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from agents.evaluation.metrics import Curves
+from agents.reports import charts
+from agents.reports.charts import Chart
+from agents.reports.report_data import ReportData
+from agents.reports.wording import (
+    NAMES,
+    NORMS,
+    SCORE,
+    listed,
+    meaning,
+    number,
+    percent,
+    seconds,
+    seen,
+    signed,
+    size,
+    sort_of,
+    weight,
+)
+from schemas.core.visible import visible
+from schemas.files.job import METRICS
+
+__all__ = ["ReportData", "render"]
+
+TOP_WEIGHTS = 20  # drawn as bars; the others are in the table
+# drawn together: all of them end at 1
+BY_EPOCH = ("auc", "ks", "average_precision", "accuracy", "balanced_accuracy", "r2", "d2")
+MOST_CONFUSED = 12  # classes, of which a matrix can be read
+
+
+@cache
+def _template() -> Template:
+    """Compiling it takes a tenth of a second."""
+    environment = Environment(
+        loader=PackageLoader("agents.reports", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": "{:,}".format,
+        "number": number,
+        "weight": weight,
+        "signed": signed,
+        "percent": percent,
+        "seconds": seconds,
+        "size": size,
+        "listed": listed,
+    }
+    return environment.get_template("report.html.j2")
+
+
+def render(data: ReportData) -> str:
+    """The page, in UTF-8 when written. The same data give the same text. Takes a second: not for an event loop."""
+    page = _template().render(
+        d=data,
+        others=[party for party in data.data_parties if party != data.party],
+        private=_private(data),
+        when=f"{data.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        sort=sort_of(data.model, data.network),
+        tiles=[(NAMES[name], value, meaning(name, data.link, data.curves)) for name, value in data.result.items()],
+        by_epoch=_by_epoch(data),
+        quality=charts.quality(data.curves, data.result) if data.curves else [],
+        deciles=_deciles(data.curves) if data.curves else [],
+        confused=_confused(data),
+        most_confused=MOST_CONFUSED,
+        predictions=_predictions(data),
+        score=SCORE.get(data.link, "the score") if data.network is None else NORMS,
+        seen=seen(data.link, data.network, training=data.kind == "training"),
+        seen_held_out=seen(data.link, data.network, training="held-out" in data.opened_losses),
+        comparison=_comparison(data),
+        with_columns=data.columns.get(data.label_party) != 0,
+        over=_over(data),
+        categories=any("=" in name for name in data.weights),
+        weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
+        top=TOP_WEIGHTS,
+    )
+    return visible(page, keep="\n") + "\n"  # after all: no name, whoever gave it, hides or reorders what is beside it
+
+
+def _over(data: ReportData) -> str:
+    """What a model is of: the columns of whom, and whose label where that is all that its party has."""
+    owners = [party for party in data.data_parties if data.columns.get(party) != 0]
+    columns = f"the columns of {listed(owners)}"
+    return columns if data.label_party in owners else f"{columns} and the label of {data.label_party}"
+
+
+def _private(data: ReportData) -> list[str]:
+    """What of this page its party should keep to itself."""
+    found = {
+        "how good the model is": data.metrics or data.curves or data.shortfall,
+        "the training loss": data.losses and data.loss_to == "label",
+        "the loss of the held-out rows": data.held_out_losses and data.loss_to == "label",
+        "how the scores are spread": data.predictions,
+        "the names of the label's classes": data.classes,
+        f"the weights of the columns of {'all parties' if data.release == 'label' else data.party}": data.weights,
+        f"what the table of {data.party} is like": data.table_rows or data.raw_columns or data.preprocessing,
+        "the detail of the failure": data.detail,
+    }
+    return [text for text, there in found.items() if there]
+
+
+def _confused(data: ReportData) -> list[dict[str, Any]]:
+    """Class by class: rows, how many of them are found, how often it is rightly predicted, and what it is taken for."""
+    counts = None if data.curves is None else data.curves.confusion
+    if counts is None:
+        return []
+    actual, predicted = counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
+    matrix = counts if len(counts) <= MOST_CONFUSED else counts[:, :0]
+    names = data.classes or tuple(f"class {place + 1}" for place in range(len(counts)))
+    return [
+        {
+            "name": name,
+            "rows": int(actual[place]),
+            "recall": counts[place, place] / actual[place] if actual[place] else None,
+            "precision": counts[place, place] / predicted[place] if predicted[place] else None,
+            "taken": [(int(count), count / max(actual[place], 1)) for count in matrix[place].tolist()],
+        }
+        for place, name in enumerate(names)
+    ]
+
+
+def _predictions(data: ReportData) -> Chart | None:
+    if data.predictions is None:
+        return None
+    return charts.predictions(data.predictions, shares=data.link in {"logistic", "softmax"})
+
+
+def _by_epoch(data: ReportData) -> list[Chart]:
+    history = partial(_history, data.metrics)
+    drawn = []
+    if max(len(data.losses), len(data.held_out_losses)) > 1:
+        deviances = history("deviance").items()  # the loss is half of it
+        held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
+        held_out = dict(enumerate(data.held_out_losses)) or held_out
+        drawn.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
+    series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}
+    if series:
+        drawn.append(charts.metrics_by_epoch(series, data.best_epoch))
+    return drawn
+
+
+def _history(metrics: Mapping[int, Mapping[str, float]], name: str) -> dict[int, float]:
+    return {epoch: found[name] for epoch, found in metrics.items() if name in found}
+
+
+def _deciles(curves: Curves) -> list[dict[str, Any]]:
+    """The rows of the gains table, the highest scores first."""
+    if curves.calibration is None or curves.gain is None or curves.lift is None:
+        return []
+    return [
+        {"predicted": predicted, "observed": observed, "rows": int(rows), "lift": lift, "found": found}
+        for (predicted, observed, rows), lift, found in zip(
+            np.asarray(curves.calibration)[::-1].tolist(),
+            curves.lift.tolist(),
+            curves.gain[1:, 1].tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _comparison(data: ReportData) -> list[dict[str, Any]]:
+    """Metric by metric, the joint model beside the label party's own columns alone."""
+    better = METRICS.get(data.link, {})
+    return [
+        {
+            "name": NAMES[name],
+            "joint": joint,
+            "alone": data.alone[name],
+            "difference": joint - data.alone[name],
+            "verdict": _verdict(joint - data.alone[name], more_is_better=better[name]),
+        }
+        for name, joint in data.result.items()
+        if name in data.alone
+    ]
+
+
+def _verdict(difference: float, *, more_is_better: bool) -> str:
+    if difference == 0:
+        return "the same"
+    return "better" if (difference > 0) == more_is_better else "worse"

@@ -1,0 +1,143 @@
+"""What one party knows of one job, as its report takes it; it refuses what this party's role could not have learned.
+
+It has plain numbers and names, and no access to tables, keys or other parties.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from agents.evaluation.metrics import Curves, Histogram
+from schemas.files.job import METRICS, Network, Release, link_of
+
+LABEL_PARTY_ONLY = {"metrics", "shortfall", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
+LOSSES = {"losses", "held_out_losses"}
+DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessing"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReportData:
+    """What one party knows of one job. Whatever is empty or None is left out of the page.
+
+    Attributes:
+        kind: "training" or "prediction".
+        model: as the job has it; `network`: its layers, if it has such.
+        release: of the model, "owners", "shared" or "label".
+        when: the end of the job, with its zone.
+        version: of tercet.
+        of: the training job whose model a prediction applies.
+        failure: why the job is off; `detail`: more than other parties may read.
+        alignment: as the job has it: "helper", "ecdh" or "aligned".
+        table_rows: of this party's table; `raw_columns`: columns of it that were used.
+        common_rows: in all tables; `rows`: trained on or scored; `held_out`: neither, but for metrics.
+        columns: encoded columns of each data party.
+        preprocessing, planning: warnings.
+        losses: mean training loss of each epoch that this party was told; `held_out_losses`: mean loss of the held-out
+            rows after each epoch, likewise.
+        metrics: of held-out rows, by epoch (from 0) and name.
+        best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
+        shortfall: why the model that was kept is no better than a constant, if it is not.
+        curves: of held-out rows under the model that was kept.
+        alone: metrics of the same held-out rows under a model of this party's own columns alone.
+        weights: of this party's own encoded columns, or of all where it holds the whole model, by name; one for each
+            class where there are several.
+        classes: what the outputs of a softmax stand for.
+        predictions: how the predictions are spread; of classes, how probable the most probable one is.
+        predicted: rows by predicted class.
+        stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.
+        sent_messages, sent_bytes: by kind of message.
+        steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
+        scored: when held-out rows were scored, "end" or "epoch"; empty if never.
+        loss_to: who was told losses of epochs, "label" or "all"; empty if nobody was. `opened_losses`: which.
+        fx, f: fractional bits of features, and of activation and label.
+        notes: the planner's.
+
+    Raises:
+        ValueError: there is something that this party's role cannot know.
+    """
+
+    job: str
+    kind: Literal["training", "prediction"]
+    model: str
+    party: str
+    label_party: str
+    helper: str
+    data_parties: tuple[str, ...]
+    release: Release
+    state: str
+    when: datetime
+    version: str
+    network: Network | None = None
+    of: str = ""
+    failure: str = ""
+    detail: str = ""
+    alignment: str = ""
+    table_rows: int | None = None
+    raw_columns: int | None = None
+    common_rows: int | None = None
+    rows: int | None = None
+    held_out: int | None = None
+    columns: Mapping[str, int] = field(default_factory=dict)
+    preprocessing: tuple[str, ...] = ()
+    planning: tuple[str, ...] = ()
+    losses: tuple[float, ...] = ()
+    held_out_losses: tuple[float, ...] = ()
+    metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    best_epoch: int | None = None
+    shortfall: str = ""
+    epochs: int | None = None
+    curves: Curves | None = None
+    alone: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    intercept: float | None = None
+    classes: tuple[str, ...] = ()
+    predictions: Histogram | None = None
+    predicted: Mapping[str, int] = field(default_factory=dict)
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    round_seconds: Mapping[str, float] = field(default_factory=dict)
+    sent_messages: Mapping[str, int] = field(default_factory=dict)
+    sent_bytes: Mapping[str, int] = field(default_factory=dict)
+    steps: int | None = None
+    seconds_per_step: float | None = None
+    processor_seconds: float | None = None
+    scored: Literal["", "end", "epoch"] = ""
+    loss_to: Literal["", "label", "all"] = ""
+    opened_losses: tuple[Literal["training", "held-out"], ...] = ("training",)
+    fx: int | None = None
+    f: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self._unknowable():
+            if getattr(self, name) not in (None, (), {}, ""):
+                raise ValueError(f"the report of {self.party} has {name}, which a {self.role} of this job cannot know")
+
+    def _unknowable(self) -> set[str]:
+        fields: set[str] = set()
+        if self.role != "label party":
+            fields |= LABEL_PARTY_ONLY if self.loss_to == "all" else LABEL_PARTY_ONLY | LOSSES
+        if self.role == "helper":
+            fields |= DATA_PARTY_ONLY
+        unheld = self.release == "shared" or (self.release == "label" and self.role != "label party")
+        return fields | {"weights", "intercept"} if unheld else fields
+
+    @property
+    def role(self) -> Literal["label party", "data party", "helper"]:
+        """Of this party."""
+        if self.party == self.helper:
+            return "helper"
+        return "label party" if self.party == self.label_party else "data party"
+
+    @property
+    def link(self) -> str:
+        """What lies between score and label."""
+        return link_of(self.model, self.network)
+
+    @property
+    def result(self) -> dict[str, float]:
+        """The metrics of the model that was kept, in their usual order."""
+        found = self.metrics.get(-1 if self.best_epoch is None else self.best_epoch)
+        if found is None:
+            found = self.metrics[max(self.metrics)] if self.metrics else {}
+        return {name: found[name] for name in METRICS.get(self.link, {}) if name in found}

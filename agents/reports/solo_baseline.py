@@ -1,0 +1,42 @@
+"""What the label party's own columns would have reached without its partners, on the same held-out rows.
+
+It uses this party's own rows only, and tells nobody.
+"""
+
+import numpy as np
+
+from agents.evaluation import baseline_network, baselines
+from agents.evaluation.metrics import metrics
+from agents.roles.data_party import DataPartyRole
+from agents.session.context import JobContext
+from agents.session.training_defaults import in_numbers
+from mpc.arithmetic.fixed import Floats, decode
+from schemas.files.job import TrainingJob
+
+MOST_WORDS = 2**25  # 256 MiB: a comparison is not worth more memory than that
+
+
+def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
+    """Metrics of a model of this party's columns alone, by the job's own schedule.
+
+    Empty for a table too large, or without columns.
+
+    Held-out rows are scored as they were under the joint model.
+    """
+    words = role.own.words
+    if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or role.labels is None or context.history.labels is None:
+        return {}
+    x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
+    held_out, job = role.held_out, in_numbers(context)
+    y = role.labels if job.link == "softmax" else role.labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
+    best = context.history.best_epoch  # as many epochs as the joint model has seen
+    scores = _fitted(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
+    if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
+        return {}
+    return metrics(job.link, context.history.labels, role.in_labels_terms(scores))
+
+
+def _fitted(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:
+    if job.network is None:
+        return baselines.sgd(x, y, job.training, link=job.link, epochs=epochs)
+    return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)

@@ -1,0 +1,151 @@
+"""The words and numbers of a report: what things are called, how figures are written, what to compare them with.
+
+It knows nothing of jobs or parties, and sees no value but those it is to write.
+"""
+
+import math
+
+from agents.evaluation.metrics import Curves
+from schemas.files.job import Network
+
+SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
+
+NAMES = {
+    "auc": "AUC",
+    "ks": "KS",
+    "average_precision": "Average precision",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "log_loss": "Log-loss",
+    "calibration_error": "Calibration error",
+    "r2": f"R{chr(0xB2)}",
+    "d2": f"D{chr(0xB2)}",
+    "deviance": "Mean deviance",
+    "rmse": "RMSE",
+    "mae": "MAE",
+}
+SCORE = {  # by link: what a score is
+    "logistic": "the score (log-odds)",
+    "linear": "the score",
+    "softmax": "the score of a class; only how these differ among the classes counts",
+    "poisson": "the score, which is the logarithm of the expected count",
+    "gamma": "the score, which is the logarithm of the expected label",
+}
+SEEN = {  # by link: what of scores the helper sees, in secret order
+    "logistic": "the sizes of the scores without sign",
+    "linear": "the sizes of the scores without sign",
+    "softmax": "whole rows of scores, whose classes stand in a secret order too, hence which rows share a likely class",
+    "poisson": "the scores with their signs",
+    "gamma": "the scores with their signs",
+}
+SEEN_IN_TRAINING = SEEN | {"gamma": "the scores less the logarithms of their labels"}
+WRITTEN = {"relu": "ReLU", "leaky-relu": "leaky ReLU", "gelu": "GELU", "silu": "SiLU"}
+NORMS = "the first hidden layer: the length of the column's weights to all its units"
+
+
+def number(value: float) -> str:
+    """As people write it: 0.759, 12.3, 1,234."""
+    if abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    elif abs(value) >= 10:
+        text = f"{value:.1f}"
+    elif abs(value) >= 0.01 or value == 0:
+        text = f"{value:.3f}"
+    else:
+        text = f"{value:.2g}"
+    return text.replace("-", MINUS)
+
+
+def weight(value: float) -> str:
+    """With its sign: +0.1234."""
+    return (f"{value:+.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:+.1e}").replace("-", MINUS)
+
+
+def signed(value: float) -> str:
+    """A difference: +0.057."""
+    return ("+" if value > 0 else "") + number(value)
+
+
+def percent(share: float) -> str:
+    """22.1 %."""
+    return f"{100 * share:.1f}{SPACE}%"
+
+
+def seconds(value: float) -> str:
+    """420 ms, 3.2 s, 2 min 5 s, 1 h 2 min."""
+    if value < 0.9995:
+        return f"{1000 * value:.{1 if value < 0.00995 else 0}f}{SPACE}ms"
+    if value < 59.95:
+        return f"{value:.1f}{SPACE}s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes}{SPACE}min {rest}{SPACE}s"
+    return f"{minutes // 60:,}{SPACE}h {minutes % 60}{SPACE}min"
+
+
+def size(count: int) -> str:
+    """512 B, 1.2 kB, 148 MB: powers of 1000."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.{1 if value < 9.95 and units[0] != 'B' else 0}f}{SPACE}{units[0]}"
+
+
+def listed(names: list[str]) -> str:
+    """One, one and two, or one, two and three."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def sort_of(model: str, network: Network | None) -> str:
+    """A model in words."""
+    if network is None:
+        return f"{model} regression"
+    layers = listed([str(width) for width in network.hidden])
+    activation = WRITTEN.get(network.activation, network.activation)
+    return f"neural network of {layers} hidden {activation} units with a {network.output} output"
+
+
+def seen(link: str, network: Network | None, *, training: bool) -> str:
+    """What of scores the helper sees of a batch, in secret order; in training labels may be among it."""
+    scores = (SEEN_IN_TRAINING if training else SEEN).get(link, "the scores")
+    hidden = "the sizes without sign of all units of each hidden layer in one heap"
+    return scores if network is None else f"{hidden}, and {scores}"
+
+
+def meaning(name: str, link: str, curves: Curves | None) -> str:
+    """What to compare a metric with."""
+    compared: dict[str, str] = {}
+    shares = _shares(curves)
+    if curves is not None and len(shares) > 1:
+        chance = 1 / len(shares if curves.confusion is None else curves.confusion)
+        entropy = -sum(share * math.log(share) for share in shares)
+        compared = {
+            "average_precision": f"by chance {number(shares[-1])}",
+            "accuracy": f"the most frequent class alone: {number(max(shares))}",
+            "balanced_accuracy": f"mean share of a class that is found; by chance {number(chance)}",
+            "log_loss": f"the shares of the classes alone: {number(entropy)}",
+        }
+    if name in compared:
+        return compared[name]
+    return {
+        "auc": f"{'mean of each class against the rest; ' * (link == 'softmax')}by chance 0.5, at best 1",
+        "ks": "positives found less false alarms, at their widest",
+        "calibration_error": "predicted and observed share of a decile, mean distance",
+        "r2": "share of the variance that is explained",
+        "d2": "share of the deviance that is explained",
+        "deviance": f"mean unit deviance of a {link} distribution",
+        "rmse": "root mean squared error, in the label's units",
+        "mae": "mean absolute error, in the label's units",
+    }.get(name, "")
+
+
+def _shares(curves: Curves | None) -> list[float]:
+    """Of the rows, by class that occurs; of two classes the positive one comes last."""
+    if curves is None:
+        return []
+    if curves.confusion is not None:
+        rows = curves.confusion.sum(axis=1)
+        return [float(share) for share in rows[rows > 0] / rows.sum()]
+    share = curves.prevalence
+    return [1 - share, share] if share is not None and 0 < share < 1 else []

@@ -1,0 +1,160 @@
+"""What a party's table says of a job before persons are asked and ids are matched, from its first rows.
+
+What is wrong with them is told; of what is right two entropies and a number of columns. The same is judged again, of
+the rows in common, once these are known.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from agents.alignment.table_problems import unfit, unusable
+from agents.core.problems import JobProblem, found
+from agents.policy.job import accepts_exposure
+from agents.policy.table import narrowed, offered
+from agents.session.context import JobContext
+from agents.session.training_defaults import resolved
+from mpc.functions.links import ACTIVATIONS
+from mpc.plan.architecture import Network
+from mpc.plan.plan import PlanRefused, Request, refuse_all
+from mpc.plan.planner import exposure_refusals, nonsense_refusals
+from schemas.files.job import TrainingJob
+from schemas.messages.kinds import Profile
+from tables.core.problem import TableProblem
+from tables.core.table import Kind
+from tables.encoding.label import UnfitLabel
+from tables.encoding.two_classes import check_two_classes
+from tables.snapshot.preview import Look, look
+
+LEAST_CLASSES = 3
+TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
+
+
+def label_kind(job: TrainingJob) -> Kind:
+    """Whether a training takes its label for a number or a class."""
+    return "categorical" if ACTIVATIONS[job.link].classes or job.link == TWO_CLASSES else "numeric"
+
+
+async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProblem]]:
+    """Look at the first rows of this party's own table in a training, if it has one that is a file.
+
+    Returns:
+        What the others are told of it, and all for which it refuses the job.
+    """
+    job = context.description
+    if not isinstance(job, TrainingJob) or context.me not in job.data_parties:
+        return None, []
+    read, problems = await context.compute(_look, context)
+    if context.attempt > 1:  # rows that the run began with may be kept, whatever the table is now
+        problems = []
+    if read is None or read.preview is None:
+        return None, problems
+    first = read.preview
+    context.own_columns = first.names
+    problems += found(context.audit.bound_scores, first.bits.record)
+    if job.scorings:
+        problems += found(check_numbers, context, has_numbers=first.has_numbers)
+    return Profile(columns=first.columns, bits=first.bits.collision, record_bits=first.bits.record), problems
+
+
+def _look(context: JobContext) -> tuple[Look | None, list[JobProblem]]:
+    name, columns = context.description.table_of(context.me), context.description.columns_of(context.me)
+    table = context.settings.tables[name]
+    settings = narrowed(table, None if columns is None else tuple(one for one in columns if offered(table, one)))
+    if settings.path is None:
+        return None, []
+    try:
+        read = look(name, settings, with_label=context.leads, label_kind=label_kind(context.training))
+    except TableProblem as problem:
+        return None, [unusable(context, problem)]
+    return read, [*found(_check_rows, context, read.rows), *found(_check_classes, context, name, read)]
+
+
+def _check_rows(context: JobContext, rows: int | None) -> None:
+    least, me = context.settings.limits.min_rows, context.me
+    if rows is not None and rows < least:
+        raise JobProblem(
+            "alignment.few",
+            me,
+            f"{me}'s whole table has fewer rows than {me} asks for in common: bring more rows, or let {me} lower "
+            f"[limits] min_rows",
+            f"{rows} rows are in the table, and [limits] min_rows is {least}",
+        )
+
+
+def _check_classes(context: JobContext, name: str, read: Look) -> None:
+    if context.leads and context.training.link == TWO_CLASSES and read.rows is not None:
+        try:
+            check_two_classes(read.classes, read.positive, name)
+        except UnfitLabel as problem:
+            raise unfit(context, problem) from None
+
+
+def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
+    """Return if this party's rows may be scored: records of categories alone can be solved for from few scores.
+
+    Raises:
+        JobProblem: they may not; this party is named.
+    """
+    me, settings = context.me, context.settings
+    if has_numbers or context.leads or settings.policy.narrow or accepts_exposure(context.job, settings):
+        return
+    raise JobProblem(
+        "policy.narrow",
+        me,
+        f"{me} has no numeric column, so that scores could give its rows away, and lets none be scored: use "
+        f"holdout = 0, or add a numeric column, or, if {me} wants that, write narrow = true under [policy] in {me}'s "
+        f"settings",
+    )
+
+
+def check_profiles(context: JobContext, profiles: Mapping[str, Profile | None]) -> None:
+    """Refuse at the label party what the planner would refuse for exposure once rows are matched.
+
+    Where one party's table has no profile, what depends on all of them is left for then.
+
+    Raises:
+        JobProblem: saying what would be exposed; whoever wrote the job can mend it.
+    """
+    job = context.description
+    known = [profile for party in job.data_parties if (profile := profiles.get(party)) is not None]
+    if not isinstance(job, TrainingJob) or len(known) < len(job.data_parties):
+        return
+    _refuse(context, exposure_refusals(_request(context, known)))
+
+
+def check_sense(context: JobContext) -> None:
+    """Refuse at the label party what the planner would refuse whatever the tables hold.
+
+    Raises:
+        JobProblem: saying what makes no sense; whoever wrote the job can mend it.
+    """
+    if isinstance(context.description, TrainingJob):
+        anything = Profile(columns=1, bits=1.0, record_bits=1.0)
+        _refuse(context, nonsense_refusals(_request(context, [anything] * len(context.description.data_parties))))
+
+
+def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
+    """What the planner is asked while rows are not known: of "auto" the smallest batch, so that nothing is wronged."""
+    job = context.training
+    training = resolved(job, 0, ()).model_dump()
+    return Request(
+        model=job.link,
+        rows=training["batch"],
+        columns=tuple(profile.columns for profile in profiles),
+        **training,
+        accept_narrow=job.accept_narrow,
+        scorings=job.scorings,
+        label=context.number(job.label),
+        names=job.data_parties,
+        outputs=LEAST_CLASSES if ACTIVATIONS[job.link].classes else 1,
+        whole=job.release == "label",
+        network=None if job.network is None else Network(job.network.hidden, job.network.activation),
+        bits=tuple(profile.bits for profile in profiles),
+        record_bits=tuple(profile.record_bits for profile in profiles),
+    )
+
+
+def _refuse(context: JobContext, refusals: Sequence[PlanRefused]) -> None:
+    try:
+        refuse_all(refusals)
+    except PlanRefused as refused:
+        raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {refused}") from None

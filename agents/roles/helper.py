@@ -1,0 +1,232 @@
+"""The helper's part of a job: it matches pseudonyms, deals gradient shares ahead and computes each step's activation.
+
+It holds no table, takes no part in the secret order, and keeps nothing of a step once that is answered.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from agents.alignment.matching import help_align
+from agents.core.problems import JobProblem
+from agents.core.states import State
+from agents.messaging.trace import loop
+from agents.protocol.checkpointing import told_where
+from agents.protocol.flow_control import look_ahead
+from agents.protocol.weight_openings import commitments, helpers_masks, needed, take_seeds, told_bound
+from agents.roles.prediction import scoring_numbers
+from agents.scoring.held_out_loss import answer_held_out_loss
+from agents.scoring.linear_scoring import scoring_batch
+from agents.scoring.scoring_pass import answer
+from agents.session.context import JobContext
+from agents.training.network_training import NetworkAnswers
+from mpc.linear.helper import Diverged, Helper
+from mpc.linear.loss import LossHelper
+from mpc.network.helper import NetworkHelper
+from mpc.plan.schedule import Step
+from mpc.scoring.linear import scoring_steps
+from mpc.scoring.openings import WeightMasks, guard_exponent
+from schemas.files.job import TrainingJob
+from schemas.messages.codec import Companion
+from schemas.messages.kinds import (
+    EpochDecision,
+    GradientShare,
+    LossTerms,
+    MaskedActivation,
+    PreactivationShare,
+    ScoringTerms,
+)
+from schemas.messages.tensor import Words
+
+Dealt = tuple[Step, dict[int, Words]]  # a step, and each data party's gradient share of it
+
+
+class HelperRole:
+    """The role behind `lifecycle.Role` for the helper, in training and in prediction."""
+
+    scoring: ScoringTerms | None = None
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self.working = State.TRAINING if isinstance(context.description, TrainingJob) else State.SCORING
+
+    async def prepare(self) -> None:
+        """A helper has no table."""
+
+    async def align(self) -> None:
+        """Match pseudonyms, if the job wants that."""
+        await help_align(self._context)
+
+    async def fit(self) -> None:
+        """A helper brings no rows."""
+
+    async def begin(self) -> None:
+        """A helper has no part in the order of the rows, but is told where the steps begin."""
+        if isinstance(self._context.description, TrainingJob):
+            await told_where(self._context)
+
+    async def work(self) -> None:
+        """All steps."""
+        if isinstance(self._context.description, TrainingJob):
+            await _Training(self._context).run()
+        else:
+            await self._predict()
+
+    async def release(self) -> Path | None:
+        """A helper keeps nothing."""
+        return None
+
+    def close(self) -> None:
+        """A helper has no files."""
+
+    async def _predict(self) -> None:
+        terms = self._context.terms
+        assert terms is not None
+        assert terms.scoring is not None
+        if terms.scoring.release == "owners" and terms.scoring.network is None:
+            return  # the parties' scores add up without it
+        numbers = scoring_numbers(self._context, terms.scoring)
+        steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns, numbers.network), 0, terms.scoring.alpha))
+        self._context.statistics.steps = len(steps)
+        masks, limit = await take_seeds(self._context, terms.scoring), 2.0**terms.scoring.exponent
+        await answer(
+            self._context, numbers, steps, purpose="prediction", limit=limit, weight_masks=masks, first="fit"
+        )  # fmt: skip
+
+
+class _Training:
+    """The steps of one training job."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context, self._job = context, context.training
+        self._names = dict(enumerate(context.description.data_parties))
+        plan, label = context.ready_plan, context.number(context.label)
+        self._loss = None
+        if self._job.evaluation.loss:
+            self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first)
+        self._kept = context.kept or plan.steps_total  # steps of the model that is kept
+        self._helper: Helper | NetworkHelper
+        if plan.network is None:
+            self._helper = Helper(plan, label, context.data_party_masks(), first=context.first)
+        else:
+            self._helper = NetworkHelper(plan, label, context.data_party_masks(), first=context.first)
+
+    async def run(self) -> None:
+        """All steps, and what the job asks for between epochs and at the end."""
+        context, job = self._context, self._job
+        if not context.over:
+            await (self._linear() if isinstance(self._helper, Helper) else self._network(self._helper))
+        exponent = await told_bound(context) if context.over else guard_exponent(self._helper.largest)
+        message = await context.compute(commitments, context, exponent)
+        await context.mailbox.send(message, job.data_parties, context.deadline("step"))
+        if job.scorings and job.evaluation.metrics == "end":
+            masks = helpers_masks(context) if needed(job) else None
+            await self._validate(job.training.epochs - 1, self._kept, exponent, masks)
+
+    async def _network(self, helper: NetworkHelper) -> None:
+        context, plan = self._context, self._context.ready_plan
+        answers = NetworkAnswers(context, helper, self._loss)
+        loop.set("online")
+        async with asyncio.TaskGroup() as loops:
+            dealing = loops.create_task(answers.deal())
+            for step in context.steps():
+                try:
+                    await answers.answer(step)
+                except Diverged as diverged:
+                    raise self._diverged(diverged, step) from None
+                if step.position + 1 == plan.steps_per_epoch and not await self._epoch_over(step.epoch):
+                    break
+            dealing.cancel()  # it may be ahead of an epoch that is not to be
+
+    async def _linear(self) -> None:
+        """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
+        context, dealing = self._context, self._context.steps()
+        ahead = look_ahead(context.ready_plan, context.settings.limits)
+        context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
+        loop.set("online")
+        dealt: list[Dealt] = []
+        for step in context.steps():
+            shares = await self._receive(step)
+            if step.index == context.first:  # the data parties agree on rows and order: before that nothing is dealt
+                dealt = [await self._deal(far) for far in islice(dealing, ahead)]
+            await self._answer(step, shares, dealt)
+            if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
+                break
+            await context.handed_over()  # the answers
+            dealt = [await self._deal(far) for far in islice(dealing, 1)]
+
+    @property
+    def _linear_helper(self) -> Helper:
+        assert isinstance(self._helper, Helper)
+        return self._helper
+
+    async def _deal(self, step: Step) -> Dealt:
+        return step, await self._context.compute_step(self._linear_helper.gradient_shares, step)
+
+    async def _answer(self, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
+        context, deadline = self._context, self._context.deadline("step")
+        try:
+            answers, terms = await context.compute_step(self._activated, step, shares)
+        except Diverged as diverged:
+            raise self._diverged(diverged, step) from None
+        for number, words in answers.items():
+            along = [Companion(GradientShare(words=g[number]), far.epoch, far.position) for far, g in dealt]
+            if terms is not None and self._names[number] == context.label:
+                along.append(Companion(LossTerms(words=terms), step.epoch, step.position))
+            await context.mailbox.send(
+                MaskedActivation(words=words),
+                [self._names[number]],
+                deadline,
+                epoch=step.epoch,
+                step=step.position,
+                along=along,
+            )
+        context.finished(step)
+
+    def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
+        answers = self._linear_helper.masked_activations(step, shares)
+        return answers, None if self._loss is None else self._loss.terms(step, self._helper.scores)
+
+    def _diverged(self, diverged: Diverged, step: Step) -> JobProblem:
+        return JobProblem(
+            "training.diverged",
+            self._context.job.submitter,
+            f"step {step.index}: {diverged.reason}; run the job again with a smaller rate or a faster decay",
+        )
+
+    async def _receive(self, step: Step) -> dict[int, Words]:
+        mail, shape = self._context.mailbox, (step.rows, self._context.ready_plan.outputs)
+        parties = self._context.description.data_parties
+        first = step.index == self._context.first  # before it the rows are encoded
+        deadline = self._context.deadline("fit" if first else "step")
+        letters = await mail.receive(PreactivationShare, parties, deadline, epoch=step.epoch, step=step.position)
+        words = mail.words(letters, lambda _: shape)
+        return {number: words[name] for number, name in self._names.items()}
+
+    # --- between two epochs
+
+    async def _epoch_over(self, epoch: int) -> bool:
+        context, job, done = self._context, self._job, (epoch + 1) * self._context.ready_plan.steps_per_epoch
+        if job.evaluation.held_out_loss:
+            assert context.terms is not None
+            await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
+        if job.scored_after(epoch):
+            await self._validate(epoch, done, guard_exponent(self._helper.largest))
+        if job.early_stopping is None:
+            return True
+        letters = await context.mailbox.receive(EpochDecision, [context.label], context.deadline("step"), epoch=epoch)
+        if letters[context.label].best:
+            self._kept = done
+        return letters[context.label].go_on
+
+    async def _validate(
+        self, epoch: int, done: int, exponent: int, weight_masks: Mapping[int, WeightMasks] | None = None
+    ) -> None:
+        context, plan = self._context, self._context.ready_plan
+        assert context.terms is not None
+        alpha = await context.compute(plan.alpha_after, done)
+        steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha))
+        await answer(
+            context, plan, steps, purpose="validation", limit=2.0**exponent, weight_masks=weight_masks
+        )  # fmt: skip

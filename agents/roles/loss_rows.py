@@ -1,0 +1,51 @@
+"""Whether a job's losses are over so many rows that they tell of none, at the label party and before one is opened.
+
+It sees labels and which of them are held out; what it says to others is that there are too few, not how many.
+
+With one row of a label value the losses of two epochs or of two jobs tell that row's score, and with a few they nearly
+do. So there are `min_loss_rows` of each, as many as a batch has at least where its order is to hide anything; whoever
+holds the label may ask for more and not for fewer, since it is the other parties whom the bound protects.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.core.problems import JobProblem
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.functions.links import ACTIVATIONS
+
+
+def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bool_]) -> None:
+    """At the label party: every loss that the job opens is over enough rows of each label value, or of all.
+
+    Args:
+        context: The job at this party.
+        labels: (rows,), 0 and 1, numbers of classes, or other numbers, as the link has it.
+        held_out: (rows,), which of them are not trained on.
+
+    Raises:
+        JobProblem: they are too few; whoever wrote the job or holds the label can mend it.
+    """
+    evaluation, link = context.training.evaluation, context.training.link
+    least = context.settings.limits.min_loss_rows
+    for asked, name, what, among in (
+        (evaluation.loss, "loss", "training", labels[~held_out]),
+        (evaluation.held_out_loss, "held_out_loss", "held-out", labels[held_out]),
+    ):
+        if asked and fewest(among, link) < least:
+            of_each = " of each label value" if link == "logistic" or ACTIVATIONS[link].classes else ""
+            raise JobProblem(
+                "table.few-labels",
+                context.me,
+                f"at {context.me} the {what} loss would be opened over fewer than {least} rows{of_each}, "
+                f"from which scores of single rows could be worked out: leave {name} out of the job, or bring more "
+                f"rows" + (", or hold out more" if name == "held_out_loss" else ""),
+            )
+
+
+def fewest(labels: Floats, link: str) -> int:
+    """Rows of the label value that has the fewest, among those that have any; of all, where labels are no classes."""
+    if link != "logistic" and not ACTIVATIONS[link].classes:
+        return len(labels)
+    return int(np.unique(labels, return_counts=True)[1].min(initial=len(labels)))

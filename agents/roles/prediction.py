@@ -1,0 +1,244 @@
+"""A data party's part of a prediction job: new rows, matched as in training, and what its columns say of them.
+
+Only the label party gets scores, and a file with them; the other parties' columns and weights stay where they are.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from agents.alignment.aligned_table import OwnRows
+from agents.alignment.scored_once import ScoredOnce
+from agents.core.problems import JobProblem
+from agents.core.states import State
+from agents.models import model_part
+from agents.models.model_part import ModelPart, ModelPartProblem
+from agents.models.scores_file import scored_columns, write_scores
+from agents.protocol.shares import shares_kept
+from agents.protocol.weight_openings import commitments_of, give_seed, kept_openings
+from agents.roles.exposure_profile import check_numbers
+from agents.roles.release import unreleased, written
+from agents.scoring.linear_scoring import scoring_batch
+from agents.scoring.scoring_pass import own_noise, score
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.arithmetic.ring import total
+from mpc.linear.algebra import zero_share
+from mpc.plan.architecture import Network
+from mpc.plan.forward import SCORE_BITS
+from mpc.plan.schedule import Step
+from mpc.scoring.linear import Numbers, decode_scores, encode_scores, scoring_steps
+from schemas.messages.kinds import PartialScores, ScoringTerms, Sizes
+from tables.core.problem import UnusableError
+from tables.encoding.unseen import count_unseen
+
+PART = 65_536  # partial scores in a message: 512 KiB
+
+
+class PredictionRole:
+    """The role behind `lifecycle.Role` for a party that holds columns."""
+
+    working = State.SCORING
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._own = OwnRows(context)
+        self._once = ScoredOnce(context)
+        self._part: ModelPart | None = None
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._key = b""
+        self.scoring: ScoringTerms | None = None
+        self.scores: Floats | None = None  # of the common rows at the label party, in the label's terms if it has such
+
+    @property
+    def part(self) -> ModelPart:
+        """This party's part of the model, once it is read."""
+        assert self._part is not None
+        return self._part
+
+    async def prepare(self) -> None:
+        """Read the model part, and the table by its encoding; nothing has been sent yet.
+
+        Raises:
+            JobProblem: there is no such part, it is of other parties, or the table lacks columns of the training.
+        """
+        context, of = self._context, self._context.prediction.of
+        folder = context.settings.state / "models" / of
+        try:
+            self._part, self._arrays = await context.compute(model_part.load, folder)
+            self._norm = self.part.norm
+        except ModelPartProblem as problem:
+            raise JobProblem(
+                "model.missing", context.me, f"{context.me} has no usable part of the model {of}", str(problem)
+            ) from None
+        self._check_parties(of)
+        check_numbers(context, has_numbers=self.part.encoding.has_numbers)
+        numbers = Numbers.from_canonical(self.part.plan)
+        self.scoring = ScoringTerms(
+            model=numbers.model,
+            release=self.part.release,
+            fx=numbers.fx,
+            f=numbers.f,
+            network=self.part.network,
+            alpha=self.part.alpha,
+            noise_bits=numbers.noise_bits,
+            exponent=self.part.score_exponent,
+            seeds=commitments_of(context, self.part),
+        )
+        await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.leads)
+        await context.compute(self._compare)
+
+    def _compare(self) -> None:
+        """Note what is worth knowing of the table, unseen categories above all; refuse a column of these alone."""
+        context, table = self._context, self._own.table
+        try:
+            unseen = count_unseen(self.part.encoding, table.batches())
+        except UnusableError as problem:
+            what = f"table {table.name!r}"
+            public = f"at {context.me} the {what} {problem.public}"
+            raise JobProblem("table.unusable", context.me, public, f"{what}: {problem}") from None
+        for note in (*table.notes, *map(str, unseen)):
+            context.note(note)
+
+    def _check_parties(self, of: str) -> None:
+        context, part = self._context, self.part
+        if set(part.parties) != set(context.description.data_parties) or part.label_party != context.label:
+            parties = " and ".join(part.parties)
+            raise JobProblem(
+                "model.parties",
+                context.job.submitter,
+                f"{of} was trained by {parties} with the label at {part.label_party}, and the job names others",
+            )
+
+    async def align(self) -> None:
+        """Find the rows that all data parties have."""
+        await self._own.align()
+
+    async def fit(self) -> Sizes:
+        """Nothing is fitted: the encoding is the training's.
+
+        Raises:
+            JobProblem: some of the rows have been scored under the model before.
+        """
+        part = self.part
+        await self._once.check((self._context.prediction.of, part.run), self._own)
+        every = np.ones(len(self._own.rows), np.bool_)
+        bits = await self._context.compute(self._own.record_bits, part.encoding, every)
+        self._context.audit.bound_scores(bits.record)
+        sizes = {"rows": len(self._own.rows), "held_out": 0, "columns": len(part.columns), "outputs": part.outputs}
+        return Sizes(**sizes, model=part.digest)
+
+    async def begin(self) -> None:
+        """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
+        if self._with_helper:
+            fx = self.scoring_numbers.fx
+            await self._own.encode(self.part.encoding, self.part.norm, fx)
+        await self._once.note()
+        self._key = await self._own.confirm_order()
+        self._context.statistics.steps = len(self._steps())
+
+    def _steps(self) -> list[Step]:
+        assert self._context.terms is not None
+        terms = self._context.terms
+        batch = PART // terms.outputs
+        if self._with_helper:
+            batch = scoring_batch(terms.columns, self.scoring_numbers.network)
+        return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
+
+    async def work(self) -> None:
+        """Score all rows."""
+        scores = await (self._shared() if self._with_helper else self._owned())
+        if scores is not None:
+            scaling = self.part.label_scaling
+            self.scores = scores if scaling is None else scaling.restore(scores)
+
+    async def release(self) -> Path | None:
+        """At the label party: write the scores, with the ids of its own table, in the order of that."""
+        context, scores = self._context, self.scores
+        if scores is None:
+            return None
+        folder = unreleased(context)
+        order = np.argsort(self._own.rows)
+        ids = self._own.table.own_ids.take(pa.array(self._own.rows[order]))
+        names = () if self.part.classes is None else self.part.classes.names
+        columns = scored_columns(self.part.link, scores[order], names)
+        await written(context, folder, lambda: write_scores(folder, context.prediction.format, ids, columns))
+        return folder
+
+    def close(self) -> None:
+        """Remove the working copies."""
+        self._own.close()
+
+    # --- release = "owners": each party scores its own columns
+
+    async def _owned(self) -> Floats | None:
+        context = self._context
+        own = encode_scores(await context.compute(self._partial))
+        noise = own_noise(context, self._own.private, "prediction")
+        zero_masks = context.zero_masks("prediction")
+        for step in self._steps():
+            me, shape = context.number(context.me), (step.rows, self.part.outputs)
+            deadline = context.deadline("fit" if step.index == 0 else "step")  # before the first all rows are scored
+            if noise is not None:
+                own[step.start : step.stop] += noise.words(step, self.part.outputs, 1.0, SCORE_BITS)
+            share = own[step.start : step.stop] + await context.compute(zero_share, me, zero_masks, step, shape)
+            if context.leads:
+                letters = await context.mailbox.receive(PartialScores, context.partners, deadline, step=step.position)
+                words = context.mailbox.words(letters, dict.fromkeys(letters, shape).__getitem__)
+                own[step.start : step.stop] = total([share, *words.values()])
+            else:
+                await context.mailbox.send(PartialScores(words=share), [context.label], deadline, step=step.position)
+            context.statistics.finished(0, step.index)
+        return decode_scores(own) if context.leads else None
+
+    def _partial(self) -> Floats:
+        """What this party's columns add to the scores of each common row, (rows, outputs), in the common order."""
+        own, every = self._own, np.ones(len(self._own.rows), np.bool_)
+        scores = np.empty((own.table.rows, self.part.outputs))
+        marks, start = own.marked(every), 0
+        places = np.flatnonzero(marks)
+        for batch in own.table.batches(marks):
+            scores[places[start : start + batch.rows]] = model_part.partial_scores(self.part, self._arrays, batch)
+            start += batch.rows
+        return scores[own.rows]
+
+    # --- shared weights, whoever knows them too: the forward pass with the helper
+
+    @property
+    def _with_helper(self) -> bool:
+        """A hidden layer's partial sums would tell the label party too much, so that a network always needs it."""
+        return self.part.release != "owners" or self.part.network is not None
+
+    @property
+    def scoring_numbers(self) -> Numbers:
+        """The fixed point of the model."""
+        return scoring_numbers(self._context, self.scoring)
+
+    async def _shared(self) -> Floats | None:
+        context, numbers = self._context, self.scoring_numbers
+        shares = shares_kept(context, self.part, self._arrays)
+        await give_seed(context, self._arrays)
+        return await score(
+            context,
+            numbers,
+            self._own.words,
+            shares,
+            self._steps(),
+            key=self._key,
+            purpose="prediction",
+            noise=own_noise(context, self._own.private, "prediction"),
+            openings=kept_openings(context, self.part, self._arrays),
+        )
+
+
+def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Numbers:
+    """The fixed point that a prediction's terms speak of."""
+    assert scoring is not None
+    assert context.terms is not None
+    terms = context.terms
+    layers = scoring.network
+    network = None if layers is None else Network(layers.hidden, layers.activation)
+    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network, scoring.noise_bits)

@@ -1,0 +1,180 @@
+"""The end of a job at a data party: open its own block if the job says so, and write the model part to disk.
+
+A part lies in a hidden folder until every party has released: whoever ends the job then calls `keep`, or `discard`.
+Under release = "owners" each party receives the others' shares of its own block and nothing else, the label party the
+intercept's as well; under "shared" nobody receives anything; under "label" the label party alone receives everything.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from agents.core.problems import JobProblem
+from agents.models import model_part
+from agents.models.model_part import Arrays, ModelPart
+from agents.protocol.shares import AnyShares, above, called, entries_above, kept_shares, meant
+from agents.protocol.weight_openings import ModelOpenings
+from agents.roles.release_to_label import Encodings, give, take
+from agents.session.context import JobContext
+from mpc.arithmetic.ring import total
+from mpc.linear.data_party import Shares
+from mpc.plan.architecture import pack, unpack
+from schemas.messages.kinds import InterceptShare, UpperShare, WeightShare
+from schemas.messages.tensor import Words
+from tables.core.durable import flush
+from tables.encoding.encoding import Encoding
+from tables.encoding.label import Classes, LabelScaling
+
+Opened = WeightShare | InterceptShare | UpperShare
+
+
+async def opened(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
+    """The arrays of this party's model part, as `model_part.ModelPart` lists them, and what it gets to know beside."""
+    release, kept = context.training.release, kept_shares(context, shares)
+    if release == "owners":
+        owned = await _opened_to_owners(context, shares)
+        # A network is applied by its shares even so.
+        return owned if isinstance(shares, Shares) else {**kept, **owned}, {}
+    if release == "label" and context.leads:
+        whole, encodings = await take(context, shares)
+        return {**kept, **whole}, encodings
+    if release == "label":
+        await give(context, shares, encoding)
+    return kept, {}
+
+
+async def _opened_to_owners(context: JobContext, shares: AnyShares) -> Arrays:
+    """Each block of columns goes to its owner, all that is above them to the label party: what this party gets."""
+    plan, mail, deadline = context.ready_plan, context.mailbox, context.deadline("release")
+    model: type[Opened] = InterceptShare if isinstance(shares, Shares) else UpperShare
+    entries = entries_above(plan)
+    mine = pack(entries, above(shares))
+    for party in context.partners:
+        await mail.send(WeightShare(words=shares.partners[context.number(party)]), [party], deadline)
+    if not context.leads:
+        await mail.send(model(words=mine), [context.label], deadline)
+    block = await _sum(context, WeightShare, shares.own)
+    arrays: Arrays = {"weights": plan.weights(block, shares.step), "weight_words": block}
+    if not context.leads:
+        return arrays
+    layers = unpack(entries, await _sum(context, model, mine), "opened layers")
+    words = {f"{called(name, k)}_words": layer for (name, k), layer in layers.items()}
+    floats = {called(name, k): meant(plan, name, layer, shares.step) for (name, k), layer in layers.items()}
+    return {**arrays, **words, **floats}
+
+
+async def _sum(context: JobContext, model: type[Opened], own: Words) -> Words:
+    letters = await context.mailbox.receive(model, context.partners, context.deadline("release"))
+    rows, columns = own.shape
+    return total([own, *context.mailbox.words(letters, lambda _: (rows, columns)).values()])
+
+
+async def save_part(  # noqa: PLR0917
+    context: JobContext,
+    encoding: Encoding,
+    label: tuple[LabelScaling | None, Classes | None],
+    given: tuple[Arrays, Encodings],
+    openings: ModelOpenings,
+    steps: int,
+) -> Path:
+    """Write the part, as it is after so many steps, to its hidden folder and return that.
+
+    `label` is what the label party keeps of its own, `given` what was `opened` to this party, `openings` what is for
+    predictions. A save that fails or is
+    cancelled leaves nothing there.
+
+    Raises:
+        JobProblem: the disk does not take it.
+    """
+    job, plan, (arrays, encodings) = context.training, context.ready_plan, given
+    part = ModelPart(
+        job=context.job.id,
+        run=context.job.run.hex(),
+        model=job.model,
+        network=job.network,
+        party=context.me,
+        label_party=job.label,
+        parties=job.data_parties,
+        release=job.release,
+        encoding=encoding,
+        columns=tuple(encoding.names),
+        plan=plan.canonical(),
+        steps=steps,
+        alpha=plan.alpha_after(steps),
+        score_exponent=openings.exponent,
+        seeds=tuple(one.hex() for one in openings.commitments) if openings.openings is not None else (),
+        intercept_holder=job.label,
+        label_scaling=label[0],
+        classes=label[1],
+        encodings=dict(encodings),
+        created=datetime.now(UTC),
+        tercet=version("tercet"),
+    )
+    folder = unreleased(context)
+    await written(context, folder, lambda: model_part.save(folder, part, {**arrays, **openings.arrays(context)}))
+    return folder
+
+
+async def written(context: JobContext, folder: Path, save: Callable[[], object]) -> None:
+    """Save something into a hidden folder; if that fails or is cancelled, nothing is left there.
+
+    Raises:
+        JobProblem: the disk does not take it.
+    """
+    saving = asyncio.ensure_future(context.compute(save))
+    try:
+        await asyncio.shield(saving)
+    except OSError as error:
+        discard(folder)
+        public = f"{context.me} cannot write what the job gives it to its disk"
+        raise JobProblem("disk.write", context.me, public, f"{folder}: {error.strerror}") from None
+    except asyncio.CancelledError:
+        await asyncio.wait([saving])  # a thread cannot be cancelled, and would write on
+        discard(folder)
+        raise
+
+
+def unreleased(context: JobContext) -> Path:
+    """Where what a job gives this party lies until every party has released; job ids begin with no dot."""
+    kind = "models" if context.description.kind == "training" else "predictions"
+    return context.settings.state / kind / f".{context.job.id}"
+
+
+def keep(folder: Path) -> Path:
+    """Move a folder from its hidden place to its lasting one, in one step, and return that: models/<job>, say.
+
+    What an earlier run of the same job left there makes way.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    place = folder.with_name(folder.name.removeprefix("."))
+    earlier = folder.with_name(f"{folder.name}.earlier")
+    discard(earlier)
+    if place.exists():
+        place.rename(earlier)
+    folder.rename(place)
+    flush(place.parent)
+    discard(earlier)
+    return place
+
+
+def kept(folder: Path, me: str) -> Path:
+    """The same, for this party: only here is it certain that the job comes to its good end.
+
+    Raises:
+        JobProblem: the disk does not take it.
+    """
+    try:
+        return keep(folder)
+    except OSError as error:
+        public = f"{me} cannot move what the job gives it to its place"
+        raise JobProblem("disk.write", me, public, f"{folder}: {error.strerror}") from None
+
+
+def discard(folder: Path) -> None:
+    """Remove a part that is not to be kept, if there is one."""
+    shutil.rmtree(folder, ignore_errors=True)

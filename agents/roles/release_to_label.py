@@ -1,0 +1,144 @@
+"""The release of a whole model to the label party: every other data party gives it its shares and its encoding.
+
+Nobody but the label party receives anything, and shares stay with their holders as well, by which predictions go on.
+Whether a data party agrees to this was asked of its settings before the job began, in `policy`.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import ValidationError
+
+from agents.core.problems import JobProblem
+from agents.models.model_part import WEIGHTS, Arrays
+from agents.protocol.shares import AnyShares, above, blocks, called, entries_above, meant
+from agents.session.context import JobContext
+from mpc.arithmetic.ring import Words, total
+from mpc.plan.architecture import Entry, pack, unpack
+from mpc.plan.plan import Plan
+from schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
+from tables.core.problem import listed
+from tables.encoding.bare import bare
+from tables.encoding.categorical import CategoricalColumn
+from tables.encoding.encoding import Encoding
+from tables.snapshot.columns import Column
+from tables.snapshot.disguise import UNSAID, look_like_values
+
+BLOCK = "block"
+MOST_ENTRIES = 2**21  # of an encoding: twice what whitening has at most; each may take half a KiB while it is read
+
+Encodings = Mapping[str, Encoding]
+
+
+async def give(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
+    """Send the label party this party's share of everything, and how its columns become numbers."""
+    mail, label, deadline = context.mailbox, context.label, context.deadline("release")
+    await mail.send(ModelShare(words=packed(context, shares)), [label], deadline)
+    await mail.send(told(context, encoding), [label], deadline)
+
+
+def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
+    """What of an encoding the label party is told.
+
+    Raises:
+        JobProblem: it is too long to be; this party is named.
+    """
+    text, table = bare(encoding).model_dump_json().encode(), context.description.table_of(context.me)
+    if len(text) > MOST_ENCODING or _entries(text) > MOST_ENTRIES:
+        public = f"at {context.me} the encoding of the table {table!r} is too long to be told"
+        detail = (
+            f"it has {len(text):,} bytes and {_entries(text):,} marks like commas, and at most {MOST_ENCODING:,} and "
+            f"{MOST_ENTRIES:,} go: leave out columns with many long texts"
+        )
+        raise JobProblem("table.unusable", context.me, public, detail)
+    return ColumnEncoding(encoding=text)
+
+
+def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Column]) -> None:
+    """Return if no category that the label party would be told looks like a number or a date and is one by guess.
+
+    A few such texts among others pass as categories in any other job. Here their names travel, and could be values.
+
+    Raises:
+        JobProblem: this party has to say in its settings that they are categories, and may be told.
+    """
+    guessed = {one.name for one in columns if one.is_guess}
+    doubtful = [
+        column.name
+        for column in encoding.columns
+        if isinstance(column, CategoricalColumn) and column.name in guessed and look_like_values(column.categories)
+    ]
+    if doubtful:
+        table = context.description.table_of(context.me)
+        detail = (
+            f'with release = "label" {context.label} is told the categories of column {listed(doubtful)} of table '
+            f"{table!r}, some of which look like numbers or dates: if it may be told them, list the column under "
+            f"`categorical`; else list it under `numeric`, or leave it out with `columns`"
+        )
+        raise JobProblem("table.unusable", context.me, f"at {context.me} the table {table!r} {UNSAID}", detail)
+
+
+async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
+    """At the label party: the whole model in float64, as `model_part.ModelPart` lists it, and the others' encodings.
+
+    Raises:
+        JobProblem: a share has another length than is due, or an encoding is none or of other columns; its sender is
+            named.
+    """
+    mail, deadline, partners = context.mailbox, context.deadline("release"), context.partners
+    mine = packed(context, shares)
+    letters = await mail.receive(ModelShare, partners, deadline)
+    words = total([mine, *mail.words(letters, lambda _: (1, mine.shape[1])).values()])
+    opened = await context.compute(_opened, context, words, shares.step)
+    texts = await mail.receive(ColumnEncoding, partners, deadline)
+    return opened, {party: await context.compute(_read, context, party, texts[party]) for party in partners}
+
+
+def entries(plan: Plan) -> tuple[Entry, ...]:
+    """The whole model: each party's block, and what is above the columns."""
+    width = plan.outputs if plan.network is None else plan.network.hidden[0]
+    columns = (Entry(BLOCK, i, (count, width)) for i, count in enumerate(plan.columns))
+    return (*columns, *entries_above(plan))
+
+
+def packed(context: JobContext, shares: AnyShares) -> Words:
+    """This party's share of all of it, in one row."""
+    owned = {(BLOCK, i): words for i, words in blocks(context, shares).items()}
+    return pack(entries(context.ready_plan), owned | above(shares))
+
+
+def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
+    plan, parties = context.ready_plan, context.description.data_parties
+
+    def place(name: str, k: int) -> str:
+        return WEIGHTS + parties[k] if name == BLOCK else called(name, k)
+
+    tensors = unpack(entries(plan), words, "the whole model")
+    return {place(name, k): meant(plan, name, block, steps) for (name, k), block in tensors.items()}
+
+
+def _entries(text: bytes) -> int:
+    """No JSON has more values than this; some of the marks may be in texts."""
+    return sum(map(text.count, (b",", b"[", b"{")))
+
+
+def _read(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
+    """What a partner sent, if it is an encoding of as many columns as it announced."""
+    if _entries(message.encoding) > MOST_ENTRIES:
+        raise _strange(context, party)
+    try:
+        encoding = Encoding.model_validate_json(message.encoding)
+    except ValidationError:
+        raise _strange(context, party) from None
+    columns = context.ready_plan.columns[context.number(party)]
+    if not len(set(encoding.names)) == len(encoding.names) == columns or len(encoding.kinds) != len(encoding.columns):
+        raise _strange(context, party)
+    return encoding
+
+
+def _strange(context: JobContext, party: str) -> JobProblem:
+    return JobProblem(
+        "message.malformed",
+        party,
+        f"{party} sent {context.me} no encoding of the columns that it brought to the training; do both agents run the "
+        f"same version?",
+    )

@@ -1,0 +1,33 @@
+"""Whether this party lets a job in, by all that it can know before it answers: policy, budget, its table's first rows.
+
+All for which it refuses is told at once. Nothing of the table leaves but what `profiles` tells.
+"""
+
+from typing import Final
+
+from agents.core.problems import found, joined
+from agents.policy.budget import Budget
+from agents.policy.check import refusals
+from agents.roles.exposure_profile import check_sense, own_profile
+from agents.session.context import JobContext
+from schemas.messages.kinds import Profile
+
+NOT_FOR_THEM: Final = {"policy.submitter", "policy.parties", "policy.helper", "policy.purpose"}
+
+
+async def decide(context: JobContext, budget: Budget) -> Profile | None:
+    """Let a job in, and give what the other parties are told of this one's table.
+
+    Raises:
+        JobProblem: this party refuses it; whoever can mend the first reason is named.
+    """
+    problems, profile = refusals(context.job, context.settings, context.identity, budget), None
+    if context.leads:
+        problems += found(check_sense, context)
+    # What is wrong with a table that is not for these parties is not for them either.
+    if not any(problem.code in NOT_FOR_THEM for problem in problems):
+        profile, more = await own_profile(context)
+        problems += more
+    if problems:
+        raise joined(problems)
+    return profile

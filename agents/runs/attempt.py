@@ -1,0 +1,197 @@
+"""One attempt of a job's run at one party: its letters, its thread, its role, from the policy to what it gives.
+
+Keys, masks and what has come in belong to one attempt and go with it; the run decides whether another follows.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from agents.core.problems import JobProblem
+from agents.messaging.inbox import Latest
+from agents.messaging.mailbox import Mailbox, Tap
+from agents.policy.approval import Approval
+from agents.policy.audit_log import AuditLog
+from agents.policy.budget import Budget
+from agents.policy.job_audit import JobAudit
+from agents.roles.data_party import DataPartyRole
+from agents.roles.helper import HelperRole
+from agents.roles.prediction import PredictionRole
+from agents.roles.release import discard
+from agents.runs import phases as lifecycle
+from agents.runs.admission import decide
+from agents.session.checkpoint_store import checkpoint_folder
+from agents.session.context import JobContext, system_randomness
+from agents.session.fixed_randomness import Drawn
+from agents.session.table_snapshot import KeptTable
+from broker.interface.base import Broker
+from broker.interface.outbox import Outbox
+from broker.sealing.identity import Identity, parse_public
+from schemas.files.settings import Settings
+from schemas.messages.address import Address, Round
+from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message
+
+IDLE_SECONDS = 1.0  # a thread that is longer at something at an attempt's end is not waited for
+EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done
+
+AnyRole = HelperRole | DataPartyRole | PredictionRole
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What an agent lends to each of its jobs."""
+
+    settings: Settings
+    identity: Identity
+    broker: Broker
+    contribute: Callable[[], bytes] = system_randomness
+    tap: Tap | None = None
+    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)
+    log: AuditLog | None = None
+    budget: Budget = field(default_factory=Budget)
+    inquire: Callable[[Job, str], None] = lambda _job, _party: None
+    announce: Callable[[Job, str], None] = lambda _job, _party: None
+    resume: Callable[[Job, str], None] = lambda _job, _party: None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What an attempt shares with the others of its run, and whom it tells."""
+
+    approval: Approval
+    audit: JobAudit
+    table: KeptTable
+    latest: Latest
+    on_control: Callable[[Address, Message], None]
+    on_problem: Callable[[JobProblem], None]
+    saved_everywhere: Callable[[], int]
+
+
+class Attempt:
+    """Number `number`, with this helper."""
+
+    def __init__(self, job: Job, services: Services, number: int, helper: str, hooks: Hooks) -> None:
+        self.number, self.helper, self._services, self._hooks = number, helper, services, hooks
+        self.role: AnyRole | None = None  # once the policy has found that it fits
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"maths {job.id}")
+        self.outbox = Outbox(services.broker, max_bytes=services.settings.limits.in_flight_mib * 2**20)
+        self.mailbox = self._make_mailbox(job)
+        self.context = self._make_context(job)
+        self._decision: asyncio.Task[None] | None = None
+
+    def _make_mailbox(self, job: Job) -> Mailbox:
+        services, hooks = self._services, self._hooks
+        settings = services.settings
+        keys = {member.name: member.key for member in job.members}
+        # Nobody is spoken to of whose key this party and the job have different ideas.
+        partners = {name: p.key for name, p in settings.partners.items() if keys.get(name) == p.key}
+        return Mailbox(
+            Address(job.id, self.number, Round.CONTROL, "", 0, 0, settings.party, ""),
+            run=job.run,
+            early_bytes=EARLY_BYTES,
+            identity=services.identity,
+            partners={name: parse_public(key) for name, key in partners.items()},
+            outbox=self.outbox,
+            limits=settings.limits,
+            on_control=hooks.on_control,
+            on_problem=hooks.on_problem,
+            tap=services.tap,
+            latest=hooks.latest,
+        )
+
+    def _make_context(self, job: Job) -> JobContext:
+        services, hooks = self._services, self._hooks
+        return JobContext(
+            job,
+            services.settings,
+            services.identity,
+            self.mailbox,
+            self._executor,
+            structlog.get_logger(),
+            Drawn(checkpoint_folder(services.settings.state, job.id), services.contribute),
+            hooks.saved_everywhere,
+            self.number,
+            self.helper,
+            approval=hooks.approval,
+            audit=hooks.audit,
+            table=hooks.table,
+            versions=services.versions,
+        )
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether this party is not a helper that stands by while another helps."""
+        return self.context.me in self.context.description.parties
+
+    async def work(self, enter: lifecycle.Enter) -> Path | None:
+        """All of it; returns the hidden folder with what this party gets, if any. Who stands by is never done with it.
+
+        Raises:
+            JobProblem: it cannot go on, and whose fault that is.
+            Overdue: a deadline has passed.
+        """
+        self._decision = asyncio.create_task(self._decide())
+        self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
+        # An end that another party tells meanwhile does not end it: `refusal` has what this party would say.
+        await asyncio.shield(self._decision)
+        if not self.takes_part:
+            await asyncio.Event().wait()
+        role = self.role = self._make_role()
+        return await lifecycle.live(self.context, role, enter)
+
+    async def _decide(self) -> None:
+        """Raises JobProblem if this party does not let the job in; the audit log is told either way."""
+        audit = self._hooks.audit
+        try:
+            self.context.profile = await decide(self.context, self._services.budget)
+        except JobProblem as problem:
+            audit.decided(problem)
+            raise
+        audit.decided()
+
+    async def refusal(self) -> JobProblem | None:
+        """Wait until this party has decided, and give why it does not let the job in, if it does not."""
+        if self._decision is not None:
+            await asyncio.wait([self._decision])
+            if not self._decision.cancelled() and isinstance(problem := self._decision.exception(), JobProblem):
+                return problem
+        return None
+
+    def _make_role(self) -> AnyRole:
+        if self._services.settings.role == "helper":
+            return HelperRole(self.context)
+        training = self.context.description.kind == "training"
+        return DataPartyRole(self.context) if training else PredictionRole(self.context)
+
+    async def leave(self) -> None:
+        """Give back the thread and the working files. A thread cannot be stopped: what it still writes goes after it.
+
+        What is said of the run goes on until `fall_silent`.
+        """
+        self.mailbox.deaf = True
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                if isinstance(self.role, DataPartyRole):
+                    await self.role.idle()
+                await self.context.compute(lambda: None)
+        except TimeoutError:
+            self._executor.submit(self._close_role)
+        else:
+            self._close_role()
+        self._executor.shutdown(wait=False)
+        discard(self.context.work_folder)
+
+    async def fall_silent(self) -> None:
+        """Say nothing more."""
+        await self.outbox.close()
+
+    def _close_role(self) -> None:
+        if self.role is not None:
+            self.role.close()
+        with suppress(OSError):  # not there, or in use by another run of the same job
+            self.context.work_folder.rmdir()

@@ -1,0 +1,86 @@
+"""Who is to blame when everybody waits: the chain of who waits for whom, followed to its end.
+
+Pure functions over what parties last reported; nothing here waits or speaks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agents.core.problems import BROKER, JobProblem
+
+MOST_LINKS = 4  # of a chain, in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one party last said of itself."""
+
+    stage: str
+    waits_for: tuple[str, ...]
+
+
+def culprits(reports: Mapping[str, Report], start: str) -> list[str]:
+    """The parties at which the waiting that `start` complains of ends, in the order in which it reaches them.
+
+    `reports` holds the parties heard from lately. A party that is silent, or that waits for nobody, is an end;
+    silence weighs more. No end at all means that some wait for one another: a message was lost between them.
+    """
+    reached = _reachable(reports, start)
+    silent = [party for party in reached if party not in reports]
+    return silent or [party for party in reached if not reports[party].waits_for]
+
+
+def _reachable(reports: Mapping[str, Report], start: str) -> list[str]:
+    reached = [start]
+    for party in reached:  # grows while it is read
+        waits_for = reports[party].waits_for if party in reports else ()
+        reached.extend(other for other in waits_for if other not in reached)
+    return reached
+
+
+def late(reports: Mapping[str, Report], start: str, deadline: str, order: Sequence[str]) -> JobProblem:
+    """The verdict on a wait that has outlived its deadline; the same at every party that has the same reports."""
+    ends = sorted(culprits(reports, start), key=order.index)
+    chain = _chain(reports, start)
+    if not ends:
+        return JobProblem(
+            "transport.lost", BROKER, f"a message was lost on the way: {chain}, in a circle (deadline '{deadline}')"
+        )
+    name = ends[0]
+    if name in reports:
+        return JobProblem(
+            "party.busy",
+            name,
+            f"{name} is alive but has not answered within the deadline '{deadline}': {chain}. "
+            f"Look at {name}'s log, or allow more time under [deadlines]",
+        )
+    return JobProblem(
+        "party.silent",
+        name,
+        f"{name} has not been heard of within the deadline '{deadline}': {chain}. "
+        f"Is its agent running and connected to the broker{_first_contact(deadline, start, name)}?",
+    )
+
+
+def _first_contact(deadline: str, start: str, name: str) -> str:
+    # Whoever does not have the key of a job's submitter cannot read the announcement, and does not answer strangers.
+    if deadline != "accept":
+        return ""
+    return (
+        f", on the same virtual host, and do the settings of both, {start}'s and its own, hold the other's key (if "
+        f"not, {name}'s log says 'message refused')"
+    )
+
+
+def _what(report: Report) -> str:
+    return f" ({report.stage})" if report.stage else ""
+
+
+def _chain(reports: Mapping[str, Report], start: str) -> str:
+    links = [
+        f"{party} waits for {' and '.join(reports[party].waits_for)}{_what(reports[party])}"
+        for party in _reachable(reports, start)
+        if party in reports and reports[party].waits_for
+    ]
+    shown = ", ".join(links[:MOST_LINKS]) + (", and so on" if len(links) > MOST_LINKS else "")
+    return shown or f"{start} waits for nobody"

@@ -1,0 +1,279 @@
+"""How a job ends before its time, and what the parties have said of it: who complains, who was heard, who is to blame.
+
+Nothing here speaks or waits; `run` does both. The label party's verdict counts; where it does not come, each party
+judges by itself, from the same reports in the same way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from agents.core.problems import BROKER, JobProblem
+from agents.core.states import State
+from agents.runs.blame import Report, culprits, late
+from broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
+from broker.interface.clock import loop_time
+from broker.interface.outbox import Undeliverable
+from schemas.messages.address import Address, parse_address
+from schemas.messages.kinds import Cancel, Failure, Message, Progress
+
+MISSED_HEARTBEATS = 4  # after so many without a word, a party counts as silent
+REFUSALS = ("policy.", "table.", "job.plan", "alignment.few")  # codes, of what `deciding` finds
+MOST_ATTEMPTS = 10_000  # of one run; a number beyond is no count of anything
+
+E_ = TypeVar("E_", bound=BaseException)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A wait has outlived its deadline: here, or at the party that reported it."""
+
+    reporter: str
+    deadline: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Another party says that the job is off."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The good end: where what this party gets is, if it gets something."""
+
+    folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The run has failed at a party that cannot go on with it any more."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """The attempt is over, and another one begins."""
+
+    attempt: int
+    helper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """This party's agent leaves for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another run of the same job has precedence, and everybody knows by the same rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A person wants the job off: at this party, or at another that says so."""
+
+    by: str  # the party; empty where whoever tells it does not know
+    here: bool = False
+
+
+Failing = JobProblem | Late | Told | Settled
+Ending = Done | Failing | Anew | Suspended | Cancelled | Superseded
+
+
+@dataclass(slots=True)
+class Hearing:
+    """What one party has heard from the others about themselves and about the end."""
+
+    label: str
+    parties: Sequence[str]
+    helpers: Sequence[str]  # of them, whom every party's policy has let in as such
+    me: str
+    on_verdict: Callable[[Failure], None]
+    attempt: int = 1
+    heard: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
+    overdue: dict[str, str] = field(default_factory=dict)  # each party's deadline that has passed
+    complaints: dict[str, Failure] = field(default_factory=dict)  # why each party says that the attempt is off
+    since: float = field(default_factory=loop_time)
+    _at: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
+
+    def begin(self, attempt: int) -> None:
+        """Another attempt: nobody is late in it yet."""
+        self.attempt, self.overdue, self.complaints = attempt, {}, {}
+
+    def take(self, address: Address, message: Message, taking_part: Sequence[str]) -> Ending | None:
+        """Note a control message; the ending that it means, or None if the attempt goes on."""
+        match message:
+            case Progress() | Failure() if self._speaks_of_strangers(message):
+                return stranger(address.sender)
+            case Progress():
+                self.heard[address.sender] = (loop_time(), message)
+                self._at[address.sender] = address.attempt
+                return self._progress(address, message, taking_part)
+            case Failure():
+                return self._failure(address, message)
+            case Cancel():
+                return self._cancelled(address.sender, message.by or address.sender)
+        return None
+
+    def _cancelled(self, sender: str, by: str) -> Ending:
+        return Cancelled(by) if by in self.parties else stranger(sender)
+
+    def _speaks_of_strangers(self, message: Progress | Failure) -> bool:
+        if isinstance(message, Failure):
+            return message.culprit not in (*self.parties, BROKER)
+        # Whoever helps has the masks of all data parties.
+        return not set(message.waits_for) <= set(self.parties) or message.helper not in self.helpers
+
+    def _failure(self, address: Address, message: Failure) -> Ending | None:
+        if message.verdict and address.sender == self.label:
+            self.on_verdict(message)
+            return Told(message)
+        if address.attempt != self.attempt:
+            return None
+        told = message.model_copy(update={"verdict": False})
+        self.complaints.setdefault(address.sender, told)
+        return Told(told)
+
+    def has_decided(self, party: str) -> bool:
+        """Whether a party has refused the job, or else waits for others' answers."""
+        heard = self.heard.get(party)
+        return party in self.complaints or (heard is not None and bool(heard[1].waits_for))
+
+    def with_all_refusals(self, failure: Failure, own: JobProblem | None) -> Failure:
+        """Add to the first reason of all what this party and others refuse the job for."""
+        reasons = [failure.reason, *([] if own is None else [own.reason])]
+        reasons += [told.reason for told in self.complaints.values() if refuses(told)]
+        return failure.model_copy(update={"reason": "; also: ".join(dict.fromkeys(reasons))[:2000]})
+
+    def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
+        sender, theirs, helper = address.sender, address.attempt, message.helper
+        if self.me == self.label:
+            if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
+                return Anew(theirs + 1, helper)
+            if theirs == self.attempt and message.lost and sender in taking_part:
+                return Told(back(sender).failure(message.state, verdict=False))
+        elif sender == self.label and self.attempt < theirs < MOST_ATTEMPTS:
+            return Anew(theirs, helper)
+        if message.overdue is None or theirs != self.attempt:
+            return None
+        return self.complain(sender, message.overdue)
+
+    def silence(self, party: str) -> float:
+        """Seconds since a party was heard of."""
+        return loop_time() - self.heard[party][0] if party in self.heard else loop_time() - self.since
+
+    def silent(self, parties: Sequence[str]) -> list[str]:
+        """Those that are not heard of."""
+        reports = self.reports()
+        return [party for party in parties if party not in reports]
+
+    def checkpoints(self, parties: Sequence[str]) -> list[int]:
+        """Steps that were done at the last checkpoint of each party in this attempt; -1 where that is not known."""
+        return [self.heard[p][1].checkpoint if self._at.get(p) == self.attempt else -1 for p in parties]
+
+    def complain(self, party: str, deadline: str) -> Late:
+        """Note that a party's deadline has passed."""
+        self.overdue.setdefault(party, deadline)
+        return Late(party, deadline)
+
+    def reports(self) -> dict[str, Report]:
+        """What each other party that is not silent said last."""
+        now = loop_time()
+        return {
+            party: Report(progress.stage, progress.waits_for)
+            for party, (heard, progress) in self.heard.items()
+            if now - heard <= MISSED_HEARTBEATS * progress.interval
+        }
+
+    def judgement(self, ending: Failing, me: str, own: Report, stage: str, *, stuck: JobProblem | None) -> Failure:
+        """What this party would say of the end, if nobody else did; `stuck` if it knows that the broker is at fault."""
+        match ending:
+            case Told() | Settled():
+                return ending.failure
+            case JobProblem():
+                return ending.failure(stage, verdict=False)
+            case Late():
+                return (stuck or self._late(me, own)).failure(stage, verdict=False)
+
+    def _late(self, me: str, own: Report) -> JobProblem:
+        # Where several complain at once and no verdict comes, all begin with the same complaint.
+        reporter = next(party for party in self.parties if party in self.overdue)
+        reports = self.reports() | {me: own}
+        for party in culprits(reports, reporter):
+            if party in reports and party != me and self.heard[party][1].lost:  # neither silent nor busy: it is back
+                return back(party)
+        return late(reports, reporter, self.overdue[reporter], self.parties)
+
+
+def refuses(failure: Failure) -> bool:
+    """Tell whether a party has not let the job in, by what its settings, its table or the planner say; no fault."""
+    return failure.stage == State.RECEIVED and failure.code.startswith(REFUSALS)
+
+
+def stranger(sender: str) -> JobProblem:
+    """A control message speaks of somebody who has no part in the job."""
+    return JobProblem(
+        "message.malformed", sender, f"{sender} speaks of a party that the job does not have; update its agent"
+    )
+
+
+def back(party: str) -> JobProblem:
+    """A party has lost the attempt, by a restart as a rule."""
+    return JobProblem("agent.restarted", party, f"{party}'s agent has lost the attempt, and is back")
+
+
+def silent_label(label: str) -> JobProblem:
+    """The label party does not come back."""
+    return JobProblem(
+        "party.silent",
+        label,
+        f"{label} has not been heard of within the deadline 'recover': is its agent running and connected to the "
+        f"broker? When it is, `tercet job resume` goes on from the last checkpoint",
+    )
+
+
+def own_error(me: str) -> JobProblem:
+    """A bug of ours; the log has the traceback."""
+    return JobProblem("agent.error", me, f"{me}'s agent met an error of its own")
+
+
+def broker_problem(error: BrokerError, me: str) -> JobProblem:
+    """The broker, or whoever should have a queue there, fails this party."""
+    cause = error.reason if isinstance(error, Undeliverable) else error
+    if isinstance(cause, Blocked):
+        return blocked(cause)
+    if isinstance(cause, Disconnected):
+        reason = f"{me} has lost its connection to the broker, and could not send in time; see {me}'s log"
+        return JobProblem("party.cut-off", me, reason, str(error))
+    if not (isinstance(error, Undeliverable) and isinstance(cause, Unroutable)):
+        reason = f"the broker does not serve {me}, or not in time; see {me}'s log"
+        return JobProblem("transport.broker", BROKER, reason, str(error))
+    receiver = parse_address(error.address).receiver
+    return JobProblem(
+        "party.unreachable",
+        receiver,
+        f"{receiver} takes no messages of this job (deadline {error.deadline_name!r} at {me}): its agent is not "
+        f"running, does not know {me}, or has left the job",
+        str(error),
+    )
+
+
+def blocked(alarm: Blocked) -> JobProblem:
+    """The broker has an alarm, so that nobody's messages get through."""
+    return JobProblem("transport.broker", BROKER, str(alarm))
+
+
+def cut_off(me: str) -> JobProblem:
+    """The broker does not answer this party."""
+    reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
+    return JobProblem("party.cut-off", me, reason)
+
+
+def first_error(group: BaseExceptionGroup[E_]) -> E_:
+    """The first error of a group, however deep."""
+    inner = group.exceptions[0]
+    return first_error(inner) if isinstance(inner, BaseExceptionGroup) else inner

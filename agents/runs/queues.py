@@ -1,0 +1,130 @@
+"""A job's queues at the broker: opened before a party says `ready`, gone when the job ends.
+
+Names and bindings are the topology's; what arrives is the mailbox's.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from agents.access.connections import Linked
+from broker.interface import topology
+from broker.interface.base import Broker, BrokerError, Consumer, Handler
+from schemas.files.settings import Settings
+from schemas.messages.kinds import Job
+
+PAUSE_SECONDS = 0.25
+
+T = TypeVar("T")
+
+
+async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """The call's result, after as many attempts as a broker that is briefly away takes.
+
+    Raises:
+        BrokerError: it refuses, or is still away after so many seconds.
+    """
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await call()
+        except BrokerError as error:
+            if not error.transient or asyncio.get_running_loop().time() > end:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+class JobQueues:
+    """One party's queues of one job, over all its attempts."""
+
+    def __init__(self, broker: Broker, settings: Settings, job: Job, deliver: Handler) -> None:
+        self._broker, self._settings, self._job, self._deliver = broker, settings, job, deliver
+        self._consumers: list[Consumer] = []
+        self._open = False  # all of them are consumed; said at the end only
+        self._changing = asyncio.Lock()  # an attempt may be at work on them when the next one or the end comes
+
+    async def open(self, patience: float) -> None:
+        """Declare and consume all of them, if that is not done; `patience`: seconds that the broker may be away.
+
+        Raises:
+            BrokerError: the broker refuses, or is away; none is consumed. Nor is any when this is cancelled.
+        """
+        async with self._changing:
+            if self._open:
+                return
+            try:
+                await self._consume_all(patience)
+            except BaseException:
+                await _to_the_end(self._leave())
+                raise
+            self._open = True
+
+    async def _consume_all(self, patience: float) -> None:
+        broker, settings, job = self._broker, self._settings, self._job
+        senders = tuple(party for party in job.description.everybody if party in settings.partners)
+        rounds = topology.ROUNDS[settings.role]
+        queues = {round_: topology.job_queue(settings.party, job.id, round_, senders) for round_ in rounds}
+        await _together([patiently(partial(broker.declare, queue), patience) for queue in queues.values()])
+        for round_, queue in queues.items():
+            consume = partial(broker.consume, queue.name, self._deliver, topology.lane(round_))
+            self._consumers.append(await patiently(consume, patience))
+
+    async def reopen(self, patience: float) -> None:
+        """Consume them anew, where something that should not be has taken a consumer away. Raises as `open`."""
+        await self.leave()
+        await self.open(patience)
+
+    @property
+    def heard(self) -> bool:
+        """Whether deliveries of all of them come through, or the broker cannot tell, or is away."""
+        broker, me, job = self._broker, self._settings.party, self._job.id
+        if not isinstance(broker, Linked) or not broker.connected:
+            return True
+        rounds = topology.ROUNDS[self._settings.role]
+        return all(broker.consuming(topology.job_queue_name(me, job, round_)) for round_ in rounds)
+
+    async def leave(self) -> None:
+        """Take no more from them."""
+        async with self._changing:
+            await _to_the_end(self._leave())
+
+    async def _leave(self) -> None:
+        self._open = False
+        consumers, self._consumers = self._consumers, []
+        await asyncio.gather(*(consumer.cancel() for consumer in consumers))
+
+    async def clear(self, patience: float) -> None:
+        """Delete them, with what is in them. Raises as `clear_queues`."""
+        await clear_queues(self._broker, self._settings, self._job.id, patience)
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Await all of them; when one fails none is left at work, which would declare a queue after it was cleared away."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await to the end even when cancelled meanwhile: a consumer that nobody knows would keep its queue occupied."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def clear_queues(broker: Broker, settings: Settings, job: str, patience: float) -> None:
+    """Delete this party's queues of a job, with what is in them, if the broker is there within `patience` seconds.
+
+    Raises:
+        BrokerError: they may still be there.
+    """
+    names = [topology.job_queue_name(settings.party, job, round_) for round_ in topology.ROUNDS[settings.role]]
+    await asyncio.gather(*(patiently(partial(broker.delete, name), patience) for name in names))

@@ -1,0 +1,81 @@
+"""A job's status as one agent tells it: from what it knows of itself and what it has heard of the others.
+
+It reads and decides nothing; what it tells is for this party's own console and record.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from agents.core.states import TERMINAL, State
+from agents.session.context import JobContext
+from agents.session.plan_warnings import warnings_of
+from broker.interface.clock import loop_time
+from schemas.files.job import TrainingJob
+from schemas.messages.kinds import JobStatus, PartyStatus, Progress
+
+NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
+MOST_NOTES = 20
+Heard = Mapping[str, tuple[float, Progress]]
+"""When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
+
+
+def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
+    """Where a job is; whom it waits for and how it ended is for the caller to add."""
+    job, statistics, ended = context.description, context.statistics, state in TERMINAL
+    sent = context.mailbox.sent
+    return JobStatus(
+        job=context.job.id,
+        state=state,
+        kind=job.kind,
+        model=job.model if isinstance(job, TrainingJob) else job.of,
+        label=job.label,
+        helper=job.helper,
+        parties=() if ended else tuple(_party(party, *heard[party]) for party in heard),
+        submitted="",
+        table_rows=statistics.table_rows,
+        rows=statistics.rows,
+        held_out=statistics.held_out,
+        columns=statistics.columns,
+        epoch=statistics.epoch,
+        step=statistics.step,
+        steps=statistics.steps,
+        seconds_per_step=statistics.seconds_per_step,
+        processor_seconds=statistics.processor_seconds,
+        sent_bytes={kind: tally.bytes for kind, tally in sent.items()},
+        sent_messages={kind: tally.messages for kind, tally in sent.items()},
+        warnings=(*_first(context.notes), *warnings_of(context)),
+        stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
+        metrics=context.history.last_metrics,
+        loss=context.history.losses[-1] if context.history.losses else None,
+        held_out_loss=context.history.held_out_losses[-1] if context.history.held_out_losses else None,
+        worthless=context.history.shortfall or None,
+        release=who_holds(job) if isinstance(job, TrainingJob) and state not in NOTHING_HELD else "",
+    )
+
+
+def who_holds(job: TrainingJob) -> str:
+    """What of the model the job gives to whom, in words."""
+    above = "all layers above the first" if job.network else "the intercept"
+    return {
+        "owners": f"each data party has the weights of its own columns, {job.label} {above} too",
+        "shared": "no party has a weight, each data party a share of all",
+        "label": f"{job.label} has the whole model and everybody's encoding, each other data party a share of all",
+    }[job.release]
+
+
+def _first(notes: Sequence[str]) -> tuple[str, ...]:
+    """As many as a person reads; a table may have thousands of columns."""
+    left = len(notes) - MOST_NOTES
+    return (*notes[:MOST_NOTES], *([f"{left:,} more warnings are in the log and the report"] if left > 0 else []))
+
+
+def _party(party: str, heard: float, progress: Progress) -> PartyStatus:
+    return PartyStatus(
+        party=party,
+        state=progress.state,
+        stage=progress.stage,
+        epoch=progress.epoch,
+        step=progress.step,
+        waits_for=progress.waits_for,
+        heard=round(loop_time() - heard, 1),
+    )

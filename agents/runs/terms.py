@@ -1,0 +1,174 @@
+"""The terms of a job: everybody's sizes, collected by the label party, and the plan that follows from them.
+
+Each party makes the plan anew from the sizes and compares; nothing of a table but its sizes is here.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+
+from agents.core.problems import JobProblem
+from agents.runs.memory_limits import check_room
+from agents.session.context import JobContext
+from agents.session.plan_warnings import warnings_of
+from agents.session.training_defaults import resolved
+from mpc.functions.links import ACTIVATIONS
+from mpc.plan.architecture import Network
+from mpc.plan.plan import Plan, PlanRefused, Request
+from mpc.plan.planner import make_plan
+from schemas.files.job import TrainingJob, canonical_digest
+from schemas.messages.kinds import ScoringTerms, Sizes, Terms
+
+MOST_ROWS = 2**32
+
+
+class Tables(NamedTuple):
+    """What all data parties have said of their columns, in the job's order."""
+
+    columns: tuple[int, ...]
+    bits: tuple[float, ...]
+    record_bits: tuple[float, ...]
+    spreads: tuple[float, ...]
+
+    @classmethod
+    def of(cls, sizes: Iterable[Sizes]) -> Self:
+        """Collect what each party said."""
+        said = ((one.columns, one.bits, one.record_bits, one.spread) for one in sizes)
+        columns, bits, record_bits, spreads = zip(*said, strict=True)
+        return cls(columns, bits, record_bits, spreads)
+
+
+async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
+    """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
+
+    `mine` is None at the helper. `scoring` is what a data party's own part says of the model that a prediction applies.
+
+    Raises:
+        JobProblem: sizes or plans differ, or the planner refuses.
+    """
+    label = context.description.label
+    if context.leads:
+        assert mine is not None
+        tables = await _collect(context, mine)
+        terms = await _made(context, mine, tables, scoring)
+        await context.mailbox.send(terms, context.others, context.deadline("terms"))
+    else:
+        if mine is not None:
+            await context.mailbox.send(mine, [label], context.deadline("fit"))
+        terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
+        await _check(context, terms, mine, scoring)
+    _note(context, terms, mine)
+    check_room(context, terms)
+
+
+async def _collect(context: JobContext, mine: Sizes) -> Tables:
+    """Collect at the label party what everybody has."""
+    sizes = await context.mailbox.receive(Sizes, context.partners, context.deadline("fit"))
+    for party, theirs in sizes.items():
+        if (theirs.rows, theirs.held_out) != (mine.rows, mine.held_out):
+            raise _strange_terms(context, party)
+        if theirs.model != mine.model:
+            raise JobProblem(
+                "model.differs",
+                party,
+                f"{party}'s model part and {context.me}'s are not of one training run; let both have the parts of one",
+            )
+    sizes[context.me] = mine
+    return Tables.of(sizes[party] for party in context.description.data_parties)
+
+
+async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
+    """Make the terms that follow from the label party's sizes and everybody's tables; set the plan of a training."""
+    if isinstance(context.description, TrainingJob):
+        plan = context.plan = await context.compute(_plan, context, sizes, tables)
+        digest = canonical_digest("tercet plan", plan.canonical())
+    else:
+        assert scoring is not None
+        digest = canonical_digest("tercet scoring", scoring.model_dump())
+    return Terms(
+        rows=sizes.rows,
+        held_out=sizes.held_out,
+        columns=tables.columns,
+        bits=tables.bits,
+        record_bits=tables.record_bits,
+        spreads=tables.spreads,
+        outputs=sizes.outputs,
+        plan=digest,
+        scoring=scoring,
+    )
+
+
+def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
+    """The fixed-point plan and schedule, which every party makes for itself.
+
+    Raises:
+        JobProblem: the planner refuses; whoever wrote the job can mend it.
+    """
+    job = context.training
+    training = resolved(job, sizes.rows, tables.spreads)
+    request = Request(
+        model=job.link,
+        rows=sizes.rows,
+        held_out=sizes.held_out,
+        outputs=sizes.outputs,
+        scorings=job.scorings,
+        whole=job.release == "label",
+        label=context.number(job.label),
+        names=job.data_parties,
+        columns=tables.columns,
+        bits=tables.bits,
+        record_bits=tables.record_bits,
+        accept_narrow=job.accept_narrow,
+        checks=job.privacy.checks,
+        network=None if job.network is None else Network(job.network.hidden, job.network.activation),
+        **training.model_dump(),
+    )
+    try:
+        return make_plan(request)
+    except PlanRefused as refused:
+        raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {refused}") from None
+
+
+async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
+    parties, label = context.description.data_parties, context.description.label
+    partners = [count for party, count in zip(parties, terms.columns, strict=False) if party != label]
+    if terms.rows + terms.held_out > MOST_ROWS or min([terms.rows, *partners]) < 1:  # before any is counted through
+        raise _strange_terms(context, label)
+    if _strange_outputs(context, terms, mine):
+        raise _strange_terms(context, label)
+    tables = Tables(terms.columns, terms.bits, terms.record_bits, terms.spreads)
+    if {len(each) for each in tables} != {len(parties)} or (terms.scoring is None) == (
+        context.description.kind == "prediction"
+    ):
+        raise _strange_terms(context, label)
+    if mine is not None:
+        own = (terms.rows, terms.held_out, *(each[context.number(context.me)] for each in tables))
+        if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits, mine.spread):
+            raise _strange_terms(context, label)
+    # A helper has no model part to compare with, and takes a prediction's numbers as they are.
+    if terms != await _made(context, terms, tables, scoring or terms.scoring):
+        raise _strange_terms(context, label)
+
+
+def _strange_outputs(context: JobContext, terms: Terms, mine: Sizes | None) -> bool:
+    """Whether the model cannot have so many: the label party alone knows how many classes its label has."""
+    if isinstance(context.description, TrainingJob):
+        return terms.outputs > 1 and not ACTIVATIONS[context.description.link].classes
+    return mine is not None and mine.outputs != terms.outputs  # of a trained model every part says how many
+
+
+def _strange_terms(context: JobContext, party: str) -> JobProblem:
+    return JobProblem(
+        "job.terms",
+        party,
+        f"{party} announced sizes or a plan that {context.me} does not find again; do both run the same version?",
+    )
+
+
+def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
+    context.terms = terms
+    statistics, plan = context.statistics, context.plan
+    statistics.rows, statistics.held_out = terms.rows, terms.held_out
+    statistics.columns = 0 if mine is None else mine.columns
+    statistics.steps = 0 if plan is None else plan.steps_total
+    for note in () if plan is None else (*plan.notes, *warnings_of(context)):
+        context.log.info("plan", note=note)

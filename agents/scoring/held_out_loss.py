@@ -1,0 +1,166 @@
+"""The mean loss of held-out rows after an epoch: the pass over a party's mailbox, and the opening of one number.
+
+Nobody learns a score; the number goes to whom the job names. What a batch is made of is in `mpc.scoring.held_out_loss`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from agents.protocol.script_driver import Kinds, Scripts
+from agents.protocol.shares import AnyShares
+from agents.protocol.weight_openings import open_for_pass
+from agents.scoring.linear_scoring import left_range, scoring_batch
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.interface.rows import Rows
+from mpc.interface.script import Script
+from mpc.linear.helper import Diverged
+from mpc.linear.loss import LossNumbers, opened_loss
+from mpc.network.forward import NetworkShares
+from mpc.plan.architecture import Layout
+from mpc.plan.plan import Plan
+from mpc.plan.schedule import Step
+from mpc.randomness.elements import Elements
+from mpc.randomness.order import Order
+from mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
+from mpc.scoring.linear import NOBODY, Scorer, scoring_steps
+from mpc.scoring.network import NetworkScorer
+from mpc.scoring.openings import Openings, PassMasks
+from schemas.messages.kinds import (
+    HeldOutDealtShares,
+    HeldOutHiddenAnswer,
+    HeldOutHiddenShare,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutMaskOpenings,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeightOpening,
+    HeldOutWeights,
+    LossShare,
+)
+from schemas.messages.tensor import Words
+
+PURPOSE: Final = "held-out loss"  # of masks, and of the secret order
+
+KINDS: Kinds = {
+    "masked inputs": HeldOutInputs,
+    "mask openings": HeldOutMaskOpenings,
+    "dealt": HeldOutDealtShares,
+    "hidden share": HeldOutHiddenShare,
+    "hidden answer": HeldOutHiddenAnswer,
+    "output share": HeldOutShare,
+    "loss labels": HeldOutLabels,
+    "loss terms": HeldOutTerms,
+}
+
+
+async def held_out_loss(
+    context: JobContext, rows: Rows, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
+) -> float | None:
+    """A data party's part in the loss after an epoch; the mean, where this party may know it.
+
+    Args:
+        context: The job at this party.
+        rows: This party's features of the held-out rows, at least one.
+        labels: At the label party those rows' centred labels, (rows, outputs); elsewhere None.
+        shares: As they are after the epoch.
+        key: Of the secret order.
+        epoch: By which the addresses of messages and masks go.
+
+    Raises:
+        JobProblem: a tensor of a wrong shape came.
+    """
+    plan, count = context.ready_plan, rows.shape[0]
+    alpha = await context.compute(plan.alpha_after, shares.step)
+    steps = _steps(plan, count, epoch, alpha)
+    order = Order(key, count, PURPOSE, context.noise)
+    await context.compute(order.permutation, epoch)  # sorting many rows takes long
+    helper_masks = context.masks(context.description.helper, PURPOSE)
+    kinds = HeldOutWeights, HeldOutWeightOpening
+    openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), epoch, kinds)
+    scorer = _scorer(context, rows, shares, alpha, openings=openings, order=order, key=key)
+    party = HeldOutLossParty(
+        context.number(context.me), context.number(context.label), plan, labels, scorer=scorer, openings=openings,
+        steps=steps, order=order, helper_masks=helper_masks,
+    )  # fmt: skip
+    scripts = _scripts(context, steps)
+    async with asyncio.TaskGroup() as loops:
+        for script in (party.scoring, party.losing):
+            loops.create_task(_each(scripts, script, steps))
+    return await opened(context, HeldOutLossShare, party.share(), party.numbers, epoch)
+
+
+async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, done: int) -> None:
+    """The helper's part in the loss of so many rows, after so many steps.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    plan = context.ready_plan
+    steps = _steps(plan, rows, epoch, await context.compute(plan.alpha_after, done))
+    masks = context.data_party_masks(PURPOSE)
+    weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
+    helper = HeldOutLossHelper(plan, context.number(context.label), masks, weight_masks, steps)
+    scripts = _scripts(context, steps)
+    try:
+        await _each(scripts, helper.script, steps)
+    except Diverged as diverged:
+        raise left_range(context, diverged) from None
+
+
+async def opened(
+    context: JobContext, model: type[LossShare | HeldOutLossShare], share: Words, numbers: LossNumbers, epoch: int
+) -> float | None:
+    """Bring this party's share of a loss to whom the job names; the mean, where this party is one of them."""
+    deadline, everybody = context.deadline("step"), context.training.evaluation.loss_to == "all"
+    knowing = context.description.data_parties if everybody else (context.label,)
+    receivers = [party for party in knowing if party != context.me]
+    await context.mailbox.send(model(words=share), receivers, deadline, epoch=epoch)
+    if context.me not in knowing:
+        return None
+    letters = await context.mailbox.receive(model, context.partners, deadline, epoch=epoch)
+    others = context.mailbox.words(letters, lambda _: (1, 1)).values()
+    return opened_loss([share, *others], numbers)
+
+
+async def _each(scripts: Scripts, script: Callable[[Step], Script[None]], steps: Sequence[Step]) -> None:
+    for step in steps:
+        await scripts.run(script(step), step)
+
+
+class _Flat(NamedTuple):
+    """How wide a model without hidden layers is."""
+
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    hidden: tuple[int, ...] = ()
+
+
+def _scripts(context: JobContext, steps: Sequence[Step]) -> Scripts:
+    plan = context.ready_plan
+    layout = _Flat(plan.columns, (plan.outputs,)) if plan.network is None else Layout(plan)
+    return Scripts(context, KINDS, layout, max(step.rows for step in steps))
+
+
+def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
+    return list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
+
+
+def _scorer(
+    context: JobContext, rows: Rows, shares: AnyShares, alpha: float, *, openings: Openings, order: Order, key: bytes
+) -> Scorer | NetworkScorer:
+    me, plan, zero_masks = context.number(context.me), context.ready_plan, context.zero_masks(PURPOSE)
+    helper_masks = context.masks(context.description.helper, PURPOSE)
+    if isinstance(shares, NetworkShares):
+        return NetworkScorer(
+            me, NOBODY, plan, rows, shares=shares, alpha=alpha, order=order,
+            elements=Elements(key, PURPOSE, context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
+            weight_masks=openings.masks,
+        )  # fmt: skip
+    return Scorer(
+        me, NOBODY, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
+        weight_masks=openings.masks,
+    )  # fmt: skip

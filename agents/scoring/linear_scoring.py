@@ -1,0 +1,161 @@
+"""Scores of rows by a model that stays shared: the forward pass of a step, batch after batch, with nothing learnt.
+
+Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from agents.core.problems import JobProblem
+from agents.messaging.inbox import Deadline
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.linear.helper import Diverged
+from mpc.plan.architecture import CARRIER, Network
+from mpc.plan.schedule import Step
+from mpc.randomness.order import Order
+from mpc.scoring.linear import Scorer, ScoringHelper
+from mpc.scoring.openings import Openings
+from schemas.messages.kinds import Message, Scores, ScoringDealtShares, ScoringInputs, ScoringShare
+from schemas.messages.tensor import Words
+
+MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from all parties together
+
+
+T = TypeVar("T")
+
+
+def scoring_batch(columns: Sequence[int], network: Network | None = None) -> int:
+    """Rows that are scored at a time, the same at all parties."""
+    units = 0 if network is None else 4 * sum(network.hidden)
+    return max(32, min(MOST_ROWS, MOST_WORDS // (sum(columns) + units)))
+
+
+class Scoring:
+    """One pass over some rows at a data party."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        scorer: Scorer,
+        order: Order,
+        steps: Iterable[Step],
+        outputs: int,
+        *,
+        openings: Openings,
+    ) -> None:
+        self._context, self._scorer, self._order = context, scorer, order
+        self._steps, self._outputs, self._openings = list(steps), outputs, openings
+        self._deadline = context.deadline("step")
+
+    async def run(self) -> Floats | None:
+        """At the label party the scores, (rows, outputs), in the order of the rows; elsewhere None.
+
+        Raises:
+            JobProblem: a tensor of a wrong shape came.
+        """
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._send())
+            collecting = loops.create_task(self._collect()) if self._context.leads else None
+        return None if collecting is None else collecting.result()
+
+    async def _send(self) -> None:
+        context = self._context
+        partners, helper = context.partners, context.description.helper
+        await context.compute(self._order.permutation, self._steps[0].epoch)  # sorting many rows takes long
+        for step in self._steps:
+            inputs = await self._computed(self._scorer.masked_inputs, step)
+            await self._give(ScoringInputs(words=inputs), partners, step)
+            received = await self._take(ScoringInputs, step, {p: (step.rows, self._columns(p)) for p in partners})
+            theirs, dealt = {context.number(p): words for p, words in received.items()}, await self._dealt(step)
+            opened = self._openings.blocks
+            share = await self._computed(self._scorer.preactivation, step, theirs, opened, dealt)
+            await self._give(ScoringShare(words=share), [helper], step)
+            note_scored(context, step)
+
+    async def _computed(self, function: Callable[..., T], step: Step, *args: Any) -> T:
+        assert self._context.terms is not None
+        words = step.rows * sum(self._context.terms.columns)
+        return await self._context.compute_if_heavy(words, function, step, *args)
+
+    async def _dealt(self, step: Step) -> Words | None:
+        """What the helper deals this party, if it is the one to which it does."""
+        if self._outputs == 1 or self._context.number(self._context.me) != CARRIER:
+            return None
+        helper = self._context.description.helper
+        return (await self._take(ScoringDealtShares, step, {helper: (step.rows, self._outputs)}))[helper]
+
+    async def _collect(self) -> Floats:
+        helper = self._context.description.helper
+        scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
+        for step in self._steps:
+            words = (await self._take(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
+            scores[self._order.rows(step)] = await self._context.compute(self._scorer.opened, step, words)
+        return scores
+
+    def _columns(self, party: str) -> int:
+        assert self._context.terms is not None
+        return self._context.terms.columns[self._context.number(party)]
+
+    async def _give(self, message: Message, receivers: Sequence[str], step: Step) -> None:
+        await self._context.mailbox.send(message, receivers, self._deadline, epoch=step.epoch, step=step.position)
+
+    async def _take(self, model: type[Message], step: Step, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Words]:
+        """One tensor from each sender, by sender."""
+        mail = self._context.mailbox
+        letters = await mail.receive(model, shapes, self._deadline, epoch=step.epoch, step=step.position)
+        return mail.words(letters, shapes.__getitem__)
+
+
+async def answer_scores(
+    context: JobContext, helper: ScoringHelper, steps: Sequence[Step], outputs: int, first: str = "step"
+) -> None:
+    """The helper's part of one pass: add up each batch's shares, and tell the label party.
+
+    `first` names the deadline of the first batch, before which the parties may have to encode their rows.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    mail, job = context.mailbox, context.description
+    if outputs > 1:
+        await _deal(context, helper, steps[0], context.deadline(first))
+    for step in steps:
+        deadline = context.deadline(first if step.index == 0 else "step")
+        if outputs > 1 and step.index + 1 < len(steps):
+            await _deal(context, helper, steps[step.index + 1], deadline)
+        epoch, position = step.epoch, step.position
+        letters = await mail.receive(ScoringShare, job.data_parties, deadline, epoch=epoch, step=position)
+        words = mail.words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)
+        shares = {context.number(party): share for party, share in words.items()}
+        try:
+            scores = await context.compute(helper.scores, step, shares)
+        except Diverged as diverged:
+            raise left_range(context, diverged) from None
+        await mail.send(Scores(words=scores), [job.label], deadline, epoch=epoch, step=position)
+        note_scored(context, step)
+
+
+async def _deal(context: JobContext, helper: ScoringHelper, step: Step, deadline: Deadline) -> None:
+    """Deal the data parties what the helper cannot add to several outputs in secret order, a step ahead."""
+    words, carrier = await context.compute(helper.dealt, step), context.description.data_parties[CARRIER]
+    message = ScoringDealtShares(words=words)
+    await context.mailbox.send(message, [carrier], deadline, epoch=step.epoch, step=step.position)
+
+
+def left_range(context: JobContext, diverged: Diverged) -> JobProblem:
+    """A scored row is unlike those trained on, or a party has shifted scores; whoever wrote the job can mend it."""
+    reason = (
+        f"a scored row left the range of the model ({diverged.reason}): compare the columns of the rows with those "
+        f"trained on, leave rows out that are unlike them, or train with them or with a smaller rate"
+    )
+    return JobProblem("scoring.range", context.job.submitter, reason)
+
+
+def note_scored(context: JobContext, step: Step) -> None:
+    """A step of a prediction is done; held-out rows are no steps of the training."""
+    if context.plan is None:
+        context.finished(step)

@@ -1,0 +1,71 @@
+"""Scores of rows by a network that stays shared: the forward pass of a step, batch after batch, with nothing learnt.
+
+Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.protocol.script_driver import SCORING, Scripts
+from agents.scoring.linear_scoring import left_range, note_scored
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.interface.script import HELPER, Take, taken
+from mpc.linear.helper import Diverged
+from mpc.plan.schedule import Step
+from mpc.randomness.order import Order
+from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from mpc.scoring.openings import Openings
+
+
+async def score(
+    context: JobContext, scorer: NetworkScorer, order: Order, steps: Sequence[Step], openings: Openings
+) -> Floats | None:
+    """One pass over some rows; at the label party the scores, (rows, outputs), in the order of the rows.
+
+    Raises:
+        JobProblem: a tensor of a wrong shape came.
+    """
+    scripts = Scripts(context, SCORING, scorer.layout, max(step.rows for step in steps))
+    await context.compute(order.permutation, steps[0].epoch)  # sorting many rows takes long
+    async with asyncio.TaskGroup() as loops:
+        loops.create_task(_share(context, scripts, scorer, steps, openings))
+        collecting = loops.create_task(_collect(scripts, scorer, order, steps)) if context.leads else None
+    return None if collecting is None else collecting.result()
+
+
+async def _share(
+    context: JobContext, scripts: Scripts, scorer: NetworkScorer, steps: Sequence[Step], openings: Openings
+) -> None:
+    for step in steps:
+        await scripts.run(scorer.script(step, openings), step)
+        scripts.counts["shared"].rise()
+        note_scored(context, step)
+
+
+async def _collect(scripts: Scripts, scorer: NetworkScorer, order: Order, steps: Sequence[Step]) -> Floats:
+    shape = (steps[-1].stop, scorer.layout.outputs)
+    scores = np.empty(shape)
+    for step in steps:
+        await scripts.until("shared", step)
+        take = Take("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
+        words = taken(await scripts.take(take, step))[HELPER]
+        scores[order.rows(step)] = await scripts.compute(scorer.opened, step, words)
+    return scores
+
+
+async def answer(context: JobContext, helper: NetworkScoringHelper, steps: Sequence[Step], first: str = "step") -> None:
+    """The helper's part of one pass. `first` names the deadline of the first batch, before which rows are encoded.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    scripts = Scripts(context, SCORING, helper.layout, max(step.rows for step in steps))
+    for step in steps:
+        try:
+            await scripts.run(helper.script(step), step, context.deadline(first if step.index == 0 else "step"))
+        except Diverged as diverged:
+            raise left_range(context, diverged) from None
+        note_scored(context, step)

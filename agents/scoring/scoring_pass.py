@@ -1,0 +1,112 @@
+"""One pass over rows that are scored and not trained on, by either kind of model: who takes part, under which masks.
+
+Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from agents.protocol.shares import AnyShares
+from agents.protocol.weight_openings import open_for_pass
+from agents.scoring import network_scoring
+from agents.scoring.linear_scoring import Scoring, answer_scores
+from agents.session.context import JobContext
+from mpc.arithmetic.fixed import Floats
+from mpc.interface.rows import Rows
+from mpc.network.forward import NetworkShares
+from mpc.plan.architecture import NetworkForward
+from mpc.plan.schedule import Step
+from mpc.randomness.elements import Elements
+from mpc.randomness.order import Order
+from mpc.randomness.score_noise import ScoreNoise
+from mpc.scoring.linear import Scorer, ScoringHelper
+from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from mpc.scoring.openings import Openings, PassMasks, WeightMasks
+
+
+async def score(
+    context: JobContext,
+    plan: NetworkForward,
+    rows: Rows,
+    shares: AnyShares,
+    steps: Sequence[Step],
+    *,
+    key: bytes,
+    purpose: str,
+    noise: ScoreNoise | None,
+    openings: Openings | None = None,
+) -> Floats | None:
+    """A data party's part; at the label party the scores, (rows, outputs), in the order of the rows.
+
+    Args:
+        context: The job at this party.
+        plan: The training's, or what of it was kept with the model.
+        rows: This party's features.
+        shares: Of one step and one history at all data parties.
+        steps: `scoring_steps`, at least one, with alpha as it is with these shares.
+        key: Of the secret order.
+        purpose: Of the masks, not training's.
+        noise: What this party adds to the scores, by `own_noise`.
+        openings: Of the weights; None: they are opened for this pass.
+
+    Raises:
+        JobProblem: a tensor of a wrong shape came.
+    """
+    me, label = context.number(context.me), context.number(context.label)
+    order, alpha = Order(key, rows.shape[0], "scoring", context.noise), steps[0].alpha
+    helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
+    if openings is None:
+        openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), steps[0].epoch)
+    if isinstance(shares, NetworkShares):
+        network_scorer = NetworkScorer(
+            me, label, plan, rows, shares=shares, alpha=alpha, order=order,
+            elements=Elements(key, "scoring", context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
+            weight_masks=openings.masks, noise=noise,
+        )  # fmt: skip
+        return await network_scoring.score(context, network_scorer, order, steps, openings)
+    scorer = Scorer(
+        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
+        weight_masks=openings.masks, noise=noise,
+    )  # fmt: skip
+    return await Scoring(context, scorer, order, steps, plan.outputs, openings=openings).run()
+
+
+def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise | None:
+    """Make what this party adds to its part of the scores of a pass; the label party, which learns them, adds nothing.
+
+    `private` is this party's own secret of the run.
+    """
+    return None if context.leads else ScoreNoise(private, context.settings.policy.score_noise, purpose)
+
+
+async def answer(
+    context: JobContext,
+    plan: NetworkForward,
+    steps: Sequence[Step],
+    *,
+    purpose: str,
+    limit: float,
+    weight_masks: Mapping[int, WeightMasks] | None = None,
+    first: str = "step",
+) -> None:
+    """The helper's part.
+
+    Args:
+        context: The job at the helper.
+        plan: The training's, or what of it is known in a prediction.
+        steps: As the data parties have them.
+        purpose: Of the masks, not training's.
+        limit: That no score may go beyond.
+        weight_masks: Of the weights, by data party; None: they are opened for this pass.
+        first: The deadline of the first batch, before which rows may have to be encoded.
+
+    Raises:
+        JobProblem: a score left the range, or a share has a wrong shape.
+    """
+    masks = context.data_party_masks(purpose)
+    if weight_masks is None:
+        weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
+    if plan.network is None:
+        await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan.outputs, first)
+    else:
+        helper = NetworkScoringHelper(plan, context.number(context.label), masks, weight_masks, limit)
+        await network_scoring.answer(context, helper, steps, first)

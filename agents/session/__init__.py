@@ -1,0 +1,1 @@
+"""Holds the state of one attempt: context, checkpoints, table snapshot, history."""

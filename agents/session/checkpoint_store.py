@@ -1,0 +1,178 @@
+"""Checkpoints of one job at one data party: all that it needs to go on after a fault, on its own disk.
+
+They hold its shares and what it alone may know of the training; nothing of them is ever sent, nor a key kept in them.
+
+A file is a SHA-256 and what that is of: arrays in safetensors, and beside them in JSON what they belong to. One that is
+torn or of something else is told and passed over, so that the one before it counts.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from pydantic import JsonValue
+from safetensors import SafetensorError
+from safetensors.numpy import load as from_safetensors
+from safetensors.numpy import save as to_safetensors
+
+from schemas.messages.kinds import Held
+from tables.core.durable import write_durably
+
+FORMAT: Final = "1"
+KEPT: Final = 3  # the last two on the way, and the one when all steps are done
+SUFFIX: Final = ".checkpoint"
+DIGEST_BYTES: Final = 32
+MOST_BYTES: Final = 2**34
+DAY: Final = 86_400.0
+
+
+class CheckpointProblem(ValueError):
+    """A file that is no checkpoint of what it should be; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a training is.
+
+    Attributes:
+        held: its lineage, and how many steps are done.
+        arrays: shares, and at the label party scores of held-out rows, by name.
+        facts: the rest, as plain values.
+    """
+
+    held: Held
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    facts: Mapping[str, JsonValue]
+
+
+class CheckpointFolder:
+    """The checkpoints of one job, of one run, order and set of rows.
+
+    Args:
+        folder: of this job alone.
+        belongs: a digest of all that a checkpoint must agree with to be gone on from.
+    """
+
+    def __init__(self, folder: Path, belongs: bytes) -> None:
+        self._folder, self._belongs = folder, belongs.hex()
+        self._log = structlog.get_logger()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write one, and remove all but the last few; when this returns, it is on the disk under its name.
+
+        Raises:
+            OSError: the disk does not take it; those before are as they were.
+        """
+        held = checkpoint.held
+        facts = {"lineage": held.lineage.hex(), "steps": held.steps, "over": held.over, **checkpoint.facts}
+        told = {"format": FORMAT, "belongs": self._belongs, "facts": json.dumps(facts)}
+        content = to_safetensors({name: np.ascontiguousarray(a) for name, a in checkpoint.arrays.items()}, told)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(self._place(held), hashlib.sha256(content).digest() + content)
+        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime_ns)[:-KEPT]:
+            path.unlink(missing_ok=True)
+
+    def held(self) -> tuple[Held, ...]:
+        """Those that can be gone on from, the latest first; what is wrong with the others is logged."""
+        found = []
+        for path in sorted(self._folder.glob(f"*{SUFFIX}"), reverse=True):
+            try:
+                found.append(self._read(path).held)
+            except (CheckpointProblem, OSError) as problem:
+                why = problem.strerror if isinstance(problem, OSError) else str(problem)
+                self._log.error(
+                    "a checkpoint cannot be used, the one before it counts", code="checkpoint.unusable", path=str(path),
+                    why=why,
+                )  # fmt: skip
+        return tuple(found[:KEPT])
+
+    def read(self, held: Held) -> Checkpoint:
+        """One that `held` has told.
+
+        Raises:
+            CheckpointProblem, OSError: it cannot be read any more.
+        """
+        return self._read(self._place(held))
+
+    def keep_only(self, held: Held | None) -> None:
+        """Remove the others: they are of a history that does not go on."""
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            if held is None or path != self._place(held):
+                path.unlink(missing_ok=True)
+
+    def _place(self, held: Held) -> Path:
+        over = "-over" if held.over else ""
+        return self._folder / f"{held.steps:012d}-{held.lineage.hex()[:16]}{over}{SUFFIX}"
+
+    def _read(self, path: Path) -> Checkpoint:
+        if path.stat().st_size > MOST_BYTES:
+            raise CheckpointProblem("it is too long for a checkpoint")
+        digest, content = _split(path.read_bytes())
+        if hashlib.sha256(content).digest() != digest:
+            raise CheckpointProblem("it is torn or was changed")
+        told = _told(content)
+        if (told.get("format"), told.get("belongs")) != (FORMAT, self._belongs):
+            raise CheckpointProblem("it is of another run, of other rows or of another version of tercet")
+        try:
+            facts = json.loads(told["facts"])
+            held = Held(lineage=bytes.fromhex(facts["lineage"]), steps=facts["steps"], over=facts["over"])
+            checkpoint = Checkpoint(held, from_safetensors(content), facts)
+        except (KeyError, ValueError, TypeError, RecursionError, SafetensorError):  # pydantic's are ValueErrors
+            raise CheckpointProblem("it does not hold what a checkpoint holds") from None
+        if path != self._place(held):
+            raise CheckpointProblem("it stands under the name of another one")
+        return checkpoint
+
+
+def _split(content: bytes) -> tuple[bytes, bytes]:
+    return content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+
+
+def _told(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        told = header.get("__metadata__", {})
+    except (ValueError, AttributeError, RecursionError):
+        raise CheckpointProblem("it does not hold what a checkpoint holds") from None
+    return told if isinstance(told, dict) else {}
+
+
+def checkpoint_folder(state: Path, job: str) -> Path:
+    """Where a party's checkpoints of a job are, and what it has drawn for it."""
+    return state / "checkpoints" / job
+
+
+def table_folder(state: Path, job: str) -> Path:
+    """Where the snapshot of its table is, beside the checkpoints."""
+    return checkpoint_folder(state, job) / "table"
+
+
+def discard_table(state: Path, job: str) -> None:
+    """The snapshot is of no use any more."""
+    shutil.rmtree(table_folder(state, job), ignore_errors=True)
+
+
+def discard_checkpoints(state: Path, job: str) -> None:
+    """The job is over for good."""
+    shutil.rmtree(checkpoint_folder(state, job), ignore_errors=True)
+
+
+def forget_old(state: Path, unfinished: Container[str], days: float) -> None:
+    """Remove what is kept of jobs that are over and that nobody has taken up again for so long; tables at once."""
+    for folder in (state / "checkpoints").glob("*"):
+        if folder.name in unfinished:
+            continue
+        if time.time() - folder.stat().st_mtime > days * DAY:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            discard_table(state, folder.name)

@@ -1,0 +1,262 @@
+"""What one job at one party has at hand: its description, its letters, its deadlines and a place for the maths to run.
+
+The roles and the lifecycle read it; nothing here decides.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from agents.messaging.inbox import Deadline
+from agents.messaging.mailbox import Mailbox
+from agents.messaging.trace import Trace
+from agents.policy.approval import Approval
+from agents.policy.job_audit import JobAudit
+from agents.session.fixed_randomness import Drawn
+from agents.session.history import History
+from agents.session.statistics import Statistics
+from agents.session.table_snapshot import KeptTable
+from broker.sealing.handshake import SessionSecrets
+from broker.sealing.identity import Identity
+from mpc.plan.plan import Plan
+from mpc.plan.schedule import Step
+from mpc.randomness.masks import PairMasks
+from schemas.files.job import PredictionJob, TrainingJob, canonical_digest
+from schemas.files.settings import Settings
+from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Profile, Terms
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LIGHT_WORDS = 2**18  # of features in a batch, all parties together: the longest call takes about 1 ms
+HANDING_OVER = 3  # rounds of the event loop until a message that was sent is in the hands of the operating system
+
+
+def system_randomness() -> bytes:
+    """A contribution to the order key. Tests that compare two runs pass another source; a daemon never does."""
+    return secrets.token_bytes(32)
+
+
+@dataclass(slots=True)
+class JobContext:
+    """One job at one party."""
+
+    job: Job
+    settings: Settings
+    identity: Identity
+    mailbox: Mailbox
+    executor: Executor
+    log: Any
+    drawn: Drawn  # what this party adds to the secret order, and first weights
+    saved_everywhere: Callable[[], int]  # steps done at the last checkpoint of all data parties; -1 if they differ
+    attempt: int
+    helper: str  # who helps in this attempt
+    statistics: Statistics = field(default_factory=Statistics)
+    history: History = field(default_factory=History)
+    plan: Plan | None = None  # in a training job, once there are terms
+    terms: Terms | None = None
+    profile: Profile | None = None  # of this party's own table, once it has let the job in
+    own_columns: tuple[str, ...] | None = None  # of the table, once it was looked at
+    secrets: SessionSecrets | None = None
+    approval: Approval = field(kw_only=True)
+    audit: JobAudit = field(kw_only=True)
+    table: KeptTable = field(kw_only=True)  # of this party, as the run's first attempt found it
+    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
+    version: int = PROTOCOL_VERSION  # that all speak in this job, once it starts
+    approvers: tuple[str, ...] = ()  # the parties at which a person was asked
+    first: int = 0  # the step that this attempt begins with
+    over: bool = False  # whether nothing is left to train
+    _description: TrainingJob | PredictionJob = field(init=False)
+    notes: list[str] = field(default_factory=list)  # what this party's operator should know; for nobody else
+    kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
+
+    def __post_init__(self) -> None:
+        self._description = self.job.description.helped_by(self.helper)
+
+    @property
+    def me(self) -> str:
+        """This party."""
+        return self.settings.party
+
+    @property
+    def description(self) -> TrainingJob | PredictionJob:
+        """What the job is to do, with the helper of this attempt; `job.description` is what all have agreed to."""
+        return self._description
+
+    @property
+    def training(self) -> TrainingJob:
+        """The description of a training job."""
+        assert isinstance(self._description, TrainingJob)
+        return self._description
+
+    @property
+    def prediction(self) -> PredictionJob:
+        """The description of a prediction job."""
+        assert isinstance(self._description, PredictionJob)
+        return self._description
+
+    @property
+    def noise(self) -> int:
+        """The attempt whose noise is added to what the helper sees.
+
+        Its own where a network's roundings are drawn anew, since old noise would cancel in what the helper sees twice;
+        else the first one's, as the values under it are the same.
+        """
+        job = self._description
+        return self.attempt if isinstance(job, TrainingJob) and job.network is not None else 1
+
+    @property
+    def work_folder(self) -> Path:
+        """Where this job may leave files while it runs; gone with the job."""
+        return work_folder(self.settings) / self.job.id
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Every other party, the helper included."""
+        return tuple(party for party in self.description.parties if party != self.me)
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """The other data parties."""
+        return tuple(party for party in self.description.data_parties if party != self.me)
+
+    @property
+    def label(self) -> str:
+        """The label party."""
+        return self.description.label
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the label party."""
+        return self.description.label == self.me
+
+    @property
+    def ready_plan(self) -> Plan:
+        """The plan, once there are terms."""
+        assert self.plan is not None
+        return self.plan
+
+    def steps(self) -> Iterator[Step]:
+        """The steps of this attempt."""
+        return self.ready_plan.steps(self.first)
+
+    def number(self, party: str) -> int:
+        """A data party's number in the protocol."""
+        return self.description.data_parties.index(party)
+
+    def deadline(self, name: str) -> Deadline:
+        """A named deadline. The helper's step is half a data party's, so that it can tell whom it lacks first.
+
+        After a fault, whoever does not answer at once may come back.
+        """
+        if name == "accept" and self.attempt > 1:
+            name = "recover"
+        seconds: float = getattr(self.settings.deadlines, name)
+        if name == "start" and self.attempt > 1:
+            seconds += self.settings.deadlines.recover
+        if name == "step" and self.settings.role == "helper":
+            seconds /= 2
+        return Deadline(name, seconds)
+
+    @property
+    def run_digest(self) -> bytes:
+        """Of this run of the job: description, random run id and the keys of its parties."""
+        members, described = [member.model_dump() for member in self.job.members], self.job.description.model_dump()
+        return canonical_digest("tercet run", [self.job.id, self.job.run, members, described, self.version])
+
+    @property
+    def shape_digest(self) -> bytes:
+        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it.
+
+        So the commitments to masks of weights, which are new in each training run, are not in it; all compare these.
+        """
+        assert self.terms is not None
+        terms = self.terms.model_dump(exclude={"scoring": {"seeds"}} | ({} if self.plan else {"plan": True}))
+        return canonical_digest("tercet job shape", [self.job.description.model_dump(), terms])
+
+    def masks(self, partner: str, purpose: str = "training") -> PairMasks:
+        """The masks shared with another party in this attempt; each purpose has its own."""
+        assert self.secrets is not None
+        parties = self.description.parties  # in order, the helper last: the same at both ends
+        sender, receiver = sorted((self.me, partner), key=parties.index)
+        return PairMasks(
+            self.secrets.pairs[partner],
+            transcript=self.secrets.transcript,
+            job=canonical_digest("tercet job", [self.run_digest, self.shape_digest]),
+            attempt=self.attempt,
+            sender=sender,
+            receiver=receiver,
+            purpose=purpose,
+        )
+
+    def zero_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
+        """The masks shared with each other data party, by its number."""
+        return {self.number(party): self.masks(party, purpose) for party in self.partners}
+
+    def data_party_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
+        """At the helper: the masks shared with each data party, by its number."""
+        return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
+
+    def note(self, text: str) -> None:
+        """Tell this party's operator something about its own table: in log, status and report."""
+        self.log.warning("table", note=text)
+        self.notes.append(text)
+
+    @property
+    def trace(self) -> Trace:
+        """What this party does in its last steps, moment by moment."""
+        return self.mailbox.trace
+
+    def finished(self, step: Step) -> None:
+        """A step is done at this party."""
+        self.statistics.finished(step.epoch, step.index)
+        self.trace.finished(step.index)
+
+    async def handed_over(self) -> None:
+        """Let what was just sent leave, before maths in place holds up the event loop; others wait for it already."""
+        for _ in range(HANDING_OVER):
+            await asyncio.sleep(0)
+
+    async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run maths in a thread: the event loop that sends heartbeats is never held up by it."""
+        since, call = time.perf_counter(), partial(function, *args, **kwargs)
+        call = partial(copy_context().run, call)  # what is logged there is this job's
+        result = await asyncio.get_running_loop().run_in_executor(self.executor, call)
+        self._note(function, args, since, "thread")
+        return result
+
+    async def compute_step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the maths of one step: in place where that takes less than a millisecond, in the thread where it may not.
+
+        For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
+        """
+        request = self.ready_plan.request
+        words = min(request.batch, request.rows) * sum(request.columns) * self.ready_plan.outputs
+        return await self.compute_if_heavy(words, function, *args, **kwargs)
+
+    async def compute_if_heavy(self, words: int, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run maths over so many words of features, in place where they are few."""
+        if words > LIGHT_WORDS:
+            return await self.compute(function, *args, **kwargs)
+        since = time.perf_counter()
+        result = function(*args, **kwargs)
+        self._note(function, args, since, "in place")
+        return result
+
+    def _note(self, function: Callable[..., Any], args: tuple[Any, ...], since: float, where: str) -> None:
+        """For the trace: under the name of the function, and the step that is its first argument."""
+        name = getattr(function, "__name__", "maths").strip("_").replace("_", " ")
+        step = args[0].index if args and isinstance(args[0], Step) else -1
+        self.trace.note("maths", name, since, step=step, where=where)
+
+
+def work_folder(settings: Settings) -> Path:
+    """Where all jobs of an agent leave their files while they run."""
+    return settings.state / "work"

@@ -1,0 +1,94 @@
+"""What a party has drawn at random for one run of a job, kept so that each attempt says the same and nothing new.
+
+The contribution to the secret order, and the first weights of a network: with others, each attempt would split, order
+and score the rows anew, and those to whom results are told would learn more with each. So nobody may bring other rows
+or another contribution to a later attempt: signs and noise must not meet two tables.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+from pydantic import Field, ValidationError
+
+from schemas.core.strict import Name, Strict
+from schemas.messages.message import Digest
+from tables.core.durable import write_durably
+
+FILE = "drawn"
+MOST_BYTES = 2**16
+
+
+class Kept(Strict):
+    """What is on the disk."""
+
+    rows: Digest
+    draws: tuple[Digest, ...] = Field(default=(), repr=False)
+    partners: dict[Name, Digest] = {}  # what each of them has committed to
+
+
+class Drawn:
+    """A source of contributions, 32 bytes each, that repeats itself in each attempt.
+
+    Args:
+        folder: where they are kept, readable for this user only.
+        source: where they come from.
+    """
+
+    def __init__(self, folder: Path, source: Callable[[], bytes]) -> None:
+        self._path, self._source = folder / FILE, source
+        self._kept: Kept | None = None
+        self._next = 0
+
+    def begin(self, rows: bytes) -> bool:
+        """An attempt begins, and the table has this digest; whether it is as it was in the attempts before.
+
+        Raises:
+            OSError: the disk does not let them be read or written.
+        """
+        self._next, found = 0, self._read()
+        self._kept = found or Kept(rows=rows)
+        if found is None:
+            self._write(self._kept)
+        return self._kept.rows == rows
+
+    def __call__(self) -> bytes:
+        """The next one.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        kept = self._now
+        if self._next == len(kept.draws):
+            kept = self._write(kept.model_copy(update={"draws": (*kept.draws, self._source())}))
+        self._next += 1
+        return kept.draws[self._next - 1]
+
+    def agrees(self, partner: str, commitment: bytes) -> bool:
+        """Whether a partner commits to the contribution of the attempts before, if there were any.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        kept = self._now
+        if partner not in kept.partners:
+            self._write(kept.model_copy(update={"partners": {**kept.partners, partner: commitment}}))
+        return kept.partners.get(partner, commitment) == commitment
+
+    @property
+    def _now(self) -> Kept:
+        assert self._kept is not None
+        return self._kept
+
+    def _write(self, kept: Kept) -> Kept:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(self._path, msgpack.packb(kept.model_dump()))
+        self._kept = kept
+        return kept
+
+    def _read(self) -> Kept | None:
+        try:
+            with self._path.open("rb") as file:
+                return Kept.model_validate(msgpack.unpackb(file.read(MOST_BYTES), use_list=False))
+        except (FileNotFoundError, ValidationError, ValueError, msgpack.UnpackException):
+            return None

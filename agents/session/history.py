@@ -1,0 +1,109 @@
+"""What a party has learned of the model while it was trained: losses and metrics of epochs, scores of held-out rows.
+
+Only what the job lets this party know comes in here, and nothing here is sent on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.files.job import METRICS, EarlyStopping, TrainingJob
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class History:
+    """By epoch; empty where this party is told nothing.
+
+    Attributes:
+        losses: the mean training loss of each epoch.
+        held_out_losses: the mean loss of the held-out rows after each epoch.
+        metrics: of the held-out rows after an epoch.
+        best_epoch: whose model was kept, where the job stops early; else None.
+        shortfall: why the model that is kept is not better than a constant; empty if it is, or if nobody can tell.
+        latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
+        scores: those of the model that is kept, and `labels` what they are compared with.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    held_out_losses: list[float] = field(default_factory=list)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    best_epoch: int | None = None
+    shortfall: str = ""
+    latest: Floats | None = field(default=None, repr=False)
+    scores: Floats | None = field(default=None, repr=False)
+    labels: Floats | None = field(default=None, repr=False)
+
+    def noted(self) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """Arrays and facts from which `go_on_from` makes the same again; what is learned later changes neither."""
+        arrays = {name: getattr(self, name) for name in ("latest", "scores", "labels")}
+        facts = {
+            "losses": [*self.losses],
+            "held_out_losses": [*self.held_out_losses],
+            "metrics": list(self.metrics.items()),
+            "best_epoch": self.best_epoch,
+        }
+        return {name: array for name, array in arrays.items() if array is not None}, facts
+
+    def go_on_from(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
+        """An attempt begins where an earlier one was."""
+        self.losses, self.metrics = list(facts["losses"]), {epoch: dict(found) for epoch, found in facts["metrics"]}
+        self.held_out_losses, self.best_epoch = list(facts["held_out_losses"]), facts["best_epoch"]
+        self.latest, self.scores, self.labels = (arrays.get(name) for name in ("latest", "scores", "labels"))
+
+    def keep(self, epoch: int | None = None) -> None:
+        """The model as it is now is the one to keep; `epoch` where the job chooses among epochs."""
+        self.scores = self.latest
+        self.best_epoch = self.best_epoch if epoch is None else epoch
+
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """Of the model that is kept."""
+        if self.best_epoch in self.metrics:
+            return self.metrics[self.best_epoch]
+        return next(reversed(self.metrics.values()), {})
+
+    def value(self, epoch: int, on: str) -> float | None:
+        """What early stopping looks at after an epoch; None if it is undefined."""
+        losses = {"loss": self.losses, "held_out_loss": self.held_out_losses}
+        return losses[on][epoch] if on in losses else self.metrics[epoch].get(on)
+
+
+class Stopping:
+    """Whether an epoch's model is the best so far, and whether to go on; the label party's decision."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        assert job.early_stopping is not None
+        self._rule: EarlyStopping = job.early_stopping
+        self._more_is_better = METRICS[job.link].get(self._rule.on, False)
+        self._best: float | None = None  # of what may be kept
+        self._seen: float | None = None  # of all: a model that is still worthless may be on its way
+        self._without_gain = 0
+
+    def decide(self, value: float | None, *, worthless: bool) -> tuple[bool, bool]:
+        """(best, go on) after an epoch with this value; a worthless model is never the best."""
+        best, gained = not worthless and self._gains(value, self._best), self._gains(value, self._seen)
+        self._best = value if best else self._best
+        self._seen = value if gained else self._seen
+        self._without_gain = 0 if best or gained else self._without_gain + 1
+        return best, self._without_gain < self._rule.patience
+
+    def noted(self) -> list[float | int | None]:
+        """What `go_on_from` takes."""
+        return [self._best, self._seen, self._without_gain]
+
+    def go_on_from(self, noted: list[Any]) -> None:
+        """An attempt begins where an earlier one was."""
+        self._best, self._seen, self._without_gain = noted
+
+    def _gains(self, value: float | None, best: float | None) -> bool:
+        if value is None:
+            return False
+        if best is None:
+            return True
+        gain = value - best if self._more_is_better else best - value
+        return gain > self._rule.least_gain

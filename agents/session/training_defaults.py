@@ -1,0 +1,37 @@
+"""What a job says of its training, with numbers in the place of "auto".
+
+It needs sizes that all parties have told, and reads nothing.
+"""
+
+from collections.abc import Sequence
+
+from agents.session.context import JobContext
+from mpc.plan.defaults import auto_batch, auto_rate
+from schemas.files.job import Training, TrainingJob
+from tables.encoding.encoding import Encoding
+
+
+def resolved(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
+    """Give the job's training with numbers in the place of "auto"."""
+    training, found = job.training, dict[str, float]()
+    if training.batch == "auto":
+        found["batch"] = auto_batch(rows)
+    if training.rate == "auto":
+        found["rate"] = auto_rate(job.link, spreads, hidden=job.network is not None)
+    return training.model_copy(update=found)
+
+
+def told_spread(job: TrainingJob, encoding: Encoding) -> float:
+    """Give what this party says of its columns' variance: only as far as an automatic rate needs it.
+
+    Of columns that are not whitened it tells how many there are before they are encoded.
+    """
+    needed = job.training.rate == "auto" and job.network is None
+    return encoding.spread if needed else 1.0
+
+
+def in_numbers(context: JobContext) -> TrainingJob:
+    """Give the job as its plan has it, with numbers in the place of "auto"."""
+    request, job = context.ready_plan.request, context.training
+    training = job.training.model_copy(update={"batch": request.batch, "rate": request.rate})
+    return job.model_copy(update={"training": training})

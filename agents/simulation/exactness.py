@@ -1,0 +1,171 @@
+"""Whether the joint model of a simulated job is the plaintext oracle's, to the last bit.
+
+The simulator alone may look at every party's tables, keys and shares, which is what this takes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from agents.core.states import State
+from agents.models import model_part
+from agents.roles.data_party import DataPartyRole
+from agents.runs.run import JobRun
+from mpc.arithmetic.fixed import Floats, decode
+from mpc.arithmetic.ring import total
+from mpc.network.forward import NetworkShares
+from mpc.plan.architecture import Layout
+from mpc.plan.schedule import Step
+from mpc.randomness.elements import Elements
+from mpc.reference import linear as reference
+from mpc.reference import network as network_reference
+from schemas.files.job import PredictionJob, TrainingJob
+from schemas.messages.tensor import Words
+
+
+@dataclass(slots=True)
+class Simulation:
+    """What came of it: each party's finished run, by name."""
+
+    description: TrainingJob | PredictionJob
+    runs: dict[str, JobRun] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def label_run(self) -> JobRun:
+        """The label party's, which speaks for the job."""
+        return self.runs[self.description.label]
+
+    @property
+    def done(self) -> bool:
+        """Whether every party says so."""
+        return self.runs.keys() == set(self.description.parties) and all(
+            run.state == State.DONE for run in self.runs.values()
+        )
+
+
+def bit_exact(simulation: Simulation) -> bool | None:
+    """Whether the model parts on disk add up to the plaintext oracle's words; None where nothing was trained."""
+    if not isinstance(simulation.description, TrainingJob):
+        return None
+    if not simulation.done or not whole_exact(simulation):
+        return False
+    if simulation.description.network is not None:
+        return same(network_words(simulation), network_oracle(simulation))
+    oracle = oracle_words(simulation)
+    blocks, intercept = joint_words(simulation)
+    return same([*oracle.blocks, oracle.intercept], [*blocks, intercept])
+
+
+def whole_exact(simulation: Simulation) -> bool:
+    """Whether what the label party holds with release = "label" is what all parties' shares on disk add up to."""
+    label, parties = simulation.description.label, simulation.description.data_parties
+    parts = {party: model_part.load(_folder(simulation, party)) for party in parties}
+    part, whole = parts[label]
+    if not part.whole:
+        return True
+    bits = data_roles(simulation)[label].context.ready_plan.fw
+
+    def meant(name: str) -> Floats:
+        shares = (arrays[model_part.SHARE + name.removeprefix(model_part.WEIGHTS)] for _, arrays in parts.values())
+        unscaled = name == model_part.INTERCEPT or name.startswith(model_part.BIAS)
+        return (1.0 if unscaled else part.alpha) * decode(total(shares), bits)
+
+    return all(np.array_equal(array, meant(name)) for name, array in whole.items() if array.dtype == np.float64)
+
+
+def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
+    """Word for word."""
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def oracle_words(simulation: Simulation) -> reference.Weights:
+    """What the same training comes to in plaintext."""
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.labels is not None
+    assert label.order is not None
+    assert label.shares is not None
+    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    return reference.train(training_words(simulation), y, plan, label.order, label.shares.step)
+
+
+def training_words(simulation: Simulation) -> list[Words]:
+    """Each data party's encoded rows that were trained on."""
+    words = []
+    for role in data_roles(simulation).values():
+        assert role.words is not None
+        words.append(role.words.take(np.arange(role.words.shape[0])))
+    return words
+
+
+def data_roles(simulation: Simulation) -> dict[str, DataPartyRole]:
+    """The data parties' roles, in the job's order."""
+    roles = {party: simulation.runs[party].role for party in simulation.description.data_parties}
+    return {party: role for party, role in roles.items() if isinstance(role, DataPartyRole)}
+
+
+def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
+    """Each data party's block of weights and the intercept, in words, as the parts on disk have them."""
+    parties, label = simulation.description.data_parties, simulation.description.label
+    arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    assert isinstance(simulation.description, TrainingJob)
+    if simulation.description.release == "owners":
+        return [arrays[party]["weight_words"] for party in parties], arrays[label]["intercept_words"]
+    blocks = [total(arrays[j][f"shares/{i}"] for j in parties) for i in parties]
+    return blocks, total(arrays[j]["shares/intercept"] for j in parties)
+
+
+def network_words(simulation: Simulation) -> list[Words]:
+    """A network's blocks, the weights above and all biases in words, as the shares in the parts on disk have them."""
+    parties = simulation.description.data_parties
+    arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    names = [f"{model_part.SHARE}{party}" for party in parties]
+    names += sorted(name for name in arrays[parties[0]] if name.startswith(model_part.SHARE + model_part.UPPER))
+    names += sorted(name for name in arrays[parties[0]] if name.startswith(model_part.SHARE + model_part.BIAS))
+    return [total(arrays[party][name] for party in parties) for name in names]
+
+
+def network_oracle(simulation: Simulation) -> list[Words]:
+    """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.shares is not None
+    weights = network_reference.train(network_arguments(simulation), label.shares.step)
+    return [*weights.blocks, *weights.upper, *weights.biases]
+
+
+def network_arguments(simulation: Simulation) -> network_reference.Run:
+    """What the oracle of networks takes to repeat this training, but for the number of steps."""
+    roles = list(data_roles(simulation).values())
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.labels is not None
+    assert label.order is not None
+    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    layout, masks = Layout(plan), [role.context.masks(simulation.description.helper) for role in roles]
+
+    def dealt(name: str, k: int, step: Step) -> Words:
+        shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
+        return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
+
+    first = opened_shares([role.first for role in roles if role.first is not None])
+    elements = Elements(label.key, attempt=label.context.noise)
+    begin = label.context.first  # of the last attempt; how earlier ones have rounded is in its first shares
+    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
+
+
+def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:
+    """What all parties' shares of one step add up to."""
+    blocks = tuple(
+        total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
+        for i, mine in enumerate(shares)
+    )
+    upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
+    biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
+    return network_reference.NetworkWeights(blocks, upper, biases)
+
+
+def _folder(simulation: Simulation, party: str) -> Path:
+    folder = simulation.runs[party].model_part
+    assert folder is not None
+    return folder

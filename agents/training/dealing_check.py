@@ -1,0 +1,49 @@
+"""At the end of each epoch: whether every two data parties have found the same of what the helper dealt them.
+
+It knows digests, says commitments to them and never a digest; what goes into them is `mpc.linear.checks`.
+"""
+
+import secrets
+from collections.abc import Mapping
+
+from agents.core.problems import JobProblem
+from agents.session.context import JobContext
+from mpc.linear.checks import commitment, commits
+from schemas.messages.kinds import CheckCommitment, CheckOpening
+
+SALT_BYTES = 32
+
+
+async def compare(context: JobContext, digests: Mapping[int, bytes], epoch: int) -> None:
+    """Tell each other data party what it can check its own digest by, once it is bound to that one.
+
+    `digests` are those of this party and each other one, by number; empty where nothing is checked.
+
+    Raises:
+        JobProblem: this party and another one have not found the same: what the helper dealt one of them was wrong.
+        Overdue: a party did not answer in time.
+    """
+    if not digests:
+        return
+    mail, deadline, salt = context.mailbox, context.deadline("step"), secrets.token_bytes(SALT_BYTES)
+    mine = {party: digests[context.number(party)] for party in context.partners}
+    for party, digest in mine.items():
+        message = CheckCommitment(commitment=commitment(digest, salt, context.me))
+        await mail.send(message, [party], deadline, epoch=epoch)
+    bound = await mail.receive(CheckCommitment, context.partners, deadline, epoch=epoch)
+    await mail.send(CheckOpening(salt=salt), context.partners, deadline, epoch=epoch)
+    opened = await mail.receive(CheckOpening, context.partners, deadline, epoch=epoch)
+    for party, digest in mine.items():
+        if not commits(digest, opened[party].salt, party, bound[party].commitment):
+            raise dealt_wrongly(context)
+
+
+def dealt_wrongly(context: JobContext) -> JobProblem:
+    """Which of its shares were wrong is not said: that would tell the helper something of the projections."""
+    helper = context.description.helper
+    return JobProblem(
+        "dealing.wrong",
+        helper,
+        f"what {helper} dealt does not fit the masks that it shares with the data parties, so that it could have read "
+        f"columns; the check kept it from that, and no model comes of this run: ask who runs {helper}",
+    )

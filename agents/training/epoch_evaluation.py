@@ -1,0 +1,191 @@
+"""What a data party does between two epochs: open the loss, score held-out rows, and go on or not.
+
+Only the label party learns scores; the loss goes to whom the job names. Nothing here changes a weight.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from agents.core.problems import JobProblem
+from agents.evaluation.metrics import metrics
+from agents.protocol.checkpointing import Contents
+from agents.protocol.shares import AnyShares, kept_shares, shares_of
+from agents.scoring.held_out_loss import held_out_loss, opened
+from agents.scoring.linear_scoring import scoring_batch
+from agents.scoring.scoring_pass import own_noise, score
+from agents.session.context import JobContext
+from agents.session.history import Stopping
+from agents.training.worth import Constant, shortfall, unkept
+from mpc.arithmetic.fixed import Floats
+from mpc.linear.loss import LossParty
+from mpc.scoring.linear import scoring_steps
+from mpc.scoring.openings import Openings
+from schemas.files.job import METRICS
+from schemas.messages.kinds import EpochDecision, LossShare
+from tables.encoding.store import FeatureView
+
+HISTORY, BEST, LOSS = "history/", "best/", "loss"  # in a checkpoint
+
+
+def under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Those whose names begin so, without that."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+class HeldOut(NamedTuple):
+    """The rows that are not trained on."""
+
+    words: FeatureView
+    labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
+    centred: Floats | None  # (rows, outputs), at the label party: as a loss has them
+    private: bytes  # this party's own secret, which its noise on scores is made of
+    to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
+
+
+class Evaluation:
+    """One training's. `loss` is for the steps to feed, `best` the shares of the best epoch, if the job stops early."""
+
+    def __init__(
+        self, context: JobContext, key: bytes, held_out: HeldOut, loss: LossParty | None, constant: Constant | None
+    ) -> None:
+        job = context.training
+        self._constant = constant  # at the label party
+        self._context, self._key, self._held_out = context, key, held_out
+        self._stopping = Stopping(job) if context.leads and job.early_stopping is not None else None
+        self.loss = loss
+        self.best: AnyShares | None = None
+
+    async def epoch_over(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
+        """Do what the job asks for after an epoch; whether there may be another one."""
+        job = self._context.training
+        if self.loss is not None:
+            await self._open_loss(epoch)
+        if job.evaluation.held_out_loss:
+            await self._open_held_out_loss(epoch, shares())
+        if job.scored_after(epoch):
+            await self._validate(epoch, shares())
+        if job.early_stopping is None:
+            self._context.history.keep()
+            return True
+        decision = await self._decision(epoch)
+        if decision.best:
+            self.best = shares()
+            self._context.history.keep(epoch)
+        return decision.go_on
+
+    def kept(self, last: AnyShares) -> AnyShares:
+        """Choose the model to keep: the best epoch's where the job stops early, else the last.
+
+        Raises:
+            JobProblem: no epoch's was better than a constant.
+        """
+        if self._context.training.early_stopping is None:
+            return last
+        if self.best is None:
+            raise unkept(self._context)
+        return self.best
+
+    async def finish(self, shares: AnyShares, openings: Openings | None) -> None:
+        """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch.
+
+        By what of its weights is opened once for all predictions, where there is such.
+        """
+        job, history = self._context.training, self._context.history
+        if job.scorings and job.evaluation.metrics == "end":
+            await self._validate(job.training.epochs - 1, shares, openings)
+            history.keep()
+        if self._constant is not None:
+            epoch = job.training.epochs - 1 if history.best_epoch is None else history.best_epoch
+            history.shortfall = shortfall(self._constant, history, epoch, last=True)
+
+    # --- for checkpoints
+
+    def noted(self, steps: int) -> Contents:
+        """What to go on from after so many steps, beside the shares that are trained."""
+        arrays, facts = self._context.history.noted()
+        noted: dict[str, NDArray[Any]] = {f"{HISTORY}{name}": array for name, array in arrays.items()}
+        if self.best is not None:
+            noted |= {f"{BEST}{name}": words for name, words in kept_shares(self._context, self.best).items()}
+        if self.loss is not None:
+            noted[LOSS] = self.loss.before(steps)
+        stopping = None if self._stopping is None else self._stopping.noted()
+        kept = 0 if self.best is None else self.best.step
+        return noted, {"history": facts, "stopping": stopping, "kept": kept}  # type: ignore[dict-item]
+
+    def go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """An attempt begins where an earlier one was. The loss has its part from `LOSS` already."""
+        self._context.history.go_on_from(under(arrays, HISTORY), facts["history"])
+        if facts["kept"]:
+            self.best = shares_of(self._context, under(arrays, BEST), facts["kept"])
+        if self._stopping is not None and facts["stopping"] is not None:
+            self._stopping.go_on_from(facts["stopping"])
+
+    # --- losses
+
+    async def _open_loss(self, epoch: int) -> None:
+        context, loss = self._context, self.loss
+        assert loss is not None
+        mean = await opened(context, LossShare, loss.share(epoch), context.ready_plan, epoch)
+        if mean is not None:
+            context.history.losses.append(mean * self._unit)
+
+    @property
+    def _unit(self) -> float:
+        """The others are told losses in units of the mean label, which they do not know."""
+        return 1.0 if self._constant is None else self._constant.unit
+
+    async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
+        words, labels = self._held_out.words, self._held_out.centred
+        mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
+        if mean is not None:
+            self._context.history.held_out_losses.append(mean * self._unit)
+
+    # --- held-out rows
+
+    async def _validate(self, epoch: int, shares: AnyShares, openings: Openings | None = None) -> None:
+        context, plan, held_out = self._context, self._context.ready_plan, self._held_out
+        rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
+        steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
+        noise = own_noise(context, held_out.private, "validation")
+        scores = await score(
+            context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise,
+            openings=openings,
+        )  # fmt: skip
+        if scores is not None and held_out.labels is not None:
+            await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
+
+    def _measure(self, epoch: int, scores: Floats, labels: Floats) -> None:
+        history = self._context.history
+        history.metrics[epoch] = metrics(self._context.training.link, labels, scores)
+        history.latest, history.labels = scores, labels
+
+    # --- early stopping
+
+    async def _decision(self, epoch: int) -> EpochDecision:
+        context, deadline = self._context, self._context.deadline("step")
+        if self._stopping is None:
+            letters = await context.mailbox.receive(EpochDecision, [context.label], deadline, epoch=epoch)
+            return letters[context.label]
+        decision = self._judged(epoch, self._stopping)
+        await context.mailbox.send(decision, context.others, deadline, epoch=epoch)
+        return decision
+
+    def _judged(self, epoch: int, stopping: Stopping) -> EpochDecision:
+        context, job = self._context, self._context.training
+        assert job.early_stopping is not None
+        on = job.early_stopping.on
+        if on in METRICS[job.link] and not job.scored_after(epoch):
+            return EpochDecision(best=False, go_on=True)
+        value = context.history.value(epoch, on)
+        if value is None:
+            raise JobProblem(
+                "job.holdout",
+                context.job.submitter,
+                f"no early stopping on {on}: all held-out rows have the same label; which are held out is drawn anew "
+                f"in each run: run it again, or hold out more",
+            )
+        worthless = self._constant is not None and shortfall(self._constant, context.history, epoch, last=False)
+        best, go_on = stopping.decide(value, worthless=bool(worthless))
+        return EpochDecision(best=best, go_on=go_on)

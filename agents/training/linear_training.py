@@ -1,0 +1,282 @@
+"""A data party's training in three loops: two keep what needs no activation ahead, the third takes the online hops.
+
+What is between two epochs, losses and metrics and whether to go on, is `evaluation`'s; the equations are in mpc.
+
+One loop masks and sends this party's inputs, as far ahead as the look-ahead allows; one absorbs those of the partners
+as they come, which makes the next masked weights. So over a slow line a step's inputs leave while those before them are
+still under way.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from agents.messaging.trace import loop
+from agents.protocol.checkpointing import Saver
+from agents.protocol.flow_control import Count, look_ahead
+from agents.session.context import JobContext
+from agents.training.dealing_check import compare
+from agents.training.epoch_evaluation import Evaluation
+from mpc.linear.data_party import DataParty, dealt_shape
+from mpc.plan.schedule import Step
+from mpc.randomness.order import Order
+from schemas.messages.codec import Companion
+from schemas.messages.kinds import (
+    CheckedMasks,
+    GradientShare,
+    LossTerms,
+    MaskedActivation,
+    MaskedInputs,
+    MaskedLabels,
+    MaskedLossLabels,
+    MaskedWeights,
+    Message,
+    PreactivationShare,
+)
+from schemas.messages.tensor import Words
+
+M = TypeVar("M", bound=Message)
+
+EARLY = 2  # steps that masked weights leave before their own: a step lasts as long as they are under way, or longer
+
+
+class _Masked(NamedTuple):
+    """What leaves ahead of a step."""
+
+    inputs: Words
+    along: tuple[Message, ...]  # the label party's, with the inputs
+    checked: dict[int, Words]  # masks by which what the helper deals is checked, for each partner
+
+
+class _Weights(NamedTuple):
+    """Masked weights of a step that have not left yet."""
+
+    step: Step
+    words: dict[int, Words]
+
+
+class Steps:
+    """All loops; run `send_ahead` and `online` side by side."""
+
+    def __init__(
+        self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation, saver: Saver
+    ) -> None:
+        self._context, self._party, self._order, self._mail = context, party, order, context.mailbox
+        self._evaluation, self._saver = evaluation, saver
+        self._plan, self._deadline = context.ready_plan, context.deadline("step")
+        self._numbers = {name: context.number(name) for name in context.partners}
+        columns = self._plan.request.columns[context.number(context.me)]
+        self._own_block = (columns, self._plan.outputs)
+        self._ahead = look_ahead(self._plan, context.settings.limits)
+        first = next(context.steps())
+        self._masked, self._absorbed, self._done = Count(first.index), Count(first.index), Count(first.index)
+        self._epochs = Count(first.epoch)
+        self._next: Step | None = first  # whose masked inputs leave next
+        self._unsent: list[_Weights] = []  # which leave with them
+        self._stopped = False
+        self._checks = self._plan.request.checks
+        self._may_stop = context.training.early_stopping is not None
+        context.trace.steps_per_epoch = self._plan.steps_per_epoch
+
+    async def run(self) -> None:
+        """All steps, or as many as the job goes on for."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self.send_ahead())
+            loops.create_task(self.online())
+
+    # --- ahead of time
+
+    async def send_ahead(self) -> None:
+        """Masked inputs, labels and weights of each step, and what follows from the partners' masked inputs."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._absorb())
+            loops.create_task(self._send_inputs())
+
+    async def _send_inputs(self) -> None:
+        loop.set("ahead")
+        for step, after in _followed(self._context.steps()):
+            await self._until(self._done, self._due(step), "look-ahead", step)
+            await self._context.handed_over()  # the pre-activation share of the next step
+            if step.position == 0 and not await self._epoch_begins(step):
+                return
+            masked = await self._context.compute_step(self._masked_ahead, step)
+            self._masked.rise()
+            weights, self._unsent, self._next = self._unsent, [], after
+            for partner in self._context.partners:
+                messages = [*masked.along, *self._checked_for(partner, masked)]
+                along = [Companion(message, step.epoch, step.position) for message in messages]
+                along += [self._weights_for(partner, each) for each in weights]
+                await self._send(MaskedInputs(words=masked.inputs), [partner], step, along)
+
+    def _checked_for(self, partner: str, masked: _Masked) -> list[Message]:
+        number = self._numbers[partner]
+        return [CheckedMasks(words=masked.checked[number])] if masked.checked else []
+
+    def _due(self, step: Step) -> int:
+        """How many steps are done before this one's inputs leave."""
+        return step.index if self._may_stop and step.position == 0 else step.index + 1 - self._ahead
+
+    async def _epoch_begins(self, step: Step) -> bool:
+        """Whether there is this epoch; its order is there then."""
+        if not await self._goes_on(step):
+            return False
+        await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
+        return True
+
+    async def _goes_on(self, step: Step) -> bool:
+        """Whether there is this step, the first of an epoch."""
+        if self._may_stop:
+            await self._epochs.reaches(step.epoch)
+        return not self._stopped
+
+    def _masked_ahead(self, step: Step) -> _Masked:
+        inputs, loss = self._party.masked_inputs(step), self._evaluation.loss
+        along: list[Message] = []
+        if self._context.leads:
+            labels = self._party.masked_labels(step)
+            along.append(MaskedLabels(words=labels, checkpoint=self._saver.decide(step)))
+            if loss is not None:
+                along.append(MaskedLossLabels(words=loss.masked_labels(step)))
+        return _Masked(inputs, tuple(along), self._party.openings(step))
+
+    async def _absorb(self) -> None:
+        loop.set("absorb")
+        first = next(self._context.steps())
+        await self._give(_Weights(first, await self._context.compute_step(self._party.masked_weights, first)))
+        for step, after in _followed(self._context.steps()):
+            if step.position == 0 and not await self._goes_on(step):
+                return
+            await self._absorb_step(step, after)
+
+    async def _absorb_step(self, step: Step, after: Step | None) -> None:
+        await self._until(self._masked, step.index + 1, "own masked inputs", step)  # partners send theirs as far ahead
+        received = await self._receive(MaskedInputs, self._context.partners, step)
+        checked = {} if not self._checks else await self._receive(CheckedMasks, self._context.partners, step)
+        weights = await self._context.compute_step(
+            self._absorbed_with, step, self._numbered(received), self._numbered(checked), after
+        )
+        loss, label = self._evaluation.loss, self._context.label
+        if loss is not None and not self._context.leads:
+            labels = (await self._receive(MaskedLossLabels, [label], step))[label]
+            await self._context.compute_step(loss.absorb, step, labels)
+        self._absorbed.rise()
+        if weights is not None:
+            await self._give(weights)
+
+    def _absorbed_with(
+        self, step: Step, received: dict[int, Words], checked: dict[int, Words], after: Step | None
+    ) -> _Weights | None:
+        """Take in the partners' masked inputs; the masked weights of the step after."""
+        self._party.absorb(step, received, checked)
+        return None if after is None else _Weights(after, self._party.masked_weights(after))
+
+    async def _give(self, weights: _Weights) -> None:
+        """Let masked weights leave: with the next masked inputs, unless those are due too late for them.
+
+        Weights of a step that is not the next one's own must leave EARLY steps before it; those of an epoch that may
+        not be are always with its first inputs, which are not due before all steps of the one before are done.
+        """
+        step, following = weights.step, self._next
+        if following is not None and (following.index == step.index or self._due(following) <= step.index - EARLY):
+            self._unsent.append(weights)
+            return
+        for partner in self._context.partners:
+            message, epoch, position = self._weights_for(partner, weights)
+            await self._mail.send(message, [partner], self._deadline, epoch=epoch, step=position)
+
+    def _weights_for(self, partner: str, weights: _Weights) -> Companion:
+        words = weights.words[self._numbers[partner]]
+        return Companion(MaskedWeights(words=words), weights.step.epoch, weights.step.position)
+
+    # --- online
+
+    async def online(self) -> None:
+        """A pre-activation share to the helper, a masked activation back, the step taken; the epoch looked at."""
+        loop.set("online")
+        for step in self._context.steps():
+            await self._until(self._absorbed, step.index + 1, "absorbed inputs", step)
+            await self._take(step)
+            if step.position + 1 == self._plan.steps_per_epoch and not await self._epoch_ends(step):
+                return
+            await self._saver.step_done(step)
+
+    async def _take(self, step: Step) -> None:
+        context = self._context
+        helper, label = context.description.helper, context.description.label
+        weights = self._numbered(await self._receive(MaskedWeights, context.partners, step))
+        share = await context.compute_step(self._party.preactivation, step, weights)
+        await self._send(PreactivationShare(words=share), [helper], step)
+        labels = None if context.leads else await self._labels(step, label)
+        gradient = (await self._receive(GradientShare, [helper], step))[helper]
+        activation = (await self._receive(MaskedActivation, [helper], step))[helper]
+        if self._evaluation.loss is not None and context.leads:
+            await self._take_loss(step)
+        await context.compute_step(self._party.update, step, activation, gradient, labels)
+        context.finished(step)
+        self._done.rise()
+
+    async def _labels(self, step: Step, label: str) -> Words:
+        letters = await self._mail.receive(MaskedLabels, [label], self._deadline, epoch=step.epoch, step=step.position)
+        if letters[label].checkpoint:
+            self._saver.note(step)
+        return self._mail.words(letters, lambda _: (step.rows, self._plan.outputs))[label]
+
+    async def _take_loss(self, step: Step) -> None:
+        helper, loss = self._context.description.helper, self._evaluation.loss
+        assert loss is not None
+        terms = await self._mail.receive(LossTerms, [helper], self._deadline, epoch=step.epoch, step=step.position)
+        words = self._mail.words(terms, lambda _: (step.rows + 1, self._plan.outputs))[helper]
+        await self._context.compute_step(loss.absorb_terms, step, words[:-1], words[-1:])
+
+    async def _epoch_ends(self, step: Step) -> bool:
+        """Whether to go on."""
+        await compare(self._context, self._party.digests, step.epoch)
+        go_on = await self._evaluation.epoch_over(step.epoch, self._party.shares)
+        self._stopped = not go_on
+        self._epochs.rise()
+        return go_on
+
+    # --- all
+
+    async def _until(self, count: Count, bound: int, what: str, step: Step) -> None:
+        """Wait for another loop of ours, and note that."""
+        if count.value < bound:
+            since = time.perf_counter()
+            await count.reaches(bound)
+            self._context.trace.note("wait", what, since, step=step.index)
+
+    async def _send(
+        self, message: Message, receivers: Sequence[str], step: Step, along: Sequence[Companion] = ()
+    ) -> None:
+        epoch, position = step.epoch, step.position
+        await self._mail.send(message, receivers, self._deadline, epoch=epoch, step=position, along=along)
+
+    async def _receive(self, model: type[M], senders: Sequence[str], step: Step) -> dict[str, Words]:
+        messages = await self._mail.receive(model, senders, self._deadline, epoch=step.epoch, step=step.position)
+        return self._mail.words(messages, lambda sender: self._shape(model, sender, step))
+
+    def _shape(self, model: type[Message], sender: str, step: Step) -> tuple[int, int]:
+        if model is MaskedInputs:
+            return step.rows, self._plan.request.columns[self._numbers[sender]]
+        if model is CheckedMasks:
+            return self._plan.checks.opened(step.rows)
+        if model is GradientShare:
+            return dealt_shape(self._plan, self._context.number(self._context.me))
+        if model is MaskedWeights:
+            return self._own_block
+        return step.rows, self._plan.outputs
+
+    def _numbered(self, words: dict[str, Words]) -> dict[int, Words]:
+        return {self._numbers[party]: value for party, value in words.items()}
+
+
+def _followed(steps: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:
+    """Each step with the one after it."""
+    before: Step | None = None
+    for step in steps:
+        if before is not None:
+            yield before, step
+        before = step
+    if before is not None:
+        yield before, None

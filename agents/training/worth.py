@@ -1,0 +1,89 @@
+"""Whether a model is better than always predicting the same, told by the label party of what it knows anyway.
+
+It sees losses and metrics that the job opens, and labels; nothing of it leaves the label party but what an early stop
+tells all: that no epoch was worth keeping.
+"""
+
+from dataclasses import dataclass
+
+from agents.core.problems import JobProblem
+from agents.session.context import JobContext
+from agents.session.history import History
+from mpc.arithmetic.fixed import Floats
+from mpc.functions.links import ACTIVATIONS
+
+SLOWER = 'leave rate out of the job (it is "auto" then), or use a smaller one'
+EXPLAINED = ("d2", "r2")  # metrics that are 0 where a model is as good as the mean label
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The mean losses of the constant that is best for the rows that are trained on, in the units of the job's losses.
+
+    Attributes:
+        training: of these rows.
+        held_out: of the others, if there are any.
+        unit: what a loss is multiplied by to be in the label's own unit.
+    """
+
+    training: float
+    held_out: float | None = None
+    unit: float = 1.0
+
+    @classmethod
+    def of(cls, link: str, training: Floats, held_out: Floats, unit: float) -> "Constant":
+        """Measure it by centred labels, (rows, outputs)."""
+        activation = ACTIVATIONS[link]
+        apart = unit * activation.constant_loss(held_out, training) if len(held_out) else None
+        return cls(unit * activation.constant_loss(training, training), apart, unit)
+
+
+def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -> str:
+    """Say why the model after an epoch is not better than a constant; empty if it is, or if nobody can tell.
+
+    Held-out rows count, where anything is known of them, and else the training loss.
+
+    Args:
+        constant: Its losses.
+        history: Of the job so far.
+        epoch: From 0.
+        last: Whether metrics of the finished model, which are noted under the job's last epoch, are of this one.
+    """
+    found = history.last_metrics if last else history.metrics.get(epoch, {})
+    trained = _said("training loss", _at(history.losses, epoch), constant.training)
+    explained = [(name, found[name]) for name in EXPLAINED if name in found]
+    held_out = _at(history.held_out_losses, epoch)
+    if held_out is None:
+        held_out = found.get("log_loss")
+    if held_out is not None and constant.held_out is not None:
+        said = _said("held-out loss", held_out, constant.held_out)
+    elif explained:
+        name, value = explained[0]
+        said = f"the held-out rows' {name} is {value:.3g}, and a constant has 0" if not value > 0 else ""
+    else:
+        said = trained
+    if not said:
+        return ""
+    by_heart = "it has learned its training rows by heart: use l2, fewer columns or more rows, or stop early"
+    fits = bool(history.losses) and not trained
+    return f"no better than a constant: {said}; {by_heart if fits else SLOWER}"
+
+
+def _at(losses: list[float], epoch: int) -> float | None:
+    return losses[epoch] if epoch < len(losses) else None
+
+
+def _said(name: str, loss: float | None, constant: float) -> str:
+    if loss is None or loss < constant:
+        return ""
+    return f"the {name} is {loss:.4g}, and that of a constant {constant:.4g}"
+
+
+def unkept(context: JobContext) -> JobProblem:
+    """Say that a job which stops early has no model to keep; every data party knows it by the label party's answers."""
+    return JobProblem(
+        "training.worthless",
+        context.job.submitter,
+        f"no epoch's model was better than a constant, so none is kept: {SLOWER}; or the columns tell nothing of the "
+        f"label",
+    )

@@ -1,0 +1,133 @@
+"""Dead letters: what a party has refused, with the reason, in a queue of the party's own that a person can read.
+
+It keeps of a body its size and digest only: a body opens for nobody any more, and a flood of large ones would become
+one here. What came in a letter is cut and cleaned before it is kept, since a terminal will show it.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import structlog
+from pydantic import Field, StringConstraints
+
+from broker.interface import topology
+from broker.interface.allowance import Allowance
+from broker.interface.base import Broker, BrokerError, Lane, Parcel
+from schemas.core.strict import Strict
+from schemas.core.visible import visible
+
+BURST: Final = 64  # letters of one sender at once; then one in EVERY_SECONDS, and the rest are counted
+EVERY_SECONDS: Final = 10.0
+PUBLISH_SECONDS: Final = 5.0
+KEEP_SECONDS: Final = (
+    30 * 86400.0
+)  # for brokers that were set up without the policies of broker/rabbitmq/definitions.py
+KIND: Final = "dead letter"
+_TEXT: Final = 255
+_REASON: Final = 500
+
+Text = Annotated[str, StringConstraints(max_length=_TEXT)]
+
+log = structlog.get_logger(__name__)
+
+
+class DeadLetter(Strict):
+    """A message that was refused. Everything but reason, time, exchange and size is what its sender claimed."""
+
+    reason: Annotated[str, StringConstraints(max_length=_REASON)]
+    time: str = Field(max_length=32)
+    exchange: Text  # which tells the sender: nobody else may write to it
+    routing_key: Text
+    kind: Text
+    address: Text
+    job: Text
+    sender: Text
+    size: int = Field(ge=0)  # bytes
+    digest: str = Field(max_length=64)  # SHA-256 of the body
+    withheld: int = Field(default=0, ge=0)  # letters of the same sender before it that were not kept
+
+
+def clean(text: str, most: int = _TEXT) -> str:
+    """A text of a stranger's, fit for a terminal: visible, and no longer than `most`."""
+    return visible(text[:most])[:most]
+
+
+def letter_of(parcel: Parcel, reason: str, time: datetime, withheld: int = 0) -> DeadLetter:
+    """What is kept of a parcel that was refused."""
+    return DeadLetter(
+        reason=clean(reason, _REASON),
+        time=time.astimezone(UTC).isoformat(timespec="seconds"),
+        exchange=clean(parcel.exchange),
+        routing_key=clean(parcel.routing_key),
+        kind=clean(parcel.kind),
+        address=clean(parcel.address),
+        job=clean(parcel.job),
+        sender=clean(parcel.sender),
+        size=len(parcel.body),
+        digest=hashlib.sha256(parcel.body).hexdigest(),
+        withheld=withheld,
+    )
+
+
+def read(parcel: Parcel, reason: str, time: datetime) -> DeadLetter:
+    """What lies in a dead letter queue: a letter of the party's own, or else what RabbitMQ has put there itself."""
+    if parcel.kind == KIND:
+        try:
+            return DeadLetter.model_validate_json(parcel.body)
+        except ValueError:
+            pass
+    return letter_of(parcel, reason, time)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class DeadLetterOffice:
+    """Puts one party's dead letters into its queue, which is declared when the first one comes."""
+
+    def __init__(
+        self, broker: Broker, party: str, allowance: Allowance | None = None, now: Callable[[], datetime] = _now
+    ) -> None:
+        self._broker, self._party, self._now = broker, party, now
+        self._allowance = allowance or Allowance(BURST, EVERY_SECONDS)
+        self._declared = False
+        self.kept = 0
+
+    async def bury(self, parcel: Parcel, reason: str) -> bool:
+        """Whether the parcel may be forgotten: a letter about it is kept, or its sender has had enough of them."""
+        withheld = self._allowance.take(parcel.exchange)
+        if withheld is None:
+            return True
+        letter = letter_of(parcel, reason, self._now(), withheld)
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._put(letter)
+        except (BrokerError, TimeoutError) as error:
+            self._declared = False
+            log.warning("a dead letter could not be kept", why=str(error), kind=letter.kind, address=letter.address)
+            return False
+        self.kept += 1
+        return True
+
+    async def _put(self, letter: DeadLetter) -> None:
+        if not self._declared:
+            await self._broker.declare(topology.dead_letter_queue(self._party))
+            self._declared = True
+        await self._broker.publish(self._parcel(letter), Lane.ONLINE)
+
+    def _parcel(self, letter: DeadLetter) -> Parcel:
+        return Parcel(
+            exchange=topology.exchange(self._party),
+            routing_key=topology.dead_key(self._party),
+            body=letter.model_dump_json().encode(),
+            kind=KIND,
+            address=f"dead/{letter.digest}",
+            job="",
+            sender=self._party,
+            persistent=True,
+            expires=KEEP_SECONDS,
+        )

@@ -1,0 +1,1 @@
+"""Keeps the broker's promises in one process, for simulation and tests."""

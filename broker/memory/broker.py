@@ -1,0 +1,360 @@
+"""The in-process broker: the same promises as RabbitMQ's, for simulation and for tests of everything above it.
+
+Only texts and bytes cross it, never an object of a party; what a test wants to go wrong goes through its own hooks.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from broker.interface.base import (
+    REFUSED,
+    Blocked,
+    Disconnected,
+    Handler,
+    Lane,
+    Missing,
+    Occupied,
+    Parcel,
+    Queue,
+    Refused,
+    Unroutable,
+)
+from broker.interface.dead_letters import DeadLetter, letter_of
+from broker.interface.dispatch import Dispatcher, check_lane
+from broker.memory.memory_queue import Entry, Faults, MemoryQueue, matches, no_faults
+
+MAX_DEAD_LETTERS: Final = 1000
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024  # RabbitMQ 4's default
+
+Tap = Callable[[Parcel], None]  # sees every parcel that a sender hands over
+Confirm = Callable[[Parcel], Awaitable[None]]
+
+
+async def at_once(_parcel: Parcel) -> None:
+    """Confirm in the next round of the event loop."""
+    await asyncio.sleep(0)
+
+
+def anything(_party: str, _exchange: str) -> bool:
+    """Everybody may write everywhere."""
+    return True
+
+
+class MemoryBroker:
+    """The post office that the parties' connections share. Build it inside a running event loop.
+
+    Args:
+        faults: decides for each parcel and queue what goes wrong.
+        tap: sees every parcel that a sender hands over, as the broker's operator would.
+        confirm: awaited between taking a parcel and confirming it.
+        prefetch: unsettled deliveries that one consumer may hold.
+        max_body: bytes; a larger body is refused.
+        may_write: (party, exchange) -> whether the party may publish there.
+    """
+
+    def __init__(
+        self,
+        *,
+        faults: Faults = no_faults,
+        tap: Tap = lambda _parcel: None,
+        confirm: Confirm = at_once,
+        prefetch: int = 64,
+        max_body: int = MAX_BODY_BYTES,
+        may_write: Callable[[str, str], bool] = anything,
+    ) -> None:
+        self.faults = faults
+        self.tap = tap
+        self.confirm = confirm
+        self.prefetch = prefetch
+        self.max_body = max_body
+        self.may_write = may_write
+        self.exchanges: set[str] = set()
+        self.queues: dict[str, MemoryQueue] = {}
+        self.bindings: set[tuple[str, str, str]] = set()  # (exchange, pattern, queue name)
+        self.dead_letters: deque[tuple[str, DeadLetter]] = deque(maxlen=MAX_DEAD_LETTERS)  # with who refused
+        self.blocked = ""  # why nothing is taken; for tests, see `short`
+        self._held: dict[str, list[Parcel]] = {}
+
+    def connect(self, party: str) -> "MemoryConnection":
+        """A party's access. One party may have several, as two processes would."""
+        return MemoryConnection(self, party)
+
+    @contextmanager
+    def hold(self, party: str) -> Iterator[None]:
+        """While the block lasts the party is as good as hung: what it sends and what is sent to it waits.
+
+        Its own publishes are confirmed, since a hung process does not look at confirms either.
+        """
+        self._held.setdefault(party, [])
+        try:
+            yield
+        finally:
+            self._release(party)
+
+    @contextmanager
+    def short(self, why: str = "low on memory") -> Iterator[None]:
+        """While the block lasts the broker takes no messages; what is in queues is delivered."""
+        self.blocked = why
+        try:
+            yield
+        finally:
+            self.blocked = ""
+
+    def is_held(self, party: str) -> bool:
+        """Whether `hold` is in force for this party."""
+        return party in self._held
+
+    def _release(self, party: str) -> None:
+        for parcel in self._held.pop(party, []):
+            for queue in self._route(parcel):
+                queue.arrive(parcel, ())
+        for each in self.queues.values():
+            each.pump()
+
+    def accept(self, parcel: Parcel, party: str) -> None:
+        """Take a parcel from a party: routes it, or raises what `Broker.publish` does."""
+        if not self.may_write(party, parcel.exchange):
+            raise Refused(f"{party} may not write to the exchange {parcel.exchange}")
+        if len(parcel.body) > self.max_body:
+            raise Refused(f"{parcel.address}: {len(parcel.body)} bytes are more than the broker's {self.max_body}")
+        queues = self._route(parcel)
+        if not queues:
+            raise Unroutable(f"no queue takes {parcel.routing_key} from {parcel.exchange}")
+        self.tap(parcel)
+        if party in self._held:
+            self._held[party].append(parcel)
+            return
+        for queue in queues:
+            queue.arrive(parcel, self.faults(parcel, queue.name))
+
+    def _route(self, parcel: Parcel) -> list[MemoryQueue]:
+        names = dict.fromkeys(
+            queue
+            for exchange, pattern, queue in self.bindings
+            if exchange == parcel.exchange and matches(pattern, parcel.routing_key)
+        )
+        return [self.queues[name] for name in names]
+
+    def declare(self, queue: Queue, owner: "MemoryConnection") -> None:
+        """Create what is missing of a queue, its exchanges and bindings."""
+        existing = self.queues.get(queue.name)
+        if existing is None:
+            self.queues[queue.name] = MemoryQueue(
+                queue.name,
+                owner if queue.private else None,
+                lambda parcel: self.bury(queue.name.split(".")[1], parcel, f"expired in {queue.name}"),
+            )
+        elif existing.owner is not (owner if queue.private else None):
+            raise Occupied(f"the queue {queue.name} belongs to another connection, or is private to one")
+        self.exchanges.update(exchange for exchange, _ in queue.bindings)
+        self.bindings.update((exchange, pattern, queue.name) for exchange, pattern in queue.bindings)
+
+    def bury(self, party: str, parcel: Parcel, why: str) -> None:
+        """Keep what is known of a parcel that a party has refused, or that has expired in its queue."""
+        self.dead_letters.append((party, letter_of(parcel, why, datetime.now(UTC))))
+
+    def delete(self, name: str) -> None:
+        """Remove a queue, its bindings and what is in it."""
+        queue = self.queues.pop(name, None)
+        self.bindings = {binding for binding in self.bindings if binding[2] != name}
+        if queue is not None and queue.consumer is not None:
+            queue.consumer.forget()
+
+
+class _MemoryDelivery:
+    """One entry on its way through a handler."""
+
+    __slots__ = ("_consumer", "entry", "parcel", "redelivered")
+
+    def __init__(self, entry: Entry, consumer: "MemoryConsumer") -> None:
+        self.entry = entry
+        self.parcel = entry.parcel
+        self.redelivered = entry.redelivered
+        self._consumer = consumer
+
+    async def ack(self) -> None:
+        self._consumer.settle(self)
+
+    async def reject(self, why: str = REFUSED) -> None:
+        if self._consumer.settle(self):
+            self._consumer.bury(self.parcel, why)
+
+
+class MemoryConsumer:
+    """Takes a queue's deliveries for one connection, while that is up."""
+
+    def __init__(self, queue: MemoryQueue, handler: Handler, connection: "MemoryConnection") -> None:
+        self._queue = queue
+        self._connection = connection
+        self._unsettled: dict[_MemoryDelivery, None] = {}
+        self._dispatcher = Dispatcher(handler, self._crashed, f"handler of {queue.name}")
+        queue.consumer = self
+
+    def has_room(self) -> bool:
+        """Whether the prefetch, the connection and a `hold` let one more delivery in."""
+        return len(self._unsettled) < self._connection.office.prefetch and self._connection.is_up
+
+    def take(self, entry: Entry) -> None:
+        """Queue an entry for the handler."""
+        delivery = _MemoryDelivery(entry, self)
+        self._unsettled[delivery] = None
+        self._dispatcher.put(delivery)
+
+    def settle(self, delivery: _MemoryDelivery) -> bool:
+        """Whether the delivery was still open; it no longer is, unless it has been given back meanwhile."""
+        if delivery not in self._unsettled:
+            return False
+        del self._unsettled[delivery]
+        self._queue.pump()
+        return True
+
+    def bury(self, parcel: Parcel, why: str) -> None:
+        """Keep what is known of a parcel that was refused."""
+        self._connection.office.bury(self._connection.party, parcel, why)
+
+    def lose(self) -> None:
+        """The connection has gone: what is unsettled comes again, the handler that runs goes on."""
+        unsettled, self._unsettled = self._unsettled, {}
+        self._dispatcher.drop(lambda delivery: delivery in unsettled)
+        self._queue.give_back(delivery.entry for delivery in unsettled)
+
+    def forget(self) -> None:
+        """The queue has been deleted: nothing comes again."""
+        self._unsettled.clear()
+        self._dispatcher.drop(lambda _: True)
+
+    async def cancel(self) -> None:
+        """Take no more; give back what is unsettled when the running handler has ended."""
+        self._connection.consumers.discard(self)
+        inside = self._dispatcher.in_handler()
+        if self._queue.consumer is self:
+            self._queue.consumer = None
+        try:
+            await self._dispatcher.stop()
+        finally:
+            if not inside:
+                self.lose()
+
+    def _crashed(self, delivery: _MemoryDelivery, error: BaseException) -> None:
+        self._connection.consumers.discard(self)
+        if self._queue.consumer is self:
+            self._queue.consumer = None
+        self.lose()
+        self._connection.report(delivery.parcel, error)
+
+
+class MemoryConnection:
+    """One party's access to a `MemoryBroker`; keeps the promises of `broker.interface.base.Broker`."""
+
+    def __init__(self, office: MemoryBroker, party: str) -> None:
+        self.office = office
+        self.party = party
+        self.consumers: set[MemoryConsumer] = set()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._cut = False
+        self._closed = False
+        self.reconnects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands."""
+        return not (self._cut or self._closed)
+
+    @property
+    def blocked(self) -> str:
+        """See `Broker.blocked`; here everybody is told."""
+        return self.office.blocked
+
+    @property
+    def buried(self) -> int:
+        """How many messages that it has refused are kept as dead letters."""
+        return sum(party == self.party for party, _ in self.office.dead_letters)
+
+    def consuming(self, queue_name: str) -> bool:
+        """Whether deliveries of a queue come through now."""
+        queue = self.office.queues.get(queue_name)
+        return self.connected and queue is not None and queue.consumer in self.consumers
+
+    @property
+    def is_up(self) -> bool:
+        """Whether deliveries come through: not cut, not closed, not held."""
+        return not (self._cut or self._closed or self.office.is_held(self.party))
+
+    def report(self, _parcel: Parcel, error: BaseException) -> None:
+        """Let `failed` show what a handler let out."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def cut(self) -> None:
+        """For tests: lose the connection until `mend`. Unsettled deliveries come again, publishing raises."""
+        self._cut = True
+        for consumer in self.consumers:
+            consumer.lose()
+
+    def mend(self) -> None:
+        """For tests: the connection is back, and its consumers with it."""
+        self._cut = False
+        self.reconnects += 1
+        for queue in self.office.queues.values():
+            queue.pump()
+
+    def _check(self) -> None:
+        if self._cut or self._closed:
+            raise Disconnected(f"{self.party} has no connection to the in-process broker")
+
+    async def declare(self, queue: Queue) -> None:
+        """See `Broker.declare`."""
+        self._check()
+        self.office.declare(queue, self)
+        await asyncio.sleep(0)
+
+    async def declare_exchange(self, name: str) -> None:
+        """See `Broker.declare_exchange`."""
+        self._check()
+        self.office.exchanges.add(name)
+        await asyncio.sleep(0)
+
+    async def delete(self, queue_name: str) -> None:
+        """See `Broker.delete`."""
+        self._check()
+        queue = self.office.queues.get(queue_name)
+        mine = [each for each in self.consumers if queue is not None and queue.consumer is each]
+        self.office.delete(queue_name)
+        for consumer in mine:
+            await consumer.cancel()
+
+    async def publish(self, parcel: Parcel, lane: Lane) -> None:  # noqa: ARG002  one lane is as good as another here
+        """See `Broker.publish`."""
+        self._check()
+        if self.blocked:
+            raise Blocked(self.blocked)
+        self.office.accept(parcel, self.party)
+        await self.office.confirm(parcel)
+        self._check()
+
+    async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> MemoryConsumer:
+        """See `Broker.consume`."""
+        self._check()
+        queue = self.office.queues.get(queue_name)
+        if queue is None:
+            raise Missing(f"there is no queue {queue_name}; declare it first")
+        check_lane(queue_name, lane, private=queue.owner is not None)
+        if queue.consumer is not None or queue.owner not in (None, self):
+            raise Occupied(f"{queue_name} has a consumer: another agent of this name is running")
+        consumer = MemoryConsumer(queue, handler, self)
+        self.consumers.add(consumer)
+        queue.pump()
+        return consumer
+
+    async def close(self) -> None:
+        """See `Broker.close`."""
+        for consumer in tuple(self.consumers):
+            await consumer.cancel()
+        self._closed = True
+        for name in [each.name for each in self.office.queues.values() if each.owner is self]:
+            self.office.delete(name)

@@ -1,0 +1,150 @@
+"""One queue of the in-process broker: what waits in it, in which order, and what a test lets befall a parcel.
+
+It never sees a party, only whoever consumes from it at the moment.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final, Protocol
+
+from broker.interface.base import Parcel
+
+PATIENCE: Final = 0.05  # seconds that a parcel to be overtaken waits for another one
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The parcel is confirmed and lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The parcel arrives `times` times more, directly behind itself."""
+
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The parcel arrives so many seconds later; others pass it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder:
+    """The parcel arrives ahead of all that wait in its queue; when none does, behind the next one to come."""
+
+
+Fault = Drop | Duplicate | Delay | Reorder
+Faults = Callable[[Parcel, str], Sequence[Fault]]  # (parcel, queue name) -> what befalls it on its way in
+Tap = Callable[[Parcel], None]  # sees every parcel that a sender hands over
+
+
+def no_faults(_parcel: Parcel, _queue: str) -> Sequence[Fault]:
+    """A network that works."""
+    return ()
+
+
+@lru_cache(maxsize=4096)
+def matches(pattern: str, key: str) -> bool:
+    """Whether a topic binding takes a routing key: `*` is one word, `#` any number of them, none included."""
+    return _match(tuple(pattern.split(".")), tuple(key.split(".")))
+
+
+def _match(pattern: tuple[str, ...], words: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_match(pattern[1:], words[start:]) for start in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])
+
+
+@dataclass(slots=True)
+class Entry:
+    """A parcel in a queue, and the time of the event loop at which nobody wants it any more."""
+
+    parcel: Parcel
+    expires_at: float
+    redelivered: bool = False
+
+
+class Taker(Protocol):
+    """Whoever consumes from a queue."""
+
+    def has_room(self) -> bool:
+        """Whether it would take one more entry now."""
+
+    def take(self, entry: Entry) -> None:
+        """Hold an entry until it is settled or given back."""
+
+    def forget(self) -> None:
+        """The queue is gone, and what came from it with it."""
+
+
+class MemoryQueue:
+    """Parcels that wait, and at most one consumer."""
+
+    def __init__(self, name: str, owner: object | None, expired: Callable[[Parcel], None] = lambda _: None) -> None:
+        self.name, self._expired = name, expired
+        self.owner = owner  # the only connection that may use a private queue
+        self.consumer: Taker | None = None
+        self._waiting: deque[Entry] = deque()
+        self._overtaken: list[Entry] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def arrive(self, parcel: Parcel, faults: Sequence[Fault]) -> None:
+        """Queue a parcel as often, as late and in the place that the faults say."""
+        loop = asyncio.get_running_loop()
+        late = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
+        if any(isinstance(fault, Drop) for fault in faults):
+            return
+        copies = 1 + sum(fault.times for fault in faults if isinstance(fault, Duplicate))
+        ahead = any(isinstance(fault, Reorder) for fault in faults)
+        if late:
+            loop.call_later(late, self._enter, parcel, copies, ahead)
+        else:
+            self._enter(parcel, copies, ahead)
+
+    def _enter(self, parcel: Parcel, copies: int, ahead: bool) -> None:  # noqa: FBT001
+        expires = math.inf if parcel.expires is None else asyncio.get_running_loop().time() + parcel.expires
+        received = replace(parcel, persistent=False, expires=None)
+        entries = [Entry(received, expires) for _ in range(copies)]
+        if not ahead:
+            overtaken, self._overtaken = self._overtaken, []
+            self._waiting.extend([*entries, *overtaken])
+        elif self._waiting:
+            self._waiting.extendleft(reversed(entries))
+        else:
+            self._overtaken.extend(entries)
+            asyncio.get_running_loop().call_later(PATIENCE, self._enter_overtaken)
+        self.pump()
+
+    def _enter_overtaken(self) -> None:
+        overtaken, self._overtaken = self._overtaken, []
+        self._waiting.extend(overtaken)
+        self.pump()
+
+    def give_back(self, entries: Iterable[Entry]) -> None:
+        """Put unsettled entries, oldest first, back at the head."""
+        returned = list(entries)
+        for entry in returned:
+            entry.redelivered = True
+        self._waiting.extendleft(reversed(returned))
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand to the consumer what its prefetch allows."""
+        now = asyncio.get_running_loop().time()
+        while self._waiting and self.consumer is not None and self.consumer.has_room():
+            entry = self._waiting.popleft()
+            if entry.expires_at > now:
+                self.consumer.take(entry)
+            else:
+                self._expired(entry.parcel)

@@ -1,0 +1,1 @@
+"""Keeps the broker's promises on RabbitMQ; writes and probes its rights."""

@@ -1,0 +1,98 @@
+"""The first connection to RabbitMQ: its address with all options, and how long and how often it is tried.
+
+It declares nothing, and shows no password.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiormq
+from aio_pika.robust_connection import RobustConnection
+from yarl import URL
+
+from broker.interface.base import BrokerError, Disconnected, Refused
+from broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, refusal, speaks_no_tls
+
+RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
+ATTEMPT_SECONDS: Final = 10.0
+HANDSHAKE_SECONDS: Final = 3.0
+
+
+def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
+    """What aio-pika takes: the URL with the login and the options in it.
+
+    Raises:
+        ValueError: it is no address of a broker, or not one that a certificate is shown to.
+    """
+    address = URL(url)
+    if address.scheme not in ("amqp", "amqps") or not address.host:
+        raise ValueError(f"a broker's address is amqp://HOST or amqps://HOST, not {address.scheme}://{address.host}")
+    if external and address.scheme != "amqps":
+        raise ValueError(f"login by certificate needs amqps://, not {host_and_port(address)}")
+    if credentials is not None:
+        address = address.with_user(credentials[0]).with_password(credentials[1])
+    options = {"heartbeat": str(heartbeat), "reconnect_interval": str(RECONNECT_SECONDS)}
+    return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
+
+
+async def why_refused(error: BaseException, address: URL) -> BrokerError | None:
+    """Why no further attempt to connect is of use: `refusal`, or the port is one for TLS, which is tried."""
+    hung_up = isinstance(error.__cause__, (ConnectionResetError, asyncio.IncompleteReadError))
+    if address.scheme == "amqp" and hung_up and await _speaks_tls(address):
+        return Refused(f"{host_and_port(address)} is a port for TLS: write amqps:// in the URL, or give the plain port")
+    return refusal(error, address)
+
+
+async def _speaks_tls(address: URL) -> bool:
+    """Whether a handshake gets anywhere; nothing is said after it, so nobody's certificate is asked for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            port = address.explicit_port or DEFAULT_PORTS[address.scheme]
+            _, writer = await asyncio.open_connection(address.host, port, ssl=context)
+    except ssl.SSLError as error:
+        return not speaks_no_tls(error)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
+
+
+async def connected(
+    address: URL,
+    tls: ssl.SSLContext | None,
+    properties: dict[str, str],
+    *,
+    until: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> RobustConnection:
+    """A connection that keeps itself up from now on, after as many attempts as there is time for.
+
+    Raises:
+        Refused: the broker answers and will not have us.
+        Disconnected: nobody has answered until then.
+    """
+    # aio-pika retries only a connection that has once stood.
+    while True:
+        connection = RobustConnection(address, ssl_context=tls, client_properties=properties)
+        try:
+            await connection.connect(timeout=ATTEMPT_SECONDS)
+        except BaseException as error:
+            await connection.close()
+            no_use = await why_refused(error, address)
+            if no_use is not None:
+                raise no_use from error
+            if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
+                raise
+            if clock() + RECONNECT_SECONDS > until:
+                raise Disconnected(
+                    f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__}); "
+                    "is it running, and is the address right?"
+                ) from error
+            await sleep(RECONNECT_SECONDS)
+        else:
+            return connection

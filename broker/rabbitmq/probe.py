@@ -1,0 +1,227 @@
+"""What RabbitMQ lets a party's user do: asked of the broker itself, on names that nobody uses.
+
+It takes no message from any queue and leaves nothing but the party's own exchange, which the agent needs as well.
+"""
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Self, cast
+
+import aiormq
+from pamqp.commands import Basic
+from pamqp.common import FieldValue
+from yarl import URL
+
+from broker.interface import topology
+from broker.interface.base import BrokerError, Disconnected
+from broker.rabbitmq.alarm import Alarm
+from broker.rabbitmq.channels import Channels, allowed_channels
+from broker.rabbitmq.connect import address_of, why_refused
+from broker.rabbitmq.errors import as_broker_error, host_and_port
+
+SECONDS: Final = 10.0  # for each question
+HEARTBEAT_SECONDS: Final = 10
+
+Ask = Callable[[aiormq.Channel], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that the broker may allow or refuse."""
+
+    what: str  # completes "the broker lets us ..."
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What came of a few questions: those that were allowed, refused, and about what does not exist."""
+
+    allowed: tuple[str, ...]
+    refused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __add__(self, other: "Answers") -> "Answers":
+        return Answers(self.allowed + other.allowed, self.refused + other.refused, self.missing + other.missing)
+
+
+class Probe:
+    """One connection, on which each question has a channel of its own: a refusal closes it."""
+
+    def __init__(self, connection: aiormq.Connection, party: str, partners: Iterable[str]) -> None:
+        self._connection, self._me, self._partners = connection, party, tuple(partners)
+        self._channels: Channels | None = None
+        self._told = asyncio.Event()  # of an alarm
+        self._alarm = Alarm(lambda _: self._told.set())
+        self._alarm.hear(connection)
+        self._token = f"doctor-{secrets.token_hex(8)}"
+        self._queue = topology.console_queue(party, self._token)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        party: str,
+        partners: Iterable[str],
+        *,
+        credentials: tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        external: bool = False,
+    ) -> AsyncIterator[Self]:
+        """Log in, once.
+
+        Raises:
+            Refused, Disconnected: as `RabbitBroker.connect`.
+        """
+        address = address_of(url, credentials, external=external, heartbeat=HEARTBEAT_SECONDS)
+        properties: dict[str, FieldValue] = {"connection_name": f"tercet {party} doctor"}
+        try:
+            connection = await aiormq.connect(address, context=tls, client_properties=properties)
+        except BaseException as error:
+            raise await _why(error, address) or error from error
+        try:
+            yield cls(connection, party, partners)
+        finally:
+            with suppress(aiormq.AMQPError, OSError):
+                await connection.close()
+
+    @property
+    def server(self) -> tuple[str, str]:
+        """Product and version, as the broker calls itself."""
+        told: dict[str, Any] = dict(self._connection.server_properties or {})
+        return str(told.get("product", "?"))[:40], str(told.get("version", "?"))[:40]
+
+    @property
+    def channels(self) -> int:
+        """How many channels it allows on a connection."""
+        return allowed_channels(self._connection)
+
+    async def alarm(self) -> str:
+        """Why the broker takes no messages, if it has an alarm; then it answers nothing more on this connection."""
+        channel = await self._connection.channel(timeout=SECONDS)
+        nowhere = _publishing(topology.exchange(self._me), topology.console_key(self._token, self._me))
+        publishing = asyncio.ensure_future(nowhere(cast(aiormq.Channel, channel)))
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait([publishing, told], return_when=asyncio.FIRST_COMPLETED)
+        for task in (publishing, told):
+            task.cancel()
+        await asyncio.gather(publishing, told, return_exceptions=True)  # there may be no such exchange yet
+        return self._alarm.reason
+
+    async def needed(self) -> Answers:
+        """What an agent has to be allowed. An exchange that is missing is its partner's to make."""
+        name = topology.exchange(self._me)
+        there = await self._ask([Question(f"use the exchange {name}", lambda c: _exchange(c, name, passive=True))])
+        create = Question(f"create the exchange {name}", lambda c: _exchange(c, name))
+        made = await self._ask([create] if there.missing else [])
+        looked = there if there.allowed else made  # a refused look tells nothing: see `RabbitBroker.declare_exchange`
+        return looked + await self._ask(self._own())
+
+    async def wider(self) -> tuple[str, ...]:
+        """What an agent is allowed and has no need of: it would let it count, forge or spoil. Ask after `needed`."""
+        written = await self._ask([*self._of_partners(), *self._of_nobody()])
+        overheard = await self._ask(self._between_others())
+        # Rights are looked at before names are, but for what may be bound to an exchange, where there is one.
+        return written.allowed + written.missing + overheard.allowed
+
+    async def _ask(self, questions: Iterable[Question]) -> Answers:
+        allowed, refused, missing = [], [], []
+        for question in questions:
+            try:
+                await self._asked(question)
+            except aiormq.ChannelAccessRefused:
+                refused.append(question.what)
+            except aiormq.ChannelNotFoundEntity:
+                missing.append(question.what)
+            except aiormq.PublishError:  # no queue took it, as was meant: writing is allowed
+                allowed.append(question.what)
+            except BaseException as error:
+                raise as_broker_error(error, f"asking whether the broker lets us {question.what}") or error from error
+            else:
+                allowed.append(question.what)
+        return Answers(tuple(allowed), tuple(refused), tuple(missing))
+
+    async def _asked(self, question: Question) -> None:
+        if self._channels is None:
+            self._channels = Channels(self._connection)
+        async with self._channels.one(SECONDS, confirms=True) as channel:
+            await question.ask(channel)
+
+    # --- the questions
+
+    def _own(self) -> Iterator[Question]:
+        queue, exchange = self._queue.name, topology.exchange(self._me)
+        key = topology.console_key(self._token, self._me)
+        yield Question("declare queues of our own", lambda c: c.queue_declare(queue, exclusive=True, timeout=SECONDS))
+        yield Question("bind our queues to our exchange", _binding(queue, exchange, key))
+        yield Question("publish to our exchange", _publishing(exchange, key))
+        yield Question("read our queues", lambda c: c.basic_get(queue, no_ack=True, timeout=SECONDS))
+        for partner in self._partners:
+            hear = topology.announce_key(self._token, self._me)
+            yield Question(f"hear {partner}", _binding(queue, topology.exchange(partner), hear))
+
+    def _of_partners(self) -> Iterator[Question]:
+        for partner in self._partners:
+            theirs = f"{topology.PREFIX}.{partner}.{self._token}"
+            exchange = topology.exchange(partner)
+            yield Question(f"read {partner}'s queues", _reading(theirs))
+            yield Question(f"declare or delete {partner}'s queues", _deleting(theirs))
+            yield Question(f"publish as {partner}", _publishing(exchange, topology.announce_key(self._token, self._me)))
+
+    def _between_others(self) -> Iterator[Question]:
+        for partner in self._partners:
+            exchange, key = topology.exchange(partner), topology.announce_key(self._token, partner)
+            for sender in (self._me, *self._partners):
+                bind = _binding(self._queue.name, topology.exchange(sender), key)
+                yield Question(f"overhear what {sender} says to {partner}", bind)
+            yield Question(f"overhear all that {partner} says", _binding(self._queue.name, exchange, "#"))
+
+    def _of_nobody(self) -> Iterator[Question]:
+        nowhere = f"{topology.PREFIX}.{self._me}.{self._token}-nowhere"
+        yield Question("publish to any queue through the default exchange", _publishing("", nowhere))
+        yield Question("publish to amq.topic", _publishing("amq.topic", nowhere))
+        yield Question("declare or delete queues of any name", _deleting(self._token))
+        yield Question("read queues of any name", _reading(self._token))
+        strange = topology.exchange(self._token)
+        yield Question(
+            "create or delete other parties' exchanges", lambda c: c.exchange_delete(strange, timeout=SECONDS)
+        )
+
+
+async def _why(error: BaseException, address: URL) -> BrokerError | None:
+    refused = await why_refused(error, address)
+    if refused is not None or not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
+        return refused
+    return Disconnected(f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__})")
+
+
+async def _exchange(channel: aiormq.Channel, name: str, *, passive: bool = False) -> None:
+    await channel.exchange_declare(name, exchange_type="topic", durable=True, passive=passive, timeout=SECONDS)
+
+
+def _binding(queue: str, exchange: str, key: str) -> Ask:
+    return lambda channel: channel.queue_bind(queue, exchange, key, timeout=SECONDS)
+
+
+def _reading(queue: str) -> Ask:
+    return lambda channel: channel.basic_get(queue, no_ack=False, timeout=SECONDS)
+
+
+def _deleting(queue: str) -> Ask:
+    return lambda channel: channel.queue_delete(queue, if_empty=True, timeout=SECONDS)
+
+
+def _publishing(exchange: str, key: str) -> Ask:
+    properties = Basic.Properties(message_type="doctor", expiration="1000")
+
+    async def publish(channel: aiormq.Channel) -> None:
+        await channel.basic_publish(
+            b"", exchange=exchange, routing_key=key, properties=properties, mandatory=True, timeout=SECONDS
+        )
+
+    return publish

@@ -1,0 +1,64 @@
+"""Reading AMQP's texts, tables and times whatever a partner has put into them.
+
+It reads nothing else, and writes nothing.
+
+pamqp raises at a text that is not UTF-8, at a time beyond the year 9999, at a table nested too deeply; aiormq then
+drops the connection, RabbitMQ delivers the message again, and so around in circles. RabbitMQ has checked the form of
+each frame before, so only values can be wrong. None of them is needed to settle a message: a strange text is read with
+question marks, a strange table as empty, a strange time as the beginning of all.
+"""
+
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pamqp import decode
+from pamqp.commands import Connection
+
+from schemas.core.visible import visible
+
+MAX_TABLE_BYTES: Final = 16 * 1024  # what RabbitMQ says of itself takes 1 KiB; pamqp's time grows with the square
+_NEVER: Final = datetime.fromtimestamp(0, UTC)
+_WRONG: Final = (ValueError, OverflowError, RecursionError, OSError, IndexError, struct.error, TypeError)
+
+Read = Callable[[bytes], tuple[int, Any]]
+
+
+def text(value: bytes) -> tuple[int, str]:
+    """A short text, and the bytes that it took."""
+    end = 1 + value[0] if value else 0
+    try:
+        return end, value[1:end].decode()
+    except UnicodeDecodeError:
+        return end, value[1:end].decode("ascii", "replace").replace("\ufffd", "?")  # no longer than it was
+
+
+def table(value: bytes) -> tuple[int, dict[str, Any]]:
+    """A table, and the bytes that it took."""
+    (length,) = struct.unpack_from(">I", value)
+    if length > MAX_TABLE_BYTES:
+        return 4 + length, {}
+    try:
+        return 4 + length, dict(decode.field_table(value)[1])
+    except _WRONG:
+        return 4 + length, {}
+
+
+def time(value: bytes) -> tuple[int, datetime]:
+    """A time, and the bytes that it took."""
+    try:
+        return decode.timestamp(value)
+    except _WRONG:
+        return 8, _NEVER
+
+
+def closing(frame: Connection.Close) -> str:
+    """What RabbitMQ says as it ends a connection. aiormq quotes the frame in an error, and pamqp shows its address."""
+    return f"<{frame.name} {frame.reply_code} {visible(frame.reply_text or '')}>"
+
+
+def install() -> None:
+    """Have pamqp read and show so, in this process. Idempotent."""
+    decode.METHODS.update({"shortstr": text, "table": table, "timestamp": time})
+    setattr(Connection.Close, "__repr__", closing)  # noqa: B010 - mypy takes no method for another

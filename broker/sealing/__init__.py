@@ -1,0 +1,1 @@
+"""Holds identities, shakes hands for an attempt, and seals bodies."""

@@ -1,0 +1,76 @@
+"""Fixed point: real numbers as words with a stated number of fractional bits, and the clipping that precedes it.
+
+It never shifts a word: a number changes its fractional bits only by being decoded and encoded again by its owner.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpc.arithmetic.ring import Words, from_signed, to_signed
+
+Floats = NDArray[np.float64]
+
+LIMIT = 2.0**62  # a sum of two encoded numbers must not wrap
+CLIP = 16.0  # no feature and no standardised label is larger; the planner counts on it
+
+
+class RangeProblem(ValueError):
+    """A number that cannot be encoded: the fault of whoever holds it. The text says where it is, never what."""
+
+
+def encode(x: Floats, bits: int) -> Words:
+    """Nearest words with `bits` fractional bits; ties to even, so that opposite numbers give opposite words.
+
+    Raises:
+        RangeProblem: for nan, inf, and anything that reaches 2^62 once encoded.
+    """
+    with np.errstate(over="ignore"):  # what overflows is refused just below
+        scaled = np.rint(x * 2.0**bits)
+    fits = np.abs(scaled) < LIMIT
+    if not fits.all():
+        place = tuple(int(index) for index in np.argwhere(~fits)[0])
+        raise RangeProblem(f"the number at {place} is not finite or needs 62 bits or more at {bits} fractional bits")
+    return from_signed(scaled.astype(np.int64))
+
+
+def ceil_log2(x: float) -> int:
+    """Find the least e with x <= 2^e; exact, unlike a rounded logarithm."""
+    mantissa, exponent = math.frexp(x)
+    return exponent - 1 if mantissa == 0.5 else exponent
+
+
+def encode_number(x: float, bits: int) -> np.uint64:
+    """One number as `encode` has it; multiply it with arrays only, since scalars warn when they wrap."""
+    return np.uint64(encode(np.array([x]), bits)[0])
+
+
+def decode(words: Words, bits: int) -> Floats:
+    """The float64 nearest to each word with `bits` fractional bits; exact below 2^53."""
+    return to_signed(words).astype(np.float64) * 2.0**-bits
+
+
+def clip_rows(x: Floats, norm: float) -> Floats:
+    """The rows, those longer than `norm` scaled down to it. Shape (rows, columns), also of the result."""
+    if not x.shape[1]:  # of a label party without columns, whose norm is 0
+        return x
+    lengths = np.sqrt(np.einsum("bd,bd->b", x, x))
+    factors = norm / np.maximum(lengths, norm)
+    clipped: Floats = x * factors[:, np.newaxis]
+    return clipped
+
+
+def features(x: Floats, norm: float, bits: int) -> Words:
+    """What a data party trains on: every number clipped at CLIP, every row at the public `norm`, then encoded.
+
+    Shape (rows, columns), also of the result, whose rows are no longer than `norm` even after rounding.
+
+    Raises:
+        RangeProblem: for nan and inf, which no clipping may hide.
+    """
+    if not np.isfinite(x).all():
+        row, column = (int(index) for index in np.argwhere(~np.isfinite(x))[0])
+        raise RangeProblem(f"the feature in row {row}, column {column} is not a finite number")
+    rounding = math.sqrt(x.shape[1]) * 2.0 ** -(bits + 1)
+    return encode(clip_rows(np.clip(x, -CLIP, CLIP), norm - rounding), bits)

@@ -1,0 +1,1 @@
+"""Defines links, hidden activations, labels, and the elementary functions beneath."""

@@ -1,0 +1,324 @@
+"""The one place where an output link is defined: function, symmetry, loss, range, and which labels it takes.
+
+It sees plain numbers only; which of them the helper may see, and in which order, is decided elsewhere.
+
+Everything that shapes a model is made of IEEE operations (`elementary`), so that it is the same to the last bit on
+every machine. A link is added by an entry in ACTIVATIONS.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from mpc.arithmetic.fixed import CLIP, Floats
+from mpc.functions.elementary import (
+    centred_sigmoid,
+    exp,
+    log,
+    log_one_plus,
+    log_sum_exp,
+    log_two_cosh,
+    softmax,
+    sorted_sum,
+)
+from mpc.functions.labels import (
+    centred_binary,
+    check_binary,
+    check_classes,
+    check_positive,
+    check_ratios,
+    check_standardised,
+    column,
+    one_hot,
+)
+
+LIMIT_STEPS = 1024.0  # a limit made by a logarithm is rounded down to a multiple of 1/1024: never above the true one
+FAR_SCORE = 32.0  # what a bounded link's scores, and a linear regression's, must be able to reach
+FAR_LOG_SCORE, GOOD_LOG_SCORE = 4.0, 5.0  # e^4 is 55, e^5 148: of a count or a mean; below, too few labels fit
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A link between score and label. Score, centred label and phi have shape (rows, outputs).
+
+    With t the target, which is the label, and r the score: a row's loss is cumulant(r) - sum of t r + label_part(y),
+    with phi the slope of cumulant. So the first can be computed of scores under secret signs or in a secret order of
+    the classes, the second is one product, and the third is the label party's own. Where a link has an offset, r is
+    the score plus offset(y), which the label party adds to its own share in training, and t is zero.
+    """
+
+    name: str
+    phi: Callable[[Floats], Floats]  # what the helper applies; any order of the outputs gives the same to the last bit
+    odd: bool  # phi(-z) == -phi(z) to the last bit, and the cumulant is even: then secret signs apply
+    cumulant: Callable[[Floats], Floats]  # (rows, 1), convex; likewise the same in any order of the outputs
+    label_part: Callable[[Floats], Floats]  # (rows, 1), of centred labels
+    label_bits: int  # fractional bits that a target needs in the loss, or may have
+    check_labels: Callable[[Floats], None]  # raises LabelProblem; of labels, (rows,), as the label party holds them
+    centre: Callable[[Floats, int], Floats]  # from such labels and the number of outputs to centred labels
+    reach: Callable[[float], float]  # the largest score at which |phi - t| stays within this error; inf: at any
+    constant: Callable[[Floats], Floats]  # the score (outputs,) of the best constant, from the mean target (outputs,)
+    loss_bias: Callable[[Floats, float], Floats]  # (rows, 1): what noise of half-width h adds to cumulant on average
+    most_label: Callable[[float], float]  # no centred label may be larger in size, where scores have this limit
+    curvature: float  # phi's slope, at most where scores are bounded, else where they are 0 and labels 1 on average
+    least_score: float = FAR_SCORE  # a job whose scores could not reach this would be stopped for nothing
+    good_score: float = FAR_SCORE  # features give up bits to reach this
+    least_error: float = 1.0  # no |phi - t| is larger at scores within least_score, labels being within the same
+    side: int = 0  # of which sign the scores are at which errors grow; 0: of both
+    offset: Callable[[Floats], Floats] | None = None  # of centred labels, (rows, outputs)
+    most_offset: float = 0.0  # no offset is larger in size
+    noise_bits: int = 2  # the helper sees scores under noise of +-2^-noise_bits or more; measured, docs/protocol.md
+    classes: bool = False  # labels are classes, numbered from 0, with an output for each
+
+    def target(self, y: Floats) -> Floats:
+        """What phi is compared with, of centred labels."""
+        return np.zeros_like(y) if self.offset else y
+
+    def shifted(self, z: Floats, y: Floats) -> Floats:
+        """What phi and cumulant are applied to, of scores and centred labels."""
+        return z + self.offset(y) if self.offset else z
+
+    def phi_of_noisy(self, scores: Floats, h: float) -> Floats:
+        """Apply phi to scores under noise, uniform in +-h; where phi is made of exp, it is right on average."""
+        return self.phi(scores - self.side * log_mean_exp(h) if self.side else scores)
+
+    def cumulant_of_noisy(self, scores: Floats, h: float) -> Floats:
+        """Apply cumulant likewise, less what the noise adds to it on average; (rows, 1)."""
+        return self.cumulant(scores) - self.loss_bias(scores, h)
+
+    def exposed(self, scores: Floats) -> Floats:
+        """How far each score is out where errors grow: what a limit applies to."""
+        return scores * float(self.side) if self.side else np.abs(scores)
+
+    def bounds(self, limit: float, far: float) -> tuple[float, float]:
+        """The lowest score and the highest, if `exposed` is within `limit`, and none beyond `far` in size."""
+        return (-far if self.side > 0 else -limit), (far if self.side < 0 else limit)
+
+    def constant_loss(self, y: Floats, of: Floats) -> float:
+        """The mean loss of centred labels y under the constant that is best for the labels `of`, (rows, outputs)."""
+        return self.loss(np.broadcast_to(self.constant(of.mean(axis=0)), y.shape), y) / len(y)
+
+    def loss(self, z: Floats, y: Floats) -> float:
+        """Of scores and centred labels, summed over rows."""
+        r = self.shifted(z, y)
+        products = (self.target(y) * r).sum(axis=1, keepdims=True)
+        return float((self.cumulant(r) - products + self.label_part(y)).sum())
+
+
+# Parts of links
+
+
+def identity(z: Floats) -> Floats:
+    """The score itself."""
+    return z
+
+
+def half_square(x: Floats) -> Floats:
+    """x^2 / 2: of score and of label, what half a squared error has beside -y z."""
+    return x * x / 2.0
+
+
+def nothing(y: Floats) -> Floats:
+    """Zeros, (rows, 1): a loss without a part of the label alone."""
+    return np.zeros((len(y), 1))
+
+
+def saturating(r: Floats) -> Floats:
+    """1 - exp(-r): with r the score less the logarithm of the label, a gamma regression's 1 - y exp(-z)."""
+    return 1.0 - exp(-r)
+
+
+def half_gamma_deviance(r: Floats) -> Floats:
+    """Half the unit deviance, r + exp(-r) - 1, r being the score less the logarithm of the label."""
+    return r + exp(-r) - 1.0
+
+
+def minus_log(y: Floats) -> Floats:
+    """-log y of positive labels."""
+    return -log(y)
+
+
+def saturated_poisson(y: Floats) -> Floats:
+    """Y log y - y, 0 for 0: what half the unit deviance has beside exp(z) - y z."""
+    return y * log(np.where(y > 0.0, y, 1.0)) - y
+
+
+def log_odds(mean: Floats) -> Floats:
+    """Of a share that is centred: -1/2 is none, 1/2 all."""
+    return np.log((0.5 + mean) / (0.5 - mean))
+
+
+def log_shares(mean: Floats) -> Floats:
+    """Of shares or means; of a class that no row has, a score that is as good as never."""
+    return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+
+
+def log_mean_exp(h: float) -> float:
+    """Compute log(sinh(h) / h), the logarithm of the mean of exp over +-h, for h up to 1; by IEEE + - * / alone."""
+    square = h * h
+    excess = square / 6.0 * (1.0 + square / 20.0 * (1.0 + square / 42.0 * (1.0 + square / 72.0)))
+    return float(log_one_plus(np.array([excess]))[0])
+
+
+def no_curve(z: Floats, h: float) -> Floats:
+    """Give the variance of the noise, halved as the square is."""
+    return np.full((len(z), 1), h * h / 6.0)
+
+
+def sigmoid_curve(z: Floats, h: float) -> Floats:
+    """Give half the noise's variance times the cumulant's second derivative; the rest is of fourth order in h."""
+    centred = centred_sigmoid(z)
+    return h * h / 6.0 * (0.25 - centred * centred)
+
+
+def softmax_curve(z: Floats, h: float) -> Floats:
+    """Give the same of several outputs, each with noise of its own; in any order of them the same to the last bit."""
+    p = softmax(z)
+    return h * h / 6.0 * sorted_sum(p * (1.0 - p))
+
+
+def poisson_curve(z: Floats, h: float) -> Floats:
+    """Give exp of a score under noise, less the exp that is right on average."""
+    return exp(z) - exp(z - log_mean_exp(h))
+
+
+def gamma_curve(r: Floats, h: float) -> Floats:
+    """Give the same on the other side."""
+    return poisson_curve(-r, h)
+
+
+def within_unit(error: float) -> float:
+    """Of a link whose errors are never above 1."""
+    return math.inf if error > 1.0 else 0.0
+
+
+def linear_reach(error: float) -> float:
+    """The error is at most the score and a label of CLIP."""
+    return max(0.0, math.ceil(error - CLIP) - 1.0) if math.isfinite(error) else math.inf
+
+
+def log_reach(error: float) -> float:
+    """Where exp reaches this: no label above it fits either, so that |exp(z) - y| stays within it."""
+    return math.floor(_log(error) * LIMIT_STEPS) / LIMIT_STEPS if error > 1.0 else 0.0
+
+
+def gamma_reach(error: float) -> float:
+    """exp(-r) - 1 for r below 0; above, the error is at most 1."""
+    return log_reach(error + 1.0) if error > 1.0 else 0.0
+
+
+def largest_multiple(limit: float) -> float:
+    """The exponential of the limit, of a label over the mean; rounded down."""
+    return math.floor(_exp(limit) * LIMIT_STEPS) / LIMIT_STEPS
+
+
+def largest_ratio(limit: float) -> float:
+    """Half of what a score of 0 has its limit at."""
+    return _exp(limit) / 2.0
+
+
+def _exp(x: float) -> float:
+    return float(exp(np.array([x]))[0])
+
+
+def _log(x: float) -> float:
+    return float(log(np.array([x]))[0])
+
+
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {
+        activation.name: activation
+        for activation in (
+            Activation(
+                name="logistic",
+                phi=centred_sigmoid,
+                odd=True,
+                cumulant=log_two_cosh,
+                constant=log_odds,
+                loss_bias=sigmoid_curve,
+                label_part=nothing,
+                label_bits=1,
+                check_labels=check_binary,
+                centre=centred_binary,
+                reach=within_unit,
+                most_label=lambda _: 0.5,
+                curvature=0.25,
+            ),
+            Activation(
+                name="linear",
+                phi=identity,
+                odd=True,
+                cumulant=half_square,
+                constant=identity,
+                loss_bias=no_curve,
+                label_part=half_square,
+                label_bits=20,
+                check_labels=check_standardised,
+                centre=column,
+                reach=linear_reach,
+                most_label=lambda _: CLIP,
+                curvature=1.0,
+                least_error=FAR_SCORE + CLIP,
+            ),
+            Activation(
+                name="softmax",
+                phi=softmax,
+                odd=False,
+                cumulant=log_sum_exp,
+                constant=log_shares,
+                loss_bias=softmax_curve,
+                label_part=nothing,
+                label_bits=0,
+                check_labels=check_classes,
+                centre=one_hot,
+                reach=within_unit,
+                most_label=lambda _: 1.0,
+                curvature=0.5,
+                noise_bits=1,
+                classes=True,
+            ),
+            Activation(
+                name="poisson",
+                phi=exp,
+                odd=False,
+                cumulant=exp,
+                constant=log_shares,
+                loss_bias=poisson_curve,
+                label_part=saturated_poisson,
+                label_bits=20,
+                check_labels=check_ratios,
+                centre=column,
+                reach=log_reach,
+                most_label=largest_multiple,
+                curvature=1.0,
+                least_score=FAR_LOG_SCORE,
+                good_score=GOOD_LOG_SCORE,
+                least_error=math.ceil(_exp(FAR_LOG_SCORE)),
+                side=1,
+            ),
+            Activation(
+                name="gamma",
+                phi=saturating,
+                odd=False,
+                cumulant=half_gamma_deviance,
+                constant=log_shares,
+                loss_bias=gamma_curve,
+                label_part=nothing,
+                label_bits=0,
+                check_labels=check_positive,
+                centre=column,
+                reach=gamma_reach,
+                most_label=largest_ratio,
+                curvature=1.0,
+                least_score=FAR_LOG_SCORE,
+                good_score=GOOD_LOG_SCORE,
+                least_error=math.ceil(_exp(FAR_LOG_SCORE)),
+                side=-1,
+                offset=minus_log,
+                most_offset=CLIP,
+            ),
+        )
+    },
+)

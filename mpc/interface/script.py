@@ -1,0 +1,58 @@
+"""How a role with many rounds says what it wants next, without any I/O: it is a generator of these.
+
+Whoever drives it sends, waits and answers; it knows neither messages nor a clock. So one and the same text of the
+protocol runs over a broker, in a test that delivers in any order, and in a benchmark.
+"""
+
+from collections.abc import Generator, Mapping
+from typing import NamedTuple, TypeVar
+
+from mpc.arithmetic.ring import Words
+
+HELPER = -1  # beside the data parties' numbers
+
+
+class Give(NamedTuple):
+    """Send these words to each of them. `turn` numbers messages of one kind within a step.
+
+    What goes `along` is of other kinds and travels with it, but is waited for by itself.
+    """
+
+    kind: str
+    turn: int
+    to: tuple[int, ...]
+    words: Words
+    along: tuple[tuple[str, Words], ...] = ()
+
+
+class Take(NamedTuple):
+    """Wait for one message of a kind from each sender, of the shape that is due from it."""
+
+    kind: str
+    turn: int
+    shapes: Mapping[int, tuple[int, int]]
+
+
+class Mark(NamedTuple):
+    """What has this name is done for one step more."""
+
+    name: str
+
+
+class Need(NamedTuple):
+    """Wait until what has this name is done for this script's step, by another script of the same role."""
+
+    name: str
+
+
+Event = Give | Take | Mark | Need
+Answer = Mapping[int, Words] | None
+T = TypeVar("T")
+Script = Generator[Event, Answer, T]
+"""A `Take` is answered with the words by sender, anything else with None. It may return something to its caller."""
+
+
+def taken(answer: Answer) -> Mapping[int, Words]:
+    """The answer to a `Take`."""
+    assert answer is not None
+    return answer

@@ -1,0 +1,1 @@
+"""Trains generalised linear models, by role, as pure functions."""

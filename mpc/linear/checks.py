@@ -1,0 +1,187 @@
+"""How data parties check every gradient share that the helper deals, without telling one another any mask.
+
+It sees masks, words under masks, and random projections that the helper has no part in; never a value.
+
+What the helper deals party i for partner j is g_ij = U_i^T k_ij - r_ij, with k_ij what j knows of the masks on the
+activation. Everything in it but g_ij follows from keys at both ends, so g_ij is all that a helper could alter. It deals
+one more such product, of masks of their own and a few columns wide, gamma_ij = U*_i^T M*_ij - R*_ij. With projections
+s_i, (columns, checks), and t_i, (outputs, checks), from the order key,
+
+    eps_i    = U_i s_i - U*_i                              i -> every other data party
+    delta_ij = k_ij t_i - M*_ij                            j -> i
+    theta_ij = s_i^T g_ij t_i - gamma_ij - U*_i^T delta_ij              at i
+    tau_ij   = eps_i^T k_ij t_i - s_i^T r_ij t_i + R*_ij                at j
+
+theta and tau are equal if g_ij and gamma_ij are what they should be. An altered g_ij passes with a probability of
+2^-(checks (64 - v)) where the alteration is a multiple of 2^v, since the helper knows no projection.
+
+Neither is told to anybody: who sends the other a wrong eps or delta would learn a combination of the other's words from
+the answer. Instead both ends hash them into a digest, by which the streams of their zero share are keyed from the next
+step on. If the helper dealt wrongly these do not cancel, and all that it receives is uniform from then on. From time to
+time the two ends compare digests, by commitments that are opened once both are there.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from mpc.arithmetic.ring import Words, expect, product, total, transposed_product
+from mpc.plan.check_sizes import Sizes
+from mpc.plan.schedule import Step
+from mpc.randomness.masks import Keystream, Masks
+from mpc.randomness.order import derived
+
+NO_DIGEST = bytes(32)
+Projection = tuple[Words, Words | None]  # s_i and t_i
+
+
+class Projections:
+    """s_i and t_i of each step of one attempt, which all data parties draw alike and the helper does not know.
+
+    Args:
+        key: The order key.
+        sizes: Of the job.
+        attempt: Its number. A helper that got by with an alteration could repeat it under the same projection.
+    """
+
+    def __init__(self, key: bytes, sizes: Sizes, attempt: int = 1) -> None:
+        self._stream, self._sizes = Keystream(derived(key, f"projections of attempt {attempt}")), sizes
+
+    def of(self, step: Step) -> list[Projection]:
+        """s_i, (columns, checks), and t_i, (outputs, checks), of every data party i; None for the identity."""
+        sizes = self._sizes
+        outputs = 0 if sizes.narrow == sizes.width else sizes.width
+        bounds = [0, *accumulate(columns + outputs for columns in sizes.columns)]
+        words = self._stream.words(0, step.epoch, step.position, (bounds[-1], sizes.checks))
+        parts = [words[a:b] for a, b in pairwise(bounds)]
+        return [(part[:n], part[n:] if outputs else None) for part, n in zip(parts, sizes.columns, strict=True)]
+
+
+class _Kept(NamedTuple):
+    """What is kept of one step until its gradient share is checked."""
+
+    mask: Words  # U*
+    deltas: dict[int, Words]  # delta_(me,j) by j
+    taus: dict[int, Words]  # tau_(i,me) by i
+
+
+class Checks:
+    """Data party `me`'s checks in one attempt. Not to be shared by threads.
+
+    For each step, in order: `opened`, `absorb` and `gradient`; the first two may run ahead.
+
+    Args:
+        me: This party's index.
+        sizes: Of the job.
+        projections: From the order key.
+        masks: Shared with the helper, of the purpose training.
+        digests: Where an earlier attempt was, by party: what that has found must not be forgotten.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        sizes: Sizes,
+        projections: Projections,
+        masks: Masks,
+        digests: Mapping[int, bytes] | None = None,
+    ) -> None:
+        self._me, self.sizes, self._projections, self._masks = me, sizes, projections, masks
+        self._others = [i for i in range(len(sizes.columns)) if i != me]
+        self._drawn: dict[int, Words] = {}  # U* by step
+        self._projected: dict[int, list[Projection]] = {}  # by step
+        self._kept: dict[int, _Kept] = {}
+        self.digests = {j: NO_DIGEST if digests is None else digests[j] for j in self._others}
+        """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
+
+    def opened(self, step: Step, u: Words, known: Mapping[int, Words]) -> dict[int, Words]:
+        """eps_me beside delta_(i,me) for each other data party i, (rows, `Sizes.opened`); `known` are the k_(i,me)."""
+        me, sizes = self._me, self.sizes
+        mask = self._drawn[step.index] = self._masks("U*", me, me, step, (step.rows, sizes.checks))
+        projected = self._projected[step.index] = self._projections.of(step)
+        eps = product(u, projected[me][0]) - mask
+        shape, found = (step.rows, sizes.narrow), {}
+        for i in self._others:
+            delta = _narrowed(known[i], projected[i][1]) - self._masks("M*", i, me, step, shape)
+            found[i] = np.concatenate([eps, delta], axis=1)
+        return found
+
+    def expected(self, step: Step, opened: Mapping[int, Words]) -> dict[int, Words]:
+        """What every other data party opened.
+
+        Raises:
+            ShapeProblem: naming the data party whose words have the wrong shape.
+        """
+        shape = self.sizes.opened(step.rows)
+        return {i: expect(opened[i], shape, f"openings of masks of party {i}") for i in self._others}
+
+    def absorb(
+        self, step: Step, opened: Mapping[int, Words], known: Mapping[int, Words], rs: Mapping[int, Words]
+    ) -> None:
+        """Take in what is `expected` of every other data party i; `known` and `rs` are this party's own for block i."""
+        sizes, taus, deltas = self.sizes, {}, {}
+        checks = sizes.checks
+        for i, words in opened.items():
+            s, t = self._projected[step.index][i]
+            tau = _inner(words[:, :checks], _narrowed(known[i], t)) - _inner(s, _narrowed(rs[i], t))
+            taus[i] = tau + self._masks("R*", i, self._me, step, (checks, sizes.narrow))
+            deltas[i] = words[:, checks:]
+        self._kept[step.index] = _Kept(self._drawn.pop(step.index), deltas, taus)
+
+    def gradient(self, step: Step, dealt: Words) -> Words:
+        """g_me, (columns, outputs), of what the helper dealt, (`Sizes.dealt`), which goes into the digests."""
+        parts = self._unpacked(dealt)
+        kept, (s, t) = self._kept.pop(step.index), self._projected.pop(step.index)[self._me]
+        for j, (g, gamma) in parts.items():
+            theta = _inner(s, _narrowed(g, t)) - gamma - _inner(kept.mask, kept.deltas[j])
+            both = (theta, kept.taus[j]) if self._me < j else (kept.taus[j], theta)
+            found = b"".join(np.ascontiguousarray(words, "<u8").tobytes() for words in both)
+            self.digests[j] = hashlib.sha256(self.digests[j] + found).digest()
+        return total(g for g, _ in parts.values())
+
+    def _unpacked(self, dealt: Words) -> dict[int, tuple[Words, Words]]:
+        sizes, me = self.sizes, self._me
+        words = dealt.reshape(len(self._others), -1)
+        block, check = (sizes.columns[me], sizes.width), (sizes.checks, sizes.narrow)
+        cut = block[0] * block[1]
+        rows = zip(self._others, words, strict=True)
+        return {j: (row[:cut].reshape(block), row[cut:].reshape(check)) for j, row in rows}
+
+
+def deal(
+    i: int, sizes: Sizes, masks: Mapping[int, Masks], step: Step, *, u: Words, known: Mapping[int, Words]
+) -> Words:
+    """At the helper: g_ij and gamma_ij of each other party j, in one row (`Sizes.dealt`); `known` are the k_ij."""
+    block, check = (sizes.columns[i], sizes.width), (sizes.checks, sizes.narrow)
+    star = masks[i]("U*", i, i, step, (step.rows, sizes.checks))
+    parts = []
+    for j, words in known.items():
+        g = transposed_product(u, words) - masks[j]("R", i, j, step, block)
+        gamma = _inner(star, masks[j]("M*", i, j, step, (step.rows, sizes.narrow)))
+        parts += [g, gamma - masks[j]("R*", i, j, step, check)]
+    return np.concatenate([part.reshape(1, -1) for part in parts], axis=1)
+
+
+def _inner(a: Words, b: Words) -> Words:
+    """a^T b for a and b of a few columns each, for which compiled products take longer."""
+    found: Words = np.einsum("rc,rk->ck", a, b)
+    return found
+
+
+def _narrowed(words: Words, t: Words | None) -> Words:
+    """Words times t."""
+    return words if t is None else product(words, t)
+
+
+def commitment(digest: bytes, salt: bytes, name: str) -> bytes:
+    """What a data party tells the other before either opens: it binds to a digest and says nothing of it."""
+    return hmac.digest(salt, digest + name.encode(), "sha256")
+
+
+def commits(digest: bytes, salt: bytes, name: str, received: bytes) -> bool:
+    """Whether that data party was bound to the same digest."""
+    return hmac.compare_digest(commitment(digest, salt, name), received)

@@ -1,0 +1,207 @@
+"""The training loss of an epoch as shares that add up to it, by role: one number, and nothing for a single row.
+
+A data party sees only words that are masked or shared; the helper sees the scores that it has from the training
+anyway, in secret order and under secret signs, and never the sum.
+
+A row's loss is cumulant(z) - sum of y z + label_part(y) (`activations`). The helper knows the first part of a batch,
+the label party L the last; each product is one more masked column. y' = s y P has the label's bits and zeta = s z P the
+score's, with P the secret order of classes; E_y = y' - U_y is what others receive; n_j and q_j are masks of party j and
+the helper. Output by output, and summed over all where shares are:
+
+    p = zeta - sum_j n_j,  g = sum cumulant - U_y^T sum_j n_j + sum_j q_j        helper -> L
+    L's share += g - y'^T p + sum label_part,  j's share -= E_y^T n_j + q_j
+
+with the cumulant in the first output's g alone.
+
+The loss of an epoch is the mean over its rows, each scored with the weights before its own step: the running training
+loss, and not the loss of the epoch's last weights.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from mpc.arithmetic.fixed import Floats, decode, encode
+from mpc.arithmetic.ring import Words, expect, summed, total
+from mpc.functions.links import Activation
+from mpc.linear.algebra import reordered
+from mpc.plan.forward import Noised, noise_half_width
+from mpc.plan.plan import LossBits
+from mpc.plan.schedule import OutOfTurn, Step, Turns
+from mpc.randomness.masks import Masks
+from mpc.randomness.order import Order
+
+
+class LossNumbers(Noised, Protocol):
+    """What a loss has to know of a plan; a `plan.Plan` for that of training."""
+
+    @property
+    def activation(self) -> Activation:
+        """The link between score and label."""
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, K."""
+
+    @property
+    def loss_bits(self) -> LossBits:
+        """Fractional bits with which no sum over the rows can wrap."""
+
+    @property
+    def loss_rows(self) -> int:
+        """Rows over which a loss is the mean."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of these rows."""
+
+
+class LossParty:
+    """Data party `me`'s part; `label` is the index of the label party. Not to be shared by threads.
+
+    For each step, in order and once: at the label party `masked_labels`, any time before `absorb_terms`; at the others
+    `absorb`, which may run ahead of the activations, into the next epochs too. Then `share`, once for each epoch.
+
+    Args:
+        me: This party's index.
+        label: The label party's.
+        plan: The job's agreed numbers.
+        y: At the label party the centred labels, (rows, outputs), as in training; elsewhere None.
+        order: Of these rows.
+        helper_masks: Shared with the helper, of a purpose that is not training's.
+        first: The first step of this attempt.
+        so_far: `before` of that step in an earlier attempt, if it is within an epoch.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        label: int,
+        plan: LossNumbers,
+        y: Floats | None,
+        *,
+        order: Order,
+        helper_masks: Masks,
+        first: int = 0,
+        so_far: Words | None = None,
+    ) -> None:
+        if (y is not None) != (me == label):
+            raise ValueError("labels belong to the label party")
+        self._me, self._label, self._plan, self._bits, self._y = me, label, plan, plan.loss_bits, y
+        self._order, self._masks = order, helper_masks
+        self._labels: dict[int, Words] = {}  # y' by step, until its terms are here
+        self._alone: dict[int, Words] = {}  # likewise, the part of the labels alone
+        self._epochs: dict[int, list[Words]] = {}  # what each step adds to the share, until that is asked for
+        self._begun, self._skipped = divmod(first, plan.steps_per_epoch)  # an epoch, and its steps that are done
+        self._so_far = np.zeros((1, 1), np.uint64) if so_far is None else so_far
+        self._turns = Turns(first)
+
+    def masked_labels(self, step: Step) -> Words:
+        """E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
+        if self._y is None:
+            raise OutOfTurn("only the label party has labels")
+        self._turns.take("loss labels", step)
+        link, y = self._plan.activation, self._y[self._order.rows(step)]
+        signs, classes = self._order.signs(step, odd=link.odd), self._order.classes(step, self._plan.outputs)
+        target = encode(link.target(y), self._bits.label)
+        self._alone[step.index] = summed(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
+        labels = self._labels[step.index] = reordered(signs * target, classes)
+        return labels - self._masks("U_y", self._label, self._label, step, (step.rows, self._plan.outputs))
+
+    def absorb(self, step: Step, masked_labels: Words) -> None:
+        """Take in E_y, at all but the label party.
+
+        Raises:
+            ShapeProblem: naming the label party, if it has the wrong shape.
+        """
+        shape = (step.rows, self._plan.outputs)
+        labels = expect(masked_labels, shape, "the label party's masked labels for the loss")
+        if self._me == self._label:
+            raise OutOfTurn("masked labels are for all but the label party")
+        self._turns.take("loss", step)
+        n = self._masks("N", self._label, self._me, step, shape)
+        q = self._masks("Q", self._label, self._me, step, (1, self._plan.outputs))
+        self._add(step, np.uint64(0) - summed(_products(labels, n) + q))
+
+    def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
+        """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
+
+        Raises:
+            ShapeProblem: naming the helper, if one has the wrong shape.
+        """
+        p = expect(p, (step.rows, self._plan.outputs), "the helper's masked scores for the loss")
+        g = expect(g, (1, self._plan.outputs), "the helper's share of the loss")
+        if step.index not in self._labels:
+            raise OutOfTurn(f"the labels of step {step.index} are not masked yet, or its loss is done")
+        self._turns.take("loss", step)
+        labels = self._labels.pop(step.index)
+        self._add(step, summed(g - _products(labels, p)) + self._alone.pop(step.index))
+
+    def share(self, epoch: int) -> Words:
+        """This party's share of the epoch's summed loss, (1, 1), `Plan.loss_bits.total` fractional bits.
+
+        Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
+        """
+        parts = self._epochs.get(epoch, [])
+        before = self._skipped if epoch == self._begun else 0
+        if len(parts) + before != self._plan.steps_per_epoch:
+            raise OutOfTurn(f"the loss of epoch {epoch} is not complete, or was asked for")
+        del self._epochs[epoch]
+        return total([self._so_far, *parts] if before else parts)
+
+    def before(self, step: int) -> Words:
+        """This party's share of what the steps of an epoch before `step`, one of its own, add to the loss; (1, 1)."""
+        epoch, position = divmod(step, self._plan.steps_per_epoch)
+        skipped = self._skipped if epoch == self._begun else 0
+        parts = self._epochs.get(epoch, [])[: position - skipped]
+        if len(parts) + skipped != position:
+            raise OutOfTurn(f"the loss before step {step} is not complete, or was asked for")
+        start = self._so_far if skipped else np.zeros((1, 1), np.uint64)
+        return total([start, *parts])
+
+    def _add(self, step: Step, words: Words) -> None:
+        self._epochs.setdefault(step.epoch, []).append(words)
+
+
+class LossHelper:
+    """The helper's part. Not to be shared by threads; keeps nothing of a step.
+
+    Args:
+        plan: The job's agreed numbers.
+        label: The label party's index.
+        masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        first: The first step of this attempt.
+    """
+
+    def __init__(self, plan: LossNumbers, label: int, masks: Mapping[int, Masks], first: int = 0) -> None:
+        self._plan, self._label, self._masks, self._bits = plan, label, masks, plan.loss_bits
+        self._others = [j for j in masks if j != label]
+        self._turns = Turns(first)
+
+    def terms(self, step: Step, scores: Floats) -> Words:
+        """p, (rows of the batch, outputs), and below it g, (1, outputs), for the label party.
+
+        `scores` are `Helper.scores` of this step, which that has found to be within the plan's limit.
+        """
+        self._turns.take("loss", step)
+        shape, label = (step.rows, self._plan.outputs), self._label
+        n = total(self._masks[j]("N", label, j, step, shape) for j in self._others)
+        q = total(self._masks[j]("Q", label, j, step, (1, shape[1])) for j in self._others)
+        u = self._masks[label]("U_y", label, label, step, shape)
+        # Rounded row by row: a sum of floats would depend on the order of the rows.
+        h = noise_half_width(self._plan, step.alpha)
+        cumulant = encode(self._plan.activation.cumulant_of_noisy(scores, h), self._bits.total)
+        g = q - _products(u, n)
+        g[:, :1] += summed(cumulant)
+        return np.concatenate([encode(scores, self._bits.score) - n, g])
+
+
+def opened_loss(shares: Iterable[Words], plan: LossNumbers) -> float:
+    """The mean loss of an epoch, from all data parties' shares of it."""
+    return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.loss_rows
+
+
+def _products(a: Words, b: Words) -> Words:
+    """a^T b for each output by itself, (1, outputs)."""
+    return summed(a * b, axis=0)

@@ -1,0 +1,1 @@
+"""Trains networks, by role, as scripts without any I/O."""

@@ -1,0 +1,146 @@
+"""The helper's side of training a network: dealing products of masks ahead of time, and the answers of each step.
+
+It sees what `network_forward_helper` sees in a forward pass, and nothing more on the way back.
+"""
+
+from collections.abc import Mapping
+
+from mpc.arithmetic import truncation
+from mpc.arithmetic.fixed import Floats, decode
+from mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
+from mpc.interface.script import Give, Script
+from mpc.linear import checks
+from mpc.linear.algebra import gradient_share
+from mpc.linear.helper import Answer, activation, largest_score
+from mpc.linear.loss import LossHelper
+from mpc.network.forward_helper import ForwardHelper
+from mpc.plan.architecture import NARROW_BITS, Entry, Tensors, pack
+from mpc.plan.plan import Plan
+from mpc.plan.schedule import OutOfTurn, Step, Turns
+from mpc.randomness.masks import Masks
+
+HIDDEN_LIMIT = 256.0  # no useful hidden pre-activation is larger, and the planner counts on it
+
+
+class NetworkHelper(ForwardHelper):
+    """The helper in one attempt of a training. Not to be shared by threads.
+
+    `deal` may run any number of steps before the answers. A step's answers come in order: `hidden` for each layer,
+    then `output`.
+
+    Args:
+        plan: The job's agreed numbers, with a network.
+        label: The label party's index.
+        masks: Shared with each data party, by its index.
+        answer: How the output's activation is computed.
+        first: The first step of this attempt.
+    """
+
+    limit = HIDDEN_LIMIT
+
+    def __init__(
+        self, plan: Plan, label: int, masks: Mapping[int, Masks], answer: Answer = activation, first: int = 0
+    ) -> None:
+        super().__init__(plan, masks)
+        self._plan, self._label, self._answer = plan, label, answer
+        self._answered: tuple[Step, Words] | None = None
+        self.largest = 0.0  # score of the steps answered so far, of whichever sign
+        self._turns = Turns(first)
+
+    @property
+    def slope_bits(self) -> int:
+        """Fractional bits of slopes."""
+        return self._plan.fx if self._plan.smooth else 0
+
+    def deal(self, step: Step) -> dict[int, Words]:
+        """What each data party is dealt for a step: g_i, and at the carrier all products, flat."""
+        self._turns.take("deal", step)
+        layout, smooth, below = self.layout, self._plan.smooth, self.masks_below(step)
+        values = self.begin(step, below, slopes=True)
+        errors = [self._error_mask(k, step) for k in layout.hidden]
+        self._deals[step.index].output = self._output_mask(step)
+        for k in layout.hidden:
+            values |= self._way_back(k, step, below[k], errors[k])
+        explicit = self.explicit(layout.dealt(step.rows, smooth=smooth), values, step)
+        return {i: self._dealt_to(i, step, explicit) for i in self.parties}
+
+    def _dealt_to(self, i: int, step: Step, explicit: Tensors) -> Words:
+        plan = self._plan
+        block, shape = self.layout.block(i), self.layout.below(0, step.rows)
+        u, known = self.features_mask(i, step), self.block_masks("S", i, step, shape)
+        if plan.request.checks:
+            partners = (j for j in self.parties if j != i)
+            g = checks.deal(i, plan.checks, self._masks, step, u=u, known=dict(zip(partners, known, strict=True)))
+        else:
+            g = gradient_share(u, total(known), self.block_masks("R", i, step, block))
+        return pack(self._entries(i, step), {("g", 0): g} | explicit)
+
+    def _entries(self, i: int, step: Step) -> tuple[Entry, ...]:
+        return self.layout.dealt_to(i, step.rows, smooth=self._plan.smooth, checks=self._plan.checks)
+
+    def _output_mask(self, step: Step) -> Words:
+        return self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
+
+    def _error_mask(self, k: int, step: Step) -> Words:
+        """The mask of the error above hidden layer k."""
+        if k != self.layout.last:
+            return self.mask("o", k, step, (step.rows, self.layout.widths[k + 1]))
+        shape = (step.rows, self.layout.outputs)
+        return self._output_mask(step) - self._masks[self._label]("m_y", self._label, self._label, step, shape)
+
+    def _way_back(self, k: int, step: Step, below: Words, error: Words) -> Tensors:
+        """Products and parts of truncations for the way back through the weights above hidden layer k."""
+        layout, shape = self.layout, self.layout.elements(k, step.rows)
+        tau, rd = self._deals[step.index].slopes[k], self.mask("rd", k, step, shape)
+        rw = self.mask("rw", k, step, layout.upper(k))
+        high, top = truncation.high_part(rd, NARROW_BITS), truncation.top_bit(rd)
+        values = {
+            ("qo", k): transposed_product(below, error),
+            ("ov", k): product_transposed(error, self.mask("v", k, step, layout.upper(k))),
+            ("hw", k): truncation.high_part(rw, self._plan.fw - NARROW_BITS),
+            ("tw", k): truncation.top_bit(rw),
+            ("h", k): high,
+            ("t", k): top,
+            ("ht", k): high * tau,
+            ("tt", k): top * tau,
+        }
+        if self._plan.smooth:
+            rs = self.mask("rs", k, step, shape)
+            values["h2", k], values["t2", k] = truncation.high_part(rs, self._plan.fx), truncation.top_bit(rs)
+        return values
+
+    def output(self, step: Step, shares: Mapping[int, Words]) -> Words:
+        """The scaled activation less its mask, (rows of the batch, outputs), F bits, for every data party alike.
+
+        Raises:
+            Diverged: a score or the activation leaves the plan's range.
+            ShapeProblem: naming the data party whose share has the wrong shape.
+        """
+        z = self.scores_of(step, shares)
+        deal = self.deal_of(step)
+        self._turns.take("output", step)
+        assert deal.output is not None
+        answer = self._answer(self._plan, step, z) - deal.output
+        self._answered, self.largest = (step, z), max(self.largest, largest_score(step, z, self.plan.fz))
+        del self._deals[step.index]
+        return answer
+
+    def dealing(self, step: Step) -> Script[None]:
+        """The same as a script."""
+        for i, words in self.deal(step).items():
+            yield Give("dealt", 0, (i,), words)
+
+    def online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
+        """The answers of a step, as a script."""
+        shares = yield from self.upwards(step)
+        yield Give("output answer", 0, tuple(self.parties), self.output(step, shares))
+        if loss is not None:
+            yield Give("loss terms", 0, (self._label,), loss.terms(step, self.scores))
+
+    @property
+    def scores(self) -> Floats:
+        """Those of the step answered last, (rows of the batch, outputs), under its secret signs."""
+        if self._answered is None:
+            raise OutOfTurn("no step is answered yet")
+        step, z = self._answered
+        return step.alpha * decode(z, self.plan.fz)

@@ -1,0 +1,37 @@
+"""What a data party keeps of one step through a network, from its masked inputs to its update or its scores.
+
+All of it is masked, shared or this party's own. Symbols are those of `network_forward`.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpc.arithmetic.ring import Signed, Words
+from mpc.plan.architecture import Tensors
+
+
+@dataclass(slots=True)
+class HiddenState:
+    """What is kept of one hidden layer in one step."""
+
+    order: Signed  # of the elements in the helper's view
+    signs: Words
+    mask: Words  # q_j, in place
+    opening: Words  # D, summed over the parties once all are there
+    opened: Words = field(default_factory=lambda: np.empty((0, 0), np.uint64))  # Q
+    slope: Words = field(default_factory=lambda: np.empty((0, 0), np.uint64))  # minus its mask, in the helper's view
+
+
+@dataclass(slots=True)
+class ForwardState:
+    """What is kept of one step."""
+
+    x: Words
+    rows: int
+    signs: Words  # of the rows, where the link is odd
+    classes: Signed
+    hidden: list[HiddenState]
+    ahead: Words | None = None  # the part of layer 0's share that needs no weights of this step
+    dealt: Tensors | None = None
+    weights: Tensors = field(default_factory=dict)  # openings, by name and layer

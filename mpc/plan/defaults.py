@@ -1,0 +1,34 @@
+"""What a job trains with where it does not say: a rate and a batch that fit the model, its parties and its rows.
+
+It sees the job's public numbers only; every party computes the same. docs/benchmarks.md says how well that fits.
+
+Whitened columns of one party have variance 1 in each direction, so those of P parties and the intercept together have
+at most P + 1 in any. With c the curvature of the loss, descent by whole epochs diverges above 2 / (c (P + 1)). A
+quarter of that leaves room for batches, and for links whose curvature grows with the score.
+"""
+
+from collections.abc import Sequence
+
+from mpc.functions.links import ACTIVATIONS
+from mpc.plan.schedule import LEAST_ROWS
+
+BATCHES = 16  # an epoch: twice what hides rows across epochs
+USUAL_ROWS = 512  # of a batch at most, so that there are steps enough,
+MOST_BATCHES, MOST_ROWS = 256, 2**14  # unless there are more than enough: large tables take no more steps than that
+
+
+def auto_batch(rows: int) -> int:
+    """Choose the rows of a batch: a sixteenth of all, but 32 to 512; of large tables a 256th, to 16,384."""
+    return max(LEAST_ROWS, min(USUAL_ROWS, rows // BATCHES), min(MOST_ROWS, rows // MOST_BATCHES))
+
+
+def auto_rate(model: str, spreads: Sequence[float], *, hidden: bool) -> float:
+    """Choose the rate of the first step.
+
+    Args:
+        model: The link.
+        spreads: Of each data party, the variance of its encoded columns in any direction, at most; 1 if whitened.
+        hidden: Whether there are hidden layers. No bound holds for these, and the rate of whitened columns does well.
+    """
+    spread = float(len(spreads)) if hidden else sum(spreads)
+    return 1.0 / (2.0 * ACTIVATIONS[model].curvature * (spread + 1.0))

@@ -1,0 +1,68 @@
+"""What a job's parties could make of what they are told, in bits of a record, and which jobs are refused for it.
+
+It sees entropies and sizes, never a row. The numbers come from the attacks in tests/attacks; docs/protocol.md has them.
+
+The helper sees the scores of a batch under noise. If it knew all weights and how frequent each record is, it would name
+the record of a row right with a chance of about 2^(told - H2), where H2 is the collision entropy of a whole record and
+told what one noisy score tells: 3 to 4 bits. With 9 bits that is 1 to 4 of 100 rows, and in secret order. Rows that
+hardly ever share a record, or all but one column of it, show nothing in a batch of b at all: b^2 2^-H2 is below 8.
+
+The label party learns scores under the partners' own noise. Each tells log2(8 / 2^-4) = 7 bits of a partner's record.
+"""
+
+import math
+from collections.abc import Sequence
+
+from mpc.functions.links import ACTIVATIONS
+from mpc.plan.architecture import Network
+
+SCORE_BITS_TOLD = 7.0  # of a partner's record by one score, under noise of +-2^-5 in a range of 8
+UNNAMED_BITS = 5.0  # of a record that one view must leave open to a helper that knows all weights: 1 row of 32
+SEEN_BITS = 4.0  # by the helper of one score under noise of +-1/4; the range is 8 of such cells, on each side of zero
+SEEN_CLASS_BITS = 3.0  # likewise of each of K scores under noise of +-1/2
+SHARED_BITS = 3.0  # a pattern must be shared by 2^3 pairs of a batch to stand out
+CAUTION_BITS = 3.0  # within so many of the bound a job is warned of
+KEPT_PART, KEPT_PART_KNOWN = 2.0, 3.0  # a record holds so many times what scores tell; the latter with known weights
+
+
+def joint_bits(bits: Sequence[float]) -> float:
+    """Estimate the collision entropy of whole records from that of each party's columns.
+
+    The largest, and half of the others: columns of two parties about the same people are not independent.
+    """
+    return max(bits) + (sum(bits) - max(bits)) / 2.0
+
+
+def needed_bits(model: str, outputs: int, largest_view: int, network: Network | None = None) -> float:
+    """Give the collision entropy that whole records need against the helper, by what it sees at once.
+
+    Args:
+        model: The link.
+        outputs: K. A network's outputs are no linear combinations of columns, and count as one.
+        largest_view: Rows of the largest batch, or of all that are scored by one model.
+        network: Hidden layers, if any.
+    """
+    several = outputs > 1 and network is None
+    seen = SEEN_CLASS_BITS * outputs if several else SEEN_BITS
+    if not several and not ACTIVATIONS[model].odd:
+        seen += 1.0  # its sign
+    return min(UNNAMED_BITS + seen, max(0.0, 2.0 * math.log2(largest_view) - SHARED_BITS))
+
+
+def told_bits(scorings: int, outputs: int) -> float:
+    """Give what so many scorings of a row tell the label party of a partner's record, at most."""
+    return SCORE_BITS_TOLD * scorings * outputs
+
+
+def most_scorings(record_bits: float, outputs: int, *, weights_known: bool) -> int:
+    """Give how often a row may be scored until too much of a partner's record is told."""
+    part = KEPT_PART_KNOWN if weights_known else KEPT_PART
+    return int(record_bits / part / told_bits(1, outputs))
+
+
+def scored_less(epochs: int, most: int) -> str:
+    """Say what makes a job of so many epochs score held-out rows no more often than that."""
+    if most < 1:
+        return 'use metrics = "none", with held_out_loss = true, which tells no score, to stop early and to compare by'
+    rarer = f"every = {-(-epochs // most)}, " if most < epochs else ""
+    return f'use {rarer}metrics = "end" or metrics = "none", and to stop early on = "held_out_loss", which tells none'

@@ -1,0 +1,265 @@
+"""What a job asks for, and the agreed numbers that its steps are made of; `planner` says whether there are such.
+
+It sees the job's public numbers only. Every party walks through the schedule with the same IEEE operations, to the last
+bit, and the parties compare digests of `Plan.canonical()`.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpc.arithmetic.fixed import Floats, ceil_log2, decode
+from mpc.arithmetic.ring import Words
+from mpc.functions.hidden import HIDDEN
+from mpc.functions.labels import refuse
+from mpc.functions.links import ACTIVATIONS, Activation
+from mpc.plan.architecture import Network
+from mpc.plan.check_sizes import Sizes
+from mpc.plan.schedule import RateKind, Step, batch_sizes, decays, rates, snapped
+
+GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
+MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
+
+
+class PlanRefused(ValueError):
+    """A job that must not start: the submitter's input. `reason` says why, `remedy` what to change.
+
+    `others` are what it would be refused for beside, so that all of it is told at once.
+    """
+
+    def __init__(self, reason: str, remedy: str, *others: "PlanRefused") -> None:
+        super().__init__("; also: ".join([f"{reason}; {remedy}", *map(str, others)]))
+        self.reason, self.remedy, self.others = reason, remedy, others
+
+
+def refuse_all(refusals: Sequence[PlanRefused]) -> None:
+    """Raise them as one, if there are any."""
+    if refusals:
+        first, *others = refusals
+        raise PlanRefused(first.reason, first.remedy, *others)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a job asks for, as far as the planner minds."""
+
+    model: str
+    rows: int
+    columns: tuple[int, ...]  # encoded columns of each data party, in party order
+    batch: int
+    epochs: int
+    rate: float
+    schedule: RateKind = "constant"
+    decay: float = 0.0
+    l2: float = 0.0
+    accept_narrow: bool = False
+    held_out: int = 0  # rows that are scored and not trained on
+    scorings: int = 0  # how often
+    label: int = 0  # the label party's index, which learns the scores
+    outputs: int = 1  # of a softmax: the number of classes
+    whole: bool = False  # whether the label party will hold the whole model, and so know what its scores are made of
+    network: Network | None = None  # None for a model without hidden layers
+    checks: int = 0  # projections by which data parties check what the helper deals; see `checks`
+    bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
+    record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
+    final: float = 0.1  # of a linear schedule: what is left of the rate at the last step
+    names: tuple[str, ...] = ()  # of the data parties, for reasons to refuse; no plan depends on them
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole job."""
+        return len(batch_sizes(self.rows, self.batch)) * self.epochs
+
+    def rates(self) -> Iterator[float]:
+        """The learning rate of each step, without end."""
+        return rates(self.schedule, self.rate, self.decay, final=self.final, steps=self.steps)
+
+    @property
+    def entropies(self) -> tuple[float, ...]:
+        """The collision entropy of each data party's rows, in bits."""
+        return self.bits or tuple(map(float, self.columns))
+
+    @property
+    def partners(self) -> list[int]:
+        """The data parties but the label party."""
+        return [party for party in range(len(self.columns)) if party != self.label]
+
+    def name(self, party: int) -> str:
+        """Name a data party, if names are known."""
+        return self.names[party] if self.names else f"data party {party + 1}"
+
+
+class LossBits(NamedTuple):
+    """Fractional bits of score and label in the loss."""
+
+    score: int
+    label: int
+
+    @property
+    def total(self) -> int:
+        """Fractional bits of the loss."""
+        return self.score + self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The agreed numbers. Fractional bits: f_x of features, F of activation and label, f_w of weights, f_z of z."""
+
+    request: Request
+    fx: int
+    f: int
+    norms: tuple[float, ...]  # each data party clips its rows to its own
+    score_limit: float  # the helper stops the job when a score exceeds this where errors grow, `Activation.exposed`
+    noise_bits: int  # of the scores: the helper sees them under noise, uniform in at least +-2^-noise_bits
+    last_alpha: float  # at the end of the job: the weights are alpha times the sum of their shares
+    steps_per_epoch: int
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def fw(self) -> int:
+        """Fractional bits of weights."""
+        return self.fx + self.f
+
+    @property
+    def fz(self) -> int:
+        """Fractional bits of pre-activations."""
+        return 2 * self.fx + self.f
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Encoded columns of each data party, in party order."""
+        return self.request.columns
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, K."""
+        return self.request.outputs
+
+    @property
+    def network(self) -> Network | None:
+        """Hidden layers, if the model has any."""
+        return self.request.network
+
+    @property
+    def checks(self) -> Sizes:
+        """How large everything is by which data parties check gradient shares; no projections where they do not."""
+        network = self.request.network
+        return Sizes(self.columns, self.outputs if network is None else network.hidden[0], self.request.checks)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether hidden slopes have fractional bits: all but ReLU's do, and its too where alpha goes into them."""
+        network = self.request.network
+        return network is not None and not (HIDDEN[network.activation].two_valued and self.request.l2 == 0.0)
+
+    @property
+    def activation(self) -> Activation:
+        """What the helper applies."""
+        return ACTIVATIONS[self.request.model]
+
+    @property
+    def steps_total(self) -> int:
+        """Steps of the whole job."""
+        return self.steps_per_epoch * self.request.epochs
+
+    @property
+    def loss_rows(self) -> int:
+        """Rows over which the training loss is the mean."""
+        return self.request.rows
+
+    @property
+    def loss_bits(self) -> LossBits:
+        """Of the training loss, whose rows the helper lets no score exceed the limit of."""
+        return self.loss_bits_of(self.request.rows)
+
+    def score_bounds(self) -> tuple[float, float]:
+        """The lowest score and the highest that a loss counts with."""
+        return self.activation.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
+
+    def loss_bits_of(self, rows: int) -> LossBits:
+        """The most bits with which no sum of so many losses can reach 2^62, a factor of two being kept to spare.
+
+        The helper stops the job at a score beyond the limit, and labels are bounded: so the loss of a row is, and with
+        it the sum. A loss costs no job its place: where rows are many, bits are fewer, and roundings cancel.
+        """
+        link, (low, high) = self.activation, self.score_bounds()
+        corners = np.array([[low] * self.outputs, [high] * self.outputs])
+        label = np.full((1, self.outputs), self.most_label)
+        # A cumulant is convex. Of several outputs but one label is not 0.
+        most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
+        most += float(link.target(label)[0, 0]) * max(-low, high)
+        room = 61 - ceil_log2(rows * most)
+        bits = min(link.label_bits, room // 2)
+        return LossBits(min(MOST_SCORE_BITS, room - bits), bits)
+
+    @property
+    def most_label(self) -> float:
+        """No centred label is larger in size."""
+        return self.activation.most_label(self.score_limit)
+
+    def check_labels(self, labels: Floats) -> None:
+        """Whether labels, (rows,), as the label party holds them, are such as this plan can train on.
+
+        Raises:
+            LabelProblem: saying how many are not, and what to change.
+        """
+        link = self.activation
+        link.check_labels(labels)
+        if link.classes:
+            refuse(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
+        size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
+        refuse(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
+
+    def steps(self, first: int = 0) -> Iterator[Step]:
+        """Every step of the job from this one on, in order, made as it is asked for."""
+        return itertools.islice(self._steps(), first, None)
+
+    def _steps(self) -> Iterator[Step]:
+        request, alpha, index = self.request, 1.0, itertools.count()
+        learning = request.rates()
+        sizes = batch_sizes(request.rows, request.batch)
+        bounds = [0, *itertools.accumulate(sizes)]
+        for epoch in range(request.epochs):
+            for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
+                rate = next(learning)
+                after = decays(rate, request.l2, alpha)
+                scale = snapped(rate / (stop - start) / after, self.f)
+                yield Step(next(index), epoch, position, start, stop, scale, alpha, after)
+                alpha = after
+
+    def alpha_after(self, steps: int) -> float:
+        """Alpha when so many steps are done: 1 before the first, `last_alpha` after the last."""
+        request, alpha = self.request, 1.0
+        if request.l2 == 0.0:
+            return alpha
+        for rate in itertools.islice(request.rates(), steps):
+            alpha = decays(rate, request.l2, alpha)
+        return alpha
+
+    def weights(self, block: Words, steps: int | None = None) -> Floats:
+        """One party's block of the model, (columns, outputs), from the sum of all shares of it.
+
+        The shares are those after so many steps; of the finished job if None.
+        """
+        alpha = self.last_alpha if steps is None else self.alpha_after(steps)
+        return alpha * decode(block, self.fw)
+
+    def intercept(self, words: Words) -> Floats:
+        """The intercept, (1, outputs), from the sum of all its shares: the same after any step, it has no alpha."""
+        return decode(words, self.fw)
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that shapes the model, as plain numbers, strings, lists and dicts, for hashing."""
+        plain = dataclasses.asdict(self)
+        del plain["warnings"], plain["notes"], plain["request"]["names"]
+        plain["norms"] = list(self.norms)
+        plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
+        if self.request.network is not None:
+            plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
+        return plain

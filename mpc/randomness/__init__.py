@@ -1,0 +1,1 @@
+"""Derives keyed masks, the secret order, signs and noise."""

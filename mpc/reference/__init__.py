@@ -1,0 +1,1 @@
+"""Trains in plaintext: the oracle, which the joint run equals bit for bit."""

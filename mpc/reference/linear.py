@@ -1,0 +1,222 @@
+"""The oracle: the same training in plaintext, by which the joint run is judged bit for bit.
+
+It sees everything and may import nothing of the protocol: neither masks, nor shares, nor either role.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from mpc.arithmetic.ring import Signed, Words, summed, total
+from mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
+from mpc.plan.plan import LossBits, Plan
+from mpc.plan.schedule import Step
+
+
+class Ordered(Protocol):
+    """What the oracle has to know of the data parties' order; `mpc.randomness.order.Order` is one."""
+
+    def permutation(self, epoch: int) -> Signed:
+        """Indices of all rows."""
+
+    def signs(self, step: Step, *, odd: bool) -> Words:
+        """1 or -1, (rows of the batch, 1)."""
+
+    def classes(self, step: Step, outputs: int) -> Signed:
+        """Indices of all outputs."""
+
+    def noise(self, step: Step, width: int, outputs: int = 1) -> Words:
+        """(rows of the batch, outputs), in [-2^width, 2^width); the outputs in the order of `classes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model in words with f_w fractional bits; the weights are alpha times the blocks."""
+
+    blocks: tuple[Words, ...]  # of each data party, (columns, outputs)
+    intercept: Words  # (1, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model in float64."""
+
+    blocks: tuple[Floats, ...]  # of each data party, (columns, outputs)
+    intercept: Floats  # (1, outputs)
+
+
+class _Taken(NamedTuple):
+    """A step of the plaintext training."""
+
+    step: Step
+    rows: Signed
+    z: Words  # in the batch's order, without its signs, the label's offset in it; f_z fractional bits
+    weights: Weights  # after it
+
+
+def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> Weights:
+    """The fixed-point training with nothing shared.
+
+    Args:
+        xs: Each data party's encoded features, (rows, columns), f_x fractional bits.
+        y: Centred labels, (rows, outputs).
+        plan: The job's agreed numbers.
+        order: Permutations, signs and noise of the joint run.
+        stop: How many steps; the whole job if None.
+
+    Raises:
+        RangeProblem: where the helper would stop the job because the activation cannot be encoded.
+    """
+    weights = _zeros(xs, plan)
+    for taken in itertools.islice(_walk(xs, y, plan, order), stop):
+        weights = taken.weights
+    return weights
+
+
+def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> list[Words]:
+    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` fractional bits.
+
+    Every row's is that before its own step. Arguments are those of `train`.
+    """
+    sums: dict[int, Words] = {}
+    for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order), stop):
+        loss = _loss(step.alpha * decode(z, plan.fz), y[rows], plan, plan.loss_bits, step)
+        sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
+    return list(sums.values())
+
+
+def held_out_loss(
+    xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: Ordered, steps: Iterable[Step]
+) -> Words:
+    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+
+    Args:
+        xs: Each data party's encoded features of these rows.
+        y: Their centred labels, (rows, outputs).
+        weights: The model in words.
+        plan: The job's agreed numbers.
+        order: Of these rows, for the held-out loss.
+        steps: Of one pass, `scoring.scoring_steps`, with alpha of the step that the weights are after.
+    """
+    loss, bits = np.zeros((1, 1), np.uint64), plan.loss_bits_of(len(y))
+    for step in steps:
+        rows = order.permutation(step.epoch)[step.start : step.stop]
+        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        scores = np.clip(step.alpha * decode(z, plan.fz), *plan.score_bounds())
+        loss = loss + _loss(scores, y[rows], plan, bits, step)
+    return loss
+
+
+def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> Words:
+    """Of a batch, summed, (1, 1), of scores with offsets and centred labels."""
+    link = plan.activation
+    labels = encode(link.target(y), bits.label)
+    cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
+    alone = cumulant, link.label_part(decode(labels, bits.label))
+    products = summed(labels * encode(scores, bits.score))
+    return total(summed(encode(part, bits.total)) for part in alone) - products
+
+
+Added = Callable[[Step], Words]
+"""The partners' own noise on the scores of a batch, as the helper has it: (rows, outputs), f_z fractional bits."""
+
+
+def scores(  # noqa: PLR0917
+    xs: Sequence[Words],
+    weights: Weights,
+    numbers: Forward,
+    order: Ordered,
+    steps: Iterable[Step],
+    added: Added | None = None,
+) -> Floats:
+    """What a model says of rows that are not trained on, (rows, outputs), row by row.
+
+    Args:
+        xs: Each data party's encoded features of these rows.
+        weights: The model in words.
+        numbers: Its plan, or what was kept of it.
+        order: Of these rows, for scoring; it says which noise a row has.
+        steps: Of one pass, `scoring.scoring_steps`, with alpha of the step that the model is kept from.
+        added: The partners' own noise, if any.
+    """
+    found = np.empty((xs[0].shape[0], numbers.outputs))
+    for step in steps:
+        rows = order.permutation(step.epoch)[step.start : step.stop]
+        z = _scored(xs, weights, numbers, order, step)
+        if added is not None:
+            z = z + _in_place(added(step), numbers, order, step)
+        known = decode(_noise(numbers, order, step), numbers.fz)
+        rounded = encode(decode(z, numbers.fz), SCORE_BITS) - encode(known, SCORE_BITS)
+        found[rows] = step.alpha * decode(rounded, SCORE_BITS)
+    return found
+
+
+def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterator[_Taken]:
+    """Every step of the training."""
+    weights, link = _zeros(xs, plan), plan.activation
+    for step in plan.steps():
+        rows = order.permutation(step.epoch)[step.start : step.stop]
+        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        phi = link.phi_of_noisy(step.alpha * decode(z, plan.fz), noise_half_width(plan, step.alpha))
+        a = encode(step.scale * phi, plan.f)
+        error = a - encode(step.scale * link.target(y[rows]), plan.f)
+        blocks = tuple(block - x[rows].T @ error for x, block in zip(xs, weights.blocks, strict=True))
+        back = encode_number(step.after, plan.fx)
+        weights = Weights(blocks, weights.intercept - back * error.sum(axis=0, keepdims=True))
+        yield _Taken(step, rows, z, weights)
+
+
+def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, step: Step) -> Words:
+    """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
+    rows = order.permutation(step.epoch)[step.start : step.stop]
+    z = _noise(numbers, order, step)
+    z = z + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
+    for x, block in zip(xs, weights.blocks, strict=True):
+        z = z + x[rows] @ block
+    return z
+
+
+def _offset_too(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
+    """With what the label party adds to its share, where the link has that."""
+    link = plan.activation
+    return z if link.offset is None else z + encode(link.offset(y) / step.alpha, plan.fz)
+
+
+def _noise(numbers: Forward, order: Ordered, step: Step) -> Words:
+    """The noise under which the helper sees a batch, without its signs, classes in place."""
+    return _in_place(order.noise(step, noise_width(numbers, step.alpha), numbers.outputs), numbers, order, step)
+
+
+def _in_place(words: Words, numbers: Forward, order: Ordered, step: Step) -> Words:
+    """What the helper sees, (rows, outputs), without its signs, classes in place."""
+    signed = order.signs(step, odd=numbers.activation.odd) * words
+    return signed[:, np.argsort(order.classes(step, numbers.outputs))]
+
+
+def _zeros(xs: Sequence[Words], plan: Plan) -> Weights:
+    blocks = tuple(np.zeros((x.shape[1], plan.outputs), np.uint64) for x in xs)
+    return Weights(blocks, np.zeros((1, plan.outputs), np.uint64))
+
+
+def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> Model:
+    """Ordinary float64 SGD on the same batches at the rates that the job asks for, nothing rounded or snapped."""
+    request, link = plan.request, plan.activation
+    w, w0 = [np.zeros((x.shape[1], plan.outputs)) for x in xs], np.zeros((1, plan.outputs))
+    learning = request.rates()
+    for step, rate in zip(plan.steps(), learning, strict=False):
+        rows = order.permutation(step.epoch)[step.start : step.stop]
+        batch = [x[rows] for x in xs]
+        scores = sum((x @ block for x, block in zip(batch, w, strict=True)), w0)
+        error = rate / step.rows * (link.phi(link.shifted(scores, y[rows])) - link.target(y[rows]))
+        w = [(1.0 - rate * request.l2) * block - x.T @ error for x, block in zip(batch, w, strict=True)]
+        w0 = w0 - error.sum(axis=0, keepdims=True)
+    return Model(tuple(w), w0)
+
+
+def release(weights: Weights, plan: Plan, steps: int | None = None) -> Model:
+    """What a model in words means after so many steps, all if None: blocks times alpha, and the intercept as it is."""
+    return Model(tuple(plan.weights(block, steps) for block in weights.blocks), plan.intercept(weights.intercept))

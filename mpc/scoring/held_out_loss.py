@@ -1,0 +1,173 @@
+"""The mean loss of held-out rows after an epoch: a scoring pass in which the helper answers with loss terms.
+
+No party learns a score: the helper sees what it sees of any scored row, under masks and in an order of this purpose
+alone, and the label party gets words of which it can make its share of one sum.
+
+The forward pass is `scoring`'s or `network_scoring`'s, the loss `loss`'s, with the batches of the pass as the steps of
+an epoch. A score beyond what the plan lets training have counts as that limit, at the helper and in the oracle: one odd
+row ends no job, and no sum can wrap. Where the link has an offset, the label party adds it to its share of z.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mpc.arithmetic.fixed import Floats, decode, encode
+from mpc.arithmetic.ring import Words
+from mpc.functions.links import Activation
+from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
+from mpc.linear.algebra import reordered
+from mpc.linear.loss import LossHelper, LossParty
+from mpc.plan.architecture import CARRIER
+from mpc.plan.plan import LossBits, Plan
+from mpc.plan.schedule import Step
+from mpc.randomness.masks import Masks
+from mpc.randomness.order import Order
+from mpc.scoring.linear import Scorer, ScoringHelper
+from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from mpc.scoring.openings import Openings, WeightMasks
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutNumbers:
+    """What the loss of one pass goes by; a `loss.LossNumbers`."""
+
+    activation: Activation
+    outputs: int
+    loss_bits: LossBits
+    loss_rows: int
+    steps_per_epoch: int
+    fz: int
+    noise_bits: int
+
+    @classmethod
+    def of(cls, plan: Plan, steps: Sequence[Step]) -> Self:
+        """From the plan of the training and the batches of the pass."""
+        rows = sum(step.rows for step in steps)
+        bits = plan.loss_bits_of(rows)
+        return cls(plan.activation, plan.outputs, bits, rows, len(steps), plan.fz, plan.noise_bits)
+
+
+class HeldOutLossParty:
+    """Data party `me` in one pass; `label` is the index of the label party. Not to be shared by threads.
+
+    For each step, in order: `scoring` and `losing`, two scripts to be driven side by side. Then `share`, once.
+
+    Args:
+        me: This party's index.
+        label: The label party's.
+        plan: The job's agreed numbers.
+        y: At the label party the centred labels of the held-out rows, (rows, outputs); elsewhere None.
+        scorer: Of these rows and this purpose, with `scoring.NOBODY` as the label party.
+        openings: Of the weights, for this pass.
+        steps: Of the pass, `scoring.scoring_steps`.
+        order: Of these rows, for this purpose.
+        helper_masks: Shared with the helper, of this purpose.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        label: int,
+        plan: Plan,
+        y: Floats | None,
+        *,
+        scorer: Scorer | NetworkScorer,
+        openings: Openings,
+        steps: Sequence[Step],
+        order: Order,
+        helper_masks: Masks,
+    ) -> None:
+        self.numbers = HeldOutNumbers.of(plan, steps)
+        self._loss = LossParty(me, label, self.numbers, y, order=order, helper_masks=helper_masks)
+        self._me, self._label, self._plan, self._y = me, label, plan, y
+        self._others = tuple(i for i in range(len(plan.columns)) if i != me)
+        self._scorer, self._openings, self._order, self._epoch = scorer, openings, order, steps[0].epoch
+
+    def scoring(self, step: Step) -> Script[None]:
+        """A batch, up to this party's share of its scores."""
+        if self._me == self._label:
+            yield Give("loss labels", 0, self._others, self._loss.masked_labels(step))
+        if isinstance(self._scorer, NetworkScorer):
+            yield from self._scorer.script(step, self._openings)
+        else:
+            yield from self._scored(self._scorer, step)
+        yield Mark("scored")
+
+    def losing(self, step: Step) -> Script[None]:
+        """What the batch adds to this party's share of the loss."""
+        shape = (step.rows, self._plan.outputs)
+        if self._me != self._label:
+            labels = taken((yield Take("loss labels", 0, {self._label: shape})))[self._label]
+            self._loss.absorb(step, labels)
+            return
+        yield Need("scored")
+        terms = taken((yield Take("loss terms", 0, {HELPER: (step.rows + 1, self._plan.outputs)})))[HELPER]
+        self._loss.absorb_terms(step, terms[:-1], terms[-1:])
+
+    def share(self) -> Words:
+        """This party's share of the summed loss, (1, 1), once all steps are done."""
+        return self._loss.share(self._epoch)
+
+    def _scored(self, scorer: Scorer, step: Step) -> Script[None]:
+        columns, outputs, dealt = self._plan.columns, self._plan.outputs, None
+        yield Give("masked inputs", 0, self._others, scorer.masked_inputs(step))
+        theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, columns[i]) for i in self._others})))
+        if outputs > 1 and self._me == CARRIER:
+            dealt = taken((yield Take("dealt", 0, {HELPER: (step.rows, outputs)})))[HELPER]
+        share = scorer.preactivation(step, theirs, self._openings.blocks, dealt) + self._offset(step)
+        yield Give("output share", 0, (HELPER,), share)
+
+    def _offset(self, step: Step) -> Words | np.uint64:
+        """What the label party adds of its labels alone, where the link has that; f_z bits."""
+        link, outputs = self._plan.activation, self._plan.outputs
+        if link.offset is None or self._y is None:
+            return np.uint64(0)
+        words = encode(link.offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)
+        return reordered(self._order.signs(step, odd=link.odd) * words, self._order.classes(step, outputs))
+
+
+class HeldOutLossHelper:
+    """The helper in one pass. Not to be shared by threads; keeps nothing of a step.
+
+    Args:
+        plan: The job's agreed numbers.
+        label: The label party's index.
+        masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        weight_masks: Likewise, of weights that are opened once for the pass.
+        steps: Of the pass, with alpha as the data parties have it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        label: int,
+        masks: Mapping[int, Masks],
+        weight_masks: Mapping[int, WeightMasks],
+        steps: Sequence[Step],
+    ) -> None:
+        self._plan, self._label = plan, label
+        self._loss = LossHelper(HeldOutNumbers.of(plan, steps), label, masks)
+        self._scoring: ScoringHelper | NetworkScoringHelper
+        if plan.network is None:
+            self._scoring = ScoringHelper(plan, masks, weight_masks)
+        else:
+            self._scoring = NetworkScoringHelper(plan, label, masks, weight_masks)
+
+    def script(self, step: Step) -> Script[None]:
+        """A batch.
+
+        Raises:
+            Diverged: a value is outside the safe half of the words.
+        """
+        if isinstance(self._scoring, NetworkScoringHelper):
+            z = yield from self._scoring.preactivations(step)
+        else:
+            if self._plan.outputs > 1:
+                yield Give("dealt", 0, (CARRIER,), self._scoring.dealt(step))
+            due = dict.fromkeys(range(len(self._plan.columns)), (step.rows, self._plan.outputs))
+            z = self._scoring.preactivations(step, taken((yield Take("output share", 0, due))))
+        scores = np.clip(step.alpha * decode(z, self._plan.fz), *self._plan.score_bounds())
+        yield Give("loss terms", 0, (self._label,), self._loss.terms(step, scores))

@@ -1,0 +1,319 @@
+"""Scores of rows that are not trained on: the forward pass of training, on shares that do not change.
+
+A data party sees only words that are masked or shared, the helper each batch's z with rows and classes in secret
+order, under noise and secret signs; the label party learns the scores to SCORE_BITS fractional bits, and nobody else
+anything.
+
+Symbols are those of `linear`. Since shares do not change, f_ij = w_ij - v_ij is opened once (`openings`), with the
+outputs in their own order. The helper, which must not know a batch's order P, then cannot add U_i sum_j v_ij to several
+outputs itself: it deals C = sum_i U_i sum_j v_ij in shares, and the data parties add their shares of C P.
+
+The helper rounds z before it tells it: z to the last bit is an integer combination of the other parties' features, from
+which narrow ones could be solved for. The noise under which the helper sees z is no secret to the label party, which
+takes it off; the partners' own noise (`score_noise`) is, and stays in.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
+from mpc.functions.links import ACTIVATIONS, Activation
+from mpc.interface.rows import Rows
+from mpc.linear.algebra import correction, preactivation_share, reordered, restored, zero_share
+from mpc.linear.data_party import Shares
+from mpc.linear.helper import Diverged, check_range
+from mpc.plan.architecture import CARRIER, Network
+from mpc.plan.forward import SCORE_BITS, Forward, noise_width
+from mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
+from mpc.randomness.masks import Masks
+from mpc.randomness.order import Order
+from mpc.randomness.score_noise import ScoreNoise
+from mpc.scoring.openings import WeightMasks, masked_blocks, within
+
+NOBODY = -2  # no party's index
+
+STREAM = "dealt C"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """All that scoring has to know of the plan that a model was trained by; a `forward.Forward`."""
+
+    model: str
+    columns: tuple[int, ...]  # encoded columns of each data party, in party order
+    fx: int
+    f: int
+    outputs: int = 1  # K
+    network: Network | None = None
+    noise_bits: int = 2
+
+    @classmethod
+    def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
+        """From `Plan.canonical()`, also after it was written as JSON and read again."""
+        request = plan["request"]
+        layers = request.get("network")
+        network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
+        sizes = tuple(request["columns"]), plan["fx"], plan["f"]
+        return cls(request["model"], *sizes, request.get("outputs", 1), network, plan["noise_bits"])
+
+    @property
+    def fw(self) -> int:
+        """Fractional bits of weights."""
+        return self.fx + self.f
+
+    @property
+    def fz(self) -> int:
+        """Fractional bits of pre-activations."""
+        return 2 * self.fx + self.f
+
+    @property
+    def activation(self) -> Activation:
+        """The link between score and label."""
+        return ACTIVATIONS[self.model]
+
+
+def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:
+    """One pass over rows that are not trained on, in batches as in training; no rows, no steps.
+
+    `epoch` tells the passes of one job apart: (epoch, position) is the address of masks, order, signs and noise.
+    Indices count within the pass. Nothing is scaled, and alpha, of the weights as they are, does not change.
+    """
+    bounds = [0, *itertools.accumulate(batch_sizes(rows, batch))]
+    for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        yield Step(position, epoch, position, start, stop, 1.0, alpha, alpha)
+
+
+class Scorer:
+    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+
+    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `opened`. Each is asked for
+    once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
+
+    Args:
+        me: This party's index.
+        label: The label party's, or NOBODY where no party may learn a score.
+        numbers: The plan, or what of it was kept with the model.
+        rows: This party's features of the rows to score.
+        shares: Of one step and one history at all data parties.
+        alpha: What the weights are multiplied by at that step, `Plan.alpha_after`.
+        order: Of these rows, for scoring.
+        helper_masks: Shared with the helper, of a purpose that is not training's.
+        zero_masks: Shared with each other data party, by its index, likewise.
+        weight_masks: Shared with the helper, of weights that are opened once.
+        noise: What this party adds to the scores; nothing if None.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        me: int,
+        label: int,
+        numbers: Forward,
+        rows: Rows,
+        shares: Shares,
+        alpha: float,
+        *,
+        order: Order,
+        helper_masks: Masks,
+        zero_masks: Mapping[int, Masks],
+        weight_masks: WeightMasks,
+        noise: ScoreNoise | None = None,
+    ) -> None:
+        self._me, self._label, self._numbers, self._order = me, label, numbers, order
+        self._others = [i for i in range(len(numbers.columns)) if i != me]
+        if set(zero_masks) != set(self._others):
+            raise ValueError("zero masks belong to every other data party")
+        if rows.shape[1] != numbers.columns[me]:
+            raise ShapeProblem(f"features: expected {numbers.columns[me]} columns, got {rows.shape[1]}")
+        self._rows, self._shares, self._alpha = rows, shares, alpha
+        self._helper_masks, self._zero_masks, self._noise = helper_masks, zero_masks, noise
+        self._weight_masks = weight_masks
+        self._batches: dict[int, Words] = {}
+        self._turns = Turns(0)
+
+    def masked_inputs(self, step: Step) -> Words:
+        """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
+        self._turns.take("masked inputs", step)
+        x = expect(self._rows.take(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch")
+        x *= self._signs(step)
+        self._batches[step.index] = x
+        return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
+
+    def masked_weights(self) -> dict[int, Words]:
+        """f_ij = w_ij - v_ij for each other data party i, to whom it goes before the first step; always the same."""
+        return masked_blocks(self._me, self._shares.partners, self._weight_masks)
+
+    def preactivation(
+        self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words], dealt: Words | None = None
+    ) -> Words:
+        """z_me for the helper, (rows of the batch, outputs), f_z fractional bits, from all E_i and f_(me,j) received.
+
+        Uniform on its own, and together with any but all of the others'. `dealt` is what the helper has dealt the
+        carrier, where there are several outputs.
+
+        Raises:
+            ShapeProblem: naming the data party whose masked inputs or weights, or the helper whose words, have the
+                wrong shape.
+        """
+        numbers, block = self._numbers, (self._rows.shape[1], self._numbers.outputs)
+        masked = {
+            i: expect(inputs[i], (step.rows, numbers.columns[i]), f"masked inputs of party {i}") for i in self._others
+        }
+        opened = [expect(weights[j], block, f"masked weights of party {j}") for j in self._others]
+        correction = self._correction(step, dealt)
+        if step.index not in self._batches:
+            raise OutOfTurn(f"the inputs of scoring step {step.index} are not masked yet, or it is done")
+        self._turns.take("pre-activation", step)
+        # The intercept's public column is 1 / alpha, since it has no penalty.
+        classes = self._classes(step)
+        column = encode_number(1.0 / self._alpha, numbers.fx) * reordered(self._shares.intercept, classes)
+        products = (product(e, reordered(self._block_mask(i), classes)) for i, e in masked.items())
+        ahead = total([self._signs(step) * column, *correction, *products])
+        own = reordered(total([self._shares.own, *opened]), classes)
+        z = preactivation_share(self._batches.pop(step.index), own, ahead)
+        if self._me == 0:
+            z += self._helpers_noise(step)
+        if self._noise is not None:
+            z += self._noise.words(step, numbers.outputs, self._alpha, numbers.fz)
+        z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
+        return z
+
+    def opened(self, step: Step, words: Words) -> Floats:
+        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+
+        `words` are the helper's. Off by at most alpha 2^-16 from the fixed-point scores and the partners' noise.
+
+        Raises:
+            ShapeProblem: naming the helper, if its words have the wrong shape.
+        """
+        words = expect(words, (step.rows, self._numbers.outputs), "the helper's scores")
+        if self._me != self._label:
+            raise OutOfTurn("only the label party learns scores")
+        self._turns.take("scores", step)
+        words = without_noise(words, self._helpers_noise(step), self._numbers.fz)
+        return self._alpha * decode_scores(restored(self._signs(step) * words, self._classes(step)))
+
+    def _helpers_noise(self, step: Step) -> Words:
+        """The noise under which the helper sees z."""
+        numbers = self._numbers
+        return self._order.noise(step, noise_width(numbers, self._alpha), numbers.outputs)
+
+    def _signs(self, step: Step) -> Words:
+        return self._order.signs(step, odd=self._numbers.activation.odd)
+
+    def _classes(self, step: Step) -> Signed:
+        return self._order.classes(step, self._numbers.outputs)
+
+    def _block_mask(self, i: int) -> Words:
+        """This party's v_i, shaped like party i's block."""
+        return self._weight_masks("V", i, self._me, (self._numbers.columns[i], self._numbers.outputs))
+
+    def _correction(self, step: Step, dealt: Words | None) -> list[Words]:
+        """This party's share of C P, where the helper does not add C itself."""
+        shape = (step.rows, self._numbers.outputs)
+        if shape[1] == 1:
+            return []
+        if self._me != CARRIER:
+            share = self._helper_masks(STREAM, self._me, self._me, step, shape)
+        elif dealt is None:
+            raise OutOfTurn(f"nothing is dealt for scoring step {step.index} yet")
+        else:
+            share = expect(dealt, shape, "what the helper dealt")
+        return [reordered(share, self._classes(step))]
+
+
+class ScoringHelper:
+    """The helper in one pass over some rows. Not to be shared by threads; keeps nothing of a step.
+
+    For each of `scoring_steps`, in order: `dealt` where there are several outputs, which may run ahead, and `scores`.
+
+    Args:
+        numbers: The plan, or what of it was kept with the model.
+        masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        weight_masks: Likewise, of weights that are opened once.
+        limit: No score may be beyond it, by whichever sign: a party that shifts scores can shift them so far only.
+    """
+
+    def __init__(
+        self,
+        numbers: Forward,
+        masks: Mapping[int, Masks],
+        weight_masks: Mapping[int, WeightMasks],
+        limit: float = math.inf,
+    ) -> None:
+        self._numbers, self._masks, self._weight_masks, self._limit = numbers, masks, weight_masks, limit
+        self._parties = range(len(numbers.columns))
+        self._turns = Turns(0)
+
+    def dealt(self, step: Step) -> Words:
+        """What the streams of the others leave of C = sum_i U_i sum_j v_ij, for the carrier; as `scores` in shape."""
+        self._turns.take("dealt", step)
+        others, shape = (j for j in self._parties if j != CARRIER), (step.rows, self._numbers.outputs)
+        whole = total(self._correction(i, step) for i in self._parties)
+        return whole - total(self._masks[j](STREAM, j, j, step, shape) for j in others)
+
+    def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
+        """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all its shares.
+
+        Raises: as `preactivations`.
+        """
+        return encode_scores(decode(self.preactivations(step, shares), self._numbers.fz))
+
+    def preactivations(self, step: Step, shares: Mapping[int, Words]) -> Words:
+        """z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+
+        Raises:
+            Diverged: if a raw z is outside the safe half of the words, or a score beyond the limit. A row so unlike
+                those trained on that its z is three times as large as the former may wrap unseen: its own score is
+                wrong then, and no other.
+            ShapeProblem: naming the data party whose share has the wrong shape.
+        """
+        shape = (step.rows, self._numbers.outputs)
+        received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
+        self._turns.take("scores", step)
+        if shape[1] == 1:
+            received += [self._correction(i, step) for i in self._parties]
+        z = total(received)
+        check_scores(step, z, self._numbers.fz, self._limit)
+        return z
+
+    def _correction(self, i: int, step: Step) -> Words:
+        """U_i sum_j v_ij."""
+        block = (self._numbers.columns[i], self._numbers.outputs)
+        u = self._masks[i]("U", i, i, step, (step.rows, block[0]))
+        return correction(u, [self._weight_masks[j]("V", i, j, block) for j in self._parties if j != i])
+
+
+def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:
+    """Return if raw z, of f_z fractional bits, may be told to the label party.
+
+    Raises:
+        Diverged: one is outside the safe half of the words, or its score, alpha z, beyond the limit.
+    """
+    check_range(step, z, fz)
+    if not within(step.alpha * decode(z, fz), limit):
+        raise Diverged(step, f"a score exceeded {limit:g}")
+
+
+def encode_scores(scores: Floats) -> Words:
+    """Scores, or one party's part of them where each owns its weights, as words of SCORE_BITS fractional bits.
+
+    Parts of all data parties add up to the scores; under a zero share (`linear.zero_share`) only all together do.
+
+    Raises:
+        RangeProblem: for nan, inf, and anything that reaches 2^46.
+    """
+    return encode(scores, SCORE_BITS)
+
+
+def without_noise(words: Words, noise: Words, fz: int) -> Words:
+    """Take noise of f_z fractional bits, rounded alike, off scores of SCORE_BITS fractional bits."""
+    return words - encode_scores(decode(noise, fz))
+
+
+def decode_scores(words: Words) -> Floats:
+    """Scores from words of SCORE_BITS fractional bits: each party's part is rounded, by 2^-17 at most."""
+    return decode(words, SCORE_BITS)

@@ -1,0 +1,190 @@
+"""Scores of rows by a network that stays shared: the forward pass of training, on shares that do not change.
+
+A data party sees only words that are masked or shared, the helper what it sees of a forward pass in training; the label
+party learns the scores to SCORE_BITS fractional bits, and nobody else anything. Where there are classes, all scores of
+a row are less that of one class: a common part says nothing.
+
+The shares do not change, so f_ij and G_j are opened once, before the first batch (`openings`), with classes in their
+own order. What is made of G and of the dealt [q g] is brought into a batch's secret order where it is used.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpc.arithmetic.fixed import Floats, decode
+from mpc.arithmetic.ring import ShapeProblem, Words, expect, total
+from mpc.interface.rows import Rows
+from mpc.interface.script import HELPER, Give, Script, Take, taken
+from mpc.network.forward import ForwardParty, NetworkShares
+from mpc.network.forward_helper import ForwardHelper
+from mpc.plan.architecture import CARRIER, NetworkForward, Tensors, flat, pack, unpack
+from mpc.plan.forward import noise_width
+from mpc.plan.schedule import OutOfTurn, Step, Turns
+from mpc.randomness.elements import Elements
+from mpc.randomness.masks import Masks
+from mpc.randomness.order import Order
+from mpc.randomness.score_noise import ScoreNoise
+from mpc.scoring.linear import check_scores, decode_scores, encode_scores, without_noise
+from mpc.scoring.openings import Openings, WeightMasks, masked_blocks, masked_upper
+
+
+class NetworkScorer(ForwardParty):
+    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+
+    First `opened_blocks` and `opened_upper`, which make an `Openings` with all others'. Then for each of
+    `scoring.scoring_steps`, in order: `script`, and at the label party `opened`.
+
+    Args:
+        me, plan, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of a purpose of their own.
+        label: The label party's index, or `scoring.NOBODY` where no party may learn a score.
+        rows: This party's features of the rows to score.
+        shares: Of one step and one history at all data parties.
+        alpha: What the weights are multiplied by at that step.
+        weight_masks: Shared with the helper, of weights that are opened once.
+        noise: What this party adds to the scores; nothing if None.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        label: int,
+        plan: NetworkForward,
+        rows: Rows,
+        *,
+        shares: NetworkShares,
+        alpha: float,
+        order: Order,
+        elements: Elements,
+        helper_masks: Masks,
+        zero_masks: Mapping[int, Masks],
+        weight_masks: WeightMasks,
+        noise: ScoreNoise | None = None,
+    ) -> None:
+        super().__init__(
+            me, plan, rows, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks
+        )
+        if rows.shape[1] != plan.columns[me]:
+            raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {rows.shape[1]}")
+        self._label, self._shares, self._alpha, self._noise = label, shares, alpha, noise
+        self._weight_masks = weight_masks
+        self._turns = Turns(0)
+
+    def opened_blocks(self) -> dict[int, Words]:
+        """f_ij of each other data party i, to whom it goes; always the same."""
+        return masked_blocks(self.me, self._shares.partners, self._weight_masks)
+
+    def opened_upper(self) -> Words:
+        """G_me of all upper layers, flat, for every other data party; always the same."""
+        return masked_upper(self.me, self.layout, self._shares.upper, self._weight_masks)
+
+    def block_mask(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> Words:  # noqa: ARG002
+        """This party's v_i, which is the same at all steps."""
+        return self._weight_masks(name, i, self.me, shape)
+
+    def script(self, step: Step, openings: Openings) -> Script[None]:
+        """A batch, up to this party's share of its scores."""
+        self._turns.take("script", step)
+        layout, others = self.layout, tuple(self.others)
+        inputs, masks = self.masked_inputs(step)
+        yield Give("masked inputs", 0, others, inputs, (("mask openings", masks),))
+        theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, layout.columns[i]) for i in others})))
+        self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, masks.shape)))))
+        dealt = layout.dealt_forward(step.rows)
+        if self.me == CARRIER:
+            words = taken((yield Take("dealt", 0, {HELPER: flat(dealt)})))[HELPER]
+            self.state(step).dealt = self._ordered(step, "qg", unpack(dealt, words, "what the helper dealt"))
+        else:
+            self.state(step).dealt = self._ordered(step, "qg", self.streamed(step, dealt))
+        assert openings.upper is not None
+        opened = unpack(layout.weights("G"), openings.upper, "opened weights")
+        self.state(step).weights |= self._ordered(step, "G", opened)
+        yield from self.upwards(step, self._shares, openings.blocks, training=False)
+        if self.me != self._label:
+            del self._states[step.index]
+
+    def output(self, step: Step, z: Words) -> Words:
+        """Make the output's share as the helper gets it, with this party's own noise."""
+        if self._noise is not None:
+            z += self._noise.words(step, self.layout.outputs, self._alpha, self.plan.fz)
+        return super().output(step, z)
+
+    def _ordered(self, step: Step, name: str, tensors: Tensors) -> Tensors:
+        """The same with the classes of the last layer's in this step's secret order."""
+        last = (name, self.layout.last)
+        return {**tensors, last: self.in_view(step, self.layout.last, tensors[last])}
+
+    def opened(self, step: Step, words: Words) -> Floats:
+        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+
+        Raises:
+            ShapeProblem: naming the helper, if its words have the wrong shape.
+        """
+        words = expect(words, (step.rows, self.layout.outputs), "the helper's scores")
+        if self.me != self._label:
+            raise OutOfTurn("only the label party learns scores")
+        state = self.state(step)
+        self._turns.take("scores", step)
+        del self._states[step.index]
+        noise = self.order.noise(step, noise_width(self.plan, self._alpha), self.layout.outputs)
+        if self.layout.outputs > 1:
+            noise = noise - noise[:, :1]
+        words = without_noise(words, noise, self.plan.fz)
+        return self._alpha * decode_scores((state.signs * words)[:, np.argsort(state.classes)])
+
+
+class NetworkScoringHelper(ForwardHelper):
+    """The helper in one pass over some rows. Not to be shared by threads.
+
+    Args:
+        plan: With a network; the plan of the training, or what of it was kept with the model.
+        label: The label party's index.
+        masks: Shared with each data party, by its index, of the purpose that the data parties use.
+        weight_masks: Likewise, of weights that are opened once.
+        limit: No score may be beyond it, by whichever sign.
+    """
+
+    def __init__(
+        self,
+        plan: NetworkForward,
+        label: int,
+        masks: Mapping[int, Masks],
+        weight_masks: Mapping[int, WeightMasks],
+        limit: float = math.inf,
+    ) -> None:
+        super().__init__(plan, masks)
+        self._label, self._weight_masks, self._limit = label, weight_masks, limit
+        self._turns = Turns(0)
+
+    def upper_mask(self, k: int, step: Step) -> Words:  # noqa: ARG002
+        """g, which is the same at all steps."""
+        return total(self._weight_masks[j](f"g/{k}", j, j, self.layout.upper(k)) for j in self.parties)
+
+    def block_masks(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> list[Words]:  # noqa: ARG002
+        """v_ij of every other data party j, likewise."""
+        return [self._weight_masks[j](name, i, j, shape) for j in self.parties if j != i]
+
+    def script(self, step: Step) -> Script[None]:
+        """A batch.
+
+        Raises: as `preactivations`.
+        """
+        z = yield from self.preactivations(step)
+        yield Give("scores", 0, (self._label,), encode_scores(decode(z, self.plan.fz)))
+
+    def preactivations(self, step: Step) -> Script[Words]:
+        """A batch up to z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+
+        Raises:
+            Diverged: a value is outside the safe half of the words, or a score beyond the limit. Of a row so unlike
+                those trained on that one is three times as large as the former, it may wrap unseen: the row's own
+                score is wrong then.
+        """
+        self._turns.take("script", step)
+        values, entries = self.begin(step, self.masks_below(step), slopes=False), self.layout.dealt_forward(step.rows)
+        yield Give("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
+        z = self.scores_of(step, (yield from self.upwards(step)))
+        check_scores(step, z, self.plan.fz, self._limit)
+        del self._deals[step.index]
+        return z

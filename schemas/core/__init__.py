@@ -1,0 +1,1 @@
+"""Defines the base models, and makes texts fit to be shown."""

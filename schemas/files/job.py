@@ -1,0 +1,425 @@
+"""What a job is: the description that a person writes, and the canonical form that everybody signs.
+
+A description names tables and parties; it never carries a seed, a path, a column's content or a key.
+"""
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+import msgpack
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from schemas.core.strict import RESERVED, JobId, Name, Strict
+from schemas.files.mistakes import explain
+from schemas.files.toml import MOST_BYTES, parse_toml
+
+MAX_PARTIES = 16
+MAX_STANDBY = 4
+
+N = TypeVar("N")
+Either = Annotated[  # a number, or "auto"; tagged, so that an error speaks of what was meant
+    Annotated[N, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
+]
+ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Invalid(ValueError):
+    """A file that a person wrote does not say what it should; the text says where and how to mend it."""
+
+
+class Grown(Strict):
+    """What has got fields in later releases: those are left out of its plain values where they are unset.
+
+    So a job without them keeps its id.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = dump(self)
+        unset = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in said.items() if name not in unset}
+
+
+class Training(Grown):
+    """How long and how fast to train; what is not said fits most tables.
+
+    Attributes:
+        batch: rows of a step; "auto" is a sixteenth of those that are trained on, from 32 to 512, or more of many.
+        rate: of the first step; "auto" follows from the model and the number of data parties.
+        schedule: how the rate falls; "linear" is the default where the rate is "auto", else "constant".
+        decay: of "inverse-time" and "exponential", for each step.
+        final: of "linear": what is left of the rate at the last step.
+    """
+
+    added = frozenset({"final"})
+
+    epochs: int = Field(default=30, ge=1, le=100_000)
+    batch: Either[Annotated[int, Field(ge=1, le=2**24)]] = "auto"
+    rate: Either[Annotated[float, Field(gt=0)]] = "auto"
+    schedule: Literal["constant", "inverse-time", "exponential", "linear"] = "constant"
+    decay: float = Field(default=0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0, lt=1)
+    final: float = Field(default=0.1, gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _falls_if_it_is_auto(cls, said: Any) -> Any:
+        if isinstance(said, dict) and said.get("rate", "auto") == "auto":
+            return {"schedule": "linear"} | said
+        return said
+
+    @model_validator(mode="after")
+    def _what_falls_has_its_own_word(self) -> Self:
+        if self.schedule != "linear" and "final" in self.model_fields_set:
+            raise ValueError('final is for schedule = "linear"; the others fall by decay')
+        if self.schedule == "linear" and self.decay:
+            raise ValueError('schedule = "linear" falls to final, and has no decay; leave decay out')
+        return self
+
+
+class Evaluation(Grown):
+    """What the label party learns of how good the model is, before anything is released.
+
+    Attributes:
+        holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
+        metrics: when the held-out rows are scored, if at all; each time the label party learns their scores.
+        every: with "epoch": after every so many epochs, and after the last.
+        loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
+        held_out_loss: whether the mean loss of the held-out rows is opened after each epoch: likewise.
+        loss_to: to whom the two are.
+    """
+
+    added = frozenset({"held_out_loss", "every"})
+
+    holdout: float = Field(default=0.0, ge=0, le=0.9)
+    metrics: Literal["none", "end", "epoch"] = "end"
+    every: int = Field(default=1, ge=1, le=100_000)
+    loss: bool = False
+    held_out_loss: bool = False
+    loss_to: Literal["label", "all"] = "label"
+
+    @model_validator(mode="after")
+    def _there_is_a_held_out_row(self) -> Self:
+        if self.held_out_loss and self.holdout == 0:
+            raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
+        if self.every > 1 and self.metrics != "epoch":
+            raise ValueError('every counts epochs between two scorings: write metrics = "epoch" too, or leave it out')
+        return self
+
+
+class Privacy(Strict):
+    """What keeps a party that does not follow the protocol from learning more than it should.
+
+    Attributes:
+        checks: random projections by which data parties check each gradient share that the helper deals; 0 for none.
+    """
+
+    checks: int = Field(default=2, ge=0, le=8)
+
+
+ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
+Release = Literal["owners", "shared", "label"]
+_COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
+METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
+    "logistic": {
+        "auc": True,
+        "ks": True,
+        "average_precision": True,
+        "accuracy": True,
+        "log_loss": False,
+        "calibration_error": False,
+    },
+    "linear": {"r2": True, "rmse": False, "mae": False},
+    "softmax": {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False},
+    "poisson": _COUNTED,
+    "gamma": _COUNTED,
+}
+
+
+class Network(Strict):
+    """The layers of a multilayer perceptron, beside its input, which is everybody's columns.
+
+    Attributes:
+        hidden: the width of each hidden layer, from the input on.
+        activation: what each hidden layer applies.
+        output: the link between the last layer's scores and the label.
+    """
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=8)
+    activation: Literal["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"] = "relu"
+    output: Literal["logistic", "linear", "softmax", "poisson"] = "logistic"
+
+
+def link_of(model: str, network: Network | None) -> str:
+    """What lies between the score and the label of a model of this kind, with these layers if it has such."""
+    return model if network is None else network.output
+
+
+class EarlyStopping(Strict):
+    """Stop when nothing has been gained for some epochs, and keep the best epoch's model.
+
+    Attributes:
+        on: "held_out_loss", the mean loss of the held-out rows, which tells no score; "loss", the training loss, or a
+            metric of the held-out rows.
+        patience: so many epochs without a gain, or scorings where `on` is a metric, end the training.
+        least_gain: less than this is none.
+    """
+
+    on: str = Field(max_length=32)
+    patience: int = Field(default=2, ge=1, le=100_000)
+    least_gain: float = Field(default=0.0, ge=0)
+
+
+class JobDescription(Grown):
+    """What every job says: who takes part with which table, and how rows are matched.
+
+    Attributes:
+        alignment: "helper" matches pseudonyms at the helper; "ecdh" between two data parties alone; "aligned" takes
+            tables that hold the same ids in the same order already.
+        tables: for each data party, in the job's order, the name under which its settings list the table.
+        purpose: what the result is for, in the words that the parties have agreed on.
+        standby: helpers that take over, in this order, if the one before them falls silent.
+    """
+
+    added = frozenset({"purpose", "standby"})
+
+    name: Name
+    label: Name
+    helper: Name
+    tables: tuple[tuple[Name, Name], ...] = Field(min_length=2, max_length=MAX_PARTIES)
+    alignment: Literal["helper", "ecdh", "aligned"] = "helper"
+    again: str = Field(default="", max_length=32)
+    purpose: str = Field(default="", max_length=200)
+    standby: tuple[Name, ...] = Field(default=(), max_length=MAX_STANDBY)
+
+    @model_validator(mode="after")
+    def _parties_fit(self) -> Self:
+        names = self.data_parties
+        if len(set(names)) != len(names):
+            raise ValueError("a data party is named twice in [tables]")
+        if self.label not in names:
+            raise ValueError(f"the label party {self.label!r} has no entry in [tables]")
+        if len(set(self.helpers)) != len(self.helpers) or set(names) & set(self.standby):
+            raise ValueError("standby names parties that have no other part in the job, each once")
+        if RESERVED & {*names, *self.helpers}:
+            raise ValueError(f"no party can be called {' or '.join(sorted(RESERVED))}")
+        if self.helper in names:
+            raise ValueError(f"{self.helper!r} can't be both helper and data party")
+        if self.alignment == "ecdh" and len(names) > 2:
+            raise ValueError(
+                'alignment = "ecdh" is for two data parties; among more, some would learn who is in common'
+            )
+        return self
+
+    @property
+    def data_parties(self) -> tuple[str, ...]:
+        """The data parties in the job's order, which numbers them in the protocol."""
+        return tuple(name for name, _ in self.tables)
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """Everybody: the data parties in order, then the helper."""
+        return (*self.data_parties, self.helper)
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The helper, and those who stand by."""
+        return (self.helper, *self.standby)
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        """The data parties in order, then the helper, then those who stand by."""
+        return (*self.data_parties, *self.helpers)
+
+    def helped_by(self, helper: str) -> Self:
+        """The same job with another one of its helpers at work."""
+        return self if helper == self.helper else self.model_copy(update={"helper": helper})
+
+    @property
+    def id(self) -> str:
+        """The name and the beginning of the digest: the same description has the same id."""
+        return f"{self.name}-{self.digest.hex()[:8]}"
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form."""
+        return canonical_digest("tercet job description", self.canonical())
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that the description says, as plain values."""
+        return self.model_dump()
+
+    def anew(self) -> Self:
+        """The same job under an id of its own, to run it again."""
+        return self.model_copy(update={"again": secrets.token_hex(8)})
+
+    def table_of(self, party: str) -> str:
+        """The name under which a data party's settings list the table to use."""
+        return dict(self.tables)[party]
+
+    def columns_of(self, _party: str) -> tuple[str, ...] | None:
+        """The columns of a data party that the job names; None where it leaves them to that party, or to the model."""
+        return None
+
+
+class TrainingJob(JobDescription):
+    """One model over several parties' columns.
+
+    Attributes:
+        model: a generalised linear model by its link, or a multilayer perceptron, which `network` describes.
+        release: "owners": each data party learns the weights of its own columns; "shared": nobody learns any; "label":
+            the label party learns the whole model, and how every party's columns are encoded.
+        columns: for some data parties those of their columns that are used, at the label party perhaps none; of the
+            others all that their settings list.
+    """
+
+    added = JobDescription.added | {"network", "columns", "privacy"}
+
+    kind: Literal["training"] = "training"
+    model: ModelKind
+    network: Network | None = None
+    training: Training = Field(default_factory=Training)
+    evaluation: Evaluation = Evaluation()
+    early_stopping: EarlyStopping | None = None
+    privacy: Privacy = Privacy()
+    release: Release = "owners"
+    accept_narrow: bool = False
+    columns: tuple[tuple[Name, tuple[ColumnName, ...]], ...] = Field(default=(), max_length=MAX_PARTIES)
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        names = [party for party, _ in self.columns]
+        if len(set(names)) != len(names) or not set(names) <= set(self.data_parties):
+            raise ValueError("[columns] names each data party once, and nobody else")
+        for party, columns in self.columns:
+            if not (columns or party == self.label) or len(set(columns)) != len(columns):
+                raise ValueError(
+                    f"{party}'s columns under [columns] are each named once, and at least one but at the label party"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> Self:
+        if self.model == "mlp" and self.network is None:
+            raise ValueError('model = "mlp" needs its layers: write hidden = [32], say, under [network]')
+        if self.model != "mlp" and self.network is not None:
+            raise ValueError(f'a {self.model} model has no layers: leave out [network], or use model = "mlp"')
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_is_told(self) -> Self:
+        stopping, evaluation = self.early_stopping, self.evaluation
+        if stopping is None:
+            return self
+        if stopping.on == "held_out_loss":
+            if not evaluation.held_out_loss:
+                raise ValueError(
+                    "early stopping on the held-out loss needs holdout and held_out_loss = true under [evaluation]"
+                )
+        elif stopping.on == "loss":
+            if not evaluation.loss:
+                raise ValueError("early stopping on the loss needs loss = true under [evaluation]")
+        elif stopping.on not in METRICS[self.link]:
+            raise ValueError(f"early stopping on one of held_out_loss, loss, {', '.join(METRICS[self.link])}")
+        elif evaluation.holdout == 0 or evaluation.metrics != "epoch":
+            raise ValueError(
+                'early stopping on a metric needs holdout and metrics = "epoch" under [evaluation], by which every '
+                "held-out score is told after each epoch, or with every = 5 after each fifth; on = "
+                '"held_out_loss" stops by held-out rows and tells none'
+            )
+        return self
+
+    @property
+    def link(self) -> str:
+        """What lies between score and label, by which labels, losses, metrics and scores go."""
+        return link_of(self.model, self.network)
+
+    def columns_of(self, party: str) -> tuple[str, ...] | None:
+        """As the job names them."""
+        return dict(self.columns).get(party)
+
+    @property
+    def scorings(self) -> int:
+        """How often the label party learns the scores of all held-out rows, at most."""
+        if self.evaluation.holdout == 0 or self.evaluation.metrics == "none":
+            return 0
+        return -(-self.training.epochs // self.evaluation.every) if self.evaluation.metrics == "epoch" else 1
+
+    def scored_after(self, epoch: int) -> bool:
+        """Whether the held-out rows are scored between this epoch, from 0, and the next, or after the last one."""
+        evaluation, done = self.evaluation, epoch + 1
+        due = done % evaluation.every == 0 or done == self.training.epochs
+        return evaluation.holdout > 0 and evaluation.metrics == "epoch" and due
+
+
+class PredictionJob(JobDescription):
+    """Scores for new rows, to the label party alone, from a model that the same parties have trained."""
+
+    kind: Literal["prediction"]
+    of: JobId  # the training job
+    format: Literal["csv", "parquet"] = "csv"  # of the file with the scores
+
+
+AnyJob = Annotated[TrainingJob | PredictionJob, Field(discriminator="kind")]
+_JOB: TypeAdapter[TrainingJob | PredictionJob] = TypeAdapter(AnyJob)
+
+
+def canonical_digest(domain: str, value: Any) -> bytes:
+    """SHA-256 of a domain string and a value of plain types, the same at every party."""
+    return hashlib.sha256(msgpack.packb([domain, value])).digest()
+
+
+def read_job(path: Path) -> TrainingJob | PredictionJob:
+    """Read JOB.toml.
+
+    Raises:
+        Invalid: the file is missing, is not TOML or is no job; the text names the field.
+    """
+    written = read_toml(path)
+    content = dict(written)
+    if isinstance(content.get("standby"), list):
+        content["standby"] = tuple(content["standby"])
+    tables, network = content.get("tables"), content.get("network")
+    if isinstance(tables, dict):
+        content["tables"] = tuple(tables.items())
+    if isinstance(network, dict) and isinstance(network.get("hidden"), list):
+        network["hidden"] = tuple(network["hidden"])
+    if isinstance(content.get("columns"), dict):
+        content["columns"] = tuple((party, _listed(names)) for party, names in content["columns"].items())
+    try:
+        return _JOB.validate_python({"kind": "training"} | content)
+    except ValidationError as error:
+        raise Invalid(explain(path, error, TrainingJob, PredictionJob, content=written)) from None
+
+
+def _listed(names: Any) -> Any:
+    return tuple(names) if isinstance(names, list) else names
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        Invalid: it is missing, unreadable or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return parse_toml(file.read(MOST_BYTES + 1))
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; give the path of a file that you may read") from None
+    except ValueError as error:  # its own, of bytes that are no text, and of integers without end
+        raise Invalid(f"{path}: not TOML: {error}") from None

@@ -1,0 +1,95 @@
+"""What one agent's operator allows jobs to do: in general, with one table, and with one partner.
+
+It holds names, numbers and consents; a job never changes any of it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas.core.strict import Name, Written
+from schemas.files.job import ModelKind, Release
+
+DAY_SECONDS = 86_400
+
+Purpose = Annotated[str, StringConstraints(max_length=200)]
+
+
+class PolicySettings(Written):
+    """What any job may ask of this party. None stands for no restriction.
+
+    Attributes:
+        approval: whether each job of a partner waits for a person here, too.
+        purposes: a job names one of these.
+        models: the kinds of models that are trained here.
+        releases: what may become of the weights.
+        metrics: how often held-out rows may be scored: never, at the end, or after each epoch.
+        loss: whether the training loss and the held-out loss may be opened.
+        narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
+        max_epochs: the longest training.
+        job_seconds: jobs are taken that are valid for at most so long.
+        score_noise: this party's own noise, uniform in plus or minus this, on its part of every score that leaves.
+    """
+
+    approval: bool = False
+    purposes: tuple[Purpose, ...] | None = None
+    models: tuple[ModelKind, ...] | None = None
+    releases: tuple[Release, ...] = ("owners", "shared", "label")
+    metrics: Literal["none", "end", "epoch"] = "epoch"
+    loss: bool = True
+    narrow: bool = False
+    max_epochs: int | None = Field(default=None, ge=1)
+    job_seconds: int = Field(default=DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
+    score_noise: float = Field(default=0.03125, ge=0, le=1)
+
+
+class TablePolicy(Written):
+    """What jobs may use one table for, and whose. None stands for every partner, or any purpose.
+
+    Attributes:
+        purposes: a job names one of these.
+        submitters: whose jobs may name the table; this party's own always may.
+        partners: the other data parties that a job over the table may have.
+        helpers: who may help in such a job.
+        max_total_scorings: how often one label party may have rows of the table scored, held out or in predictions,
+            for each of the model's outputs, by all its jobs together. So are the others that begin with max_ meant.
+        max_releases: how many models that were trained on the table may be released.
+        max_score_bits: how many bits of a record scores may tell; None stands for what a record holds.
+        max_predictions: how many predictions there may be.
+        max_scored_rows: how many rows may be scored, again and again counted.
+        max_losses: how many losses may be opened.
+        max_alignments: how often ids may be matched.
+        max_models: how many models may be trained.
+        rescoring: whether a row may be scored again under one model, by another job.
+    """
+
+    purposes: tuple[Purpose, ...] | None = None
+    submitters: tuple[Name, ...] | None = None
+    partners: tuple[Name, ...] | None = None
+    helpers: tuple[Name, ...] | None = None
+    max_total_scorings: int = Field(default=256, ge=0)
+    max_releases: int = Field(default=256, ge=0)
+    max_score_bits: float | None = Field(default=None, ge=0)
+    max_predictions: int = Field(default=1000, ge=0)
+    max_scored_rows: int = Field(default=100_000_000, ge=0)
+    max_losses: int = Field(default=10_000, ge=0)
+    max_alignments: int = Field(default=1000, ge=0)
+    max_models: int = Field(default=1000, ge=0)
+    rescoring: bool = False
+
+
+class PartnerPolicy(Written):
+    """What one partner may do.
+
+    Attributes:
+        may_submit: whether jobs from it are taken.
+        may_hold_model: whether it, as the label party, may receive the whole model, our columns' weights and encoding
+            included, where a job says release = "label"; and whether models that it has so received still score rows.
+        may_help: whether it may be the helper of a job.
+        predictions: whether it, as the label party, may have rows of ours scored by a prediction.
+    """
+
+    may_submit: bool = False
+    may_hold_model: bool = False
+    may_help: bool = True
+    predictions: bool = True

@@ -1,0 +1,141 @@
+"""What a console and its own agent say to each other.
+
+No other party hears it, so that it may hold what those may not know; of rows and weights it holds nothing.
+"""
+
+from pydantic import Field
+
+from schemas.core.strict import JobId, Name, Sentence, Strict
+from schemas.files.job import AnyJob
+from schemas.messages.control import Failure
+from schemas.messages.greeting import PartnerAnswer
+from schemas.messages.message import Message
+from schemas.messages.trace import StepTrace
+
+
+class Submit(Message):
+    """Run this job, or tell its state if it is known."""
+
+    kind = "submit"
+    item = "request"
+    description: AnyJob
+    who: str = Field(default="", max_length=128)  # the name of the person's account
+
+
+class Query(Message):
+    """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
+
+    With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they
+    answer is told too. With `settings` which settings the agent runs with, by digests.
+    """
+
+    kind = "query"
+    item = "request"
+    job: JobId | None = None
+    cancel: bool = False
+    who: str = Field(default="", max_length=128)  # the name of the person's account
+    resume: bool = False
+    trace: bool = False
+    reveals: bool = False
+    partners: bool = False
+    settings: bool = False
+
+
+class Decide(Message):
+    """A person lets a job in that waits for that, or refuses it. `who` is the name of the person's account."""
+
+    kind = "decide"
+    item = "request"
+    job: JobId
+    approve: bool
+    who: str = Field(max_length=128)
+    why: str = Field(default="", max_length=1000)
+
+
+class Prune(Message):
+    """Tell what is left of jobs that ended so many days ago, and remove it if `remove` says so."""
+
+    kind = "prune"
+    item = "request"
+    days: float = Field(ge=0)
+    models: bool = False  # whether the model parts go, too
+    remove: bool = False
+    who: str = Field(default="", max_length=128)
+
+
+class Pruned(Strict):
+    """A job that is over, and how much is left of it."""
+
+    job: JobId
+    state: str
+    days: float  # since it last changed
+    bytes: int
+
+
+class PartyStatus(Strict):
+    """What one party last said of itself."""
+
+    party: Name
+    state: str
+    stage: str
+    epoch: int
+    step: int
+    waits_for: tuple[str, ...]
+    heard: float  # seconds ago
+
+
+class JobStatus(Strict):
+    """One job as one agent sees it."""
+
+    job: JobId
+    state: str
+    kind: str
+    model: str
+    label: str
+    helper: str
+    parties: tuple[PartyStatus, ...]
+    approval: str = ""  # "approval" while a person here is asked, afterwards who let the job in
+    submitted: str  # ISO 8601, by the agent's clock
+    table_rows: int = 0  # of our own table, before alignment
+    rows: int = 0
+    held_out: int = 0
+    columns: int = 0
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    seconds_per_step: float | None = None
+    processor_seconds: float | None = None
+    sent_bytes: dict[str, int] = {}
+    sent_messages: dict[str, int] = {}
+    waits_for: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    detail: str | None = None  # more than other parties may read
+    stage_seconds: dict[str, float] = {}
+    metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
+    loss: float | None = None  # of the last epoch, where this party may know it
+    held_out_loss: float | None = None  # after the last epoch, likewise
+    worthless: Sentence | None = None  # why the model is no better than a constant, where this party may know it
+    attempt: int = 1
+    fault: Failure | None = None  # which ended the attempt before
+    checkpoint: int = 0  # steps that were done at the last one on the disk
+    release: str = ""  # who holds what of the model, in words; empty where there is none
+    cancelled_by: str = ""  # the party at which it was cancelled
+    model_part: str | None = None
+    report: str | None = None
+    scores: str | None = None
+
+
+class Status(Message):
+    """An agent's answer to its own console."""
+
+    kind = "status"
+    item = "answer"
+    jobs: tuple[JobStatus, ...] = ()
+    trace: StepTrace | None = None
+    reveals: tuple[Sentence, ...] = ()
+    partners: tuple[PartnerAnswer, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()  # the name and a digest of each field
+    problem: Sentence | None = None
+    note: Sentence | None = None  # what the person who asked should know beside

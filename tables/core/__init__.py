@@ -1,0 +1,1 @@
+"""Serves all rooms of tables: the batch type, values, problems, durable files."""

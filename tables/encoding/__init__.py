@@ -1,0 +1,1 @@
+"""Turns columns and labels into numbers, and back."""

@@ -1,0 +1,151 @@
+"""A categorical column: its categories are counted in one pass over the training rows, then one-hot encoded.
+
+It keeps the categories that are frequent enough and only the number of the others, no row's category.
+"""
+
+from collections import Counter
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tables.core.moments import Floats
+from tables.core.problem import TableProblem
+from tables.core.spelling import spelt
+from tables.core.table import Table
+from tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
+
+MOST_CATEGORIES = 1000  # a column with more is an id or a number in disguise
+MOST_COUNTED = 100 * MOST_CATEGORIES  # before the rare ones are pooled: bounds the memory of counting
+
+
+class CategoricalColumn(EncodedColumn):
+    """A column that becomes one 0/1 column for each category, sorted, then one for missing and one for rare ones.
+
+    None is left out as a reference: gradient descent needs no inverse, so the redundant column does no harm, no
+    category is special, and what was not seen in training has an encoding of its own, all zeros. An unseen category
+    counts as rare where there were rare ones.
+
+    Attributes:
+        categories: those frequent enough in training for a column of their own.
+        rare: how many others there were; they share one column.
+    """
+
+    kind: Literal["categorical"] = "categorical"
+    categories: tuple[str, ...]
+    rare: int = Field(default=0, ge=0)
+
+    @property
+    def names(self) -> list[str]:
+        """`column=category` for each, then `column=missing` and `column=rare` if there were any."""
+        names = [category_name(self.name, category) for category in self.categories]
+        parts = [part for part, seen in ((MISSING, self.missing), (RARE, self.rare)) if seen]
+        return [*names, *(part_name(self.name, part) for part in parts)]
+
+    @property
+    def varies(self) -> bool:
+        """Whether two rows differ in their category; all rare ones count as one."""
+        return len(self.names) > 1
+
+    @property
+    def warnings(self) -> list[str]:
+        """As for every column, where it is constant, and how many categories are rare."""
+        found = super().warnings
+        if self.rare:
+            found.append(f"column {self.name!r} has rare categories ({self.rare}), which count as one")
+        if len(self.names) == 1 and not self.missing:
+            constant = "rare categories only" if self.rare > 1 else "one value in every row"
+            found.append(f"column {self.name!r} has {constant} and adds nothing to the model")
+        return found
+
+    def encode(self, table: Table, clip: float, target: Floats) -> None:  # noqa: ARG002
+        """Write a 1 into the column of each row's category; `clip` is for numbers."""
+        present, position = self.look_up(table)
+        rows = np.flatnonzero(position >= 0)
+        target[rows, position[rows]] = 1.0
+        if self.missing:
+            target[~present, len(self.categories)] = 1.0
+        if self.rare:
+            target[(position < 0) & present, -1] = 1.0
+
+    def look_up(self, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Of each row, (rows,): whether it has a category, and its place among `categories`, or -1.
+
+        Earlier versions kept categories as the source had spelt them; they are found by today's spelling.
+        """
+        texts = _texts(table, self.name)
+        found = pc.index_in(texts, value_set=self._spelt, skip_nulls=True)
+        present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
+        return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
+
+    @property
+    def clashes(self) -> bool:
+        """Whether an earlier version has told categories apart that are one by today's spelling, or none."""
+        return self._spelt.null_count > 0 or len(pc.unique(self._spelt)) < len(self.categories)
+
+    @property
+    def _spelt(self) -> pa.Array:
+        return _spelt(self.categories)
+
+
+class CategoricalFit:
+    """Learns a categorical column from tables of training rows.
+
+    Scikit-learn's OneHotEncoder pools rare categories as well, but it wants all rows at once.
+
+    Args:
+        name: of the column.
+        rare: a category with fewer rows has no column of its own.
+    """
+
+    def __init__(self, name: str, rare: int) -> None:
+        self._name, self._rare = name, rare
+        self._counts: Counter[str | None] = Counter()
+
+    def add(self, table: Table) -> None:
+        """Take in some rows.
+
+        Raises:
+            TableProblem: there are more categories than are worth counting.
+        """
+        counts = pc.value_counts(_texts(table, self._name))
+        self._counts.update(dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)))
+        if len(self._counts) > MOST_COUNTED:
+            raise self._too_many(table.name, f"more than {MOST_COUNTED}")
+
+    def column(self, table: str) -> CategoricalColumn:
+        """The column, of all rows added; at least one.
+
+        Raises:
+            TableProblem: more categories are left than make sense.
+        """
+        rows = self._counts.total()
+        missing = self._counts[None] / rows
+        counted = {category: count for category, count in self._counts.items() if category is not None}
+        categories = sorted(category for category, count in counted.items() if count >= self._rare)
+        if len(categories) > MOST_CATEGORIES:
+            raise self._too_many(table, str(len(categories)))
+        rare = len(counted) - len(categories)
+        return CategoricalColumn(name=self._name, missing=missing, categories=tuple(categories), rare=rare)
+
+    def _too_many(self, table: str, number: str) -> TableProblem:
+        enough = f" with at least `rare` = {self._rare} rows each" if self._rare > 1 else ""
+        return TableProblem(
+            f"categorical column {self._name!r} of table {table!r} has {number} different values{enough}",
+            f"group them to at most {MOST_CATEGORIES}, raise `rare`, or list the column as numeric or not at all",
+            f"the table {table!r} has a column with too many categories",
+        )
+
+
+@lru_cache(maxsize=1024)  # since rows may come one by one
+def _spelt(categories: tuple[str, ...]) -> pa.Array:
+    return spelt(pa.array(categories, pa.large_string()))
+
+
+def _texts(table: Table, name: str) -> pa.Array:
+    """The column as Arrow texts, null where missing, since numpy can only compare objects one by one."""
+    return pa.array(table.categorical[name], pa.large_string())

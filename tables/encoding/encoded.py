@@ -1,0 +1,70 @@
+"""What every encoded column has in common: how it is called, and what is said where much of it is missing.
+
+It sees names and shares of rows only, no values.
+"""
+
+import json
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.core.strict import Strict
+from tables.core.moments import Floats
+from tables.core.table import Table
+
+MISSING, RARE = "missing", "rare"
+MUCH = 0.5  # of the rows missing is worth a warning
+
+
+class EncodedColumn(Strict):
+    """One column of a party's table, as fitted on the training rows.
+
+    Attributes:
+        name: of the column in the table.
+        missing: the share of training rows that lack it.
+    """
+
+    name: str
+    missing: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each encoded column; no two columns of a table share one."""
+        raise NotImplementedError
+
+    @property
+    def varies(self) -> bool:
+        """Whether two training rows differ in it, once encoded."""
+        raise NotImplementedError
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the party whose table it is should know; names the column."""
+        if self.missing <= MUCH:
+            return []
+        if self.missing == 1:
+            return [f"column {self.name!r} is missing in every row and adds nothing to the model"]
+        return [f"column {self.name!r} is missing in {self.missing:.0%} of the rows"]
+
+    def encode(self, table: Table, clip: float, target: Floats) -> None:
+        """Write the table's column, encoded, over `target`: zeros, float64 (rows, number of names)."""
+        raise NotImplementedError
+
+
+def plain_name(column: str) -> str:
+    """The name of an encoded column that is its column's only or first."""
+    return _quoted(column, "=" in column)
+
+
+def part_name(column: str, part: str) -> str:
+    """The name of the encoded column of what is `MISSING` or `RARE`: `column=part`."""
+    return f"{plain_name(column)}={part}"
+
+
+def category_name(column: str, category: str) -> str:
+    """The name of the encoded column of a category: `column=category`, quoted where it could mean something else."""
+    return f"{plain_name(column)}={_quoted(category, category in ('', MISSING, RARE))}"
+
+
+def _quoted(text: str, ambiguous: bool) -> str:  # noqa: FBT001
+    return json.dumps(text, ensure_ascii=False) if ambiguous or text.startswith('"') else text

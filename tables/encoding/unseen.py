@@ -1,0 +1,55 @@
+"""Counts the categories of rows to be scored that no training row had, and refuses a column of such alone.
+
+Otherwise a column that is spelt in another way, or another column of the same name, would shift every
+score unnoticed. It shows counts and names of columns, and no category.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tables.core.problem import UnusableError, listed
+from tables.core.table import Table
+from tables.encoding.categorical import CategoricalColumn
+from tables.encoding.encoding import Encoding
+
+FEW = 32  # rows that may all be new, as a single customer may
+
+
+@dataclass(slots=True)
+class Unseen:
+    """Of one column: how many rows have a category, and how many of these one that training rows had not."""
+
+    column: CategoricalColumn
+    rows: int = 0
+    unseen: int = 0
+
+    @property
+    def is_strange(self) -> bool:
+        """Whether no category is known at all, of which there are more than a few."""
+        return self.rows == self.unseen >= FEW and bool(self.column.categories)
+
+    def __str__(self) -> str:
+        what = "rare in training or not there, and count as rare" if self.column.rare else "not there in training"
+        return f"column {self.column.name!r}: {self.unseen:,} of {self.rows:,} values were {what}"
+
+
+def count_unseen(encoding: Encoding, batches: Iterable[Table]) -> list[Unseen]:
+    """Each categorical column that has some, with their number; rare categories of the training count as such.
+
+    Raises:
+        UnusableError: no category of a column is known.
+    """
+    found = [Unseen(column) for column in encoding.columns if isinstance(column, CategoricalColumn)]
+    for batch in batches:
+        for one in found:
+            present, known = one.column.look_up(batch)
+            one.rows += int(present.sum())
+            one.unseen += int((present & (known < 0)).sum())
+    strange = [one.column.name for one in found if one.is_strange]
+    if strange:
+        raise UnusableError(
+            f"no value of column {listed(strange)} was there in training",
+            "compare with the table of the training how values are spelt, and give the same column",
+            "has other values than the model was trained on",
+        )
+    return [one for one in found if one.unseen]

@@ -1,0 +1,1 @@
+"""Reads ids as text, and computes how parties find their common rows."""

@@ -1,0 +1,155 @@
+"""Which hashes stand in every party's list, found while the sorted lists come in, chunk by chunk.
+
+It sees hashes and where they stand, never an id or a key, and holds one chunk of each list whatever the lists' length.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+from tables.matching.pseudonyms import HASH, SLICE, Flags, Hashes, Repeated, Rows, as_hashes, ascend, ascending
+
+
+class Disordered(ValueError):
+    """A list that does not ascend, or that stops in the middle. Its sender's fault; the text holds no hash."""
+
+
+class Wanted(NamedTuple):
+    """A chunk that is needed next."""
+
+    party: str
+    chunk: int
+
+
+class Answer(NamedTuple):
+    """What a party may know of a chunk of its own: one bit for each hash, set where every list has it."""
+
+    party: str
+    chunk: int
+    bits: bytes
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One list: its latest chunk, of which the first `settled` hashes are told apart already."""
+
+    number: int = -1  # of the chunk
+    chunk: Hashes = field(default_factory=lambda: np.empty(0, HASH))
+    present: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
+    settled: int = 0
+    latest: bytes = b""  # the greatest hash so far, less than any before there is one
+    ended: bool = False
+    answered: bool = True
+
+    def begin(self, data: bytes, *, last: bool) -> None:
+        chunk = as_hashes(data)
+        if not len(chunk) and not last:
+            raise Disordered("an empty chunk that is not the last")
+        if len(chunk) and not (self.latest < data[: HASH.itemsize] and ascend(chunk)):
+            raise Disordered("hashes that do not ascend")
+        self.number, self.chunk, self.settled = self.number + 1, chunk, 0
+        self.present = np.zeros(len(chunk), np.bool_)
+        self.latest, self.ended, self.answered = data[-HASH.itemsize :] or self.latest, last, False
+
+    def due(self, bound: bytes | None) -> Hashes:
+        """What can be told apart now: the hashes up to the bound, or all."""
+        rest = self.chunk[self.settled :]
+        if bound is None:
+            return rest
+        if not bound:
+            return rest[:0]
+        return rest[: np.searchsorted(rest, as_hashes(bound), side="right")[0]]
+
+    def settle(self, flags: Flags) -> None:
+        self.present[self.settled : self.settled + len(flags)] = flags
+        self.settled += len(flags)
+
+    def answer(self) -> bytes | None:
+        """The bits of the chunk, once: when all of them are known."""
+        if self.answered or self.settled < len(self.chunk):
+            return None
+        self.answered = True
+        return pack(self.present)
+
+
+class Merger:
+    """Merges ascending lists of hashes, one of each party. Take the chunk that is `wanted` until there is none.
+
+    Up to the least of the latest hashes, all that any list holds is known. So the list that ends there is asked for
+    more, its own chunks all answered by then, and of every list at most one chunk waits here.
+    """
+
+    def __init__(self, parties: Iterable[str]) -> None:
+        self._streams = {party: _Stream() for party in parties}
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """Whose chunk comes next; None when every list has ended, and every chunk is answered."""
+        going_on = [party for party, stream in self._streams.items() if not stream.ended]
+        if not going_on:
+            return None
+        party = min(going_on, key=lambda one: self._streams[one].latest)
+        return Wanted(party, self._streams[party].number + 1)
+
+    def take(self, data: bytes, *, last: bool) -> list[Answer]:
+        """Take the chunk that is wanted, hashes one after another; the answers that it makes possible, of any party.
+
+        Raises:
+            Disordered: the hashes do not ascend, or the chunk is empty and not the last. The party wanted is at fault.
+        """
+        assert self.wanted is not None
+        self._streams[self.wanted.party].begin(data, last=last)
+        self._settle()
+        answers = [(party, stream.number, stream.answer()) for party, stream in self._streams.items()]
+        return [Answer(party, number, bits) for party, number, bits in answers if bits is not None]
+
+    def _settle(self) -> None:
+        streams = self._streams.values()
+        bound = min((stream.latest for stream in streams if not stream.ended), default=None)
+        due = [stream.due(bound) for stream in streams]
+        everywhere = reduce(lambda left, right: left[found(left, right)], due)
+        for stream, hashes in zip(streams, due, strict=True):
+            stream.settle(found(hashes, everywhere))
+
+
+def found(hashes: Hashes, among: Hashes) -> Flags:
+    """Which of the hashes stand among those, which ascend."""
+    if not len(among):
+        return np.zeros(len(hashes), np.bool_)
+    places = np.searchsorted(among, hashes)
+    flags: Flags = among[np.minimum(places, len(among) - 1)] == hashes
+    return flags
+
+
+def common(mine: Hashes, theirs: Hashes) -> Rows:
+    """The places in `mine` of the hashes that `theirs` has too, by ascending hash. Sorts `theirs` in place.
+
+    Raises:
+        Repeated: a hash stands twice in either.
+    """
+    theirs.sort()
+    if not ascend(theirs):
+        raise Repeated("a hash stands twice")
+    order = ascending(mine)
+    slices = (order[start : start + SLICE] for start in range(0, len(order), SLICE))
+    return np.concatenate([order[:0], *(places[found(mine[places], theirs)] for places in slices)])
+
+
+def pack(flags: Flags) -> bytes:
+    """One bit for each flag, the first the highest of its byte; 0 to fill the last byte."""
+    return np.packbits(flags).tobytes()
+
+
+def unpack(bits: bytes, count: int) -> Flags:
+    """So many flags.
+
+    Raises:
+        ValueError: the bits are not `pack` of so many.
+    """
+    flags = np.unpackbits(np.frombuffer(bits, np.uint8)).astype(np.bool_)
+    if len(bits) != -(-count // 8) or flags[count:].any():
+        raise ValueError("not one bit for each hash, and 0 to fill the last byte")
+    return flags[:count]

@@ -1,0 +1,107 @@
+"""Looks at the first rows of a table: whether a job could use them, and how many bits a record of it holds.
+
+It keeps nothing, leaves what is wrong further on for later, and is for files: a database would be asked twice.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from schemas.files.settings import TableSettings
+from tables.core.problem import Faults, TableProblem, UnusableError, problems_of
+from tables.core.table import Kind, Table
+from tables.encoding.encoding import Encoding
+from tables.encoding.entropy import SAMPLE, RecordBits, record_bits
+from tables.snapshot.columns import Chosen, usable
+from tables.snapshot.recorder import Recorder
+from tables.sources.source import Source, open_source
+
+
+class Preview(NamedTuple):
+    """What the first rows say; entropies where they can be told from them."""
+
+    names: tuple[str, ...]  # of the columns that are used
+    columns: int  # once these are encoded
+    bits: RecordBits
+    has_numbers: bool  # whether one of the columns is numeric
+
+
+class Look(NamedTuple):
+    """What was read.
+
+    Attributes:
+        preview: None where the first rows leave open what a column is.
+        rows: of the whole table; None where it has more than were read.
+        classes: of the label in these rows, if it is of classes.
+        positive: the class that becomes 1, if the settings name it.
+    """
+
+    preview: Preview | None
+    rows: int | None
+    classes: tuple[str, ...]
+    positive: str | None
+
+
+def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None) -> Look:
+    """Read up to SAMPLE rows of a table, as a training would; only `with_label` may a table have no other column.
+
+    Raises:
+        TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
+    """
+    with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
+        faults, target, first = Faults(), io.BytesIO(), FirstRows(source)
+        chosen = usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
+        if chosen is None:
+            faults.refuse()
+        assert chosen is not None
+        recorder = Recorder(first, chosen, settings.missing)
+        recorder.write(target, faults)
+        recorder.check(faults, is_whole=first.is_whole)
+        faults.refuse()
+        classes = recorder.finish().classes
+    features = pa.ipc.open_file(pa.py_buffer(target.getbuffer())).read_all()
+    found = None if recorder.is_disguised else _preview(name, settings, chosen, features, first.rows)
+    return Look(found, first.rows if first.is_whole else None, classes, chosen.positive)
+
+
+def _preview(name: str, settings: TableSettings, chosen: Chosen, features: pa.Table, rows: int) -> Preview | None:
+    kinds = {one.name: one.kind for one in chosen.columns}
+    arrays = {one: features[one].to_numpy() for one in kinds}
+    numeric, categorical = (
+        {one: values for one, values in arrays.items() if kinds[one] == kind} for kind in ("numeric", "categorical")
+    )
+    table = Table(name, rows, tuple(kinds), numeric, categorical)
+    try:
+        encoding = Encoding.fit(lambda: iter([table]), clip=settings.clip, rare=settings.rare, whiten=False)
+    except (TableProblem, UnusableError):  # rows in common may do better
+        return None
+    bits = record_bits(encoding, iter([table]))
+    return Preview(tuple(encoding.kinds), len(encoding.names), bits, encoding.has_numbers)
+
+
+class FirstRows:
+    """The first SAMPLE rows of a source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.unit, self.schema = source, source.unit, source.schema
+        self.rows, self.is_whole = 0, True
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Like the source's, and no more rows."""
+        for batch in self._source.batches(columns):
+            part = batch.slice(0, SAMPLE - self.rows)
+            self.is_whole = part.num_rows == batch.num_rows
+            self.rows += part.num_rows
+            yield part
+            if not self.is_whole:
+                return
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The source's."""
+        return self._source.places(rows)
+
+    def close(self) -> None:
+        """Leave the source to whoever has opened it."""

@@ -1,0 +1,263 @@
+"""One table as it was at one moment, checked, in a file of the party's own that a job reads as often as it likes.
+
+The source is read once, so a file that changes or a query that answers otherwise later can't harm a running job. What
+is kept is for its owner alone: the file is readable for nobody else, and goes when the snapshot is closed, unless
+`tables.snapshot.stored_snapshot` has put it where it stays.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas.files.settings import TableSettings
+from tables.core.interrupt import Interrupt
+from tables.core.problem import problems_of
+from tables.core.table import Kind, Numbers, Table
+from tables.snapshot.columns import Chosen, Column, choose
+from tables.snapshot.recorder import Recorder
+from tables.sources.source import open_source
+
+BATCH = 2**16  # rows
+HASH_BYTES = 32
+MOST_DISTINCT = 10_000  # categories that a description counts
+
+
+def take_snapshot(
+    name: str,
+    settings: TableSettings,
+    folder: Path,
+    *,
+    with_label: bool,
+    label_kind: Kind | None = "numeric",
+    login: tuple[str, str] | None = None,
+    expected: Mapping[str, Kind] | None = None,
+    own_ids: bool = False,
+    interrupt: Interrupt | None = None,
+) -> "Snapshot":
+    """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
+
+    Takes memory for ids and label and one batch; on the disk 8 bytes for each number and its length for each text.
+
+    Args:
+        name: of the table.
+        settings: what it is and which columns to use.
+        folder: of the party's own; made if it is not there, for its owner only.
+        with_label: whether to read the label, which otherwise may be missing.
+        label_kind: what the model takes it for, a number or a class; None where its type is to say so.
+        login: user name and password of a database.
+        expected: the features that a model was trained on, in their order, instead of those of the settings.
+        own_ids: whether to keep the ids as the table has them too.
+        interrupt: set from another thread, it ends a query that a database takes long over.
+
+    Raises:
+        TableProblem: the table can't be used; nothing of it was kept.
+        OSError: `folder` can't be written; nothing was kept.
+    """
+    place = settings.database or str(settings.path)
+    with problems_of(name, place), closing(open_source(settings, login, interrupt)) as source:
+        chosen = choose(source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as target:
+                recorder = Recorder(source, chosen, settings.missing, own_ids=own_ids)
+                found = recorder.record(target)
+            return Snapshot(
+                name,
+                Path(path),
+                chosen,
+                found.ids,
+                found.label,
+                found.classes,
+                own_ids=found.own_ids,
+                notes=recorder.notes,
+            )
+        except BaseException:
+            Path(path).unlink()
+            raise
+
+
+class Snapshot:
+    """A checked table; leave the `with` block or call `close`, and its file is gone, unless it `stays`.
+
+    Attributes:
+        name: as the settings list it.
+        path: of the file with the features.
+        chosen: which columns were read as what.
+        ids: by the rule of `tables.matching.ids`, none null, none twice.
+        own_ids: where they were asked for, as the table has them, in its type; else `ids`.
+        label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
+        classes: the different classes in the table, sorted; none where the label is a number.
+        notes: what its owner should know of it; they name columns.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        name: str,
+        path: Path,
+        chosen: Chosen,
+        ids: pa.LargeStringArray,
+        label: Numbers | None,
+        classes: tuple[str, ...] = (),
+        *,
+        notes: tuple[str, ...] = (),
+        own_ids: pa.Array | None = None,
+        stays: bool = False,
+        checksum: bytes = b"",
+    ) -> None:
+        """With the file's `checksum` if that is known, and `stays` if the file is not to go with the snapshot."""
+        self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
+        self.notes = notes
+        self.own_ids = ids if own_ids is None else own_ids
+        self.path, self._stays, self._checksum = path, stays, checksum
+        self._file = pa.memory_map(str(path))
+        self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.ids)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The features in their order."""
+        return self.chosen.columns
+
+    @property
+    def table(self) -> pa.Table:
+        """The features as they are on the disk: float64 and large_string, null where missing.
+
+        Raises:
+            ValueError: the snapshot is closed.
+        """
+        if self._table is None:
+            raise ValueError("the snapshot is closed")
+        return self._table
+
+    def stays_at(self, path: Path) -> None:
+        """The file has been moved to `path`, and does not go with the snapshot."""
+        self.path, self._stays = path, True
+
+    @property
+    def checksum(self) -> bytes:
+        """Of the file with the features, which is read once for it: 32 bytes."""
+        self._checksum = self._checksum or checksum_of(self.path)
+        return self._checksum
+
+    def digest(self) -> bytes:
+        """Of everything that was read: 32 bytes, the same for the same rows in the same order."""
+        found = hashlib.blake2b(repr((self.chosen, self.classes)).encode(), digest_size=HASH_BYTES)
+        _, offsets, texts = self.ids.buffers()
+        ends = np.frombuffer(offsets, np.int64)[self.ids.offset : self.ids.offset + self.rows + 1]
+        found.update(pa.py_buffer(np.diff(ends)))  # which, unlike the offsets, are the same wherever the ids lie
+        found.update(memoryview(texts)[ends[0] : ends[-1]])
+        found.update(b"" if self.label is None else pa.py_buffer(self.label))
+        found.update(self.checksum)
+        return found.digest()
+
+    def batches(self, rows: NDArray[np.bool_] | None = None, size: int = BATCH) -> Iterator[Table]:
+        """The rows in the order of the source, `size` in each batch but the last; as often as one likes.
+
+        Args:
+            rows: marks those to read, one bool for each row of the table; all by default.
+            size: rows of a batch.
+
+        Raises:
+            ValueError: `rows` has another length than the table.
+        """
+        if rows is not None and rows.shape != (self.rows,):
+            raise ValueError(f"{rows.shape} marks for {self.rows} rows")
+        if not self.columns:  # a table of Arrow's without columns has no rows either
+            count = self.rows if rows is None else int(rows.sum())
+            for start in range(0, count, size):
+                yield Table(self.name, min(size, count - start), (), {}, {})
+            return
+        if rows is None:
+            for start in range(0, self.rows, size):
+                yield self._batch(self.table.slice(start, size))
+            return
+        marked = np.flatnonzero(rows)
+        for start in range(0, len(marked), size):
+            first, last = marked[start], marked[min(start + size, len(marked)) - 1]
+            window = self.table.slice(first, last - first + 1)
+            yield self._batch(window.filter(pa.array(rows[first : last + 1])))
+
+    def _batch(self, table: pa.Table) -> Table:
+        arrays = {one.name: table[one.name].to_numpy() for one in self.columns}
+        by_kind = {
+            kind: {one.name: arrays[one.name] for one in self.columns if one.kind == kind}
+            for kind in ("numeric", "categorical")
+        }
+        return Table(self.name, table.num_rows, tuple(arrays), by_kind["numeric"], by_kind["categorical"])
+
+    def close(self) -> None:
+        """Remove the file, unless it stays; batches that were read stay as they are. May be called again."""
+        self._table = None
+        self._file.close()
+        if not self._stays:
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.name!r}: {self.rows} rows, {len(self.columns)} features)"
+
+
+def checksum_of(path: Path) -> bytes:
+    """Of a file's content: 32 bytes, at about a gigabyte a second."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
+
+
+def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """One entry for each column, for its owner: what it was taken for and what little is quickly said about it.
+
+    Keys: `column`; `kind` (id, label, numeric, categorical); `declared`, whether settings or model say so; `missing`
+    values; `mean` of numbers, None where all are missing; and `distinct` ids or categories, None above MOST_DISTINCT
+    categories. Each entry has all keys, None where one does not apply.
+    """
+    chosen = snapshot.chosen
+    rows = [_entry(chosen.id, "id", declared=True, distinct=snapshot.rows)]
+    if snapshot.label is not None:
+        said = {"distinct": len(snapshot.classes)} if snapshot.classes else {"mean": float(snapshot.label.mean())}
+        rows.append(_entry(str(chosen.label), "label", declared=True, **said))
+    for one in snapshot.columns:
+        values = snapshot.table[one.name]
+        found = {"mean": pc.mean(values).as_py()} if one.kind == "numeric" else {"distinct": _distinct(values)}
+        rows.append(_entry(one.name, one.kind, declared=one.declared, missing=values.null_count, **found))
+    return rows
+
+
+def _entry(
+    column: str, kind: str, *, declared: bool, missing: int = 0, mean: float | None = None, distinct: int | None = None
+) -> dict[str, Any]:
+    return {
+        "column": column,
+        "kind": kind,
+        "declared": declared,
+        "missing": missing,
+        "mean": mean,
+        "distinct": distinct,
+    }
+
+
+def _distinct(values: pa.ChunkedArray) -> int | None:
+    found = pa.array([], pa.large_string())
+    for chunk in values.chunks:
+        found = pc.unique(pa.chunked_array([found, chunk.drop_null()]))
+        if len(found) > MOST_DISTINCT:
+            return None
+    return len(found)

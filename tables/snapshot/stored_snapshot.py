@@ -1,0 +1,180 @@
+"""Keeps a snapshot beyond the process that took it, and opens it again if it is whole and the one that is meant.
+
+It lies in a folder of the party's own, for its owner alone, and says nothing of the rows when it cannot be used.
+
+Features stay in the file that they were written to; ids and label are in a second one; what they are is in a third,
+which is written last and has the checksums of the other two, so that there is all of a snapshot or none.
+"""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from schemas.core.strict import Strict
+from schemas.messages.message import Digest
+from tables.core.durable import flush, write_durably
+from tables.core.table import Numbers
+from tables.snapshot.columns import Chosen
+from tables.snapshot.snapshot import Snapshot, checksum_of
+
+FORMAT: Final = "2"  # 1 had categories as the source spells them
+ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file
+
+
+class KeptProblem(ValueError):
+    """What lies there is no snapshot of what it should be; the text says why."""
+
+
+class File(Strict):
+    """One of the two files as it was written."""
+
+    size: int
+    checksum: Digest
+
+
+class Facts(Strict):
+    """What the third file says.
+
+    Attributes:
+        belongs: of what it is a snapshot.
+        digest: `Snapshot.digest`.
+        chosen, classes, notes: as there.
+    """
+
+    format: Literal["2"] = FORMAT
+    belongs: Digest
+    digest: Digest
+    features: File
+    rows: File
+    chosen: Chosen
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class KeptFolder:
+    """Where one snapshot is kept.
+
+    Args:
+        folder: of this alone; made, for its owner only, if it is not there.
+        belongs: 32 bytes, a digest of all that a snapshot must agree with to be opened again.
+    """
+
+    def __init__(self, folder: Path, belongs: bytes) -> None:
+        self._folder, self._belongs = folder, belongs
+        # Named by what they belong to: whoever comes late removes nothing of those after it.
+        self._features, self._rows, self._facts = (
+            folder / f"{belongs.hex()[:16]}.{kind}" for kind in ("features", "rows", "json")
+        )
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Move the snapshot here, where it stays when it is closed; when this returns, all of it is on the disk.
+
+        Raises:
+            OSError: the disk does not take it; nothing of it is left here.
+        """
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            shutil.move(snapshot.path, self._features)
+            snapshot.stays_at(self._features)
+            _write_rows(self._rows, snapshot)
+            flush(self._features)
+            write_durably(self._facts, self._facts_of(snapshot).model_dump_json().encode())
+        except BaseException:
+            self.remove()
+            raise
+
+    def _facts_of(self, snapshot: Snapshot) -> Facts:
+        return Facts(
+            belongs=self._belongs,
+            digest=snapshot.digest(),
+            features=File(size=self._features.stat().st_size, checksum=snapshot.checksum),
+            rows=File(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
+            chosen=snapshot.chosen,
+            classes=snapshot.classes,
+            notes=snapshot.notes,
+        )
+
+    def reopen(self, name: str) -> Snapshot | None:
+        """The snapshot of table `name` that is kept here, or None if there is none.
+
+        Raises:
+            KeptProblem: it is not whole, or another one.
+            OSError: the disk does not let it be read.
+        """
+        try:
+            facts = Facts.model_validate_json(self._facts.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            raise KeptProblem("what is said of it is torn, or of another version of tercet") from None
+        if facts.belongs != self._belongs:
+            raise KeptProblem("it is of another run, or was read by other settings")
+        for path, file in ((self._features, facts.features), (self._rows, facts.rows)):
+            _check(path, file)
+        return self._opened(name, facts)
+
+    def _opened(self, name: str, facts: Facts) -> Snapshot:
+        try:
+            ids, own_ids, label = _read_rows(self._rows)
+            checksum = facts.features.checksum
+            snapshot = Snapshot(
+                name,
+                self._features,
+                facts.chosen,
+                ids,
+                label,
+                facts.classes,
+                own_ids=own_ids,
+                notes=facts.notes,
+                stays=True,
+                checksum=checksum,
+            )
+        except (pa.ArrowException, KeyError):
+            raise KeptProblem("it does not hold what a snapshot holds") from None
+        if snapshot.digest() != facts.digest:
+            snapshot.close()
+            raise KeptProblem("what is said of it was changed")
+        return snapshot
+
+    def remove(self) -> None:
+        """Remove what is kept here, and the folders that are empty then."""
+        for path in (self._facts, self._features, self._rows):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()
+            self._folder.parent.rmdir()
+
+
+def _write_rows(path: Path, snapshot: Snapshot) -> None:
+    columns = {ID: snapshot.ids} | ({} if snapshot.label is None else {LABEL: pa.array(snapshot.label)})
+    columns |= {} if snapshot.own_ids is snapshot.ids else {OWN_ID: snapshot.own_ids}
+    batch = pa.RecordBatch.from_pydict(columns)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Numbers | None]:
+    """Views of the file: ids, these as the table has them if that is kept, and label."""
+    with pa.memory_map(str(path)) as file:
+        batch = pa.ipc.open_file(file).get_batch(0)
+    label = batch.column(LABEL).to_numpy() if LABEL in batch.schema.names else None
+    own_ids = batch.column(OWN_ID) if OWN_ID in batch.schema.names else None
+    return batch.column(ID), own_ids, label
+
+
+def _check(path: Path, file: File) -> None:
+    try:
+        whole = path.stat().st_size == file.size and checksum_of(path) == file.checksum
+    except FileNotFoundError:
+        whole = False
+    if not whole:
+        raise KeptProblem("it is torn or was changed")

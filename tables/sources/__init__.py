@@ -1,0 +1,1 @@
+"""Reads CSV, Parquet and databases as streams of Arrow record batches."""

@@ -1,0 +1,83 @@
+"""Reads CSV and gzipped CSV as text, a megabyte at a time, and infers types from the first megabyte.
+
+It converts nothing: that a later line is no number is for the reader of the column to say, with its place.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+
+from tables.core.problem import UnusableError
+from tables.core.values import ABSENT
+from tables.sources.csv_lines import lines_of
+
+BLOCK = 2**20  # bytes, of which a line may fill one
+# One thread, so that a parse error can say on which line it stands.
+READ = csv.ReadOptions(use_threads=False, block_size=BLOCK)
+PARSE = csv.ParseOptions(newlines_in_values=True)
+# A column of numbers where some are not there is one all the same.
+GUESS = csv.ConvertOptions(null_values=[blank + sign for sign in ABSENT.to_pylist() for blank in ("", " ")])
+RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+REMEDY = "give a comma-separated file in UTF-8 (gzipped for .csv.gz) with a line of column names"
+
+
+class CsvSource:
+    """A file of lines; see `tables.sources.source.Source`."""
+
+    unit = "line"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with (
+            self._explained(),
+            csv.open_csv(path, read_options=READ, parse_options=PARSE, convert_options=GUESS) as reader,
+        ):
+            self.schema = pa.schema([(field.name, _readable(field.type)) for field in reader.schema])
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns as text, as it stands; nothing is taken for missing but a cell that is empty stays empty."""
+        text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
+        with (
+            self._explained(),
+            csv.open_csv(self._path, read_options=READ, parse_options=PARSE, convert_options=text) as reader,
+        ):
+            yield from reader
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The lines at which these rows begin."""
+        return lines_of(self._path, rows)
+
+    def close(self) -> None:
+        """Nothing stays open between batches' readings."""
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise UnusableError(self._what(error), REMEDY, "can't be read") from None
+
+    def _what(self, error: Exception) -> str:
+        """The library's own text may quote the table, so it is not passed on."""
+        text = str(error)
+        ragged = RAGGED.search(text)
+        if ragged:
+            number, *columns = map(int, ragged.groups())  # of the row, the line of names being the first
+            (line,) = self.places([number - 2])
+            return "line {} has not {} columns as those before but {}".format(line, *columns)
+        if isinstance(error, OSError):
+            return f"it can't be read: {error.strerror or 'the file is damaged or not what its name says'}"
+        if "Empty CSV" in text:
+            return "it is empty"
+        if "straddl" in text:
+            return "it has a line longer than a megabyte, or a quotation mark that is never closed"
+        return "it is not CSV in UTF-8"
+
+
+def _readable(inferred: pa.DataType) -> pa.DataType:
+    """What is not UTF-8 is inferred as binary; taken for text, it is refused as such when it is read."""
+    return pa.string() if pa.types.is_binary(inferred) else inferred

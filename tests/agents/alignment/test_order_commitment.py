@@ -1,0 +1,126 @@
+"""Nobody chooses the split and the order: a contribution is fixed before its sender can know any other one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.alignment.aligned_table import OwnRows
+from agents.core.problems import JobProblem
+from agents.messaging.mailbox import Mailbox
+from agents.session.context import system_randomness
+from agents.session.fixed_randomness import Drawn
+from mpc.randomness import order as ordering
+from schemas.messages.kinds import Message, OrderCommitment, OrderContribution
+from tests.agents.recovering import long_job, recovering
+from tests.agents.scenes import BANK, CARD, NOTARY, nothing_left, off, scene, three
+from tests.agents.scenes import job as job_of
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+M = TypeVar("M", bound=Message)
+ROWS = b"r" * 32
+
+
+async def chooses(self: OwnRows) -> Mapping[str, bytes]:
+    """The last sender's way: it waits for what the others open, and picks its own of many then."""
+    context = self._context
+    mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
+    bound = ordering.commitment(context.job.run, context.me, self._drawn())
+    await mailbox.send(OrderCommitment(commitment=bound), partners, deadline)
+    await mailbox.receive(OrderCommitment, partners, deadline)
+    opened = await mailbox.receive(OrderContribution, partners, deadline)
+    others = {party: message.secret for party, message in opened.items()}
+    mine = max(
+        (system_randomness() for _ in range(64)),
+        key=lambda one: ordering.alignment_key(ROWS, {context.me: one, **others}),
+    )
+    await mailbox.send(OrderContribution(secret=mine), partners, deadline)
+    return {context.me: mine, **others}
+
+
+def at(party: str, other: Callable[[OwnRows], Any]) -> Callable[[OwnRows], Any]:
+    """One party deviates, the others go by the protocol."""
+    honest = OwnRows._contribute
+    return lambda self: other(self) if self._context.me == party else honest(self)
+
+
+async def test_a_party_that_picks_its_contribution_after_the_others_ends_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its name, at every party, before an id is matched."""
+    monkeypatch.setattr(OwnRows, "_contribute", at(CARD, chooses))
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job_of())
+        assert "had committed to" in off(ended, "order.commitment", CARD)
+        nothing_left(stage)
+
+
+async def withdraws(self: OwnRows) -> Mapping[str, bytes]:
+    """Sees what the others open, and has its agent end before it opens its own; then it would choose another."""
+    context = self._context
+    mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
+    if context.attempt > 1:
+        context.drawn._write(context.drawn._now.model_copy(update={"draws": (system_randomness(),)}))
+        return await HONEST(self)
+    bound = ordering.commitment(context.job.run, context.me, self._drawn())
+    await mailbox.send(OrderCommitment(commitment=bound), partners, deadline)
+    await mailbox.receive(OrderContribution, partners, deadline)
+    raise JobProblem("agent.stopped", context.me, "as it would say of itself")
+
+
+HONEST = OwnRows._contribute
+
+
+async def test_a_party_that_withdraws_once_it_has_seen_the_others_cannot_choose_in_a_later_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had committed to counts for all attempts of the run."""
+    monkeypatch.setattr(OwnRows, "_contribute", at(CARD, withdraws))
+    async with recovering(tmp_path) as stage:
+        stage.draws = lambda _: system_randomness
+        await stage.start()
+        name = stage.submit(long_job())
+        off(await stage.ended(name), "table.changed", CARD)
+        assert stage.runs[BANK, name].attempts.number == 2
+
+
+async def test_nobody_opens_before_everybody_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to one partner nor to another; what is received is on the disk by then."""
+    held: dict[str, set[str]] = {}
+    remember, send = OwnRows._remember, Mailbox.send
+
+    def noted(self: OwnRows, party: str, commitment: bytes) -> None:
+        remember(self, party, commitment)
+        kept = Drawn(self._context.drawn._path.parent, system_randomness)._read()
+        assert kept is not None
+        assert kept.partners[party] == commitment
+        held.setdefault(self._context.me, set()).add(party)
+
+    async def watched(self: Mailbox, message: Message, to: Sequence[str], *more: Any, **named: Any) -> None:
+        if isinstance(message, OrderContribution):
+            me = self._template.sender
+            assert held[me] == {BANK, CARD} - {me}
+        await send(self, message, to, *more, **named)
+
+    monkeypatch.setattr(OwnRows, "_remember", noted)
+    monkeypatch.setattr(Mailbox, "send", watched)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job_of())
+        assert {status.state for status in ended.values()} == {"done"}
+    assert held == {BANK: {CARD}, CARD: {BANK}}
+    assert NOTARY not in held
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from("ab"), st.binary(min_size=32, max_size=32))
+def test_a_commitment_is_its_runs_its_partys_and_its_contributions(run: bytes, name: str, secret: bytes) -> None:
+    """One that is copied from another party, or from an earlier run, opens nothing."""
+    bound = ordering.commitment(run, name, secret)
+    assert len(bound) == 32
+    assert bound == ordering.commitment(run, name, secret)
+    other = bytes([secret[0] ^ 1]) + secret[1:]
+    assert bound != ordering.commitment(run, name, other)
+    assert bound != ordering.commitment(run, name + "c", secret)
+    assert bound != ordering.commitment(bytes([run[0] ^ 1]) + run[1:], name, secret)

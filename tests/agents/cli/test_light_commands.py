@@ -1,0 +1,57 @@
+"""Commands that look, or write a key, load no library that computes or draws: each of those takes up to a second."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+
+import pytest
+
+from agents.access.console import Request
+from agents.daemon.console_socket import LocalDesk
+from schemas.files.settings import read_settings
+from schemas.messages.kinds import Query, Status
+
+HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_manager", "onnx", "rbcl", "jinja2"}
+FOR_MESSAGES = {"numpy", "aio_pika", "prometheus_client", "safetensors"}
+SETTINGS = 'party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n'
+THEN_MODULES = """
+import atexit, json, sys
+from agents.cli.app import main
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
+main()
+"""
+
+
+async def loaded(*arguments: str) -> tuple[int | None, set[str]]:
+    """The exit code of a command in a process of its own, and the packages that it has loaded."""
+    command = [sys.executable, "-c", THEN_MODULES, *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=PIPE)
+    _, told = await process.communicate()
+    return process.returncode, {name.partition(".")[0] for name in json.loads(told.splitlines()[-1])}
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("arguments", [["--help"], ["keygen", "bank.key"], ["explain", "table.unusable"]])
+async def test_a_command_without_an_agent_loads_no_messages_either(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what speaks to a broker."""
+    monkeypatch.chdir(tmp_path)
+    code, packages = await loaded(*arguments)
+    assert (code, packages & (HEAVY | FOR_MESSAGES)) == (0, set())
+
+
+@pytest.mark.real_time
+async def test_a_question_to_the_agent_of_this_machine_loads_its_messages_alone(tmp_path: Path) -> None:
+    """With numpy, of which messages have arrays."""
+    (tmp_path / "bank.toml").write_text(SETTINGS)
+
+    async def answer(request: Request) -> Status:
+        assert isinstance(request, Query)
+        return Status(problem="no such job")
+
+    async with LocalDesk(read_settings(tmp_path / "bank.toml"), answer):
+        code, packages = await loaded("job", "status", "a-01234567", "--settings", str(tmp_path / "bank.toml"))
+    assert (code, packages & (HEAVY | FOR_MESSAGES)) == (3, {"numpy"})

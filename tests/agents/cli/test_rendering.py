@@ -1,0 +1,73 @@
+"""What another party has written reaches a person's terminal as words: it moves no cursor and forges no line."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from agents.cli import rendering as show
+from agents.jobs.approvals import summary
+from agents.policy.audit_log import GENESIS, Entry
+from agents.runs.status import _first
+from schemas.core.visible import visible
+from schemas.messages.kinds import Job, JobStatus
+from tests.agents.scenes import BANK, CARD, job, party_settings
+
+HOSTILE = "a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
+SHOWN = r"a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
+
+
+def printed(value: Any) -> str:
+    """As a terminal would get it."""
+    file = io.StringIO()
+    Console(file=file, width=4000, force_terminal=True, color_system=None).print(value)
+    return file.getvalue()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_is_one_line_of_its_own_visible_signs(text: str) -> None:
+    """Brackets are no markup either; a backslash at the end may be there twice, so that it escapes nothing."""
+    shown = visible(text).rstrip()
+    assert printed(show.fit(text)).rstrip() in {shown, f"{shown}\\"}
+
+
+def test_a_purpose_cannot_change_what_a_person_decides_by(tmp_path: Path) -> None:
+    """Somebody else wrote it, and the lines below it say what the job would tell whom."""
+    asked = job(purpose=HOSTILE)
+    settings = party_settings(tmp_path, CARD)
+    told = summary(Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD), settings)
+    page = printed(show.reveals_table(asked.id, told))
+    assert SHOWN in page
+    assert "\x1b[2J" not in page
+    assert page.count("\n") == printed(show.reveals_table(asked.id, ["x" * 40] * len(told))).count("\n")
+
+
+def test_the_audit_log_is_shown_as_words() -> None:
+    """The log itself keeps what was said."""
+    entry = Entry(
+        1, "now", "received", "credit-0a1b2c3d", "", {"purpose": HOSTILE, "submitter": BANK}, GENESIS, GENESIS
+    )
+    page = printed(show.audit_table([entry]))
+    assert SHOWN in page
+    assert "\x1b[2J" not in page
+    assert page.count("\n") == printed(show.audit_table([entry, entry])).count("\n") - 1
+
+
+def test_a_status_has_as_many_notes_as_a_person_reads() -> None:
+    """A table of thousands of columns may have one for each, and a message holds no more than some thousands."""
+    notes = [f"note {number}" for number in range(5000)]
+    assert _first(notes[:20]) == tuple(notes[:20])
+    assert _first(notes) == (*notes[:20], "4,980 more warnings are in the log and the report")
+
+
+def test_warnings_are_counted_while_a_job_runs_and_told_at_its_end() -> None:
+    """Unseen categories, say: the scores are given all the same."""
+    fields = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "scores-0a1b2c3d")
+    status = JobStatus.model_validate(fields | {"parties": (), "warnings": ("3 of 9 values were not there",)})
+    assert "1 warning" in show._note(status)
+    assert "2 warnings" in show._note(status.model_copy(update={"warnings": ("one", "two")}))
+    assert "warning" not in show._note(status.model_copy(update={"warnings": ()}))
+    assert "3 of 9 values were not there" in printed(show.job_details(status))

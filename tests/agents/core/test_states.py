@@ -1,0 +1,49 @@
+"""The state table: every way through it, and none beside it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.core.states import NEXT, TERMINAL, IllegalMove, State, move
+
+
+@pytest.mark.parametrize("work", [State.TRAINING, State.SCORING])
+def test_a_job_can_go_from_received_to_done_one_state_at_a_time(work: State) -> None:
+    """In the order of the architecture's table; a prediction scores where a training trains, and none does both."""
+    here = State.RECEIVED
+    for there in (State.ACCEPTED, State.READY, State.ALIGNED, work, State.RELEASED, State.DONE):
+        here = move(here, there)
+    assert here == State.DONE
+    other = {State.TRAINING, State.SCORING} - {work}
+    assert not other & NEXT[work]
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - TERMINAL))
+def test_any_state_but_an_end_may_fail_or_be_cancelled(state: State) -> None:
+    """A job never has to go on in order to stop."""
+    assert move(state, State.FAILED) == State.FAILED
+    assert move(state, State.CANCELLED) == State.CANCELLED
+
+
+@pytest.mark.parametrize("end", sorted(TERMINAL))
+@pytest.mark.parametrize("state", State)
+def test_an_end_is_final(end: State, state: State) -> None:
+    """Not even a cancel changes what has ended."""
+    with pytest.raises(IllegalMove, match=f"from {end} to {state}"):
+        move(end, state)
+
+
+@given(st.sampled_from(State), st.sampled_from(State))
+def test_only_the_tables_moves_are_made(here: State, there: State) -> None:
+    """Everything else is a bug of ours and says so."""
+    if there in NEXT[here]:
+        assert move(here, there) == there
+    else:
+        with pytest.raises(IllegalMove):
+            move(here, there)
+
+
+def test_every_state_is_in_the_table_and_can_be_reached() -> None:
+    """And from each an end."""
+    assert set(NEXT) == set(State)
+    assert {there for nexts in NEXT.values() for there in nexts} == set(State) - {State.RECEIVED}

@@ -1,0 +1,237 @@
+"""The agent's socket on its own machine: who may use it, what it answers, and what there is without it."""
+
+import asyncio
+import getpass
+import grp
+import json
+import os
+import pwd
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agents.access.console import Request
+from agents.access.no_agent import NoAgent
+from agents.access.socket_console import LocalConsole, NoSocket, hear
+from agents.cli.app import app
+from agents.cli.job import _account
+from agents.daemon.console_socket import MOST_REQUEST, LocalDesk, bound
+from agents.policy.audit_log import entries
+from broker.sealing.identity import Identity, save_identity
+from schemas.files.console_settings import ConsoleSettings
+from schemas.files.job import Invalid
+from schemas.files.settings import Settings, read_settings
+from schemas.messages.kinds import Query, Status
+from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+pytestmark = pytest.mark.real_time
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+NOBODY = 65534
+AWAY = "amqp://127.0.0.1:1/"  # where nobody listens
+
+
+def settings_of(folder: Path, **console: Any) -> Settings:
+    """A party without a broker and without a key."""
+    return Settings(
+        party=BANK, role="helper", identity=folder / "none", state=folder, console=ConsoleSettings(**console)
+    )
+
+
+async def silent(request: Request) -> Status:
+    """What an agent that knows no job answers, and who it thinks has asked."""
+    assert isinstance(request, Query)
+    return Status(problem=f"for {request.who}")
+
+
+async def test_all_that_a_console_does_goes_over_the_socket_too(tmp_path: Path) -> None:
+    """The account is the system's word on who has connected, not the console's."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        settings = stage.parties[BANK][0]
+        async with LocalDesk(settings, stage.agents[BANK].answer), await LocalConsole.reach(settings) as console:
+            (submitted,) = (await console.submit(job(epochs=1000), "mallory")).jobs
+            await stage.until(lambda: stage.state(BANK, submitted.job) == "training")
+            assert (await console.query()).jobs[0].state == "training"
+            assert {answer.answered for answer in (await console.partners()).partners} == {True}
+            await console.query(submitted.job, cancel=True, who="mallory")
+            assert {found.cancelled_by for found in (await stage.ended(submitted.job)).values()} == {BANK}
+    told = {entry.event: entry.fields.get("by") for entry in entries((tmp_path / BANK / "audit.log").read_bytes())}
+    assert (told["received"], told["cancelled"]) == (ME, ME)
+
+
+async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
+    """That is when people ask."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        settings = stage.parties[CARD][0]
+        job_id = stage.submit(job(epochs=1000))
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        async with LocalDesk(settings, stage.agents[CARD].answer), await LocalConsole.reach(settings) as console:
+            stage.hang(CARD)
+            assert [status.job for status in (await console.query()).jobs] == [job_id]
+            stage.wake()
+        stage.agents[BANK].cancel(job_id)
+        await stage.ended(job_id, seconds=60)
+
+
+@pytest.mark.parametrize("group", [None, grp.getgrgid(os.getegid()).gr_name])
+async def test_the_files_rights_say_who_may_speak(tmp_path: Path, group: str | None) -> None:
+    """Its own user alone, or the group that the settings name; the file goes with the agent."""
+    settings = settings_of(tmp_path, socket=tmp_path / "s", group=group)
+    async with LocalDesk(settings, silent) as desk:
+        found = settings.socket.stat()
+        assert stat.S_IMODE(found.st_mode) == (0o600 if group is None else 0o660)
+        assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
+        assert desk._may_speak(NOBODY) is (group is not None)
+        assert desk._may_speak(os.geteuid())
+    assert not settings.socket.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("group", "answered"), [(None, False), (grp.getgrgid(NOBODY).gr_name, True)])
+async def test_another_user_gets_in_by_the_group_alone(group: str | None, answered: bool) -> None:
+    """And is told by the account that the system knows."""
+    connect = (
+        "import os, socket, sys\n"
+        "from schemas.messages.codec import encode, decode\nfrom schemas.messages.kinds import Query\n"
+        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "s = socket.socket(socket.AF_UNIX); body = encode(Query(who='root'))\n"
+        "s.connect(sys.argv[1]); s.sendall(len(body).to_bytes(4, 'big') + body)\n"
+        "print(decode(s.recv(9999)[4:]).problem)"
+    )
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        os.fchmod(opened := os.open(folder, os.O_RDONLY), 0o755)
+        os.close(opened)
+        settings = settings_of(folder, socket=folder / "s", group=group)
+        async with LocalDesk(settings, silent):
+            done = await asyncio.to_thread(
+                subprocess.run,
+                [sys.executable, "-c", connect, str(settings.socket)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+    assert ("PermissionError" in done.stderr) is not answered, done.stderr
+    assert done.stdout == (f"for {pwd.getpwuid(NOBODY).pw_name}\n" if answered else "")
+
+
+async def test_what_an_earlier_life_has_left_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    """A path that somebody's file has is refused where the settings name it; by default there is no socket then."""
+    bound(tmp_path / "agent.sock", None).close()  # killed
+    async with LocalDesk(settings_of(tmp_path), silent), await LocalConsole.reach(settings_of(tmp_path)) as console:
+        assert (await console.query()).problem == f"for {ME}"
+    (tmp_path / "agent.sock").write_text("somebody's notes")
+    async with LocalDesk(settings_of(tmp_path), silent):
+        assert (tmp_path / "agent.sock").read_text() == "somebody's notes"
+    with pytest.raises(Invalid, match="something else is there"):
+        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "agent.sock"), silent).__aenter__()
+    (tmp_path / "open").mkdir()
+    os.chmod(tmp_path / "open", 0o777)  # noqa: PTH101
+    with pytest.raises(Invalid, match="others may write to"):
+        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "open" / "s"), silent).__aenter__()
+    with pytest.raises(Invalid, match="no group 'nosuch'"):
+        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "s", group="nosuch"), silent).__aenter__()
+    with pytest.raises(Invalid, match="at most 90 bytes"):
+        await LocalDesk(settings_of(tmp_path, socket=tmp_path / ("s" * 90)), silent).__aenter__()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\xff\xff\xff\xff",
+        (MOST_REQUEST + 1).to_bytes(4, "big"),
+        (5).to_bytes(4, "big") + b"hello",
+    ],
+)
+async def test_what_is_no_question_is_answered_so_and_ends_the_conversation(tmp_path: Path, said: bytes) -> None:
+    """And the next one is answered."""
+    settings = settings_of(tmp_path)
+    async with LocalDesk(settings, silent):
+        reader, writer = await asyncio.open_unix_connection(settings.socket)
+        writer.write(said)
+        answer = await hear(reader, MOST_REQUEST)
+        assert isinstance(answer, Status)
+        assert answer.problem
+        assert await reader.read() == b""
+        writer.close()
+        async with await LocalConsole.reach(settings) as console:
+            assert (await console.query()).problem
+
+
+async def test_an_agent_that_goes_is_told_as_such(tmp_path: Path) -> None:
+    """In the middle of a conversation, too; afterwards nobody listens."""
+    settings = settings_of(tmp_path)
+    async with LocalDesk(settings, silent):
+        console = await LocalConsole.reach(settings)
+        assert (await console.query()).problem
+    with pytest.raises(NoAgent, match="ended the conversation"):
+        await console.query()
+    with pytest.raises(NoSocket, match="nobody listens"):
+        await LocalConsole.reach(settings)
+
+
+def written(folder: Path) -> Path:
+    """Settings of the bank on a broker that is away; there is no key."""
+    path = folder / "bank.toml"
+    path.write_text(f'party = "bank"\nidentity = "none.key"\nstate = "{BANK}"\n[broker]\nurl = "{AWAY}"\n')
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    """A command, in a thread of its own."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+async def test_the_command_line_needs_neither_broker_nor_key_beside_the_socket(tmp_path: Path) -> None:
+    """So that a group of the machine can do what the agent does."""
+    path = written(tmp_path)
+    (tmp_path / BANK).mkdir()
+    async with LocalDesk(read_settings(path), silent):
+        done = await asyncio.to_thread(invoke, "job", "status", "credit-00000000", "-s", path)
+    assert (done.exit_code, f"for {ME}" in done.stderr) == (3, True)
+    alone = await asyncio.to_thread(invoke, "job", "cancel", "credit-00000000", "-s", path)
+    assert alone.exit_code == 3
+    assert "nobody listens at" in " ".join(alone.stderr.split())
+
+
+def test_a_user_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image that runs as whoever owns the mounted folder."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert _account() == f"user {os.getuid()}"
+
+
+async def finished(stage: Scene) -> str:
+    """A job that was run."""
+    await stage.start()
+    await stage.ended(stage.submit(job()), seconds=60)
+    return job().id
+
+
+@pytest.mark.parametrize("key", [True, False])
+async def test_without_agent_and_broker_the_records_tell_and_say_so(tmp_path: Path, key: bool) -> None:
+    """The exit code says that nobody was asked: a healthcheck must see it."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        job_id = await finished(stage)
+    path = written(tmp_path)
+    if key:
+        save_identity(Identity.generate(), tmp_path / "none.key")
+    for command in (("list",), ("status", job_id)):
+        done = await asyncio.to_thread(invoke, "job", *command, "-s", path, "--format", "json")
+        assert done.exit_code == 4, done.stderr
+        assert job_id in json.dumps(json.loads(done.stdout))
+        assert "records" in done.stderr
+    unknown = await asyncio.to_thread(invoke, "job", "status", "credit-00000000", "-s", path)
+    assert (unknown.exit_code, "no record" in unknown.stderr) == (3, True)

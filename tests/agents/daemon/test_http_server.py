@@ -1,0 +1,326 @@
+"""What an agent answers on a port of its own: metrics, and whether it is alive and ready; and what it refuses."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agents.core.states import State
+from agents.daemon import http_server as monitor
+from agents.daemon.health import Pulse, unwritable
+from agents.daemon.http_server import Monitor, pages_of
+from agents.daemon.prometheus import _jobs
+from broker.interface import topology
+from schemas.files.job import Invalid
+from schemas.files.monitor_settings import MonitorSettings
+from schemas.messages.address import Round
+from schemas.messages.kinds import Message
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+pytestmark = pytest.mark.real_time
+
+ANY_PORT = MonitorSettings(port=0)
+
+
+@asynccontextmanager
+async def watched(stage: Scene, party: str = BANK) -> AsyncIterator[Monitor]:
+    """The monitor of a party of a scene."""
+    pages = pages_of(stage.agents[party], stage.connection(party), Pulse())
+    async with Monitor(ANY_PORT, pages) as server:
+        yield server
+
+
+async def say(server: Monitor, request: bytes) -> bytes:
+    """All that comes back for a request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(request)
+        return await asyncio.wait_for(reader.read(), 10)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def get(server: Monitor, path: str) -> tuple[int, str]:
+    """Status and body of a page."""
+    head, _, body = (await say(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())).partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), body.decode()
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every sample by name and label values; the text has to be what Prometheus takes."""
+    families = text_string_to_metric_families(text)
+    return {(s.name, tuple(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+async def test_metrics_tell_of_jobs_steps_traffic_and_waits(tmp_path: Path) -> None:
+    """Of a job that is over, and one that runs."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        ended = await stage.run(job())
+        running = stage.submit(job("long", epochs=1000))
+        await stage.until(lambda: stage.agents[BANK].status(running)[0].step > 2)
+        async with watched(stage) as server:
+            status, text = await get(server, "/metrics")
+            stage.agents[BANK].cancel(running)
+            await stage.ended(running)
+        found = samples(text)
+        assert status == 200
+        assert found["tercet_jobs", ("training",)] == 1
+        assert found["tercet_jobs_ended_total", ("done",)] == 1
+        assert found["tercet_jobs_begun_total", ("training",)] == 2
+        assert found["tercet_step_seconds_count", ()] >= ended[BANK].step + 3
+        sent = ended[BANK].sent_bytes["pre-activation share"]
+        assert found["tercet_sent_bytes_total", ("pre-activation share",)] > sent > 0
+        assert found["tercet_waited_seconds_total", ("activations",)] > 0
+        assert found["tercet_broker_connected", ()] == found["tercet_ready", ()] == found["tercet_alive", ()] == 1
+        assert found["tercet_state_free_bytes", ()] > 0
+        assert found["process_resident_memory_bytes", ()] > 0
+
+
+async def test_sums_do_not_fall_when_a_job_ends(tmp_path: Path) -> None:
+    """Nor does a job count twice."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        first = await stage.run(job())
+        async with watched(stage) as server:
+            before = samples((await get(server, "/metrics"))[1])
+            await stage.run(job("second"))
+            after = samples((await get(server, "/metrics"))[1])
+        kinds = {key for key in before if key[0] == "tercet_sent_messages_total"}
+        assert {key[1][0]: before[key] for key in kinds} == first[BANK].sent_messages
+        key = ("tercet_sent_messages_total", ("pre-activation share",))
+        assert after[key] == 2 * before[key]
+        assert after["tercet_step_seconds_count", ()] == 2 * before["tercet_step_seconds_count", ()]
+        fallen = [key for key in before if key[0].endswith("_total") and after[key] < before[key]]
+        assert not fallen
+
+
+async def test_no_metric_names_a_job_a_table_or_a_column(tmp_path: Path) -> None:
+    """Labels are parties, states, kinds and the like, and there are as many with ten jobs as with one."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.run(job("secretive"))
+        async with watched(stage) as server:
+            text = (await get(server, "/metrics"))[1]
+            for name in ("another", "third"):
+                await stage.run(job(name))
+            later = (await get(server, "/metrics"))[1]
+        assert not any(word in text for word in ("secretive", "customers", "default", str(tmp_path)))
+        known = {*Round, *(kind.kind for kind in Message.__subclasses__())}  # some are met in some jobs only
+        assert {label for _, labels in set(samples(later)) - set(samples(text)) for label in labels} <= known
+
+
+async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:
+    """A job's first words go to queues that are not there yet; the card processor's never are."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        running = stage.submit(job())
+        await stage.until(lambda: stage.agents[BANK].runs[0].context.mailbox.dropped["progress"] > 1)
+        async with watched(stage) as server:
+            found = samples((await get(server, "/metrics"))[1])
+        assert found["tercet_messages_dropped_total", ("progress",)] > 1
+        stage.agents[BANK].cancel(running)
+        await stage.ended(running)
+
+
+async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> None:
+    """By code and by reason; a code that this release does not know has no label of its own."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, tables={})
+        failed = await stage.run(job())
+        failure = failed[BANK].failure
+        assert failure is not None
+        stage.runs[BANK, job().id].failure = failure.model_copy(update={"code": "made.up"})
+        stage.agents[BANK].jobs.tallies.note(stage.runs[BANK, job().id])
+        forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
+        stage.office.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
+        await stage.until(lambda: bool(stage.agents[BANK].refused))
+        async with watched(stage) as server:
+            found = samples((await get(server, "/metrics"))[1])
+        assert found["tercet_jobs_failed_total", ("policy.table",)] == 1
+        assert found["tercet_jobs_failed_total", ("other",)] == 1
+        assert found["tercet_messages_refused_total", ("malformed",)] == 1
+        assert found["tercet_dead_letters_total", ()] == 1
+
+
+async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path: Path) -> None:
+    """And alive meanwhile: a restart would not help it."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        async with watched(stage) as server:
+            assert await get(server, "/readyz") == (200, "ok\n")
+            stage.connection(BANK).cut()
+            assert await get(server, "/readyz") == (
+                503,
+                "it has no connection to the broker\n",
+            )
+            assert await get(server, "/healthz") == (200, "ok\n")
+            stage.connection(BANK).mend()
+            assert (await get(server, "/readyz"))[0] == 200
+            with stage.office.short("low on disk"):
+                assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
+                assert await get(server, "/healthz") == (200, "ok\n")
+                assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
+            assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
+            assert (await get(server, "/readyz"))[0] == 200
+            standing = stage.office.queues[topology.standing_queue(BANK, ()).name]
+            consumer, standing.consumer = standing.consumer, None
+            assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
+            standing.consumer = consumer
+            state = stage.agents[BANK].settings.state
+            state.rename(away := state.with_name("away"))
+            assert await get(server, "/readyz") == (503, "its state folder cannot be written\n")
+            assert await get(server, "/healthz") == (200, "ok\n")
+            away.rename(state)
+            running = stage.submit(job(epochs=1000))
+            await stage.until(lambda: stage.state(NOTARY, running) == "training")
+            leaving = asyncio.create_task(stage.stop(BANK))
+            await stage.until(lambda: stage.agents[BANK].draining)
+            assert await get(server, "/readyz") == (503, "it is leaving\n")
+            await leaving
+
+
+@pytest.mark.parametrize(("allowed", "free", "said"), [(False, 9, "cannot be written"), (True, 0, "disk .* is full")])
+def test_a_state_folder_that_takes_nothing_makes_an_agent_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool, free: int, said: str
+) -> None:
+    """A mount that has become read-only, rights, a full disk: no job could be recorded."""
+    monkeypatch.setattr(os, "access", lambda *_: allowed)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free))
+    (problem,) = unwritable(tmp_path)
+    assert re.search(said, problem)
+
+
+async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) -> None:
+    """A supervisor should start it anew."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK)
+        broker = stage.office.connect(CARD)
+        broker.failed.set_exception(RuntimeError("a bug"))
+        async with Monitor(ANY_PORT, pages_of(stage.agents[BANK], broker, Pulse())) as server:
+            assert (await get(server, "/healthz"))[0] == 503
+            assert (await get(server, "/readyz"))[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"404"),
+        (b"GET /metrics/../../etc/passwd HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", b"405"),
+        (b"DELETE /healthz HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /metrics\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 4000 + b"\r\n", b"431"),
+        (b"HEAD /healthz HTTP/1.1\r\n\r\n", b"200"),
+        (b"GET /healthz?verbose HTTP/1.0\r\n\r\n", b"200"),
+    ],
+)
+async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status: bytes) -> None:
+    """And nothing that was asked comes back in it."""
+
+    async def page() -> monitor.Answer:
+        return monitor.Answer(HTTPStatus.OK, b"here")
+
+    async with Monitor(ANY_PORT, {"/healthz": page, "/metrics": page}) as server:
+        answer = await say(server, request_)
+        assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and not answer)  # reset while it sends
+        assert b"passwd" not in answer
+        assert (b"here" in answer) == (status == b"200" and not request_.startswith(b"HEAD"))
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "a..b"])
+async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str) -> None:
+    """Of another machine, or of none."""
+    with pytest.raises(Invalid, match=f"cannot listen at {re.escape(address)}, port 0"):
+        async with Monitor(MonitorSettings(port=0, address=address), {}):
+            pass
+
+
+async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And there is room for others again."""
+    monkeypatch.setattr(monitor, "SECONDS", 0.3)
+    async with Monitor(ANY_PORT, {}) as server:
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(monitor.MOST_CONNECTIONS)]
+        assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in silent] == [b""] * len(silent)
+        for _, writer in silent:
+            writer.close()
+        assert (await get(server, "/"))[0] == 404
+
+
+async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who are in already are still heard."""
+    monkeypatch.setattr(monitor, "SECONDS", 600)
+    async with Monitor(ANY_PORT, {}) as server:
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(monitor.MOST_CONNECTIONS)]
+        late, closing = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await asyncio.wait_for(late.read(), 10) == b""
+        closing.close()
+        first, asking = crowd[0]
+        asking.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await asyncio.wait_for(first.read(), 10)).startswith(b"HTTP/1.1 404")
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_a_page_with_a_bug_ends_neither_agent_nor_monitor() -> None:
+    """It is told as an error of our own, without its text."""
+
+    async def page() -> monitor.Answer:
+        raise ValueError("a secret")
+
+    async with Monitor(ANY_PORT, {"/metrics": page}) as server:
+        assert await get(server, "/metrics") == (500, "")
+        assert await get(server, "/metrics") == (500, "")
+
+
+async def test_a_monitor_leaves_with_its_connections_open() -> None:
+    """Whoever asks slowly does not hold up an agent that leaves."""
+    async with Monitor(ANY_PORT, {}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /")
+        await asyncio.sleep(0)
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
+async def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
+    """The settings can be mended, so it is not the broker's or a job's trouble."""
+    async with Monitor(ANY_PORT, {}) as server:
+        with pytest.raises(Invalid, match=r"\[monitor\] cannot listen .* a port of its own"):
+            await Monitor(MonitorSettings(port=server.port), {}).__aenter__()
+
+
+async def test_without_a_port_nothing_listens() -> None:
+    """An agent needs no inbound port."""
+    async with Monitor(MonitorSettings(), {}) as server:
+        assert server._server is None
+
+
+async def test_the_pulse_shows_what_holds_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In seconds, the worst that was."""
+    monkeypatch.setattr("agents.daemon.health.PULSE_SECONDS", 0.01)
+    pulse = Pulse()
+    beating = asyncio.create_task(pulse.beat())
+    await asyncio.sleep(0.03)
+    time.sleep(0.2)  # noqa: ASYNC251 - on purpose
+    await asyncio.sleep(0.03)
+    beating.cancel()
+    assert pulse.lag > 0.15
+
+
+def test_every_state_of_a_running_job_has_a_sample() -> None:
+    """So that a state nobody is in reads as zero, and not as unknown."""
+    (jobs, *_) = _jobs([])
+    assert {sample.labels["state"] for sample in jobs.samples} == {
+        str(state) for state in State if state not in {State.DONE, State.FAILED, State.CANCELLED}
+    }

@@ -1,0 +1,128 @@
+"""SIGHUP: tables, partners and policy are read again; a file that is wrong changes nothing, and the log says so."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from agents.access.settings_digest import differing, digests
+from agents.daemon.reloading import UNCHANGED, reload, reload_whenever
+from agents.doctor.partners import _same_settings
+from schemas.files.settings import read_settings
+from schemas.messages.kinds import Query
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+
+def write(
+    stage: Scene, folder: Path, party: str, *, without: str = "", more: str = "", table: str = "customers"
+) -> Path:
+    """A party's settings as a file, with its table under a name of the reader's choice."""
+    lines = [
+        f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\nreport = false',
+        "[recovery]\nattempts = 1\n[policy]\nnarrow = true",
+        f'[tables.{table}]\npath = "{party}.csv"\nid = "id"' + ('\nlabel = "default"' if party == BANK else ""),
+        *(
+            f'[partners.{name}]\nkey = "{partner.key}"\nmay_submit = true'
+            for name, partner in stage.parties[party][0].partners.items()
+            if name != without
+        ),
+        more,
+    ]
+    path = folder / f"{party}.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+async def reloaded(stage: Scene, party: str, path: Path) -> list[dict[str, Any]]:
+    """What is logged when a party's agent reads its settings again."""
+    with capture_logs() as logged:
+        await reload(stage.agents[party], path)
+    return [dict(line) for line in logged]
+
+
+async def test_tables_partners_and_policy_count_at_once(tmp_path: Path) -> None:
+    """The next job is judged by the new ones; that takes no restart."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        read, _ = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others"))
+        assert read["event"] == "settings are read again"
+        assert {"tables.customers", "tables.others"} <= set(read["changed"])
+        off(await stage.ended(stage.submit(job("one")), seconds=60), "policy.table", CARD)
+        await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))
+        off(await stage.ended(stage.submit(job("two")), seconds=60), "policy.partner", CARD)
+        await reloaded(stage, CARD, write(stage, tmp_path, CARD))
+        ended = await stage.ended(stage.submit(job("three")), seconds=60)
+        assert {status.state for status in ended.values()} == {"done"}
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "[limit]\nthreads = 1", '[partners.x]\nkey = "tercet-key-1:short"'])
+async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path, wrong: str) -> None:
+    """A key that is none, an unknown field, no TOML: nothing of it counts."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        before = stage.agents[CARD].settings
+        (told,) = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others", more=wrong))
+        assert (told["event"], told["log_level"]) == (UNCHANGED, "error")
+        assert "card" in told["why"] or "partners.x" in told["why"]
+        assert stage.agents[CARD].settings is before
+        ended = await stage.ended(stage.submit(job()), seconds=60)
+        assert {status.state for status in ended.values()} == {"done"}
+
+
+async def test_what_cannot_be_reloaded_is_named_and_the_doctor_sees_it(tmp_path: Path) -> None:
+    """Limits, for one: the agent goes on with its own, and the doctor says which differ and what to do."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start(CARD)
+        path = write(stage, tmp_path, CARD, more="[limits]\nparallel_jobs = 3")
+        logged = await reloaded(stage, CARD, path)
+        assert [line["event"] for line in logged][1:] == ["settings that count from the agent's next start"]
+        assert "limits.parallel_jobs" in logged[1]["fields"]
+        assert stage.agents[CARD].settings.limits.parallel_jobs == 16
+        running = dict((await stage.agents[CARD].answer(Query(settings=True))).settings)
+        (finding,) = _same_settings(read_settings(path), running)
+        assert (finding.outcome, "limits.parallel_jobs" in finding.said) == ("warn", True)
+        assert "tables" not in finding.said
+        (same,) = _same_settings(stage.agents[CARD].settings, running)
+        assert same.outcome == "ok"
+
+
+async def test_a_signal_reads_the_file_again(tmp_path: Path) -> None:
+    """Each time that the agent is told to."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        told = asyncio.Event()
+        reading = asyncio.create_task(reload_whenever(told, stage.agents[CARD], write(stage, tmp_path, CARD)))
+        for table in ("others", "customers"):
+            write(stage, tmp_path, CARD, table=table)
+            told.set()
+            await stage.until(lambda table=table: table in stage.agents[CARD].settings.tables)  # type: ignore[misc]
+        reading.cancel()
+
+
+def test_a_path_is_the_same_from_wherever_the_file_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent was started with a relative path, and the doctor with an absolute one."""
+    path = tmp_path / "bank.toml"
+    source = 'database = "sqlite:///own.db"\nquery = "select 1"\nid = "a"'
+    path.write_text(f'party = "bank"\nidentity = "k"\nstate = "s"\n[tables.one]\n{source}\n')
+    monkeypatch.chdir(tmp_path)
+    assert differing(digests(read_settings(Path("bank.toml"))), digests(read_settings(path))) == []
+    path.write_text(path.read_text().replace("own.db", "other.db"))
+    assert differing(digests(read_settings(Path("bank.toml"))), digests(read_settings(path))) == []
+
+
+async def test_a_strangers_job_that_a_partner_passes_on_ends_no_agent(tmp_path: Path) -> None:
+    """Nobody can be answered whose key is not there: neither a stranger nor who was a partner once."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        submitted = stage.submit(job("one"), NOTARY)
+        await stage.ended(submitted, seconds=60)
+        await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))
+        announcer, known = stage.agents[CARD].jobs.announcer, stage.agents[CARD].jobs.latest[submitted]
+        await announcer.decline(known)
+        await announcer.resume(known, NOTARY)
+        await announcer.inquire(known, NOTARY)
+        structlog.get_logger().info("nothing was raised")

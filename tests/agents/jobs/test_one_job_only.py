@@ -1,0 +1,100 @@
+"""What goes wrong with one job stays with it: the daemon lives on, other runs are left alone, nothing stays behind."""
+
+import secrets
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.messaging.mailbox import Tap
+from agents.policy.signature import sign
+from agents.runs.blame import Report, late
+from schemas.messages.address import Address
+from schemas.messages.kinds import Failure, Message, Progress
+from tests.agents.scenes import BANK, CARD, NOTARY, job, off, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+LONG = 100_000
+PARTIES = (BANK, CARD, NOTARY)
+
+
+def saying(party: str, **changes: object) -> Tap:
+    """A tap by which a party's heartbeats say something else."""
+
+    def tap(address: Address, message: Message) -> Message:
+        return (
+            message.model_copy(update=changes) if isinstance(message, Progress) and address.sender == party else message
+        )
+
+    return tap
+
+
+@pytest.mark.parametrize("changes", [{"waits_for": ("ghost",), "overdue": "step"}, {"waits_for": ("ghost",)}])
+async def test_a_heartbeat_that_names_a_stranger_fails_its_job_and_no_other(tmp_path: Path, changes) -> None:
+    """It is validly sealed, so its sender is named; the agents go on with the next job."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = saying(CARD, **changes)
+        await stage.start()
+        job_id = stage.submit(job(epochs=LONG))
+        off(await stage.ended(job_id, BANK, NOTARY), "message.malformed", CARD)
+    async with scene(three(tmp_path / "next"), tmp_path / "next") as stage:
+        await stage.start()
+        assert {s.state for s in (await stage.ended(stage.submit(job()))).values()} == {"done"}
+
+
+def test_a_chain_of_many_parties_still_fits_into_a_reason() -> None:
+    """The sentence is cut short, and every agent can say and read it."""
+    names = [f"party-{number:02d}-of-many-others" for number in range(17)]
+    reports = {name: Report("", tuple(other for other in names if other != name)) for name in names}
+    failure = late(reports, names[0], "step", names).failure("training", verdict=True)
+    assert Failure.model_validate(failure.model_dump()).code == "transport.lost"
+
+
+async def test_an_error_of_our_own_at_a_jobs_end_leaves_the_agent_alive(tmp_path: Path, monkeypatch) -> None:
+    """The job counts as failed here, and the next one runs."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=LONG))
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        monkeypatch.setattr(stage.agents[CARD].jobs.runs[job_id], "_settle", lambda _: 1 / 0)
+        stage.agents[BANK].cancel(job_id)
+        ended = await stage.ended(job_id)
+        assert (ended[CARD].state, ended[BANK].state) == ("failed", "cancelled")
+        assert {s.state for s in (await stage.ended(stage.submit(job()))).values()} == {"done"}
+
+
+async def test_a_run_of_somebody_who_may_not_submit_does_not_touch_the_one_that_is(tmp_path: Path) -> None:
+    """Though it has the same description, and so the same id."""
+    settings = three(tmp_path)
+    async with scene(settings, tmp_path) as stage:
+        partners = stage.parties[CARD][0].partners
+        stage.change(CARD, partners=partners | {NOTARY: partners[NOTARY].model_copy(update={"may_submit": False})})
+        await stage.start()
+        job_id = stage.submit(job(epochs=20))
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        theirs = (
+            stage.agents[CARD]
+            .jobs.latest[job_id]
+            .model_copy(update={"run": secrets.token_bytes(32), "submitter": NOTARY})
+        )
+        stage.agents[CARD].desk.take(sign(theirs, stage.parties[NOTARY][1], time.time()), NOTARY)
+        assert {s.state for s in (await stage.ended(job_id)).values()} == {"done"}
+        assert {stage.agents[party].jobs.latest[job_id].submitter for party in PARTIES} == {BANK}
+
+
+async def test_queues_are_cleared_when_the_broker_is_back(tmp_path: Path) -> None:
+    """A connection that is lost while a job ends leaves nothing for good, and its owner is not to blame others."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=LONG))
+        await stage.until(lambda: all(stage.state(party, job_id) == "training" for party in PARTIES))
+        connection = stage._living[CARD][2]
+        connection.cut()
+        off(await stage.ended(job_id, BANK, NOTARY), "party.silent", CARD)
+        await stage.until(lambda: stage.agents[CARD].status(job_id)[0].state == "failed")
+        failure = stage.agents[CARD].status(job_id)[0].failure
+        assert failure is not None
+        assert (failure.code, failure.culprit) == ("party.cut-off", CARD)
+        connection.mend()
+        await stage.ended(job_id)
+        assert not [name for name in stage.office.queues if job_id in name]

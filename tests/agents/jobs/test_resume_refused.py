@@ -1,0 +1,49 @@
+"""A partner that does not take a job up again tells whoever asks, and the job ends with that reason."""
+
+from pathlib import Path
+
+from broker.memory.memory_queue import no_faults
+from tests.agents.jobs.test_resume import TWICE, given_up
+from tests.agents.recovering import Recovering, recovering, states
+from tests.agents.scenes import BANK, CARD, NOTARY, off
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+
+async def nobody_runs(stage: Recovering) -> None:
+    """Return when a helper that was asked once more has heard that it is over."""
+    await stage.until(lambda: not any(agent.runs for agent in stage.agents.values()))
+
+
+async def test_a_label_party_that_may_not_submit_is_told_who_may(tmp_path: Path) -> None:
+    """At once: it was in the partner's log alone, and the job waited for that partner until a deadline."""
+    async with recovering(tmp_path, recovery=TWICE) as stage:
+        stage.pin(CARD, BANK, may_submit=False)
+        name = await given_up(stage, NOTARY)
+        stage.agents[BANK].resume(name)
+        reason = off(await stage.ended(name, BANK, NOTARY), "job.resume", CARD)
+        assert "let notary resume it" in reason
+        assert "may_submit = true under [partners.bank]" in reason
+        await nobody_runs(stage)
+
+
+async def test_another_party_is_told_too_and_the_label_party_brings_the_partner_along(tmp_path: Path) -> None:
+    """What is missing between two parties does not end a job that all take up in the end."""
+    async with recovering(tmp_path, recovery=TWICE) as stage:
+        stage.pin(CARD, NOTARY, may_submit=False)
+        name = await given_up(stage)
+        stage.office.faults = no_faults
+        stage.agents[NOTARY].resume(name)
+        ended = await stage.ended(name)
+        assert states(ended) == {"done"}
+        assert "may_submit = true under [partners.notary]" in (ended[NOTARY].detail or "")
+
+
+async def test_a_partner_that_has_no_record_says_so(tmp_path: Path) -> None:
+    """It was pruned there, say; another run is what is left."""
+    async with recovering(tmp_path, recovery=TWICE) as stage:
+        name = await given_up(stage)
+        jobs = stage.agents[CARD].jobs
+        jobs.records.forget(name)
+        stage.agents[BANK].resume(name)
+        assert "submit it with --again" in off(await stage.ended(name, BANK, NOTARY), "job.resume", CARD)
+        await nobody_runs(stage)

@@ -1,0 +1,472 @@
+"""A party's letters: repeats, parts, order and floods change nothing but what they should, and the sender is named."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from agents.core.problems import JobProblem, Overdue
+from agents.messaging.inbox import PARCEL_BYTES, PART_BYTES, Deadline
+from agents.messaging.mailbox import Mailbox
+from broker.interface.base import Parcel
+from broker.interface.dead_letters import BURST
+from broker.interface.outbox import Outbox
+from broker.sealing.handshake import SessionSecrets
+from broker.sealing.identity import Identity
+from broker.sealing.seal import SessionSeal
+from schemas.files.settings import Limits
+from schemas.messages.address import Address, Round, parse_address
+from schemas.messages.codec import Companion
+from schemas.messages.kinds import (
+    Accept,
+    AlignedRows,
+    Cancel,
+    Failure,
+    MaskedInputs,
+    MaskedLabels,
+    Message,
+    Presence,
+    Progress,
+    Ready,
+)
+from schemas.messages.tensor import Words
+
+NAMES = ("bank", "card", "notary")
+KEYS = {name: Identity.generate() for name in NAMES}
+SOON = Deadline("step", 0.05)
+SMALL = Limits(part_bytes=1024, message_mib=1)
+EARLY = 2**16
+
+
+class Post:
+    """A broker that keeps what is published."""
+
+    def __init__(self) -> None:
+        self.parcels: list[Parcel] = []
+
+    async def publish(self, parcel: Parcel, lane: object) -> None:
+        self.parcels.append(parcel)
+
+
+class Arrival:
+    """A parcel as it comes out of a queue."""
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel, self.redelivered, self.settled = parcel, False, ""
+
+    async def ack(self) -> None:
+        self.settled += "ack"
+
+    async def reject(self, why: str = "") -> None:
+        self.settled += "reject"
+        self.why = why
+
+
+class Party:
+    """One mailbox, what it has sent, and what it has handed over."""
+
+    def __init__(self, name: str, limits: Limits = SMALL, run: bytes = b"r" * 32) -> None:
+        self.post, self.control, self.problems = Post(), [], []  # type: ignore[var-annotated]
+        self.outbox = Outbox(self.post)  # type: ignore[arg-type]
+        partners = {other: key.public for other, key in KEYS.items() if other != name}
+        template = Address("job-1", 1, Round.CONTROL, "", 0, 0, name, "")
+        self.mailbox = Mailbox(
+            template,
+            run=run,
+            identity=KEYS[name],
+            partners=partners,
+            outbox=self.outbox,
+            limits=limits,
+            early_bytes=EARLY,
+            on_control=lambda address, message: self.control.append((address.sender, message)),
+            on_problem=self.problems.append,
+        )
+        self.name = name
+
+    async def establish(self) -> None:
+        """The handshake is done."""
+        pairs = {other: bytes("+".join(sorted((self.name, other))), "ascii").ljust(32) for other in NAMES}
+        del pairs[self.name]
+        await self.mailbox.establish(SessionSeal(SessionSecrets(b"t" * 32, pairs), self.name))
+
+    async def says(self, message: Message, step: int = 0, to: str = "bank") -> list[Parcel]:
+        """The parcels of one message."""
+        self.post.parcels.clear()
+        await self.mailbox.send(message, [to], Deadline("step", 1), step=step)
+        await self.outbox.drain(1)
+        return list(self.post.parcels)
+
+    async def hears(self, *parcels: Parcel) -> list[str]:
+        """How each delivery was settled."""
+        arrivals = [Arrival(parcel) for parcel in parcels]
+        for arrival in arrivals:
+            await self.mailbox.deliver(arrival)
+        return [arrival.settled for arrival in arrivals]
+
+
+async def pair() -> tuple[Party, Party]:
+    """Bank and card, with session keys."""
+    bank, card = Party("bank"), Party("card")
+    await bank.establish()
+    await card.establish()
+    return bank, card
+
+
+def words(rows: int = 2, value: int = 7) -> Words:
+    """A small tensor."""
+    return np.full((rows, 3), value, np.uint64)
+
+
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run one example of a property."""
+    asyncio.run(test())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_whatever_the_order_and_the_repeats_each_letter_is_read_once(data: st.DataObject) -> None:
+    """Several steps, each in several parts, shuffled and some of them twice."""
+
+    async def example() -> None:
+        bank, card = await pair()
+        sent = [parcel for step in range(3) for parcel in await card.says(MaskedInputs(words=words(90, step)), step)]
+        assert len(sent) == 9
+        arrivals = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=9))))
+        assert set(await bank.hears(*arrivals)) == {"ack"}
+        for step in range(3):
+            letter = (await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step))["card"]
+            assert np.array_equal(letter.words, words(90, step))
+        assert set(await bank.hears(*sent)) == {"ack"}  # repeats of what is used already
+        assert bank.mailbox._held["card"] == 0
+        assert not bank.mailbox._letters
+        assert not bank.mailbox._parts
+        assert bank.problems == []
+
+    in_loop(example)
+
+
+async def test_what_comes_before_the_keys_is_opened_when_they_are_there() -> None:
+    """A party may be faster through the handshake than another."""
+    bank, card = Party("bank"), Party("card")
+    await card.establish()
+    assert await bank.hears(*await card.says(MaskedInputs(words=words()))) == ["ack"]
+    waiting = asyncio.create_task(bank.mailbox.receive(MaskedInputs, ["card"], Deadline("step", 1)))
+    await asyncio.sleep(0)
+    await bank.establish()
+    assert np.array_equal((await waiting)["card"].words, words())
+    assert bank.mailbox._held == {"card": 0, "notary": 0}
+
+
+async def test_a_wait_ends_with_the_last_of_its_senders() -> None:
+    """Not before; meanwhile it says for whom it waits."""
+    bank, card, notary = Party("bank"), Party("card"), Party("notary")
+    waiting = asyncio.create_task(bank.mailbox.receive(Accept, ["card", "notary"], Deadline("accept", 1)))
+    await asyncio.sleep(0)
+    assert list(bank.mailbox.waits_for) == ["card", "notary"]
+    await bank.hears(*await card.says(Accept()))
+    assert list(bank.mailbox.waits_for) == ["notary"]
+    assert bank.mailbox.stage == "accept"
+    await bank.hears(*await notary.says(Accept()))
+    assert set(await waiting) == {"card", "notary"}
+    assert list(bank.mailbox.waits_for) == []
+
+
+async def test_a_wait_that_is_overdue_names_who_is_missing() -> None:
+    """All that this agent waits for, in all its loops."""
+    bank, card = await pair()
+    other = asyncio.create_task(bank.mailbox.receive(MaskedInputs, ["notary"], Deadline("step", 5)))
+    await bank.hears(*await card.says(Accept()))
+    with pytest.raises(Overdue) as caught:
+        await bank.mailbox.receive(Ready, ["card"], SOON)
+    assert (caught.value.deadline, caught.value.waits_for) == ("step", ("card", "notary"))
+    other.cancel()
+
+
+async def test_a_cancelled_wait_leaves_the_letters_for_the_next() -> None:
+    """Nothing is lost between two waits."""
+    bank, card = await pair()
+    waiting = asyncio.create_task(bank.mailbox.receive(Accept, ["card", "notary"], Deadline("accept", 1)))
+    await asyncio.sleep(0)
+    await bank.hears(*await card.says(Accept()))
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert list(bank.mailbox.waits_for) == []
+    assert await bank.mailbox.receive(Accept, ["card"], SOON) == {"card": Accept()}
+
+
+async def test_control_is_handed_over_at_once() -> None:
+    """A cancel waits for nobody to ask."""
+    bank, card = Party("bank"), Party("card")
+    await bank.hears(*await card.says(Cancel()))
+    assert bank.control == [("card", Cancel())]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: replace(p, address=p.address.replace("job-1", "job-2")),
+        lambda p: replace(p, address=p.address.replace("/bank/", "/notary/")),
+        lambda p: replace(p, address=p.address.replace("/card/", "/mallory/")),
+        lambda p: replace(p, address="nonsense"),
+    ],
+)
+async def test_what_is_not_addressed_to_this_party_and_job_is_refused_quietly(
+    change: Callable[[Parcel], Parcel],
+) -> None:
+    """Anybody could have sent it, so nobody is named and the job goes on."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Accept())
+    assert await bank.hears(change(parcel)) == ["reject"]
+    assert bank.problems == []
+
+
+async def test_what_is_of_another_attempt_is_taken_and_forgotten() -> None:
+    """It is nobody's fault, and of no use: neither a dead letter, nor anything to wait for."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Accept())
+    assert await bank.hears(replace(parcel, address=parcel.address.replace("/1/control", "/2/control"))) == ["ack"]
+    with pytest.raises(Overdue):
+        await bank.mailbox.receive(Accept, ["card"], SOON)
+    assert bank.problems == []
+
+
+async def test_an_attempt_that_is_over_hears_control_messages_only() -> None:
+    """Heartbeats tell of the next one; what belongs to the steps of this one is of no use any more."""
+    bank, card = Party("bank"), Party("card")
+    bank.mailbox.deaf = True
+    assert await bank.hears(*await card.says(Accept()), *await card.says(Cancel())) == ["ack", "ack"]
+    assert bank.control == [("card", Cancel())]
+    with pytest.raises(Overdue):
+        await bank.mailbox.receive(Accept, ["card"], SOON)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: replace(p, body=p.body[:-1]),
+        lambda p: replace(p, body=b""),
+        lambda p: replace(p, kind="ready"),
+        lambda p: replace(p, address=p.address.replace("/0/0/", "/0/1/")),
+        lambda p: replace(p, address=p.address.replace("/card/", "/notary/")),
+    ],
+)
+@pytest.mark.parametrize("session", [False, True])
+async def test_what_does_not_open_as_what_it_says_is_refused_and_ends_nothing(
+    change: Callable[[Parcel], Parcel], *, session: bool
+) -> None:
+    """Address and kind are under the seal; and since anybody may have sent it, nobody is to blame."""
+    bank, card = await pair()
+    message: Message = MaskedInputs(words=words()) if session else Accept()
+    (parcel,) = await card.says(message)
+    assert await bank.hears(change(parcel)) == ["reject"]
+    assert bank.problems == []
+    assert await bank.hears(parcel) == ["ack"]  # the true one is still welcome
+
+
+async def test_a_flood_is_stopped_at_the_limit() -> None:
+    """Letters nobody has asked for count, each sender on its own account."""
+    bank, card = await pair()
+    for step in range(30):
+        await bank.hears(*await card.says(MaskedInputs(words=words(3000)), step))
+        if bank.problems:
+            break
+    assert step == 1_048_576 // (3000 * 24)
+    problem = bank.problems[0]
+    assert isinstance(problem, JobProblem)
+    assert (problem.code, problem.culprit) == ("message.oversized", "card")
+    assert bank.mailbox._held["notary"] == 0
+
+
+async def test_reading_makes_room_again() -> None:
+    """The limit is on what waits, not on the job."""
+    bank, card = await pair()
+    for step in range(30):
+        await bank.hears(*await card.says(MaskedInputs(words=words(3000)), step))
+        await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step)
+    assert bank.problems == []
+    assert bank.mailbox._held["card"] == 0
+
+
+@pytest.mark.parametrize(
+    ("carrier", "carried", "size"),
+    [
+        (MaskedInputs(words=words()), MaskedLabels(words=words(3000)), 72_000),
+        (AlignedRows(rows=1, ids=bytes(32)), Presence(bits=bytes(72_000)), 72_060),
+    ],
+    ids=["words", "bytes"],
+)
+async def test_what_travels_along_counts_until_it_is_used_itself(carrier: Message, carried: Message, size: int) -> None:
+    """It may be for a step far ahead, and is there long after the letter that it came with is read."""
+    bank, card = await pair()
+    for step in range(30):
+        card.post.parcels.clear()
+        along = [Companion(carried, 9, step)]
+        await card.mailbox.send(carrier, ["bank"], Deadline("step", 1), step=step, along=along)
+        await card.outbox.drain(1)
+        await bank.hears(*card.post.parcels)
+        if bank.problems:
+            break
+        await bank.mailbox.receive(type(carrier), ["card"], SOON, step=step)
+    assert step == 1_048_576 // (size + PARCEL_BYTES)
+    assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
+    for earlier in range(step):
+        await bank.mailbox.receive(type(carried), ["card"], SOON, epoch=9, step=earlier)
+    # What is left is the part of the last body that was there when there was no more room.
+    assert bank.mailbox._held["card"] < size + 2 * PARCEL_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
+
+
+async def test_a_flood_of_letters_without_content_is_stopped_at_the_limit() -> None:
+    """Each takes room by being there."""
+    bank, card = await pair()
+    empty = words(0)
+    for step in range(2000):
+        await bank.hears(*await card.says(MaskedInputs(words=empty), step))
+        if bank.problems:
+            break
+    assert step <= 1_048_576 // PARCEL_BYTES
+    assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
+
+
+async def test_a_flood_of_parts_without_content_is_stopped_at_the_limit() -> None:
+    """Of bodies that are never whole."""
+    bank, card = await pair()
+    (parcel,) = await card.says(MaskedInputs(words=words(0)))
+    for step in range(2000):
+        part = parse_address(parcel.address)._replace(step=step, parts=2)
+        body = card.mailbox._seal(part, parcel.kind, memoryview(b""))
+        await bank.hears(replace(parcel, address=str(part), body=body))
+        if bank.problems:
+            break
+    assert step <= 1_048_576 // PARCEL_BYTES
+    assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
+
+
+async def test_a_flood_of_strange_parcels_is_not_a_flood_in_the_log() -> None:
+    """Of each sender some are told of, then how many were not."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Cancel())
+    with capture_logs() as lines:
+        for number in range(3 * BURST):
+            await bank.hears(replace(parcel, address=f"nonsense {number}", exchange="tercet.from.eve"))
+        assert await bank.hears(replace(parcel, address="nonsense")) == ["reject"]
+    assert [line["event"] for line in lines] == ["message refused"] * (BURST + 1)
+
+
+async def test_a_letter_through_another_partys_exchange_is_refused() -> None:
+    """Who may write to one is known to the broker: it is not what a replay came through."""
+    bank, card = Party("bank"), Party("card")
+    (parcel,) = await card.says(Cancel())
+    assert await bank.hears(replace(parcel, exchange="tercet.from.notary")) == ["reject"]
+    assert bank.control == []
+    assert await bank.hears(parcel) == ["ack"]
+
+
+async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -> None:
+    """A body that would be too large is not begun."""
+    bank, card = await pair()
+    (parcel,) = await card.says(MaskedInputs(words=words()))
+    endless = parse_address(parcel.address)._replace(parts=99999)
+    body = card.mailbox._seal(endless, parcel.kind, memoryview(b"begin"))
+    assert await bank.hears(replace(parcel, address=str(endless), body=body)) == ["reject"]
+    assert bank.problems[0].code == "message.oversized"
+
+
+async def test_little_is_kept_before_there_are_keys_and_nobody_is_blamed_for_more() -> None:
+    """Anybody could have sent it: not its size alone counts, nor does the same parcel count twice."""
+    bank, card = Party("bank"), Party("card")
+    await card.establish()
+    (flood,) = await card.says(MaskedInputs(words=words()))
+    many = [replace(flood, body=b"", address=flood.address.replace("/0/0/", f"/0/{n}/")) for n in range(200)]
+    settled = await bank.hears(*many, *many[:10])
+    assert settled.count("ack") == EARLY // 1024 + 10
+    assert bank.problems == []
+    await bank.establish()
+    assert bank.problems == []
+
+
+async def test_letters_of_another_run_of_the_same_job_do_not_open() -> None:
+    """Neither control nor anything else: what was recorded then cannot be said again now."""
+    earlier, bank = Party("card", run=b"q" * 32), Party("bank")
+    assert await bank.hears(*await earlier.says(Failure(code="a.b", stage="", culprit="card", reason="then"))) == [
+        "reject"
+    ]
+    assert bank.control == []
+    assert bank.problems == []
+
+
+async def test_a_heartbeat_that_is_repeated_or_overtaken_says_nothing() -> None:
+    """Else a recorded one would keep a hung party alive."""
+    bank, card = Party("bank"), Party("card")
+    beats = [
+        (
+            await card.says(
+                Progress(state="t", epoch=0, step=n, steps=9, stage="", waits_for=(), interval=1, helper="notary"),
+                step=n,
+            )
+        )[0]
+        for n in (1, 2, 3)
+    ]
+    assert await bank.hears(beats[0], beats[2], beats[1], beats[0], beats[2]) == ["ack"] * 5
+    assert [message.step for _, message in bank.control] == [1, 3]
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_two_letters_for_one_address_must_be_the_same(*, empty: bool) -> None:
+    """A second mask on one value would give both away; so a different repeat is a fault, an equal one is none."""
+    bank, card = await pair()
+    block = words(0) if empty else words()
+    first, again = [(await card.says(MaskedLabels(words=block)))[0] for _ in range(2)]
+    assert await bank.hears(first, again) == ["ack", "ack"]
+    (other,) = await card.says(MaskedLabels(words=words(2, 8)))
+    assert await bank.hears(other) == ["reject"]
+    assert bank.problems[0].code == "message.malformed"
+    assert "two different" in bank.problems[0].reason
+
+
+async def test_a_tensor_of_another_shape_names_its_sender_and_both_shapes() -> None:
+    """And nothing of its content."""
+    bank, card = await pair()
+    await bank.hears(*await card.says(MaskedInputs(words=words(2, 123456789))))
+    letters = await bank.mailbox.receive(MaskedInputs, ["card"], SOON)
+    with pytest.raises(JobProblem) as caught:
+        bank.mailbox.words(letters, lambda _: (3, 3))
+    assert (caught.value.code, caught.value.culprit) == ("message.shape", "card")
+    assert "(2, 3)" in caught.value.reason
+    assert "(3, 3)" in caught.value.reason
+    assert "123456789" not in caught.value.reason
+
+
+async def test_nothing_but_handshake_and_control_can_be_sent_before_the_keys() -> None:
+    """It would have to go in clear."""
+    card = Party("card")
+    with pytest.raises(AssertionError, match="before the handshake"):
+        await card.says(MaskedInputs(words=words()))
+    assert card.post.parcels == []
+
+
+async def test_what_the_broker_sees_of_a_letter_is_its_label() -> None:
+    """The management page shows kind, job and sender; the body is sealed."""
+    _, card = await pair()
+    block = words(2, 0x0123456789ABCDEF)
+    (parcel,) = await card.says(MaskedInputs(words=block), step=5)
+    assert (parcel.kind, parcel.job, parcel.sender) == ("masked inputs", "job-1", "card")
+    assert parcel.exchange == "tercet.from.card"
+    assert parcel.routing_key == "job.job-1.masked-inputs.to.bank"
+    assert parcel.address == "job-1/1/masked-inputs/features/0/5/card/bank/1.1"
+    assert not parcel.persistent
+    assert block.tobytes()[:8] not in parcel.body
+
+
+async def test_a_wait_that_has_lapsed_is_told_until_the_job_has_ended() -> None:
+    """Else a party whose patience ends just before another complains would look as if it waited for nobody."""
+    bank = Party("bank")
+    with pytest.raises(Overdue):
+        await bank.mailbox.receive(Accept, ["card", "notary"], SOON)
+    assert bank.mailbox.waits_for == ("card", "notary")
+    assert bank.mailbox.stage == "accept"

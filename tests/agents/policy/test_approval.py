@@ -1,0 +1,286 @@
+"""A job may wait for a person: everybody waits and knows for whom, and the answer counts for the whole run."""
+
+import asyncio
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console as Paper
+
+from agents.cli.rendering import job_details, job_table
+from agents.core.states import APPROVAL
+from agents.jobs.approvals import summary
+from agents.policy.audit_log import entries
+from broker.sealing.identity import Identity
+from schemas.files.job import Evaluation
+from schemas.files.policy import PolicySettings
+from schemas.files.recovery import Recovery
+from schemas.messages.kinds import Approvers, Decide, Status
+from tests.agents.daemon.test_console import request
+from tests.agents.policy.test_check import announced, settings_of
+from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, nothing_left, off, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+PARTIES = (BANK, CARD, NOTARY)
+PASSED = QUICK.start + QUICK.accept  # which a waiting party must outlive
+
+
+def asking(stage: Scene, *parties: str, **deadlines: Any) -> None:
+    """These parties ask a person; all wait for so long."""
+    for party in PARTIES:
+        policy = PolicySettings(narrow=True, approval=party in parties)
+        stage.change(party, policy=policy, deadlines=QUICK.model_copy(update={"approve": 30, **deadlines}))
+        stage.change(party, recovery=Recovery())
+
+
+async def waiting(stage: Scene, job_id: str, *parties: str) -> None:
+    """Return when these parties wait for their operators."""
+    await stage.until(lambda: all(approval(stage, party, job_id) == APPROVAL for party in parties))
+
+
+def approval(stage: Scene, party: str, job_id: str) -> str:
+    """What a party says of its operator's word on a job; nothing while it does not know the job."""
+    found = stage.agents[party].status(job_id)
+    return found[0].approval if found else ""
+
+
+async def decide(stage: Scene, party: str, job_id: str, *, approve: bool = True, why: str = "") -> Status:
+    """What `tercet job approve` and `refuse` say."""
+    async with stage.console(party) as console:
+        return await console.decide(job_id, approve=approve, who="ada", why=why)
+
+
+def events(folder: Path, party: str) -> list[str]:
+    """What a party's audit log tells of."""
+    return [entry.event for entry in entries((folder / party / "audit.log").read_bytes())]
+
+
+async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_path: Path) -> None:
+    """Longer than any other deadline; every party tells for whom, and no table is read meanwhile."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await asyncio.sleep(PASSED)
+        for party in PARTIES:
+            (found,) = stage.agents[party].status(job_id)
+            assert found.waits_for in {(CARD,), ()}
+            assert (found.waits_for == ()) == (party == CARD)
+            (card,) = [one for one in found.parties if one.party == CARD]
+            assert card.stage == APPROVAL
+            assert found.table_rows == 0
+        nothing_left(stage)
+        answer = await decide(stage, CARD, job_id)
+        assert answer.problem is None
+        ended = await stage.ended(job_id)
+        assert {found.state for found in ended.values()} == {"done"}
+        assert (ended[CARD].approval, ended[BANK].approval) == ("ada", "")
+    assert "approved" in events(tmp_path, CARD)
+
+
+async def test_what_a_person_is_shown_says_what_to_do(tmp_path: Path) -> None:
+    """At the party that asks, and at the others for whom they wait."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await stage.until(lambda: stage.agents[BANK].status(job_id)[0].waits_for == (CARD,))
+        paper = Paper(width=200, record=True, file=StringIO())
+        for party in (CARD, BANK):
+            paper.print(job_details(stage.agents[party].status(job_id)[0]))
+        text = paper.export_text()
+        assert f"tercet job approve {job_id}" in text
+        assert "asks its operator for approval" in text
+        stage.agents[BANK].cancel(job_id)
+        await stage.ended(job_id)
+
+
+async def test_all_parties_may_ask_and_each_answer_counts(tmp_path: Path) -> None:
+    """Whoever submits a job has said yes to it; the helper may ask too."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, *PARTIES)
+        await stage.start()
+        job_id = stage.submit(job(), CARD)
+        await waiting(stage, job_id, BANK, NOTARY)
+        assert approval(stage, CARD, job_id) == ""
+        for party in (NOTARY, BANK):
+            await decide(stage, party, job_id)
+        assert {found.state for found in (await stage.ended(job_id)).values()} == {"done"}
+
+
+@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+async def test_a_refusal_ends_the_job_everywhere_with_its_reason(tmp_path: Path, party: str) -> None:
+    """Nothing was read or sent."""
+    submitter = CARD if party == BANK else BANK
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, party)
+        await stage.start()
+        job_id = stage.submit(job(), submitter)
+        await waiting(stage, job_id, party)
+        await decide(stage, party, job_id, approve=False, why="not in this quarter")
+        reason = off(await stage.ended(job_id), "policy.refused", party)
+        assert "not in this quarter" in reason
+        nothing_left(stage)
+    assert "refused" in events(tmp_path, party)
+
+
+@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+async def test_a_job_that_waits_can_be_cancelled_at_every_party(tmp_path: Path, party: str) -> None:
+    """Where a person is asked, and where not."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        stage.agents[party].jobs.cancel(job_id, "anna")
+        ended = await stage.ended(job_id)
+        assert {(found.state, found.cancelled_by, found.release) for found in ended.values()} == {
+            ("cancelled", party, "")
+        }
+        told = StringIO()
+        for found in ended.values():
+            Paper(file=told, width=120).print(job_table([found]), job_details(found))
+        assert told.getvalue().count(f"cancelled by {party}") == 2 * len(ended)
+    for one in PARTIES:
+        noted = {entry.event: entry.fields for entry in entries((tmp_path / one / "audit.log").read_bytes())}
+        assert noted["ended"]["cancelled_by"] == party
+        assert noted.get("cancelled") == ({"by": "anna"} if one == party else None)
+
+
+@pytest.mark.parametrize("party", [BANK, CARD])
+async def test_a_job_that_nobody_approves_ends_with_that_reason(tmp_path: Path, party: str) -> None:
+    """At the party that has asked; no other is blamed for having waited."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, party, approve=0.6)
+        await stage.start()
+        ended = await stage.ended(stage.submit(job(), NOTARY))
+        assert f"nobody at {party}" in off(ended, "policy.approval", party)
+
+
+async def test_a_restart_while_a_person_is_asked_asks_again(tmp_path: Path) -> None:
+    """The job goes on waiting, and then goes on."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await stage.crash(CARD)
+        await stage.start(CARD)
+        await waiting(stage, job_id, CARD)
+        await decide(stage, CARD, job_id)
+        assert {found.state for found in (await stage.ended(job_id)).values()} == {"done"}
+
+
+async def test_an_approval_counts_for_later_attempts_of_the_run(tmp_path: Path) -> None:
+    """The agent is killed while the job trains: nobody is asked again."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD, step=20, release=20)
+        await stage.start()
+        job_id = stage.submit(job(epochs=100))
+        await waiting(stage, job_id, CARD)
+        await decide(stage, CARD, job_id)
+        await stage.until(lambda: stage.state(CARD, job_id) == "training")
+        await stage.crash(CARD)
+        await stage.start(CARD)
+        assert {found.state for found in (await stage.ended(job_id, seconds=30)).values()} == {"done"}
+        asked = [entry.event for entry in entries((tmp_path / CARD / "audit.log").read_bytes())]
+        assert asked.count("approved") == 1
+        assert asked.count("begun") >= 2
+
+
+async def test_a_decision_on_a_job_that_does_not_wait_is_refused(tmp_path: Path) -> None:
+    """It was approved already, has ended, is not known, or nobody is asked."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job(epochs=1000))
+        await waiting(stage, job_id, CARD)
+        assert "does not wait" in ((await decide(stage, BANK, job_id)).problem or "")
+        await decide(stage, CARD, job_id)
+        assert "was approved already" in ((await decide(stage, CARD, job_id, approve=False)).problem or "")
+        assert "knows no job" in ((await decide(stage, CARD, "credit-00000000")).problem or "")
+        stage.agents[BANK].cancel(job_id)
+        await stage.ended(job_id)
+        assert "is cancelled already by bank" in ((await decide(stage, CARD, job_id)).problem or "")
+
+
+async def test_approving_what_was_refused_says_so(tmp_path: Path) -> None:
+    """At once, while the job still ends, and afterwards; and that it may be submitted again."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await decide(stage, CARD, job_id, approve=False, why="not in this quarter")
+        assert "was refused already" in ((await decide(stage, CARD, job_id)).problem or "")
+        ended = await stage.ended(job_id)
+        assert {status.release for status in ended.values()} == {""}
+        problem = (await decide(stage, CARD, job_id)).problem or ""
+        assert "was refused already" in problem
+        assert "not in this quarter" in problem
+        assert "--again" in problem
+
+
+async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None:
+    """Not the submitter, not another partner, and nobody without the party's key who says that he is its console."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        yes = Decide(job=job_id, approve=True, who="mallory")
+        for sender in (BANK, NOTARY):
+            own = stage.parties[sender][1]
+            for named in (sender, CARD):
+                stage.office.accept(request(yes, own, stage, named, CARD), sender)
+        stage.office.accept(request(yes, Identity.generate(), stage, CARD, CARD), CARD)
+        await asyncio.sleep(0.05)
+        assert approval(stage, CARD, job_id) == APPROVAL
+        stage.agents[CARD].cancel(job_id)
+        await stage.ended(job_id)
+    assert "approved" not in events(tmp_path, CARD)
+
+
+async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
+    """If it asks for that, of any job that is known."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job(evaluation=Evaluation(holdout=0.25), purpose="credit scoring"))
+        await waiting(stage, job_id, CARD)
+        async with stage.console(CARD) as console:
+            assert (await console.query(job_id)).reveals == ()
+            told = "\n".join((await console.reveals(job_id)).reveals)
+        assert "credit scoring" in told
+        assert "bank learns the scores of held-out rows (25% of all in common), under noise, once" in told
+        stage.agents[BANK].cancel(job_id)
+        await stage.ended(job_id)
+
+
+def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
+    """More with each thing that a job asks for."""
+    settings = settings_of(CARD)
+    plain = summary(announced(), settings)
+    assert any("notary learns how many ids" in line for line in plain)
+    assert any("card learns the weights of its own columns" in line for line in plain)
+    assert not any("scores of held-out" in line or "training loss" in line for line in plain)
+    asks: dict[str, Any] = {"release": "label", "alignment": "ecdh", "evaluation": Evaluation(loss=True, loss_to="all")}
+    much = summary(announced(**asks), settings)
+    assert any("bank learns all weights" in line for line in much)
+    assert any("bank and card learn the mean training loss" in line for line in much)
+    assert not any("notary learns how many ids" in line for line in much)
+
+
+async def test_nobody_but_the_label_party_says_whom_all_wait_for(tmp_path: Path) -> None:
+    """Who asks is told to all by the label party, once, and by nobody else."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await decide(stage, CARD, job_id)
+        await stage.ended(job_id)
+        assert {parcel.sender for parcel in stage.said(Approvers.kind)} == {BANK}

@@ -1,0 +1,411 @@
+"""What label parties have had of a table adds up over jobs, whatever becomes of the audit log, and is bounded.
+
+The counts alone first, then their file, then agents whose jobs are refused.
+"""
+
+import asyncio
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from agents.cli.app import app
+from agents.core.problems import JobProblem
+from agents.daemon.agent import Agent
+from agents.policy.audit_log import Entry
+from agents.policy.budget import Budget, audited_spendings
+from agents.policy.budget_file import BudgetFile, Spending, read
+from agents.policy.check import check_policy
+from agents.policy.exposure import COUNTS, exposures, score_bits
+from agents.policy.job_audit import JobAudit
+from schemas.files.job import Evaluation, Invalid, PredictionJob, TrainingJob
+from schemas.files.policy import PolicySettings, TablePolicy
+from schemas.files.settings import Limits, Settings
+from schemas.messages.kinds import Job, Terms
+from tests.agents.policy.test_check import KEYS, announcing, settings_of
+from tests.agents.policy.test_settings_rules import table
+from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, off, prediction, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+OF = "credit-01234567"
+SCORED = Evaluation(holdout=0.25, metrics="end", loss=True)
+EACH_EPOCH = Evaluation(holdout=0.25, metrics="epoch", loss=True)
+STAGES = {"training": ("alignment", "training", "release"), "prediction": ("alignment", "scoring", "release")}
+
+
+def number(run: int, description: TrainingJob | PredictionJob) -> Job:
+    """A job with a run of its own."""
+    return announcing(description).model_copy(update={"run": run.to_bytes(32, "big")})
+
+
+def terms(rows: int = 72, held_out: int = 24, outputs: int = 1) -> Terms:
+    """Sizes as all parties have agreed on."""
+    return Terms(rows=rows, held_out=held_out, columns=(6, 6), outputs=outputs, plan=bytes(32))
+
+
+def live(job: Job, settings: Settings, budget: Budget, record_bits: float | None = None) -> None:
+    """Let a job through all its stages at one party, as the lifecycle does."""
+    check_policy(job, settings, KEYS[settings.party], budget)
+    audit = JobAudit(job, settings, budget)
+    audit.record_bits = record_bits
+    before, at_work, after = STAGES[job.description.kind]
+    audit.revealing(before)
+    audit.revealing(at_work, terms())
+    audit.revealing(after)
+
+
+def refused(job: Job, settings: Settings, budget: Budget, record_bits: float | None = None) -> str:
+    """Why a job goes beyond."""
+    with pytest.raises(JobProblem) as caught:
+        live(job, settings, budget, record_bits)
+    assert (caught.value.code, caught.value.culprit) == ("policy.exposure", CARD)
+    caught.value.failure("received", verdict=False)
+    return caught.value.reason
+
+
+# Each count: a setting, a bound that takes two of these jobs and no third, and words of the reason.
+BEYOND: dict[str, tuple[dict[str, float], TrainingJob | PredictionJob, str]] = {
+    "scored passes": ({"max_total_scorings": 2}, job(evaluation=SCORED), "2 scorings"),
+    "scored passes of predictions": ({"max_total_scorings": 2}, prediction(OF), "2 scorings"),
+    "bits": ({"max_score_bits": 14}, prediction(OF), "14 bits"),
+    "predictions": ({"max_predictions": 2}, prediction(OF), "2 predictions"),
+    "scored rows": ({"max_scored_rows": 144}, prediction(OF), "144 rows scored"),
+    "held-out rows": ({"max_scored_rows": 48}, job(evaluation=SCORED), "48 rows scored"),
+    "losses": ({"max_losses": 8}, job(evaluation=Evaluation(loss=True)), "8 losses"),
+    "alignments": ({"max_alignments": 2}, prediction(OF), "2 alignments"),
+    "models": ({"max_models": 2}, job(release="shared"), "2 models trained"),
+    "releases": ({"max_releases": 2}, job(), "2 models released"),
+}
+
+
+@pytest.mark.parametrize(("bounds", "description", "words"), BEYOND.values(), ids=BEYOND)
+def test_each_count_is_bounded_at_the_party_whose_table_it_is(
+    bounds: dict[str, float], description: TrainingJob | PredictionJob, words: str
+) -> None:
+    """The count, the setting and the party to ask are named; another table or label party has a budget of its own."""
+    settings, budget = table(**bounds)(settings_of(CARD)), Budget()
+    for run in (1, 2):
+        live(number(run, description), settings, budget)
+    reason = refused(number(3, description), settings, budget)
+    (setting,) = bounds
+    assert words in reason
+    assert f"{setting} under [tables.customers]" in reason
+    assert f"ask {CARD}" in reason
+    other = settings.model_copy(update={"tables": settings.tables | {"new": settings.tables["customers"]}})
+    live(number(3, description.model_copy(update={"tables": ((BANK, "customers"), (CARD, "new"))})), other, budget)
+    live(number(3, description), table(**{setting: bounds[setting] * 2})(settings), budget)
+
+
+@pytest.mark.parametrize(("bounds", "description", "words"), BEYOND.values(), ids=BEYOND)
+def test_what_the_description_tells_is_refused_before_anybody_is_asked_to_approve(
+    bounds: dict[str, float], description: TrainingJob | PredictionJob, words: str
+) -> None:
+    """The policy is asked first, and an exhausted budget needs no sizes."""
+    settings, budget = table(**dict.fromkeys(bounds, 0))(settings_of(CARD)), Budget()
+    with pytest.raises(JobProblem) as caught:
+        check_policy(number(1, description), settings, KEYS[CARD], budget)
+    assert caught.value.code == "policy.exposure"
+    assert words.partition(" ")[2] in caught.value.reason
+
+
+def test_a_later_attempt_of_a_run_counts_once() -> None:
+    """Whatever the stage at which the one before ended."""
+    bounds = {"max_total_scorings": 4, "max_releases": 1, "max_models": 1, "max_losses": 4, "max_scored_rows": 96}
+    settings, budget = table(**bounds)(settings_of(CARD)), Budget()
+    for _ in range(3):
+        live(number(1, job(evaluation=EACH_EPOCH)), settings, budget)
+    spent = {one.name: one.spent for one in budget.left(settings)}
+    expected = {"models": 1, "releases": 1, "alignments": 1, "scorings": 4, "bits": 28, "scored_rows": 96}
+    assert spent == expected | {"predictions": 0, "losses": 4}
+    assert "1 models trained" in refused(number(2, job(evaluation=EACH_EPOCH)), settings, budget)
+
+
+def test_scores_are_bounded_by_what_a_record_holds_where_that_is_known() -> None:
+    """A setting takes its place; where neither is there, no bits are a bound."""
+    settings, budget = settings_of(CARD), Budget()
+    for run in range(5):
+        live(number(run, prediction(OF)), settings, budget, record_bits=35.0)
+    assert "allows 35 in all" in refused(number(5, prediction(OF)), settings, budget, record_bits=35.0)
+    live(number(5, prediction(OF)), settings, budget)
+    live(number(6, prediction(OF)), table(max_score_bits=49)(settings), budget, record_bits=35.0)
+
+
+@pytest.mark.parametrize(("noise", "bits"), [(0, 19), (2.0**-5, 7), (2.0**-4, 6), (1, 2), (1e-9, 19)])
+def test_a_score_tells_the_logarithm_of_its_range_by_the_width_of_the_noise(noise: float, bits: float) -> None:
+    """Without noise it is rounded to 16 bits below the point."""
+    assert score_bits(noise) == bits
+    quiet = settings_of(CARD).model_copy(update={"policy": PolicySettings(narrow=True, score_noise=noise)})
+    assert exposures(job(evaluation=EACH_EPOCH), quiet, terms(outputs=3))["training"]["bits"] == 4 * 3 * bits
+
+
+def test_outputs_count_each() -> None:
+    """Before the label party has told how many classes there are, as few as a model can have."""
+    classes = job(model="softmax", evaluation=EACH_EPOCH)
+    assert exposures(classes, settings_of(CARD))["training"]["scorings"] == 4 * 3
+    assert exposures(classes, settings_of(CARD), terms(outputs=5))["training"]["scorings"] == 4 * 5
+    assert exposures(prediction(OF), settings_of(CARD), terms(outputs=5))["scoring"]["scorings"] == 5
+
+
+def test_the_label_party_is_not_bounded_in_what_tells_it_of_its_own_columns() -> None:
+    """What its partners learn of its table, it bounds."""
+    settings, budget = table(**{count.setting: 0 for count in COUNTS if not count.own})(settings_of(BANK)), Budget()
+    live(number(1, job(evaluation=EACH_EPOCH)), settings, budget)
+    live(number(2, prediction(OF)), settings, budget)
+    for setting in ("max_models", "max_releases", "max_alignments"):
+        with pytest.raises(JobProblem, match=setting):
+            live(number(3, job()), table(**{setting: 0})(settings), budget)
+
+
+def test_a_helper_has_no_budget() -> None:
+    """It has no table."""
+    budget = Budget()
+    live(number(1, job(evaluation=EACH_EPOCH)), settings_of(NOTARY), budget)
+    assert list(budget.left(settings_of(NOTARY))) == []
+
+
+def test_every_bound_of_a_table_bounds_a_count() -> None:
+    """No setting is without an effect."""
+    bounds = {name for name in TablePolicy.model_fields if name.startswith("max_")}
+    assert {count.setting for count in COUNTS} == bounds
+
+
+# --- the file
+
+
+def spendings() -> st.SearchStrategy[list[Spending]]:
+    """Any that jobs may have left."""
+    amounts = st.dictionaries(st.sampled_from([count.name for count in COUNTS]), st.integers(1, 9), min_size=1)
+    names = st.sampled_from(["customers", "orders"]), st.sampled_from([BANK, "shop"])
+    return st.lists(st.builds(Spending, st.just(OF), st.sampled_from(["01", "02", "03"]), *names, amounts), max_size=6)
+
+
+def everything(told: Budget) -> list[Any]:
+    """All that a budget says."""
+    return list(told.left(settings_of(CARD)))
+
+
+@given(spendings(), spendings(), st.data())
+def test_whatever_was_appended_is_read_again_and_a_torn_end_costs_only_itself(
+    tmp_path_factory: pytest.TempPathFactory, first: list[Spending], more: list[Spending], data: st.DataObject
+) -> None:
+    """Cut anywhere within the last line, or with a hole in it, as a crash leaves it: it was never told."""
+    path = tmp_path_factory.mktemp("budget") / "exposure.jsonl"
+    file = BudgetFile(path)
+    assert file.open() is None
+    file.begin(first)
+    for one in more:
+        file.append(one)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert BudgetFile(path).open() == read(path) == first + more
+    whole, kept = path.read_bytes(), (first + more)[:-1]
+    start = whole[:-1].rfind(b"\n") + 1
+    if not kept and not (first + more):
+        return
+    cut = data.draw(st.integers(start + 1, len(whole) - 1))
+    hole = whole[:start] + bytes(cut - start) + whole[cut:]
+    for torn in (whole[:cut], hole):
+        path.write_bytes(torn)
+        again = BudgetFile(path)
+        assert read(path) == again.open() == kept
+        again.append((first + more)[-1])
+        assert BudgetFile(path).open() == first + more
+
+
+@given(spendings().filter(lambda found: len(found) > 1), st.data())
+def test_any_other_damage_is_refused_with_what_to_do(
+    tmp_path_factory: pytest.TempPathFactory, found: list[Spending], data: st.DataObject
+) -> None:
+    """A changed byte, a line that is gone or moved, an empty file."""
+    path = tmp_path_factory.mktemp("budget") / "exposure.jsonl"
+    BudgetFile(path).begin(found)
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    place = data.draw(st.integers(0, len(whole) - len(lines[-1]) - 2))
+    changed = bytearray(whole)
+    changed[place] ^= data.draw(st.sampled_from([1, 2, 4, 32]))
+    gone = data.draw(st.integers(0, len(lines) - 2))
+    for damaged in (bytes(changed), b"".join(lines[:gone] + lines[gone + 1 :]), b"".join(lines[::-1]), b""):
+        path.write_bytes(damaged)
+        with pytest.raises(Invalid, match="move it away"):
+            BudgetFile(path).open()
+        assert path.read_bytes() == damaged
+
+
+def entry(stage: str, run: str = "01", **fields: Any) -> Entry:
+    """A line of an audit log."""
+    told = {"stage": stage, "label": BANK, "table": "customers", **fields}
+    return Entry(1, "", "revealing", OF, run, told, "", "")
+
+
+def test_lines_of_earlier_releases_count_for_what_follows_from_them() -> None:
+    """The audit log told scorings, rows and whether weights were released; scores had no noise."""
+    log = [entry("alignment"), entry("training", rows=70, held_out=20, scorings=4), entry("release", released=True),
+           entry("training", held_out=20, scorings=4), entry("alignment", "02"), entry("scoring", "02", rows=90),
+           entry("release", "03", released=False)]  # fmt: skip
+    told = {one.name: one.spent for one in Budget.of(audited_spendings(log)).left(settings_of(CARD))}
+    expected = {"models": 1, "releases": 1, "alignments": 2, "scorings": 5, "bits": 95, "scored_rows": 170}
+    assert told == expected | {"predictions": 1, "losses": 0}
+
+
+# --- agents
+
+
+def bounded(stage: Scene, **bounds: float) -> None:
+    """The card processor's settings."""
+    stage.change(CARD, tables=table(**bounds)(stage.parties[CARD][0]).tables)
+
+
+async def restart(stage: Scene, folder: Path) -> None:
+    """Stop all agents, and move the audit log of the card processor away."""
+    await stage.stop()
+    (folder / CARD / "audit.log").rename(folder / "elsewhere.log")
+
+
+async def test_the_fifth_scored_pass_is_refused_after_a_restart_without_the_audit_log(tmp_path: Path) -> None:
+    """Passes over held-out rows and predictions together; a released model is another count."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        bounded(stage, max_total_scorings=4, max_releases=1, rescoring=True)
+        trained = await stage.run(job(epochs=3, evaluation=EACH_EPOCH))
+        assert trained[CARD].state == "done"
+        await restart(stage, tmp_path)
+        assert (await stage.run(prediction(trained[CARD].job)))[CARD].state == "done"
+        await restart(stage, tmp_path)
+        again = prediction(trained[CARD].job, name="again")
+        for beyond, setting in (
+            (again, "max_total_scorings"),
+            (job("scored", release="shared", evaluation=SCORED), "max_total_scorings"),
+            (job("second"), "max_releases"),
+        ):
+            assert setting in off(await stage.run(beyond), "policy.exposure", CARD)
+        assert (await stage.run(job("shared", release="shared")))[CARD].state == "done"  # which asks for neither
+
+
+@pytest.mark.parametrize(
+    ("setting", "bound", "description"),
+    [
+        ("max_predictions", 1, prediction),
+        ("max_scored_rows", 96 + 95, prediction),
+        ("max_score_bits", 13, prediction),
+        ("max_losses", 7, lambda _: job("losses", evaluation=Evaluation(loss=True))),
+        ("max_alignments", 2, lambda _: job("aligned", release="shared")),
+        ("max_models", 2, lambda _: job("modelled", release="shared")),
+    ],
+)
+async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_log(
+    setting: str, bound: float, description: Callable[[str], TrainingJob | PredictionJob], tmp_path: Path
+) -> None:
+    """Predictions, their rows and bits, losses, alignments and models."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        bounded(stage, rescoring=True, **{setting: bound})
+        trained = (await stage.run(job(release="shared")))[CARD].job
+        one = description(trained)
+        assert (await stage.run(one))[CARD].state == "done"
+        await restart(stage, tmp_path)
+        assert setting in off(await stage.run(one.anew()), "policy.exposure", CARD)
+
+
+async def test_jobs_side_by_side_do_not_get_past_a_bound_of_predictions(tmp_path: Path) -> None:
+    """The policy let all in; the count is asked once more when scores are about to be told."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        bounded(stage, max_predictions=1, rescoring=True)
+        trained = (await stage.run(job()))[CARD].job
+        ids = [stage.submit(prediction(trained, name=name)) for name in ("one", "two", "three")]
+        states = [(await stage.ended(one))[CARD] for one in ids]
+        assert sorted(status.state for status in states) == ["done", "failed", "failed"]
+        assert {status.failure.code for status in states if status.failure} == {"policy.exposure"}
+
+
+async def test_counts_of_an_audit_log_are_taken_over_where_there_is_no_file(tmp_path: Path) -> None:
+    """The upgrade of an agent, and the way back where the file is damaged."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        bounded(stage, max_models=1)
+        assert (await stage.run(job()))[CARD].state == "done"
+        await stage.stop()
+        file = tmp_path / CARD / "exposure.jsonl"
+        before = read(file)
+        file.unlink()
+        assert "max_models" in off(await stage.run(job("second")), "policy.exposure", CARD)
+        assert everything(Budget.of(read(file) or ())) == everything(Budget.of(before or ()))
+
+
+async def test_an_agent_does_not_start_with_a_damaged_budget(tmp_path: Path) -> None:
+    """It would not know what it has told."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.run(job())
+        await stage.stop()
+        file = tmp_path / CARD / "exposure.jsonl"
+        file.write_bytes(file.read_bytes().replace(b'"models":1', b'"models":0'))
+        settings, identity = stage.parties[CARD]
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(_serve(stage, settings, identity), 5)
+        assert caught.group_contains(Invalid, match="exposure.jsonl: line")
+
+
+async def _serve(stage: Scene, settings: Settings, identity: Any) -> None:
+    connection = stage.office.connect(CARD)
+    try:
+        await Agent(settings, identity, connection).serve(asyncio.Event())
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(("stage_name", "kinds"), [("training", {"masked inputs"}), ("release", {"weight share"})])
+async def test_nothing_is_told_that_the_disk_does_not_take(
+    stage_name: str, kinds: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line comes first."""
+    count = {"training": "models", "release": "releases"}[stage_name]
+    append = BudgetFile.append
+
+    def full(self: BudgetFile, spending: Spending) -> None:
+        if count in spending.counts and CARD in str(self.path):
+            raise OSError(28, "No space left on device")
+        append(self, spending)
+
+    monkeypatch.setattr(BudgetFile, "append", full)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job())
+        assert "record of what jobs were told" in off(ended, "disk.write", CARD)
+        assert [one for one in stage.said(*kinds) if one.sender == CARD] == []
+
+
+async def test_held_out_rows_that_are_too_few_are_not_scored(tmp_path: Path) -> None:
+    """As few as a prediction may have; by default 32."""
+    assert Limits().min_scored_rows == 32
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, limits=Limits())
+        reason = off(await stage.run(job(evaluation=Evaluation(holdout=0.1))), "alignment.few", CARD)
+        assert "min_scored_rows" in reason
+        assert "held out" in reason
+
+
+# --- the command
+
+
+async def test_the_budget_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the file, or as the agent would take it over; as a table and as JSON."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.run(job(evaluation=SCORED))
+        settings = stage.parties[CARD][0]
+    monkeypatch.setattr("agents.cli.audit.read_settings", lambda _: settings)
+    arguments = ["audit", "budget", "--settings", str(tmp_path / "any.toml")]
+    for _ in range(2):
+        told = CliRunner().invoke(app, [*arguments, "--format", "json"])
+        assert told.exit_code == 0, told.output
+        rows = {row["name"]: row for row in json.loads(told.stdout)}
+        assert set(rows) == {count.name for count in COUNTS}
+        expected = {"table": "customers", "label": BANK, "name": "losses", "setting": "max_losses", "spent": 4}
+        assert rows["losses"] == expected | {"bound": 10_000, "left": 9_996}
+        assert (rows["bits"]["spent"], rows["bits"]["bound"], rows["bits"]["left"]) == (7, None, None)
+        text = CliRunner().invoke(app, arguments)
+        assert text.exit_code == 0
+        assert "9,996" in text.stdout
+        (tmp_path / CARD / "exposure.jsonl").unlink(missing_ok=True)
+    (tmp_path / CARD / "exposure.jsonl").write_text("nonsense\n")
+    assert CliRunner().invoke(app, arguments).exit_code == 3

@@ -1,0 +1,278 @@
+"""What a party's settings allow of a job: models, releases, scores, tables, columns, helpers, and how often.
+
+Most of it is asked of the policy alone, some through agents: that nothing was read or sent before.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.policy.audit_log import entries
+from agents.policy.check import check_policy
+from agents.policy.table import narrowed
+from schemas.files.job import Evaluation, TrainingJob
+from schemas.files.policy import PolicySettings
+from schemas.files.settings import Limits, Settings, TableSettings
+from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, nothing_left, off, prediction, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+Change = Callable[[Settings], Settings]
+
+
+def policy(**fields: Any) -> Change:
+    """Another [policy]."""
+    return lambda settings: settings.model_copy(update={"policy": PolicySettings(**{"narrow": True, **fields})})
+
+
+def table(**fields: Any) -> Change:
+    """Another [tables.customers]."""
+    return lambda settings: settings.model_copy(
+        update={"tables": {name: one.model_copy(update=fields) for name, one in settings.tables.items()}}
+    )
+
+
+def partner(name: str, **fields: Any) -> Change:
+    """Another [partners.NAME]."""
+    return lambda settings: settings.model_copy(
+        update={"partners": settings.partners | {name: settings.partners[name].model_copy(update=fields)}}
+    )
+
+
+SCORED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
+RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor's settings, the job, code, words
+    "no purpose": (policy(purposes=["risk"]), job(), "policy.purpose", "names no purpose"),
+    "another purpose": (policy(purposes=["risk"]), job(purpose="ads"), "policy.purpose", "'ads'"),
+    "not for this table": (table(purposes=("risk",)), job(purpose="ads"), "policy.purpose", "[tables.customers]"),
+    "model": (policy(models=["linear"]), job(), "policy.model", "[policy] models"),
+    "epochs": (policy(max_epochs=3), job(), "policy.epochs", "max_epochs"),
+    "release": (policy(releases=["shared"]), job(), "policy.release", "[policy] releases"),
+    "no metrics": (policy(metrics="none"), job(evaluation=SCORED), "policy.metrics", "[policy] metrics"),
+    "metrics at the end": (policy(metrics="end"), job(evaluation=SCORED), "policy.metrics", 'metrics = "end"'),
+    "loss": (policy(loss=False), job(evaluation=Evaluation(loss=True)), "policy.loss", "loss = false"),
+    "held-out loss": (
+        policy(loss=False), job(evaluation=Evaluation(holdout=0.25, held_out_loss=True)), "policy.loss", "held_out_loss"
+    ),
+    "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
+    "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
+    "partner": (table(partners=("telco",)), job(), "policy.parties", "partners under [tables.customers]"),
+    "helper": (table(helpers=("telco",)), job(), "policy.helper", "helpers under [tables.customers]"),
+    "may not help": (partner(NOTARY, may_help=False), job(), "policy.helper", "may_help"),
+    "column": (table(columns=("a", "b")), job(columns=((CARD, ("a", "c")),)), "policy.columns", "'c'"),
+    "column left out": (
+        table(exclude=("a", "c")), job(columns=((CARD, ("a", "b", "c")),)), "policy.columns", "'a', 'c'"
+    ),
+    "id as column": (table(), job(columns=((CARD, ("id",)),)), "policy.columns", "'id'"),
+    "scorings of a table": (
+        table(max_total_scorings=3), job(evaluation=SCORED), "policy.exposure", "max_total_scorings"
+    ),
+    "releases of a table": (table(max_releases=0), job(), "policy.exposure", "max_releases"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "description", "code", "words"), RULES.values(), ids=RULES)
+def test_what_the_settings_do_not_allow_is_refused_with_the_setting(
+    change: Change, description: TrainingJob, code: str, words: str
+) -> None:
+    """The reason names who can mend it and where."""
+    problem = refusal(announcing(description), change(settings_of(CARD)))
+    assert problem.code == code
+    assert problem.culprit in {BANK, CARD}
+    assert words in problem.reason
+    problem.failure("received", verdict=False)
+
+
+def test_all_that_the_settings_do_not_allow_is_told_at_once() -> None:
+    """Each with the setting that can mend it, and not one in each run; a stranger is told nothing of them."""
+    strict = policy(models=["linear"], max_epochs=2, loss=False, metrics="end", purposes=["risk"])(settings_of(CARD))
+    strict = table(helpers=())(strict)
+    problem = refusal(announcing(job(evaluation=SCORED)), strict)
+    assert (problem.code, problem.culprit) == ("policy.purpose", BANK)
+    for setting in ("[policy] purposes", "[policy] models", "max_epochs", "[policy] loss", "metrics = ", "(helpers"):
+        assert setting in problem.reason
+    assert problem.reason.count("; also: ") == 5
+    stranger = partner(BANK, may_submit=False)(strict)
+    assert "also" not in refusal(announcing(job(evaluation=SCORED)), stranger).reason
+
+
+async def test_what_several_parties_do_not_allow_is_told_at_once(tmp_path: Path) -> None:
+    """By the label party's verdict, the same at all of them; nothing was read or sent."""
+    deadlines = PATIENT.model_copy(update={"verdict": 10})
+    async with scene(three(tmp_path, deadlines), tmp_path) as stage:
+        stage.change(BANK, policy=PolicySettings(loss=False))
+        stage.change(CARD, policy=PolicySettings(models=("linear",)))
+        stage.change(NOTARY, policy=PolicySettings(max_epochs=2))
+        ended = await stage.run(job(evaluation=Evaluation(loss=True)))
+        nothing_left(stage)
+    reasons = {status.failure.reason for status in ended.values() if status.failure}
+    assert len(ended) == 3
+    assert len(reasons) == 1
+    for words in ("[policy] loss", "[policy] models", "[policy] max_epochs"):
+        assert reasons.copy().pop().count(words) == 1, words
+
+
+@pytest.mark.parametrize(
+    ("change", "description"),
+    [
+        (policy(purposes=["risk", "ads"]), job(purpose="ads")),
+        (table(purposes=("risk",)), job(purpose="risk")),
+        (policy(models=["logistic"], max_epochs=4, releases=["owners"], metrics="end", loss=False), job()),
+        (policy(metrics="end"), job(evaluation=Evaluation(holdout=0.25))),
+        (table(submitters=(BANK,), partners=(BANK,), helpers=(NOTARY,)), job()),
+        (table(columns=("a", "b")), job(columns=((CARD, ("b",)),))),
+        (table(), job(columns=((CARD, ("a",)),))),
+        (table(max_total_scorings=4), job(evaluation=SCORED)),
+    ],
+)
+def test_what_the_settings_allow_is_accepted(change: Change, description: TrainingJob) -> None:
+    """Each list has what the job names."""
+    check_policy(announcing(description), change(settings_of(CARD)), KEYS[CARD])
+
+
+def test_a_helper_gives_nothing_of_its_own_and_is_asked_less() -> None:
+    """What is told of others' columns is for those to allow."""
+    strict = policy(narrow=False, metrics="none", loss=False, releases=[])
+    check_policy(announcing(job(evaluation=SCORED)), strict(settings_of(NOTARY)), KEYS[NOTARY])
+
+
+def test_who_submits_a_narrow_job_has_agreed_to_it() -> None:
+    """The settings are asked where somebody else wrote the job."""
+    unasked = policy(narrow=False)(settings_of(BANK))
+    check_policy(announced(BANK, accept_narrow=True), unasked, KEYS[BANK])
+    assert refusal(announced(CARD, accept_narrow=True), unasked).code == "policy.narrow"
+
+
+def test_own_jobs_may_name_tables_whose_submitters_are_listed() -> None:
+    """The list is of partners."""
+    check_policy(announced(CARD), table(submitters=(BANK,))(settings_of(CARD)), KEYS[CARD])
+
+
+def test_predictions_need_consent() -> None:
+    """Of each other data party, for the label party."""
+    asked = announcing(prediction("credit-01234567"))
+    check_policy(asked, settings_of(CARD), KEYS[CARD])
+    problem = refusal(asked, partner(BANK, predictions=False)(settings_of(CARD)))
+    assert (problem.code, problem.culprit) == ("policy.prediction", CARD)
+    check_policy(asked, partner(CARD, predictions=False)(settings_of(BANK)), KEYS[BANK])
+
+
+def test_settings_of_a_table_are_narrowed_to_the_columns_of_a_job() -> None:
+    """Kinds of columns that are not used go too."""
+    whole = TableSettings(path=Path("a.csv"), id="id", numeric=("a", "b"), categorical=("c",))
+    assert narrowed(whole, None) == whole
+    few = narrowed(whole, ("a", "c"))
+    assert (few.columns, few.numeric, few.categorical) == (("a", "c"), ("a",), ("c",))
+
+
+# --- through agents
+
+
+async def test_a_refused_purpose_is_told_to_all_before_any_table_is_read(tmp_path: Path) -> None:
+    """The table need not even be there."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, tables=table(purposes=("risk",))(stage.parties[CARD][0]).tables)
+        (tmp_path / "card.csv").unlink()
+        ended = await stage.run(job(purpose="advertising"))
+        assert "purposes under [tables.customers]" in off(ended, "policy.purpose", BANK)
+        assert ended[CARD].table_rows == 0
+        nothing_left(stage)
+
+
+async def test_a_job_uses_the_columns_that_it_names_and_no_other(tmp_path: Path) -> None:
+    """The model part names them."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(columns=((CARD, ("card-1", "card-3")),), accept_narrow=True))
+        assert {status.state for status in ended.values()} == {"done"}
+        assert (ended[CARD].columns, ended[BANK].columns) == (2, 6)
+        manifest = json.loads((Path(ended[CARD].model_part or "") / "manifest.json").read_text())
+        assert manifest["columns"] == ["card-1", "card-3"]
+
+
+def wide(stage: Scene) -> None:
+    """The card processor lets the bank hold models."""
+    stage.pin(CARD, BANK, may_hold_model=True)
+
+
+async def test_a_consent_that_is_withdrawn_stops_predictions_by_models_released_under_it(tmp_path: Path) -> None:
+    """Those of another release go on."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        wide(stage)
+        whole, owned = job("whole", release="label"), job("owned")
+        for description in (whole, owned):
+            assert {status.state for status in (await stage.run(description)).values()} == {"done"}
+        await stage.stop()
+        stage.pin(CARD, BANK, may_hold_model=False)
+        ended = await stage.run(prediction(whole.id))
+        assert "no longer" in off(ended, "policy.release", CARD)
+        assert {status.state for status in (await stage.run(prediction(owned.id, name="other"))).values()} == {"done"}
+
+
+async def test_scorings_of_all_jobs_over_a_table_add_up_over_restarts(tmp_path: Path) -> None:
+    """They are counted in a file of their own. A job that fails before it trains counts nothing."""
+    scored = Evaluation(holdout=0.25)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        tables = table(max_total_scorings=2)(stage.parties[CARD][0]).tables
+        stage.change(CARD, tables=tables, limits=Limits(min_rows=1000, min_scored_rows=1))
+        assert (await stage.run(job("few", evaluation=scored)))[CARD].state == "failed"
+        await stage.stop()
+        stage.change(CARD, limits=Limits(min_scored_rows=1))
+        for name in ("one", "two"):
+            assert (await stage.run(job(name, evaluation=scored)))[CARD].state == "done"
+            await stage.stop()
+        ended = await stage.run(job("three", evaluation=scored))
+        assert "max_total_scorings" in off(ended, "policy.exposure", CARD)
+        assert (await stage.run(job("four")))[CARD].state == "done"  # which asks for none
+
+
+async def test_jobs_side_by_side_do_not_get_past_the_bound(tmp_path: Path) -> None:
+    """The policy let both in; it is asked once more when the scores are about to be told."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, tables=table(max_releases=1)(stage.parties[CARD][0]).tables)
+        await stage.start()
+        ids = [stage.submit(job(name)) for name in ("one", "two", "three")]
+        states = [(await stage.ended(one))[CARD] for one in ids]
+        assert sorted(status.state for status in states) == ["done", "failed", "failed"]
+        assert {status.failure.code for status in states if status.failure} == {"policy.exposure"}
+
+
+async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_path: Path) -> None:
+    """In the order of the stages; and whose request it was."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        description = job(evaluation=Evaluation(holdout=0.25, loss=True), purpose="credit scoring")
+        await stage.run(description)
+        log = list(entries((tmp_path / CARD / "audit.log").read_bytes()))
+    assert [entry.event for entry in log] == [
+        "opened", "received", "decided", "begun", "revealing", "revealing", "revealing", "ended"
+    ]  # fmt: skip
+    received, training, release, ended = log[1], log[5], log[6], log[7]
+    assert (received.fields["submitter"], received.fields["purpose"]) == (BANK, "credit scoring")
+    assert (training.fields["stage"], training.fields["counts"]["scorings"]) == ("training", 1)
+    told = {one["to"]: one["what"] for one in training.fields["revelations"]}
+    assert "training loss" in told[BANK]
+    assert "absolute values" in told[NOTARY]
+    assert (release.fields["stage"], release.fields["counts"]) == ("release", {"releases": 1})
+    assert ended.fields["state"] == "done"
+    assert {entry.job for entry in log[1:]} == {description.id}
+
+
+async def test_a_party_takes_part_in_nothing_that_it_cannot_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is full when the weights are about to be released: nobody gets any."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        log = stage.agents[CARD]._audit
+        append = log.append
+
+        def full(event: str, *args: Any) -> Any:
+            if event == "revealing" and args[2]["stage"] == "release":
+                raise OSError(28, "No space left on device")
+            return append(event, *args)
+
+        monkeypatch.setattr(log, "append", full)
+        ended = await stage.run(job())
+        assert "audit log" in off(ended, "disk.write", CARD)
+        assert stage.said("weight share") == [one for one in stage.said("weight share") if one.sender == BANK]

@@ -1,0 +1,259 @@
+"""Where a training goes on from, and that it is then what it would have been: weights, losses, metrics, its last epoch.
+
+What is on the disk is the store's business; which attempts there are is the run's.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from agents.protocol.checkpointing import last_common
+from agents.session.history import History
+from agents.simulation.simulate import Simulation, bit_exact
+from mpc.linear.helper import Helper
+from mpc.plan.schedule import Step
+from schemas.files.job import EarlyStopping, Evaluation, Network
+from schemas.files.recovery import Recovery
+from schemas.messages.kinds import Held, HeldOutLossShare, Message
+from tests.agents.recovering import (
+    DATA,
+    THREE,
+    Recovering,
+    files,
+    furthest,
+    long_job,
+    parts,
+    recovering,
+    same_parts,
+    states,
+    undisturbed,
+)
+from tests.agents.scenes import BANK, CARD, NOTARY, job
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+ONE, OTHER = b"1" * 32, b"2" * 32
+
+
+def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> Held:
+    """What a party says that it has."""
+    return Held(lineage=lineage, steps=steps, over=over)
+
+
+# --- what all have
+
+
+@pytest.mark.parametrize(
+    ("all_held", "common"),
+    [
+        ([[held(4), held(2)], [held(4), held(2)]], held(4)),
+        ([[held(4), held(2)], [held(2)]], held(2)),
+        ([[held(4), held(2)], [held(6), held(4)]], held(4)),
+        ([[held(4)], [held(2)]], None),
+        ([[held(4)], []], None),
+        ([[], []], None),
+        ([[held(4, ONE), held(2, ONE)], [held(4, OTHER), held(2, ONE)]], held(2, ONE)),
+        ([[held(4, ONE)], [held(4, OTHER)]], None),
+        ([[held(4, over=True), held(4)], [held(4)]], held(4)),
+        ([[held(4, over=True), held(4)], [held(4), held(4, over=True)]], held(4, over=True)),
+        ([[held(6), held(4)], [held(6), held(4)], [held(4)]], held(4)),
+    ],
+)
+def test_it_goes_on_from_the_furthest_that_all_have_of_one_history(
+    all_held: Sequence[Sequence[Held]], common: Held | None
+) -> None:
+    """Shares of one step but of two histories do not add up to a model."""
+    assert last_common(all_held) == common
+
+
+HELD = st.builds(held, st.integers(1, 5), st.sampled_from([ONE, OTHER]), over=st.booleans())
+
+
+@given(st.lists(st.lists(HELD, max_size=4), min_size=2, max_size=4))
+def test_whatever_the_parties_have_nothing_is_chosen_that_one_lacks(all_held: list[list[Held]]) -> None:
+    """And nothing that is further on is passed over."""
+    common = last_common(all_held)
+    everybodys = [one for one in all_held[0] if all(one in theirs for theirs in all_held)]
+    assert (common in everybodys) if everybodys else common is None
+    assert all(one.steps <= common.steps for one in everybodys if common is not None)
+
+
+async def test_a_party_without_its_latest_checkpoint_takes_the_others_back_to_the_one_before(tmp_path: Path) -> None:
+    """Whose later one is removed then, being of a history that does not go on."""
+    same = undisturbed(long_job())
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name = stage.submit(long_job())
+        await stage.until(lambda: all(len(files(stage.state_folder(party), name)) > 1 for party in DATA))
+        await stage.crash(CARD)
+        lost = files(stage.state_folder(CARD), name)[0]
+        lost.unlink()
+        await stage.start(CARD)
+        await stage.until(lambda: stage.agents[BANK].status(name)[0].attempt > 1 and trains(stage, name))
+        assert 0 < stage.run_of(BANK, name).context.first < int(lost.name.split("-")[0])
+        assert lost.name not in {path.name for path in files(stage.state_folder(BANK), name)}
+        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first)
+        assert lineage(files(stage.state_folder(BANK), name)[0]) != lineage(lost)
+        assert states(await stage.ended(name)) == {"done"}
+        assert same_parts(parts(tmp_path, name), same.parts)
+
+
+def lineage(path: Path) -> str:
+    """Of a checkpoint, by its name."""
+    return path.stem.split("-")[1]
+
+
+def trains(stage: Recovering, name: str) -> bool:
+    """Whether the label party is in training, or further."""
+    return stage.state(BANK, name) in {"training", "released"}
+
+
+# --- what comes after it
+
+SMALL = {"batch": 4, "epochs": 16}  # many steps an epoch, so that most checkpoints are in the middle of one
+JOBS = {
+    "losses and metrics": long_job(
+        "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
+    ),
+    "early stopping on the loss": long_job(
+        "stops",
+        evaluation=Evaluation(loss=True, holdout=0.25),
+        early_stopping=EarlyStopping(on="loss", patience=2),
+        **SMALL,
+    ),
+    "early stopping on the held-out loss": long_job(
+        "stops-held",
+        evaluation=Evaluation(held_out_loss=True, holdout=0.25),
+        early_stopping=EarlyStopping(on="held_out_loss", patience=3),
+        **SMALL,
+    ),
+    "a first epoch that stays the best": long_job(
+        "stops-well",
+        evaluation=Evaluation(metrics="epoch", holdout=0.25),
+        early_stopping=EarlyStopping(on="log_loss", patience=16),
+        rate=0.1,
+        **SMALL,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JOBS)
+async def test_what_is_told_of_a_training_that_goes_on_is_what_would_have_been(tmp_path: Path, kind: str) -> None:
+    """Each loss and metric, which epoch was the best, and the scores of the held-out rows."""
+    description = JOBS[kind]
+    same = undisturbed(description)
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name = stage.submit(description)
+        await stage.until(lambda: in_mid_epoch(stage, name, 18))
+        await stage.restart(NOTARY)
+        assert states(await stage.ended(name)) == {"done"}
+        assert stage.runs[BANK, name].attempts.furthest > 0
+        history = stage.runs[BANK, name].context.history
+        assert (history.losses, history.metrics) == (same.history.losses, same.history.metrics)
+        assert history.held_out_losses == same.history.held_out_losses
+        opened = told_again(stage, HeldOutLossShare)
+        assert len(opened) == len(same.history.held_out_losses), "an epoch without its loss, or one too many"
+        assert history.best_epoch == same.history.best_epoch
+        assert np.array_equal(some(history.scores), some(same.history.scores))
+        assert same_parts(parts(tmp_path, name), same.parts)
+        assert history.losses or history.metrics or history.held_out_losses
+
+
+def told_again(stage: Recovering, model: type[Message]) -> set[int]:
+    """The epochs of which this was said, in any attempt."""
+    return {address.epoch for address, message in stage.said_openly if type(message) is model}
+
+
+def in_mid_epoch(stage: Recovering, name: str, per_epoch: int) -> bool:
+    """Whether the last checkpoint of both is the same, after the first epoch and within another."""
+    steps = {furthest(stage.state_folder(party), name) for party in DATA}
+    return len(steps) == 1 and all(count > per_epoch and count % per_epoch for count in steps)
+
+
+def some(scores: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """What there is of them."""
+    return np.empty(0) if scores is None else scores
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+async def test_a_network_that_goes_on_is_what_it_would_be_from_there(tmp_path: Path, activation: str) -> None:
+    """It rounds by dealt masks, which are fresh: so it is the oracle's of the last attempt, from where that begins."""
+    network = Network.model_validate({"hidden": (4, 3), "activation": activation})
+    description = long_job("net", model="mlp", network=network, rate=0.1, epochs=20)
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name = stage.submit(description)
+        await stage.saved(name)
+        await stage.restart(CARD)
+        assert states(await stage.ended(name)) == {"done"}
+        assert stage.runs[BANK, name].attempts.furthest > 0
+        assert bit_exact(Simulation(description, {party: stage.runs[party, name] for party in THREE}))
+
+
+# --- what an attempt says anew
+
+AHEAD = ("masked inputs", "masked labels", "masked weights", "gradient share")
+MASKED = (*AHEAD, "pre-activation share", "masked activation")
+
+
+async def test_each_attempt_masks_the_same_values_with_fresh_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No word of one step is the same in two attempts; what the helper opens is, and what was drawn for the order."""
+    opened: dict[int, list[NDArray[Any]]] = {}
+    answer = Helper.masked_activations
+
+    def seen(self: Helper, step: Step, shares: Any) -> Any:
+        answers = answer(self, step, shares)
+        opened.setdefault(step.index, []).append(np.array(self.scores))
+        return answers
+
+    monkeypatch.setattr(Helper, "masked_activations", seen)
+    async with recovering(tmp_path, recovery=Recovery()) as stage:  # no checkpoint: all steps are done again
+        await stage.start()
+        name = stage.submit(job(epochs=20))
+        await stage.until(lambda: len(opened) > 10)
+        await stage.restart(CARD)
+        assert states(await stage.ended(name)) == {"done"}
+    assert_fresh(stage)
+    twice = [scores for scores in opened.values() if len(scores) > 1]
+    assert len(twice) > 5
+    assert all(np.array_equal(scores[0], each) for scores in twice for each in scores)
+
+
+def assert_fresh(stage: Recovering) -> None:
+    """Check that every kind of what is masked was said in two attempts, with not a word in common."""
+    for kind in MASKED:
+        told = words_of(stage, kind)
+        for first, *again in told.values():
+            assert not any(np.any(first == each) for each in again), kind
+        assert any(len(each) > 1 for each in told.values()), kind
+
+
+def words_of(stage: Recovering, kind: str) -> dict[tuple[str, str, int, int], list[NDArray[np.uint64]]]:
+    """What was said of a kind, attempt by attempt: by sender, receiver, epoch and step."""
+    told: dict[tuple[str, str, int, int], list[NDArray[np.uint64]]] = {}
+    for address, message in stage.said_openly:
+        if message.kind == kind:
+            place = (address.sender, address.receiver, address.epoch, address.step)
+            told.setdefault(place, []).append(message.words)  # type: ignore[attr-defined]
+    return told
+
+
+def test_what_is_noted_of_a_history_does_not_go_on_with_it() -> None:
+    """A checkpoint is written beside the steps, while losses of later epochs come in."""
+    history = History(losses=[0.7], held_out_losses=[0.8], metrics={0: {"auc": 0.6}})
+    arrays, facts = history.noted()
+    history.losses.append(0.6)
+    history.held_out_losses.append(0.75)
+    history.metrics[1] = {"auc": 0.7}
+    assert (facts["losses"], facts["metrics"]) == ([0.7], [(0, {"auc": 0.6})])
+    again = History()
+    again.go_on_from(arrays, facts)
+    assert (again.held_out_losses, again.value(0, "held_out_loss")) == ([0.8], 0.8)

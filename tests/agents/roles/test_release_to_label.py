@@ -1,0 +1,357 @@
+"""Release = "label" gives the label party the whole model, if all others let it, and gives nobody else anything.
+
+Whole jobs, with everything recorded that was said; what the model then is good for is tested with the scorer.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.models import model_part
+from agents.policy.check import check_policy
+from agents.roles import release, release_to_label
+from agents.session.context import JobContext
+from agents.simulation.simulate import Simulation, bit_exact
+from mpc.reference import linear as reference
+from schemas.files.job import Evaluation, Network
+from schemas.messages.address import Address
+from schemas.messages.kinds import ColumnEncoding, Message, ModelShare, Progress
+from tables.encoding.bare import bare
+from tables.encoding.categorical import CategoricalColumn
+from tables.encoding.encoding import Encoding
+from tests.agents.disclosure import (
+    check_amounts,
+    check_helpers_view,
+    check_keys,
+    check_ledger,
+    check_masks_once,
+    check_roles,
+    check_said,
+    check_sealed,
+    check_split,
+)
+from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
+from tests.agents.recording import Heard, hear
+from tests.agents.roles.test_prediction import people
+from tests.agents.runs.test_hung import hang_when, item
+from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, off, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import Sample, exact, run
+
+CHECKS = [check_roles, check_amounts, check_helpers_view, check_ledger, check_said, check_split, check_masks_once,
+          check_sealed, check_keys]  # fmt: skip
+EVALUATED = Evaluation(holdout=0.3, metrics="epoch", loss=True)
+SAMPLE = Sample((6, 5, 5), rows=170, batch=64, label=1, epochs=2, rate=0.3, l2=0.02, release="label",
+                evaluation=EVALUATED)  # fmt: skip
+NETWORK = Sample((6, 5), label=1, rows=120, batch=48, model="mlp", network=Network(hidden=(5, 4)), release="label")
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory) -> Heard:
+    """A run over numbers, categories and gaps."""
+    whole = hear(SAMPLE, tmp_path_factory.mktemp("label"), tables=people(SAMPLE, 170, 1), reading={"rare": 37})
+    assert bit_exact(whole.simulation)
+    return whole
+
+
+def part_of(simulation: Simulation, party: str) -> tuple[model_part.ModelPart, dict[str, Any]]:
+    """A party's part, as it is on its disk."""
+    folder = simulation.runs[party].model_part
+    assert folder is not None
+    return model_part.load(folder)
+
+
+# --- who learns what
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_a_run_shows_to_everybody_what_is_promised_and_no_more(check, heard):
+    """All that any other job is held to: who hears which kind, the ledger of tensors, what is said beside them."""
+    check(heard)
+
+
+def test_nobody_but_the_label_party_receives_anything_that_shared_weights_would_not_have_brought(tmp_path):
+    """The same kinds, as often, of the same sizes."""
+    plain = {**vars(SAMPLE), "evaluation": Evaluation()}  # which rows are held out follows from the description
+    runs = [Sample(**plain | {"release": name}) for name in ("label", "shared")]
+    released, shared = (hear(one, tmp_path, tables=people(one, 170, 1)) for one in runs)
+
+    def told(one: Heard, *, to_label: bool) -> Counter[Any]:
+        said = [(address, message) for address, message in one.ear.said if not isinstance(message, Progress)]
+        return Counter(
+            (type(message), address._replace(job=""), getattr(message, "words", np.empty(0)).shape)
+            for address, message in said
+            if (address.receiver == CARD) == to_label
+        )
+
+    assert told(released, to_label=False) == told(shared, to_label=False)
+    more = told(released, to_label=True) - told(shared, to_label=True)
+    assert Counter(kind for kind, *_ in more.elements()) == {ModelShare: 2, ColumnEncoding: 2}
+
+
+@pytest.mark.parametrize("asked", [None, True])
+def test_a_covariance_goes_to_the_label_party_with_its_owners_word_only(tmp_path, asked):
+    """Columns are whitened as long as their own party alone learns how; its own the label party always whitens."""
+    for name in ("label", "owners"):
+        (tmp_path / name).mkdir()
+    released = hear(SAMPLE, tmp_path / "label", tables=people(SAMPLE, 170, 1), reading={"whiten": asked})
+    part, _ = part_of(released.simulation, "card")
+    assert {encoding.whitening is not None for encoding in part.encodings.values()} == {asked is True}
+    assert part.encoding.whitening is not None
+    owned = replace(SAMPLE, release="owners")
+    kept = hear(owned, tmp_path / "owners", tables=people(owned, 170, 1), reading={"whiten": asked})
+    assert all(part_of(kept.simulation, party)[0].encoding.whitening for party in owned.parties)
+
+
+def test_what_is_said_of_columns_has_no_share_of_rows_in_it(heard):
+    """Only the label party's own encoding knows how many values were missing or rare."""
+    part, _ = part_of(heard.simulation, "card")
+    assert list(part.encodings) == ["bank", "telco"]
+    for encoding in part.encodings.values():
+        assert {column.missing for column in encoding.columns} <= {0.0, 0.5}
+        assert {getattr(column, "rare", 0) for column in encoding.columns} <= {0, 1}
+    shares = {column.missing for role in heard.roles for column in role.encoding.columns}
+    assert len(shares - {0.0, 0.5}) > 5
+
+
+@pytest.mark.parametrize(
+    ("check", "receivers", "stripped"), [(check_roles, "partners", bare), (check_said, "label", lambda whole: whole)]
+)
+def test_shares_for_others_and_an_encoding_that_says_more_are_noticed(
+    check, receivers, stripped, tmp_path, monkeypatch
+):
+    """A data party that sends its share of the model to everybody, or its encoding as it is."""
+
+    async def give(context: JobContext, shares: Any, encoding: Encoding) -> None:
+        to, deadline = {"partners": context.partners, "label": [context.label]}[receivers], context.deadline("release")
+        text = stripped(encoding).model_dump_json().encode()
+        await context.mailbox.send(ModelShare(words=release_to_label.packed(context, shares)), to, deadline)
+        await context.mailbox.send(ColumnEncoding(encoding=text), [context.label], deadline)
+
+    monkeypatch.setattr(release, "give", give)
+    spoilt = hear(SAMPLE, tmp_path, tables=people(SAMPLE, 170, 1), reading={"rare": 37})
+    with pytest.raises(AssertionError):
+        check(spoilt)
+
+
+# --- what the parts hold
+
+
+def test_the_label_partys_part_is_the_oracles_model_and_the_others_have_no_weight(heard):
+    """As ordinary numbers, of every party's columns; a partner keeps what it had before."""
+    plan, order = heard.plan, heard.order
+    oracle = reference.release(reference.train(heard.xs, heard.y, plan, order), plan)
+    for number, party in enumerate(heard.names):
+        part, arrays = part_of(heard.simulation, party)
+        shares = {f"shares/{name}" for name in (*heard.names, "intercept")} | {"weight_mask_seed"}
+        shares |= {f"opened/{name}" for name in heard.names if name != party}
+        assert part.whole == (number == SAMPLE.label)
+        if not part.whole:
+            assert arrays.keys() == shares
+            assert part.encodings == {}
+            continue
+        assert arrays.keys() == shares | {f"weights/{name}" for name in heard.names} | {"intercept"}
+        for name, block in zip(heard.names, oracle.blocks, strict=True):
+            assert np.array_equal(arrays[f"weights/{name}"], block)
+        assert np.array_equal(arrays["intercept"], oracle.intercept)
+
+
+async def test_so_is_a_networks_with_all_its_layers(tmp_path):
+    """The layers above the first, and every bias."""
+    simulation = await run(NETWORK, tmp_path)
+    assert bit_exact(simulation)
+    part, arrays = part_of(simulation, "card")
+    floats = {name: array.shape for name, array in arrays.items() if array.dtype == np.float64}
+    blocks = {"weights/bank": (6, 5), "weights/card": (5, 5)}
+    assert floats == blocks | {"upper.0": (5, 4), "upper.1": (4, 1), "bias.0": (1, 5), "bias.1": (1, 4),
+                               "bias.2": (1, 1)}  # fmt: skip
+    assert part.whole
+    _, other = part_of(simulation, "bank")
+    assert all(name.startswith(("shares/", "opened", "weight_mask_seed")) for name in other)
+
+
+def changed(part: model_part.ModelPart, arrays: dict[str, Any], how: str) -> tuple[Any, dict[str, Any]]:
+    """A part with something wrong."""
+    match how:
+        case "no block":
+            return part, {name: array for name, array in arrays.items() if name != "weights/bank"}
+        case "a block of another shape":
+            return part, arrays | {"weights/bank": arrays["weights/bank"][:-1].copy()}
+        case "a weight that is no number":
+            return part, arrays | {"intercept": np.full((1, 1), np.nan)}
+        case "no encoding":
+            return part.model_copy(update={"encodings": {}}), arrays
+        case "another's encoding":
+            return part.model_copy(update={"encodings": part.encodings | {"nobody": part.encoding}}), arrays
+    return part.model_copy(update={"party": "bank", "encoding": part.encodings["bank"]}), arrays
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no block", "a block of another shape", "a weight that is no number", "no encoding", "another's encoding",
+     "a partner's"],
+)  # fmt: skip
+def test_a_part_that_is_not_what_its_manifest_says_is_refused(how, heard, tmp_path):
+    """Whatever is lacking or too much."""
+    part, arrays = part_of(heard.simulation, "card")
+    with pytest.raises(model_part.ModelPartProblem):
+        model_part.save(tmp_path, *changed(part, arrays, how))
+
+
+# --- who allows it
+
+
+@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+def test_only_a_data_party_beside_the_label_party_has_to_allow_it(party):
+    """The helper has nothing to give, and the label party receives; both need no setting."""
+    announcement = announced(release="label")
+    if party != CARD:
+        check_policy(announcement, settings_of(party), KEYS[party])
+        return
+    problem = refusal(announcement, settings_of(CARD))
+    assert (problem.code, problem.culprit) == ("policy.release", CARD)
+    assert "may_hold_model = true under [partners.bank] in card's settings" in problem.reason
+
+
+def allowing(party: str) -> dict[str, Any]:
+    """What the card processor's settings say of its partners, if it lets one of them hold its models."""
+    partners = settings_of(CARD).partners
+    return partners | {party: partners[party].model_copy(update={"may_hold_model": True})}
+
+
+def test_what_is_allowed_to_one_party_is_not_allowed_to_another():
+    """The setting stands beside the key of the party that may."""
+    check_policy(announced(release="label"), settings_of(CARD).model_copy(update={"partners": allowing(BANK)}),
+                 KEYS[CARD])  # fmt: skip
+    other = settings_of(CARD).model_copy(update={"partners": allowing(NOTARY)})
+    assert refusal(announced(release="label"), other).code == "policy.release"
+
+
+@pytest.mark.parametrize("kind", ["owners", "shared"])
+def test_no_other_release_needs_it(kind):
+    """Nor do predictions, which tell no weight."""
+    check_policy(announcing(job(release=kind)), settings_of(CARD), KEYS[CARD])
+
+
+async def test_a_refusal_comes_before_any_share_leaves(tmp_path: Path) -> None:
+    """And before any table is read."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(release="label"))
+        reason = off(ended, "policy.release", CARD)
+        assert "may_hold_model" in reason
+        kinds = {parcel.kind for parcel in stage.parcels}
+        assert not kinds & (SHARES | {"column encoding", "order contribution", "pseudonyms"})
+        assert {status.table_rows for party, status in ended.items() if party == CARD} == {0}
+
+
+# --- a partner that sends something else
+
+
+def cut(message: Message) -> Message:
+    """One word too few."""
+    assert isinstance(message, ModelShare)
+    return ModelShare(words=message.words[:, :-1].copy())
+
+
+def unreadable(_: Message) -> Message:
+    """No encoding."""
+    return ColumnEncoding(encoding=b'{"columns": [{"kind": "numeric", "name": "x", "mean": 1e999, "scale": 1}]}')
+
+
+def of_fewer(message: Message) -> Message:
+    """An encoding that lacks a column."""
+    assert isinstance(message, ColumnEncoding)
+    encoding = Encoding.model_validate_json(message.encoding)
+    return ColumnEncoding(
+        encoding=encoding.model_copy(update={"columns": encoding.columns[1:]}).model_dump_json().encode()
+    )
+
+
+def twice(message: Message) -> Message:
+    """An encoding in which two columns have one name."""
+    assert isinstance(message, ColumnEncoding)
+    columns = Encoding.model_validate_json(message.encoding).columns
+    return ColumnEncoding(encoding=Encoding(columns=(*columns[1:], columns[1])).model_dump_json().encode())
+
+
+def category_twice(message: Message) -> Message:
+    """An encoding in which a category has two columns: as many different names as are due, and one too many."""
+    assert isinstance(message, ColumnEncoding)
+    columns = Encoding.model_validate_json(message.encoding).columns
+    doubled = CategoricalColumn(name=columns[0].name, categories=("a", "a"))
+    return ColumnEncoding(encoding=Encoding(columns=(doubled, *columns[1:])).model_dump_json().encode())
+
+
+def of_too_many(_: Message) -> Message:
+    """Short, but each of its entries would take a hundred times as much memory, and as much again to be refused."""
+    return ColumnEncoding(encoding=b'{"columns":[' + b"{}," * 2**20 + b"{}]}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "code"),
+    [
+        (ModelShare, cut, "message.shape"),
+        (ColumnEncoding, unreadable, "message.malformed"),
+        (ColumnEncoding, of_fewer, "message.malformed"),
+        (ColumnEncoding, twice, "message.malformed"),
+        (ColumnEncoding, category_twice, "message.malformed"),
+        (ColumnEncoding, of_too_many, "message.malformed"),
+    ],
+    ids=["a share too short", "no encoding", "a column lacks", "a column twice", "a category twice", "too many"],
+)
+async def test_a_share_or_an_encoding_of_something_else_is_blamed_on_its_sender(
+    tmp_path: Path, kind: type[Message], change: Callable[[Message], Message], code: str
+) -> None:
+    """And no part stays anywhere."""
+
+    def tap(_: Address, message: Message) -> Message:
+        return change(message) if type(message) is kind else message
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(CARD, BANK, may_hold_model=True)
+        stage.tap = tap
+        off(await stage.run(job(release="label")), code, CARD)
+        assert [list((tmp_path / party / "models").glob("*")) for party in (BANK, CARD)] == [[], []]
+
+
+@pytest.mark.parametrize("sample", [NETWORK, Sample(release="label")], ids=["network", "logistic"])
+def test_one_flipped_bit_in_a_share_of_the_model_is_noticed_by_the_simulator(sample: Sample) -> None:
+    """The shares on disk are right, and what the label party holds is not what they add up to."""
+
+    def flip(_: Address, message: Message) -> Message:
+        if not isinstance(message, ModelShare):
+            return message
+        words = message.words.copy()
+        words[0, -1] ^= np.uint64(1 << 20)
+        return ModelShare(words=words)
+
+    assert exact(sample)[1]
+    assert not exact(sample, tap=flip)[1]
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_ENCODING", 500), ("MOST_ENTRIES", 20)])
+async def test_an_encoding_that_is_too_long_to_be_told_ends_the_job_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    """Not after hours, when it is due."""
+    monkeypatch.setattr(release_to_label, limit, most)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(CARD, BANK, may_hold_model=True)
+        off(await stage.run(job(release="label")), "table.unusable", CARD)
+        assert not {parcel.kind for parcel in stage.parcels} & SHARES
+
+
+async def test_a_partner_that_hangs_before_its_encoding_is_named(tmp_path: Path) -> None:
+    """The label party waits for it, and the helper for nobody any more."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(CARD, BANK, may_hold_model=True)
+        hang_when(stage, CARD, item("model", CARD))
+        await stage.start()
+        job_id = stage.submit(job(release="label"))
+        reason = off(await stage.ended(job_id, BANK, NOTARY), "party.silent", CARD)
+        assert "'release'" in reason

@@ -1,0 +1,696 @@
+"""Bad input: a clear error at the party whose fault it is, before any share leaves, and the same one at every party."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agents.roles.data_party import DataPartyRole
+from mpc.plan.plan import Request
+from mpc.plan.planner import make_plan
+from schemas.files.job import Evaluation, canonical_digest
+from schemas.files.settings import Limits, TableSettings
+from schemas.messages.address import Address
+from schemas.messages.codec import encode
+from schemas.messages.kinds import (
+    BODY_VERSION,
+    PROTOCOL_VERSION,
+    MaskedInputs,
+    Message,
+    OrderContribution,
+    Ready,
+    Received,
+    ScoringTerms,
+    Sizes,
+    Terms,
+)
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    COLUMNS,
+    NOTARY,
+    PATIENT,
+    ROWS,
+    Scene,
+    job,
+    make_narrow,
+    make_table,
+    nothing_left,
+    off,
+    scene,
+    stranger,
+    three,
+)
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+Rows = list[dict[str, str]]
+
+
+class Ended(NamedTuple):
+    """What the parties agree on about a job's end; `detail` is the culprit's own."""
+
+    code: str
+    culprit: str
+    reason: str
+    detail: str
+
+
+async def run_with_tables(
+    folder: Path,
+    reading: dict[str, Any] | None = None,
+    asking: dict[str, Any] | None = None,
+    **spoiled: Callable[[Rows], object],
+) -> Ended:
+    """A run that fails since some tables are spoiled.
+
+    `reading` are the card processor's settings of its table, `asking` what else is in the job.
+    """
+    async with tables(folder, reading, **spoiled) as stage:
+        ended = await stage.run(job(**asking or {}))
+        failure = ended[BANK].failure
+        assert failure is not None
+        reason = off(ended, failure.code, failure.culprit)
+        nothing_left(stage)
+        detail = ended[failure.culprit].detail or ""
+        assert all(status.detail is None for party, status in ended.items() if party != failure.culprit)
+        return Ended(failure.code, failure.culprit, reason, detail)
+
+
+@asynccontextmanager
+async def tables(
+    folder: Path, reading: dict[str, Any] | None = None, **spoiled: Callable[[Rows], object]
+) -> AsyncIterator[Scene]:
+    """A scene in which some tables are spoiled, and the card processor's is read by other settings."""
+    settings = three(folder)
+    for party, change in spoiled.items():
+        make_table(folder / f"{party}.csv", seed=1, label=party == BANK, change=change)
+    async with scene(settings, folder) as stage:
+        customers = settings[CARD].tables["customers"].model_copy(update=reading)
+        stage.change(CARD, tables={"customers": customers})
+        yield stage
+
+
+# --- tables
+
+
+def strangers(count: int) -> Callable[[Rows], object]:
+    """So many rows at the end are of people whom nobody else knows."""
+
+    def change(rows: Rows) -> None:
+        for number in range(len(rows) - count, len(rows)):
+            rows[number]["id"] = f"stranger {number}"
+
+    return change
+
+
+def spoil(row: int, column: str, value: str) -> Callable[[Rows], object]:
+    """Put a value into one cell."""
+
+    def change(rows: Rows) -> None:
+        rows[row][column] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("value", "reading"),
+    [
+        ("nan", {"missing": "refuse"}),
+        ("", {"missing": "refuse"}),
+        ("inf", {}),
+        ("many", {"numeric": ("card-3",)}),
+    ],
+)
+async def test_a_value_that_is_no_finite_number_is_found_where_it_is(
+    tmp_path: Path, value: str, reading: dict[str, Any]
+) -> None:
+    """Others learn that the table cannot be used; its owner also the column and the line."""
+    code, culprit, reason, detail = await run_with_tables(tmp_path, reading, card=spoil(7, "card-3", value))
+    assert (code, culprit) == ("table.unusable", CARD)
+    assert "card-3" not in reason
+    assert "customers" in reason
+    assert "card-3" in detail
+    assert "line 9" in detail
+
+
+@pytest.mark.parametrize("value", ["nan", ""])
+async def test_a_value_that_is_missing_is_made_up_for_by_default(tmp_path: Path, value: str) -> None:
+    """The column is as it would be without it, and another one says where it was missing."""
+    async with tables(tmp_path, card=spoil(7, "card-3", value)) as stage:
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        assert (ended[CARD].rows, ended[CARD].columns) == (ROWS, COLUMNS + 1)
+
+
+async def test_a_column_with_a_text_in_it_is_one_of_categories_unless_the_settings_say_number(tmp_path: Path) -> None:
+    """One column becomes three."""
+
+    def words(rows: Rows) -> None:
+        for number, row in enumerate(rows):
+            row["card-3"] = ("red", "green", "blue")[number % 3]
+
+    async with tables(tmp_path, card=words) as stage:
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        assert ended[CARD].columns == COLUMNS - 1 + 3
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "0.5"])
+async def test_a_label_other_than_zero_and_one_is_the_label_partys_fault(tmp_path: Path, label: str) -> None:
+    """A logistic model cannot be trained on it."""
+    code, culprit, reason, detail = await run_with_tables(tmp_path, bank=spoil(5, "default", label))
+    assert (code, culprit) == ("table.label", BANK)
+    assert "logistic" in reason
+    assert "0" in detail
+
+
+def labelled(*values: str) -> Callable[[Rows], object]:
+    """The label is one of these in turn."""
+
+    def change(rows: Rows) -> None:
+        for number, row in enumerate(rows):
+            row["default"] = values[number % len(values)]
+
+    return change
+
+
+OTHER_LABELS = [
+    ("softmax", ("late", "on time"), "table.label", 'has 2 classes in the rows in common; use model = "logistic"'),
+    ("softmax", ("late",), "table.label", "has 1 class in the rows in common"),
+    ("logistic", ("good", "bad"), "table.label", 'write positive = "..."'),
+    ("logistic", ("one", "two", "three"), "table.label", "has 3 classes in the rows in common"),
+    ("logistic", ("yes",), "table.label", "has 1 class in the rows in common"),
+    ("logistic", ("yes", "no", "NA"), "table.unusable", "written as NA, null or the like"),
+    ("linear", ("1", "2", "many"), "table.unusable", "label column 'default' should be numeric for this model"),
+    ("softmax", ("late", "on time", "never", ""), "table.unusable", "values missing (line 5, 9,"),
+    ("softmax", ("2020-01-01",), "table.unusable", "dates or times"),
+    ("poisson", ("0", "1", "2.5"), "table.label", "no whole numbers from 0 on; use counts"),
+    ("poisson", ("0", "1", "-1"), "table.label", "no whole numbers from 0 on; use counts"),
+    ("poisson", ("0",), "table.label", "are 0; give rows with counts above 0, too"),
+    ("poisson", ("0", "1", "many"), "table.unusable", "other than numbers"),
+    ("gamma", ("1.5", "2.5", "0"), "table.label", "0 or below in"),
+    ("gamma", ("1.5", "2.5", "-7"), "table.label", "leave these rows out, or use another model"),
+    ("gamma", ("1.5",), "table.unusable", "one value in every training row"),
+    ("gamma", ("1.5", "2.5", "1e-12"), "table.label", "less than"),
+]
+
+
+@pytest.mark.parametrize(("model", "values", "code", "words"), OTHER_LABELS)
+async def test_a_label_that_a_model_cannot_learn_is_told_to_its_party_with_what_to_do(
+    tmp_path: Path, model: str, values: tuple[str, ...], code: str, words: str
+) -> None:
+    """And to the others with nothing of it but that it does not fit; no share has left by then."""
+    asking = {"model": model, "rate": 0.02}
+    ended = await run_with_tables(tmp_path, asking=asking, bank=labelled(*values))
+    assert (ended.code, ended.culprit) == (code, BANK)
+    assert words in ended.detail
+    assert not re.search(r"[0-9]", ended.reason), ended.reason
+    assert not any(len(value) > 1 and value in ended.reason for value in values)
+
+
+async def test_row_counts_of_aligned_tables_that_differ_are_told_with_both_counts(tmp_path: Path) -> None:
+    """Both parties can then tell whose export is short."""
+    code, culprit, reason, _ = await run_with_tables(tmp_path, asking=ALIGNED, card=lambda rows: rows.pop())
+    assert (code, culprit) == ("table.rows", CARD)
+    assert f"{ROWS - 1} rows" in reason
+    assert f"has {ROWS}:" in reason
+
+
+ALIGNED = {"alignment": "aligned"}
+
+
+def swap_ids(rows: Rows) -> None:
+    """The same customers, two of them in each other's place."""
+    rows[3]["id"], rows[4]["id"] = rows[4]["id"], rows[3]["id"]
+
+
+@pytest.mark.parametrize("change", [swap_ids, spoil(3, "id", "a stranger")])
+async def test_ids_of_aligned_tables_that_differ_or_stand_in_another_order_are_found_before_training(
+    tmp_path: Path, change: Callable[[Rows], object]
+) -> None:
+    """The parties compare a keyed digest, and say what to do."""
+    code, culprit, reason, _ = await run_with_tables(tmp_path, asking=ALIGNED, card=change)
+    assert (code, culprit) == ("table.ids", CARD)
+    assert "sort" in reason
+    assert "stranger" not in reason
+
+
+@pytest.mark.parametrize("alignment", ["helper", "ecdh"])
+@pytest.mark.parametrize(("change", "common"), [(swap_ids, ROWS), (strangers(1), ROWS - 1), (strangers(20), ROWS - 20)])
+async def test_rows_that_are_matched_may_stand_in_any_order_and_be_in_one_table_only(
+    tmp_path: Path, alignment: str, change: Callable[[Rows], object], common: int
+) -> None:
+    """What is in common is trained on, and each party alone knows how many rows its table has."""
+    async with tables(tmp_path, card=change) as stage:
+        ended = await stage.run(job(alignment=alignment))
+        assert {(status.state, status.rows) for status in ended.values()} == {("done", common)}
+        assert [ended[party].table_rows for party in (BANK, CARD, NOTARY)] == [ROWS, ROWS, 0]
+
+
+@pytest.mark.parametrize("alignment", ["helper", "ecdh"])
+async def test_too_few_rows_in_common_are_told_to_everybody_and_their_number_to_who_asks_for_more(
+    tmp_path: Path, alignment: str
+) -> None:
+    """The helper, which is to know no number of rows before there are terms, reads none."""
+    async with tables(tmp_path, card=strangers(ROWS - 10)) as stage:
+        stage.change(BANK, limits=Limits(min_rows=5))
+        ended = await stage.run(job(alignment=alignment))
+        reason = off(ended, "alignment.few", CARD)
+        assert "min_rows" in reason
+        assert not re.search(r"\d", reason)
+        assert re.search(r"\b10 rows", ended[CARD].detail or "")
+        assert "stranger" not in str(ended[CARD].detail)
+        assert [ended[party].detail for party in (BANK, NOTARY)] == [None, None]
+        assert [ended[NOTARY].rows, ended[BANK].rows] == [0, 0]
+        nothing_left(stage)
+
+
+async def test_a_holdout_that_leaves_too_few_rows_to_train_on_is_not_told_as_a_lack_of_overlap(tmp_path: Path) -> None:
+    """There are enough rows in common; the job sets too many of them aside."""
+    async with tables(tmp_path, card=strangers(ROWS - 40)) as stage:
+        stage.change(BANK, limits=Limits(min_rows=1, min_scored_rows=1))
+        stage.change(CARD, limits=Limits(min_rows=32, min_scored_rows=1))
+        ended = await stage.run(job(evaluation=Evaluation(holdout=0.5)))
+        reason = off(ended, "job.holdout", BANK)
+        assert "holdout = 0.5 leaves fewer rows to train on than card asks for" in reason
+        assert "ids" not in reason
+        assert re.match(r"40 rows are in common and \d+ of them are held out", ended[CARD].detail or "")
+        assert "[limits] min_rows is 32" in (ended[CARD].detail or "")
+        nothing_left(stage)
+
+
+async def test_ids_that_match_in_part_only_are_told_to_their_own_party_while_the_job_runs(tmp_path: Path) -> None:
+    """In status and report, with what they look like; the helper is told nothing."""
+    async with tables(tmp_path, card=strangers(ROWS - 40)) as stage:
+        stage.change(BANK, report=True)
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        for party in (BANK, CARD):
+            (note,) = [warning for warning in ended[party].warnings if "in all tables" in warning]
+            assert note.startswith(f"only 40 of the {ROWS} ids of table 'customers' are in all tables")
+        assert not any("in all tables" in warning for warning in ended[NOTARY].warnings)
+        (page,) = (tmp_path / BANK / "reports").iterdir()
+        assert "ids of table &#39;customers&#39; are in all tables" in page.read_text()
+
+
+async def test_a_party_may_ask_for_more_rows_than_there_are(tmp_path: Path) -> None:
+    """With exactly as many as it asks for it is content."""
+    async with tables(tmp_path) as stage:
+        stage.change(CARD, limits=Limits(min_rows=ROWS + 1))
+        off(await stage.run(job()), "alignment.few", CARD)
+        nothing_left(stage)
+    async with tables(tmp_path / "enough") as stage:
+        stage.change(CARD, limits=Limits(min_rows=ROWS))
+        assert {status.state for status in (await stage.run(job())).values()} == {"done"}
+
+
+@pytest.mark.parametrize(("strange", "holdout"), [(0, 1e-12), (ROWS - 1, 1e-12), (ROWS - 1, 0.9)])
+async def test_a_split_that_leaves_nothing_on_one_side_is_the_submitters_fault(
+    tmp_path: Path, strange: int, holdout: float
+) -> None:
+    """Too small a part of the rows to hold any out, or one row in common, which can be on one side only."""
+    async with tables(tmp_path, card=strangers(strange)) as stage:
+        for party in (BANK, CARD):
+            stage.change(party, limits=Limits(min_rows=1, min_scored_rows=1))
+        ended = await stage.run(job(evaluation=Evaluation(holdout=holdout)), CARD)
+        assert "holdout" in off(ended, "job.holdout", CARD)
+        nothing_left(stage)
+
+
+def all_alike(party: str) -> Callable[[Rows], object]:
+    """One value in all rows of each column."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row |= {f"{party}-{column}": "7" for column in range(COLUMNS)}
+
+    return change
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+async def test_a_partner_of_which_no_column_differs_is_refused_by_name(tmp_path: Path, whiten: bool) -> None:
+    """It would add nothing, and its rows be matched for nothing; others are told the table, its owner what to do."""
+    code, culprit, reason, detail = await run_with_tables(tmp_path, {"whiten": whiten}, card=all_alike(CARD))
+    assert (code, culprit) == ("table.unusable", CARD)
+    assert "no column of table 'customers' differs among the rows in common" in reason
+    assert "has one value in all rows that are trained on; bring columns that differ" in detail
+
+
+async def test_a_label_party_of_which_no_column_differs_trains_with_a_warning(tmp_path: Path) -> None:
+    """As one that holds labels alone would: what its partner has is the model."""
+    async with tables(tmp_path, bank=all_alike(BANK)) as stage:
+        customers = stage.parties[BANK][0].tables["customers"].model_copy(update={"whiten": True})
+        stage.change(BANK, tables={"customers": customers})
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        role = stage.runs[BANK, ended[BANK].job].role
+        assert isinstance(role, DataPartyRole)
+        assert len([text for text in role.warnings if "adds nothing to the model" in text]) == COLUMNS
+        assert any("partners' columns make the model" in text for text in role.warnings)
+
+
+async def test_an_unknown_column_is_its_partys_fault(tmp_path: Path) -> None:
+    """Column names stay with the party whose table it is."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        table = TableSettings(path=tmp_path / "card.csv", id="id", columns=("card-0", "shoe-size"))
+        stage.change(CARD, tables={"customers": table})
+        ended = await stage.run(job())
+        reason = off(ended, "table.unusable", CARD)
+        assert "shoe-size" not in reason
+        assert "shoe-size" in (ended[CARD].detail or "")
+        assert ended[BANK].detail is None
+        nothing_left(stage)
+
+
+async def test_an_unknown_column_of_the_jobs_is_the_submitters_fault(tmp_path: Path) -> None:
+    """It is named to all, who know it from the job; what else the table has its owner alone reads."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(columns=((CARD, ("card-0", "card-O")),)))
+        reason = off(ended, "policy.columns", BANK)
+        assert "the job's [columns] names 'card-O' for card" in reason
+        assert "correct [columns] card in the job" in reason
+        assert "card-0" not in reason
+        assert "card-1" not in reason
+        assert "'card-1'" in (ended[CARD].detail or "")
+        assert [ended[party].detail for party in (BANK, NOTARY)] == [None, None]
+        nothing_left(stage)
+
+
+async def test_an_unknown_table_is_named(tmp_path: Path) -> None:
+    """A job can only name what the settings list."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(tables=((BANK, "customers"), (CARD, "accounts"))))
+        assert "'accounts'" in off(ended, "policy.table", CARD)
+        nothing_left(stage)
+
+
+async def test_a_label_party_without_a_label_is_told_so(tmp_path: Path) -> None:
+    """The card processor's table has none."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(label=CARD))
+        assert "label" in off(ended, "policy.label", CARD)
+        nothing_left(stage)
+
+
+# --- jobs
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"rate": 1e6}, "rate"), ({"rate": 1e-9}, "rate"), ({"rate": 1.5, "l2": 0.9}, "l2")],
+)
+async def test_a_job_that_does_not_fit_into_the_words_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    """Whoever submitted it is told what to change."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(**change), CARD)
+        assert words in off(ended, "job.plan", CARD)
+        nothing_left(stage)
+
+
+async def test_narrow_tables_are_refused_unless_the_job_accepts_it(tmp_path: Path) -> None:
+    """Records of few kinds would be exposed to the helper, however many columns hold them."""
+    settings = three(tmp_path)
+    for party in (BANK, CARD):
+        make_narrow(tmp_path / f"{party}.csv")
+    async with scene(settings, tmp_path) as stage:
+        ended = await stage.run(job())
+        assert "accept_narrow" in off(ended, "job.plan", BANK)
+        nothing_left(stage)
+        ended = await stage.ended(stage.submit(job(accept_narrow=True)))
+        assert {status.state for status in ended.values()} == {"done"}
+
+
+async def test_who_may_not_submit_is_refused(tmp_path: Path) -> None:
+    """Each party decides for itself whose jobs it takes."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(CARD, BANK, may_submit=False)
+        ended = await stage.run(job())
+        assert "may_submit" in off(ended, "policy.submitter", BANK)
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize(
+    ("submitter", "changes"),
+    [
+        (BANK, {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))}),
+        (CARD, {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))}),
+        (NOTARY, {"helper": BANK, "label": NOTARY, "tables": ((CARD, "customers"), (NOTARY, "customers"))}),
+    ],
+)
+async def test_a_party_in_a_role_that_is_not_its_own_is_refused(
+    tmp_path: Path, submitter: str, changes: dict[str, Any]
+) -> None:
+    """A notary holds no tables, and a data party is no notary; no agent comes to harm by being asked."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(job(**changes), submitter)
+        assert "role" in off(ended, "policy.role", submitter)
+        nothing_left(stage)
+        again = await stage.ended(stage.submit(job()))
+        assert {status.state for status in again.values()} == {"done"}
+
+
+async def test_a_job_with_a_party_that_the_submitter_does_not_know_is_not_announced(tmp_path: Path) -> None:
+    """Nothing is sent: the error comes at once."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start()
+        async with stage.console(BANK) as console:
+            answer = await console.submit(job(tables=((BANK, "customers"), ("telco", "customers"))))
+        assert "telco" in (answer.problem or "")
+        assert stage.said("job") == []
+
+
+async def test_a_job_without_the_submitter_is_not_announced(tmp_path: Path) -> None:
+    """A party starts only jobs that it has a part in."""
+    settings = three(tmp_path)
+    make_table(tmp_path / "telco.csv", seed=3)
+    telco = settings[CARD].model_copy(update={"party": "telco"})
+    async with scene(settings | {"telco": telco}, tmp_path) as stage:
+        await stage.start()
+        async with stage.console("telco") as console:
+            answer = await console.submit(job())
+        assert "no part" in (answer.problem or "")
+        assert stage.said("job") == []
+
+
+# --- keys
+
+
+async def test_a_partner_that_does_not_know_another_party_says_whom(tmp_path: Path) -> None:
+    """The card processor has no key of the notary."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.forget(CARD, NOTARY)
+        ended = await stage.run(job())
+        assert "[partners.notary]" in off(ended, "policy.partner", CARD)
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("pinned", ["none", "wrong"])
+async def test_a_submitter_that_a_party_does_not_know_is_told_to_compare_keys(tmp_path: Path, pinned: str) -> None:
+    """It cannot answer somebody whose key it does not have; the others name it, and say what may be the matter."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        if pinned == "none":
+            stage.forget(CARD, BANK)
+        else:
+            stage.pin(CARD, BANK, key=stranger().key)
+        await stage.start()
+        ended = await stage.ended(stage.submit(job()), BANK, NOTARY)
+        assert re.search("key", off(ended, "party.silent", CARD))
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("holder", [BANK, CARD])
+async def test_two_parties_with_different_keys_of_a_third_are_told_to_compare(tmp_path: Path, holder: str) -> None:
+    """One of the two is wrong; neither can know which."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.pin(holder, NOTARY, key=stranger().key)
+        await stage.start()
+        everybody = (BANK, CARD, NOTARY) if holder == CARD else (BANK, CARD)  # the notary cannot read the bank's
+        ended = await stage.ended(stage.submit(job()), *everybody)
+        assert "keygen" in off(ended, "policy.key", BANK)
+        nothing_left(stage)
+
+
+async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_another(tmp_path: Path) -> None:
+    """The notary holds another key of the bank than the submitter does, so the bank could not read what it says."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.pin(NOTARY, BANK, key=stranger().key)
+        await stage.start()
+        ended = await stage.ended(stage.submit(job(), CARD))
+        assert "different keys of bank" in off(ended, "policy.key", CARD)
+        nothing_left(stage)
+
+
+# --- messages
+
+
+HEARD = Received(lowest=PROTOCOL_VERSION, highest=PROTOCOL_VERSION, asks=False)
+GARBAGE = {
+    "no msgpack": b"\xc1\xff\x00garbage",
+    "another shape": encode(HEARD)[:-3],
+    "another version": encode(HEARD).replace(bytes([0x94, BODY_VERSION]), b"\x94\x63", 1),
+    "another kind": encode(Ready()),
+    "a text for a truth value": encode(HEARD)[:-1] + b"\xa1x",
+}
+
+
+@pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
+async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path, body: bytes) -> None:
+    """The seal is valid, so the sender said it; nobody else can have."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        job_id = stage.submit(job())
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        stage.office.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
+        ended = await stage.ended(job_id)
+        reason = off(ended, "message.malformed", CARD)
+        assert "version" in reason
+        assert "garbage" not in reason
+        nothing_left(stage)
+
+
+async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path: Path) -> None:
+    """Whoever can publish in a party's name may send anything: it does not open, ends nothing and blames nobody."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        job_id = stage.submit(job())
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        whole = stage.forge(CARD, BANK, job_id, "received", "received", encode(HEARD))
+        body = bytearray(whole.body)
+        body[-20] ^= 1
+        forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "received", whole.address, job_id, CARD)
+        stage.office.accept(forged, CARD)
+        await stage.start(CARD)
+        assert {status.state for status in (await stage.ended(job_id)).values()} == {"done"}
+
+
+def replacing(sender: str, model: type[Message], other: Callable[[Message], Message]) -> Callable[..., Message]:
+    """A tap that changes what one party says."""
+
+    def tap(address: Address, message: Message) -> Message:
+        return other(message) if address.sender == sender and isinstance(message, model) else message
+
+    return tap
+
+
+async def test_a_message_of_more_than_the_limit_is_refused_before_it_is_complete(tmp_path: Path) -> None:
+    """It comes in parts, of which no more than the limit are kept."""
+    large = OrderContribution.model_construct(secret=b"x" * 2**22)
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, OrderContribution, lambda _: large)
+        stage.change(BANK, limits=Limits(message_mib=1))
+        ended = await stage.run(job())
+        assert "message_mib" in off(ended, "message.oversized", CARD)
+        nothing_left(stage)
+
+
+async def test_two_different_messages_for_one_address_are_a_fault(tmp_path: Path) -> None:
+    """A repeat must be the same to the last byte."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await stage.start(BANK, NOTARY)
+        job_id = stage.submit(job())
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        for lowest in (1, 2):
+            body = encode(Received(lowest=lowest, highest=PROTOCOL_VERSION, asks=False))
+            stage.office.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
+        off(await stage.ended(job_id), "message.malformed", CARD)
+
+
+async def test_another_version_of_the_protocol_is_told_with_both_numbers(tmp_path: Path) -> None:
+    """So that the operators know which of them has to install what."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, Received, lambda _: Received(lowest=1, highest=2, asks=False))
+        ended = await stage.run(job())
+        reason = off(ended, "party.version", CARD)
+        assert "card speaks version 1 to 2" in reason
+        assert f"version {PROTOCOL_VERSION}" in reason
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("cut", [lambda words: words[:-1], lambda words: words[:, :-1]])
+async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callable[..., object]) -> None:
+    """Its sender is named, with both shapes and no content."""
+
+    def shorter(message: Message) -> Message:
+        assert isinstance(message, MaskedInputs)
+        return MaskedInputs.model_validate({"words": cut(message.words)})
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, MaskedInputs, shorter)
+        ended = await stage.run(job())
+        assert "shape" in off(ended, "message.shape", CARD)
+
+
+OTHER_TERMS = [
+    {"rows": ROWS - 1},
+    {"held_out": 1},
+    {"outputs": 3},
+    {"columns": (COLUMNS, COLUMNS + 1)},
+    {"columns": (COLUMNS + 1, COLUMNS)},
+    {"columns": (COLUMNS, COLUMNS, COLUMNS)},
+    {"plan": bytes(32)},
+    {"scoring": ScoringTerms(model="logistic", release="owners", fx=13, f=26, noise_bits=2, exponent=4)},
+]
+
+
+@pytest.mark.parametrize("changes", OTHER_TERMS, ids=", ".join)
+@pytest.mark.parametrize("receiver", [CARD, NOTARY])
+async def test_terms_with_other_numbers_are_noticed(tmp_path: Path, changes: dict[str, Any], receiver: str) -> None:
+    """The label party leads, but each party makes the plan for itself."""
+
+    def tap(address: Address, message: Message) -> Message:
+        changed = isinstance(message, Terms) and address.receiver == receiver
+        return message.model_copy(update=changes) if changed else message
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = tap
+        ended = await stage.run(job())
+        off(ended, "job.terms", BANK)
+        nothing_left(stage)
+
+
+OTHER_SIZES = [{"rows": ROWS - 1}, {"held_out": 1}, {"columns": (COLUMNS, COLUMNS + 1)}]
+
+
+@pytest.mark.parametrize("changes", OTHER_SIZES, ids=", ".join)
+async def test_terms_that_agree_with_their_plan_and_not_with_the_table_are_noticed(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """The helper has nothing to compare them with, but the party whose table it is."""
+
+    def other(message: Message) -> Message:
+        assert isinstance(message, Terms)
+        sizes: dict[str, Any] = {
+            "rows": message.rows,
+            "held_out": message.held_out,
+            "columns": message.columns,
+        } | changes
+        job_says: dict[str, Any] = {"model": "logistic", "accept_narrow": False, **job().training.model_dump()}
+        plan = make_plan(Request(**sizes, **job_says))
+        return Terms(**sizes, plan=canonical_digest("tercet plan", plan.canonical()))
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(BANK, Terms, other)
+        ended = await stage.run(job())
+        off(ended, "job.terms", BANK)
+        assert ended[CARD].failure is not None
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize("changes", [{"rows": ROWS - 1}, {"held_out": 1}])
+async def test_sizes_that_are_not_the_label_partys_are_noticed(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Both parties have split the same rows by the same key."""
+
+    def other(message: Message) -> Message:
+        assert isinstance(message, Sizes)
+        return message.model_copy(update=changes)
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.tap = replacing(CARD, Sizes, other)
+        ended = await stage.run(job())
+        off(ended, "job.terms", CARD)
+        nothing_left(stage)

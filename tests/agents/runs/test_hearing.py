@@ -1,0 +1,90 @@
+"""What a party makes of the heartbeats of others: whose word counts for what, and what nobody may say."""
+
+import pytest
+
+from agents.core.problems import JobProblem
+from agents.runs.outcomes import MOST_ATTEMPTS, Anew, Cancelled, Ending, Hearing, Late, Told
+from schemas.messages.address import Address, Round
+from schemas.messages.kinds import Cancel, Failure, Message, Progress
+
+BANK, CARD, NOTARY, SECOND = "bank", "card", "notary", "second"
+PARTIES, HELPERS = (BANK, CARD, NOTARY, SECOND), (NOTARY, SECOND)
+
+
+def hearing(me: str, attempt: int = 3) -> Hearing:
+    """A party's, in an attempt of a job whose label is the bank's."""
+    found = Hearing(BANK, PARTIES, HELPERS, me, lambda _: None)
+    found.begin(attempt)
+    return found
+
+
+def said(by: Hearing, sender: str, message: Message, attempt: int = 3) -> Ending | None:
+    """What follows from a message of a sender that is at some attempt."""
+    address = Address("job-1", attempt, Round.CONTROL, message.item, 1, 1, sender, by.me)
+    return by.take(address, message, (BANK, CARD, NOTARY))
+
+
+def beat(**changes: object) -> Progress:
+    """A heartbeat in mid-training."""
+    usual = {"state": "training", "epoch": 0, "step": 5, "steps": 9, "stage": "", "waits_for": (), "interval": 1.0}
+    return Progress.model_validate({**usual, "helper": NOTARY, **changes})
+
+
+def test_the_label_partys_heartbeat_tells_the_attempt_and_the_helper():
+    """Everybody follows it forwards, and nobody backwards."""
+    assert said(hearing(CARD), BANK, beat(helper=SECOND), 4) == Anew(4, SECOND)
+    assert said(hearing(CARD), BANK, beat(helper=SECOND), 3) is None
+    assert said(hearing(CARD), BANK, beat(helper=SECOND), 2) is None
+
+
+@pytest.mark.parametrize("sender", [CARD, NOTARY])
+def test_nobody_elses_heartbeat_begins_an_attempt(sender: str):
+    """A party that is ahead of its label party is heard of, and that is all."""
+    listening = hearing(SECOND)
+    assert said(listening, sender, beat(), 4) is None
+    assert sender in listening.reports()
+
+
+@pytest.mark.parametrize("me", [BANK, CARD])
+@pytest.mark.parametrize("helper", [BANK, CARD, "mallory"])
+def test_nobody_helps_whom_the_job_does_not_name_as_a_helper(me: str, helper: str):
+    """It would have the masks of all data parties; a data party that had them would read the others' rows."""
+    sender = CARD if me == BANK else BANK
+    ending = said(hearing(me), sender, beat(helper=helper), 4)
+    assert isinstance(ending, JobProblem)
+    assert (ending.code, ending.culprit) == ("message.malformed", sender)
+
+
+@pytest.mark.parametrize("attempt", [MOST_ATTEMPTS, 2**32])
+def test_a_number_that_counts_nothing_is_not_followed(attempt: int):
+    """Neither by the label party nor by others."""
+    assert said(hearing(CARD), BANK, beat(), attempt) is None
+    assert said(hearing(BANK), CARD, beat(), attempt) is None
+
+
+def test_a_label_party_that_has_lost_count_begins_an_attempt_that_nobody_has_seen():
+    """Its record is older than what the others know, after a restore say."""
+    assert said(hearing(BANK, 1), CARD, beat(), 7) == Anew(8, NOTARY)
+
+
+def test_who_is_out_of_the_attempt_ends_it_at_the_label_party_only():
+    """And only a party that takes part in it, and only this attempt."""
+    ending = said(hearing(BANK), CARD, beat(lost=True))
+    assert isinstance(ending, Told)
+    assert (ending.failure.code, ending.failure.culprit) == ("agent.restarted", CARD)
+    assert said(hearing(BANK), SECOND, beat(lost=True)) is None
+    assert said(hearing(BANK), CARD, beat(lost=True), 2) is None
+    assert said(hearing(NOTARY), CARD, beat(lost=True)) is None
+
+
+def test_complaints_and_failures_of_another_attempt_say_nothing_of_this_one():
+    """But a verdict ends the run, and so does a person's cancel, whatever attempt its sender was at."""
+    failure = Failure(code="party.busy", stage="training", culprit=CARD, reason="busy")
+    assert isinstance(said(hearing(BANK), CARD, beat(overdue="step")), Late)
+    assert said(hearing(BANK), CARD, beat(overdue="step"), 2) is None
+    assert said(hearing(NOTARY), CARD, failure, 2) is None
+    assert said(hearing(NOTARY), CARD, failure) == Told(failure)
+    verdict = failure.model_copy(update={"verdict": True})
+    assert said(hearing(NOTARY), BANK, verdict, 2) == Told(verdict)
+    assert said(hearing(NOTARY), CARD, verdict) == Told(failure)
+    assert said(hearing(NOTARY), CARD, Cancel(), 2) == Cancelled(CARD)

@@ -1,0 +1,388 @@
+"""What befalls jobs of networks: parties that hang, wrong shapes, cancellation, and jobs that are refused.
+
+Each ends everywhere with the same reason, and names whose fault it is. Flipped bits are in test_networks_flipped_bits.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from broker.interface.base import Parcel
+from broker.memory.memory_queue import Drop, Fault
+from mpc.network.data_party import NetworkParty
+from mpc.network.helper import NetworkHelper
+from mpc.plan.schedule import Step
+from schemas.files.job import Evaluation, Invalid, Network, read_job
+from schemas.messages.address import Address, parse_address
+from schemas.messages.kinds import (
+    DealtShares,
+    ErrorOpening,
+    HiddenAnswer,
+    HiddenShare,
+    MaskedActivation,
+    MaskedError,
+    MaskedInputs,
+    MaskedWeights,
+    MaskOpenings,
+    Message,
+    NarrowOpening,
+    PreactivationShare,
+    ScoringDealtShares,
+    ScoringHiddenAnswer,
+    ScoringHiddenShare,
+    ScoringMaskOpenings,
+    ScoringWeightOpening,
+    SlopeOpening,
+    TruncationOpening,
+    UpperShare,
+    WeightOpening,
+)
+from tests.agents.runs.test_hung import hang_when
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    NOTARY,
+    PATIENT,
+    QUICK,
+    SHARES,
+    Scene,
+    job,
+    make_narrow,
+    make_table,
+    nothing_left,
+    off,
+    prediction,
+    scene,
+    three,
+)
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+PARTIES = (BANK, CARD, NOTARY)
+NETWORK = Network(hidden=(5, 4), activation="tanh")  # whose slopes have fractional bits, so that there are all messages
+EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
+
+
+def network(*hidden: int, output: str) -> Network:
+    """One of ReLU."""
+    return Network.model_validate({"hidden": hidden, "output": output})
+
+
+def network_job(**changes: Any) -> Any:
+    """A dozen steps of a small network."""
+    return job(**{"model": "mlp", "network": NETWORK, "evaluation": EVALUATED} | changes)
+
+
+# --- who waits for whom
+
+
+# Many runs at a time, so that a busy machine is not taken for a busy party.
+DEADLINES = QUICK.model_copy(update={"step": 2.4, "release": 1.2, "heartbeat": 0.12})
+
+
+def says(party: str, model: type[Message], epoch: int = 1) -> Callable[[Parcel], bool]:
+    """A party says something of this kind, in this epoch or later."""
+
+    def trigger(parcel: Parcel) -> bool:
+        address = parse_address(parcel.address)
+        return (parcel.sender, address.round, address.item) == (
+            party,
+            model.round,
+            model.item,
+        ) and address.epoch >= epoch
+
+    return trigger
+
+
+DATA_ROUNDS = (WeightOpening, NarrowOpening, HiddenShare, PreactivationShare, TruncationOpening, SlopeOpening,
+               ErrorOpening, MaskedError)  # fmt: skip
+HELPER_ROUNDS = (DealtShares, HiddenAnswer, MaskedActivation)
+BETWEEN = ((CARD, ScoringWeightOpening), (BANK, ScoringHiddenShare), (NOTARY, ScoringHiddenAnswer),
+           (NOTARY, ScoringDealtShares), (CARD, UpperShare))  # fmt: skip
+
+
+async def hang_one(folder: Path, party: str, model: type[Message], epoch: int) -> None:
+    """A run in which one party hangs when it says something, and what the others make of it."""
+    async with scene(three(folder, DEADLINES), folder) as stage:
+        hang_when(stage, party, says(party, model, epoch))
+        await stage.start()
+        job_id = stage.submit(network_job())
+        others = [other for other in PARTIES if other != party]
+        ended = await stage.ended(job_id, *others, seconds=20)
+        reason = off(ended, "party.silent", party)
+        assert f"waits for {party}" in reason, (party, model.__name__)
+        await stage.ended(job_id)
+
+
+@pytest.mark.parametrize("party", PARTIES)
+async def test_every_other_party_names_the_one_that_hangs_in_any_round_of_a_step(tmp_path: Path, party: str) -> None:
+    """Who only waits for it is innocent, however many rounds they are apart; all that these runs do is wait."""
+    models: tuple[type[Message], ...] = HELPER_ROUNDS if party == NOTARY else DATA_ROUNDS
+    for some in (models[::2], models[1::2]):  # all at once would keep one event loop too busy for heartbeats
+        await asyncio.gather(*(hang_one(tmp_path / model.__name__, party, model, 1) for model in some))
+
+
+async def test_so_do_they_between_epochs_and_at_the_end(tmp_path: Path) -> None:
+    """While held-out rows are scored, and when layers are opened."""
+    await asyncio.gather(*(hang_one(tmp_path / model.__name__, party, model, 0) for party, model in BETWEEN))
+
+
+async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tmp_path: Path) -> None:
+    """Everybody waits for somebody, in a circle: none of them is silent."""
+    lost = {BANK: (CARD, MaskedError), CARD: (BANK, WeightOpening), NOTARY: (CARD, DealtShares)}
+
+    async def lose(party: str) -> None:
+        receiver, model = lost[party]
+
+        def unlucky(parcel: Parcel, _: str) -> Sequence[Fault]:
+            address = parse_address(parcel.address)
+            said = (parcel.sender, address.receiver, address.item, address.epoch, address.step)
+            return [Drop()] if said == (party, receiver, model.item, 1, 0) else []
+
+        async with scene(three(tmp_path / party), tmp_path / party, faults=unlucky) as stage:
+            off(await stage.run(network_job()), "transport.lost", "broker")
+
+    await asyncio.gather(*map(lose, lost))
+
+
+# --- what is wrong
+
+
+def shorter(sender: str, model: type[Message]) -> Callable[[Address, Message], Message]:
+    """A tap that takes a word, or a row, off everything of one kind that one party says."""
+
+    def tap(address: Address, message: Message) -> Message:
+        if address.sender != sender or type(message) is not model:
+            return message
+        words = message.words  # type: ignore[attr-defined]
+        return model.model_validate({"words": words[:, :-1] if words.shape[1] > 1 else words[:-1]})
+
+    return tap
+
+
+SHAPED: list[tuple[str, type[Message]]] = [
+    (CARD, model) for model in (MaskedInputs, MaskOpenings, MaskedWeights, *DATA_ROUNDS, UpperShare)
+]
+SHAPED += [(NOTARY, model) for model in HELPER_ROUNDS]
+SHAPED += [(CARD, model) for model in (ScoringMaskOpenings, ScoringWeightOpening, ScoringHiddenShare)]
+SHAPED += [(NOTARY, model) for model in (ScoringHiddenAnswer, ScoringDealtShares)]
+
+
+@pytest.mark.parametrize(("sender", "model"), SHAPED, ids=lambda one: getattr(one, "__name__", one))
+async def test_a_tensor_of_another_shape_is_blamed_on_its_sender(
+    tmp_path: Path, sender: str, model: type[Message]
+) -> None:
+    """At once, in whichever of a party's loops it is found: the others of them wait in vain for much longer."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.tap = shorter(sender, model)
+        reason = off(await stage.run(network_job()), "message.shape", sender)
+        assert "of a wrong shape" in reason
+
+
+async def test_a_network_that_diverges_is_stopped_with_what_to_change(tmp_path: Path) -> None:
+    """A hidden value or a score leaves the range; no later step is taken, and nobody keeps anything."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        diverging = {"network": network(16, output="linear"), "rate": 4.0, "epochs": 60, "evaluation": Evaluation()}
+        ended = await stage.run(network_job(**diverging), CARD)
+        assert "smaller rate" in off(ended, "training.diverged", CARD)
+        assert not left(tmp_path)
+
+
+BESIDE = [(NetworkParty, "ahead"), (NetworkParty, "take_dealt"), (NetworkParty, "openings"), (NetworkHelper, "deal")]
+
+
+@pytest.mark.parametrize(("role", "name"), BESIDE, ids=lambda one: getattr(one, "__name__", one))
+async def test_a_bug_in_a_loop_beside_the_steps_fails_the_job_and_is_not_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: type, name: str
+) -> None:
+    """The loop that it happens in is not the one that the step waits in."""
+    real, culprit = getattr(role, name), NOTARY if role is NetworkHelper else CARD
+
+    def broken(self: Any, step: Step, *rest: Any) -> Any:
+        if step.epoch == 1 and getattr(self, "me", 1) == 1:
+            raise LookupError("a bug of ours")
+        return real(self, step, *rest)
+
+    monkeypatch.setattr(role, name, broken)
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        off(await stage.run(network_job()), "agent.error", culprit)
+        assert not left(tmp_path)
+
+
+def left(folder: Path) -> list[Path]:
+    """What parties have kept of jobs beside their records."""
+    return [*folder.glob("*/models/*"), *folder.glob("*/work/*")]
+
+
+# --- a job that is ended by hand
+
+
+POINTS: list[tuple[str, type[Message]]] = [
+    (CARD, MaskedInputs),
+    (BANK, WeightOpening),
+    (CARD, HiddenShare),
+    (NOTARY, HiddenAnswer),
+    (NOTARY, DealtShares),
+    (BANK, TruncationOpening),
+    (CARD, SlopeOpening),
+    (BANK, ErrorOpening),
+    (CARD, MaskedError),
+    (NOTARY, MaskedActivation),
+    (CARD, ScoringHiddenShare),
+    (NOTARY, ScoringHiddenAnswer),
+    (CARD, UpperShare),
+]
+
+
+@pytest.mark.parametrize(("sender", "model"), POINTS, ids=lambda one: getattr(one, "__name__", one))
+async def test_a_cancelled_job_leaves_nothing_wherever_it_was(
+    tmp_path: Path, sender: str, model: type[Message]
+) -> None:
+    """No model part, no working file, no task, no queue; and no party thinks that something went wrong."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        cancelled: list[str] = []
+
+        def look(parcel: Parcel) -> None:
+            own(parcel)
+            if not cancelled and says(sender, model, 0)(parcel):
+                cancelled.append(parcel.job)
+                asyncio.get_running_loop().call_soon(stage.agents[CARD].cancel, parcel.job)
+
+        own = stage.office.tap
+        stage.office.tap = look
+        with capture_logs() as logs:
+            ended = await stage.run(network_job())
+        assert cancelled
+        assert {status.state for status in ended.values()} == {"cancelled"}
+        assert not [line for line in logs if line["log_level"] in {"error", "critical"}]
+        assert not left(tmp_path)
+        again = await stage.run(network_job(again="1"))
+        assert {status.state for status in again.values()} == {"done"}
+
+
+# --- jobs that are refused
+
+
+JOB = """
+name = "credit"
+model = "mlp"
+label = "bank"
+helper = "notary"
+[tables]
+bank = "customers"
+card = "customers"
+[training]
+epochs = 4
+batch = 32
+rate = 0.1
+[network]
+{network}
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ('hidden = [8]\nactivation = "swish"', ("network.activation", "'relu'", "'softplus'")),
+        ("hidden = []", ("network.hidden", "at least 1")),
+        ("hidden = [0]", ("network.hidden.0", "greater than or equal to 1")),
+        ("hidden = [5000]", ("network.hidden.0", "4096")),
+        ("hidden = [1, 1, 1, 1, 1, 1, 1, 1, 1]", ("network.hidden", "at most 8")),
+        ('hidden = [8]\noutput = "gamma"', ("network.output", "'poisson'")),
+        ("hidden = [8]\ndropout = 0.5", ("`dropout` under [network]", "hidden, activation, output")),
+    ],
+)
+def test_a_job_file_with_a_network_that_there_is_not_says_what_there_is(
+    tmp_path: Path, network: str, words: tuple[str, ...]
+) -> None:
+    """Before it is announced to anybody."""
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.format(network=network), encoding="utf-8")
+    with pytest.raises(Invalid) as refused:
+        read_job(path)
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+@pytest.mark.parametrize(
+    ("output", "labels", "code", "words"),
+    [
+        ("logistic", ("0", "1", "2"), "table.label", ("does not fit a logistic model",)),
+        ("poisson", ("0", "1", "-1"), "table.label", ("does not fit a poisson model",)),
+        ("poisson", ("0", "1", "0.5"), "table.label", ("does not fit a poisson model",)),
+        ("linear", ("many", "few"), "table.unusable", ("has a label that is not a number",)),
+        ("softmax", ("yes", "no"), "table.label", ("does not fit a softmax model", "logistic")),
+        ("softmax", ("always",), "table.label", ("does not fit a softmax model",)),
+    ],
+)
+async def test_labels_that_do_not_fit_the_output_are_refused_before_any_share_leaves(
+    tmp_path: Path, output: str, labels: tuple[str, ...], code: str, words: tuple[str, ...]
+) -> None:
+    """By the link between score and label, as for any model with it."""
+    settings = three(tmp_path)
+
+    def change(rows: list[dict[str, str]]) -> None:
+        for number, row in enumerate(rows):
+            row["default"] = labels[number % len(labels)]
+
+    make_table(tmp_path / f"{BANK}.csv", seed=1, label=True, change=change)
+    async with scene(settings, tmp_path) as stage:
+        ended = await stage.run(network_job(network=network(5, output=output), evaluation=Evaluation()))
+        failure = ended[BANK].failure
+        assert failure is not None
+        reason = off(ended, code, BANK)
+        told = reason + (ended[BANK].detail or "")
+        assert all(word in told for word in words), told
+        nothing_left(stage)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rate": 1e6}, ("rate",)),
+        ({"rate": 1e-9}, ("rate",)),
+        ({"rate": 1.5, "l2": 0.9}, ("l2",)),
+        ({"network": Network(hidden=(4096,) * 8), "rate": 50.0}, ("rate",)),
+    ],
+)
+async def test_a_network_that_does_not_fit_into_the_words_is_refused_before_any_share_leaves(
+    tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    """Whoever submitted it is told what to change."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        ended = await stage.run(network_job(evaluation=Evaluation(), **changes), CARD)
+        reason = off(ended, "job.plan", CARD)
+        assert all(word in reason for word in words), reason
+        nothing_left(stage)
+
+
+async def test_a_network_over_narrow_tables_is_refused_unless_the_job_accepts_it(tmp_path: Path) -> None:
+    """As any model is."""
+    settings = three(tmp_path)
+    for party in (BANK, CARD):
+        make_narrow(tmp_path / f"{party}.csv")
+    async with scene(settings, tmp_path) as stage:
+        ended = await stage.run(network_job(accept_narrow=False, evaluation=Evaluation()))
+        assert "accept_narrow" in off(ended, "job.plan", BANK)
+        nothing_left(stage)
+
+
+async def test_a_prediction_by_a_network_of_other_parts_is_refused(tmp_path: Path) -> None:
+    """Shares of two runs do not add up to anything."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        trained = await stage.run(network_job())
+        other = await stage.run(network_job(again="1"))
+        models = [tmp_path / CARD / "models" / ended[CARD].job for ended in (trained, other)]
+        shutil.rmtree(models[0])
+        models[1].rename(models[0])
+        ended = await stage.run(prediction(trained[BANK].job))
+        off(ended, "model.differs", CARD)
+        nothing_left_since(stage, prediction(trained[BANK].job).id)
+
+
+def nothing_left_since(stage: Scene, job_id: str) -> None:
+    """No share of this job has been handed to the broker."""
+    assert not {parcel.kind for parcel in stage.parcels if parcel.job == job_id} & SHARES

@@ -1,0 +1,382 @@
+"""Nothing that agents log, report, raise or write down about a job holds a key, a share, an id or a value of a table.
+
+Runs that end well and runs that fail in every stage, with everything they say searched for everything they know.
+"""
+
+import base64
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import structlog
+
+import agents.core.logs
+from agents.roles.data_party import DataPartyRole
+from agents.simulation.simulate import Simulation, data_roles
+from broker.interface.base import Parcel
+from broker.memory.broker import MemoryBroker
+from mpc.linear.data_party import DataParty
+from mpc.randomness import order as ordering
+from schemas.files.job import Evaluation, canonical_digest
+from schemas.messages.address import Address
+from schemas.messages.kinds import (
+    AlignedRows,
+    MaskedWeights,
+    Message,
+    OrderCommitment,
+    OrderConfirmation,
+    OrderContribution,
+    PreactivationShare,
+)
+from tables.snapshot.snapshot import take_snapshot
+from tests import virtual_time
+from tests.agents.world import OUTCOME, PERSON, Sample, contributions, run, write_table
+
+SAMPLE = Sample(  # card leads, telco is who makes mistakes
+    (6, 7, 5),
+    rows=88,
+    batch=33,
+    label=1,
+    evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"),
+)
+ALIGNED = replace(SAMPLE, alignment="aligned")
+Table = dict[str, list[str]]
+Hook = Callable[[Address, Message], Message]
+
+
+class Told(NamedTuple):
+    """A run, and all that was written about it anywhere."""
+
+    simulation: Simulation
+    log: str
+    rest: str  # states, failures, records, representations
+    said: list[Message]
+
+    def lines(self, *, but: str) -> str:
+        """What parties other than one logged."""
+        return "\n".join(line for line in self.log.splitlines() if json.loads(line)["party"] != but)
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """What agents log, as a daemon has it, down to the last detail."""
+    before, stream = structlog.get_config(), StringIO()
+    agents.core.logs.configure("debug")
+    factory = structlog.PrintLoggerFactory(stream)
+    structlog.configure(logger_factory=factory, cache_logger_on_first_use=False)
+    yield stream
+    structlog.configure(**before)
+
+
+def tell(
+    log: StringIO,
+    folder: Path,
+    *,
+    edit: Callable[[Table], None] | None = None,
+    reading: dict[str, Any] | None = None,
+    **hooks: Any,
+) -> Told:
+    """Run the sample, with telco's table edited and read by other settings, or a message changed on its way."""
+    said: list[Message] = []
+    change: Hook = hooks.pop("change", lambda _, message: message)
+    sample = hooks.pop("sample", SAMPLE)
+
+    def tap(address: Address, message: Message) -> Message:
+        said.append(message)
+        return change(address, message)
+
+    settings = sample.settings(folder)
+    people = settings["telco"].tables["people"].model_copy(update=reading)
+    settings["telco"] = settings["telco"].model_copy(update={"tables": {"people": people}})
+    if edit is not None:
+        table = sample.tables()["telco"]
+        edit(table)
+        write_table(folder / "telco.csv", table)
+    hooks.setdefault("contribute", contributions(5))
+    simulation = virtual_time.run(run(sample, folder, settings=settings, tap=tap, **hooks))
+    return Told(simulation, log.getvalue(), "\n".join(written(simulation, folder, said)), said)
+
+
+def written(simulation: Simulation, folder: Path, said: list[Message]) -> Iterator[str]:
+    """Everything beside the log that somebody may read, or that a careless line could print."""
+    for one in simulation.runs.values():
+        yield one.status().model_dump_json()
+        yield from map(repr, (one, one.context, one.role, one.context.mailbox, one.context.secrets, one.failure))
+        yield from map(repr, (one.context.identity, one.context.mailbox._session, one.job))
+        if isinstance(one.role, DataPartyRole):
+            own = one.role.own
+            yield from map(repr, (own, own.snapshot, own._secrets, own._store, own._words))
+            yield from map(repr, (one.role.order, one.role.party, one.role.words))
+    yield from (path.read_text(encoding="utf-8") for path in folder.glob("*/jobs/*.json"))
+    yield from map(repr, said)
+    yield from map(str, said)
+
+
+def check_silent(told: Told) -> None:
+    """Search all that was written for all that is secret."""
+    for where, text in (("log", told.log), ("states, records and representations", told.rest)):
+        assert text
+        plain = text.replace("\\\\", "\\")  # as it was before JSON
+        for secret in secrets(told):
+            assert secret not in text + plain, f"a secret in {where}"
+        assert not set(re.findall(r"-?\d{7,}", text)) & words(told), f"a word in {where}"
+        assert not set(re.findall(r"-?\d+\.\d{3,}(?:e-?\d+)?", text)) & numbers(told), f"a value in {where}"
+
+
+def secrets(told: Told) -> Iterator[str]:
+    """Texts that must not be found: ids, and keys and seeds in every spelling."""
+    for table in SAMPLE.tables().values():
+        yield from table[PERSON]
+    for secret in secret_bytes(told.simulation):
+        yield from (secret.hex(), repr(secret)[2:-1], base64.b64encode(secret).decode().rstrip("="))
+        yield base64.urlsafe_b64encode(secret).decode().rstrip("=")
+
+
+def secret_bytes(simulation: Simulation) -> Iterator[bytes]:
+    """Private keys, pair secrets, contributions, and the order key with what is derived from it."""
+    sources = contributions(5)
+    mine = {party: sources[party]() for party in simulation.description.data_parties}
+    yield from mine.values()
+    for one in simulation.runs.values():
+        yield one.context.identity._signing.private_bytes_raw()
+        yield one.context.identity._sealing.private_bytes_raw()
+        if one.context.secrets is not None:
+            yield from one.context.secrets.pairs.values()
+    digest = canonical_digest("tercet alignment", simulation.description.model_dump())
+    alignment = ordering.alignment_key(digest, mine)
+    yield from (alignment, *(ordering.derived(alignment, purpose) for purpose in ("pseudonyms", "rows", "split")))
+    if (context := simulation.label_run.context).terms is not None:
+        yield ordering.order_key(context.shape_digest, mine)
+
+
+def words(told: Told) -> set[str]:
+    """Every word of every tensor and every encoded feature, as a number with or without a sign."""
+    blocks = [message.words for message in told.said if "words" in type(message).model_fields]  # type: ignore[attr-defined]
+    stored = [role.words for role in data_roles(told.simulation).values() if role.words is not None]
+    blocks += [view.take(np.arange(view.shape[0])) for view in stored]
+    found = np.concatenate([block.ravel() for block in blocks]) if blocks else np.zeros(0, np.uint64)
+    return {str(number) for number in (*found.tolist(), *found.view(np.int64).tolist()) if abs(number) >= 10**6}
+
+
+def numbers(told: Told) -> set[str]:
+    """Every value of the tables, as written there and as encoded."""
+    texts = {v for t in SAMPLE.tables().values() for c, values in t.items() if c != PERSON for v in values}
+    for role in data_roles(told.simulation).values():
+        texts |= set(map(repr, features(role)))
+    return {text for text in texts if len(text) > 5}
+
+
+def features(role: DataPartyRole) -> list[float]:
+    """Every number that a party's rows are encoded as, and what the encoding was fitted to."""
+    if role.encoding is None:
+        return []
+    settings = role.context.settings.tables["people"]
+    with tempfile.TemporaryDirectory() as folder:
+        snapshot = take_snapshot("people", settings, Path(folder), with_label=False)
+        encoded = [role.encoding.apply(batch).ravel().tolist() for batch in snapshot.batches()]
+        snapshot.close()
+    return [value for part in encoded for value in part]
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, ALIGNED, replace(SAMPLE, release="shared")])
+def test_a_run_that_ends_well_says_nothing_it_should_not(sample, log, tmp_path):
+    """From the announcement to the model parts, with every message's representation."""
+    told = tell(log, tmp_path, sample=sample)
+    assert told.simulation.done
+    assert told.log.count('"state"') >= 4 * 6
+    assert any(isinstance(message, OrderContribution) for message in told.said)
+    check_silent(told)
+
+
+# --- jobs that fail
+
+
+def not_a_number(table: Table) -> None:
+    table["telco_quantity_3"][17] = "diagnosis-F32"
+
+
+def missing(table: Table) -> None:
+    table["telco_quantity_3"][17] = "nan"
+
+
+def infinite(table: Table) -> None:
+    table["telco_quantity_3"][17] = "inf"
+
+
+def other_ids(table: Table) -> None:
+    table[PERSON] = [*table[PERSON][1:], table[PERSON][0]]
+
+
+def strangers(table: Table) -> None:
+    table[PERSON] = [f"stranger-{number}" for number in range(len(table[PERSON]))]
+
+
+def repeated_id(table: Table) -> None:
+    table[PERSON][5] = table[PERSON][4]
+
+
+def no_id(table: Table) -> None:
+    table[PERSON][5] = ""
+
+
+def fewer_rows(table: Table) -> None:
+    for values in table.values():
+        values.pop()
+
+
+TABLES: dict[Any, tuple[str, Sample, dict[str, Any]]] = {
+    not_a_number: ("table.unusable", SAMPLE, {"numeric": ("telco_quantity_3",)}),
+    missing: ("table.unusable", SAMPLE, {"missing": "refuse"}),
+    infinite: ("table.unusable", SAMPLE, {}),
+    repeated_id: ("table.unusable", SAMPLE, {}),
+    no_id: ("table.unusable", SAMPLE, {}),
+    strangers: ("alignment.few", SAMPLE, {}),
+    other_ids: ("table.ids", ALIGNED, {}),
+    fewer_rows: ("table.rows", ALIGNED, {}),
+}
+
+
+@pytest.mark.parametrize("edit", TABLES, ids=lambda edit: edit.__name__)
+def test_a_job_that_fails_for_a_table_quotes_nothing_of_it(edit, log, tmp_path):
+    """Its owner reads columns and lines in its own log; nobody reads a value, and others not even a column's name."""
+    code, sample, reading = TABLES[edit]
+    told = tell(log, tmp_path, edit=edit, sample=sample, reading=reading)
+    failures = [one.failure for one in told.simulation.runs.values()]
+    assert {failure.code for failure in failures if failure} == {code}
+    check_silent(told)
+    assert "diagnosis" not in told.log + told.rest
+    assert "stranger" not in told.log + told.rest
+    assert "telco_quantity" not in told.lines(but="telco") + repr(failures)
+    assert PERSON not in told.lines(but="telco") + repr(failures)
+
+
+HARMLESS = [missing, other_ids, fewer_rows]
+
+
+@pytest.mark.parametrize("edit", HARMLESS, ids=lambda edit: edit.__name__)
+def test_a_job_that_makes_do_with_a_table_quotes_nothing_of_it(edit, log, tmp_path):
+    """A value that is missing or a category, rows in another order or not at all: what is in common is trained on."""
+    told = tell(log, tmp_path, edit=edit)
+    assert told.simulation.done
+    check_silent(told)
+    assert "diagnosis" not in told.log + told.rest
+
+
+def test_a_label_that_is_no_class_is_not_quoted(log, tmp_path):
+    """The label party is told how many, in its own log alone."""
+    sample = replace(SAMPLE, label=2)  # telco leads
+
+    def third_class(table: Table) -> None:
+        table[OUTCOME][3] = "2.7182818"
+
+    told = tell(log, tmp_path, edit=third_class, sample=sample)
+    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"table.label"}
+    assert "2.718" not in told.log + told.rest
+    assert OUTCOME not in told.lines(but="telco")
+    check_silent(told)
+
+
+def shifted(model: type[Message], name: str = "words") -> Hook:
+    """Every message of a kind, with one bit changed."""
+
+    def change(_: Address, message: Message) -> Message:
+        if type(message) is not model:
+            return message
+        value = getattr(message, name)
+        changed = bytes([value[0] ^ 1]) + value[1:] if isinstance(value, bytes) else value + np.uint64(1 << 62)
+        return message.model_copy(update={name: changed})
+
+    return change
+
+
+def misshapen(_: Address, message: Message) -> Message:
+    """Masked weights with a row too many."""
+    if isinstance(message, MaskedWeights):
+        return message.model_copy(update={"words": np.vstack([message.words, message.words[:1]])})
+    return message
+
+
+CHANGES = {
+    "contributions that differ": (shifted(OrderContribution, "secret"), "order.commitment"),
+    "commitments that differ": (shifted(OrderCommitment, "commitment"), "order.commitment"),
+    "a confirmation that differs": (shifted(OrderConfirmation, "confirmation"), "order.key"),
+    "ids that seem to differ": (shifted(AlignedRows, "ids"), "alignment.differs"),
+    "scores out of range": (shifted(PreactivationShare), "training.diverged"),
+    "a wrong shape": (misshapen, "message.shape"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_job_that_fails_for_a_message_quotes_nothing_of_it(name, log, tmp_path):
+    """Whatever is wrong with it."""
+    change, code = CHANGES[name]
+    told = tell(log, tmp_path, change=change)
+    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {code}
+    check_silent(told)
+
+
+class Garbling(MemoryBroker):
+    """Changes the body of every parcel of the pre-activations."""
+
+    def accept(self, parcel: Parcel, party: str) -> None:
+        if "/pre-activations/" in parcel.address:
+            object.__setattr__(parcel, "body", parcel.body[:-1] + bytes([parcel.body[-1] ^ 1]))
+        super().accept(parcel, party)
+
+
+def test_a_forged_message_is_not_quoted(log, tmp_path):
+    """Its address is, which the broker's operator knows."""
+
+    async def office() -> MemoryBroker:
+        return Garbling()
+
+    told = tell(log, tmp_path, office=virtual_time.run(office()))
+    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"transport.lost"}
+    check_silent(told)
+
+
+def test_a_mistake_of_our_own_leaves_a_traceback_without_values(log, tmp_path, monkeypatch):
+    """The traceback has places in the code, not what the variables held."""
+
+    def broken(party: DataParty, *_: Any) -> None:
+        raise ArithmeticError("planted")
+
+    monkeypatch.setattr(DataParty, "update", broken)
+    told = tell(log, tmp_path)
+    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"agent.error"}
+    assert "ArithmeticError: planted" in told.log
+    check_silent(told)
+
+
+def test_a_secret_that_is_refused_is_not_quoted(log, tmp_path):
+    """A contribution to the order key of 31 bytes is a mistake of our own, and its traceback holds none of them."""
+    told = tell(log, tmp_path, contribute=contributions(5) | {"telco": lambda: b"seed" * 7 + b"see"})
+    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"agent.error"}
+    assert "at least 32 bytes" in told.log
+    assert "seeds" not in told.log + told.rest
+
+
+def test_the_search_finds_what_it_looks_for(log, tmp_path):
+    """Each kind of secret, were it written, would be found."""
+    told = tell(log, tmp_path)
+    role = next(iter(data_roles(told.simulation).values()))
+    assert role.words is not None
+    words_of_it = role.words.take(np.arange(3))
+    leaks = [
+        role.own.table.ids[7].as_py(),
+        f"key={next(secret_bytes(told.simulation)).hex()}",
+        json.dumps({"event": repr(list(secret_bytes(told.simulation))[-1])}),
+        f"share {int(words_of_it.max())}",
+        f"value {SAMPLE.tables()['bank']['bank_quantity_1'][3]} is odd",
+        repr(features(role)[:2]),
+    ]
+    for leak in leaks:
+        with pytest.raises(AssertionError, match="in log"):
+            check_silent(told._replace(log=f"{told.log}\n{leak}"))

@@ -1,0 +1,246 @@
+"""What a job leaves on a party's disk: what it was for and nothing else, however the job or the agent ends."""
+
+import asyncio
+import re
+import stat
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agents.access.table
+from agents.alignment.aligned_table import OwnRows
+from broker.interface.base import Parcel
+from schemas.files.job import Evaluation
+from schemas.messages.address import parse_address
+from tables.snapshot.snapshot import take_snapshot
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, off, on, prediction, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+PARTIES = (BANK, CARD, NOTARY)
+LONG = 1000  # epochs
+
+# Where the parties are when this is said first: from the table being read to a model part being on the disk.
+STAGES: dict[str, Callable[[Parcel], bool]] = {
+    "reading": lambda parcel: parcel.kind == "accept",
+    "ready": lambda parcel: parcel.kind == "ready",
+    "alignment": lambda parcel: parcel.kind == "pseudonyms",
+    "fitting": lambda parcel: parcel.kind == "sizes",
+    "encoded": lambda parcel: parse_address(parcel.address).item == "confirmation",
+    "training": lambda parcel: parcel.kind == "masked activation",
+    "scoring": lambda parcel: parcel.kind == "scores",
+    "release": lambda parcel: parcel.kind == "weight share",
+}
+SCORED = Evaluation(holdout=0.25, metrics="epoch")
+
+
+def files(folder: Path) -> set[str]:
+    """All files below a folder, with their paths within it, but for those that say what was asked and told."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    return {one for one in found if one not in {"audit.log", "exposure.jsonl"} and not one.startswith("scored/")}
+
+
+def work(folder: Path, party: str) -> list[Path]:
+    """What a party's jobs have on its disk while they run."""
+    return list((folder / party / "work").glob("*"))
+
+
+def clean(folder: Path, job_id: str) -> None:
+    """Check that a job that came to nothing left its record and nothing else, at every party."""
+    for party in PARTIES:
+        assert files(folder / party) <= {f"jobs/{job_id}.json"}
+        assert work(folder, party) == []
+
+
+async def test_a_job_that_is_done_leaves_a_record_and_what_it_was_for(tmp_path: Path) -> None:
+    """Its working copies lie in a folder of its own, for the owner only, while it runs."""
+    seen: dict[str, set[int]] = {}
+
+    def look() -> None:
+        for party in PARTIES:
+            seen[party] = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / party / "work").rglob("*.*")}
+
+    async with scene(three(tmp_path), tmp_path) as stage:
+        on(stage, STAGES["training"], look)
+        trained = (await stage.run(job()))[BANK].job
+        assert (seen[BANK], seen[CARD], seen[NOTARY]) == ({0o600}, {0o600}, set())
+        scored = (await stage.run(prediction(trained)))[BANK].job
+        records = {f"jobs/{trained}.json", f"jobs/{scored}.json"}
+        part = {f"models/{trained}/manifest.json", f"models/{trained}/weights"}
+        found = {
+            party: {re.sub(r"-\w+\.safetensors$", "", one) for one in files(tmp_path / party)} for party in PARTIES
+        }
+        assert found[NOTARY] == records
+        assert found[CARD] == records | part
+        assert found[BANK] == records | part | {f"predictions/{scored}/scores.csv"}
+        assert [work(tmp_path, party) for party in PARTIES] == [[], [], []]
+
+
+async def test_what_an_agent_keeps_is_for_its_owner_only(tmp_path: Path) -> None:
+    """The folder of all that an agent keeps, those in it that hold more than others' folders, and every file."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        trained = (await stage.run(job()))[BANK].job
+        await stage.run(prediction(trained))
+    for party in PARTIES:
+        kept = list((tmp_path / party).rglob("*"))
+        folders = {tmp_path / party, *(path.parent for path in kept if not path.is_dir())}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in kept if not path.is_dir()} == {0o600}
+
+
+@pytest.mark.parametrize("party", PARTIES)
+async def test_a_job_that_is_cancelled_leaves_nothing_whatever_it_was_at(tmp_path: Path, party: str) -> None:
+    """At any party's wish."""
+
+    async def cancelled(name: str) -> None:
+        folder = tmp_path / name
+        async with scene(three(folder, PATIENT), folder) as stage:
+            on(stage, STAGES[name], lambda: stage.agents[party].cancel(job(evaluation=SCORED).id))
+            ended = await stage.run(job(evaluation=SCORED))
+            assert {status.state for status in ended.values()} == {"cancelled"}
+            clean(folder, ended[BANK].job)
+
+    await asyncio.gather(*(cancelled(name) for name in STAGES))
+
+
+async def test_a_prediction_that_is_cancelled_leaves_nothing_but_the_model(tmp_path: Path) -> None:
+    """Neither rows nor scores."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        trained = (await stage.run(job()))[BANK].job
+        before = {party: files(tmp_path / party) for party in PARTIES}
+        on(stage, lambda p: p.kind == "partial scores", lambda: stage.agents[CARD].cancel(prediction(trained).id))
+        ended = await stage.run(prediction(trained))
+        assert {status.state for status in ended.values()} == {"cancelled"}
+        for party in PARTIES:
+            assert files(tmp_path / party) == before[party] | {f"jobs/{ended[party].job}.json"}
+
+
+def mark(default: str, rows: list[dict[str, str]]) -> None:
+    """Spoil a label."""
+    rows[5]["default"] = default
+
+
+async def test_a_job_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Whether a table is found unusable when it is read, or only when all have read theirs."""
+    for name, spoil in {"text": "many", "label": "2"}.items():
+        folder = tmp_path / name
+        settings = three(folder)
+        make_table(folder / "bank.csv", seed=1, label=True, change=partial(mark, spoil))
+        async with scene(settings, folder) as stage:
+            ended = await stage.run(job())
+            assert {status.state for status in ended.values()} == {"failed"}
+            clean(folder, ended[BANK].job)
+
+
+@pytest.mark.parametrize("party", [BANK, CARD])
+async def test_a_job_of_an_agent_that_crashed_leaves_nothing_once_it_is_back(tmp_path: Path, party: str) -> None:
+    """A crash leaves the working copies; the agent's next life begins by removing them."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job(epochs=LONG))
+        await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
+        assert {path.name for path in work(tmp_path, party)} == {job_id}
+        await stage.crash(party)
+        left = tmp_path / party / "work" / job_id
+        left.mkdir(exist_ok=True)  # what a power cut, unlike an exception, leaves
+        (left / "table-1.arrow").write_text("rows")
+        await stage.start(party)
+        assert work(tmp_path, party) == []
+        off(await stage.ended(job_id, *PARTIES), "agent.restarted", party)
+        clean(tmp_path, job_id)
+
+
+@pytest.mark.real_time
+async def test_a_job_that_ends_while_a_table_is_read_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database may take its time: a thread cannot be stopped, and what it writes in the end is removed behind it."""
+    reading, go_on, read = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(name: str, settings: Any, folder: Path, **how: Any) -> Any:
+        if CARD not in folder.parts:
+            return take_snapshot(name, settings, folder, **how)
+        reading.set()
+        assert go_on.wait(10.0)
+        try:
+            return take_snapshot(name, settings, folder, **how)
+        finally:
+            read.set()
+
+    monkeypatch.setattr(agents.access.table, "take_snapshot", slow)
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        await stage.until(reading.is_set)
+        stage.agents[CARD].cancel(job_id)
+        await stage.ended(job_id)
+        go_on.set()
+        await stage.until(read.is_set)
+        await stage.until(lambda: work(tmp_path, CARD) == [])
+        clean(tmp_path, job_id)
+
+
+@pytest.mark.real_time
+async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for the words of a large table."""
+    encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), OwnRows._encode
+
+    def slow(own: OwnRows, *how: Any) -> None:
+        if own._context.me != CARD:
+            real(own, *how)
+            return
+        encoding.set()
+        assert go_on.wait(10.0)
+        try:
+            real(own, *how)
+        finally:
+            encoded.set()
+
+    monkeypatch.setattr(OwnRows, "_encode", slow)
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        await stage.start()
+        job_id = stage.submit(job())
+        await stage.until(encoding.is_set)
+        stage.agents[CARD].cancel(job_id)
+        await stage.ended(job_id)
+        go_on.set()
+        await stage.until(encoded.is_set)
+        await stage.until(lambda: work(tmp_path, CARD) == [])
+        clean(tmp_path, job_id)
+
+
+async def test_every_party_finds_a_page_about_the_job_where_its_status_says(tmp_path: Path) -> None:
+    """Of training and prediction, for its owner only; a job that failed has none."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        for party in PARTIES:
+            stage.change(party, report=True)
+        anew = {name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()}
+        stage.change(CARD, tables=anew)
+        trained = await stage.run(job(evaluation=Evaluation(holdout=0.25)))
+        scored = await stage.run(prediction(trained[BANK].job))
+        failed = await stage.run(job("failing", rate=1e9))
+        for ended in (trained, scored):
+            for party in PARTIES:
+                page = tmp_path / party / "reports" / f"{ended[party].job}.html"
+                assert (ended[party].state, ended[party].report) == ("done", str(page))
+                assert stat.S_IMODE(page.stat().st_mode) == 0o600
+                assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
+                assert ended[party].job in page.read_text(encoding="utf-8")
+        assert {status.report for status in failed.values()} == {None}
+        assert all(len(files(tmp_path / party / "reports")) == 2 for party in PARTIES)
+
+
+async def test_a_page_that_cannot_be_written_costs_nobody_the_model(tmp_path: Path) -> None:
+    """The job is done all the same."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        stage.change(CARD, report=True)
+        (tmp_path / CARD).mkdir()
+        (tmp_path / CARD / "reports").write_text("a file where the folder should be")
+        ended = await stage.run(job())
+        assert {status.state for status in ended.values()} == {"done"}
+        assert (ended[CARD].report, ended[CARD].model_part is not None) == (None, True)

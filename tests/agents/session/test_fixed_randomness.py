@@ -1,0 +1,146 @@
+"""What a party draws for a job it draws once: every attempt says the same, and nobody gets away with something else."""
+
+import stat
+from collections.abc import Awaitable, Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.session.checkpoint_store import checkpoint_folder, discard_table
+from agents.session.context import system_randomness
+from agents.session.fixed_randomness import FILE, Drawn
+from schemas.messages.kinds import OrderContribution
+from tests.agents.recovering import Recovering, attempts_of, long_job, recovering, states
+from tests.agents.scenes import BANK, CARD, make_table, off
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+ROWS, OTHER = b"r" * 32, b"o" * 32
+
+
+def numbers() -> Callable[[], bytes]:
+    """A source that never says the same twice."""
+    drawn = count(1)
+    return lambda: next(drawn).to_bytes(32, "big")
+
+
+def test_an_attempt_draws_what_the_ones_before_have_drawn(tmp_path: Path) -> None:
+    """In order, whatever the source would say now; and then anew."""
+    first = Drawn(tmp_path / "job", numbers())
+    assert first.begin(ROWS)
+    drawn = [first(), first()]
+    assert drawn[0] != drawn[1]
+    second = Drawn(tmp_path / "job", system_randomness)
+    assert second.begin(ROWS)
+    assert [second(), second()] == drawn
+    third = second()
+    assert third not in drawn
+    assert second.begin(ROWS)
+    assert [second(), second(), second()] == [*drawn, third]
+
+
+def test_other_rows_are_noticed(tmp_path: Path) -> None:
+    """Also where nothing had been drawn yet."""
+    drawn = Drawn(tmp_path / "job", numbers())
+    assert drawn.begin(ROWS)
+    assert not drawn.begin(OTHER)
+    assert not Drawn(tmp_path / "job", numbers()).begin(OTHER)
+    assert Drawn(tmp_path / "job", numbers()).begin(ROWS)
+
+
+def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> None:
+    """In a later attempt; each partner for itself."""
+    drawn = Drawn(tmp_path / "job", numbers())
+    drawn.begin(ROWS)
+    assert drawn.agrees(CARD, b"1" * 32)
+    assert drawn.agrees("telco", b"2" * 32)
+    again = Drawn(tmp_path / "job", numbers())
+    again.begin(ROWS)
+    assert again.agrees(CARD, b"1" * 32)
+    assert not again.agrees(CARD, b"2" * 32)
+    assert again.agrees("telco", b"2" * 32)
+
+
+def test_only_the_agents_own_user_may_read_what_was_drawn(tmp_path: Path) -> None:
+    """With everybody's, the secret order follows from it."""
+    drawn = Drawn(tmp_path / "job", numbers())
+    drawn.begin(ROWS)
+    drawn()
+    assert stat.S_IMODE((tmp_path / "job" / FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "job").stat().st_mode) == 0o700
+
+
+@given(st.binary(max_size=64))
+def test_a_file_that_is_none_counts_as_nothing_drawn(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """The partners notice that then."""
+    folder = tmp_path_factory.mktemp("drawn")
+    (folder / FILE).write_bytes(content)
+    drawn = Drawn(folder, numbers())
+    assert drawn.begin(ROWS)
+    assert drawn() == (1).to_bytes(32, "big")
+
+
+def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:
+    """What could not be repeated is not said at all."""
+    (tmp_path / "job").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="job"):
+        Drawn(tmp_path / "job", numbers()).begin(ROWS)
+
+
+# --- in a job
+
+
+async def begun(stage: Recovering) -> str:
+    """A job in training, for which everybody draws at random."""
+    stage.draws = lambda _: system_randomness
+    await stage.start()
+    name = stage.submit(long_job())
+    await stage.saved(name)
+    return name
+
+
+async def test_all_attempts_have_one_order(tmp_path: Path) -> None:
+    """Though it is random: so it goes on from the checkpoint, and nobody learns of another split."""
+    async with recovering(tmp_path) as stage:
+        name = await begun(stage)
+        await stage.restart(CARD)
+        assert states(await stage.ended(name)) == {"done"}
+        assert stage.runs[BANK, name].attempts.furthest > 0
+    assert len(attempts_of(stage.said_openly, "order contribution")) > 1
+    for party in (BANK, CARD):
+        said = [m.secret for a, m in stage.said_openly if isinstance(m, OrderContribution) and a.sender == party]
+        assert len(set(said)) == 1
+
+
+async def changed_table(stage: Recovering, folder: Path) -> None:
+    """The rows are others in the next life, which does not find what the last one has kept of the table."""
+    await stage.stop(CARD)
+    discard_table(folder / CARD, long_job().id)
+    make_table(folder / f"{CARD}.csv", seed=3)
+
+
+async def lost_folder(stage: Recovering, folder: Path) -> None:
+    """The next life knows nothing of the job."""
+    await stage.crash(CARD)
+    stage.change(CARD, state=folder / "a new disk")
+
+
+async def lost_draws(stage: Recovering, folder: Path) -> None:
+    """The next life knows of the job, and not what it had drawn."""
+    await stage.crash(CARD)
+    (checkpoint_folder(folder / CARD, long_job().id) / FILE).unlink()
+
+
+@pytest.mark.parametrize("changed", [changed_table, lost_folder, lost_draws])
+async def test_who_comes_back_with_something_else_ends_the_job_with_its_name(
+    tmp_path: Path, changed: Callable[[Recovering, Path], Awaitable[None]]
+) -> None:
+    """The same signs and noise for other rows, or another split of the same, would tell more than the job allows."""
+    async with recovering(tmp_path) as stage:
+        name = await begun(stage)
+        await changed(stage, tmp_path)
+        stage.runs.pop((CARD, name), None)
+        await stage.start(CARD)
+        assert "--again" in off(await stage.ended(name), "table.changed", CARD)

@@ -1,0 +1,245 @@
+"""The agents' joint model is the plaintext run's, bit for bit, whoever takes part and whatever the network does.
+
+What else a run leaves behind, and what it shows to whom, is not looked at here.
+"""
+
+import stat
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from agents.messaging.inbox import PARCEL_BYTES
+from agents.models import model_part
+from agents.simulation.simulate import Simulation, bit_exact, data_roles, joint_words, oracle_words
+from broker.interface.base import Parcel
+from broker.memory.broker import MemoryBroker
+from broker.memory.memory_queue import Delay, Duplicate, Fault, Reorder
+from mpc.reference import linear as reference
+from schemas.files.job import Evaluation
+from schemas.files.settings import Limits
+from schemas.messages.codec import encode
+from schemas.messages.kinds import Released
+from tests import virtual_time
+from tests.agents.world import HELPER, Sample, contributions, exact, run
+
+# Whoever hears that another is done, which nobody is before all have released, does not wait for the rest to say so.
+LAST_WORD = len(encode(Released())) + PARCEL_BYTES
+
+SAMPLES = [
+    Sample(),
+    Sample(label=1, model="linear"),
+    Sample((4, 5, 6), rows=128, batch=32, label=2, l2=0.02, schedule="inverse-time", decay=0.05),
+    Sample((4, 5, 6), label=1, model="linear", release="shared", schedule="exponential", decay=0.97),
+    Sample((4, 5, 6), rows=101, batch=35, label=0, release="shared", outliers=0.03),  # the last 31 rows join
+    Sample((3, 1, 4, 1, 5), rows=150, batch=64, label=4, l2=0.3),
+    Sample((3, 2, 3, 2, 3), rows=97, batch=33, label=2, model="linear", outliers=0.02, l2=0.01),
+    Sample((0, 3, 2, 3, 2), rows=70, batch=70, label=0, epochs=3, release="shared"),  # labels alone
+    Sample((12, 1), rows=20, batch=64, label=1),  # one batch, smaller than the job's
+    Sample(model="softmax", label=1, l2=0.02, outliers=0.02),
+    Sample(
+        (4, 5, 6), rows=101, batch=35, model="softmax", label=2, release="shared", schedule="exponential", decay=0.9
+    ),
+    Sample(model="poisson", rate=0.03),
+    Sample((4, 5, 6), model="poisson", label=1, rate=0.03, l2=0.05, release="shared"),
+    Sample((7, 0), model="gamma", label=1, rate=0.03, l2=0.05),
+    Sample((4, 5, 6), rows=128, batch=32, model="gamma", label=2, rate=0.03, schedule="inverse-time", decay=0.05),
+]
+MODELS = ["logistic", "linear", "softmax", "poisson", "gamma"]
+
+
+def evaluations() -> st.SearchStrategy[Evaluation]:
+    """Everything that may be asked for beside the model, none of which may change a bit of it."""
+    return st.builds(
+        Evaluation,
+        holdout=st.sampled_from([0.0, 0.3]),
+        metrics=st.sampled_from(["end", "epoch"]),
+        loss=st.booleans(),
+        loss_to=st.sampled_from(["label", "all"]),
+    )
+
+
+@st.composite
+def samples(draw) -> Sample:
+    """Small jobs of every kind."""
+    parties = draw(st.sampled_from([2, 3, 5]))
+    label = draw(st.integers(0, parties - 1))  # which may have no columns
+    schedule = draw(st.sampled_from(["constant", "inverse-time", "exponential"]))
+    return Sample(
+        columns=tuple(draw(st.integers(int(party != label), 6)) for party in range(parties)),
+        rows=draw(st.integers(20, 200)),
+        label=label,
+        model=draw(st.sampled_from(MODELS)),
+        batch=draw(st.integers(16, 90)),
+        epochs=draw(st.integers(1, 3)),
+        rate=draw(st.floats(0.01, 0.15)),
+        schedule=schedule,
+        decay={"constant": 0.0, "inverse-time": 0.03, "exponential": 0.96}[schedule],
+        l2=draw(st.sampled_from([0.0, 0.01, 0.2])),
+        release=draw(st.sampled_from(["owners", "shared"])),
+        alignment=draw(st.sampled_from(["helper", "aligned", "ecdh"] if parties == 2 else ["helper", "aligned"])),
+        evaluation=draw(evaluations()),
+        outliers=draw(st.sampled_from([0.0, 0.02])),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+# --- equality
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_the_model_is_the_oracles_bit_for_bit(sample):
+    """Two, three and five data parties, label anywhere, all models and releases, batches that do not divide."""
+    simulation, same = exact(sample)
+    assert simulation.done, simulation.label_run.failure
+    assert same
+
+
+@settings(max_examples=14, deadline=None, derandomize=True)
+@given(samples())
+@example(Sample((6, 6), rows=63, batch=32, seed=1))  # 31 rows left over
+@example(Sample((6, 6), rows=64, batch=32, seed=1))
+def test_any_job_that_ends_has_the_oracles_model(sample):
+    """A job ends with that model or, where columns are wild and errors unbounded, with a clear refusal."""
+    simulation, same = exact(sample)
+    failure = simulation.label_run.failure
+    if failure is not None:
+        assert failure.code in {"job.plan", "table.label", "training.diverged", "scoring.range"}
+        assert failure.code == "job.plan" or sample.model in {"linear", "poisson", "gamma"}
+    assume(failure is None)
+    assert same
+
+
+def words(sample: Sample, folder: Path, seed: int, **hooks: Any) -> list[np.ndarray[Any, Any]]:
+    """The joint model of a run with fixed contributions to the order key."""
+    folder.mkdir()
+    simulation = virtual_time.run(run(sample, folder, contribute=contributions(seed), **hooks))
+    assert bit_exact(simulation)
+    blocks, intercept = joint_words(simulation)
+    return [*blocks, intercept]
+
+
+def equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Word for word."""
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("sample", [Sample(), Sample((4, 5, 4), label=1, model="linear", release="shared")], ids=str)
+def test_contributions_alone_shape_a_model(sample, tmp_path):
+    """Keys and masks are new in each run: equal contributions give equal words, others others."""
+    assert sample.batch < sample.rows
+    first, again, other = (words(sample, tmp_path / name, seed) for name, seed in [("a", 1), ("b", 1), ("c", 2)])
+    assert equal(first, again)
+    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
+    """A party that contributes honestly need not trust the others' randomness."""
+    sample = Sample((4, 5, 4), label=1)
+    models = []
+    for number in range(3):
+        source = contributions(1)
+        source["telco"] = lambda number=number: bytes([number] * 32)  # type: ignore[misc]
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        simulation = virtual_time.run(run(sample, folder, contribute=source))
+        models.append(joint_words(simulation)[0])
+    assert not equal(models[0], models[1])
+    assert not equal(models[1], models[2])
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(label, tmp_path):
+    """Words and float64 weights to the last bit, each party's own block, the intercept at the label party alone."""
+    sample = Sample((4, 5, 4), label=label, l2=0.05)
+    simulation = virtual_time.run(run(sample, tmp_path))
+    roles = data_roles(simulation)
+    plan = roles[sample.parties[label]].context.ready_plan
+    oracle = oracle_words(simulation)
+    model = reference.release(oracle, plan)
+    for number, party in enumerate(sample.parties):
+        folder = simulation.runs[party].model_part
+        assert folder is not None
+        part, arrays = model_part.load(folder)
+        assert np.array_equal(arrays["weight_words"], oracle.blocks[number])
+        assert np.array_equal(arrays["weights"], model.blocks[number])
+        assert ("intercept" in arrays) == (number == label)
+        if number == label:
+            assert np.array_equal(arrays["intercept"], model.intercept)
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert part.columns == tuple(f"{party}_quantity_{k}" for k in range(sample.columns[number]))
+    assert simulation.runs[HELPER].model_part is None
+
+
+def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
+    """Under release = shared no party holds any block; all parties' shares of it add up to the oracle's."""
+    sample = Sample((4, 5, 4), label=2, release="shared")
+    simulation = virtual_time.run(run(sample, tmp_path))
+    assert bit_exact(simulation)
+    blocks, _ = joint_words(simulation)
+    for party in sample.parties:
+        folder = simulation.runs[party].model_part
+        assert folder is not None
+        _, arrays = model_part.load(folder)
+        opened = {f"opened/{other}" for other in sample.parties if other != party}
+        assert set(arrays) == {f"shares/{other}" for other in sample.parties} | {
+            "shares/intercept", "weight_mask_seed", *opened
+        }  # fmt: skip
+        assert not any(np.array_equal(arrays[f"shares/{p}"], b) for p, b in zip(sample.parties, blocks, strict=True))
+
+
+# --- a network that misbehaves
+
+
+class Mischief:
+    """Faults by the address alone, so that a run can be repeated: about one parcel in `rarity` for each kind."""
+
+    def __init__(self, seed: int, *kinds: Fault, rarity: int = 6) -> None:
+        self.seed, self.kinds, self.rarity, self.count = seed, kinds, rarity, 0
+
+    def __call__(self, parcel: Parcel, queue: str) -> Sequence[Fault]:
+        number = zlib.crc32(f"{self.seed} {parcel.address}".encode())
+        found = [kind for place, kind in enumerate(self.kinds) if number // self.rarity**place % self.rarity == 0]
+        self.count += len(found)
+        return found
+
+
+FAULTS: dict[str, tuple[Fault, ...]] = {
+    "duplicates": (Duplicate(2),),
+    "delays": (Delay(0.003), Delay(0.02)),
+    "reordering": (Reorder(),),
+    "everything": (Duplicate(), Delay(0.004), Reorder()),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize(("sample", "part_bytes"), [(Sample(), 1024), (Sample((4, 5, 4), label=2), 2**20)])
+def test_repeats_delays_and_overtaking_change_nothing(kind, part_bytes, sample, tmp_path):
+    """Receivers go by addresses: the words are those of the undisturbed run, whole messages or in parts."""
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    undisturbed = words(sample, calm, seed=3)
+    mischief = Mischief(7, *FAULTS[kind], rarity=3)
+    wild.mkdir()
+    limited = sample.settings(wild, limits=Limits(part_bytes=part_bytes))
+
+    async def disturbed() -> Simulation:
+        return await run(
+            sample, wild, settings=limited, contribute=contributions(3), office=MemoryBroker(faults=mischief)
+        )
+
+    simulation = virtual_time.run(disturbed())
+    assert simulation.done, simulation.label_run.failure
+    assert mischief.count > 10
+    blocks, intercept = joint_words(simulation)
+    assert equal([*blocks, intercept], undisturbed)
+    assert bit_exact(simulation)
+    for one in simulation.runs.values():  # nothing that came twice is kept
+        mailbox = one.context.mailbox
+        assert not mailbox._parts
+        assert all(held in {0, LAST_WORD} for held in mailbox._held.values())

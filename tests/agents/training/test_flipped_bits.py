@@ -1,0 +1,394 @@
+"""One flipped bit in any one message leaves no model that passes for the oracle's, whoever flips it.
+
+The sender's own memory, through the hook that sees messages before they are sealed; or the broker, after.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.simulation.simulate import Simulation, bit_exact
+from broker.interface.base import Parcel
+from broker.memory.broker import MemoryBroker
+from schemas.files.job import EarlyStopping, Evaluation
+from schemas.files.settings import Deadlines, Settings
+from schemas.messages.address import Address
+from schemas.messages.kinds import (
+    AlignedRows,
+    BlindedIds,
+    CheckCommitment,
+    CheckedMasks,
+    CheckOpening,
+    EpochDecision,
+    GradientShare,
+    Handshake,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossShare,
+    HeldOutShare,
+    HeldOutTerms,
+    HeldOutWeights,
+    InterceptShare,
+    LossShare,
+    LossTerms,
+    MaskedActivation,
+    MaskedInputs,
+    MaskedLabels,
+    MaskedLossLabels,
+    MaskedWeights,
+    Message,
+    OrderCommitment,
+    OrderConfirmation,
+    OrderContribution,
+    PreactivationShare,
+    Presence,
+    Pseudonyms,
+    Received,
+    Released,
+    Scores,
+    ScoringInputs,
+    ScoringShare,
+    ScoringWeights,
+    Sizes,
+    Start,
+    Terms,
+    Transcript,
+    TwiceBlindedIds,
+    WeightShare,
+)
+from tests import virtual_time
+from tests.agents.recording import Ear, Heard
+from tests.agents.training.test_epoch_evaluation import check_losses, check_scores
+from tests.agents.world import DEADLINES, Sample, contributions, exact, run
+
+TENSORS: list[type[Message]] = [
+    MaskedInputs,
+    CheckedMasks,
+    MaskedLabels,
+    MaskedWeights,
+    GradientShare,
+    PreactivationShare,
+    MaskedActivation,
+    WeightShare,
+    InterceptShare,
+]
+EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores,
+             HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms, HeldOutLossShare]  # fmt: skip
+OTHERS = [
+    (Received, "highest"),
+    (Start, "attempt"),
+    (Start, "version"),
+    (Handshake, "key"),
+    (Handshake, "signature"),
+    (Transcript, "signature"),
+    (OrderCommitment, "commitment"),
+    (OrderContribution, "secret"),
+    (Presence, "bits"),
+    (AlignedRows, "rows"),
+    (AlignedRows, "ids"),
+    (Sizes, "rows"),
+    (Sizes, "held_out"),
+    (Sizes, "columns"),
+    (Terms, "rows"),
+    (Terms, "held_out"),
+    (Terms, "plan"),
+    (OrderConfirmation, "confirmation"),
+    (CheckCommitment, "commitment"),  # of the last epoch
+    (CheckOpening, "salt"),
+]
+FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1)
+LOOKED_AT = Sample(
+    (6, 7, 5),
+    rows=90,
+    batch=33,
+    label=1,
+    evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True),
+)
+STOPPED = Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=3, evaluation=Evaluation(loss=True),
+                 early_stopping=EarlyStopping(on="loss", patience=1, least_gain=10.0))  # fmt: skip
+PAIR = Sample((6, 7), rows=40, batch=33, epochs=1, alignment="ecdh")
+
+
+BIT = 1 << 50  # of a word
+
+
+def flipped(value: Any, word: int = -1, bits: int = BIT) -> Any:
+    """The value with one bit changed: bit 50 of one word of a tensor (or others), bit 0 of anything else."""
+    if isinstance(value, np.ndarray):
+        value = value.copy()
+        value.flat[word % value.size] ^= np.uint64(bits)
+        return value
+    if isinstance(value, bytes):
+        return bytes([value[0] ^ 1]) + value[1:]
+    return value ^ 1
+
+
+class Flip:
+    """Changes one bit of the `number`th message of a kind. `bits` of a word, if not the usual one."""
+
+    def __init__(
+        self, kinds: Sequence[type[Message]], number: int, field: str = "words", word: int = -1, *, bits: int = BIT
+    ) -> None:
+        self.kinds, self.number, self.field, self.word, self.seen = kinds, number, field, word, 0
+        self.bits = bits
+        self.where: Address | None = None
+
+    def __call__(self, address: Address, message: Message) -> Message:
+        if type(message) not in self.kinds:
+            return message
+        self.seen += 1
+        if self.seen - 1 != self.number:
+            return message
+        self.where = address
+        return message.model_copy(update={self.field: flipped(getattr(message, self.field), self.word, self.bits)})
+
+
+@cache
+def undisturbed(sample: Sample) -> tuple[Counter[type[Message]], Simulation]:
+    """A run that is right, and how many messages of each kind it has."""
+    seen = Counter[type[Message]]()
+
+    def note(_: Address, message: Message) -> Message:
+        seen[type(message)] += 1
+        return message
+
+    simulation, same = exact(sample, tap=note, contribute=contributions(0))
+    assert same
+    return seen, simulation
+
+
+def count(*kinds: type[Message], sample: Sample = FLIPPED) -> int:
+    """How many messages of these kinds a run has."""
+    return sum(undisturbed(sample)[0][kind] for kind in kinds)
+
+
+@pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_one_flipped_bit_in_a_tensor_is_noticed(model, which):
+    """In the first message of a kind as in the last: the run fails, or its model is not the oracle's."""
+    flip = Flip([model], 0 if which == "first" else count(model) - 1)
+    _, same = exact(FLIPPED, tap=flip)
+    assert flip.where is not None
+    assert not same
+
+
+@pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model, which):
+    """The run fails, or a loss or a score is not the oracle's; what the model is stays as it was."""
+    flip = Flip([model], 0 if which == "first" else count(model, sample=LOOKED_AT) - 1)
+    simulation, same = exact(LOOKED_AT, tap=flip, contribute=contributions(0))
+    assert flip.where is not None
+    assert same == simulation.done
+    if simulation.done:
+        looked = Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables())
+        with pytest.raises(AssertionError):
+            right(looked)
+
+
+def right(looked: Heard) -> None:
+    """All losses and scores are the oracle's."""
+    check_losses(looked)
+    check_scores(looked)
+
+
+def test_undisturbed_the_same_checks_hold():
+    """Else they would notice everything."""
+    _, simulation = undisturbed(LOOKED_AT)
+    right(Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables()))
+
+
+@pytest.mark.parametrize(("name", "number"), [("best", 0), ("best", 3), ("go_on", 0), ("go_on", 3)])
+def test_a_party_that_is_told_something_else_of_an_epoch_has_no_model_that_passes(name, number):
+    """It keeps the shares of another epoch, which do not add up with the others', or waits for who has stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        flip = Flip([EpochDecision], number, name)
+        simulation = virtual_time.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
+        assert flip.where is not None
+        assert flip.where.receiver == "bank"
+        assert not bit_exact(simulation)
+
+
+def test_a_flipped_pseudonym_costs_a_row_and_no_more():
+    """As if its sender had not had the row; or the list does not ascend, and the helper names the sender."""
+    simulation, same = exact(FLIPPED, tap=Flip([Pseudonyms], 0, "pseudonyms"))
+    if not same:
+        failure = simulation.label_run.failure
+        assert failure is not None
+        assert failure.code == "message.malformed"
+        return
+    assert {simulation.runs[party].context.statistics.rows for party in FLIPPED.parties} == {FLIPPED.rows - 1}
+
+
+@pytest.mark.parametrize(("model", "name"), [(BlindedIds, "elements"), (TwiceBlindedIds, "hashes")])
+def test_a_flipped_element_fails_the_job_or_costs_a_row(model, name):
+    """What is no element is refused, and where the two do not find the same rows nothing starts."""
+    simulation, same = exact(PAIR, tap=Flip([model], 0, name))
+    rows = {simulation.runs[party].context.statistics.rows for party in PAIR.parties}
+    failure = simulation.label_run.failure
+    assert (same and rows == {PAIR.rows - 1}) or (
+        failure is not None and failure.code in {"message.malformed", "alignment.differs"}
+    )
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.data())
+def test_one_flipped_bit_in_any_one_message_is_noticed(data):
+    """Any word of any tensor that anybody sends."""
+    flip = Flip(TENSORS, data.draw(st.integers(0, count_of_tensors() - 1)), word=data.draw(st.integers(0, 1000)))
+    _, same = exact(FLIPPED, tap=flip)
+    assert flip.where is not None
+    assert not same
+
+
+def count_of_tensors() -> int:
+    """Three data parties, four steps: E, f and what is checked to each other party, y~, g, z and p; the release."""
+    data, steps = 3, 4
+    return steps * (3 * data * (data - 1) + (data - 1) + 3 * data) + data * (data - 1) + (data - 1)
+
+
+def test_the_messages_with_tensors_are_these():
+    """So that the flipped one is drawn from all of them."""
+    assert count(*TENSORS) == count_of_tensors()
+
+
+@pytest.mark.parametrize(("model", "name"), OTHERS, ids=lambda value: getattr(value, "__name__", value))
+def test_one_flipped_bit_beside_the_steps_fails_the_job_everywhere(model, name):
+    """In the last message of a kind; no model comes of it, and every party says the same."""
+    number = count(model) - 1
+    simulation, same = exact(FLIPPED, tap=Flip([model], number, name))
+    assert not same
+    assert {run.state for run in simulation.runs.values()} == {"failed"}
+    failures = {(run.failure.code, run.failure.culprit) for run in simulation.runs.values() if run.failure}
+    assert len(failures) == 1
+
+
+class Flipping(MemoryBroker):
+    """A broker that changes one bit of the last byte of the first parcel of a kind in a round."""
+
+    def __init__(self, round_: str, item: str) -> None:
+        super().__init__()
+        self.place, self.flips = f"/{round_}/{item}/", 0
+
+    def accept(self, parcel: Parcel, party: str) -> None:
+        if self.place in parcel.address and not self.flips:
+            self.flips += 1
+            body = parcel.body[:-1] + bytes([parcel.body[-1] ^ 1])
+            parcel = Parcel(
+                parcel.exchange, parcel.routing_key, body, parcel.kind, parcel.address, parcel.job, parcel.sender
+            )
+        super().accept(parcel, party)
+
+
+MISSED = {"party.cut-off", "transport.lost", "party.silent", "party.busy", "party.unreachable"}
+IMPATIENT = Deadlines(
+    accept=1,
+    ready=1,
+    start=2,
+    handshake=1,
+    alignment=1,
+    fit=1,
+    terms=2,
+    step=1,
+    release=1,
+    verdict=0.3,
+    heartbeat=0.1,
+    drain=1,
+)
+
+
+def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
+    """The parties, who do not wait long for what will not come."""
+    parties = sample.settings(folder)
+    return {party: own.model_copy(update={"deadlines": IMPATIENT}) for party, own in parties.items()}
+
+
+ALONG = (CheckedMasks, MaskedLabels, GradientShare)  # under another message's seal
+PARCELS = [model for model in (*TENSORS, *dict(OTHERS), Pseudonyms) if model not in ALONG]
+
+
+@pytest.mark.parametrize("model", PARCELS, ids=lambda model: model.__name__)
+def test_a_broker_that_changes_one_bit_is_noticed(model):
+    """Whatever is sealed in the parcel, its seal does not open, and it is as good as lost: the job fails everywhere."""
+
+    async def disturbed(folder: Path) -> tuple[MemoryBroker, Simulation]:
+        office = Flipping(model.round, model.item)
+        simulation = await run(FLIPPED, folder, settings=impatient(folder), office=office)
+        assert office.flips == 1
+        return office, simulation
+
+    with tempfile.TemporaryDirectory() as folder:
+        _, simulation = virtual_time.run(disturbed(Path(folder)))
+        assert not bit_exact(simulation)
+    assert {run.failure.code for run in simulation.runs.values() if run.failure} <= MISSED
+    assert {run.state for run in simulation.runs.values()} == {"failed"}
+
+
+@pytest.mark.parametrize("model", [Scores, LossShare, ScoringShare], ids=lambda model: model.__name__)
+def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
+    """In the same way."""
+
+    async def disturbed(folder: Path) -> Simulation:
+        office = Flipping(model.round, model.item)
+        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), office=office)
+        assert office.flips == 1
+        return simulation
+
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = virtual_time.run(disturbed(Path(folder)))
+    assert {one.failure.code for one in simulation.runs.values() if one.failure} <= MISSED
+    assert {one.state for one in simulation.runs.values()} == {"failed"}
+
+
+def test_a_changed_last_word_is_made_up_for_by_another():
+    """Who cannot read that one party has its model part hears from a third that all have: nobody is done before."""
+
+    async def disturbed(folder: Path) -> Simulation:
+        office = Flipping(Released.round, Released.item)
+        return await run(FLIPPED, folder, settings=impatient(folder), office=office)
+
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = virtual_time.run(disturbed(Path(folder)))
+        assert {one.state for one in simulation.runs.values()} == {"done"}
+        assert bit_exact(simulation)
+
+
+def test_a_changed_announcement_starts_nothing():
+    """The party that got it takes no part, and the others name it; no share has left."""
+    heard: list[str] = []
+
+    def note(_: Address, message: Message) -> Message:
+        heard.append(message.kind)
+        return message
+
+    async def disturbed(folder: Path) -> str:
+        code = ""
+
+        def watch(status: Any) -> None:
+            nonlocal code
+            if status.failure is not None:
+                code = status.failure.code
+                raise LookupError  # the party that was never told would be waited for in vain
+
+        hasty = {
+            party: own.model_copy(update={"deadlines": DEADLINES.model_copy(update={"accept": 0.5})})
+            for party, own in FLIPPED.settings(folder).items()
+        }
+        office = Flipping("control", "announcement")
+        try:
+            await run(FLIPPED, folder, settings=hasty, tap=note, office=office, watch=watch)
+        except* LookupError:
+            assert office.flips == 1
+        return code
+
+    with tempfile.TemporaryDirectory() as folder:
+        assert virtual_time.run(disturbed(Path(folder))) in {"party.unreachable", "party.silent"}
+    assert set(heard) <= {"received", "progress", "failure"}

@@ -1,0 +1,255 @@
+"""Losses, scores, metrics, early stopping and predictions of whole jobs of networks are the plaintext run's.
+
+What they show to whom is looked at in test_networks_disclosure.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, mean_tweedie_deviance, roc_auc_score
+
+from agents.evaluation.metrics import metrics
+from agents.models import model_part
+from agents.simulation.simulate import bit_exact, network_words
+from mpc.arithmetic.fixed import Floats, decode
+from mpc.arithmetic.ring import total
+from schemas.files.job import METRICS, EarlyStopping, Evaluation
+from schemas.messages.kinds import (
+    LossShare,
+)
+from tests.agents.networks import (
+    forward,
+    heard,
+    held_out_loss_after,
+    mlp,
+    name,
+    oracle_losses,
+    oracle_scores,
+    parts_of,
+    plain_scores,
+    weights_after,
+)
+from tests.agents.recording import Heard, hear, hear_prediction
+from tests.agents.roles.test_prediction import check_told, newcomers, people
+from tests.agents.simulation.test_network_exactness import OUTPUTS, samples
+from tests.agents.training.test_epoch_evaluation import labels_of, told, unit_of
+from tests.agents.world import Sample
+
+EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
+FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
+AT_THE_END = Evaluation(holdout=0.3, loss=True)
+NO_SCORES = Evaluation(holdout=0.35, held_out_loss=True)  # until the end
+BOTH = Evaluation(holdout=0.35, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
+
+
+# --- losses, scores, metrics
+
+
+@st.composite
+def evaluated(draw) -> Sample:
+    """Small jobs that evaluate, of every kind."""
+    evaluation = draw(st.sampled_from([EACH_EPOCH, FOR_ALL, AT_THE_END, NO_SCORES, BOTH]))
+    sample = draw(samples())
+    return mlp(
+        sample.columns, *sample.network.hidden, activation=sample.network.activation, output=sample.link,
+        rows=sample.rows, label=sample.label, epochs=sample.epochs, rate=min(sample.rate, 0.02), l2=sample.l2,
+        release=sample.release, evaluation=evaluation, seed=sample.seed,
+    )  # fmt: skip
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(evaluated())
+@example(mlp((3, 2, 4), 5, 4, rows=120, label=1, output="linear", evaluation=FOR_ALL, epochs=3, l2=0.05, rate=0.03))
+@example(mlp((3, 4), 5, 4, rows=120, label=1, output="softmax", activation="tanh", evaluation=FOR_ALL, l2=0.05))
+@example(
+    mlp((3, 4), 5, rows=120, output="poisson", activation="gelu", evaluation=AT_THE_END, release="shared", rate=0.02)
+)
+@example(mlp((3, 4, 2), 5, 4, rows=120, label=2, activation="silu", evaluation=BOTH, l2=0.05))
+@example(mlp((3, 4), 5, rows=120, output="softmax", evaluation=NO_SCORES, rate=0.02))
+def test_losses_and_scores_are_the_oracles(sample):
+    """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
+    found = heard(sample)
+    check_losses(found)
+    check_scores(found)
+
+
+def check_losses(found: Heard) -> None:
+    """The opened words, and the mean that each party is told or not."""
+    expected = oracle_losses(found)
+    if found.sample.evaluation.held_out_loss:
+        lost = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
+        for role in found.roles:
+            knows = role is found.label or found.sample.evaluation.loss_to == "all"
+            assert role.context.history.held_out_losses == (
+                [one * unit_of(found, role) for one in lost] if knows else []
+            )
+    if not found.sample.evaluation.loss:
+        assert not any(role.context.history.losses for role in found.roles)
+        return
+    means = [float(decode(words, found.plan.loss_bits.total)[0, 0]) / found.plan.request.rows for words in expected]
+    for role in found.roles:
+        knows = role is found.label or found.sample.evaluation.loss_to == "all"
+        assert role.context.history.losses == ([mean * unit_of(found, role) for mean in means] if knows else [])
+    if found.sample.evaluation.loss_to == "all":  # else the label party's own share is never sent
+        for epoch, words in enumerate(expected):
+            shares = [share for (*_, of, _), share in found.received(LossShare).items() if of == epoch]
+            every = {share.tobytes(): share for share in shares}  # each comes once to every other party
+            assert np.array_equal(total(every.values()), words)
+
+
+def check_scores(found: Heard) -> None:
+    """Of each pass; only the label party has any."""
+    plan, history, sample = found.plan, found.label.context.history, found.sample
+    ends = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(sample.epochs)}
+    passes = ends if sample.evaluation.metrics == "epoch" else {sample.epochs - 1: plan.steps_total}
+    scores = {epoch: told(found, oracle_scores(found, steps, epoch)) for epoch, steps in passes.items()}
+    labels = labels_of(found)
+    assert history.metrics == {epoch: metrics(sample.link, labels, seen) for epoch, seen in scores.items()}
+    assert history.scores is not None
+    assert np.array_equal(history.scores, scores[max(scores)])
+    for role in found.roles:
+        if role is not found.label:
+            assert (role.context.history.metrics, role.context.history.scores) == ({}, None)
+
+
+@pytest.mark.usefixtures("quiet_noise")
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_the_metrics_are_scikit_learns_on_plaintext_scores(output, tmp_path):
+    """Scores by the opened network on the parties' encoded rows, in float64."""
+    sample = mlp((5, 4, 4), 8, rows=500, batch=64, epochs=12, label=2, rate=0.1,
+                 output=output, evaluation=AT_THE_END)  # fmt: skip
+    found = hear(sample, tmp_path)
+    xs = {p: decode(x, found.plan.fx) for p, x in zip(sample.parties, found.held_out_xs, strict=True)}
+    scores, truth = told(found, forward(parts_of(tmp_path, sample), xs)), labels_of(found)
+    seen = found.label.context.history.last_metrics
+    assert set(seen) == set(METRICS[output])
+    assert max(seen.get(one, 0) for one in ("auc", "r2", "d2")) > 0.05, "the model says nothing"
+    for one, value in plaintext_metrics(output, truth, scores).items():
+        assert seen[one] == pytest.approx(value, rel=1e-3), one
+
+
+def plaintext_metrics(output: str, truth: Floats, scores: Floats) -> dict[str, float]:
+    """Some of them, by scikit-learn."""
+    if output == "poisson":
+        return {"deviance": mean_tweedie_deviance(truth, np.exp(scores), power=1)}
+    if output == "linear":
+        return {"rmse": mean_squared_error(truth, scores) ** 0.5}
+    if output == "softmax":
+        chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        likely = chances.argmax(axis=1)
+        return {"accuracy": accuracy_score(truth, likely), "log_loss": log_loss(truth, chances)}
+    chances = 1 / (1 + np.exp(-scores))
+    return {"auc": roc_auc_score(truth > 0, scores), "log_loss": log_loss(truth > 0, chances)}
+
+
+def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
+    """Rows are positive where two parties' columns have the same sign: nothing of either alone says so."""
+    sample = mlp((2, 2), 8, rows=600, batch=64, epochs=30, rate=1.0, evaluation=Evaluation(holdout=0.3))
+    tables = sample.tables()
+    signs = [float(a) * float(b) for a, b in
+             zip(tables["bank"]["bank_quantity_0"], tables["card"]["card_quantity_0"], strict=True)]  # fmt: skip
+    tables["bank"]["defaulted_later"] = [str(int(one > 0)) for one in signs]
+    found = hear(sample, tmp_path, tables=tables)
+    assert found.label.context.history.last_metrics["auc"] > 0.9
+
+
+# --- early stopping
+
+
+STOPPING = [
+    mlp((6, 5), 6, rows=120, batch=40, epochs=14, rate=1.5, evaluation=NO_SCORES, seed=1, label=1,
+        early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
+    mlp((6, 5), 6, rows=120, batch=40, epochs=12, rate=0.3, evaluation=EACH_EPOCH, seed=0,
+        early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
+    mlp((6, 5), 6, 4, rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
+        activation="tanh", early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
+    mlp((4, 5, 4), 6, rows=150, batch=40, epochs=16, rate=0.5, evaluation=EACH_EPOCH, output="softmax", label=2,
+        early_stopping=EarlyStopping(on="log_loss", patience=2, least_gain=0.04)),
+    mlp((4, 5, 4), 5, rows=150, batch=40, epochs=14, rate=0.2, evaluation=AT_THE_END, l2=0.1, activation="gelu", seed=1,
+        early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sample", STOPPING, ids=name)
+def test_early_stopping_keeps_the_best_epochs_network_and_ends_everywhere_at_once(sample, tmp_path):
+    """As the plaintext's losses and scores would decide; the last epochs have taught nothing to the model."""
+    found = hear(sample, tmp_path)
+    best, epochs = decided(found)
+    per_epoch = found.plan.steps_per_epoch
+    assert best + 1 < epochs < sample.epochs, "this sample does not show that the best epoch's model is kept"
+    kept = weights_after(found, (best + 1) * per_epoch)
+    joint = network_words(found.simulation)
+    assert all(np.array_equal(a, b) for a, b in zip([*kept.blocks, *kept.upper, *kept.biases], joint, strict=True))
+    assert {one.context.statistics.step for one in found.simulation.runs.values()} == {epochs * per_epoch}
+    assert {role.context.history.best_epoch for role in found.roles} == {best}
+    epoch = best if sample.evaluation.metrics == "epoch" else sample.epochs - 1
+    scores, history = told(found, oracle_scores(found, (best + 1) * per_epoch, epoch)), found.label.context.history
+    assert history.scores is not None
+    assert np.array_equal(history.scores, scores)
+    assert history.last_metrics == metrics(sample.link, labels_of(found), scores)
+    parts = parts_of(tmp_path, sample)
+    assert {part.steps for part, _ in parts.values()} == {(best + 1) * per_epoch}
+
+
+def decided(found: Heard) -> tuple[int, int]:
+    """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
+    rule, plan, link = found.sample.early_stopping, found.plan, found.sample.link
+    assert rule is not None
+    if rule.on == "held_out_loss":
+        values = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
+    elif rule.on == "loss":
+        values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in oracle_losses(found)]
+    else:
+        ends = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(found.sample.epochs)]
+        scores = [told(found, oracle_scores(found, steps, epoch)) for epoch, steps in ends]
+        values = [metrics(link, labels_of(found), one)[rule.on] for one in scores]
+    gains = np.array(values) if METRICS[link].get(rule.on, False) else -np.array(values)
+    best = 0
+    for epoch in range(1, len(gains)):
+        if gains[epoch] - gains[best] > rule.least_gain:
+            best = epoch
+        elif epoch - best == rule.patience:
+            return best, epoch + 1
+    return best, len(gains)
+
+
+# --- prediction
+
+
+PREDICTED = [
+    mlp((4, 3), 6, rows=160, epochs=3, rate=0.3, label=1),
+    mlp((4, 3), 6, 4, rows=160, epochs=3, rate=0.1, output="linear", release="shared", alignment="ecdh",
+        activation="tanh"),
+    mlp((3, 2, 3), 5, rows=160, epochs=3, rate=0.2, label=2, output="softmax", l2=0.1, activation="gelu"),
+    mlp((3, 2, 3), 5, 4, rows=160, epochs=3, rate=0.05, label=1, output="poisson", release="shared", l2=0.1,
+        activation="softplus"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("quiet_noise")
+@pytest.mark.parametrize("sample", PREDICTED, ids=name)
+def test_scores_of_new_rows_are_those_of_the_opened_network(sample, tmp_path):
+    """To 1e-4, for both releases, with categories, gaps, other orders and rows that one party lacks."""
+    assert bit_exact(hear(sample, tmp_path, tables=people(sample, sample.rows, 1)).simulation)
+    tables = newcomers(sample, 80)
+    found = hear_prediction(sample, tmp_path, tables)
+    check_told(found, tables, plain_scores(tmp_path, sample, tables))
+    label = sample.parties[sample.label]
+    assert list(tmp_path.rglob("scores.*")) == [found.simulation.runs[label].scores]
+    assert found.simulation.label_run.context.statistics.step > 1, "more than one batch"
+
+
+@pytest.mark.usefixtures("quiet_noise")
+def test_a_prediction_uses_the_network_that_early_stopping_kept(tmp_path):
+    """Not the one of the last step; with a penalty, whose alpha is that of the kept step."""
+    rule = EarlyStopping(on="loss", patience=1, least_gain=0.05)
+    sample = mlp((4, 3), 5, rows=160, epochs=12, rate=0.3, l2=0.1, activation="tanh", evaluation=EACH_EPOCH,
+                 early_stopping=rule)  # fmt: skip
+    trained = hear(sample, tmp_path, tables=people(sample, sample.rows, 1))
+    part, _ = model_part.load(tmp_path / "card" / "models" / sample.description().id)
+    steps = trained.label.context.statistics.step
+    assert part.steps == steps - trained.plan.steps_per_epoch < trained.plan.steps_total
+    assert part.alpha == trained.plan.alpha_after(part.steps) != trained.plan.last_alpha
+    tables = newcomers(sample)
+    check_told(hear_prediction(sample, tmp_path, tables), tables, plain_scores(tmp_path, sample, tables))

@@ -1,0 +1,432 @@
+"""The outbox sends in order without waiting, repeats until the deadline, and is the same after any cancellation."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from broker.interface.base import Disconnected, Lane, Overloaded, Parcel, Refused, Unroutable
+from broker.interface.outbox import Outbox, Undeliverable
+from broker.memory.broker import MemoryBroker, MemoryConnection
+from tests.broker.contract import Inbox, Place
+from tests.broker.contract import place as place  # a fixture
+
+
+class Gate:
+    """Confirms nothing until it is opened; counts what it holds."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.waiting: list[bytes] = []
+
+    async def __call__(self, parcel: Parcel) -> None:
+        self.waiting.append(parcel.body)
+        await self.open.wait()
+
+
+class Clock:
+    """Time that passes only in sleeps, and a record of them."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        self.on_sleep()
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def office(place: Place) -> MemoryBroker:
+    office = MemoryBroker(prefetch=10_000)
+    await office.connect("card").declare(place.queue)
+    return office
+
+
+@pytest.fixture
+async def bank(office: MemoryBroker) -> AsyncIterator[MemoryConnection]:
+    connection = office.connect("bank")
+    yield connection
+    await connection.close()
+
+
+async def listen(office: MemoryBroker, place: Place) -> Inbox:
+    inbox = Inbox()
+    await office.connect("card").consume(place.queue.name, inbox, Lane.ONLINE)
+    return inbox
+
+
+async def turns(count: int = 5) -> None:
+    """Let everything that can go on do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def post(outbox: Outbox, parcel: Parcel, lane: Lane = Lane.ONLINE, **changes: bool) -> None:
+    await outbox.post(parcel, lane, deadline=5.0, name="step", **changes)
+
+
+async def test_posting_waits_for_no_confirm(office: MemoryBroker, bank: MemoryConnection, place: Place):
+    """A hundred parcels are out before the first is confirmed, in order."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank)
+    for number in range(100):
+        await post(outbox, place.parcel(number))
+    await turns()
+    assert gate.waiting == [str(number).encode() for number in range(100)]
+    assert outbox.unconfirmed == 100
+    gate.open.set()
+    await outbox.drain(5.0)
+    assert outbox.unconfirmed == 0
+    await outbox.close()
+
+
+@given(st.lists(st.integers(0, 400), max_size=40), st.integers(1, 500), st.integers(1, 5))
+def test_no_more_is_out_than_the_window_holds_and_order_is_kept(sizes: list[int], max_bytes: int, max_parcels: int):
+    """Whatever the sizes: concurrent posters go out in order of their calls; a giant goes out alone; all arrive."""
+
+    async def run() -> None:
+        place, out, seen = Place(), Counter[str](), list[bytes]()
+
+        async def confirm(parcel: Parcel) -> None:
+            seen.append(parcel.body)
+            out.update(bytes=len(parcel.body), parcels=1)
+            assert out["parcels"] <= max_parcels
+            assert out["bytes"] <= max_bytes or out["parcels"] == 1
+            await turns(len(parcel.body) % 7)
+            out.update(bytes=-len(parcel.body), parcels=-1)
+
+        office = MemoryBroker(confirm=confirm)
+        bank = office.connect("bank")
+        await bank.declare(place.queue)
+        outbox = Outbox(bank, max_bytes=max_bytes, max_unconfirmed=max_parcels)
+        bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
+        async with asyncio.TaskGroup() as group:
+            for body in bodies:
+                group.create_task(post(outbox, place.parcel(body)))
+        await outbox.drain(5.0)
+        assert seen == bodies
+        assert sum(tally.bytes for tally in outbox.sent.values()) == sum(sizes)
+        await outbox.close()
+
+    asyncio.run(run())
+
+
+async def test_a_full_lane_does_not_hold_up_the_other(office: MemoryBroker, bank: MemoryConnection, place: Place):
+    """Bulk fills its own window; a pre-activation goes out at once."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank, max_bytes=10)
+    await post(outbox, place.parcel(b"0123456789"), Lane.BULK)
+    blocked = asyncio.create_task(post(outbox, place.parcel(b"x"), Lane.BULK))
+    await turns()
+    assert not blocked.done()
+    await asyncio.wait_for(post(outbox, place.parcel(b"online")), 5.0)
+    gate.open.set()
+    await blocked
+    await outbox.close()
+
+
+async def test_an_unroutable_parcel_is_repeated_until_its_receiver_is_there(bank: MemoryConnection):
+    """The same bytes, after growing pauses."""
+    place, clock = Place(), Clock()
+    outbox = Outbox(bank, pauses=(0.1, 0.2, 0.4), clock=clock, sleep=clock.sleep)
+    await post(outbox, place.parcel(b"ciphertext"))
+    declared: list[asyncio.Task[None]] = []
+
+    def later() -> None:
+        if len(clock.slept) == 4:
+            declared.append(asyncio.create_task(bank.declare(place.queue)))
+
+    clock.on_sleep = later
+    await outbox.drain(5.0)
+    await asyncio.gather(*declared)
+    inbox = await listen(bank.office, place)
+    await inbox.holds(1)
+    assert inbox.bodies == [b"ciphertext"]
+    assert clock.slept[:4] == [0.1, 0.2, 0.4, 0.4]
+    assert not outbox.failed.done()
+    await outbox.close()
+
+
+async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryConnection):
+    """The report names address, deadline, receiver and reason; the outbox goes on sending to others."""
+    place, clock = Place(), Clock()
+    outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
+    lost = place.parcel(b"the content", address="credit/1/0/3/bank/card")
+    await outbox.post(lost, Lane.ONLINE, deadline=2.5, name="step")
+    with pytest.raises(
+        Undeliverable, match=rf"credit/1/0/3/bank/card for {place.key()}.*step, 2.5 s.*no queue"
+    ) as told:
+        await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert (told.value.address, told.value.deadline_name) == (lost.address, "step")
+    assert (told.value.job, told.value.routing_key) == (lost.job, place.key())
+    assert isinstance(told.value.reason, Unroutable)
+    assert "the content" not in str(told.value) + repr(told.value)
+    assert 1002.0 <= clock.now <= 1003.0
+    await bank.declare(place.queue)
+    await post(outbox, place.parcel())
+    await outbox.drain(5.0)
+    assert outbox.sent["control"].messages == 1
+    await outbox.close()
+
+
+async def test_what_is_refused_fails_at_once(place: Place):
+    """There is no use in repeating it."""
+    office, clock = MemoryBroker(may_write=lambda _party, _exchange: False), Clock()
+    outbox = Outbox(office.connect("bank"), clock=clock, sleep=clock.sleep)
+    await post(outbox, place.parcel())
+    with pytest.raises(Undeliverable, match="may not write") as told:
+        await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert isinstance(told.value.reason, Refused)
+    assert clock.slept == []
+    await outbox.close()
+
+
+async def test_a_lost_connection_delays_and_loses_nothing(office: MemoryBroker, bank: MemoryConnection, place: Place):
+    """What was out and what is posted meanwhile arrives when the connection is back."""
+    clock, inbox = Clock(), await listen(office, place)
+    outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
+    await post(outbox, place.parcel(b"before"))
+    bank.cut()
+    await post(outbox, place.parcel(b"during"))
+    clock.on_sleep = lambda: bank.mend() if len(clock.slept) > 3 else None
+    await outbox.drain(5.0)
+    await inbox.holds(2)
+    assert set(inbox.bodies) == {b"before", b"during"}
+    assert not outbox.failed.done()
+    await outbox.close()
+
+
+async def test_optional_parcels_are_dropped_quietly(bank: MemoryConnection, place: Place):
+    """Progress for a console that has gone is no failure, and is not repeated: it is counted, and fills no log."""
+    clock = Clock()
+    outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
+    with capture_logs() as logs:
+        await post(outbox, place.parcel(routing_key="gone"), required=False)
+        await outbox.drain(5.0)
+    assert outbox.dropped == {"control": 1}
+    assert [line["log_level"] for line in logs] == ["debug"]
+    assert (outbox.sent, outbox.unconfirmed, clock.slept) == ({}, 0, [])
+    assert not outbox.failed.done()
+    await outbox.close()
+
+
+async def test_a_publish_that_is_never_confirmed_ends_at_the_deadline(
+    office: MemoryBroker, bank: MemoryConnection, place: Place
+):
+    """On real time: a broker that hangs does not hang its users."""
+    office.confirm = Gate()
+    outbox = Outbox(bank)
+    await outbox.post(place.parcel(), Lane.ONLINE, deadline=0.05, name="release")
+    with pytest.raises(Undeliverable, match=r"release.*not confirmed") as told:
+        await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert told.value.reason is None
+    await outbox.close()
+
+
+@pytest.mark.parametrize("last", [Unroutable, Disconnected, Overloaded])
+async def test_a_failure_keeps_what_the_broker_said_last(
+    office: MemoryBroker, bank: MemoryConnection, place: Place, last: type[Unroutable | Disconnected | Overloaded]
+):
+    """Whose fault it is depends on it: the receiver's, or that of the way there."""
+    answers = iter([Overloaded("full"), Unroutable("nobody there")])
+
+    async def refuse(_: Parcel) -> None:
+        raise next(answers, last("the last word"))
+
+    office.confirm, clock = refuse, Clock()
+    outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
+    await post(outbox, place.parcel())
+    with pytest.raises(Undeliverable, match="the last word") as told:
+        await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    assert type(told.value.reason) is last
+    await outbox.close()
+
+
+async def test_a_window_that_stays_full_fails_the_poster(office: MemoryBroker, bank: MemoryConnection, place: Place):
+    """With the deadline's name; the window's state is as before."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank, max_unconfirmed=1)
+    await post(outbox, place.parcel(b"a"))
+    with pytest.raises(Undeliverable, match="ready"):
+        await outbox.post(place.parcel(b"b"), Lane.ONLINE, deadline=0.02, name="ready")
+    gate.open.set()
+    await outbox.drain(5.0)
+    await post(outbox, place.parcel(b"c"))
+    await outbox.drain(5.0)
+    assert gate.waiting == [b"a", b"c"]
+    await outbox.close()
+
+
+async def test_counts_by_kind_are_of_what_was_confirmed(office: MemoryBroker, bank: MemoryConnection, place: Place):
+    """Messages and bytes, for status and benchmarks."""
+    outbox = Outbox(bank)
+    for size in (10, 20):
+        await post(outbox, place.parcel(bytes(size), kind="masked-inputs"), Lane.BULK)
+    await post(outbox, place.parcel(bytes(5), kind="progress"))
+    assert outbox.sent == {}
+    await outbox.drain(5.0)
+    counts = {kind: (tally.messages, tally.bytes) for kind, tally in outbox.sent.items()}
+    assert counts == {"masked-inputs": (2, 30), "progress": (1, 5)}
+    await outbox.close()
+
+
+async def test_a_bug_in_the_broker_is_not_swallowed(bank: MemoryConnection, office: MemoryBroker, place: Place):
+    """It shows in `failed` as what it is."""
+
+    async def broken(_: Parcel) -> None:
+        raise ZeroDivisionError
+
+    office.confirm = broken
+    outbox = Outbox(bank)
+    await post(outbox, place.parcel())
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
+    await outbox.close()
+
+
+async def test_drain_that_is_late_names_a_parcel(office: MemoryBroker, bank: MemoryConnection, place: Place):
+    """And leaves it on its way."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank)
+    parcel = place.parcel()
+    await post(outbox, parcel)
+    with pytest.raises(TimeoutError, match=parcel.address):
+        await outbox.drain(0.01)
+    gate.open.set()
+    await outbox.drain(5.0)
+    assert outbox.sent["control"].messages == 1
+    await outbox.close()
+
+
+@pytest.mark.parametrize("after", range(4))
+async def test_a_post_that_is_cancelled_is_not_sent_and_takes_no_room(
+    office: MemoryBroker, bank: MemoryConnection, place: Place, after: int
+):
+    """Before, while and just after it is let in; those behind it go on in order."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank, max_unconfirmed=1)
+    await post(outbox, place.parcel(b"first"))
+    hit = asyncio.create_task(post(outbox, place.parcel(b"hit")))
+    behind = [asyncio.create_task(post(outbox, place.parcel(b"behind %d" % n))) for n in range(3)]
+    await turns(after)
+    gate.open.set()
+    await turns(after)
+    cancelled = hit.cancel()
+    await asyncio.wait([hit, *behind], timeout=5.0)
+    await outbox.drain(5.0)
+    sent = [b"first", *([] if hit.cancelled() else [b"hit"]), *(b"behind %d" % n for n in range(3))]
+    assert gate.waiting == sent
+    assert cancelled or not hit.cancelled()
+    await outbox.close()
+
+
+async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
+    office: MemoryBroker, bank: MemoryConnection, place: Place
+):
+    """The narrowest window of all: room granted, task not yet run."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank, max_unconfirmed=1)
+    await post(outbox, place.parcel(b"first"))
+    hit = asyncio.create_task(post(outbox, place.parcel(b"hit")))
+    behind = asyncio.create_task(post(outbox, place.parcel(b"behind")))
+    await turns()
+    (sending,) = outbox._sending
+    sending.add_done_callback(lambda _: hit.cancel())  # runs right behind the outbox's own callback
+    gate.open.set()
+    await asyncio.wait([hit, behind], timeout=5.0)
+    assert hit.cancelled()
+    await outbox.drain(5.0)
+    assert gate.waiting == [b"first", b"behind"]
+    await outbox.close()
+
+
+async def test_nobody_passes_one_who_has_been_let_in_and_has_not_run_yet(
+    office: MemoryBroker, bank: MemoryConnection, place: Place
+):
+    """A small parcel posted in that very moment would fit, and must wait all the same."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank, max_bytes=3)
+    await post(outbox, place.parcel(b"11"))
+    hit = asyncio.create_task(post(outbox, place.parcel(b"22")))
+
+    async def in_between() -> None:
+        await gate.open.wait()
+        await asyncio.sleep(0)  # now the first parcel's room has been given to the second
+        await post(outbox, place.parcel(b"3"))
+
+    await turns()
+    passing = asyncio.create_task(in_between())
+    await turns()
+    gate.open.set()
+    await asyncio.gather(hit, passing)
+    await outbox.drain(5.0)
+    assert gate.waiting == [b"11", b"22", b"3"]
+    await outbox.close()
+
+
+async def test_cancelling_drain_leaves_everything_on_its_way(
+    office: MemoryBroker, bank: MemoryConnection, place: Place
+):
+    """It only watched."""
+    office.confirm = gate = Gate()
+    outbox = Outbox(bank)
+    await post(outbox, place.parcel())
+    draining = asyncio.create_task(outbox.drain(5.0))
+    await turns()
+    draining.cancel()
+    await asyncio.wait([draining])
+    gate.open.set()
+    await outbox.drain(5.0)
+    assert outbox.sent["control"].messages == 1
+    await outbox.close()
+
+
+async def test_closing_gives_up_turns_away_and_may_be_repeated(
+    office: MemoryBroker, bank: MemoryConnection, place: Place
+):
+    """Nothing runs on afterwards, not even what had just been posted; who waits for room is told."""
+    office.confirm = Gate()
+    outbox = Outbox(bank, max_unconfirmed=2)
+    await post(outbox, place.parcel())
+    await turns()
+    await post(outbox, place.parcel(b"just now"))
+    blocked = asyncio.create_task(post(outbox, place.parcel()))
+    await turns(1)
+    await outbox.close()
+    await outbox.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await blocked
+    with pytest.raises(RuntimeError, match="closed"):
+        await post(outbox, place.parcel())
+    assert outbox.unconfirmed == 0
+    assert not outbox.failed.done()
+
+
+async def test_a_confirm_that_never_comes_is_asked_for_again() -> None:
+    """A connection that is lost at the wrong moment says nothing; the parcel goes out once more well in time."""
+    attempts: list[bytes] = []
+
+    class Mute:
+        async def publish(self, parcel: Parcel, _lane: Lane) -> None:
+            attempts.append(parcel.body)
+            if len(attempts) == 1:
+                await asyncio.Event().wait()
+
+    outbox = Outbox(Mute(), attempt=0.01)  # type: ignore[arg-type]
+    parcel = Parcel("e", "k", b"sealed", "kind", "address", "job", "sender")
+    await outbox.post(parcel, Lane.ONLINE, deadline=5.0, name="step")
+    await outbox.drain(5.0)
+    assert attempts == [b"sealed", b"sealed"]
+    assert not outbox.failed.done()
+    await outbox.close()

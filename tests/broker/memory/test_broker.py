@@ -1,0 +1,196 @@
+"""The in-process broker keeps the promises, and its hooks do to messages what they say."""
+
+import dataclasses
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.interface.base import Broker, Disconnected, Lane, Parcel, Refused, Unroutable
+from broker.memory.broker import MemoryBroker
+from broker.memory.memory_queue import Delay, Drop, Duplicate, Fault, Faults, Reorder, matches
+from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Inbox, Place, Shortage, settled
+from tests.broker.contract import place as place  # a fixture
+
+
+@pytest.fixture
+async def office() -> MemoryBroker:
+    return MemoryBroker(prefetch=PREFETCH)
+
+
+@pytest.fixture
+def shortage(office: MemoryBroker) -> Shortage:
+    @asynccontextmanager
+    async def short() -> AsyncIterator[None]:
+        with office.short():
+            yield
+
+    return short
+
+
+@pytest.fixture
+async def broker_factory(office: MemoryBroker) -> AsyncIterator[BrokerFactory]:
+    connections: list[Broker] = []
+
+    async def connect(party: str) -> Broker:
+        connections.append(office.connect(party))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        await connection.close()
+
+
+class TestMemoryBrokerKeepsThePromises(BrokerContract):
+    """All of them."""
+
+
+# The hooks
+
+
+async def listening(office: MemoryBroker, place: Place) -> Inbox:
+    card, inbox = office.connect("card"), Inbox()
+    await card.declare(place.queue)
+    await card.consume(place.queue.name, inbox, Lane.ONLINE)
+    return inbox
+
+
+async def send(office: MemoryBroker, place: Place, count: int) -> None:
+    bank = office.connect("bank")
+    for number in range(count):
+        await bank.publish(place.parcel(number), Lane.ONLINE)
+
+
+def befalls(second: Fault) -> Faults:
+    """A fault for the second of the parcels."""
+    return lambda parcel, _queue: [second] if parcel.body == b"1" else []
+
+
+@pytest.mark.parametrize(
+    ("fault", "arrived"),
+    [
+        (Drop(), [b"0", b"2", b"3"]),
+        (Duplicate(), [b"0", b"1", b"1", b"2", b"3"]),
+        (Duplicate(times=2), [b"0", b"1", b"1", b"1", b"2", b"3"]),
+        (Delay(0.02), [b"0", b"2", b"3", b"1"]),
+        (Reorder(), [b"0", b"2", b"1", b"3"]),
+    ],
+)
+async def test_a_fault_befalls_the_parcel_it_is_meant_for(place: Place, fault: Fault, arrived: list[bytes]):
+    """All others arrive as they would have."""
+    office = MemoryBroker(faults=befalls(fault))
+    inbox = await listening(office, place)
+    await send(office, place, 4)
+    await inbox.holds(len(arrived))
+    assert inbox.bodies == arrived
+
+
+async def test_a_reordered_parcel_that_nobody_overtakes_arrives_after_all(place: Place):
+    """The last message of a run is late, not lost."""
+    office = MemoryBroker(faults=befalls(Reorder()))
+    inbox = await listening(office, place)
+    await send(office, place, 2)
+    await inbox.holds(2)
+
+
+async def test_a_parcel_overtakes_what_waits(place: Place):
+    """When nobody consumes yet, it goes to the head of the queue."""
+    office = MemoryBroker(faults=befalls(Reorder()))
+    await office.connect("card").declare(place.queue)
+    await send(office, place, 3)
+    inbox = await listening(office, place)
+    await inbox.holds(3)
+    assert inbox.bodies == [b"1", b"0", b"2"]
+
+
+async def test_a_held_party_is_silent_and_deaf_until_it_is_released(place: Place):
+    """What it sends is confirmed and waits; what is sent to it waits; then all of it goes through, in order."""
+    office, back = MemoryBroker(), Place()
+    inbox = await listening(office, place)
+    bank, answers = office.connect("bank"), Inbox()
+    await bank.declare(back.queue)
+    await bank.consume(back.queue.name, answers, Lane.ONLINE)
+    card = office.connect("card")
+    with office.hold("card"):
+        await send(office, place, 2)
+        for number in range(2):
+            await card.publish(back.parcel(number), Lane.ONLINE)
+        await settled(bank)
+        assert (inbox.bodies, answers.bodies) == ([], [])
+    await inbox.holds(2)
+    await answers.holds(2)
+    assert inbox.bodies == answers.bodies == [b"0", b"1"]
+
+
+async def test_a_cut_connection_loses_nothing(place: Place):
+    """Publishing raises, what was unsettled comes again, consumers come back by themselves."""
+    office, inbox = MemoryBroker(), Inbox(settle=False)
+    card = office.connect("card")
+    await card.declare(place.queue)
+    await card.consume(place.queue.name, inbox, Lane.ONLINE)
+    await send(office, place, 2)
+    await inbox.holds(2)
+    await inbox.deliveries[0].ack()
+    card.cut()
+    with pytest.raises(Disconnected):
+        await card.publish(place.parcel(), Lane.ONLINE)
+    card.mend()
+    await inbox.holds(3)
+    assert inbox.bodies == [b"0", b"1", b"1"]
+    assert inbox.deliveries[2].redelivered
+
+
+async def test_the_tap_sees_what_crosses_once_and_nothing_else(place: Place):
+    """Unroutable parcels do not cross."""
+    seen: list[Parcel] = []
+    office = MemoryBroker(tap=seen.append)
+    bank = office.connect("bank")
+    await bank.declare(place.queue)
+    parcel = place.parcel()
+    await bank.publish(parcel, Lane.ONLINE)
+    with pytest.raises(Unroutable):
+        await bank.publish(place.parcel(routing_key="nobody"), Lane.ONLINE)
+    assert seen == [parcel]
+
+
+async def test_who_may_write_where_is_the_offices_to_say(place: Place):
+    """As with RabbitMQ's permissions."""
+    office = MemoryBroker(may_write=lambda party, exchange: exchange.endswith(party))
+    with pytest.raises(Refused, match="bank may not write"):
+        await office.connect("bank").publish(place.parcel(), Lane.ONLINE)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "*", "#"]), max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
+def test_topics_match_as_the_regular_expression_would(pattern: list[str], key: list[str]):
+    """The definition of AMQP's wildcards, said in another way."""
+    words = {"*": r"[abc] ", "#": r"(?:[abc] )*", "a": "a ", "b": "b "}
+    expected = re.fullmatch("".join(words[word] for word in pattern), "".join(f"{word} " for word in key)) is not None
+    if pattern and key:
+        assert matches(".".join(pattern), ".".join(key)) == expected
+
+
+def changed(place: Place, field: str, value: object) -> Parcel:
+    """A parcel that is sound but for one field."""
+    fields: dict[str, Any] = {field: value}
+    return dataclasses.replace(place.parcel(), **fields)
+
+
+@pytest.mark.parametrize("field", ["exchange", "routing_key", "kind", "address", "job", "sender"])
+@pytest.mark.parametrize("character", ["x", "\N{EURO SIGN}", "\N{GRINNING FACE}"])
+def test_a_parcel_that_amqp_cannot_carry_cannot_be_made(place: Place, field: str, character: str):
+    """255 bytes of UTF-8 are the most; the error names the field."""
+    fits = character * (255 // len(character.encode()))
+    assert getattr(changed(place, field, fits), field) == fits
+    with pytest.raises(ValueError, match=field):
+        changed(place, field, fits + character)
+
+
+def test_a_parcel_carries_bytes_and_shows_none(place: Place):
+    """Nothing mutable crosses, no body in a log."""
+    with pytest.raises(TypeError, match="bytearray"):
+        changed(place, "body", bytearray(b"mutable"))
+    assert "confidential" not in repr(place.parcel(b"confidential"))
