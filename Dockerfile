@@ -14,6 +14,7 @@ COPY examples examples
 COPY mpc mpc
 COPY schemas schemas
 COPY tables tables
+COPY tercet tercet
 RUN python3 -m venv /installed && /installed/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM ${BASE}

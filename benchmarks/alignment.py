@@ -20,8 +20,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from benchmarks.deployed import parties
-from schemas.files.job import Training, TrainingJob
-from schemas.files.settings import TableSettings
+from tercet.schemas.files.job import Training, TrainingJob
+from tercet.schemas.files.settings import TableSettings
 
 PARTIES, HELPER = ("bank", "card"), "notary"
 OVERLAP = 0.9

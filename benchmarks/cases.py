@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.files.job import Network, Privacy, Training, TrainingJob
-from schemas.files.settings import TableSettings
+from tercet.schemas.files.job import Network, Privacy, Training, TrainingJob
+from tercet.schemas.files.settings import TableSettings
 
 Floats = NDArray[np.float64]
 

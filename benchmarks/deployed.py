@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.namespaces import Site
-from schemas.files.job import TrainingJob
-from schemas.files.settings import TableSettings
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.settings import TableSettings
 from tests.deployment import CHECKOUT, Deployment
 from tests.rabbitmq_node import private_node
 

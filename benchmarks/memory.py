@@ -19,8 +19,8 @@ from pyarrow import parquet
 
 from benchmarks.alignment import DEADLINES, HELPER, PARTIES
 from benchmarks.deployed import parties
-from schemas.files.job import Training, TrainingJob
-from schemas.files.settings import TableSettings
+from tercet.schemas.files.job import Training, TrainingJob
+from tercet.schemas.files.settings import TableSettings
 
 GROUP = 2**18  # rows of the files that are made at a time
 

@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import GammaRegressor, LinearRegression, LogisticRegression, PoissonRegressor
 
-from agents.evaluation.metrics import metrics
-from mpc.arithmetic.fixed import Floats, decode, features
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.defaults import auto_batch, auto_rate
-from mpc.plan.plan import Plan, PlanRefused, Request
-from mpc.plan.planner import make_plan, public_norm
-from mpc.randomness.order import Order
-from mpc.reference import linear as reference
-from schemas.files.job import Training
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
-from tables.encoding.entropy import record_bits
-from tables.encoding.label import LabelScaling
+from tercet.agents.evaluation.metrics import metrics
+from tercet.mpc.arithmetic.fixed import Floats, decode, features
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.defaults import auto_batch, auto_rate
+from tercet.mpc.plan.plan import Plan, PlanRefused, Request
+from tercet.mpc.plan.planner import make_plan, public_norm
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.reference import linear as reference
+from tercet.schemas.files.job import Training
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.entropy import record_bits
+from tercet.tables.encoding.label import LabelScaling
 
 Rows = NDArray[np.bool_]
 HOLDOUT = 0.2

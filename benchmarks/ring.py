@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from mpc.arithmetic import ring
-from mpc.arithmetic.ring import Words
-from mpc.randomness.masks import Keystream
+from tercet.mpc.arithmetic import ring
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.randomness.masks import Keystream
 
 Floats = np.ndarray
 

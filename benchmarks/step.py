@@ -23,15 +23,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from agents.cli.runner import run
-from agents.core import logs
-from agents.models import model_part
-from agents.simulation.simulate import Simulation, joint_words, simulate, summary
 from benchmarks.cases import BATCH, CASES, HELPER, PARTIES
 from benchmarks.deployed import Parties, parties
 from benchmarks.namespaces import NotPossible, round_trip_ms, wide_area
-from schemas.files.job import TrainingJob
-from schemas.files.settings import Settings, TableSettings
+from tercet.agents.cli.runner import run
+from tercet.agents.core import logs
+from tercet.agents.models import model_part
+from tercet.agents.simulation.simulate import Simulation, joint_words, simulate, summary
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.settings import Settings, TableSettings
 from tests.fixed_agent import fixed_contribution
 
 Words = dict[str, np.ndarray]

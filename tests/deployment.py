@@ -18,8 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 from typer.testing import CliRunner
 
-from agents.cli.app import app
-from broker.sealing.identity import Identity, save_identity
+from tercet.agents.cli.app import app
+from tercet.broker.sealing.identity import Identity, save_identity
 
 STOP_SECONDS = 20
 START_SECONDS = 60
@@ -118,7 +118,7 @@ class Deployment:
     def console(self, *arguments: str, party: str = "bank") -> subprocess.Popen[bytes]:
         """The command line as a process, as one party."""
         return subprocess.Popen(
-            [*self.inside.get(party, ()), sys.executable, "-m", "agents", *arguments],
+            [*self.inside.get(party, ()), sys.executable, "-m", "tercet", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"TERCET_SETTINGS": str(self.settings(party))},

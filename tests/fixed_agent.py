@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.cli.app import serve
-from agents.cli.runner import run
-from agents.core import logs
-from schemas.files.settings import read_settings
+from tercet.agents.cli.app import serve
+from tercet.agents.cli.runner import run
+from tercet.agents.core import logs
+from tercet.schemas.files.settings import read_settings
 
 
 def fixed_contribution(party: str) -> Callable[[], bytes]:

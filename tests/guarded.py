@@ -49,7 +49,7 @@ def guard(node: Node, folder: Path, *options: str) -> Guarded:
     """Write definitions for these parties, and an operator, and load them into a running node."""
     from typer.testing import CliRunner
 
-    from agents.cli.app import app
+    from tercet.agents.cli.app import app
 
     out = folder / "definitions.json"
     command = ["broker", "definitions", *PARTIES, "--out", str(out), "--operator", "admin", *options]

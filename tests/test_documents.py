@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agents.cli.app import app
-from agents.cli.job import jobs
-from schemas.files.console_settings import ConsoleSettings
-from schemas.files.monitor_settings import MonitorSettings
-from schemas.files.policy import PolicySettings
-from schemas.files.recovery import Recovery
-from schemas.files.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
+from tercet.agents.cli.app import app
+from tercet.agents.cli.job import jobs
+from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.monitor_settings import MonitorSettings
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
 
 ROOT = Path(__file__).parents[1]
 PARTS = [

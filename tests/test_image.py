@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("agents", "broker", "mpc", "schemas", "tables")
 WHEEL = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 
@@ -36,18 +38,25 @@ def kept_back() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder, filled as the Dockerfile says, made into a wheel, and the wheel unpacked elsewhere."""
-    source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "installed"))
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder, filled as the Dockerfile says, and made into a wheel."""
+    source, wheels = (tmp_path_factory.mktemp(name) for name in ("source", "wheels"))
     for sources, to in copied():
         for name in sources:
             assert f"!{name}" in kept_back(), f".dockerignore keeps {name} from the engine"
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, source / to, ignore=ignored, dirs_exist_ok=True)
+                shutil.copytree(ROOT / name, source / to, symlinks=True, ignore=ignored, dirs_exist_ok=True)
             else:
                 shutil.copy(ROOT / name, source / to)
     subprocess.run([sys.executable, "-c", WHEEL, wheels], cwd=source, check=True, capture_output=True, text=True)
-    (wheel,) = wheels.glob("*.whl")
+    (made,) = wheels.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked."""
+    target = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
     return target
@@ -56,19 +65,39 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_packages_are_in_the_image_with_the_files_they_read(installed: Path):
     """Modules, pages, documents and the example's tables: nothing that the checkout has is missing."""
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for package in setup["packages"]:
-        of_package = Path(setup["package-dir"].get(package, package))
-        there = {path.name for path in (installed / package.replace(".", "/")).iterdir()}
-        patterns = ["*.py", *setup["package-data"]["*"], *setup["package-data"].get(package, [])]
-        wanted = {path.name for pattern in patterns for path in (ROOT / of_package).glob(pattern)}
-        assert wanted <= there, package
+    there = {path.relative_to(installed) for path in installed.rglob("*")}
+    wanted = {Path("tercet") / path.relative_to(ROOT) for room in PACKAGES for path in (ROOT / room).rglob("*.py")}
+    wanted |= {path.relative_to(ROOT) for path in (ROOT / "tercet").glob("*.py")}
+    for package, patterns in setup["package-data"].items():
+        folder = ROOT / package.replace(".", "/")
+        found = [path for pattern in patterns for path in folder.glob(pattern)]
+        assert len(found) >= len(patterns)
+        wanted |= {path.relative_to(ROOT) for path in found}
+    assert wanted - there == set()
+
+
+def test_an_environment_gains_nothing_but_tercet(wheel: Path, tmp_path: Path):
+    """PyTables, which is imported as `tables`, is what it was."""
+    venv.create(tmp_path, with_pip=False)
+    python, (site,) = str(tmp_path / "bin" / "python"), tmp_path.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    before = {path.name for path in site.iterdir()}
+    subprocess.run(pip, check=True, capture_output=True, text=True)
+    gained = {path.name for path in site.iterdir()} - before
+    assert {name.partition("-")[0] for name in gained} == {"tercet"}
+    assert len(gained) == 2
+    (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
+    code = "import tercet.tables.core.table; one = __import__('tables'); print(one.__file__, one.File, tercet.__file__)"
+    told = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert told.endswith(f"{site / 'tercet' / '__init__.py'}\n")
+    assert not told.startswith(str(site))
 
 
 def test_the_installed_program_runs_without_the_checkout(installed: Path, tmp_path: Path):
     """It reads the document on errors and the credit example from where it is installed."""
     code = (
-        "import agents, runpy, sys; assert agents.__file__.startswith(sys.path[1]), agents.__file__;"
-        "sys.argv = ['tercet', 'explain', 'job.expired']; from agents.cli.app import main; main()"
+        "import tercet, sys; assert tercet.__file__.startswith(sys.path[1]), tercet.__file__;"
+        "sys.argv = ['tercet', 'explain', 'job.expired']; from tercet.agents.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

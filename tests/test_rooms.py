@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PREFIX = ""  # of every module's full name
+PREFIX = "tercet."  # of every module's full name
 MOST_FILES = 15  # of a room
 PACKAGES = {
     "schemas": set[str](),

@@ -11,14 +11,14 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from broker.interface.base import CONNECT_SECONDS
-from broker.rabbitmq.broker import RabbitBroker
-from broker.sealing.identity import read_private, require_private
-from schemas.core.strict import Written
-from schemas.files.job import Invalid
-from schemas.files.mistakes import explain
-from schemas.files.settings import BrokerSettings, Settings
-from schemas.files.toml import parse_toml
+from tercet.broker.interface.base import CONNECT_SECONDS
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.sealing.identity import read_private, require_private
+from tercet.schemas.core.strict import Written
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.mistakes import explain
+from tercet.schemas.files.settings import BrokerSettings, Settings
+from tercet.schemas.files.toml import parse_toml
 
 USERNAME: Final = "TERCET_BROKER_USERNAME"
 PASSWORD: Final = "TERCET_BROKER_PASSWORD"  # noqa: S105 - the name of a variable

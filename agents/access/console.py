@@ -9,15 +9,15 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
-from agents.access.no_agent import NoAgent
-from agents.messaging.control import control_parcel, open_control, published_within
-from broker.interface import topology
-from broker.interface.base import Blocked, Broker, Delivery
-from broker.sealing.identity import Forged, Identity
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.messages.address import Address, MalformedAddress, Round, parse_address
-from schemas.messages.codec import MalformedMessage
-from schemas.messages.kinds import Decide, Prune, Query, Status, Submit
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.messaging.control import control_parcel, open_control, published_within
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Blocked, Broker, Delivery
+from tercet.broker.sealing.identity import Forged, Identity
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.messages.address import Address, MalformedAddress, Round, parse_address
+from tercet.schemas.messages.codec import MalformedMessage
+from tercet.schemas.messages.kinds import Decide, Prune, Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
 

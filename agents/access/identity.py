@@ -8,8 +8,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
 
-from broker.sealing.identity import Identity, identity_of, load_identity
-from schemas.files.settings import Settings
+from tercet.broker.sealing.identity import Identity, identity_of, load_identity
+from tercet.schemas.files.settings import Settings
 
 IDENTITY: Final = "TERCET_IDENTITY"  # the key as PEM text, or the path of its file
 PEM: Final = "-----BEGIN "

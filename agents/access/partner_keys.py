@@ -3,8 +3,8 @@
 It looks at public keys only.
 """
 
-from broker.sealing.identity import KeyProblem, PublicIdentity, parse_public
-from schemas.files.settings import Settings
+from tercet.broker.sealing.identity import KeyProblem, PublicIdentity, parse_public
+from tercet.schemas.files.settings import Settings
 
 
 def check_partner_keys(settings: Settings, own: PublicIdentity | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas.files.settings import Settings, TableSettings
+from tercet.schemas.files.settings import Settings, TableSettings
 
 RELOADED: Final = ("tables", "partners", "policy")  # what an agent takes over while it runs
 NAMED: Final = ("tables", "partners")  # sections of the reader's own names, each of which counts as one field

@@ -9,12 +9,12 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-from agents.access.console import ANSWER_SECONDS, Questions, Request
-from agents.access.no_agent import NoAgent
-from schemas.files.settings import Settings
-from schemas.messages.codec import MalformedMessage, decode, encode
-from schemas.messages.kinds import Status
-from schemas.messages.message import Message
+from tercet.agents.access.console import ANSWER_SECONDS, Questions, Request
+from tercet.agents.access.no_agent import NoAgent
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.codec import MalformedMessage, decode, encode
+from tercet.schemas.messages.kinds import Status
+from tercet.schemas.messages.message import Message
 
 MOST_ANSWER: Final = 2**26  # bytes; 200 jobs take a tenth of it
 LENGTH: Final = 4

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.access.broker import read_credentials
-from broker.sealing.identity import KeyProblem
-from schemas.files.job import Invalid
-from schemas.files.settings import TableSettings
-from tables.core.interrupt import Interrupt
-from tables.core.problem import TableProblem
-from tables.core.table import Kind
-from tables.snapshot.hints import hints
-from tables.snapshot.snapshot import Snapshot, describe, take_snapshot
+from tercet.agents.access.broker import read_credentials
+from tercet.broker.sealing.identity import KeyProblem
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Kind
+from tercet.tables.snapshot.hints import hints
+from tercet.tables.snapshot.snapshot import Snapshot, describe, take_snapshot
 
 
 def snapshot_of(

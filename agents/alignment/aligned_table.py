@@ -12,24 +12,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.access.table import snapshot_of
-from agents.alignment.matching import align
-from agents.alignment.table_problems import unusable
-from agents.core.problems import JobProblem
-from agents.policy.table import narrowed
-from agents.session.context import JobContext
-from broker.sealing.identity import KeyProblem
-from mpc.arithmetic.fixed import features
-from mpc.randomness import order as ordering
-from schemas.files.job import Invalid, canonical_digest
-from schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
-from tables.core.interrupt import Interrupt
-from tables.core.problem import TableProblem
-from tables.core.table import Kind
-from tables.encoding.encoding import Encoding
-from tables.encoding.entropy import RecordBits, record_bits, sampled
-from tables.encoding.store import FeatureStore, FeatureView
-from tables.snapshot.snapshot import Snapshot
+from tercet.agents.access.table import snapshot_of
+from tercet.agents.alignment.matching import align
+from tercet.agents.alignment.table_problems import unusable
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.policy.table import narrowed
+from tercet.agents.session.context import JobContext
+from tercet.broker.sealing.identity import KeyProblem
+from tercet.mpc.arithmetic.fixed import features
+from tercet.mpc.randomness import order as ordering
+from tercet.schemas.files.job import Invalid, canonical_digest
+from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Kind
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.entropy import RecordBits, record_bits, sampled
+from tercet.tables.encoding.store import FeatureStore, FeatureView
+from tercet.tables.snapshot.snapshot import Snapshot
 
 Rows = NDArray[np.int64]
 

@@ -14,15 +14,15 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from agents.alignment.row_counts import check_common, partly_matched
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
-from mpc.randomness.order import derived
-from schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
-from tables.matching.digest import ids_digest
-from tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
-from tables.matching.intersection import Answer, Disordered, Merger, Wanted, common, unpack
-from tables.matching.pseudonyms import HASH, Flags, Hashes, Repeated, Rows, as_hashes, ascending, pseudonyms
+from tercet.agents.alignment.row_counts import check_common, partly_matched
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.mpc.randomness.order import derived
+from tercet.schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
+from tercet.tables.matching.digest import ids_digest
+from tercet.tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
+from tercet.tables.matching.intersection import Answer, Disordered, Merger, Wanted, common, unpack
+from tercet.tables.matching.pseudonyms import HASH, Flags, Hashes, Repeated, Rows, as_hashes, ascending, pseudonyms
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
-from tables.matching.ids import describe_ids
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.tables.matching.ids import describe_ids
 
 FEW_MATCHED = 0.5  # of a table's ids; with fewer in common its party is told what these and the others look like
 

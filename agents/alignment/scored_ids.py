@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.messages.kinds import Job
-from tables.core.durable import write_durably
-from tables.matching.pseudonyms import pseudonyms
+from tercet.schemas.messages.kinds import Job
+from tercet.tables.core.durable import write_durably
+from tercet.tables.matching.pseudonyms import pseudonyms
 
 FOLDER: Final = "scored"  # in the state folder
 KEY, KEY_BYTES = "key", 32

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.alignment.aligned_table import OwnRows
-from agents.alignment.scored_ids import Marks, ScoredIds, Unusable, model_of
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
+from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.scored_ids import Marks, ScoredIds, Unusable, model_of
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
 
 
 class ScoredOnce:

@@ -3,11 +3,11 @@
 Its owner reads all of it as `detail`; the others read no column but one that the job itself names, and no value.
 """
 
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
-from mpc.functions.labels import LabelProblem
-from tables.core.problem import SHOWN, TableProblem, listed
-from tables.encoding.label import UnfitLabel
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.mpc.functions.labels import LabelProblem
+from tercet.tables.core.problem import SHOWN, TableProblem, listed
+from tercet.tables.encoding.label import UnfitLabel
 
 
 def unusable(context: JobContext, problem: TableProblem) -> JobProblem:

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.cli import rendering as show
-from agents.cli.audit import audits
-from agents.cli.broker import brokers
-from agents.cli.doctor import doctor, explain
-from agents.cli.job import SettingsOption, jobs
-from agents.cli.job import predict as run_prediction
-from agents.cli.output import use_whole_streams
-from agents.cli.runner import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
-from agents.cli.timeline import timeline
-from agents.core.log_level import Level
-from agents.core.private_file import replace
-from agents.core.states import State
-from schemas.files.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.cli import rendering as show
+from tercet.agents.cli.audit import audits
+from tercet.agents.cli.broker import brokers
+from tercet.agents.cli.doctor import doctor, explain
+from tercet.agents.cli.job import SettingsOption, jobs
+from tercet.agents.cli.job import predict as run_prediction
+from tercet.agents.cli.output import use_whole_streams
+from tercet.agents.cli.runner import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
+from tercet.agents.cli.timeline import timeline
+from tercet.agents.core.log_level import Level
+from tercet.agents.core.private_file import replace
+from tercet.agents.core.states import State
+from tercet.schemas.files.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from agents.simulation.simulate import Simulation
-    from schemas.messages.trace import StepTrace
+    from tercet.agents.simulation.simulate import Simulation
+    from tercet.schemas.messages.trace import StepTrace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,8 +78,8 @@ def demo(
     log: LogLevel = Level.ERROR,
 ) -> None:
     """Train the credit example with all parties in this process, and compare with who goes alone."""
-    from agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
-    from agents.core import logs  # noqa: PLC0415
+    from tercet.agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
+    from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log)
     run(run_demo(out, format, model))
@@ -98,8 +98,8 @@ def simulate(
     log: LogLevel = Level.ERROR,
 ) -> None:
     """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
-    from agents.core import logs  # noqa: PLC0415
-    from agents.simulation import simulate as simulator  # noqa: PLC0415
+    from tercet.agents.core import logs  # noqa: PLC0415
+    from tercet.agents.simulation import simulate as simulator  # noqa: PLC0415
 
     logs.configure(log)
     description: TrainingJob | PredictionJob = checked(read_job, job)
@@ -125,7 +125,7 @@ def simulate(
 
 
 def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
-    from agents.messaging.trace import of_all  # noqa: PLC0415
+    from tercet.agents.messaging.trace import of_all  # noqa: PLC0415
 
     return of_all({party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label)
 
@@ -183,7 +183,7 @@ def table(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Read this party's tables as a job would, and print what each column is taken for."""
-    from agents.access.table import all_described  # noqa: PLC0415 - pyarrow
+    from tercet.agents.access.table import all_described  # noqa: PLC0415 - pyarrow
 
     own: Settings = checked(read_settings, settings)
     if name is not None and name not in own.tables:
@@ -207,10 +207,10 @@ def table(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="PART_FOLDER", help='the label party\'s part, release = "label"')],
-    out: Annotated[Path, typer.Option(help="a new file: .safetensors, for agents.models.scorer.load, or .onnx")],
+    out: Annotated[Path, typer.Option(help="a new file: .safetensors, for tercet.load, or .onnx")],
 ) -> None:
     """Write the whole model of a label party's part as one file, which needs neither job nor other parties."""
-    from agents.models.export import export as write  # noqa: PLC0415 - numpy and pydantic models
+    from tercet.agents.models.export import export as write  # noqa: PLC0415 - numpy and pydantic models
 
     checked(write, folder, out)
     show.err.print(f"{out} has the weights and encodings of all parties' columns; it stays with you.", soft_wrap=True)
@@ -219,7 +219,7 @@ def export(
 @app.command()
 def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new file for the private key")]) -> None:
     """Make an identity: the private key goes to a new file, the public key to standard output."""
-    from broker.sealing.identity import Identity, save_identity  # noqa: PLC0415
+    from tercet.broker.sealing.identity import Identity, save_identity  # noqa: PLC0415
 
     identity = Identity.generate()
     checked(save_identity, identity, path)
@@ -237,7 +237,7 @@ def agent(
     log: LogLevel = Level.INFO,
 ) -> None:
     """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
-    from agents.core import logs  # noqa: PLC0415
+    from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log, daemon=True)
     run(serve(checked(read_settings, settings), path=settings))
@@ -249,15 +249,15 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] | None = Non
 
     Only tests pass another `contribute`.
     """
-    from agents.access.broker import connect  # noqa: PLC0415
-    from agents.access.identity import own_identity  # noqa: PLC0415
-    from agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
-    from agents.core import logs  # noqa: PLC0415
-    from agents.daemon.agent import Agent  # noqa: PLC0415
-    from agents.daemon.reloading import reload_whenever  # noqa: PLC0415
-    from agents.daemon.service import attend  # noqa: PLC0415
-    from agents.daemon.systemd import Notifier  # noqa: PLC0415
-    from agents.session.context import system_randomness  # noqa: PLC0415
+    from tercet.agents.access.broker import connect  # noqa: PLC0415
+    from tercet.agents.access.identity import own_identity  # noqa: PLC0415
+    from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
+    from tercet.agents.core import logs  # noqa: PLC0415
+    from tercet.agents.daemon.agent import Agent  # noqa: PLC0415
+    from tercet.agents.daemon.reloading import reload_whenever  # noqa: PLC0415
+    from tercet.agents.daemon.service import attend  # noqa: PLC0415
+    from tercet.agents.daemon.systemd import Notifier  # noqa: PLC0415
+    from tercet.agents.session.context import system_randomness  # noqa: PLC0415
 
     logs.of_party(settings.party)  # before the connections, whose tasks inherit it
     stop, again = asyncio.Event(), asyncio.Event()

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agents.cli import rendering as show
-from agents.cli.runner import Format, FormatOption, checked
-from agents.policy.audit_log import Broken, Entry, entries, key_named_last
-from broker.sealing.identity import parse_public
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.cli import rendering as show
+from tercet.agents.cli.runner import Format, FormatOption, checked
+from tercet.agents.policy.audit_log import Broken, Entry, entries, key_named_last
+from tercet.broker.sealing.identity import parse_public
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from agents.policy.budget_file import Spending
+    from tercet.agents.policy.budget_file import Spending
 
 audits = typer.Typer(no_args_is_help=True, help="Check and read the audit log of your own party's agent.")
 
@@ -76,7 +76,7 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
 
     Where no bound is shown there is none, or, of bits, it is what a record holds, which only a job finds out.
     """
-    from agents.policy.budget import Budget  # noqa: PLC0415 - pyarrow
+    from tercet.agents.policy.budget import Budget  # noqa: PLC0415 - pyarrow
 
     if settings is None:
         raise typer.BadParameter("give --settings")
@@ -90,8 +90,8 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
 
 def _spendings(state: Path) -> list[Spending]:
     """As the agent would count at its next start."""
-    from agents.policy.budget import audited_spendings  # noqa: PLC0415
-    from agents.policy.budget_file import FILE, read  # noqa: PLC0415
+    from tercet.agents.policy.budget import audited_spendings  # noqa: PLC0415
+    from tercet.agents.policy.budget_file import FILE, read  # noqa: PLC0415
 
     try:
         found = read(state / FILE)

@@ -16,15 +16,15 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from agents.cli import rendering as show
-from agents.cli.job import SettingsOption
-from agents.cli.runner import Format, FormatOption, checked, run
-from broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.cli import rendering as show
+from tercet.agents.cli.job import SettingsOption
+from tercet.agents.cli.runner import Format, FormatOption, checked, run
+from tercet.broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from broker.interface.dead_letters import DeadLetter
+    from tercet.broker.interface.dead_letters import DeadLetter
 
 PASSWORD_BYTES = 32
 
@@ -143,8 +143,8 @@ def dead_letters(
 
 
 async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
-    from agents.access.broker import connect  # noqa: PLC0415
-    from broker.rabbitmq.dead_letters import look  # noqa: PLC0415 - aio-pika
+    from tercet.agents.access.broker import connect  # noqa: PLC0415
+    from tercet.broker.rabbitmq.dead_letters import look  # noqa: PLC0415 - aio-pika
 
     connection = await connect(settings, "dead letters")
     try:

@@ -15,16 +15,16 @@ import typer
 from pyarrow import csv
 from rich.table import Table as RichTable
 
-from agents.cli import rendering as show
-from agents.cli.runner import JOB_FAILED, Format
-from agents.core.shipped_files import shipped
-from agents.evaluation import baseline_network, baselines
-from agents.session.training_defaults import in_numbers
-from agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate, summary
-from mpc.arithmetic.fixed import Floats, decode
-from mpc.reference.network import release
-from schemas.files.job import PredictionJob, TrainingJob, read_job
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.cli import rendering as show
+from tercet.agents.cli.runner import JOB_FAILED, Format
+from tercet.agents.core.shipped_files import shipped
+from tercet.agents.evaluation import baseline_network, baselines
+from tercet.agents.session.training_defaults import in_numbers
+from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate, summary
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.reference.network import release
+from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.settings import Settings, read_settings
 
 JOINT = "tercet"
 

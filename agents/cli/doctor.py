@@ -10,18 +10,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from agents.cli import rendering as show
-from agents.cli.job import SettingsOption
-from agents.cli.runner import UNUSABLE_FILE, Format, FormatOption, checked, run
-from agents.core import error_codes as codes
-from agents.doctor.finding import Finding, Outcome, failed
+from tercet.agents.cli import rendering as show
+from tercet.agents.cli.job import SettingsOption
+from tercet.agents.cli.runner import UNUSABLE_FILE, Format, FormatOption, checked, run
+from tercet.agents.core import error_codes as codes
+from tercet.agents.doctor.finding import Finding, Outcome, failed
 
 COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
 
 
 def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Check settings, key, tables, broker, rights, clocks and partners; says what to do about each failure."""
-    from agents.core import logs  # noqa: PLC0415 - structlog
+    from tercet.agents.core import logs  # noqa: PLC0415 - structlog
 
     logs.configure("error")
     found = run(_examined(settings, format))
@@ -32,7 +32,7 @@ def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None
 
 
 async def _examined(settings: Path, format: Format) -> list[Finding]:  # noqa: A002
-    from agents.doctor.run import examine  # noqa: PLC0415 - pyarrow
+    from tercet.agents.doctor.run import examine  # noqa: PLC0415 - pyarrow
 
     found = []
     findings: AsyncIterator[Finding] = examine(settings)

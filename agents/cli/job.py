@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.cli import rendering as show
-from agents.cli.own_agent import ask_or_recall, talk
-from agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
-from agents.cli.timeline import timeline
-from agents.core.states import TERMINAL, State
-from schemas.files.job import Invalid, PredictionJob, TrainingJob, read_job
+from tercet.agents.cli import rendering as show
+from tercet.agents.cli.own_agent import ask_or_recall, talk
+from tercet.agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
+from tercet.agents.cli.timeline import timeline
+from tercet.agents.core.states import TERMINAL, State
+from tercet.schemas.files.job import Invalid, PredictionJob, TrainingJob, read_job
 
 if TYPE_CHECKING:
-    from agents.access.console import Questions
-    from schemas.messages.kinds import JobStatus, Pruned, Status
-    from schemas.messages.trace import StepTrace
+    from tercet.agents.access.console import Questions
+    from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
+    from tercet.schemas.messages.trace import StepTrace
 
 POLL_SECONDS = 0.5
 

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from agents.access.no_agent import NoAgent
-from agents.cli.runner import checked, run
-from broker.interface.base import CONNECT_SECONDS, BrokerError
-from broker.sealing.identity import KeyProblem
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.cli.runner import checked, run
+from tercet.broker.interface.base import CONNECT_SECONDS, BrokerError
+from tercet.broker.sealing.identity import KeyProblem
+from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from agents.access.console import Questions
-    from schemas.messages.kinds import Status
+    from tercet.agents.access.console import Questions
+    from tercet.schemas.messages.kinds import Status
 
 BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
 
@@ -33,7 +33,7 @@ async def _converse(
     settings: Settings, say: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
 ) -> T:
     """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
-    from agents.access.socket_console import LocalConsole, NoSocket  # noqa: PLC0415
+    from tercet.agents.access.socket_console import LocalConsole, NoSocket  # noqa: PLC0415
 
     try:
         local = await LocalConsole.reach(settings)
@@ -46,10 +46,10 @@ async def _converse(
 async def _converse_through_broker(
     settings: Settings, say: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
 ) -> T:
-    from agents.access.broker import connect  # noqa: PLC0415 - aio-pika
-    from agents.access.console import Console  # noqa: PLC0415
-    from agents.access.identity import own_identity  # noqa: PLC0415
-    from agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
+    from tercet.agents.access.broker import connect  # noqa: PLC0415 - aio-pika
+    from tercet.agents.access.console import Console  # noqa: PLC0415
+    from tercet.agents.access.identity import own_identity  # noqa: PLC0415
+    from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
 
     try:
         identity = own_identity(settings)
@@ -67,7 +67,7 @@ def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, 
 
 
 def _begun(settings_path: Path) -> Settings:
-    from agents.core import logs  # noqa: PLC0415 - structlog
+    from tercet.agents.core import logs  # noqa: PLC0415 - structlog
 
     logs.configure("error")
     settings: Settings = checked(read_settings, settings_path)
@@ -78,7 +78,7 @@ async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Statu
     try:
         return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
     except (NoAgent, BrokerError, KeyProblem) as problem:
-        from agents.jobs.stored_jobs import recall  # noqa: PLC0415 - all of an agent, which takes a second and a half
+        from tercet.agents.jobs.stored_jobs import recall  # noqa: PLC0415 - all of an agent, which takes a second and a half
 
         recalled = recall(settings, job)
         if recalled is None:

@@ -16,13 +16,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from agents.core.states import APPROVAL
-from schemas.core.visible import visible
+from tercet.agents.core.states import APPROVAL
+from tercet.schemas.core.visible import visible
 
 if TYPE_CHECKING:
-    from agents.policy.audit_log import Entry
-    from agents.policy.budget import Left
-    from schemas.messages.kinds import JobStatus, Pruned
+    from tercet.agents.policy.audit_log import Entry
+    from tercet.agents.policy.budget import Left
+    from tercet.schemas.messages.kinds import JobStatus, Pruned
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

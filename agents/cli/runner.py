@@ -13,12 +13,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from agents.access.no_agent import NoAgent
-from agents.cli import rendering as show
-from broker.interface.base import BrokerError
-from broker.sealing.identity import KeyProblem
-from schemas.files.job import Invalid
-from tables.core.problem import TableProblem
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.cli import rendering as show
+from tercet.broker.interface.base import BrokerError
+from tercet.broker.sealing.identity import KeyProblem
+from tercet.schemas.files.job import Invalid
+from tercet.tables.core.problem import TableProblem
 
 JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH, WORTHLESS = 1, 3, 4, 5
 SWITCH_SECONDS = 0.0005  # the maths thread hands the interpreter back to the event loop ten times as often as usual

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from agents.core.shipped_files import shipped
-from schemas.files.job import Invalid
+from tercet.agents.core.shipped_files import shipped
+from tercet.schemas.files.job import Invalid
 
 _ROW: Final = re.compile(r"^\| `([a-z]+(?:\.[a-z-]+)+)` \|(.*)\|$", re.MULTILINE)
 _CELL: Final = re.compile(r"(?<!\\)\|")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from schemas.core.visible import visible
+from tercet.schemas.core.visible import visible
 
 TALKATIVE: Final = frozenset({"aiormq", "aio_pika", "asyncio"})  # whose texts and errors are about connections
 CONNECTIONS: Final = frozenset({"Connection", "Channel", "RobustConnection", "RobustChannel"})  # shown without password

@@ -13,8 +13,8 @@ from typing import Protocol
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from agents.core.library_log import LibraryLines
-from agents.core.log_level import Level
+from tercet.agents.core.library_log import LibraryLines
+from tercet.agents.core.log_level import Level
 
 
 class Stepping(Protocol):

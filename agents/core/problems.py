@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec
 
-from schemas.messages.kinds import Failure
+from tercet.schemas.messages.kinds import Failure
 
 P = ParamSpec("P")
 

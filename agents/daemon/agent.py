@@ -10,31 +10,31 @@ from typing import Any
 
 import structlog
 
-from agents.access.console import Request
-from agents.access.settings_digest import digests
-from agents.access.state_folder import make, usable
-from agents.core import logs
-from agents.core.states import TERMINAL
-from agents.daemon.ping import Greeter
-from agents.daemon.standing_queue import Reception
-from agents.jobs.registry import Jobs
-from agents.jobs.requests import Desk
-from agents.messaging.mailbox import Tap
-from agents.policy.audit_log import AuditLog
-from agents.policy.budget import Budget
-from agents.policy.budget_file import FILE, BudgetFile
-from agents.roles.release import discard
-from agents.runs.run import JobRun, Services
-from agents.session.checkpoint_store import forget_old
-from agents.session.context import system_randomness, work_folder
-from broker.interface import topology
-from broker.interface.base import Broker, Delivery
-from broker.sealing.identity import Identity, PublicIdentity
-from mpc.arithmetic.ring import use_threads, warm_up
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Settings
-from schemas.messages.address import Round
-from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Prune, Query, Status
+from tercet.agents.access.console import Request
+from tercet.agents.access.settings_digest import digests
+from tercet.agents.access.state_folder import make, usable
+from tercet.agents.core import logs
+from tercet.agents.core.states import TERMINAL
+from tercet.agents.daemon.ping import Greeter
+from tercet.agents.daemon.standing_queue import Reception
+from tercet.agents.jobs.registry import Jobs
+from tercet.agents.jobs.requests import Desk
+from tercet.agents.messaging.mailbox import Tap
+from tercet.agents.policy.audit_log import AuditLog
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.budget_file import FILE, BudgetFile
+from tercet.agents.roles.release import discard
+from tercet.agents.runs.run import JobRun, Services
+from tercet.agents.session.checkpoint_store import forget_old
+from tercet.agents.session.context import system_randomness, work_folder
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, Delivery
+from tercet.broker.sealing.identity import Identity, PublicIdentity
+from tercet.mpc.arithmetic.ring import use_threads, warm_up
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Prune, Query, Status
 
 
 class Agent:

@@ -19,12 +19,12 @@ from typing import Any, Final, Self
 
 import structlog
 
-from agents.access.console import Request
-from agents.access.socket_console import hear, say
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings
-from schemas.messages.codec import MalformedMessage
-from schemas.messages.kinds import Status
+from tercet.agents.access.console import Request
+from tercet.agents.access.socket_console import hear, say
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.codec import MalformedMessage
+from tercet.schemas.messages.kinds import Status
 
 MOST_REQUEST: Final = 2**20  # bytes
 MOST_CONNECTIONS: Final = 64

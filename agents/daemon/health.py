@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from agents.access.connections import Linked
-from agents.daemon.agent import Agent
-from broker.interface import topology
-from broker.interface.base import Broker, BrokerError, Lane, Parcel
-from schemas.messages.address import Address, Round
+from tercet.agents.access.connections import Linked
+from tercet.agents.daemon.agent import Agent
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, BrokerError, Lane, Parcel
+from tercet.schemas.messages.address import Address, Round
 
 PULSE_SECONDS: Final = 0.5
 REMEMBERED_PULSES: Final = 120  # a minute

@@ -14,12 +14,12 @@ from typing import Final, Self
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from agents.daemon.agent import Agent
-from agents.daemon.health import Pulse, ailments, obstacles
-from agents.daemon.prometheus import Metrics, text
-from broker.interface.base import Broker
-from schemas.files.job import Invalid
-from schemas.files.monitor_settings import MonitorSettings
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.daemon.health import Pulse, ailments, obstacles
+from tercet.agents.daemon.prometheus import Metrics, text
+from tercet.broker.interface.base import Broker
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.monitor_settings import MonitorSettings
 
 MOST_REQUEST: Final = 8192  # bytes of a request, its headers included
 MOST_CONNECTIONS: Final = 16

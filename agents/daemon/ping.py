@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import structlog
 
-from agents.messaging.control import control_parcel, published
-from broker.interface import topology
-from broker.interface.base import Broker, BrokerError
-from broker.interface.clock import loop_time
-from broker.sealing.identity import Identity, parse_public
-from schemas.files.settings import Settings
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Message, PartnerAnswer, Ping, Pong
+from tercet.agents.messaging.control import control_parcel, published
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, BrokerError
+from tercet.broker.interface.clock import loop_time
+from tercet.broker.sealing.identity import Identity, parse_public
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Message, PartnerAnswer, Ping, Pong
 
 ANSWER_SECONDS = 3.0  # well below the console's own patience
 MOST_ANSWERS: Final = 10  # to one partner, in RENEWED seconds: a person asks, not a machine

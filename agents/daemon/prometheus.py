@@ -14,15 +14,15 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from agents.access.connections import Linked
-from agents.core import error_codes as codes
-from agents.core.states import TERMINAL, State
-from agents.daemon.agent import Agent
-from agents.daemon.health import Pulse, ailments, obstacles, unheard
-from agents.runs.run import JobRun
-from agents.session.statistics import STEP_BOUNDS, StepLengths
-from broker.interface.base import Broker
-from schemas.messages.kinds import PROTOCOL_VERSION
+from tercet.agents.access.connections import Linked
+from tercet.agents.core import error_codes as codes
+from tercet.agents.core.states import TERMINAL, State
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.daemon.health import Pulse, ailments, obstacles, unheard
+from tercet.agents.runs.run import JobRun
+from tercet.agents.session.statistics import STEP_BOUNDS, StepLengths
+from tercet.broker.interface.base import Broker
+from tercet.schemas.messages.kinds import PROTOCOL_VERSION
 
 OTHER: Final = "other"  # a partner of a later release may name a code that this one does not know
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import structlog
 
-from agents.access.partner_keys import check_partner_keys
-from agents.access.settings_digest import RELOADED, differing, digests, reloadable
-from agents.daemon.agent import Agent
-from broker.interface.base import BrokerError
-from broker.sealing.identity import KeyProblem
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings, read_settings
-from schemas.messages.kinds import Job
+from tercet.agents.access.partner_keys import check_partner_keys
+from tercet.agents.access.settings_digest import RELOADED, differing, digests, reloadable
+from tercet.agents.daemon.agent import Agent
+from tercet.broker.interface.base import BrokerError
+from tercet.broker.sealing.identity import KeyProblem
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings, read_settings
+from tercet.schemas.messages.kinds import Job
 
 UNCHANGED = "the settings stay as they were"
 

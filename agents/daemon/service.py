@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from agents.daemon.agent import Agent
-from agents.daemon.console_socket import LocalDesk
-from agents.daemon.health import Pulse, ailments, look_for_alarms, obstacles
-from agents.daemon.http_server import Monitor, pages_of
-from agents.daemon.systemd import Notifier
-from broker.interface.base import Broker
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.daemon.console_socket import LocalDesk
+from tercet.agents.daemon.health import Pulse, ailments, look_for_alarms, obstacles
+from tercet.agents.daemon.http_server import Monitor, pages_of
+from tercet.agents.daemon.systemd import Notifier
+from tercet.broker.interface.base import Broker
 
 
 async def attend(

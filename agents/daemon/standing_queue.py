@@ -9,18 +9,30 @@ from typing import Any
 
 import structlog
 
-from agents.access.console import Request
-from agents.daemon.ping import Greeter
-from agents.messaging.control import control_parcel, open_control, published
-from broker.interface import topology
-from broker.interface.allowance import Allowance
-from broker.interface.base import Broker, BrokerError, Delivery, Parcel
-from broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
-from broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
-from schemas.files.settings import Settings
-from schemas.messages.address import Address, MalformedAddress, parse_address
-from schemas.messages.codec import MalformedMessage
-from schemas.messages.kinds import Decide, Inquiry, Job, Message, Ping, Pong, Prune, Query, Resumption, Status, Submit
+from tercet.agents.access.console import Request
+from tercet.agents.daemon.ping import Greeter
+from tercet.agents.messaging.control import control_parcel, open_control, published
+from tercet.broker.interface import topology
+from tercet.broker.interface.allowance import Allowance
+from tercet.broker.interface.base import Broker, BrokerError, Delivery, Parcel
+from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
+from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
+from tercet.schemas.messages.codec import MalformedMessage
+from tercet.schemas.messages.kinds import (
+    Decide,
+    Inquiry,
+    Job,
+    Message,
+    Ping,
+    Pong,
+    Prune,
+    Query,
+    Resumption,
+    Status,
+    Submit,
+)
 
 
 class Reception:

@@ -15,15 +15,15 @@ from typing import Final
 from cryptography import x509
 from yarl import URL
 
-from agents.access.broker import Credentials, tls_context
-from agents.doctor.finding import Finding, Outcome, fail, ok, warn
-from broker.interface.base import ALARM_REMEDY, BrokerError, NoLogin
-from broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS
-from broker.rabbitmq.errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
-from broker.rabbitmq.probe import Answers, Probe
-from broker.sealing.identity import KeyProblem
-from schemas.files.job import Invalid
-from schemas.files.settings import BrokerSettings, Settings
+from tercet.agents.access.broker import Credentials, tls_context
+from tercet.agents.doctor.finding import Finding, Outcome, fail, ok, warn
+from tercet.broker.interface.base import ALARM_REMEDY, BrokerError, NoLogin
+from tercet.broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS
+from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
+from tercet.broker.rabbitmq.probe import Answers, Probe
+from tercet.broker.sealing.identity import KeyProblem
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import BrokerSettings, Settings
 
 SECONDS: Final = 10.0
 SOON: Final = dt.timedelta(days=30)

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from agents.access.identity import IDENTITY, own_identity
-from agents.access.partner_keys import check_partner_keys
-from agents.access.state_folder import make
-from agents.access.table import described
-from agents.doctor.finding import Finding, fail, ok, warn
-from broker.sealing.identity import Identity, KeyProblem, PublicIdentity, parse_public
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings
-from tables.core.problem import TableProblem
+from tercet.agents.access.identity import IDENTITY, own_identity
+from tercet.agents.access.partner_keys import check_partner_keys
+from tercet.agents.access.state_folder import make
+from tercet.agents.access.table import described
+from tercet.agents.doctor.finding import Finding, fail, ok, warn
+from tercet.broker.sealing.identity import Identity, KeyProblem, PublicIdentity, parse_public
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings
+from tercet.tables.core.problem import TableProblem
 
 WORK_BYTES: Final = 12  # of one number while a job runs: the snapshot's eight and the encoded four
 SPARE_BYTES: Final = 2**30  # below this a disk counts as nearly full

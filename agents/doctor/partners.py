@@ -6,16 +6,16 @@ It speaks to the party's own agent only; that one pings the partners.
 from collections.abc import Iterator
 from typing import Final
 
-from agents.access.broker import Credentials, connect
-from agents.access.console import Console
-from agents.access.no_agent import NoAgent
-from agents.access.settings_digest import differing, digests, reloadable
-from agents.doctor.finding import Finding, fail, ok, warn
-from broker.interface.base import BrokerError
-from broker.interface.dead_letters import clean
-from broker.sealing.identity import Identity
-from schemas.files.settings import Settings
-from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, PartnerAnswer
+from tercet.agents.access.broker import Credentials, connect
+from tercet.agents.access.console import Console
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.access.settings_digest import differing, digests, reloadable
+from tercet.agents.doctor.finding import Finding, fail, ok, warn
+from tercet.broker.interface.base import BrokerError
+from tercet.broker.interface.dead_letters import clean
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, PartnerAnswer
 
 APART: Final = 300.0  # seconds between two clocks at which signed jobs are refused
 DRIFTING: Final = 10.0  # beside what the ping took

@@ -7,10 +7,10 @@ import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from agents.access.broker import Credentials, own_credentials
-from agents.doctor.broker import check_reachable, check_rights, check_tls
-from agents.doctor.finding import Finding, Outcome, fail
-from agents.doctor.local import (
+from tercet.agents.access.broker import Credentials, own_credentials
+from tercet.agents.doctor.broker import check_reachable, check_rights, check_tls
+from tercet.agents.doctor.finding import Finding, Outcome, fail
+from tercet.agents.doctor.local import (
     check_clock,
     check_identity,
     check_partners_keys,
@@ -18,10 +18,10 @@ from agents.doctor.local import (
     check_tables,
     fingerprints,
 )
-from agents.doctor.partners import check_agents
-from broker.sealing.identity import Identity, KeyProblem
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.doctor.partners import check_agents
+from tercet.broker.sealing.identity import Identity, KeyProblem
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings, read_settings
 
 
 async def examine(path: Path) -> AsyncIterator[Finding]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from agents.evaluation.baselines import LINKS, Numbers, batches, rates
-from schemas.files.job import Network, Training
+from tercet.agents.evaluation.baselines import LINKS, Numbers, batches, rates
+from tercet.schemas.files.job import Network, Training
 
 Slope = Callable[[Numbers], Numbers]
 

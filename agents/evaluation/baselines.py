@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from schemas.files.job import Training
+from tercet.schemas.files.job import Training
 
 Numbers = NDArray[np.float64]
 

@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import structlog
 
-from agents.core.problems import JobProblem
-from agents.core.states import UNKNOWN, State
-from agents.messaging.control import control_parcel, published, published_within
-from agents.policy.signature import sign
-from broker.interface import topology
-from broker.interface.base import Broker, BrokerError, Parcel
-from broker.sealing.identity import Identity, parse_public
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Settings
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import Inquiry, Job, JobStatus, Member, Message, Outcome, Resumption
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import UNKNOWN, State
+from tercet.agents.messaging.control import control_parcel, published, published_within
+from tercet.agents.policy.signature import sign
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, BrokerError, Parcel
+from tercet.broker.sealing.identity import Identity, parse_public
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import Inquiry, Job, JobStatus, Member, Message, Outcome, Resumption
 
 
 class Announcer:

@@ -5,17 +5,17 @@ Only the party's own console gets here; what follows from the answer is the run'
 
 from dataclasses import replace
 
-from agents.core.problems import JobProblem
-from agents.jobs.columns_used import columns_used, part_of, told
-from agents.models.manifest import ModelPart
-from agents.policy.disclosures import Applied, Known, revelations
-from agents.runs.run import JobRun
-from agents.session.context import JobContext
-from broker.sealing.identity import KeyProblem, parse_public
-from mpc.plan.plan import Plan
-from mpc.plan.planner import exposure_refusals
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Decide, Failure, Job, JobStatus
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.jobs.columns_used import columns_used, part_of, told
+from tercet.agents.models.manifest import ModelPart
+from tercet.agents.policy.disclosures import Applied, Known, revelations
+from tercet.agents.runs.run import JobRun
+from tercet.agents.session.context import JobContext
+from tercet.broker.sealing.identity import KeyProblem, parse_public
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.planner import exposure_refusals
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Decide, Failure, Job, JobStatus
 
 
 def summary(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ no table.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from agents.models import model_part
-from agents.models.model_part import ModelPart, ModelPartProblem
-from agents.policy.disclosures import Known
-from agents.session.context import JobContext
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import ModelPart, ModelPartProblem
+from tercet.agents.policy.disclosures import Known
+from tercet.agents.session.context import JobContext
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job
 
 MOST_SHOWN = 1500  # characters of names in one sentence
 

@@ -6,11 +6,11 @@ It reads counts, sizes and seconds of a job, never what was sent or computed, an
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
-from agents.core.states import TERMINAL
-from agents.messaging.mailbox import Mailbox
-from agents.runs.run import JobRun
-from agents.session.context import JobContext
-from agents.session.statistics import StepLengths
+from tercet.agents.core.states import TERMINAL
+from tercet.agents.messaging.mailbox import Mailbox
+from tercet.agents.runs.run import JobRun
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.statistics import StepLengths
 
 Key = tuple[str, str]  # the name of a sum, and what of it: a kind, a round, a state
 

@@ -12,14 +12,14 @@ from typing import Final
 
 import structlog
 
-from agents.core.problems import JobProblem
-from agents.core.states import TERMINAL
-from agents.jobs.records import Record, Records
-from agents.jobs.registry import Jobs
-from agents.policy.signature import TOLERANCE_SECONDS
-from agents.session.checkpoint_store import DAY, checkpoint_folder
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Prune, Pruned
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import TERMINAL
+from tercet.agents.jobs.records import Record, Records
+from tercet.agents.jobs.registry import Jobs
+from tercet.agents.policy.signature import TOLERANCE_SECONDS
+from tercet.agents.session.checkpoint_store import DAY, checkpoint_folder
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Prune, Pruned
 
 MOST_PRUNED: Final = 1000  # jobs in one answer
 

@@ -11,12 +11,12 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from agents.core.states import State
-from agents.runs.recovery import Attempts
-from agents.runs.run import JobRun
-from agents.runs.saved_state import Memory
-from schemas.core.strict import Strict
-from schemas.messages.kinds import Job, JobStatus
+from tercet.agents.core.states import State
+from tercet.agents.runs.recovery import Attempts
+from tercet.agents.runs.run import JobRun
+from tercet.agents.runs.saved_state import Memory
+from tercet.schemas.core.strict import Strict
+from tercet.schemas.messages.kinds import Job, JobStatus
 
 
 class Record(Strict):

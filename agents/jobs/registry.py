@@ -11,21 +11,21 @@ from typing import Any
 
 import structlog
 
-from agents.core.problems import JobProblem
-from agents.core.states import NEXT, TERMINAL, State
-from agents.jobs.announcer import Announcer
-from agents.jobs.cache import Remembered
-from agents.jobs.counters import Tallies
-from agents.jobs.records import Record, Records
-from agents.policy.job_audit import JobAudit
-from agents.runs.queues import clear_queues
-from agents.runs.run import JobRun, Services
-from agents.runs.saved_state import Memory
-from broker.interface.base import BrokerError
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job, JobStatus
-from schemas.messages.trace import StepTrace
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import NEXT, TERMINAL, State
+from tercet.agents.jobs.announcer import Announcer
+from tercet.agents.jobs.cache import Remembered
+from tercet.agents.jobs.counters import Tallies
+from tercet.agents.jobs.records import Record, Records
+from tercet.agents.policy.job_audit import JobAudit
+from tercet.agents.runs.queues import clear_queues
+from tercet.agents.runs.run import JobRun, Services
+from tercet.agents.runs.saved_state import Memory
+from tercet.broker.interface.base import BrokerError
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job, JobStatus
+from tercet.schemas.messages.trace import StepTrace
 
 MOST_LISTED = 200  # jobs in one answer, the latest
 MOST_TRACES = 16  # of jobs that are over, the latest

@@ -10,19 +10,19 @@ from typing import Any
 
 import structlog
 
-from agents.core.problems import JobProblem
-from agents.core.states import State
-from agents.jobs.approvals import decide, summary
-from agents.jobs.pruning import TooYoung, prune
-from agents.jobs.records import Record
-from agents.jobs.registry import Jobs, now
-from agents.policy.check import check_policy
-from agents.policy.signature import signature_problem
-from agents.runs.run import Services
-from broker.interface.allowance import Allowance
-from broker.interface.dead_letters import BURST, EVERY_SECONDS
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import State
+from tercet.agents.jobs.approvals import decide, summary
+from tercet.agents.jobs.pruning import TooYoung, prune
+from tercet.agents.jobs.records import Record
+from tercet.agents.jobs.registry import Jobs, now
+from tercet.agents.policy.check import check_policy
+from tercet.agents.policy.signature import signature_problem
+from tercet.agents.runs.run import Services
+from tercet.broker.interface.allowance import Allowance
+from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
 
 RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
 

@@ -3,10 +3,10 @@
 It only reads, and tells no more than an agent would; a job that ran may have gone on since.
 """
 
-from agents.jobs.records import Records
-from agents.jobs.registry import MOST_LISTED
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Status
+from tercet.agents.jobs.records import Records
+from tercet.agents.jobs.registry import MOST_LISTED
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Status
 
 
 def recall(settings: Settings, job: str | None = None) -> Status | None:

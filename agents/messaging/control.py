@@ -6,13 +6,13 @@ All are sealed by long-lived identities; this module knows how they are addresse
 import asyncio
 from collections.abc import Callable
 
-from broker.interface import topology
-from broker.interface.base import Broker, BrokerError, Parcel
-from broker.sealing.identity import Identity, PublicIdentity
-from broker.sealing.seal import associated_data
-from schemas.messages.address import Address, Round, parse_address
-from schemas.messages.codec import MalformedMessage, decode, encode
-from schemas.messages.kinds import Message
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, BrokerError, Parcel
+from tercet.broker.sealing.identity import Identity, PublicIdentity
+from tercet.broker.sealing.seal import associated_data
+from tercet.schemas.messages.address import Address, Round, parse_address
+from tercet.schemas.messages.codec import MalformedMessage, decode, encode
+from tercet.schemas.messages.kinds import Message
 
 PUBLISH_SECONDS = 10.0
 RETRY_SECONDS = 0.25

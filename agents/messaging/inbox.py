@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from agents.core.problems import JobProblem, Overdue
-from agents.messaging.trace import Trace
-from schemas.files.settings import Limits
-from schemas.messages.address import Address
-from schemas.messages.codec import MODELS, encode
-from schemas.messages.kinds import Message
-from schemas.messages.tensor import ShapeProblem, Words, expect
+from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.messaging.trace import Trace
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.codec import MODELS, encode
+from tercet.schemas.messages.kinds import Message
+from tercet.schemas.messages.tensor import ShapeProblem, Words, expect
 
 M = TypeVar("M", bound=Message)
 Key = tuple[type[Message], str, int, int]

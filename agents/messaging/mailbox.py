@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from agents.core.problems import JobProblem
-from agents.messaging.inbox import PARCEL_BYTES, Deadline, Inbox, Latest
-from broker.interface import topology
-from broker.interface.allowance import Allowance
-from broker.interface.base import Delivery, Parcel
-from broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
-from broker.interface.outbox import Outbox, Tally
-from broker.sealing.identity import Forged, Identity, PublicIdentity
-from broker.sealing.seal import SessionSeal, associated_data
-from schemas.files.settings import Limits
-from schemas.messages.address import Address, MalformedAddress, Round, parse_address
-from schemas.messages.codec import Companion, MalformedMessage, decode_all, encode
-from schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
-from schemas.messages.tensor import Words
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import PARCEL_BYTES, Deadline, Inbox, Latest
+from tercet.broker.interface import topology
+from tercet.broker.interface.allowance import Allowance
+from tercet.broker.interface.base import Delivery, Parcel
+from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
+from tercet.broker.interface.outbox import Outbox, Tally
+from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity
+from tercet.broker.sealing.seal import SessionSeal, associated_data
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address, MalformedAddress, Round, parse_address
+from tercet.schemas.messages.codec import Companion, MalformedMessage, decode_all, encode
+from tercet.schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
+from tercet.schemas.messages.tensor import Words
 
 Tap = Callable[[Address, Message], Message]
 

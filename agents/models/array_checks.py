@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from agents.models.manifest import (
+from tercet.agents.models.manifest import (
     BIAS,
     INTERCEPT,
     OPENED,

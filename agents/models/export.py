@@ -5,14 +5,14 @@ It reads a model part and writes a file for this user only; it speaks to nobody.
 
 from pathlib import Path
 
-from agents.core.private_file import replace
-from agents.models.full_model import WholeModel, read, write
-from agents.models.model_part import ModelPartProblem
-from schemas.files.job import Invalid
+from tercet.agents.core.private_file import replace
+from tercet.agents.models.full_model import WholeModel, read, write
+from tercet.agents.models.model_part import ModelPartProblem
+from tercet.schemas.files.job import Invalid
 
 
 def export(folder: Path, out: Path) -> None:
-    """Write `out`: .safetensors for `agents.models.scorer.load`, or .onnx from encoded columns to scores.
+    """Write `out`: .safetensors for `tercet.load`, or .onnx from encoded columns to scores.
 
     Raises:
         Invalid: the part is not the whole model or cannot be read, or the file cannot be written.
@@ -24,7 +24,7 @@ def export(folder: Path, out: Path) -> None:
         elif out.suffix == ".onnx":
             _write_onnx(model, out)
         else:
-            raise Invalid(f"{out}: name the file .safetensors, for agents.models.scorer.load, or .onnx")
+            raise Invalid(f"{out}: name the file .safetensors, for tercet.load, or .onnx")
     except ModelPartProblem as problem:
         raise Invalid(str(problem)) from None
     except OSError as error:
@@ -33,7 +33,7 @@ def export(folder: Path, out: Path) -> None:
 
 def _write_onnx(model: WholeModel, out: Path) -> None:
     try:
-        from agents.models.onnx_model import onnx_model  # noqa: PLC0415 - a library that not everybody has
+        from tercet.agents.models.onnx_model import onnx_model  # noqa: PLC0415 - a library that not everybody has
     except ModuleNotFoundError:
         raise Invalid("ONNX needs its library: pip install 'tercet[onnx]'; or name the file .safetensors") from None
     replace(out, onnx_model(model))

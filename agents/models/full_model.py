@@ -15,15 +15,15 @@ from pydantic import AwareDatetime, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from agents.core.private_file import replace
-from agents.models import model_part
-from agents.models.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, ModelPart, ModelPartProblem
-from mpc.arithmetic.fixed import Floats, decode, encode, features
-from mpc.functions.hidden import HIDDEN
-from schemas.core.strict import Name, Strict
-from schemas.files.job import ModelKind, Network, link_of
-from tables.encoding.encoding import Encoding
-from tables.encoding.label import Classes, LabelScaling
+from tercet.agents.core.private_file import replace
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, ModelPart, ModelPartProblem
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.schemas.core.strict import Name, Strict
+from tercet.schemas.files.job import ModelKind, Network, link_of
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.label import Classes, LabelScaling
 
 FORMAT: Final = 1
 MANIFEST = "tercet"  # under which the file's metadata have the manifest

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Final, Literal
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue
 
-from schemas.core.strict import Name, Strict
-from schemas.files.job import ModelKind, Network, Release, canonical_digest, link_of
-from schemas.messages.kinds import MOST_EXPONENT, MOST_OUTPUTS
-from tables.encoding.encoding import Encoding
-from tables.encoding.label import Classes, LabelScaling
+from tercet.schemas.core.strict import Name, Strict
+from tercet.schemas.files.job import ModelKind, Network, Release, canonical_digest, link_of
+from tercet.schemas.messages.kinds import MOST_EXPONENT, MOST_OUTPUTS
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.label import Classes, LabelScaling
 
 FORMAT: Final = 4
 SHARE, UPPER, BIAS = "shares/", "upper.", "bias."

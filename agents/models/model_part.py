@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from agents.models.array_checks import check
-from agents.models.manifest import (
+from tercet.agents.models.array_checks import check
+from tercet.agents.models.manifest import (
     BIAS,
     FORMAT,
     INTERCEPT,
@@ -29,11 +29,11 @@ from agents.models.manifest import (
     ModelPart,
     ModelPartProblem,
 )
-from mpc.arithmetic.fixed import CLIP, clip_rows
-from tables.core.durable import write_durably
-from tables.core.problem import listed
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
+from tercet.mpc.arithmetic.fixed import CLIP, clip_rows
+from tercet.tables.core.durable import write_durably
+from tercet.tables.core.problem import listed
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
 
 __all__ = [
     "BIAS",

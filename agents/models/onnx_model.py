@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from agents.models.full_model import WholeModel
-from mpc.arithmetic.fixed import CLIP
-from mpc.functions.hidden import GELU_CUBE, GELU_SCALE, LEAK
-from tables.encoding.encoding import Encoding
+from tercet.agents.models.full_model import WholeModel
+from tercet.mpc.arithmetic.fixed import CLIP
+from tercet.mpc.functions.hidden import GELU_CUBE, GELU_SCALE, LEAK
+from tercet.tables.encoding.encoding import Encoding
 
 OPSET, IR = 17, 8  # of 2022: old enough for runtimes in use
 COLUMNS, SCORES, PREDICTIONS = "columns", "scores", "predictions"

@@ -15,13 +15,13 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-from agents.evaluation.metrics import class_probabilities, expected, probabilities
-from agents.models.full_model import Columns, WholeModel, read
-from mpc.arithmetic.fixed import Floats
-from tables.core.problem import TableProblem, UnusableError, listed
-from tables.core.table import Table
-from tables.encoding.in_memory import PUBLIC, given
-from tables.encoding.unseen import count_unseen
+from tercet.agents.evaluation.metrics import class_probabilities, expected, probabilities
+from tercet.agents.models.full_model import Columns, WholeModel, read
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.tables.core.problem import TableProblem, UnusableError, listed
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.in_memory import PUBLIC, given
+from tercet.tables.encoding.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", "softmax"}
 LOGARITHMS = {"poisson", "gamma"}  # links whose score is the logarithm of what is predicted

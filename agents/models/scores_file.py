@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
-from agents.evaluation.metrics import class_probabilities, expected, probabilities
-from mpc.arithmetic.fixed import Floats
+from tercet.agents.evaluation.metrics import class_probabilities, expected, probabilities
+from tercet.mpc.arithmetic.fixed import Floats
 
 # What a spreadsheet takes for a formula, in full width too, or strips from the front of one; but for plain numbers.
 FORMULA: Final = "^[ ']*[=+@\\-\\t\\r\\n\uff1d\uff0b\uff20\uff0d]"

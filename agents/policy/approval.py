@@ -5,8 +5,8 @@ It waits and remembers; what a job would reveal is told by `revelations`, and wh
 
 import asyncio
 
-from agents.core.problems import JobProblem
-from agents.messaging.inbox import Deadline
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import Deadline
 
 
 class Approval:

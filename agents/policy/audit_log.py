@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
-from schemas.files.job import Invalid
+from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
+from tercet.schemas.files.job import Invalid
 
 GENESIS: Final = "0" * 64
 FIELDS: Final = frozenset({"seq", "time", "event", "job", "run", "fields", "previous", "hash"})

@@ -6,13 +6,13 @@ It counts and compares; it reads no table, and what has been told is in its file
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from agents.core.problems import JobProblem
-from agents.policy.audit_log import Entry
-from agents.policy.budget_file import BudgetFile, Spending
-from agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
-from agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, Count, exposures
-from schemas.files.settings import Settings, TableSettings
-from schemas.messages.kinds import Job, Terms
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.policy.audit_log import Entry
+from tercet.agents.policy.budget_file import BudgetFile, Spending
+from tercet.agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
+from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, Count, exposures
+from tercet.schemas.files.settings import Settings, TableSettings
+from tercet.schemas.messages.kinds import Job, Terms
 
 ROUNDING = 1e-6  # of sums of bits
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from schemas.files.job import Invalid
-from tables.core.durable import write_durably
+from tercet.schemas.files.job import Invalid
+from tercet.tables.core.durable import write_durably
 
 FILE: Final = "exposure.jsonl"  # in the state folder
 FORMAT: Final = 1

@@ -3,13 +3,13 @@
 It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
 """
 
-from agents.core.problems import JobProblem, found, joined
-from agents.policy.budget import Budget
-from agents.policy.job import job_refusals
-from agents.policy.table import table_refusals
-from broker.sealing.identity import Identity
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job, Member
+from tercet.agents.core.problems import JobProblem, found, joined
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.job import job_refusals
+from tercet.agents.policy.table import table_refusals
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job, Member
 
 
 def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> None:

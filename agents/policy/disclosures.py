@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.messages.kinds import Terms
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.messages.kinds import Terms
 
 ALIGNMENT, TRAINING, SCORING, RELEASE = "alignment", "training", "scoring", "release"  # when it is told
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Terms
-from tables.encoding.label import LEAST_CLASSES
+from tercet.agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Terms
+from tercet.tables.encoding.label import LEAST_CLASSES
 
 SCORE_RANGE: Final = 8.0  # in which nearly all scores lie
 SCORE_BITS: Final = 19.0  # of a score without noise: rounded to 16 fractional bits within that range

@@ -6,12 +6,12 @@ Descriptions and settings are compared; nothing is read. A helper is asked less,
 from collections.abc import Callable
 from typing import Final
 
-from agents.core.problems import JobProblem, found
-from agents.models.model_part import ModelPartProblem, released_as
-from mpc.plan.exposure import scored_less
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job
+from tercet.agents.core.problems import JobProblem, found
+from tercet.agents.models.model_part import ModelPartProblem, released_as
+from tercet.mpc.plan.exposure import scored_less
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job
 
 _METRICS: Final = ("none", "end", "epoch")  # each allows what is before it
 

@@ -5,16 +5,16 @@ Nothing is revealed that is not in both first: a disk that does not take a line 
 
 from typing import Any
 
-from agents.core.problems import JobProblem
-from agents.core.states import TERMINAL
-from agents.policy.audit_log import AuditLog
-from agents.policy.budget import Budget
-from agents.policy.budget_file import FILE
-from agents.policy.disclosures import Known, revelations
-from agents.policy.exposure import exposures
-from agents.policy.job import accepts_exposure
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job, JobStatus, Terms
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import TERMINAL
+from tercet.agents.policy.audit_log import AuditLog
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.budget_file import FILE
+from tercet.agents.policy.disclosures import Known, revelations
+from tercet.agents.policy.exposure import exposures
+from tercet.agents.policy.job import accepts_exposure
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job, JobStatus, Terms
 
 
 class JobAudit:

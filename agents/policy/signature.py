@@ -3,10 +3,10 @@
 Pinned keys are the only root; a clock that is a few minutes off does no harm.
 """
 
-from agents.core.problems import JobProblem
-from broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job
+from tercet.agents.core.problems import JobProblem
+from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job
 
 VALID_SECONDS = 3600  # of a job that is submitted here: announcing it takes less, and then its record counts
 TOLERANCE_SECONDS = 300  # by which the clocks of two parties may differ

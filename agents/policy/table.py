@@ -5,11 +5,11 @@ The table itself is not opened here; only names are compared.
 
 from collections.abc import Iterator
 
-from agents.core.problems import JobProblem
-from schemas.files.job import TrainingJob
-from schemas.files.settings import Settings, TableSettings
-from schemas.messages.kinds import Job
-from tables.core.problem import SHOWN, listed
+from tercet.agents.core.problems import JobProblem
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.settings import Settings, TableSettings
+from tercet.schemas.messages.kinds import Job
+from tercet.tables.core.problem import SHOWN, listed
 
 
 def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:

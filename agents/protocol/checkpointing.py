@@ -11,13 +11,13 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from agents.core.problems import JobProblem
-from agents.session.checkpoint_store import Checkpoint, CheckpointFolder, CheckpointProblem
-from agents.session.context import JobContext
-from broker.interface.clock import loop_time
-from mpc.plan.schedule import Step
-from schemas.files.job import canonical_digest
-from schemas.messages.kinds import Checkpoints, GoOn, Held
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.checkpoint_store import Checkpoint, CheckpointFolder, CheckpointProblem
+from tercet.agents.session.context import JobContext
+from tercet.broker.interface.clock import loop_time
+from tercet.mpc.plan.schedule import Step
+from tercet.schemas.files.job import canonical_digest
+from tercet.schemas.messages.kinds import Checkpoints, GoOn, Held
 
 NO_LINEAGE = bytes(32)
 

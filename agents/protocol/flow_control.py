@@ -5,10 +5,10 @@ It knows how large messages are by the plan, and nothing of what is in them.
 
 import asyncio
 
-from mpc.plan.architecture import CARRIER, Layout, NetworkForward, flat
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import LEAST_ROWS
-from schemas.files.settings import Limits
+from tercet.mpc.plan.architecture import CARRIER, Layout, NetworkForward, flat
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import LEAST_ROWS
+from tercet.schemas.files.settings import Limits
 
 
 class Count:

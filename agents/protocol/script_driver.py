@@ -8,15 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from agents.messaging.inbox import Deadline
-from agents.messaging.trace import LAYERED
-from agents.protocol.checkpointing import Saver
-from agents.protocol.flow_control import Count
-from agents.session.context import JobContext
-from mpc.interface.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
-from mpc.plan.schedule import Step
-from schemas.messages.codec import Companion
-from schemas.messages.kinds import (
+from tercet.agents.messaging.inbox import Deadline
+from tercet.agents.messaging.trace import LAYERED
+from tercet.agents.protocol.checkpointing import Saver
+from tercet.agents.protocol.flow_control import Count
+from tercet.agents.session.context import JobContext
+from tercet.mpc.interface.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
+from tercet.mpc.plan.schedule import Step
+from tercet.schemas.messages.codec import Companion
+from tercet.schemas.messages.kinds import (
     CheckedMasks,
     DealtShares,
     ErrorOpening,
@@ -44,7 +44,7 @@ from schemas.messages.kinds import (
     TruncationOpening,
     WeightOpening,
 )
-from schemas.messages.tensor import Words
+from tercet.schemas.messages.tensor import Words
 
 Kinds = Mapping[str, type[Message]]
 P = ParamSpec("P")

@@ -8,14 +8,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from agents.models.model_part import BIAS, INTERCEPT, SHARE, UPPER, ModelPart
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.arithmetic.ring import Words
-from mpc.linear.data_party import Shares
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Entry, Layout, Tensors
-from mpc.plan.plan import Plan
+from tercet.agents.models.model_part import BIAS, INTERCEPT, SHARE, UPPER, ModelPart
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Entry, Layout, Tensors
+from tercet.mpc.plan.plan import Plan
 
 AnyShares = Shares | NetworkShares
 

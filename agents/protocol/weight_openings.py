@@ -11,17 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.problems import JobProblem
-from agents.messaging.inbox import Deadline
-from agents.models.manifest import OPENED, OPENED_UPPER, SEED, Arrays, ModelPart
-from agents.protocol.shares import AnyShares
-from agents.session.context import JobContext
-from mpc.arithmetic.ring import Words, total
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Layout, NetworkForward
-from mpc.scoring.openings import ModelMasks, Openings, WeightMasks, commitment, masked_blocks, masked_upper, model_seed
-from schemas.files.job import TrainingJob
-from schemas.messages.kinds import (
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import Deadline
+from tercet.agents.models.manifest import OPENED, OPENED_UPPER, SEED, Arrays, ModelPart
+from tercet.agents.protocol.shares import AnyShares
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Layout, NetworkForward
+from tercet.mpc.scoring.openings import (
+    ModelMasks,
+    Openings,
+    WeightMasks,
+    commitment,
+    masked_blocks,
+    masked_upper,
+    model_seed,
+)
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.kinds import (
     HeldOutWeightOpening,
     HeldOutWeights,
     ModelCommitments,

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.private_file import replace
-from agents.core.states import State
-from agents.evaluation.metrics import class_probabilities, curves, expected, histogram, probabilities
-from agents.models import model_part
-from agents.models.model_part import INTERCEPT
-from agents.reports.report import ReportData, render
-from agents.reports.solo_baseline import alone
-from agents.roles.data_party import DataPartyRole
-from agents.roles.helper import HelperRole
-from agents.roles.prediction import PredictionRole
-from agents.session.context import JobContext
-from agents.session.plan_warnings import warnings_of
-from mpc.arithmetic.fixed import Floats
-from schemas.files.job import TrainingJob
-from tables.encoding.encoding import Encoding
+from tercet.agents.core.private_file import replace
+from tercet.agents.core.states import State
+from tercet.agents.evaluation.metrics import class_probabilities, curves, expected, histogram, probabilities
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import INTERCEPT
+from tercet.agents.reports.report import ReportData, render
+from tercet.agents.reports.solo_baseline import alone
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.helper import HelperRole
+from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.plan_warnings import warnings_of
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import TrainingJob
+from tercet.tables.encoding.encoding import Encoding
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from agents.evaluation.metrics import Curves, Floats, Histogram
+from tercet.agents.evaluation.metrics import Curves, Floats, Histogram
 
 ACCENT, INK, MUTED, RULE = "#010101", "#020202", "#030303", "#040404"  # stand for the page's colours while drawing
 COLOURS = {

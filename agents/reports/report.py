@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from agents.evaluation.metrics import Curves
-from agents.reports import charts
-from agents.reports.charts import Chart
-from agents.reports.report_data import ReportData
-from agents.reports.wording import (
+from tercet.agents.evaluation.metrics import Curves
+from tercet.agents.reports import charts
+from tercet.agents.reports.charts import Chart
+from tercet.agents.reports.report_data import ReportData
+from tercet.agents.reports.wording import (
     NAMES,
     NORMS,
     SCORE,
@@ -30,8 +30,8 @@ from agents.reports.wording import (
     sort_of,
     weight,
 )
-from schemas.core.visible import visible
-from schemas.files.job import METRICS
+from tercet.schemas.core.visible import visible
+from tercet.schemas.files.job import METRICS
 
 __all__ = ["ReportData", "render"]
 
@@ -45,7 +45,7 @@ MOST_CONFUSED = 12  # classes, of which a matrix can be read
 def _template() -> Template:
     """Compiling it takes a tenth of a second."""
     environment = Environment(
-        loader=PackageLoader("agents.reports", ""),
+        loader=PackageLoader("tercet.agents.reports", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from agents.evaluation.metrics import Curves, Histogram
-from schemas.files.job import METRICS, Network, Release, link_of
+from tercet.agents.evaluation.metrics import Curves, Histogram
+from tercet.schemas.files.job import METRICS, Network, Release, link_of
 
 LABEL_PARTY_ONLY = {"metrics", "shortfall", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
 LOSSES = {"losses", "held_out_losses"}

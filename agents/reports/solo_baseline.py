@@ -5,13 +5,13 @@ It uses this party's own rows only, and tells nobody.
 
 import numpy as np
 
-from agents.evaluation import baseline_network, baselines
-from agents.evaluation.metrics import metrics
-from agents.roles.data_party import DataPartyRole
-from agents.session.context import JobContext
-from agents.session.training_defaults import in_numbers
-from mpc.arithmetic.fixed import Floats, decode
-from schemas.files.job import TrainingJob
+from tercet.agents.evaluation import baseline_network, baselines
+from tercet.agents.evaluation.metrics import metrics
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.training_defaults import in_numbers
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.schemas.files.job import TrainingJob
 
 MOST_WORDS = 2**25  # 256 MiB: a comparison is not worth more memory than that
 

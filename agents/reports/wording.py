@@ -5,8 +5,8 @@ It knows nothing of jobs or parties, and sees no value but those it is to write.
 
 import math
 
-from agents.evaluation.metrics import Curves
-from schemas.files.job import Network
+from tercet.agents.evaluation.metrics import Curves
+from tercet.schemas.files.job import Network
 
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 

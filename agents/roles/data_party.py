@@ -9,46 +9,46 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.alignment.aligned_table import OwnRows
-from agents.alignment.row_counts import check_split
-from agents.alignment.scored_once import ScoredOnce
-from agents.alignment.table_problems import unfit
-from agents.core.problems import JobProblem
-from agents.core.states import State
-from agents.protocol.checkpointing import Contents, Saver, begin_at
-from agents.protocol.shares import AnyShares, kept_shares, shares_of
-from agents.protocol.weight_openings import ModelOpenings, open_model, take_commitments
-from agents.roles.exposure_profile import TWO_CLASSES, check_numbers, label_kind
-from agents.roles.loss_rows import check_loss_rows
-from agents.roles.release import opened, save_part
-from agents.roles.release_to_label import check_declared, told
-from agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
-from agents.session.context import JobContext
-from agents.session.training_defaults import told_spread
-from agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, under
-from agents.training.linear_training import Steps
-from agents.training.network_training import NetworkSteps, network_party
-from agents.training.worth import Constant
-from mpc.arithmetic.fixed import Floats
-from mpc.arithmetic.ring import Words
-from mpc.functions.labels import LabelProblem
-from mpc.functions.links import ACTIVATIONS
-from mpc.linear.checks import Checks, Projections
-from mpc.linear.data_party import DataParty, Shares
-from mpc.linear.loss import LossParty
-from mpc.network.data_party import NetworkParty
-from mpc.network.forward import NetworkShares
-from mpc.randomness.order import Order
-from schemas.files.settings import TableSettings
-from schemas.messages.kinds import ScoringTerms, Sizes
-from tables.core.problem import TableProblem
-from tables.encoding.encoding import Encoding
-from tables.encoding.entropy import RecordBits
-from tables.encoding.label import Classes, LabelScaling, UnfitLabel
-from tables.encoding.store import FeatureView
-from tables.encoding.two_classes import check_two_classes, two_classes
-from tables.encoding.whitening import MOST_WHITENED
-from tables.snapshot.telling import telling_warnings
+from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.row_counts import check_split
+from tercet.agents.alignment.scored_once import ScoredOnce
+from tercet.agents.alignment.table_problems import unfit
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import State
+from tercet.agents.protocol.checkpointing import Contents, Saver, begin_at
+from tercet.agents.protocol.shares import AnyShares, kept_shares, shares_of
+from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, take_commitments
+from tercet.agents.roles.exposure_profile import TWO_CLASSES, check_numbers, label_kind
+from tercet.agents.roles.loss_rows import check_loss_rows
+from tercet.agents.roles.release import opened, save_part
+from tercet.agents.roles.release_to_label import check_declared, told
+from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.training_defaults import told_spread
+from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, under
+from tercet.agents.training.linear_training import Steps
+from tercet.agents.training.network_training import NetworkSteps, network_party
+from tercet.agents.training.worth import Constant
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.functions.labels import LabelProblem
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.linear.checks import Checks, Projections
+from tercet.mpc.linear.data_party import DataParty, Shares
+from tercet.mpc.linear.loss import LossParty
+from tercet.mpc.network.data_party import NetworkParty
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.randomness.order import Order
+from tercet.schemas.files.settings import TableSettings
+from tercet.schemas.messages.kinds import ScoringTerms, Sizes
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.entropy import RecordBits
+from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
+from tercet.tables.encoding.store import FeatureView
+from tercet.tables.encoding.two_classes import check_two_classes, two_classes
+from tercet.tables.encoding.whitening import MOST_WHITENED
+from tercet.tables.snapshot.telling import telling_warnings
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing

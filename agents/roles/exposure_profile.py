@@ -6,23 +6,23 @@ the rows in common, once these are known.
 
 from collections.abc import Mapping, Sequence
 
-from agents.alignment.table_problems import unfit, unusable
-from agents.core.problems import JobProblem, found
-from agents.policy.job import accepts_exposure
-from agents.policy.table import narrowed, offered
-from agents.session.context import JobContext
-from agents.session.training_defaults import resolved
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.architecture import Network
-from mpc.plan.plan import PlanRefused, Request, refuse_all
-from mpc.plan.planner import exposure_refusals, nonsense_refusals
-from schemas.files.job import TrainingJob
-from schemas.messages.kinds import Profile
-from tables.core.problem import TableProblem
-from tables.core.table import Kind
-from tables.encoding.label import UnfitLabel
-from tables.encoding.two_classes import check_two_classes
-from tables.snapshot.preview import Look, look
+from tercet.agents.alignment.table_problems import unfit, unusable
+from tercet.agents.core.problems import JobProblem, found
+from tercet.agents.policy.job import accepts_exposure
+from tercet.agents.policy.table import narrowed, offered
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.training_defaults import resolved
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
+from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.kinds import Profile
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Kind
+from tercet.tables.encoding.label import UnfitLabel
+from tercet.tables.encoding.two_classes import check_two_classes
+from tercet.tables.snapshot.preview import Look, look
 
 LEAST_CLASSES = 3
 TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1

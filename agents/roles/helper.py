@@ -8,28 +8,28 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from agents.alignment.matching import help_align
-from agents.core.problems import JobProblem
-from agents.core.states import State
-from agents.messaging.trace import loop
-from agents.protocol.checkpointing import told_where
-from agents.protocol.flow_control import look_ahead
-from agents.protocol.weight_openings import commitments, helpers_masks, needed, take_seeds, told_bound
-from agents.roles.prediction import scoring_numbers
-from agents.scoring.held_out_loss import answer_held_out_loss
-from agents.scoring.linear_scoring import scoring_batch
-from agents.scoring.scoring_pass import answer
-from agents.session.context import JobContext
-from agents.training.network_training import NetworkAnswers
-from mpc.linear.helper import Diverged, Helper
-from mpc.linear.loss import LossHelper
-from mpc.network.helper import NetworkHelper
-from mpc.plan.schedule import Step
-from mpc.scoring.linear import scoring_steps
-from mpc.scoring.openings import WeightMasks, guard_exponent
-from schemas.files.job import TrainingJob
-from schemas.messages.codec import Companion
-from schemas.messages.kinds import (
+from tercet.agents.alignment.matching import help_align
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import State
+from tercet.agents.messaging.trace import loop
+from tercet.agents.protocol.checkpointing import told_where
+from tercet.agents.protocol.flow_control import look_ahead
+from tercet.agents.protocol.weight_openings import commitments, helpers_masks, needed, take_seeds, told_bound
+from tercet.agents.roles.prediction import scoring_numbers
+from tercet.agents.scoring.held_out_loss import answer_held_out_loss
+from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.scoring_pass import answer
+from tercet.agents.session.context import JobContext
+from tercet.agents.training.network_training import NetworkAnswers
+from tercet.mpc.linear.helper import Diverged, Helper
+from tercet.mpc.linear.loss import LossHelper
+from tercet.mpc.network.helper import NetworkHelper
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.openings import WeightMasks, guard_exponent
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.codec import Companion
+from tercet.schemas.messages.kinds import (
     EpochDecision,
     GradientShare,
     LossTerms,
@@ -37,7 +37,7 @@ from schemas.messages.kinds import (
     PreactivationShare,
     ScoringTerms,
 )
-from schemas.messages.tensor import Words
+from tercet.schemas.messages.tensor import Words
 
 Dealt = tuple[Step, dict[int, Words]]  # a step, and each data party's gradient share of it
 

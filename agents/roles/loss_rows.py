@@ -10,10 +10,10 @@ holds the label may ask for more and not for fewer, since it is the other partie
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.functions.links import ACTIVATIONS
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.functions.links import ACTIVATIONS
 
 
 def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bool_]) -> None:

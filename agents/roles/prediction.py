@@ -10,30 +10,30 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.alignment.aligned_table import OwnRows
-from agents.alignment.scored_once import ScoredOnce
-from agents.core.problems import JobProblem
-from agents.core.states import State
-from agents.models import model_part
-from agents.models.model_part import ModelPart, ModelPartProblem
-from agents.models.scores_file import scored_columns, write_scores
-from agents.protocol.shares import shares_kept
-from agents.protocol.weight_openings import commitments_of, give_seed, kept_openings
-from agents.roles.exposure_profile import check_numbers
-from agents.roles.release import unreleased, written
-from agents.scoring.linear_scoring import scoring_batch
-from agents.scoring.scoring_pass import own_noise, score
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.arithmetic.ring import total
-from mpc.linear.algebra import zero_share
-from mpc.plan.architecture import Network
-from mpc.plan.forward import SCORE_BITS
-from mpc.plan.schedule import Step
-from mpc.scoring.linear import Numbers, decode_scores, encode_scores, scoring_steps
-from schemas.messages.kinds import PartialScores, ScoringTerms, Sizes
-from tables.core.problem import UnusableError
-from tables.encoding.unseen import count_unseen
+from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.scored_once import ScoredOnce
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import State
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import ModelPart, ModelPartProblem
+from tercet.agents.models.scores_file import scored_columns, write_scores
+from tercet.agents.protocol.shares import shares_kept
+from tercet.agents.protocol.weight_openings import commitments_of, give_seed, kept_openings
+from tercet.agents.roles.exposure_profile import check_numbers
+from tercet.agents.roles.release import unreleased, written
+from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.scoring_pass import own_noise, score
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.linear.algebra import zero_share
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.forward import SCORE_BITS
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.scoring.linear import Numbers, decode_scores, encode_scores, scoring_steps
+from tercet.schemas.messages.kinds import PartialScores, ScoringTerms, Sizes
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.encoding.unseen import count_unseen
 
 PART = 65_536  # partial scores in a message: 512 KiB
 

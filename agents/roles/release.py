@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from agents.core.problems import JobProblem
-from agents.models import model_part
-from agents.models.model_part import Arrays, ModelPart
-from agents.protocol.shares import AnyShares, above, called, entries_above, kept_shares, meant
-from agents.protocol.weight_openings import ModelOpenings
-from agents.roles.release_to_label import Encodings, give, take
-from agents.session.context import JobContext
-from mpc.arithmetic.ring import total
-from mpc.linear.data_party import Shares
-from mpc.plan.architecture import pack, unpack
-from schemas.messages.kinds import InterceptShare, UpperShare, WeightShare
-from schemas.messages.tensor import Words
-from tables.core.durable import flush
-from tables.encoding.encoding import Encoding
-from tables.encoding.label import Classes, LabelScaling
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import Arrays, ModelPart
+from tercet.agents.protocol.shares import AnyShares, above, called, entries_above, kept_shares, meant
+from tercet.agents.protocol.weight_openings import ModelOpenings
+from tercet.agents.roles.release_to_label import Encodings, give, take
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.plan.architecture import pack, unpack
+from tercet.schemas.messages.kinds import InterceptShare, UpperShare, WeightShare
+from tercet.schemas.messages.tensor import Words
+from tercet.tables.core.durable import flush
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.label import Classes, LabelScaling
 
 Opened = WeightShare | InterceptShare | UpperShare
 

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from agents.core.problems import JobProblem
-from agents.models.model_part import WEIGHTS, Arrays
-from agents.protocol.shares import AnyShares, above, blocks, called, entries_above, meant
-from agents.session.context import JobContext
-from mpc.arithmetic.ring import Words, total
-from mpc.plan.architecture import Entry, pack, unpack
-from mpc.plan.plan import Plan
-from schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
-from tables.core.problem import listed
-from tables.encoding.bare import bare
-from tables.encoding.categorical import CategoricalColumn
-from tables.encoding.encoding import Encoding
-from tables.snapshot.columns import Column
-from tables.snapshot.disguise import UNSAID, look_like_values
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.models.model_part import WEIGHTS, Arrays
+from tercet.agents.protocol.shares import AnyShares, above, blocks, called, entries_above, meant
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.plan.architecture import Entry, pack, unpack
+from tercet.mpc.plan.plan import Plan
+from tercet.schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
+from tercet.tables.core.problem import listed
+from tercet.tables.encoding.bare import bare
+from tercet.tables.encoding.categorical import CategoricalColumn
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.snapshot.columns import Column
+from tercet.tables.snapshot.disguise import UNSAID, look_like_values
 
 BLOCK = "block"
 MOST_ENTRIES = 2**21  # of an encoding: twice what whitening has at most; each may take half a KiB while it is read

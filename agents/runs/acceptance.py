@@ -7,11 +7,11 @@ refuses what would expose a record; the others hear whom all wait for.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from agents.core.problems import JobProblem
-from agents.messaging.inbox import Deadline
-from agents.roles.exposure_profile import check_profiles
-from agents.session.context import JobContext
-from schemas.messages.kinds import Accept, Approvers, Received
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import Deadline
+from tercet.agents.roles.exposure_profile import check_profiles
+from tercet.agents.session.context import JobContext
+from tercet.schemas.messages.kinds import Accept, Approvers, Received
 
 
 class Range(NamedTuple):

@@ -5,12 +5,12 @@ All for which it refuses is told at once. Nothing of the table leaves but what `
 
 from typing import Final
 
-from agents.core.problems import found, joined
-from agents.policy.budget import Budget
-from agents.policy.check import refusals
-from agents.roles.exposure_profile import check_sense, own_profile
-from agents.session.context import JobContext
-from schemas.messages.kinds import Profile
+from tercet.agents.core.problems import found, joined
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.check import refusals
+from tercet.agents.roles.exposure_profile import check_sense, own_profile
+from tercet.agents.session.context import JobContext
+from tercet.schemas.messages.kinds import Profile
 
 NOT_FOR_THEM: Final = {"policy.submitter", "policy.parties", "policy.helper", "policy.purpose"}
 

@@ -12,29 +12,29 @@ from pathlib import Path
 
 import structlog
 
-from agents.core.problems import JobProblem
-from agents.messaging.inbox import Latest
-from agents.messaging.mailbox import Mailbox, Tap
-from agents.policy.approval import Approval
-from agents.policy.audit_log import AuditLog
-from agents.policy.budget import Budget
-from agents.policy.job_audit import JobAudit
-from agents.roles.data_party import DataPartyRole
-from agents.roles.helper import HelperRole
-from agents.roles.prediction import PredictionRole
-from agents.roles.release import discard
-from agents.runs import phases as lifecycle
-from agents.runs.admission import decide
-from agents.session.checkpoint_store import checkpoint_folder
-from agents.session.context import JobContext, system_randomness
-from agents.session.fixed_randomness import Drawn
-from agents.session.table_snapshot import KeptTable
-from broker.interface.base import Broker
-from broker.interface.outbox import Outbox
-from broker.sealing.identity import Identity, parse_public
-from schemas.files.settings import Settings
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import Latest
+from tercet.agents.messaging.mailbox import Mailbox, Tap
+from tercet.agents.policy.approval import Approval
+from tercet.agents.policy.audit_log import AuditLog
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.job_audit import JobAudit
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.helper import HelperRole
+from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.roles.release import discard
+from tercet.agents.runs import phases as lifecycle
+from tercet.agents.runs.admission import decide
+from tercet.agents.session.checkpoint_store import checkpoint_folder
+from tercet.agents.session.context import JobContext, system_randomness
+from tercet.agents.session.fixed_randomness import Drawn
+from tercet.agents.session.table_snapshot import KeptTable
+from tercet.broker.interface.base import Broker
+from tercet.broker.interface.outbox import Outbox
+from tercet.broker.sealing.identity import Identity, parse_public
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message
 
 IDLE_SECONDS = 1.0  # a thread that is longer at something at an attempt's end is not waited for
 EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done

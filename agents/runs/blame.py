@@ -6,7 +6,7 @@ Pure functions over what parties last reported; nothing here waits or speaks.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agents.core.problems import BROKER, JobProblem
+from tercet.agents.core.problems import BROKER, JobProblem
 
 MOST_LINKS = 4  # of a chain, in a sentence
 

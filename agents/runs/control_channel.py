@@ -9,11 +9,11 @@ from itertools import count
 
 import structlog
 
-from agents.core.problems import BROKER, JobProblem
-from agents.core.states import UNKNOWN, State
-from agents.runs.attempt import Attempt
-from agents.runs.blame import Report
-from agents.runs.outcomes import (
+from tercet.agents.core.problems import BROKER, JobProblem
+from tercet.agents.core.states import UNKNOWN, State
+from tercet.agents.runs.attempt import Attempt
+from tercet.agents.runs.blame import Report
+from tercet.agents.runs.outcomes import (
     MISSED_HEARTBEATS,
     Cancelled,
     Ending,
@@ -27,12 +27,12 @@ from agents.runs.outcomes import (
     refuses,
     stranger,
 )
-from broker.interface.base import Blocked
-from broker.interface.clock import loop_time
-from broker.interface.outbox import Undeliverable
-from schemas.files.settings import Deadlines
-from schemas.messages.address import Address
-from schemas.messages.kinds import Cancel, Failure, Job, Message, Outcome, Progress
+from tercet.broker.interface.base import Blocked
+from tercet.broker.interface.clock import loop_time
+from tercet.broker.interface.outbox import Undeliverable
+from tercet.schemas.files.settings import Deadlines
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Cancel, Failure, Job, Message, Outcome, Progress
 
 NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a run up again
 

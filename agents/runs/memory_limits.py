@@ -4,14 +4,14 @@ It sees counts only. A helper has no table to compare them with: without this wh
 to make.
 """
 
-from agents.core.problems import JobProblem
-from agents.protocol.flow_control import checked_words, dealt_words, largest_batch, largest_message, words_made
-from agents.roles.prediction import scoring_numbers
-from agents.scoring.linear_scoring import scoring_batch
-from agents.session.context import JobContext
-from mpc.plan.architecture import NetworkForward
-from schemas.files.job import TrainingJob
-from schemas.messages.kinds import Terms
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.protocol.flow_control import checked_words, dealt_words, largest_batch, largest_message, words_made
+from tercet.agents.roles.prediction import scoring_numbers
+from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.session.context import JobContext
+from tercet.mpc.plan.architecture import NetworkForward
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.kinds import Terms
 
 MOST_SCORED_BATCHES = 2**20  # of one pass, each with an entry in a list; far more rows than any table has
 

@@ -6,7 +6,7 @@ It looks into none of them; whether a fault may pass is for its owner to say.
 import asyncio
 from collections.abc import Callable
 
-from agents.runs.outcomes import Anew, Ending
+from tercet.agents.runs.outcomes import Anew, Ending
 
 
 class Ends:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from agents.core.problems import BROKER, JobProblem
-from agents.core.states import State
-from agents.runs.blame import Report, culprits, late
-from broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
-from broker.interface.clock import loop_time
-from broker.interface.outbox import Undeliverable
-from schemas.messages.address import Address, parse_address
-from schemas.messages.kinds import Cancel, Failure, Message, Progress
+from tercet.agents.core.problems import BROKER, JobProblem
+from tercet.agents.core.states import State
+from tercet.agents.runs.blame import Report, culprits, late
+from tercet.broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
+from tercet.broker.interface.clock import loop_time
+from tercet.broker.interface.outbox import Undeliverable
+from tercet.schemas.messages.address import Address, parse_address
+from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 
 MISSED_HEARTBEATS = 4  # after so many without a word, a party counts as silent
 REFUSALS = ("policy.", "table.", "job.plan", "alignment.few")  # codes, of what `deciding` finds

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from agents.core.problems import JobProblem
-from agents.core.states import State
-from agents.runs.acceptance import accept, after_approval, check_version
-from agents.runs.terms import agree
-from agents.session.context import JobContext
-from broker.sealing.handshake import HandshakeParty, HandshakeState, SmallOrder
-from broker.sealing.identity import Forged, parse_public
-from broker.sealing.seal import SessionSeal
-from schemas.messages.kinds import (
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import State
+from tercet.agents.runs.acceptance import accept, after_approval, check_version
+from tercet.agents.runs.terms import agree
+from tercet.agents.session.context import JobContext
+from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState, SmallOrder
+from tercet.broker.sealing.identity import Forged, parse_public
+from tercet.broker.sealing.seal import SessionSeal
+from tercet.schemas.messages.kinds import (
     Handshake,
     Ready,
     Released,

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from agents.access.connections import Linked
-from broker.interface import topology
-from broker.interface.base import Broker, BrokerError, Consumer, Handler
-from schemas.files.settings import Settings
-from schemas.messages.kinds import Job
+from tercet.agents.access.connections import Linked
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, BrokerError, Consumer, Handler
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import Job
 
 PAUSE_SECONDS = 0.25
 

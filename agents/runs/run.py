@@ -13,20 +13,20 @@ from pathlib import Path
 
 import structlog
 
-from agents.alignment.scored_ids import model_of
-from agents.core import logs
-from agents.core.problems import JobProblem, Overdue
-from agents.core.states import APPROVAL, TERMINAL, State, move
-from agents.messaging.inbox import Latest
-from agents.policy.approval import Approval
-from agents.policy.job_audit import JobAudit
-from agents.reports.build import reported
-from agents.roles.release import discard, kept, unreleased
-from agents.runs.attempt import AnyRole, Attempt, Hooks, Services
-from agents.runs.blame import Report, culprits
-from agents.runs.control_channel import Voice
-from agents.runs.outcome_slot import Ends
-from agents.runs.outcomes import (
+from tercet.agents.alignment.scored_ids import model_of
+from tercet.agents.core import logs
+from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.core.states import APPROVAL, TERMINAL, State, move
+from tercet.agents.messaging.inbox import Latest
+from tercet.agents.policy.approval import Approval
+from tercet.agents.policy.job_audit import JobAudit
+from tercet.agents.reports.build import reported
+from tercet.agents.roles.release import discard, kept, unreleased
+from tercet.agents.runs.attempt import AnyRole, Attempt, Hooks, Services
+from tercet.agents.runs.blame import Report, culprits
+from tercet.agents.runs.control_channel import Voice
+from tercet.agents.runs.outcome_slot import Ends
+from tercet.agents.runs.outcomes import (
     MISSED_HEARTBEATS,
     Anew,
     Cancelled,
@@ -44,16 +44,16 @@ from agents.runs.outcomes import (
     refuses,
     silent_label,
 )
-from agents.runs.queues import JobQueues
-from agents.runs.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
-from agents.runs.saved_state import Memory
-from agents.runs.status import job_status
-from agents.session.checkpoint_store import discard_checkpoints
-from agents.session.context import JobContext
-from agents.session.table_snapshot import KeptTable
-from broker.interface.base import BrokerError, Delivery
-from broker.interface.clock import loop_time
-from schemas.messages.kinds import Failure, Job, JobStatus, Progress
+from tercet.agents.runs.queues import JobQueues
+from tercet.agents.runs.recovery import BUSY, RECOVERABLE, Attempts, choose_helper
+from tercet.agents.runs.saved_state import Memory
+from tercet.agents.runs.status import job_status
+from tercet.agents.session.checkpoint_store import discard_checkpoints
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.table_snapshot import KeptTable
+from tercet.broker.interface.base import BrokerError, Delivery
+from tercet.broker.interface.clock import loop_time
+from tercet.schemas.messages.kinds import Failure, Job, JobStatus, Progress
 
 __all__ = ["JobRun", "Services"]
 

@@ -5,9 +5,9 @@ It is read once; the run itself writes the record.
 
 from dataclasses import dataclass
 
-from agents.core.states import State
-from agents.runs.recovery import Attempts
-from schemas.messages.kinds import JobStatus
+from tercet.agents.core.states import State
+from tercet.agents.runs.recovery import Attempts
+from tercet.schemas.messages.kinds import JobStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ It reads and decides nothing; what it tells is for this party's own console and 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from agents.core.states import TERMINAL, State
-from agents.session.context import JobContext
-from agents.session.plan_warnings import warnings_of
-from broker.interface.clock import loop_time
-from schemas.files.job import TrainingJob
-from schemas.messages.kinds import JobStatus, PartyStatus, Progress
+from tercet.agents.core.states import TERMINAL, State
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.plan_warnings import warnings_of
+from tercet.broker.interface.clock import loop_time
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.kinds import JobStatus, PartyStatus, Progress
 
 NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
 MOST_NOTES = 20

@@ -6,17 +6,17 @@ Each party makes the plan anew from the sizes and compares; nothing of a table b
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-from agents.core.problems import JobProblem
-from agents.runs.memory_limits import check_room
-from agents.session.context import JobContext
-from agents.session.plan_warnings import warnings_of
-from agents.session.training_defaults import resolved
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.architecture import Network
-from mpc.plan.plan import Plan, PlanRefused, Request
-from mpc.plan.planner import make_plan
-from schemas.files.job import TrainingJob, canonical_digest
-from schemas.messages.kinds import ScoringTerms, Sizes, Terms
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.runs.memory_limits import check_room
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.plan_warnings import warnings_of
+from tercet.agents.session.training_defaults import resolved
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.plan import Plan, PlanRefused, Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.schemas.files.job import TrainingJob, canonical_digest
+from tercet.schemas.messages.kinds import ScoringTerms, Sizes, Terms
 
 MOST_ROWS = 2**32
 

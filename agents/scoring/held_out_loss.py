@@ -7,27 +7,27 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from agents.protocol.script_driver import Kinds, Scripts
-from agents.protocol.shares import AnyShares
-from agents.protocol.weight_openings import open_for_pass
-from agents.scoring.linear_scoring import left_range, scoring_batch
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.interface.rows import Rows
-from mpc.interface.script import Script
-from mpc.linear.helper import Diverged
-from mpc.linear.loss import LossNumbers, opened_loss
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Layout
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
-from mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
-from mpc.scoring.linear import NOBODY, Scorer, scoring_steps
-from mpc.scoring.network import NetworkScorer
-from mpc.scoring.openings import Openings, PassMasks
-from schemas.messages.kinds import (
+from tercet.agents.protocol.script_driver import Kinds, Scripts
+from tercet.agents.protocol.shares import AnyShares
+from tercet.agents.protocol.weight_openings import open_for_pass
+from tercet.agents.scoring.linear_scoring import left_range, scoring_batch
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.script import Script
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.linear.loss import LossNumbers, opened_loss
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Layout
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
+from tercet.mpc.scoring.linear import NOBODY, Scorer, scoring_steps
+from tercet.mpc.scoring.network import NetworkScorer
+from tercet.mpc.scoring.openings import Openings, PassMasks
+from tercet.schemas.messages.kinds import (
     HeldOutDealtShares,
     HeldOutHiddenAnswer,
     HeldOutHiddenShare,
@@ -41,7 +41,7 @@ from schemas.messages.kinds import (
     HeldOutWeights,
     LossShare,
 )
-from schemas.messages.tensor import Words
+from tercet.schemas.messages.tensor import Words
 
 PURPOSE: Final = "held-out loss"  # of masks, and of the secret order
 

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from agents.core.problems import JobProblem
-from agents.messaging.inbox import Deadline
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.linear.helper import Diverged
-from mpc.plan.architecture import CARRIER, Network
-from mpc.plan.schedule import Step
-from mpc.randomness.order import Order
-from mpc.scoring.linear import Scorer, ScoringHelper
-from mpc.scoring.openings import Openings
-from schemas.messages.kinds import Message, Scores, ScoringDealtShares, ScoringInputs, ScoringShare
-from schemas.messages.tensor import Words
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import Deadline
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.plan.architecture import CARRIER, Network
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.scoring.linear import Scorer, ScoringHelper
+from tercet.mpc.scoring.openings import Openings
+from tercet.schemas.messages.kinds import Message, Scores, ScoringDealtShares, ScoringInputs, ScoringShare
+from tercet.schemas.messages.tensor import Words
 
 MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from all parties together
 

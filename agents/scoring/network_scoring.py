@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.protocol.script_driver import SCORING, Scripts
-from agents.scoring.linear_scoring import left_range, note_scored
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.interface.script import HELPER, Take, taken
-from mpc.linear.helper import Diverged
-from mpc.plan.schedule import Step
-from mpc.randomness.order import Order
-from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
-from mpc.scoring.openings import Openings
+from tercet.agents.protocol.script_driver import SCORING, Scripts
+from tercet.agents.scoring.linear_scoring import left_range, note_scored
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.interface.script import HELPER, Take, taken
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from tercet.mpc.scoring.openings import Openings
 
 
 async def score(

@@ -5,22 +5,22 @@ Used for held-out rows and for prediction. The label party learns the scores, an
 
 from collections.abc import Mapping, Sequence
 
-from agents.protocol.shares import AnyShares
-from agents.protocol.weight_openings import open_for_pass
-from agents.scoring import network_scoring
-from agents.scoring.linear_scoring import Scoring, answer_scores
-from agents.session.context import JobContext
-from mpc.arithmetic.fixed import Floats
-from mpc.interface.rows import Rows
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import NetworkForward
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
-from mpc.randomness.score_noise import ScoreNoise
-from mpc.scoring.linear import Scorer, ScoringHelper
-from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
-from mpc.scoring.openings import Openings, PassMasks, WeightMasks
+from tercet.agents.protocol.shares import AnyShares
+from tercet.agents.protocol.weight_openings import open_for_pass
+from tercet.agents.scoring import network_scoring
+from tercet.agents.scoring.linear_scoring import Scoring, answer_scores
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import NetworkForward
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.scoring.linear import Scorer, ScoringHelper
+from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
 
 
 async def score(

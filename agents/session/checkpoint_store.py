@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from schemas.messages.kinds import Held
-from tables.core.durable import write_durably
+from tercet.schemas.messages.kinds import Held
+from tercet.tables.core.durable import write_durably
 
 FORMAT: Final = "1"
 KEPT: Final = 3  # the last two on the way, and the one when all steps are done

@@ -14,23 +14,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from agents.messaging.inbox import Deadline
-from agents.messaging.mailbox import Mailbox
-from agents.messaging.trace import Trace
-from agents.policy.approval import Approval
-from agents.policy.job_audit import JobAudit
-from agents.session.fixed_randomness import Drawn
-from agents.session.history import History
-from agents.session.statistics import Statistics
-from agents.session.table_snapshot import KeptTable
-from broker.sealing.handshake import SessionSecrets
-from broker.sealing.identity import Identity
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import PairMasks
-from schemas.files.job import PredictionJob, TrainingJob, canonical_digest
-from schemas.files.settings import Settings
-from schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Profile, Terms
+from tercet.agents.messaging.inbox import Deadline
+from tercet.agents.messaging.mailbox import Mailbox
+from tercet.agents.messaging.trace import Trace
+from tercet.agents.policy.approval import Approval
+from tercet.agents.policy.job_audit import JobAudit
+from tercet.agents.session.fixed_randomness import Drawn
+from tercet.agents.session.history import History
+from tercet.agents.session.statistics import Statistics
+from tercet.agents.session.table_snapshot import KeptTable
+from tercet.broker.sealing.handshake import SessionSecrets
+from tercet.broker.sealing.identity import Identity
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import PairMasks
+from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Profile, Terms
 
 P = ParamSpec("P")
 T = TypeVar("T")

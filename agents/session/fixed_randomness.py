@@ -11,9 +11,9 @@ from pathlib import Path
 import msgpack
 from pydantic import Field, ValidationError
 
-from schemas.core.strict import Name, Strict
-from schemas.messages.message import Digest
-from tables.core.durable import write_durably
+from tercet.schemas.core.strict import Name, Strict
+from tercet.schemas.messages.message import Digest
+from tercet.tables.core.durable import write_durably
 
 FILE = "drawn"
 MOST_BYTES = 2**16

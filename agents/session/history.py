@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.files.job import METRICS, EarlyStopping, TrainingJob
+from tercet.schemas.files.job import METRICS, EarlyStopping, TrainingJob
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Warns of what is doubtful about a job's training."""
 
-from agents.policy.disclosures import rankers, together
-from agents.session.context import JobContext
+from tercet.agents.policy.disclosures import rankers, together
+from tercet.agents.session.context import JobContext
 
 
 def warnings_of(context: JobContext) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import structlog
 
-from agents.session.checkpoint_store import discard_table, table_folder
-from schemas.files.job import canonical_digest
-from schemas.files.policy import TablePolicy
-from schemas.files.settings import Settings, TableSettings
-from schemas.messages.kinds import Job
-from tables.snapshot.snapshot import Snapshot
-from tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
+from tercet.agents.session.checkpoint_store import discard_table, table_folder
+from tercet.schemas.files.job import canonical_digest
+from tercet.schemas.files.policy import TablePolicy
+from tercet.schemas.files.settings import Settings, TableSettings
+from tercet.schemas.messages.kinds import Job
+from tercet.tables.snapshot.snapshot import Snapshot
+from tercet.tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
 
 # What does not bear on what is read; `clip`, `rare` and `whiten` bear on what becomes of it, which `own_rows` minds.
 # Of a path the name is enough: a party may go on with its folders elsewhere.

@@ -5,10 +5,10 @@ It needs sizes that all parties have told, and reads nothing.
 
 from collections.abc import Sequence
 
-from agents.session.context import JobContext
-from mpc.plan.defaults import auto_batch, auto_rate
-from schemas.files.job import Training, TrainingJob
-from tables.encoding.encoding import Encoding
+from tercet.agents.session.context import JobContext
+from tercet.mpc.plan.defaults import auto_batch, auto_rate
+from tercet.schemas.files.job import Training, TrainingJob
+from tercet.tables.encoding.encoding import Encoding
 
 
 def resolved(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:

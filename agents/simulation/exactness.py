@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.core.states import State
-from agents.models import model_part
-from agents.roles.data_party import DataPartyRole
-from agents.runs.run import JobRun
-from mpc.arithmetic.fixed import Floats, decode
-from mpc.arithmetic.ring import total
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Layout
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.reference import linear as reference
-from mpc.reference import network as network_reference
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.messages.tensor import Words
+from tercet.agents.core.states import State
+from tercet.agents.models import model_part
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.runs.run import JobRun
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Layout
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.reference import linear as reference
+from tercet.mpc.reference import network as network_reference
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.messages.tensor import Words
 
 
 @dataclass(slots=True)

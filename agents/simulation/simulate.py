@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.alignment.scored_ids import forget_run
-from agents.daemon.agent import Agent
-from agents.jobs.records import Records
-from agents.messaging.mailbox import Tap
-from agents.runs.run import JobRun
-from agents.session.checkpoint_store import discard_checkpoints
-from agents.session.context import system_randomness
-from agents.simulation.exactness import (
+from tercet.agents.alignment.scored_ids import forget_run
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.jobs.records import Records
+from tercet.agents.messaging.mailbox import Tap
+from tercet.agents.runs.run import JobRun
+from tercet.agents.session.checkpoint_store import discard_checkpoints
+from tercet.agents.session.context import system_randomness
+from tercet.agents.simulation.exactness import (
     Simulation,
     bit_exact,
     data_roles,
@@ -27,12 +27,12 @@ from agents.simulation.exactness import (
     oracle_words,
     training_words,
 )
-from broker.interface.base import Broker
-from broker.memory.broker import MemoryBroker
-from broker.sealing.identity import Identity
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Partner, Settings
-from schemas.messages.kinds import JobStatus
+from tercet.broker.interface.base import Broker
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Partner, Settings
+from tercet.schemas.messages.kinds import JobStatus
 
 __all__ = [
     "Simulation",

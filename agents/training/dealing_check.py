@@ -6,10 +6,10 @@ It knows digests, says commitments to them and never a digest; what goes into th
 import secrets
 from collections.abc import Mapping
 
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
-from mpc.linear.checks import commitment, commits
-from schemas.messages.kinds import CheckCommitment, CheckOpening
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.mpc.linear.checks import commitment, commits
+from tercet.schemas.messages.kinds import CheckCommitment, CheckOpening
 
 SALT_BYTES = 32
 

@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from agents.core.problems import JobProblem
-from agents.evaluation.metrics import metrics
-from agents.protocol.checkpointing import Contents
-from agents.protocol.shares import AnyShares, kept_shares, shares_of
-from agents.scoring.held_out_loss import held_out_loss, opened
-from agents.scoring.linear_scoring import scoring_batch
-from agents.scoring.scoring_pass import own_noise, score
-from agents.session.context import JobContext
-from agents.session.history import Stopping
-from agents.training.worth import Constant, shortfall, unkept
-from mpc.arithmetic.fixed import Floats
-from mpc.linear.loss import LossParty
-from mpc.scoring.linear import scoring_steps
-from mpc.scoring.openings import Openings
-from schemas.files.job import METRICS
-from schemas.messages.kinds import EpochDecision, LossShare
-from tables.encoding.store import FeatureView
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.evaluation.metrics import metrics
+from tercet.agents.protocol.checkpointing import Contents
+from tercet.agents.protocol.shares import AnyShares, kept_shares, shares_of
+from tercet.agents.scoring.held_out_loss import held_out_loss, opened
+from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.scoring_pass import own_noise, score
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.history import Stopping
+from tercet.agents.training.worth import Constant, shortfall, unkept
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.linear.loss import LossParty
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.openings import Openings
+from tercet.schemas.files.job import METRICS
+from tercet.schemas.messages.kinds import EpochDecision, LossShare
+from tercet.tables.encoding.store import FeatureView
 
 HISTORY, BEST, LOSS = "history/", "best/", "loss"  # in a checkpoint
 

@@ -12,17 +12,17 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from agents.messaging.trace import loop
-from agents.protocol.checkpointing import Saver
-from agents.protocol.flow_control import Count, look_ahead
-from agents.session.context import JobContext
-from agents.training.dealing_check import compare
-from agents.training.epoch_evaluation import Evaluation
-from mpc.linear.data_party import DataParty, dealt_shape
-from mpc.plan.schedule import Step
-from mpc.randomness.order import Order
-from schemas.messages.codec import Companion
-from schemas.messages.kinds import (
+from tercet.agents.messaging.trace import loop
+from tercet.agents.protocol.checkpointing import Saver
+from tercet.agents.protocol.flow_control import Count, look_ahead
+from tercet.agents.session.context import JobContext
+from tercet.agents.training.dealing_check import compare
+from tercet.agents.training.epoch_evaluation import Evaluation
+from tercet.mpc.linear.data_party import DataParty, dealt_shape
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.order import Order
+from tercet.schemas.messages.codec import Companion
+from tercet.schemas.messages.kinds import (
     CheckedMasks,
     GradientShare,
     LossTerms,
@@ -34,7 +34,7 @@ from schemas.messages.kinds import (
     Message,
     PreactivationShare,
 )
-from schemas.messages.tensor import Words
+from tercet.schemas.messages.tensor import Words
 
 M = TypeVar("M", bound=Message)
 

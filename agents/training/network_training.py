@@ -6,25 +6,25 @@ What is between two epochs is `evaluation`'s; the equations are in mpc, as scrip
 import asyncio
 from collections.abc import Callable
 
-from agents.messaging.trace import loop
-from agents.protocol.checkpointing import Saver
-from agents.protocol.flow_control import Count, largest_batch, look_ahead
-from agents.protocol.script_driver import TRAINING, Scripts
-from agents.session.context import JobContext
-from agents.training.dealing_check import compare
-from agents.training.epoch_evaluation import Evaluation
-from mpc.arithmetic.fixed import Floats
-from mpc.interface.rows import Rows
-from mpc.interface.script import Script
-from mpc.linear.checks import Checks
-from mpc.linear.loss import LossHelper
-from mpc.network.data_party import NetworkParty
-from mpc.network.forward import NetworkShares
-from mpc.network.helper import NetworkHelper
-from mpc.network.start import first_shares
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
+from tercet.agents.messaging.trace import loop
+from tercet.agents.protocol.checkpointing import Saver
+from tercet.agents.protocol.flow_control import Count, largest_batch, look_ahead
+from tercet.agents.protocol.script_driver import TRAINING, Scripts
+from tercet.agents.session.context import JobContext
+from tercet.agents.training.dealing_check import compare
+from tercet.agents.training.epoch_evaluation import Evaluation
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.script import Script
+from tercet.mpc.linear.checks import Checks
+from tercet.mpc.linear.loss import LossHelper
+from tercet.mpc.network.data_party import NetworkParty
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.network.helper import NetworkHelper
+from tercet.mpc.network.start import first_shares
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
 
 
 def network_party(

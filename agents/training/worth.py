@@ -6,11 +6,11 @@ tells all: that no epoch was worth keeping.
 
 from dataclasses import dataclass
 
-from agents.core.problems import JobProblem
-from agents.session.context import JobContext
-from agents.session.history import History
-from mpc.arithmetic.fixed import Floats
-from mpc.functions.links import ACTIVATIONS
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.history import History
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.functions.links import ACTIVATIONS
 
 SLOWER = 'leave rate out of the job (it is "auto" then), or use a smaller one'
 EXPLAINED = ("d2", "r2")  # metrics that are 0 where a model is as good as the mean label

@@ -13,11 +13,11 @@ from typing import Annotated, Final
 import structlog
 from pydantic import Field, StringConstraints
 
-from broker.interface import topology
-from broker.interface.allowance import Allowance
-from broker.interface.base import Broker, BrokerError, Lane, Parcel
-from schemas.core.strict import Strict
-from schemas.core.visible import visible
+from tercet.broker.interface import topology
+from tercet.broker.interface.allowance import Allowance
+from tercet.broker.interface.base import Broker, BrokerError, Lane, Parcel
+from tercet.schemas.core.strict import Strict
+from tercet.schemas.core.visible import visible
 
 BURST: Final = 64  # letters of one sender at once; then one in EVERY_SECONDS, and the rest are counted
 EVERY_SECONDS: Final = 10.0

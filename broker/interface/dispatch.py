@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from broker.interface.base import Delivery, Handler, Lane
+from tercet.broker.interface.base import Delivery, Handler, Lane
 
 GRACE: Final = 10.0  # seconds that a handler may take to end when its consumer stops
 

@@ -13,8 +13,8 @@ from typing import Final
 
 import structlog
 
-from broker.interface.base import Broker, BrokerError, Disconnected, Lane, Parcel, Unroutable
-from broker.interface.clock import loop_time
+from tercet.broker.interface.base import Broker, BrokerError, Disconnected, Lane, Parcel, Unroutable
+from tercet.broker.interface.clock import loop_time
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # unconfirmed, on each lane
 MAX_UNCONFIRMED: Final = 1024  # parcels, on each lane

@@ -6,8 +6,8 @@ Nothing here talks to a broker, and no name depends on a step: queues depend on 
 from collections.abc import Iterable
 from typing import Final
 
-from broker.interface.base import Lane, Queue
-from schemas.messages.address import Round
+from tercet.broker.interface.base import Lane, Queue
+from tercet.schemas.messages.address import Round
 
 PREFIX: Final = "tercet"
 DEAD_EXCHANGE: Final = f"{PREFIX}.dead"  # for RabbitMQ's own dead letters; no party may write to it

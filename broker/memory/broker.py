@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from broker.interface.base import (
+from tercet.broker.interface.base import (
     REFUSED,
     Blocked,
     Disconnected,
@@ -23,9 +23,9 @@ from broker.interface.base import (
     Refused,
     Unroutable,
 )
-from broker.interface.dead_letters import DeadLetter, letter_of
-from broker.interface.dispatch import Dispatcher, check_lane
-from broker.memory.memory_queue import Entry, Faults, MemoryQueue, matches, no_faults
+from tercet.broker.interface.dead_letters import DeadLetter, letter_of
+from tercet.broker.interface.dispatch import Dispatcher, check_lane
+from tercet.broker.memory.memory_queue import Entry, Faults, MemoryQueue, matches, no_faults
 
 MAX_DEAD_LETTERS: Final = 1000
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024  # RabbitMQ 4's default

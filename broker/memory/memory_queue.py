@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
-from broker.interface.base import Parcel
+from tercet.broker.interface.base import Parcel
 
 PATIENCE: Final = 0.05  # seconds that a parcel to be overtaken waits for another one
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiormq
 from pamqp.commands import Connection
 
-from schemas.core.visible import visible
+from tercet.schemas.core.visible import visible
 
 MOST_WORDS = 100  # characters of RabbitMQ's reason, which has about 15
 

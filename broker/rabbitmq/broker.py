@@ -15,14 +15,14 @@ import aiormq
 import structlog
 from pamqp.common import FieldValue
 
-from broker.interface.base import CONNECT_SECONDS, Blocked, Disconnected, Handler, Lane, Missing, Parcel, Queue
-from broker.interface.dead_letters import DeadLetterOffice
-from broker.interface.dispatch import check_lane
-from broker.rabbitmq.connect import address_of, connected
-from broker.rabbitmq.consumer import RabbitConsumer
-from broker.rabbitmq.errors import as_broker_error
-from broker.rabbitmq.link import RPC_SECONDS, Link
-from broker.rabbitmq.tolerant import install
+from tercet.broker.interface.base import CONNECT_SECONDS, Blocked, Disconnected, Handler, Lane, Missing, Parcel, Queue
+from tercet.broker.interface.dead_letters import DeadLetterOffice
+from tercet.broker.interface.dispatch import check_lane
+from tercet.broker.rabbitmq.connect import address_of, connected
+from tercet.broker.rabbitmq.consumer import RabbitConsumer
+from tercet.broker.rabbitmq.errors import as_broker_error
+from tercet.broker.rabbitmq.link import RPC_SECONDS, Link
+from tercet.broker.rabbitmq.tolerant import install
 
 HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
 PREFETCH: Final = 64  # deliveries; they are acknowledged from the inbox, so this only hides the round trip

@@ -10,8 +10,8 @@ from typing import Any, Final, cast
 
 import aiormq
 
-from broker.interface.base import Disconnected, Overloaded, Refused
-from broker.rabbitmq.consumer import to_the_end
+from tercet.broker.interface.base import Disconnected, Overloaded, Refused
+from tercet.broker.rabbitmq.consumer import to_the_end
 
 NUMBER_SECONDS: Final = 30.0  # the deadline "channel": how long a free number is waited for
 REST_SECONDS: Final = 0.05  # before a number is used again

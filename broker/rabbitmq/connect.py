@@ -12,8 +12,8 @@ import aiormq
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
-from broker.interface.base import BrokerError, Disconnected, Refused
-from broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, refusal, speaks_no_tls
+from tercet.broker.interface.base import BrokerError, Disconnected, Refused
+from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, refusal, speaks_no_tls
 
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
 ATTEMPT_SECONDS: Final = 10.0

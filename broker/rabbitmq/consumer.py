@@ -12,8 +12,8 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from broker.interface.base import REFUSED, Handler, Parcel
-from broker.interface.dispatch import Dispatcher
+from tercet.broker.interface.base import REFUSED, Handler, Parcel
+from tercet.broker.interface.dispatch import Dispatcher
 
 T = TypeVar("T")
 Report = Callable[[Parcel, BaseException], None]

@@ -10,12 +10,12 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from broker.interface import topology
-from broker.interface.base import Refused
-from broker.interface.dead_letters import DeadLetter, clean, read
-from broker.rabbitmq.broker import RabbitBroker
-from broker.rabbitmq.consumer import parcel_of
-from broker.rabbitmq.link import RPC_SECONDS
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Refused
+from tercet.broker.interface.dead_letters import DeadLetter, clean, read
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.rabbitmq.consumer import parcel_of
+from tercet.broker.rabbitmq.link import RPC_SECONDS
 
 UNKNOWN: Final = "RabbitMQ does not say why it is here"
 

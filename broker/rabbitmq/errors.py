@@ -11,7 +11,7 @@ from typing import Final
 import aiormq
 from yarl import URL
 
-from broker.interface.base import BrokerError, Disconnected, NoLogin, Occupied, Overloaded, Refused, Unroutable
+from tercet.broker.interface.base import BrokerError, Disconnected, NoLogin, Occupied, Overloaded, Refused, Unroutable
 
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671}
 

@@ -20,11 +20,11 @@ from aio_pika.robust_channel import RobustChannel
 from aio_pika.robust_connection import RobustConnection
 from pamqp.commands import Basic
 
-from broker.interface.base import Disconnected, Handler, Parcel, Refused
-from broker.rabbitmq.alarm import Alarm
-from broker.rabbitmq.channels import Channels
-from broker.rabbitmq.consumer import Bury, RabbitConsumer, Report, to_the_end
-from broker.rabbitmq.errors import as_broker_error, occupied, publish_error
+from tercet.broker.interface.base import Disconnected, Handler, Parcel, Refused
+from tercet.broker.rabbitmq.alarm import Alarm
+from tercet.broker.rabbitmq.channels import Channels
+from tercet.broker.rabbitmq.consumer import Bury, RabbitConsumer, Report, to_the_end
+from tercet.broker.rabbitmq.errors import as_broker_error, occupied, publish_error
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
 RESTORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to restore consumers; the last repeats

@@ -16,12 +16,12 @@ from pamqp.commands import Basic
 from pamqp.common import FieldValue
 from yarl import URL
 
-from broker.interface import topology
-from broker.interface.base import BrokerError, Disconnected
-from broker.rabbitmq.alarm import Alarm
-from broker.rabbitmq.channels import Channels, allowed_channels
-from broker.rabbitmq.connect import address_of, why_refused
-from broker.rabbitmq.errors import as_broker_error, host_and_port
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import BrokerError, Disconnected
+from tercet.broker.rabbitmq.alarm import Alarm
+from tercet.broker.rabbitmq.channels import Channels, allowed_channels
+from tercet.broker.rabbitmq.connect import address_of, why_refused
+from tercet.broker.rabbitmq.errors import as_broker_error, host_and_port
 
 SECONDS: Final = 10.0  # for each question
 HEARTBEAT_SECONDS: Final = 10

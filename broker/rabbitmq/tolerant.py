@@ -16,7 +16,7 @@ from typing import Any, Final
 from pamqp import decode
 from pamqp.commands import Connection
 
-from schemas.core.visible import visible
+from tercet.schemas.core.visible import visible
 
 MAX_TABLE_BYTES: Final = 16 * 1024  # what RabbitMQ says of itself takes 1 KiB; pamqp's time grows with the square
 _NEVER: Final = datetime.fromtimestamp(0, UTC)

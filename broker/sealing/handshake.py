@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from broker.sealing.identity import Forged, Identity, PublicIdentity
-from schemas.files.job import canonical_digest
-from schemas.messages.kinds import Handshake, Transcript
+from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity
+from tercet.schemas.files.job import canonical_digest
+from tercet.schemas.messages.kinds import Handshake, Transcript
 
 HANDSHAKE_DOMAIN = "tercet handshake key"
 TRANSCRIPT_DOMAIN = "tercet handshake transcript"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from schemas.files.key_text import with_checksum
+from tercet.schemas.files.key_text import with_checksum
 
 PUBLIC_PREFIX = "tercet-key-1:"
 SIGNATURE_BYTES = 64

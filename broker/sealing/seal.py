@@ -8,9 +8,9 @@ from collections.abc import Callable
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from broker.sealing.handshake import SessionSecrets
-from broker.sealing.identity import Forged
-from schemas.messages.kinds import BODY_VERSION
+from tercet.broker.sealing.handshake import SessionSecrets
+from tercet.broker.sealing.identity import Forged
+from tercet.schemas.messages.kinds import BODY_VERSION
 
 NONCE_BYTES = 12
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.arithmetic.ring import Words, from_signed, to_signed
+from tercet.mpc.arithmetic.ring import Words, from_signed, to_signed
 
 Floats = NDArray[np.float64]
 

@@ -100,7 +100,7 @@ class _Machine:
     def load(self) -> Kernel:
         """The compiled product. The import system lets one thread compile while others wait."""
         if self._kernel is None:
-            from mpc.arithmetic.kernels import multiply  # noqa: PLC0415 - numba is not for every command to wait for
+            from tercet.mpc.arithmetic.kernels import multiply  # noqa: PLC0415 - numba is not for every command to wait for
 
             self._kernel = multiply
         return self._kernel

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.ring import Words
+from tercet.mpc.arithmetic.ring import Words
 
 LOW = np.uint64(2**63 - 1)
 TOP = np.uint64(63)

@@ -6,7 +6,7 @@ used; numpy's own exp and log may differ by one unit between processors.
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.fixed import Floats
 
 # ln 2 in two parts: the first has 32 fractional bits, so that a whole number of up to 20 bits times it is exact.
 LN2_HIGH = float.fromhex("0x1.62e42ff000000p-1")

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats
-from mpc.functions.elementary import centred_sigmoid, exp, log_one_plus
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.functions.elementary import centred_sigmoid, exp, log_one_plus
 
 LEAK = 1.0 / 128.0  # of the leaky ReLU; a power of two has no rounding of its own
 GELU_SCALE = math.sqrt(2.0 / math.pi)

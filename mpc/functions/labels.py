@@ -6,8 +6,8 @@ Only the label party sees any; what is said of those that will not do counts the
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.arithmetic.fixed import CLIP, Floats
-from mpc.functions.elementary import log
+from tercet.mpc.arithmetic.fixed import CLIP, Floats
+from tercet.mpc.functions.elementary import log
 
 
 class LabelProblem(ValueError):

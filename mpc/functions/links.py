@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.arithmetic.fixed import CLIP, Floats
-from mpc.functions.elementary import (
+from tercet.mpc.arithmetic.fixed import CLIP, Floats
+from tercet.mpc.functions.elementary import (
     centred_sigmoid,
     exp,
     log,
@@ -24,7 +24,7 @@ from mpc.functions.elementary import (
     softmax,
     sorted_sum,
 )
-from mpc.functions.labels import (
+from tercet.mpc.functions.labels import (
     centred_binary,
     check_binary,
     check_classes,

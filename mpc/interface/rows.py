@@ -5,7 +5,7 @@ It knows neither ids nor what a column means.
 
 from typing import Protocol
 
-from mpc.arithmetic.ring import Signed, Words
+from tercet.mpc.arithmetic.ring import Signed, Words
 
 
 class Rows(Protocol):

@@ -7,7 +7,7 @@ protocol runs over a broker, in a test that delivers in any order, and in a benc
 from collections.abc import Generator, Mapping
 from typing import NamedTuple, TypeVar
 
-from mpc.arithmetic.ring import Words
+from tercet.mpc.arithmetic.ring import Words
 
 HELPER = -1  # beside the data parties' numbers
 

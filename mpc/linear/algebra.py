@@ -16,9 +16,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Masks, once
+from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks, once
 
 NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
 

@@ -29,11 +29,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.ring import Words, expect, product, total, transposed_product
-from mpc.plan.check_sizes import Sizes
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Keystream, Masks
-from mpc.randomness.order import derived
+from tercet.mpc.arithmetic.ring import Words, expect, product, total, transposed_product
+from tercet.mpc.plan.check_sizes import Sizes
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Keystream, Masks
+from tercet.mpc.randomness.order import derived
 
 NO_DIGEST = bytes(32)
 Projection = tuple[Words, Words | None]  # s_i and t_i

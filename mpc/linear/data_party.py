@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, encode, encode_number
-from mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from mpc.interface.rows import Rows
-from mpc.linear.algebra import (
+from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
+from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.linear.algebra import (
     NO_DIGESTS,
     intercept_update,
     own_update,
@@ -21,12 +21,12 @@ from mpc.linear.algebra import (
     reordered,
     zero_share,
 )
-from mpc.linear.checks import Checks
-from mpc.plan.forward import noise_width
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import OutOfTurn, Step, Turns
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
+from tercet.mpc.linear.checks import Checks
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
 
 NO_OPENINGS: Mapping[int, Words] = MappingProxyType({})
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, RangeProblem, decode, encode
-from mpc.arithmetic.ring import Words, expect, total
-from mpc.linear import checks
-from mpc.linear.algebra import correction, gradient_share
-from mpc.plan.forward import noise_half_width
-from mpc.plan.plan import GUARD_BIT, Plan
-from mpc.plan.schedule import OutOfTurn, Step, Turns
-from mpc.randomness.masks import Masks
+from tercet.mpc.arithmetic.fixed import Floats, RangeProblem, decode, encode
+from tercet.mpc.arithmetic.ring import Words, expect, total
+from tercet.mpc.linear import checks
+from tercet.mpc.linear.algebra import correction, gradient_share
+from tercet.mpc.plan.forward import noise_half_width
+from tercet.mpc.plan.plan import GUARD_BIT, Plan
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.randomness.masks import Masks
 
 
 class Diverged(ArithmeticError):

@@ -22,15 +22,15 @@ from typing import Protocol
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, decode, encode
-from mpc.arithmetic.ring import Words, expect, summed, total
-from mpc.functions.links import Activation
-from mpc.linear.algebra import reordered
-from mpc.plan.forward import Noised, noise_half_width
-from mpc.plan.plan import LossBits
-from mpc.plan.schedule import OutOfTurn, Step, Turns
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode
+from tercet.mpc.arithmetic.ring import Words, expect, summed, total
+from tercet.mpc.functions.links import Activation
+from tercet.mpc.linear.algebra import reordered
+from tercet.mpc.plan.forward import Noised, noise_half_width
+from tercet.mpc.plan.plan import LossBits
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
 
 
 class LossNumbers(Noised, Protocol):

@@ -24,20 +24,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mpc.arithmetic import truncation
-from mpc.arithmetic.fixed import encode_number
-from mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
-from mpc.interface.rows import Rows
-from mpc.interface.script import Give, Mark, Need, Script, Take, taken
-from mpc.linear.algebra import NO_DIGESTS
-from mpc.linear.checks import Checks
-from mpc.network.forward import ForwardParty, NetworkShares
-from mpc.plan.architecture import NARROW_BITS
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements, scattered
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
+from tercet.mpc.arithmetic import truncation
+from tercet.mpc.arithmetic.fixed import encode_number
+from tercet.mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.script import Give, Mark, Need, Script, Take, taken
+from tercet.mpc.linear.algebra import NO_DIGESTS
+from tercet.mpc.linear.checks import Checks
+from tercet.mpc.network.forward import ForwardParty, NetworkShares
+from tercet.mpc.plan.architecture import NARROW_BITS
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements, scattered
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
 
 
 class BackwardParty(ForwardParty):

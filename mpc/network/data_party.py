@@ -8,23 +8,23 @@ protocol, with p_i = delta_i + sum_j (delta_j - s_ij).
 
 from collections.abc import Mapping
 
-from mpc.arithmetic import truncation
-from mpc.arithmetic.fixed import Floats, encode, encode_number
-from mpc.arithmetic.ring import Words, total
-from mpc.interface.rows import Rows
-from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
-from mpc.linear.algebra import own_update, partner_update
-from mpc.linear.checks import Checks
-from mpc.linear.data_party import NO_OPENINGS
-from mpc.linear.loss import LossParty
-from mpc.network.backward import BackwardParty
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import CARRIER, NARROW_BITS, Entry, flat, pack, unpack
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import OutOfTurn, Step, Turns
-from mpc.randomness.elements import Elements
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
+from tercet.mpc.arithmetic import truncation
+from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
+from tercet.mpc.linear.algebra import own_update, partner_update
+from tercet.mpc.linear.checks import Checks
+from tercet.mpc.linear.data_party import NO_OPENINGS
+from tercet.mpc.linear.loss import LossParty
+from tercet.mpc.network.backward import BackwardParty
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import CARRIER, NARROW_BITS, Entry, flat, pack, unpack
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
 
 
 class NetworkParty(BackwardParty):

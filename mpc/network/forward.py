@@ -19,18 +19,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpc.arithmetic.fixed import encode_number
-from mpc.arithmetic.ring import Words, expect, product, total
-from mpc.interface.rows import Rows
-from mpc.interface.script import HELPER, Give, Need, Script, Take, taken
-from mpc.linear.algebra import NO_DIGESTS, zero_share
-from mpc.network.state import ForwardState, HiddenState
-from mpc.plan.architecture import Entry, Layout, NetworkForward, Tensors, pack, unpack
-from mpc.plan.forward import noise_width
-from mpc.plan.schedule import OutOfTurn, Step
-from mpc.randomness.elements import Elements, scattered
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
+from tercet.mpc.arithmetic.fixed import encode_number
+from tercet.mpc.arithmetic.ring import Words, expect, product, total
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.script import HELPER, Give, Need, Script, Take, taken
+from tercet.mpc.linear.algebra import NO_DIGESTS, zero_share
+from tercet.mpc.network.state import ForwardState, HiddenState
+from tercet.mpc.plan.architecture import Entry, Layout, NetworkForward, Tensors, pack, unpack
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.schedule import OutOfTurn, Step
+from tercet.mpc.randomness.elements import Elements, scattered
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpc.arithmetic.fixed import decode, encode
-from mpc.arithmetic.ring import Words, expect, product, total
-from mpc.interface.script import Give, Script, Take, taken
-from mpc.linear.algebra import correction
-from mpc.linear.helper import Diverged, check_range
-from mpc.plan.architecture import CARRIER, Entry, Layout, NetworkForward, Tensors
-from mpc.plan.schedule import OutOfTurn, Step
-from mpc.randomness.masks import Masks
+from tercet.mpc.arithmetic.fixed import decode, encode
+from tercet.mpc.arithmetic.ring import Words, expect, product, total
+from tercet.mpc.interface.script import Give, Script, Take, taken
+from tercet.mpc.linear.algebra import correction
+from tercet.mpc.linear.helper import Diverged, check_range
+from tercet.mpc.plan.architecture import CARRIER, Entry, Layout, NetworkForward, Tensors
+from tercet.mpc.plan.schedule import OutOfTurn, Step
+from tercet.mpc.randomness.masks import Masks
 
 
 @dataclass(slots=True)

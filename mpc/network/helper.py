@@ -5,19 +5,19 @@ It sees what `network_forward_helper` sees in a forward pass, and nothing more o
 
 from collections.abc import Mapping
 
-from mpc.arithmetic import truncation
-from mpc.arithmetic.fixed import Floats, decode
-from mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
-from mpc.interface.script import Give, Script
-from mpc.linear import checks
-from mpc.linear.algebra import gradient_share
-from mpc.linear.helper import Answer, activation, largest_score
-from mpc.linear.loss import LossHelper
-from mpc.network.forward_helper import ForwardHelper
-from mpc.plan.architecture import NARROW_BITS, Entry, Tensors, pack
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import OutOfTurn, Step, Turns
-from mpc.randomness.masks import Masks
+from tercet.mpc.arithmetic import truncation
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
+from tercet.mpc.interface.script import Give, Script
+from tercet.mpc.linear import checks
+from tercet.mpc.linear.algebra import gradient_share
+from tercet.mpc.linear.helper import Answer, activation, largest_score
+from tercet.mpc.linear.loss import LossHelper
+from tercet.mpc.network.forward_helper import ForwardHelper
+from tercet.mpc.plan.architecture import NARROW_BITS, Entry, Tensors, pack
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.randomness.masks import Masks
 
 HIDDEN_LIMIT = 256.0  # no useful hidden pre-activation is larger, and the planner counts on it
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.ring import Words
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Layout
-from mpc.plan.plan import Plan
-from mpc.randomness.masks import Keystream
-from mpc.randomness.order import derived
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Layout
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.randomness.masks import Keystream
+from tercet.mpc.randomness.order import derived
 
 
 def first_shares(me: int, plan: Plan, private: bytes) -> NetworkShares:

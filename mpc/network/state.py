@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpc.arithmetic.ring import Signed, Words
-from mpc.plan.architecture import Tensors
+from tercet.mpc.arithmetic.ring import Signed, Words
+from tercet.mpc.plan.architecture import Tensors
 
 
 @dataclass(slots=True)

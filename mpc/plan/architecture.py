@@ -11,10 +11,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mpc.arithmetic.ring import ShapeProblem, Words
-from mpc.functions.hidden import HIDDEN, HiddenActivation
-from mpc.plan.check_sizes import Sizes
-from mpc.plan.forward import Forward
+from tercet.mpc.arithmetic.ring import ShapeProblem, Words
+from tercet.mpc.functions.hidden import HIDDEN, HiddenActivation
+from tercet.mpc.plan.check_sizes import Sizes
+from tercet.mpc.plan.forward import Forward
 
 NARROW_BITS = 20  # fractional bits of upper weights where an error goes back through them
 CARRIER = 0  # the data party that gets dealt products in words; all others draw their shares from keyed streams

@@ -9,8 +9,8 @@ quarter of that leaves room for batches, and for links whose curvature grows wit
 
 from collections.abc import Sequence
 
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.schedule import LEAST_ROWS
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.schedule import LEAST_ROWS
 
 BATCHES = 16  # an epoch: twice what hides rows across epochs
 USUAL_ROWS = 512  # of a batch at most, so that there are steps enough,

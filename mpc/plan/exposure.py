@@ -13,8 +13,8 @@ The label party learns scores under the partners' own noise. Each tells log2(8 /
 import math
 from collections.abc import Sequence
 
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.architecture import Network
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.architecture import Network
 
 SCORE_BITS_TOLD = 7.0  # of a partner's record by one score, under noise of +-2^-5 in a range of 8
 UNNAMED_BITS = 5.0  # of a record that one view must leave open to a helper that knows all weights: 1 row of 32

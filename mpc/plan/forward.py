@@ -6,8 +6,8 @@ It says nothing of how a model came about, so that a model outlives its plan.
 import math
 from typing import Protocol
 
-from mpc.arithmetic.fixed import ceil_log2
-from mpc.functions.links import Activation
+from tercet.mpc.arithmetic.fixed import ceil_log2
+from tercet.mpc.functions.links import Activation
 
 SCORE_BITS = 16  # fractional bits of a score that the label party is told; more would help to solve for narrow data
 

@@ -17,8 +17,8 @@ nothing at all; so the next step's pre-activations are past the limit. Such a jo
 of it. But this is likelihood, not proof.
 """
 
-from mpc.functions.hidden import HIDDEN
-from mpc.plan.architecture import Network
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.plan.architecture import Network
 
 MOST_LAYERS, MOST_UNITS = 8, 4096
 MOST_ELEMENTS = 2**24  # of a batch's hidden layer: the answer for it has three words each, 400 MB

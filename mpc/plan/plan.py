@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, ceil_log2, decode
-from mpc.arithmetic.ring import Words
-from mpc.functions.hidden import HIDDEN
-from mpc.functions.labels import refuse
-from mpc.functions.links import ACTIVATIONS, Activation
-from mpc.plan.architecture import Network
-from mpc.plan.check_sizes import Sizes
-from mpc.plan.schedule import RateKind, Step, batch_sizes, decays, rates, snapped
+from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.functions.labels import refuse
+from tercet.mpc.functions.links import ACTIVATIONS, Activation
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.check_sizes import Sizes
+from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decays, rates, snapped
 
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss

@@ -13,12 +13,12 @@ import itertools
 import math
 from typing import NamedTuple, get_args
 
-from mpc.arithmetic.fixed import CLIP, ceil_log2
-from mpc.functions.links import ACTIVATIONS, FAR_SCORE
-from mpc.plan.exposure import CAUTION_BITS, joint_bits, most_scorings, needed_bits, scored_less, told_bits
-from mpc.plan.network_limits import Check, architecture, nominal_leap
-from mpc.plan.plan import GUARD_BIT, Plan, PlanRefused, Request, refuse_all
-from mpc.plan.schedule import LEAST_ROWS, RateKind, batch_sizes, decays
+from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
+from tercet.mpc.functions.links import ACTIVATIONS, FAR_SCORE
+from tercet.mpc.plan.exposure import CAUTION_BITS, joint_bits, most_scorings, needed_bits, scored_less, told_bits
+from tercet.mpc.plan.network_limits import Check, architecture, nominal_leap
+from tercet.mpc.plan.plan import GUARD_BIT, Plan, PlanRefused, Request, refuse_all
+from tercet.mpc.plan.schedule import LEAST_ROWS, RateKind, batch_sizes, decays
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 FEW_BATCHES = 8  # below, |z| can be matched across epochs

@@ -5,10 +5,10 @@ The helper has no part in the key. In its view a layer is one row of elements; n
 
 import numpy as np
 
-from mpc.arithmetic.ring import Signed, Words, to_signed
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Keystream
-from mpc.randomness.order import Purpose, centred, derived, noise_label
+from tercet.mpc.arithmetic.ring import Signed, Words, to_signed
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Keystream
+from tercet.mpc.randomness.order import Purpose, centred, derived, noise_label
 
 
 class Elements:

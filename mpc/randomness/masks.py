@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from mpc.arithmetic.ring import Words
-from mpc.plan.schedule import Step
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.plan.schedule import Step
 
 VERSION = 1  # of the protocol: a change of what is derived from a secret changes it
 KEY_BYTES = 32

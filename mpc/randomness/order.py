@@ -13,9 +13,9 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.arithmetic.ring import Signed, Words, from_signed
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Keystream, derive_key
+from tercet.mpc.arithmetic.ring import Signed, Words, from_signed
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Keystream, derive_key
 
 DOMAIN = "tercet order key 1"
 ALIGNMENT_DOMAIN = "tercet alignment key 1"

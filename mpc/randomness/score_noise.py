@@ -6,11 +6,11 @@ the partners' columns; with noise each of them says less (docs/protocol.md).
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, encode
-from mpc.arithmetic.ring import Words
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Keystream
-from mpc.randomness.order import derived
+from tercet.mpc.arithmetic.fixed import Floats, encode
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Keystream
+from tercet.mpc.randomness.order import derived
 
 UNIT_BITS = 53  # of a uniform word that a float64 in [0, 1) takes
 

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from mpc.arithmetic.ring import Signed, Words, summed, total
-from mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
-from mpc.plan.plan import LossBits, Plan
-from mpc.plan.schedule import Step
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import Signed, Words, summed, total
+from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
+from tercet.mpc.plan.plan import LossBits, Plan
+from tercet.mpc.plan.schedule import Step
 
 
 class Ordered(Protocol):

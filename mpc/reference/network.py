@@ -13,14 +13,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from mpc.arithmetic.ring import Signed, Words, from_signed, summed, to_signed, total
-from mpc.functions.hidden import HIDDEN, HiddenActivation
-from mpc.plan.architecture import NARROW_BITS, NetworkForward
-from mpc.plan.forward import SCORE_BITS, noise_half_width, noise_width
-from mpc.plan.plan import LossBits, Plan
-from mpc.plan.schedule import Step
-from mpc.reference.linear import Added, Ordered
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import Signed, Words, from_signed, summed, to_signed, total
+from tercet.mpc.functions.hidden import HIDDEN, HiddenActivation
+from tercet.mpc.plan.architecture import NARROW_BITS, NetworkForward
+from tercet.mpc.plan.forward import SCORE_BITS, noise_half_width, noise_width
+from tercet.mpc.plan.plan import LossBits, Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.reference.linear import Added, Ordered
 
 Dealt = Callable[[str, int, Step], Words]
 """The masks that truncations round by: "rw" of the weights above a hidden layer, "rd" and "rs" of its error."""

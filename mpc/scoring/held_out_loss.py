@@ -14,20 +14,20 @@ from typing import Self
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, decode, encode
-from mpc.arithmetic.ring import Words
-from mpc.functions.links import Activation
-from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
-from mpc.linear.algebra import reordered
-from mpc.linear.loss import LossHelper, LossParty
-from mpc.plan.architecture import CARRIER
-from mpc.plan.plan import LossBits, Plan
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
-from mpc.scoring.linear import Scorer, ScoringHelper
-from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
-from mpc.scoring.openings import Openings, WeightMasks
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.functions.links import Activation
+from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
+from tercet.mpc.linear.algebra import reordered
+from tercet.mpc.linear.loss import LossHelper, LossParty
+from tercet.mpc.plan.architecture import CARRIER
+from tercet.mpc.plan.plan import LossBits, Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.scoring.linear import Scorer, ScoringHelper
+from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from tercet.mpc.scoring.openings import Openings, WeightMasks
 
 
 @dataclass(frozen=True, slots=True)

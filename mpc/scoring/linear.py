@@ -19,20 +19,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from mpc.functions.links import ACTIVATIONS, Activation
-from mpc.interface.rows import Rows
-from mpc.linear.algebra import correction, preactivation_share, reordered, restored, zero_share
-from mpc.linear.data_party import Shares
-from mpc.linear.helper import Diverged, check_range
-from mpc.plan.architecture import CARRIER, Network
-from mpc.plan.forward import SCORE_BITS, Forward, noise_width
-from mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
-from mpc.randomness.score_noise import ScoreNoise
-from mpc.scoring.openings import WeightMasks, masked_blocks, within
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
+from tercet.mpc.functions.links import ACTIVATIONS, Activation
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.linear.algebra import correction, preactivation_share, reordered, restored, zero_share
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.helper import Diverged, check_range
+from tercet.mpc.plan.architecture import CARRIER, Network
+from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_width
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.scoring.openings import WeightMasks, masked_blocks, within
 
 NOBODY = -2  # no party's index
 

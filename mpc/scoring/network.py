@@ -13,21 +13,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, decode
-from mpc.arithmetic.ring import ShapeProblem, Words, expect, total
-from mpc.interface.rows import Rows
-from mpc.interface.script import HELPER, Give, Script, Take, taken
-from mpc.network.forward import ForwardParty, NetworkShares
-from mpc.network.forward_helper import ForwardHelper
-from mpc.plan.architecture import CARRIER, NetworkForward, Tensors, flat, pack, unpack
-from mpc.plan.forward import noise_width
-from mpc.plan.schedule import OutOfTurn, Step, Turns
-from mpc.randomness.elements import Elements
-from mpc.randomness.masks import Masks
-from mpc.randomness.order import Order
-from mpc.randomness.score_noise import ScoreNoise
-from mpc.scoring.linear import check_scores, decode_scores, encode_scores, without_noise
-from mpc.scoring.openings import Openings, WeightMasks, masked_blocks, masked_upper
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import ShapeProblem, Words, expect, total
+from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.script import HELPER, Give, Script, Take, taken
+from tercet.mpc.network.forward import ForwardParty, NetworkShares
+from tercet.mpc.network.forward_helper import ForwardHelper
+from tercet.mpc.plan.architecture import CARRIER, NetworkForward, Tensors, flat, pack, unpack
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.scoring.linear import check_scores, decode_scores, encode_scores, without_noise
+from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks, masked_upper
 
 
 class NetworkScorer(ForwardParty):

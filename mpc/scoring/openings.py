@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mpc.arithmetic.fixed import Floats
-from mpc.arithmetic.ring import Words
-from mpc.plan.architecture import Layout, pack
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import KEY_BYTES, Keystream, Masks, PairMasks, derive_key
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.plan.architecture import Layout, pack
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import KEY_BYTES, Keystream, Masks, PairMasks, derive_key
 
 DOMAIN = "tercet weight masks 1"
 LEAST_EXPONENT = 3  # a model of a few small steps has moved no score yet; 2^3 leaves room for its last step

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from schemas.core.strict import Written
+from tercet.schemas.core.strict import Written
 
 
 class ConsoleSettings(Written):

@@ -20,9 +20,9 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.core.strict import RESERVED, JobId, Name, Strict
-from schemas.files.mistakes import explain
-from schemas.files.toml import MOST_BYTES, parse_toml
+from tercet.schemas.core.strict import RESERVED, JobId, Name, Strict
+from tercet.schemas.files.mistakes import explain
+from tercet.schemas.files.toml import MOST_BYTES, parse_toml
 
 MAX_PARTIES = 16
 MAX_STANDBY = 4

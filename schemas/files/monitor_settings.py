@@ -5,7 +5,7 @@ Whoever can connect there learns how many jobs run and fail, never what they are
 
 from pydantic import Field
 
-from schemas.core.strict import Written
+from tercet.schemas.core.strict import Written
 
 
 class MonitorSettings(Written):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from schemas.core.strict import Name, Written
-from schemas.files.job import ModelKind, Release
+from tercet.schemas.core.strict import Name, Written
+from tercet.schemas.files.job import ModelKind, Release
 
 DAY_SECONDS = 86_400
 

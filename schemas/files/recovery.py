@@ -5,7 +5,7 @@ Durations of waits are deadlines, and stand with the others.
 
 from pydantic import Field
 
-from schemas.core.strict import Written
+from tercet.schemas.core.strict import Written
 
 
 class Recovery(Written):

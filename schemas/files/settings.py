@@ -9,14 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.core.strict import RESERVED, Name, Written
-from schemas.files.console_settings import ConsoleSettings
-from schemas.files.job import Invalid, read_toml
-from schemas.files.key_text import without_checksum
-from schemas.files.mistakes import explain
-from schemas.files.monitor_settings import MonitorSettings
-from schemas.files.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
-from schemas.files.recovery import Recovery
+from tercet.schemas.core.strict import RESERVED, Name, Written
+from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.job import Invalid, read_toml
+from tercet.schemas.files.key_text import without_checksum
+from tercet.schemas.files.mistakes import explain
+from tercet.schemas.files.monitor_settings import MonitorSettings
+from tercet.schemas.files.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
+from tercet.schemas.files.recovery import Recovery
 
 MIB = 2**20
 SOCKET = "agent.sock"

@@ -3,8 +3,8 @@
 From the alignment on, sealed by the attempt's keys. No message has an id.
 """
 
-from schemas.messages.address import Round
-from schemas.messages.message import Bytes, Count, Digest, Elements, Hashes, Message, Secret, Signature
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.message import Bytes, Count, Digest, Elements, Hashes, Message, Secret, Signature
 
 # --- handshake and secret order
 

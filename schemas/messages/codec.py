@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 from pydantic import ValidationError
 
-from schemas.messages.kinds import BODY_VERSION, Message
+from tercet.schemas.messages.kinds import BODY_VERSION, Message
 
 MAX_ARRAY = 4096  # the longest array is an agent's list of jobs; room is made for each array as soon as it is announced
 MAX_MAP = 256  # the largest map has a job's state, about thirty fields

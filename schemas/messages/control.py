@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.core.strict import JobId, Name, Sentence, Strict
-from schemas.files.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
-from schemas.messages.message import Code, Count, Digest, Exponent, Message, Outputs, Version
+from tercet.schemas.core.strict import JobId, Name, Sentence, Strict
+from tercet.schemas.files.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
+from tercet.schemas.messages.message import Code, Count, Digest, Exponent, Message, Outputs, Version
 
 Bits = Annotated[float, Field(ge=0, le=2**20)]
 Spread = Annotated[float, Field(ge=1, le=2**20)]

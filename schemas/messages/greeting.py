@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.core.strict import Name, Strict
-from schemas.messages.message import Message
+from tercet.schemas.core.strict import Name, Strict
+from tercet.schemas.messages.message import Message
 
 Version = Annotated[int, Field(ge=0, lt=2**16)]
 ReleaseName = Annotated[str, Field(max_length=64)]

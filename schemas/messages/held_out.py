@@ -4,9 +4,9 @@ Each of them is uniform to its receiver; only all shares of a batch's scores tel
 shares of the loss tell the label party something. Their steps are batches of the pass, their epoch is the one before.
 """
 
-from schemas.messages.address import Round
-from schemas.messages.message import Message
-from schemas.messages.tensor import RingTensor
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.message import Message
+from tercet.schemas.messages.tensor import RingTensor
 
 
 class HeldOutInputs(Message):

@@ -3,7 +3,7 @@
 A model says what is in a message and who learns what from it; when it is due is the state table's business.
 """
 
-from schemas.messages.alignment import (
+from tercet.schemas.messages.alignment import (
     AlignedRows,
     BlindedIds,
     Handshake,
@@ -15,7 +15,7 @@ from schemas.messages.alignment import (
     Transcript,
     TwiceBlindedIds,
 )
-from schemas.messages.console import (
+from tercet.schemas.messages.console import (
     Decide,
     JobStatus,
     PartyStatus,
@@ -25,7 +25,7 @@ from schemas.messages.console import (
     Status,
     Submit,
 )
-from schemas.messages.control import (
+from tercet.schemas.messages.control import (
     Accept,
     Approvers,
     Cancel,
@@ -42,12 +42,12 @@ from schemas.messages.control import (
     Start,
     Terms,
 )
-from schemas.messages.greeting import (
+from tercet.schemas.messages.greeting import (
     PartnerAnswer,
     Ping,
     Pong,
 )
-from schemas.messages.held_out import (
+from tercet.schemas.messages.held_out import (
     HeldOutDealtShares,
     HeldOutHiddenAnswer,
     HeldOutHiddenShare,
@@ -60,7 +60,7 @@ from schemas.messages.held_out import (
     HeldOutWeightOpening,
     HeldOutWeights,
 )
-from schemas.messages.message import (
+from tercet.schemas.messages.message import (
     BODY_VERSION,
     LOWEST_VERSION,
     MOST_ENCODING,
@@ -69,7 +69,7 @@ from schemas.messages.message import (
     PROTOCOL_VERSION,
     Message,
 )
-from schemas.messages.network import (
+from tercet.schemas.messages.network import (
     DealtShares,
     ErrorOpening,
     HiddenAnswer,
@@ -86,7 +86,7 @@ from schemas.messages.network import (
     TruncationOpening,
     WeightOpening,
 )
-from schemas.messages.recovery import (
+from tercet.schemas.messages.recovery import (
     Checkpoints,
     GoOn,
     Held,
@@ -94,7 +94,7 @@ from schemas.messages.recovery import (
     Outcome,
     Resumption,
 )
-from schemas.messages.release import (
+from tercet.schemas.messages.release import (
     ColumnEncoding,
     InterceptShare,
     ModelCommitments,
@@ -106,7 +106,7 @@ from schemas.messages.release import (
     WeightMaskSeed,
     WeightShare,
 )
-from schemas.messages.step import (
+from tercet.schemas.messages.step import (
     CheckCommitment,
     CheckedMasks,
     CheckOpening,

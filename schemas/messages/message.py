@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from schemas.core.strict import Strict
-from schemas.messages.address import Round
+from tercet.schemas.core.strict import Strict
+from tercet.schemas.messages.address import Round
 
 BODY_VERSION = 5  # how a body and a control message are written; an agent reads no other
 LOWEST_VERSION, PROTOCOL_VERSION = 5, 5  # of the protocol of a job: those that this release speaks

@@ -3,9 +3,9 @@
 Each of them is uniform to its receiver; only the sum of all hidden shares tells the helper something.
 """
 
-from schemas.messages.address import Round
-from schemas.messages.message import Message
-from schemas.messages.tensor import RingTensor
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.message import Message
+from tercet.schemas.messages.tensor import RingTensor
 
 
 class MaskOpenings(Message):

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.core.strict import JobId, Name, Strict
-from schemas.messages.control import Failure
-from schemas.messages.message import Count, Digest, Message
+from tercet.schemas.core.strict import JobId, Name, Strict
+from tercet.schemas.messages.control import Failure
+from tercet.schemas.messages.message import Count, Digest, Message
 
 MOST_HELD = 4  # checkpoints that a party may hold of one job
 

@@ -6,10 +6,10 @@ shares is here too.
 
 from pydantic import Field
 
-from schemas.files.job import MAX_PARTIES
-from schemas.messages.address import Round
-from schemas.messages.message import Digest, EncodingText, Exponent, Message, Secret
-from schemas.messages.tensor import RingTensor
+from tercet.schemas.files.job import MAX_PARTIES
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.message import Digest, EncodingText, Exponent, Message, Secret
+from tercet.schemas.messages.tensor import RingTensor
 
 
 class ScoreBound(Message):

@@ -3,9 +3,9 @@
 Several outputs stand in the secret order of their batch. What a network has beside is in `network_messages`.
 """
 
-from schemas.messages.address import Round
-from schemas.messages.message import Digest, Message, Secret
-from schemas.messages.tensor import RingTensor
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.message import Digest, Message, Secret
+from tercet.schemas.messages.tensor import RingTensor
 
 
 class MaskedInputs(Message):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.core.strict import Strict
+from tercet.schemas.core.strict import Strict
 
 TraceKind = Literal["wait", "maths", "send", "open"]
 

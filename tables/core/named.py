@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
-from tables.core.problem import listed
+from tercet.tables.core.problem import listed
 
 SHOWN: Final = 20  # names that one error lists
 VALUE: Final = re.compile(r"\s*|[+-]?[0-9][0-9.,:/ TZeE+-]*[%]?")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from tables.core.spelling import spelt
+from tercet.tables.core.spelling import spelt
 
 MISSING = pa.array(csv.ConvertOptions().null_values, pa.large_string())  # "", "NA", "NULL", "nan" and the like
 # Signs that people write into columns of numbers where they have none; among categories they are texts like others.

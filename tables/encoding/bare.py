@@ -3,9 +3,9 @@
 It leaves the columns' names, categories, means and deviations; how many values were missing or rare is taken out.
 """
 
-from tables.encoding.categorical import CategoricalColumn
-from tables.encoding.encoding import Encoding
-from tables.encoding.numeric import NumericColumn
+from tercet.tables.encoding.categorical import CategoricalColumn
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.numeric import NumericColumn
 
 SOME = 0.5  # in place of a share of rows, of which only whether it is between 0 and 1 is needed
 

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tables.core.moments import Floats
-from tables.core.problem import TableProblem
-from tables.core.spelling import spelt
-from tables.core.table import Table
-from tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
+from tercet.tables.core.moments import Floats
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.spelling import spelt
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
 
 MOST_CATEGORIES = 1000  # a column with more is an id or a number in disguise
 MOST_COUNTED = 100 * MOST_CATEGORIES  # before the rare ones are pooled: bounds the memory of counting

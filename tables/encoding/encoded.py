@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.core.strict import Strict
-from tables.core.moments import Floats
-from tables.core.table import Table
+from tercet.schemas.core.strict import Strict
+from tercet.tables.core.moments import Floats
+from tercet.tables.core.table import Table
 
 MISSING, RARE = "missing", "rare"
 MUCH = 0.5  # of the rows missing is worth a warning

@@ -9,13 +9,13 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from schemas.core.strict import Strict
-from tables.core.moments import CLIP, Floats
-from tables.core.problem import TableProblem
-from tables.core.table import Kind, Table
-from tables.encoding.categorical import CategoricalColumn, CategoricalFit
-from tables.encoding.numeric import NumericColumn, NumericFit
-from tables.encoding.whitening import MOST_WHITENED, Whitening, fit_whitening
+from tercet.schemas.core.strict import Strict
+from tercet.tables.core.moments import CLIP, Floats
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Kind, Table
+from tercet.tables.encoding.categorical import CategoricalColumn, CategoricalFit
+from tercet.tables.encoding.numeric import NumericColumn, NumericFit
+from tercet.tables.encoding.whitening import MOST_WHITENED, Whitening, fit_whitening
 
 
 class Encoding(Strict):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tables.core.moments import Floats
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.moments import Floats
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
 
 SAMPLE = 2**16  # rows: enough to see an entropy of up to 31 bits
 FINENESS = 5  # fractional bits of a standardised number that count: finer ones are lost in the noise on scores

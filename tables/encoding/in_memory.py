@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from tables.core.problem import TableProblem
-from tables.core.table import Numbers, Table, Texts
-from tables.core.values import as_numbers, as_texts
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Numbers, Table, Texts
+from tercet.tables.core.values import as_numbers, as_texts
+from tercet.tables.encoding.encoding import Encoding
 
 PUBLIC = "a table to score cannot be used"
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from schemas.core.strict import Strict
-from schemas.messages.kinds import MOST_OUTPUTS
-from tables.core.moments import CLIP, Floats, Moments, standardise
-from tables.core.problem import TableProblem
-from tables.core.values import MISSING, Read, plain
-from tables.matching.ids import normalise
+from tercet.schemas.core.strict import Strict
+from tercet.schemas.messages.kinds import MOST_OUTPUTS
+from tercet.tables.core.moments import CLIP, Floats, Moments, standardise
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.values import MISSING, Read, plain
+from tercet.tables.matching.ids import normalise
 
 LEAST_CLASSES, MOST_CLASSES = 3, MOST_OUTPUTS
 FEWER = 'use model = "logistic", or of a network output = "logistic"'

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from tables.core.moments import Floats, Moments, standardise
-from tables.core.table import Table
-from tables.encoding.encoded import MISSING, EncodedColumn, part_name, plain_name
+from tercet.tables.core.moments import Floats, Moments, standardise
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoded import MISSING, EncodedColumn, part_name, plain_name
 
 
 class NumericColumn(EncodedColumn):

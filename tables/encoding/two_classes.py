@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from tables.core.moments import Floats
-from tables.core.values import WORDS
-from tables.encoding.label import UnfitLabel
-from tables.matching.ids import normalise
+from tercet.tables.core.moments import Floats
+from tercet.tables.core.values import WORDS
+from tercet.tables.encoding.label import UnfitLabel
+from tercet.tables.matching.ids import normalise
 
 PLAIN: Final = (("0", "1"), ("false", "true"), ("-1", "1"), ("no", "yes"), ("n", "y"), ("f", "t"))
 """Pairs whose second one is the positive class unless the settings say otherwise."""

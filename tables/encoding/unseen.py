@@ -7,10 +7,10 @@ score unnoticed. It shows counts and names of columns, and no category.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tables.core.problem import UnusableError, listed
-from tables.core.table import Table
-from tables.encoding.categorical import CategoricalColumn
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.problem import UnusableError, listed
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.categorical import CategoricalColumn
+from tercet.tables.encoding.encoding import Encoding
 
 FEW = 32  # rows that may all be new, as a single customer may
 

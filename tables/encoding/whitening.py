@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 from pydantic import model_validator
 
-from schemas.core.strict import Strict
-from tables.core.moments import Floats
+from tercet.schemas.core.strict import Strict
+from tercet.tables.core.moments import Floats
 
 MOST_WHITENED = 1024  # columns: the matrix travels as text with the model, and the exact products count on it
 TOLERANCE = 1e-6  # of the largest variance: directions with less are rounding, noise, or one column told twice

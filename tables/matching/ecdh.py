@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import rbcl
 
-from tables.matching.pseudonyms import HASH, Rows
+from tercet.tables.matching.pseudonyms import HASH, Rows
 
 DOMAIN = b"tercet alignment element 1"
 ELEMENT_BYTES = 32

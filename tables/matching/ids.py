@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tables.core.problem import Places, Tally, UnusableError
-from tables.core.values import Read, as_digits, is_text, plain
+from tercet.tables.core.problem import Places, Tally, UnusableError
+from tercet.tables.core.values import Read, as_digits, is_text, plain
 
 SHARES = 16
 

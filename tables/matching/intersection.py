@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tables.matching.pseudonyms import HASH, SLICE, Flags, Hashes, Repeated, Rows, as_hashes, ascend, ascending
+from tercet.tables.matching.pseudonyms import HASH, SLICE, Flags, Hashes, Repeated, Rows, as_hashes, ascend, ascending
 
 
 class Disordered(ValueError):

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from schemas.files.settings import TableSettings
-from tables.core.named import there_are
-from tables.core.problem import Faults, UnusableError, listed
-from tables.core.table import Kind
-from tables.core.values import is_text
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.named import there_are
+from tercet.tables.core.problem import Faults, UnusableError, listed
+from tercet.tables.core.table import Kind
+from tercet.tables.core.values import is_text
 
 ALONE = "add columns to train on: only the label party of a job may hold a label and nothing else"
 SETTINGS_WRONG = "is described wrongly in its owner's settings"

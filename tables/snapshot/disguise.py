@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tables.core.problem import Places, Tally, UnusableError
-from tables.core.values import ABSENT
+from tercet.tables.core.problem import Places, Tally, UnusableError
+from tercet.tables.core.values import ABSENT
 
 NEARLY_ALL = 0.9  # of the rows, or of the different texts
 REMEMBERED = 10_000  # different texts

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tables.snapshot.columns import Chosen, index_columns
+from tercet.tables.snapshot.columns import Chosen, index_columns
 
 NAMELESS = re.compile(r"(Unnamed: [0-9]+)?")  # in CSV as pandas writes an index, and as it reads that again
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import problems_of
-from tables.core.values import is_text
-from tables.encoding.two_classes import about_two_classes
-from tables.snapshot.snapshot import Snapshot
-from tables.sources.source import CSV_SUFFIXES, open_source
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import problems_of
+from tercet.tables.core.values import is_text
+from tercet.tables.encoding.two_classes import about_two_classes
+from tercet.tables.snapshot.snapshot import Snapshot
+from tercet.tables.sources.source import CSV_SUFFIXES, open_source
 
 EMPTY: Final = "it has no value in any row: leave it out with `exclude`"
 CODE: Final = "its numbers look like codes: if they are no quantities, list it under `categorical` or `exclude`"

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import Faults, TableProblem, UnusableError, problems_of
-from tables.core.table import Kind, Table
-from tables.encoding.encoding import Encoding
-from tables.encoding.entropy import SAMPLE, RecordBits, record_bits
-from tables.snapshot.columns import Chosen, usable
-from tables.snapshot.recorder import Recorder
-from tables.sources.source import Source, open_source
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import Faults, TableProblem, UnusableError, problems_of
+from tercet.tables.core.table import Kind, Table
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
+from tercet.tables.snapshot.columns import Chosen, usable
+from tercet.tables.snapshot.recorder import Recorder
+from tercet.tables.sources.source import Source, open_source
 
 
 class Preview(NamedTuple):

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tables.core.problem import SHOWN, Faults, Tally, UnusableError
-from tables.core.table import Numbers
-from tables.core.values import as_numbers, as_texts, signs, truths
-from tables.encoding.label import ClassColumn
-from tables.matching.ids import IdColumn
-from tables.snapshot.columns import Chosen, Column
-from tables.snapshot.disguise import Disguise, refuse_disguised
-from tables.snapshot.doubts import RowCounter, doubts
-from tables.sources.source import Source
+from tercet.tables.core.problem import SHOWN, Faults, Tally, UnusableError
+from tercet.tables.core.table import Numbers
+from tercet.tables.core.values import as_numbers, as_texts, signs, truths
+from tercet.tables.encoding.label import ClassColumn
+from tercet.tables.matching.ids import IdColumn
+from tercet.tables.snapshot.columns import Chosen, Column
+from tercet.tables.snapshot.disguise import Disguise, refuse_disguised
+from tercet.tables.snapshot.doubts import RowCounter, doubts
+from tercet.tables.sources.source import Source
 
 
 class Recorded(NamedTuple):

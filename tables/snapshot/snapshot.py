@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.files.settings import TableSettings
-from tables.core.interrupt import Interrupt
-from tables.core.problem import problems_of
-from tables.core.table import Kind, Numbers, Table
-from tables.snapshot.columns import Chosen, Column, choose
-from tables.snapshot.recorder import Recorder
-from tables.sources.source import open_source
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import problems_of
+from tercet.tables.core.table import Kind, Numbers, Table
+from tercet.tables.snapshot.columns import Chosen, Column, choose
+from tercet.tables.snapshot.recorder import Recorder
+from tercet.tables.sources.source import open_source
 
 BATCH = 2**16  # rows
 HASH_BYTES = 32

@@ -15,12 +15,12 @@ from typing import Final, Literal
 import pyarrow as pa
 from pydantic import ValidationError
 
-from schemas.core.strict import Strict
-from schemas.messages.message import Digest
-from tables.core.durable import flush, write_durably
-from tables.core.table import Numbers
-from tables.snapshot.columns import Chosen
-from tables.snapshot.snapshot import Snapshot, checksum_of
+from tercet.schemas.core.strict import Strict
+from tercet.schemas.messages.message import Digest
+from tercet.tables.core.durable import flush, write_durably
+from tercet.tables.core.table import Numbers
+from tercet.tables.snapshot.columns import Chosen
+from tercet.tables.snapshot.snapshot import Snapshot, checksum_of
 
 FORMAT: Final = "2"  # 1 had categories as the source spells them
 ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file

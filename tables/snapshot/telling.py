@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tables.core.moments import Floats
-from tables.core.table import Table
-from tables.snapshot.snapshot import Snapshot
+from tercet.tables.core.moments import Floats
+from tercet.tables.core.table import Table
+from tercet.tables.snapshot.snapshot import Snapshot
 
 SAMPLE = 50_000  # rows
 BINS = 64  # of equally many rows, by which a numeric column is cut up

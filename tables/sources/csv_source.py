@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from tables.core.problem import UnusableError
-from tables.core.values import ABSENT
-from tables.sources.csv_lines import lines_of
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.core.values import ABSENT
+from tercet.tables.sources.csv_lines import lines_of
 
 BLOCK = 2**20  # bytes, of which a line may fill one
 # One thread, so that a parse error can say on which line it stands.

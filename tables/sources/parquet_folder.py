@@ -10,8 +10,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from tables.core.problem import UnusableError
-from tables.sources.parquet_source import PARQUET_SUFFIX, ParquetSource
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.sources.parquet_source import PARQUET_SUFFIX, ParquetSource
 
 NOT_PLAIN: Final = {  # what a folder has whose files are not just its rows
     "_temporary": "its writer has not finished, or has failed",

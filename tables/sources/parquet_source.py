@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from tables.core.problem import UnusableError
+from tercet.tables.core.problem import UnusableError
 
 PARQUET_SUFFIX = ".parquet"
 BATCH = 2**16  # rows

@@ -9,13 +9,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from schemas.files.settings import TableSettings
-from tables.core.interrupt import Interrupt
-from tables.core.problem import UnusableError
-from tables.sources.csv_source import CsvSource
-from tables.sources.parquet_folder import ParquetFolder
-from tables.sources.parquet_source import PARQUET_SUFFIX, ParquetSource
-from tables.sources.sql_source import PostgresSource, SqliteSource
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.sources.csv_source import CsvSource
+from tercet.tables.sources.parquet_folder import ParquetFolder
+from tercet.tables.sources.parquet_source import PARQUET_SUFFIX, ParquetSource
+from tercet.tables.sources.sql_source import PostgresSource, SqliteSource
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 

@@ -18,8 +18,8 @@ import adbc_driver_sqlite.dbapi as sqlite
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tables.core.interrupt import Interrupt
-from tables.core.problem import UnusableError
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import UnusableError
 
 # libpq's names; seconds and, for the last, milliseconds. A server that vanishes is noticed within about a minute.
 TIMEOUTS = {

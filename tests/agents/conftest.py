@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-import mpc.plan.planner
+import tercet.mpc.plan.planner
 from tests.virtual_time import VirtualLoop
 
 
 @pytest.fixture
 def quiet_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise on what the helper sees that is too small to matter, so that plaintext can be compared with."""
-    monkeypatch.setattr(mpc.plan.planner, "noise_bits_of", lambda _: 24)
+    monkeypatch.setattr(tercet.mpc.plan.planner, "noise_bits_of", lambda _: 24)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

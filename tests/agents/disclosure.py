@@ -11,15 +11,15 @@ from itertools import combinations, permutations
 import numpy as np
 from scipy.stats import chi2
 
-from broker.interface.base import Parcel
-from broker.sealing.identity import Forged, parse_public
-from broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
-from mpc.arithmetic.fixed import decode
-from mpc.arithmetic.ring import Words, total
-from mpc.plan.schedule import Step
-from schemas.files.job import TrainingJob
-from schemas.messages.address import Address, parse_address
-from schemas.messages.kinds import (
+from tercet.broker.interface.base import Parcel
+from tercet.broker.sealing.identity import Forged, parse_public
+from tercet.broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.plan.schedule import Step
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.address import Address, parse_address
+from tercet.schemas.messages.kinds import (
     Accept,
     AlignedRows,
     Approvers,

@@ -15,22 +15,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.models import model_part
-from mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from mpc.arithmetic.ring import Signed, Words, summed, total
-from mpc.linear.checks import Projections
-from mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
-from mpc.plan.plan import LossBits, Plan
-from mpc.plan.schedule import Step
-from mpc.randomness import order as ordering
-from mpc.randomness.masks import ONCE, once
-from mpc.randomness.order import Order, derived
-from mpc.reference import linear as reference
-from mpc.reference.linear import Weights
-from mpc.scoring.linear import Numbers, scoring_steps
-from schemas.files.job import METRICS, TrainingJob
-from schemas.messages.address import Address
-from schemas.messages.kinds import (
+from tercet.agents.models import model_part
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import Signed, Words, summed, total
+from tercet.mpc.linear.checks import Projections
+from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
+from tercet.mpc.plan.plan import LossBits, Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness import order as ordering
+from tercet.mpc.randomness.masks import ONCE, once
+from tercet.mpc.randomness.order import Order, derived
+from tercet.mpc.reference import linear as reference
+from tercet.mpc.reference.linear import Weights
+from tercet.mpc.scoring.linear import Numbers, scoring_steps
+from tercet.schemas.files.job import METRICS, TrainingJob
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
     AlignedRows,
     CheckedMasks,
     ColumnEncoding,
@@ -67,8 +67,8 @@ from schemas.messages.kinds import (
     ScoringWeights,
     WeightShare,
 )
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
 from tests.agents.recording import SCORING_BATCH, Heard, Mask
 from tests.agents.world import HELPER, PERSON
 

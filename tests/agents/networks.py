@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from agents.models import model_part
-from agents.models.model_part import BIAS, SHARE, UPPER, ModelPart
-from agents.simulation.simulate import Simulation, bit_exact, network_arguments
-from mpc.arithmetic.fixed import Floats, decode, encode, features
-from mpc.arithmetic.ring import Words, total
-from mpc.functions.hidden import HIDDEN
-from mpc.randomness.elements import Elements
-from mpc.reference import network as network_reference
-from mpc.reference.network import NetworkWeights, Setting
-from mpc.scoring.linear import scoring_steps
-from schemas.files.job import Network
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import BIAS, SHARE, UPPER, ModelPart
+from tercet.agents.simulation.simulate import Simulation, bit_exact, network_arguments
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference.network import NetworkWeights, Setting
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.schemas.files.job import Network
 from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
 from tests.agents.roles.test_prediction import encoded
 from tests.agents.world import PERSON, Sample

@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.simulation.simulate import network_arguments
-from mpc.arithmetic.fixed import decode, encode, encode_number
-from mpc.arithmetic.ring import Signed, Words, total
-from mpc.functions.hidden import HIDDEN
-from mpc.plan.architecture import NARROW_BITS, Layout, NetworkForward
-from mpc.plan.forward import noise_half_width, noise_width
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
-from mpc.reference import network as network_reference
-from mpc.reference.network import NetworkWeights
-from mpc.scoring.linear import Numbers, scoring_steps
-from schemas.files.job import TrainingJob
-from schemas.messages.kinds import (
+from tercet.agents.simulation.simulate import network_arguments
+from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import Signed, Words, total
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.plan.architecture import NARROW_BITS, Layout, NetworkForward
+from tercet.mpc.plan.forward import noise_half_width, noise_width
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference.network import NetworkWeights
+from tercet.mpc.scoring.linear import Numbers, scoring_steps
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.kinds import (
     HeldOutHiddenShare,
     HeldOutShare,
     HiddenShare,

@@ -11,11 +11,11 @@ from itertools import combinations
 
 import numpy as np
 
-from mpc.arithmetic.fixed import decode
-from mpc.arithmetic.ring import Signed, Words, total
-from mpc.plan.forward import noise_width
-from mpc.randomness.masks import ONCE
-from schemas.messages.kinds import (
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.arithmetic.ring import Signed, Words, total
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.randomness.masks import ONCE
+from tercet.schemas.messages.kinds import (
     DealtShares,
     ErrorOpening,
     HeldOutHiddenAnswer,

@@ -1,7 +1,7 @@
 """The pages of a whole job's parties, for tests to read."""
 
-from agents.reports.build import report_data
-from agents.reports.report import ReportData, render
+from tercet.agents.reports.build import report_data
+from tercet.agents.reports.report import ReportData, render
 from tests.agents.recording import Heard
 from tests.agents.reports.test_report import Page
 

@@ -16,31 +16,31 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-import agents.jobs.announcer
-import agents.roles.helper
-import agents.roles.prediction
-import agents.scoring.linear_scoring
-import agents.simulation.simulate
-from agents.roles.data_party import DataPartyRole
-from agents.roles.prediction import PredictionRole
-from agents.simulation.simulate import Simulation, data_roles, simulate, training_words
-from broker.interface.base import Parcel
-from broker.memory.broker import MemoryBroker
-from broker.sealing.handshake import HandshakeState
-from broker.sealing.identity import Identity
-from mpc.arithmetic.fixed import Floats
-from mpc.arithmetic.ring import Words
-from mpc.plan.forward import Forward
-from mpc.plan.plan import Plan
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import PairMasks
-from mpc.randomness.order import Order
-from mpc.randomness.score_noise import ScoreNoise
-from mpc.scoring.openings import ModelMasks
-from schemas.files.job import Network, PredictionJob, TrainingJob, canonical_digest
-from schemas.files.settings import Settings
-from schemas.messages.address import Address
-from schemas.messages.kinds import Message
+import tercet.agents.jobs.announcer
+import tercet.agents.roles.helper
+import tercet.agents.roles.prediction
+import tercet.agents.scoring.linear_scoring
+import tercet.agents.simulation.simulate
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.simulation.simulate import Simulation, data_roles, simulate, training_words
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.sealing.handshake import HandshakeState
+from tercet.broker.sealing.identity import Identity
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.plan.forward import Forward
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import PairMasks
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.scoring.openings import ModelMasks
+from tercet.schemas.files.job import Network, PredictionJob, TrainingJob, canonical_digest
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Message
 from tests import virtual_time
 from tests.agents.world import HELPER, LIMIT_SECONDS, Sample, contributions, write_table
 
@@ -291,7 +291,7 @@ def listening(ear: Ear, names: Sequence[str] = ()) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PairMasks, "__call__", noted)
         patch.setattr(ModelMasks, "__call__", noted_model)
-        patch.setattr(agents.scoring.linear_scoring, "MOST_ROWS", SCORING_BATCH)
+        patch.setattr(tercet.agents.scoring.linear_scoring, "MOST_ROWS", SCORING_BATCH)
         yield
 
 
@@ -315,6 +315,8 @@ def fixed_keys(seed: int) -> Iterator[None]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HandshakeState, "__init__", begin_fixed)
-        patch.setattr(agents.simulation.simulate, "Identity", fresh)
-        patch.setattr(agents.jobs.announcer, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size]))
+        patch.setattr(tercet.agents.simulation.simulate, "Identity", fresh)
+        patch.setattr(
+            tercet.agents.jobs.announcer, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size])
+        )
         yield

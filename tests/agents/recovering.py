@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.daemon.agent import Agent
-from agents.models import model_part
-from agents.roles.data_party import DataPartyRole
-from agents.runs.run import JobRun
-from agents.session.checkpoint_store import SUFFIX, checkpoint_folder
-from agents.session.history import History
-from schemas.files.job import TrainingJob
-from schemas.files.recovery import Recovery
-from schemas.files.settings import Settings
-from schemas.messages.address import Address
-from schemas.messages.kinds import JobStatus, Message
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.models import model_part
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.runs.run import JobRun
+from tercet.agents.session.checkpoint_store import SUFFIX, checkpoint_folder
+from tercet.agents.session.history import History
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import JobStatus, Message
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, party_settings, scene, three
 from tests.fixed_agent import fixed_contribution
 

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from agents.access.console import Console
-from agents.cli.runner import SWITCH_SECONDS
-from agents.daemon.agent import Agent
-from agents.messaging.mailbox import Tap
-from agents.runs.run import JobRun
-from agents.simulation.simulate import introduce
-from broker.interface import topology
-from broker.interface.base import Broker, Parcel
-from broker.memory.broker import MemoryBroker, MemoryConnection
-from broker.sealing.identity import Identity
-from broker.sealing.seal import associated_data
-from schemas.files.job import PredictionJob, Training, TrainingJob
-from schemas.files.policy import PolicySettings
-from schemas.files.recovery import Recovery
-from schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import JobStatus
+from tercet.agents.access.console import Console
+from tercet.agents.cli.runner import SWITCH_SECONDS
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.messaging.mailbox import Tap
+from tercet.agents.runs.run import JobRun
+from tercet.agents.simulation.simulate import introduce
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, Parcel
+from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.seal import associated_data
+from tercet.schemas.files.job import PredictionJob, Training, TrainingJob
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.world import few_rows
 
 BANK, CARD, NOTARY = "bank", "card", "notary"

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.simulation.simulate import Simulation, bit_exact, simulate
-from mpc.arithmetic.fixed import Floats
-from schemas.files.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
-from schemas.files.policy import PolicySettings
-from schemas.files.recovery import Recovery
-from schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
 from tests import virtual_time
 
 DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.arithmetic.fixed import Floats, decode, features
-from mpc.plan.plan import Request
-from mpc.plan.planner import make_plan
-from mpc.randomness.order import Order, order_key
-from mpc.reference.linear import train
-from mpc.scoring.linear import decode_scores, encode_scores
+from tercet.mpc.arithmetic.fixed import Floats, decode, features
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.reference.linear import train
+from tercet.mpc.scoring.linear import decode_scores, encode_scores
 from tests.attacks.tables import Levels, credit_columns
 
 BANK_NUMBERS = ("limit_bal", "age", *(f"pay_amt{month}" for month in range(1, 7)))

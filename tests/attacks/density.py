@@ -10,7 +10,7 @@ its maxima are the levels. With n rows D levels over a range R stand out while s
 import numpy as np
 from scipy.signal import fftconvolve, find_peaks
 
-from mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.fixed import Floats
 from tests.attacks.tables import View
 
 

@@ -7,11 +7,11 @@ import functools
 
 import numpy as np
 
-from agents.core.problems import JobProblem
-from agents.policy.budget import Budget
-from agents.policy.check import check_policy
-from agents.policy.exposure import exposures
-from mpc.linear.helper import Diverged
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.check import check_policy
+from tercet.agents.policy.exposure import exposures
+from tercet.mpc.linear.helper import Diverged
 from tests.agents.policy.test_check import KEYS, announcing, settings_of
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.scenes import CARD, prediction

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-from mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.fixed import Floats
 from tests.attacks.tables import View
 from tests.attacks.walking import Indices, edges_of, relation_of, walk
 

@@ -16,22 +16,22 @@ import aiormq
 from pamqp.commands import Basic
 from structlog.testing import capture_logs
 
-from agents.daemon.agent import Agent
-from agents.messaging.mailbox import Tap
-from agents.policy.signature import sign
-from agents.runs.run import JobRun
-from agents.simulation.simulate import introduce
-from broker.interface import topology
-from broker.interface.base import Parcel
-from broker.rabbitmq.broker import RabbitBroker
-from broker.rabbitmq.dead_letters import look
-from broker.sealing.identity import Identity
-from broker.sealing.seal import associated_data
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Deadlines, Settings
-from schemas.messages.address import Address
-from schemas.messages.codec import encode
-from schemas.messages.kinds import Job, JobStatus, Member, Message
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.messaging.mailbox import Tap
+from tercet.agents.policy.signature import sign
+from tercet.agents.runs.run import JobRun
+from tercet.agents.simulation.simulate import introduce
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Parcel
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.rabbitmq.dead_letters import look
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.seal import associated_data
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Deadlines, Settings
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import Job, JobStatus, Member, Message
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, make_table, party_settings
 from tests.guarded import Guarded
 

@@ -11,7 +11,7 @@ factors. Hence a table has to have many more records than a view has cells.
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.fixed import Floats
 
 
 def rows_named(scores: Floats, chances: Floats, half: float, rng: np.random.Generator, rows: int = 1000) -> float:

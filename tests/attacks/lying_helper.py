@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.arithmetic.ring import Words, from_signed, to_signed
-from mpc.linear.helper import Helper, activation, largest_score
-from mpc.plan.plan import Plan, Request
-from mpc.plan.schedule import Step
-from mpc.reference.linear import train
+from tercet.mpc.arithmetic.ring import Words, from_signed, to_signed
+from tercet.mpc.linear.helper import Helper, activation, largest_score
+from tercet.mpc.plan.plan import Plan, Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.reference.linear import train
 from tests.mpc.world import HELPER, Job, World, make_job, same
 
 BATCHES, BATCH, COLUMNS = 37, 64, 6  # columns of the victim that are read

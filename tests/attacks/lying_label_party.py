@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, encode_number, features
-from mpc.arithmetic.ring import Words, product
-from mpc.plan.plan import Request
-from mpc.plan.schedule import Step
-from mpc.scoring.linear import scoring_steps
-from mpc.scoring.openings import ModelMasks, PassMasks, WeightMasks, guard_exponent
+from tercet.mpc.arithmetic.fixed import Floats, encode_number, features
+from tercet.mpc.arithmetic.ring import Words, product
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.openings import ModelMasks, PassMasks, WeightMasks, guard_exponent
 from tests.mpc.world import HELPER, MaskSource, Pass, World, keyed, make_job
 
 LABEL, PARTNER = 0, 1

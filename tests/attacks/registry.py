@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, features
-from mpc.arithmetic.ring import Words
-from schemas.files.policy import PolicySettings
+from tercet.mpc.arithmetic.fixed import Floats, features
+from tercet.mpc.arithmetic.ring import Words
+from tercet.schemas.files.policy import PolicySettings
 from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables, told
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.fixed import Floats
 from tests.attacks.tables import Levels
 
 PRIOR = 1.0  # deviation of a weight, as far as anybody knows beforehand

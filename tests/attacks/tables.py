@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from mpc.arithmetic.fixed import Floats, decode, encode, features
-from mpc.arithmetic.ring import Words
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.plan import Plan, Request
-from mpc.plan.planner import make_plan
-from mpc.plan.schedule import Step
-from mpc.randomness.order import Order, order_key
-from mpc.reference.linear import Weights, train
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.plan import Plan, Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.reference.linear import Weights, train
 
 Levels = NDArray[np.int64]  # (rows, variables): the level that each row has in each variable
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"

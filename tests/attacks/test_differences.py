@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mpc.arithmetic.fixed import decode
-from mpc.linear.helper import activation
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.linear.helper import activation
 from tests.attacks import density, differences, ideal, judge, tables
 from tests.attacks.__main__ import judged
 from tests.attacks.registry import ATTACKS, HELPER, Attack

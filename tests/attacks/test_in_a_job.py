@@ -9,13 +9,13 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from broker.interface import topology
-from broker.interface.base import Parcel
-from broker.sealing.seal import SessionSeal, associated_data
-from schemas.files.job import TrainingJob
-from schemas.messages.address import Address, Round
-from schemas.messages.codec import encode
-from schemas.messages.kinds import (
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Parcel
+from tercet.broker.sealing.seal import SessionSeal, associated_data
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import (
     BODY_VERSION,
     Failure,
     MaskedActivation,

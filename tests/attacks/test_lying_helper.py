@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import agents.roles.helper
-from agents.simulation.simulate import Simulation, bit_exact, data_roles, simulate
-from mpc.linear.checks import Checks
-from mpc.plan.plan import Request
-from mpc.reference.linear import train
-from schemas.files.job import Privacy
+import tercet.agents.roles.helper
+from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, simulate
+from tercet.mpc.linear.checks import Checks
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.reference.linear import train
+from tercet.schemas.files.job import Privacy
 from tests import virtual_time
 from tests.agents.world import Sample, contributions, write_table
 from tests.attacks.lying_helper import (
@@ -71,13 +71,14 @@ def test_it_is_caught_whoever_has_the_label(columns, label):
 def planted(patch: pytest.MonkeyPatch, what: str) -> None:
     """Mistakes by which a check is worth nothing."""
     if what == "zero shares forget what was found":
-        patch.setattr("mpc.linear.data_party.DataParty.digests", {})
+        patch.setattr("tercet.mpc.linear.data_party.DataParty.digests", {})
     elif what == "projections of nothing":
-        patch.setattr("mpc.linear.checks.Projections.of", lambda self, step: [
+        patch.setattr("tercet.mpc.linear.checks.Projections.of", lambda self, step: [
             (np.zeros((columns, self._sizes.checks), np.uint64), None) for columns in self._sizes.columns])  # fmt: skip
     else:  # the digest does not take in what was found
         patch.setattr(
-            "mpc.linear.checks.hashlib", SimpleNamespace(sha256=lambda _: SimpleNamespace(digest=lambda: bytes(32)))
+            "tercet.mpc.linear.checks.hashlib",
+            SimpleNamespace(sha256=lambda _: SimpleNamespace(digest=lambda: bytes(32))),
         )
 
 
@@ -161,7 +162,7 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
             super().__init__(*args, **kwargs)
             liars.append(self)
 
-    patch.setattr(agents.roles.helper, "Helper", Lying)
+    patch.setattr(tercet.agents.roles.helper, "Helper", Lying)
     job = SAMPLE.description().model_copy(update={"privacy": Privacy(checks=checks)})
     simulation = virtual_time.run(simulate(job, parties, folder, contribute=contributions(1)))
     return simulation, liars[0], bits

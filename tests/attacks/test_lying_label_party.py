@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import agents.protocol.weight_openings
-import agents.roles.helper
-from agents.protocol.weight_openings import take_seeds
-from agents.roles.prediction import PredictionRole
-from agents.session.context import JobContext
-from mpc.linear.helper import Diverged
-from mpc.scoring.linear import scoring_steps
-from mpc.scoring.openings import ModelMasks, commitment, guard_exponent
-from schemas.files.job import Network
-from schemas.messages.kinds import ModelOpening, ScoringTerms, ScoringWeights, WeightMaskSeed
+import tercet.agents.protocol.weight_openings
+import tercet.agents.roles.helper
+from tercet.agents.protocol.weight_openings import take_seeds
+from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.session.context import JobContext
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.openings import ModelMasks, commitment, guard_exponent
+from tercet.schemas.files.job import Network
+from tercet.schemas.messages.kinds import ModelOpening, ScoringTerms, ScoringWeights, WeightMaskSeed
 from tests.agents.recording import hear_prediction
 from tests.agents.roles.test_prediction import newcomers, predict, refused, trained
 from tests.agents.world import Sample
@@ -108,7 +108,11 @@ SAMPLES = [
 def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Sample, tmp_path: Path, monkeypatch):
     """In its second prediction; no score is told before that is found."""
     trained(sample, tmp_path)
-    tables, give, label = newcomers(sample), agents.protocol.weight_openings._kept_seed, sample.parties[sample.label]
+    tables, give, label = (
+        newcomers(sample),
+        tercet.agents.protocol.weight_openings._kept_seed,
+        sample.parties[sample.label],
+    )
     first = hear_prediction(sample, tmp_path, tables)
     assert first.simulation.done
     assert not {ModelOpening, ScoringWeights} & {type(message) for _, message in first.ear.said}
@@ -118,7 +122,7 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
         message = WeightMaskSeed(secret=bytes(32 - len(seed)) + seed[::-1] if context.leads else seed)
         await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 
-    monkeypatch.setattr("agents.roles.prediction.give_seed", lie)
+    monkeypatch.setattr("tercet.agents.roles.prediction.give_seed", lie)
     second = predict(sample, tmp_path, tables)
     refused(second, "model.openings", label)
     assert not any(run.scores for run in second.runs.values())
@@ -147,15 +151,15 @@ def test_without_the_comparison_of_seeds_nobody_would_notice_a_small_shift(tmp_p
     trained(sample, tmp_path)
 
     async def careless(context: JobContext, scoring: ScoringTerms) -> Any:
-        monkeypatch.setattr("agents.protocol.weight_openings.commitment", lambda _: b"")
+        monkeypatch.setattr("tercet.agents.protocol.weight_openings.commitment", lambda _: b"")
         return await take_seeds(context, scoring.model_copy(update={"seeds": (b"",) * len(sample.parties)}))
 
     async def lie(context: JobContext, arrays: Any) -> None:
         message = WeightMaskSeed(secret=bytes([3 + context.leads]) * 32)
         await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 
-    monkeypatch.setattr("agents.roles.prediction.give_seed", lie)
-    monkeypatch.setattr(agents.roles.helper, "take_seeds", careless)
+    monkeypatch.setattr("tercet.agents.roles.prediction.give_seed", lie)
+    monkeypatch.setattr(tercet.agents.roles.helper, "take_seeds", careless)
     refused(predict(sample, tmp_path, newcomers(sample)), "scoring.range", sample.parties[sample.label])
 
 

@@ -10,11 +10,11 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
-from broker.interface import topology
-from broker.interface.base import Lane
-from broker.rabbitmq.broker import RabbitBroker
-from broker.rabbitmq.definitions import CONNECTIONS
-from schemas.messages.address import Round
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Lane
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.rabbitmq.definitions import CONNECTIONS
+from tercet.schemas.messages.address import Round
 from tests.attacks.field import EVE, Raw, eves_connection
 from tests.broker.contract import Inbox
 from tests.guarded import Guarded

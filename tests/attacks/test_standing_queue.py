@@ -12,13 +12,13 @@ from typing import Any
 import msgpack
 import pytest
 
-from agents.access.console import Console
-from broker.interface import topology
-from broker.interface.base import Parcel
-from broker.interface.dead_letters import BURST
-from broker.rabbitmq.broker import RabbitBroker
-from schemas.messages.codec import encode
-from schemas.messages.kinds import BODY_VERSION, Cancel, Query, Released
+from tercet.agents.access.console import Console
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.dead_letters import BURST
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import BODY_VERSION, Cancel, Query, Released
 from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
 from tests.attacks.field import EVE, Field, battlefield
 from tests.guarded import Guarded

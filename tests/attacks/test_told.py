@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.session.training_defaults import told_spread
+from tercet.agents.session.training_defaults import told_spread
 from tests.attacks import told
 from tests.attacks.__main__ import judged
 from tests.attacks.registry import ATTACKS, PARTNER

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.session.training_defaults import told_spread
-from mpc.arithmetic.fixed import Floats
-from mpc.functions.links import ACTIVATIONS
-from schemas.files.job import Evaluation, Training, TrainingJob
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
+from tercet.agents.session.training_defaults import told_spread
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.schemas.files.job import Evaluation, Training, TrainingJob
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
 
 MOST_COLUMNS, ROWS, TABLES = 8, 64, 40
 COUNTS, NEAR = 4096, 0.1  # rows with counts; a mean is right within a tenth

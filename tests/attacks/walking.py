@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.fixed import Floats
 
 Indices = NDArray[np.int64]
 LEAST_WAYS = 4  # edges that show a relation

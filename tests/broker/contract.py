@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from broker.interface.base import (
+from tercet.broker.interface.base import (
     Blocked,
     Broker,
     Consumer,

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agents.core import logs
+from tercet.agents.core import logs
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.remains import remains
 from tests.chaos.runs import EXTRA, Result, disturbed, write_tables

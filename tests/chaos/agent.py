@@ -8,12 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-from agents.access.broker import connect
-from agents.cli.runner import run
-from agents.core import logs
-from agents.daemon.agent import Agent
-from broker.sealing.identity import load_identity
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.access.broker import connect
+from tercet.agents.cli.runner import run
+from tercet.agents.core import logs
+from tercet.agents.daemon.agent import Agent
+from tercet.broker.sealing.identity import load_identity
+from tercet.schemas.files.settings import Settings, read_settings
 from tests.chaos.faults import FaultyBroker
 from tests.fixed_agent import fixed_contribution
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import structlog
 
-from broker.interface.base import Broker, BrokerError, Consumer, Delivery, Handler, Lane, Parcel, Queue
-from schemas.messages.address import Address, MalformedAddress, parse_address
+from tercet.broker.interface.base import Broker, BrokerError, Consumer, Delivery, Handler, Lane, Parcel, Queue
+from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
 from tests.chaos.plans import Plan, Way, When, mark, read_plan
 
 PASSING_SECONDS = 0.03  # so long a message waits for others to go first

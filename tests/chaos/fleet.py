@@ -16,14 +16,14 @@ from typing import Any
 
 from yarl import URL
 
-from agents.access.broker import connect
-from agents.access.console import Console
-from agents.access.no_agent import NoAgent
-from agents.jobs.records import Record
-from broker.interface.base import BrokerError
-from broker.sealing.identity import load_identity
-from schemas.files.settings import Settings, read_settings
-from schemas.messages.kinds import JobStatus, Status
+from tercet.agents.access.broker import connect
+from tercet.agents.access.console import Console
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.jobs.records import Record
+from tercet.broker.interface.base import BrokerError
+from tercet.broker.sealing.identity import load_identity
+from tercet.schemas.files.settings import Settings, read_settings
+from tercet.schemas.messages.kinds import JobStatus, Status
 from tests.broker.proxy import Proxy, proxied
 from tests.chaos.plans import Deed
 from tests.deployment import CHECKOUT, Deployment

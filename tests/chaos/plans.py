@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from broker.interface.base import Parcel
-from schemas.messages.address import Address
+from tercet.broker.interface.base import Parcel
+from tercet.schemas.messages.address import Address
 
 Way = Literal["out", "in"]
 When = Literal["before", "between", "after"]  # its handing over; its confirm or its handler; both

@@ -5,7 +5,7 @@ It looks and removes nothing.
 
 from pathlib import Path
 
-from agents.policy import audit_log as audit
+from tercet.agents.policy import audit_log as audit
 from tests.chaos.fleet import Fleet
 
 GONE = ("work/*", "checkpoints/*", "models/.*", "predictions/.*")  # once a job is over, in every party's state

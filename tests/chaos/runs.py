@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.access.no_agent import NoAgent
-from agents.core.states import TERMINAL
-from agents.models import model_part
-from agents.simulation.simulate import Simulation, bit_exact, simulate
-from broker.interface.base import BrokerError
-from schemas.files.job import Evaluation, Network, PredictionJob, Training, TrainingJob
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.core.states import TERMINAL
+from tercet.agents.models import model_part
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.broker.interface.base import BrokerError
+from tercet.schemas.files.job import Evaluation, Network, PredictionJob, Training, TrainingJob
 from tests.chaos.fleet import Fleet
 from tests.chaos.plans import Deed, Plan, mark, plan_file
 from tests.chaos.scenarios import BANK, CARD, NOTARY, STEP_SECONDS, Model, Scenario

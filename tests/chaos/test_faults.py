@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from broker.interface.base import Broker, Delivery, Lane, Parcel, Queue, Unroutable
-from broker.memory.broker import MemoryBroker
-from schemas.core.strict import NAME_PATTERN
-from schemas.files.job import TrainingJob
-from schemas.messages.address import Address, Round
+from tercet.broker.interface.base import Broker, Delivery, Lane, Parcel, Queue, Unroutable
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.schemas.core.strict import NAME_PATTERN
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.address import Address, Round
 from tests.chaos.faults import FaultyBroker
 from tests.chaos.plans import Chances, Plan, Point, mark, plan_file
 from tests.chaos.runs import training_job

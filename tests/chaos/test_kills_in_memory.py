@@ -17,16 +17,16 @@ import numpy as np
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agents.core.states import TERMINAL
-from agents.daemon.agent import Agent
-from agents.models import model_part
-from agents.simulation.simulate import bit_exact, simulate
-from broker.interface.base import Broker, Parcel
-from broker.memory.broker import MemoryBroker, MemoryConnection
-from schemas.files.job import Evaluation, TrainingJob
-from schemas.files.recovery import Recovery
-from schemas.files.settings import Settings
-from schemas.messages.address import Round, parse_address
+from tercet.agents.core.states import TERMINAL
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.models import model_part
+from tercet.agents.simulation.simulate import bit_exact, simulate
+from tercet.broker.interface.base import Broker, Parcel
+from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
+from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import Round, parse_address
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
 from tests.chaos.faults import FaultyBroker
 from tests.chaos.plans import Plan, Point, Way, When, plan_file

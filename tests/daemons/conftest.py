@@ -7,7 +7,7 @@ import aio_pika
 import aiormq
 import pytest
 
-from broker.interface import topology
+from tercet.broker.interface import topology
 
 PARTIES = {"bank": "data", "card": "data", "notary": "helper"}
 

@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.access import console
-from agents.access.broker import connect
-from agents.access.identity import own_identity
-from agents.cli.own_agent import _converse
-from agents.daemon import health
-from agents.daemon.agent import Agent
-from agents.daemon.health import look_for_alarms, obstacles
-from agents.doctor.finding import Outcome
-from agents.doctor.run import examine
-from broker.interface.base import ALARM_REMEDY, Blocked
-from broker.rabbitmq.link import RPC_SECONDS
-from schemas.files.settings import read_settings
+from tercet.agents.access import console
+from tercet.agents.access.broker import connect
+from tercet.agents.access.identity import own_identity
+from tercet.agents.cli.own_agent import _converse
+from tercet.agents.daemon import health
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.daemon.health import look_for_alarms, obstacles
+from tercet.agents.doctor.finding import Outcome
+from tercet.agents.doctor.run import examine
+from tercet.broker.interface.base import ALARM_REMEDY, Blocked
+from tercet.broker.rabbitmq.link import RPC_SECONDS
+from tercet.schemas.files.settings import read_settings
 from tests.daemons.test_doctor import Place
 from tests.daemons.test_doctor import place as place  # a fixture
 from tests.guarded import Guarded

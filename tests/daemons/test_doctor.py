@@ -14,21 +14,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agents.access import console
-from agents.access.broker import connect, read_credentials
-from agents.access.identity import own_identity
-from agents.cli.app import app
-from agents.daemon import ping as greeter
-from agents.daemon.agent import Agent
-from agents.doctor import broker as doctor_broker
-from agents.doctor import local as doctor_local
-from agents.doctor import partners as doctor_partners
-from agents.doctor.broker import check_tls
-from agents.doctor.finding import Finding, Outcome, fail
-from agents.doctor.run import examine
-from broker.sealing.identity import Identity, save_identity
-from schemas.files.settings import BrokerSettings, read_settings
-from schemas.messages.kinds import PROTOCOL_VERSION, PartnerAnswer
+from tercet.agents.access import console
+from tercet.agents.access.broker import connect, read_credentials
+from tercet.agents.access.identity import own_identity
+from tercet.agents.cli.app import app
+from tercet.agents.daemon import ping as greeter
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.doctor import broker as doctor_broker
+from tercet.agents.doctor import local as doctor_local
+from tercet.agents.doctor import partners as doctor_partners
+from tercet.agents.doctor.broker import check_tls
+from tercet.agents.doctor.finding import Finding, Outcome, fail
+from tercet.agents.doctor.run import examine
+from tercet.broker.sealing.identity import Identity, save_identity
+from tercet.schemas.files.settings import BrokerSettings, read_settings
+from tercet.schemas.messages.kinds import PROTOCOL_VERSION, PartnerAnswer
 from tests.certificates import write_certificate
 from tests.guarded import Guarded
 from tests.rabbitmq_node import Node

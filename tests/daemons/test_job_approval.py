@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agents.core.states import APPROVAL
+from tercet.agents.core.states import APPROVAL
 from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, submit, told, write_tables
 from tests.deployment import Deployment
 

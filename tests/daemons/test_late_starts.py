@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agents.daemon.agent import Agent
-from agents.runs.run import JobRun
-from agents.simulation.simulate import introduce
-from broker.rabbitmq.broker import RabbitBroker
-from broker.sealing.identity import Identity
-from schemas.files.recovery import Recovery
-from schemas.files.settings import Settings
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.runs.run import JobRun
+from tercet.agents.simulation.simulate import introduce
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Settings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, three
 
 LATE_STARTS = 10

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import aio_pika
 import pytest
 
-from broker.interface import topology
+from tercet.broker.interface import topology
 from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, submit, until, write_tables
 from tests.deployment import Deployment
 from tests.guarded import Guarded

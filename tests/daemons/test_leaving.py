@@ -35,7 +35,7 @@ def test_an_agent_leaves_while_a_database_that_cannot_be_stopped_is_at_its_query
     (tmp_path / "card.db").touch()
     (tmp_path / "job.toml").write_text(JOB)
     extra = f"[deadlines]\ndrain = {DRAIN}\nverdict = 0.5\n"
-    with Deployment(tmp_path, amqp_url, TABLES, "notary", extra=extra, module=("-m", "agents", "agent")) as three:
+    with Deployment(tmp_path, amqp_url, TABLES, "notary", extra=extra, module=("-m", "tercet", "agent")) as three:
         three.start()
         three.wait_until_up()
         told(three.tercet("job", "submit", str(tmp_path / "job.toml"), "--format", "json"))

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from pyarrow import csv
 
-from agents.models import model_part
-from agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate
-from mpc.arithmetic.fixed import decode
-from mpc.arithmetic.ring import total
-from schemas.files.job import PredictionJob, TrainingJob, read_job
-from schemas.files.settings import Settings, read_settings
+from tercet.agents.models import model_part
+from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.arithmetic.ring import total
+from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
 

@@ -52,7 +52,7 @@ def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_
         key.unlink()
         credentials.unlink()
         environment = os.environ | secrets | {"NOTIFY_SOCKET": str(tmp_path / "manager"), "WATCHDOG_USEC": "60000000"}
-        command = [sys.executable, "-m", "agents", "agent", str(deployment.settings("notary"))]
+        command = [sys.executable, "-m", "tercet", "agent", str(deployment.settings("notary"))]
         agent = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=CHECKOUT, text=True)
         try:
             assert manager.recv(1000) == b"READY=1"
@@ -65,7 +65,7 @@ def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_
             # The key is gone from the disk: what follows goes over the agent's socket.
             settings = deployment.settings("notary")
             listed = subprocess.run(
-                [sys.executable, "-m", "agents", "job", "list", "-s", str(settings), "--format", "json"],
+                [sys.executable, "-m", "tercet", "job", "list", "-s", str(settings), "--format", "json"],
                 cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
             assert listed.stdout == "[]\n"

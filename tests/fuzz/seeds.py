@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
-from agents.jobs.records import Record
-from agents.models.full_model import About, Columns, WholeModel, write
-from agents.models.model_part import MANIFEST, ModelPart, save
-from agents.policy.audit_log import AuditLog
-from agents.session.checkpoint_store import Checkpoint, CheckpointFolder
-from agents.session.fixed_randomness import FILE, Drawn
-from broker.sealing.identity import Identity, save_identity
-from schemas.files.job import TrainingJob
-from schemas.messages.codec import MODELS, Companion, encode
-from schemas.messages.kinds import (
+from tercet.agents.jobs.records import Record
+from tercet.agents.models.full_model import About, Columns, WholeModel, write
+from tercet.agents.models.model_part import MANIFEST, ModelPart, save
+from tercet.agents.policy.audit_log import AuditLog
+from tercet.agents.session.checkpoint_store import Checkpoint, CheckpointFolder
+from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.broker.sealing.identity import Identity, save_identity
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.messages.codec import MODELS, Companion, encode
+from tercet.schemas.messages.kinds import (
     Held,
     Job,
     JobStatus,
@@ -35,8 +35,8 @@ from schemas.messages.kinds import (
     Sizes,
     Status,
 )
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
 
 SETTINGS = """
 party = "card"

@@ -15,22 +15,22 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from agents.access.broker import read_credentials
-from agents.jobs.records import Records
-from agents.models.full_model import read as read_model
-from agents.models.manifest import ModelPartProblem
-from agents.models.model_part import MANIFEST, load
-from agents.policy.audit_log import Broken, _hash, entries
-from agents.session.checkpoint_store import CheckpointFolder
-from agents.session.fixed_randomness import FILE, Drawn
-from broker.sealing.handshake import SessionSecrets
-from broker.sealing.identity import Forged, Identity, KeyProblem, load_identity, parse_public
-from broker.sealing.seal import SessionSeal
-from schemas.files.job import Invalid, read_job
-from schemas.files.settings import read_settings
-from schemas.messages.address import MalformedAddress, parse_address
-from schemas.messages.codec import MalformedMessage, decode_all, encode
-from schemas.messages.message import Message
+from tercet.agents.access.broker import read_credentials
+from tercet.agents.jobs.records import Records
+from tercet.agents.models.full_model import read as read_model
+from tercet.agents.models.manifest import ModelPartProblem
+from tercet.agents.models.model_part import MANIFEST, load
+from tercet.agents.policy.audit_log import Broken, _hash, entries
+from tercet.agents.session.checkpoint_store import CheckpointFolder
+from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.broker.sealing.handshake import SessionSecrets
+from tercet.broker.sealing.identity import Forged, Identity, KeyProblem, load_identity, parse_public
+from tercet.broker.sealing.seal import SessionSeal
+from tercet.schemas.files.job import Invalid, read_job
+from tercet.schemas.files.settings import read_settings
+from tercet.schemas.messages.address import MalformedAddress, parse_address
+from tercet.schemas.messages.codec import MalformedMessage, decode_all, encode
+from tercet.schemas.messages.message import Message
 from tests.fuzz import seeds
 
 Run = Callable[[bytes], None]

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agents.core.problems import BROKER
-from agents.core.states import NEXT, TERMINAL, State
-from agents.messaging.inbox import Deadline
-from broker.interface.base import Parcel
-from schemas.files.recovery import Recovery
-from schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
+from tercet.agents.core.problems import BROKER
+from tercet.agents.core.states import NEXT, TERMINAL, State
+from tercet.agents.messaging.inbox import Deadline
+from tercet.broker.interface.base import Parcel
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.schemas.strategies import EACH, messages

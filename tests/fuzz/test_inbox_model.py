@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agents.core.problems import JobProblem, Overdue
-from agents.messaging.inbox import Deadline, Inbox
-from schemas.files.settings import Limits
-from schemas.messages.address import Address
-from schemas.messages.kinds import MaskedInputs, MaskedWeights
+from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.messaging.inbox import Deadline, Inbox
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import MaskedInputs, MaskedWeights
 from tests.fuzz.virtual import Clockwork
 
 Model = type[MaskedInputs] | type[MaskedWeights]

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.interface.base import Parcel
-from broker.memory.memory_queue import PATIENCE, Delay, Drop, Duplicate, Entry, Fault, MemoryQueue, Reorder
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.memory_queue import PATIENCE, Delay, Drop, Duplicate, Entry, Fault, MemoryQueue, Reorder
 from tests.fuzz.virtual import Clockwork
 
 FAULTS: list[tuple[Fault, ...]] = [(), (), (), (Drop(),), (Duplicate(2),), (Delay(0.5),), (Reorder(),),

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats
-from mpc.arithmetic.ring import Words, total
-from mpc.interface.rows import ArrayRows
-from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
-from mpc.linear.data_party import Shares
-from mpc.linear.loss import opened_loss
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Layout
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
-from mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
-from mpc.scoring.linear import NOBODY, Scorer, scoring_steps
-from mpc.scoring.network import NetworkScorer
-from mpc.scoring.openings import Openings, PassMasks, masked_blocks, masked_upper
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.loss import opened_loss
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Layout
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
+from tercet.mpc.scoring.linear import NOBODY, Scorer, scoring_steps
+from tercet.mpc.scoring.network import NetworkScorer
+from tercet.mpc.scoring.openings import Openings, PassMasks, masked_blocks, masked_upper
 from tests.mpc.network_world import KEY, NetworkJob, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
 

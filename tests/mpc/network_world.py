@@ -12,26 +12,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, features
-from mpc.arithmetic.ring import Words, total
-from mpc.functions.links import ACTIVATIONS
-from mpc.interface.rows import ArrayRows
-from mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
-from mpc.linear.helper import Answer, activation
-from mpc.linear.loss import LossHelper, LossParty
-from mpc.network.data_party import NetworkParty
-from mpc.network.forward import NetworkShares
-from mpc.network.helper import NetworkHelper
-from mpc.network.start import first_shares
-from mpc.plan.plan import Plan, Request
-from mpc.plan.planner import make_plan
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order, order_key
-from mpc.reference.network import NetworkWeights
-from mpc.scoring.linear import scoring_steps
-from mpc.scoring.network import NetworkScorer, NetworkScoringHelper
-from mpc.scoring.openings import Openings, PassMasks, WeightMasks
+from tercet.mpc.arithmetic.fixed import Floats, features
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
+from tercet.mpc.linear.helper import Answer, activation
+from tercet.mpc.linear.loss import LossHelper, LossParty
+from tercet.mpc.network.data_party import NetworkParty
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.network.helper import NetworkHelper
+from tercet.mpc.network.start import first_shares
+from tercet.mpc.plan.plan import Plan, Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.reference.network import NetworkWeights
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
+from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
 from tests.mpc.world import MaskSource, Sent, checks, keyed, labels_of
 
 KEY = b"k" * 32

@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpc.arithmetic.fixed import Floats, features
-from mpc.arithmetic.ring import Words, total
-from mpc.functions.links import ACTIVATIONS
-from mpc.interface.rows import ArrayRows
-from mpc.linear.checks import Checks, Projections
-from mpc.linear.data_party import DataParty, Shares
-from mpc.linear.helper import Answer, Helper, activation
-from mpc.linear.loss import LossHelper, LossParty
-from mpc.plan.architecture import CARRIER
-from mpc.plan.forward import Forward
-from mpc.plan.plan import Plan, Request
-from mpc.plan.planner import make_plan
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Masks, PairMasks
-from mpc.randomness.order import Order, order_key
-from mpc.reference.linear import Weights
-from mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
-from mpc.scoring.openings import PassMasks, WeightMasks
+from tercet.mpc.arithmetic.fixed import Floats, features
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.linear.checks import Checks, Projections
+from tercet.mpc.linear.data_party import DataParty, Shares
+from tercet.mpc.linear.helper import Answer, Helper, activation
+from tercet.mpc.linear.loss import LossHelper, LossParty
+from tercet.mpc.plan.architecture import CARRIER
+from tercet.mpc.plan.forward import Forward
+from tercet.mpc.plan.plan import Plan, Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks, PairMasks
+from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.reference.linear import Weights
+from tercet.mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
+from tercet.mpc.scoring.openings import PassMasks, WeightMasks
 
 HELPER = -1
 MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER

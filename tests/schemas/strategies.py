@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
-from schemas.files.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
-from schemas.messages.kinds import (
+from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
+from tercet.schemas.files.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
+from tercet.schemas.messages.kinds import (
     Accept,
     AlignedRows,
     Approvers,

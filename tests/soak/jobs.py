@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.files.job import Evaluation, Network, PredictionJob, TrainingJob
+from tercet.schemas.files.job import Evaluation, Network, PredictionJob, TrainingJob
 from tests.agents.scenes import job, make_table, prediction
 
 BOUNDS = ("max_total_scorings", "max_releases", "max_models", "max_predictions", "max_alignments", "max_losses")

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from agents.access.broker import connect
-from agents.access.console import Console
-from agents.access.no_agent import NoAgent
-from agents.core.states import TERMINAL
-from broker.sealing.identity import load_identity
-from schemas.files.settings import read_settings
-from schemas.messages.kinds import JobStatus, Status
+from tercet.agents.access.broker import connect
+from tercet.agents.access.console import Console
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.core.states import TERMINAL
+from tercet.broker.sealing.identity import load_identity
+from tercet.schemas.files.settings import read_settings
+from tercet.schemas.messages.kinds import JobStatus, Status
 from tests.deployment import Deployment
 from tests.soak.jobs import TABLES, Planned, first, planned, write_tables
 

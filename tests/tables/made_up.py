@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from tables.core.spelling import spelt
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.spelling import spelt
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SPECIAL = st.sampled_from(["missing", "rare", '"missing"', "b=c", "é"])

@@ -15,10 +15,10 @@ import pytest
 from pyarrow import csv, parquet
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from agents.evaluation.baselines import auc, sgd
-from agents.session.training_defaults import resolved
-from schemas.files.job import PredictionJob, TrainingJob, read_job
-from schemas.files.settings import read_settings
+from tercet.agents.evaluation.baselines import auc, sgd
+from tercet.agents.session.training_defaults import resolved
+from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.settings import read_settings
 
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
 IDS = {"bank.csv.gz": "customer", "bank_new.csv": "customer", "new_outcomes.csv": "customer"}
@@ -63,7 +63,7 @@ def test_source_and_licence_are_given():
 def test_all_that_the_demo_reads_is_in_the_package():
     """A wheel holds tables, jobs and settings, and not the two scripts."""
     setup = tomllib.loads((CREDIT.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = setup["package-data"]["agents.credit"]
+    patterns = [name.removeprefix("credit/") for name in setup["package-data"]["tercet"]]
     left_out = {p.name for p in CREDIT.iterdir() if p.is_file() and not any(fnmatch(p.name, each) for each in patterns)}
     assert left_out == {"split.py", "deploy.sh"}
 

@@ -13,30 +13,30 @@ import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from agents.models.model_part import ModelPart, save
-from agents.policy.audit_log import AuditLog
-from agents.policy.budget_file import BudgetFile, Spending
-from agents.session.checkpoint_store import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
-from agents.session.fixed_randomness import Drawn
-from broker.sealing.handshake import HandshakeParty, HandshakeState
-from broker.sealing.identity import Identity
-from broker.sealing.seal import SessionSeal, associated_data
-from mpc.plan.architecture import Network
-from mpc.plan.plan import Request
-from mpc.plan.planner import make_plan
-from mpc.plan.schedule import Step
-from mpc.randomness import order
-from mpc.randomness.masks import Keystream, PairMasks, derive_key, once
-from schemas.files.job import PredictionJob, TrainingJob, canonical_digest
-from schemas.files.key_text import with_checksum
-from schemas.messages.kinds import Held, Job, Member
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
-from tables.matching.digest import ids_digest
-from tables.matching.ecdh import Blinding
-from tables.matching.pseudonyms import pseudonyms
-from tables.snapshot.columns import Chosen, Column
-from tables.snapshot.snapshot import Snapshot
+from tercet.agents.models.model_part import ModelPart, save
+from tercet.agents.policy.audit_log import AuditLog
+from tercet.agents.policy.budget_file import BudgetFile, Spending
+from tercet.agents.session.checkpoint_store import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
+from tercet.agents.session.fixed_randomness import Drawn
+from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.seal import SessionSeal, associated_data
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness import order
+from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key, once
+from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
+from tercet.schemas.files.key_text import with_checksum
+from tercet.schemas.messages.kinds import Held, Job, Member
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.matching.digest import ids_digest
+from tercet.tables.matching.ecdh import Blinding
+from tercet.tables.matching.pseudonyms import pseudonyms
+from tercet.tables.snapshot.columns import Chosen, Column
+from tercet.tables.snapshot.snapshot import Snapshot
 
 FOLDER: Final = Path(__file__).parent
 STEP: Final = Step(index=5, epoch=1, position=2, start=64, stop=96, scale=0.25, alpha=0.5, after=0.25)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from pydantic import BaseModel
 
-from schemas.messages.codec import encode
-from schemas.messages.kinds import Message
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import Message
 from tests.schemas.strategies import EACH
 
 ENOUGH = 300  # bytes

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.models.model_part import load
-from agents.session.checkpoint_store import SUFFIX, CheckpointFolder
-from schemas.messages.codec import MODELS, decode, encode
+from tercet.agents.models.model_part import load
+from tercet.agents.session.checkpoint_store import SUFFIX, CheckpointFolder
+from tercet.schemas.messages.codec import MODELS, decode, encode
 from tests.vectors.cases import CASES, FOLDER, HELD, WORDS, checkpoint_bytes, frozen
 from tests.vectors.messages import plain
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.access.broker import PASSWORD, USERNAME, own_credentials, read_credentials, tls_context
-from agents.access.identity import IDENTITY, own_identity
-from broker.sealing.identity import Identity, KeyProblem, load_identity, save_identity
-from schemas.files.job import Invalid
-from schemas.files.settings import BrokerSettings, Settings
+from tercet.agents.access.broker import PASSWORD, USERNAME, own_credentials, read_credentials, tls_context
+from tercet.agents.access.identity import IDENTITY, own_identity
+from tercet.broker.sealing.identity import Identity, KeyProblem, load_identity, save_identity
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import BrokerSettings, Settings
 
 LOGIN = 'username = "bank"\npassword = "hush, hush"\n'
 
@@ -166,9 +166,9 @@ def test_an_agents_children_inherit_none_of_its_secrets(tmp_path: Path) -> None:
     save_identity(Identity.generate(), path)
     program = (
         "import os, subprocess\nfrom pathlib import Path\n"
-        "from agents.access.broker import own_credentials\n"
-        "from agents.access.identity import own_identity\n"
-        "from schemas.files.settings import Settings\n"
+        "from tercet.agents.access.broker import own_credentials\n"
+        "from tercet.agents.access.identity import own_identity\n"
+        "from tercet.schemas.files.settings import Settings\n"
         "settings = Settings(party='bank', identity=Path('missing'), state=Path('missing'))\n"
         "own_identity(settings), own_credentials(settings.broker)\n"
         "print(subprocess.run(['env'], capture_output=True, text=True).stdout)"

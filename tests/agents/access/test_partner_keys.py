@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.access.partner_keys import check_partner_keys
-from agents.doctor.finding import Outcome
-from agents.doctor.local import check_partners_keys
-from broker.sealing.identity import PUBLIC_PREFIX, Identity, KeyProblem, parse_public
-from schemas.files.settings import Partner, Settings
+from tercet.agents.access.partner_keys import check_partner_keys
+from tercet.agents.doctor.finding import Outcome
+from tercet.agents.doctor.local import check_partners_keys
+from tercet.broker.sealing.identity import PUBLIC_PREFIX, Identity, KeyProblem, parse_public
+from tercet.schemas.files.settings import Partner, Settings
 
 BANK, CARD, TELCO = (Identity.generate() for _ in range(3))
 

@@ -22,27 +22,27 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.alignment import matching as alignment
-from agents.alignment.matching import align, help_align
-from agents.core.problems import JobProblem
-from agents.messaging.mailbox import Mailbox, Tap
-from agents.policy.approval import Approval
-from agents.policy.budget import Budget
-from agents.policy.job_audit import JobAudit
-from agents.session.context import JobContext
-from agents.session.fixed_randomness import Drawn
-from agents.session.table_snapshot import KeptTable
-from broker.interface import topology
-from broker.interface.base import Parcel
-from broker.interface.outbox import Outbox
-from broker.memory.broker import MemoryBroker
-from broker.sealing.handshake import SessionSecrets
-from broker.sealing.identity import Identity
-from broker.sealing.seal import SessionSeal
-from schemas.files.job import PredictionJob, Training, TrainingJob
-from schemas.files.settings import Deadlines, Limits, Settings
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import (
+from tercet.agents.alignment import matching as alignment
+from tercet.agents.alignment.matching import align, help_align
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.mailbox import Mailbox, Tap
+from tercet.agents.policy.approval import Approval
+from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.job_audit import JobAudit
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.fixed_randomness import Drawn
+from tercet.agents.session.table_snapshot import KeptTable
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.outbox import Outbox
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.sealing.handshake import SessionSecrets
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.seal import SessionSeal
+from tercet.schemas.files.job import PredictionJob, Training, TrainingJob
+from tercet.schemas.files.settings import Deadlines, Limits, Settings
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import (
     AlignedRows,
     BlindedIds,
     Job,
@@ -52,7 +52,7 @@ from schemas.messages.kinds import (
     Pseudonyms,
     TwiceBlindedIds,
 )
-from tables.matching.ecdh import Blinding
+from tercet.tables.matching.ecdh import Blinding
 from tests import virtual_time
 
 BANK, CARD, TELCO, SHOP, NOTARY = "bank", "card", "telco", "shop", "notary"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from schemas.messages.address import Address
-from schemas.messages.kinds import ColumnEncoding, Message
-from tables.encoding.encoding import Encoding
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import ColumnEncoding, Message
+from tercet.tables.encoding.encoding import Encoding
 from tests.agents.scenes import BANK, CARD, PATIENT, SHARES, Scene, job, make_table, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -90,7 +90,7 @@ async def test_what_the_owner_calls_categories_is_told(tmp_path):
 
 async def test_the_test_sees_incomes_that_travel(tmp_path, monkeypatch):
     """Were the check not there."""
-    monkeypatch.setattr("agents.roles.data_party.check_declared", lambda *_: None)
+    monkeypatch.setattr("tercet.agents.roles.data_party.check_declared", lambda *_: None)
     _, heard, _ = await told(tmp_path, MIXED)
     assert set(INCOME) & set(heard[0].model_dump_json().split('"'))
 

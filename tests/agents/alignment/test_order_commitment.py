@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.alignment.aligned_table import OwnRows
-from agents.core.problems import JobProblem
-from agents.messaging.mailbox import Mailbox
-from agents.session.context import system_randomness
-from agents.session.fixed_randomness import Drawn
-from mpc.randomness import order as ordering
-from schemas.messages.kinds import Message, OrderCommitment, OrderContribution
+from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.mailbox import Mailbox
+from tercet.agents.session.context import system_randomness
+from tercet.agents.session.fixed_randomness import Drawn
+from tercet.mpc.randomness import order as ordering
+from tercet.schemas.messages.kinds import Message, OrderCommitment, OrderContribution
 from tests.agents.recovering import long_job, recovering
 from tests.agents.scenes import BANK, CARD, NOTARY, nothing_left, off, scene, three
 from tests.agents.scenes import job as job_of

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from agents.alignment.row_counts import partly_matched
+from tercet.agents.alignment.row_counts import partly_matched
 
 
 def ids(*forms: str, count: int = 100) -> pa.Array:

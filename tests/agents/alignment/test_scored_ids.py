@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agents.alignment.scored_ids import ScoredIds, Unusable
-from schemas.files.job import Evaluation, PredictionJob
+from tercet.agents.alignment.scored_ids import ScoredIds, Unusable
+from tercet.schemas.files.job import Evaluation, PredictionJob
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.recovering import THREE, recovering
 from tests.agents.runs.test_recovery import restart

@@ -14,13 +14,13 @@ import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
 
-from agents.cli import demo
-from agents.cli.app import app
-from agents.core.shipped_files import shipped
-from agents.models.model_part import load
-from schemas.files.job import PredictionJob, TrainingJob, read_job
-from schemas.messages.kinds import JobStatus
-from tables.snapshot.hints import CODE, EMPTY
+from tercet.agents.cli import demo
+from tercet.agents.cli.app import app
+from tercet.agents.core.shipped_files import shipped
+from tercet.agents.models.model_part import load
+from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.messages.kinds import JobStatus
+from tercet.tables.snapshot.hints import CODE, EMPTY
 
 CREDIT = shipped("credit")
 JOB = (CREDIT / "job.toml").read_text()
@@ -70,7 +70,13 @@ def test_a_narrow_encoding_of_the_output_ends_no_command(tmp_path, environment):
     settings = 'party = "bank"\nidentity = "key"\nstate = "s"\n[tables.t]\npath = "bank.csv"\nid = "id"\n'
     (tmp_path / "bank.toml").write_text(settings)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LC_"))}
-    command = [sys.executable, "-c", "from agents.cli.app import main; main()", "table", str(tmp_path / "bank.toml")]
+    command = [
+        sys.executable,
+        "-c",
+        "from tercet.agents.cli.app import main; main()",
+        "table",
+        str(tmp_path / "bank.toml"),
+    ]
     done = subprocess.run(command, env=inherited | environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert b"Umsatz in \\u20ac" in done.stdout
@@ -78,7 +84,7 @@ def test_a_narrow_encoding_of_the_output_ends_no_command(tmp_path, environment):
 
 def test_a_command_that_trains_nothing_loads_nothing_to_train_with():
     """It would take three times as long to begin."""
-    program = "import sys, agents.cli.app; print([name for name in ('numba', 'sklearn') if name in sys.modules])"
+    program = "import sys, tercet.agents.cli.app; print([name for name in ('numba', 'sklearn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
-from agents.session.training_defaults import resolved
 from benchmarks.rates import Data, measure
-from schemas.files.job import Training, TrainingJob
-from tables.core.table import Table
+from tercet.agents.session.training_defaults import resolved
+from tercet.schemas.files.job import Training, TrainingJob
+from tercet.tables.core.table import Table
 
 
 def shared_out(x: Any, y: Any, link: str) -> Data:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agents.access.console import Request
-from agents.daemon.console_socket import LocalDesk
-from schemas.files.settings import read_settings
-from schemas.messages.kinds import Query, Status
+from tercet.agents.access.console import Request
+from tercet.agents.daemon.console_socket import LocalDesk
+from tercet.schemas.files.settings import read_settings
+from tercet.schemas.messages.kinds import Query, Status
 
 HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_manager", "onnx", "rbcl", "jinja2"}
 FOR_MESSAGES = {"numpy", "aio_pika", "prometheus_client", "safetensors"}
 SETTINGS = 'party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n'
 THEN_MODULES = """
 import atexit, json, sys
-from agents.cli.app import main
+from tercet.agents.cli.app import main
 atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
 main()
 """

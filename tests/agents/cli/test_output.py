@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-LARGE = "agents.cli.rendering.print_json(['x' * 1000] * 1000)"
+LARGE = "tercet.agents.cli.rendering.print_json(['x' * 1000] * 1000)"
 PIPES = {True: {"PYTHONUNBUFFERED": "1"}, False: {}}
 
 
 def run(what: str, target: int, *, unbuffered: bool) -> "subprocess.Popen[str]":
     """A process that does this in the place of a command."""
-    imports = "import agents.cli.rendering\nimport agents.cli.app as cli"
+    imports = "import tercet.agents.cli.rendering\nimport tercet.agents.cli.app as cli"
     code = f"{imports}\ncli.app = lambda: {what}\ncli.main()"
     environment = {**os.environ, **PIPES[unbuffered]}
     return subprocess.Popen(

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from agents.simulation.simulate import Simulation, bit_exact, simulate
-from schemas.files.job import TrainingJob, read_job
-from schemas.files.settings import Settings
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.schemas.files.job import TrainingJob, read_job
+from tercet.schemas.files.settings import Settings
 from tests import virtual_time
 
 ROOT = Path(__file__).parents[3]

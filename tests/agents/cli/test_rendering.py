@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from agents.cli import rendering as show
-from agents.jobs.approvals import summary
-from agents.policy.audit_log import GENESIS, Entry
-from agents.runs.status import _first
-from schemas.core.visible import visible
-from schemas.messages.kinds import Job, JobStatus
+from tercet.agents.cli import rendering as show
+from tercet.agents.jobs.approvals import summary
+from tercet.agents.policy.audit_log import GENESIS, Entry
+from tercet.agents.runs.status import _first
+from tercet.schemas.core.visible import visible
+from tercet.schemas.messages.kinds import Job, JobStatus
 from tests.agents.scenes import BANK, CARD, job, party_settings
 
 HOSTILE = "a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"

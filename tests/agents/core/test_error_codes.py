@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agents.cli.app import app
-from agents.core import error_codes as codes
-from agents.core.shipped_files import shipped
-from schemas.files.job import Invalid
+from tercet.agents.cli.app import app
+from tercet.agents.core import error_codes as codes
+from tercet.agents.core.shipped_files import shipped
+from tercet.schemas.files.job import Invalid
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("agents", "broker", "mpc", "schemas", "tables")

@@ -15,11 +15,11 @@ import pytest
 import structlog
 from pamqp.body import ContentBody
 
-import agents.access.table
-import agents.alignment.aligned_table
-from agents.core import logs
-from agents.core.library_log import LibraryLines
-from schemas.files.recovery import Recovery
+import tercet.agents.access.table
+import tercet.agents.alignment.aligned_table
+from tercet.agents.core import logs
+from tercet.agents.core.library_log import LibraryLines
+from tercet.schemas.files.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -43,14 +43,14 @@ def log() -> Iterator[StringIO]:
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table is read with a word of ours and one of a library's, in the job's thread."""
-    quiet = agents.access.table.snapshot_of
+    quiet = tercet.agents.access.table.snapshot_of
 
     def talking(*args: Any, **options: Any) -> Any:
         structlog.get_logger().info("in a thread")
         logging.getLogger("some.library").warning("cannot read %s", SECRET)
         return quiet(*args, **options)
 
-    monkeypatch.setattr(agents.alignment.aligned_table, "snapshot_of", talking)
+    monkeypatch.setattr(tercet.agents.alignment.aligned_table, "snapshot_of", talking)
 
 
 def lines(log: StringIO) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ async def test_a_librarys_line_is_filled_in_and_holds_no_data(log: StringIO) -> 
 def test_a_crash_is_a_line_as_well() -> None:
     """What reads the log of a daemon need not know Python's tracebacks."""
     program = (
-        "from agents.core import logs\nlogs.configure('info', daemon=True)\n"
+        "from tercet.agents.core import logs\nlogs.configure('info', daemon=True)\n"
         "import warnings\nwarnings.warn('something old')\nraise ValueError('ended')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

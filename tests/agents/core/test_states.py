@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core.states import NEXT, TERMINAL, IllegalMove, State, move
+from tercet.agents.core.states import NEXT, TERMINAL, IllegalMove, State, move
 
 
 @pytest.mark.parametrize("work", [State.TRAINING, State.SCORING])

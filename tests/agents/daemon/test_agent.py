@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import typer
 
-from agents.cli.runner import UNUSABLE_FILE, run
-from agents.daemon.agent import Agent
-from agents.policy.signature import sign
-from agents.simulation.simulate import Simulation, bit_exact
-from broker.interface.base import Broker, Lane, Occupied, Parcel, Queue
-from broker.memory.broker import MemoryBroker, MemoryConnection
-from broker.sealing.identity import Identity
-from schemas.files.settings import Limits
-from schemas.messages.address import parse_address
-from schemas.messages.codec import encode
-from schemas.messages.kinds import Job, JobStatus
+from tercet.agents.cli.runner import UNUSABLE_FILE, run
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.policy.signature import sign
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.broker.interface.base import Broker, Lane, Occupied, Parcel, Queue
+from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import parse_address
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import Job, JobStatus
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, off, on, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-import agents.access.console
-from agents.access.console import Console
-from agents.access.no_agent import NoAgent
-from agents.messaging.control import control_parcel
-from broker.interface import topology
-from broker.interface.base import Blocked, Parcel
-from broker.sealing.identity import Identity
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import Message, Query, Status, Submit
+import tercet.agents.access.console
+from tercet.agents.access.console import Console
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.messaging.control import control_parcel
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Blocked, Parcel
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import Message, Query, Status, Submit
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -87,7 +87,7 @@ async def test_a_broker_that_takes_nothing_is_not_taken_for_an_agent_that_does_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The remedy is at the broker's operator."""
-    monkeypatch.setattr(agents.access.console, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(tercet.agents.access.console, "ANSWER_SECONDS", 0.5)
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(CARD)
         async with stage.console(CARD) as console:
@@ -110,7 +110,7 @@ async def test_a_console_without_an_agent_says_how_to_start_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while: the agent may be just starting."""
-    monkeypatch.setattr(agents.access.console, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(tercet.agents.access.console, "ANSWER_SECONDS", 0.1)
     async with scene(three(tmp_path), tmp_path) as stage, stage.console(BANK) as console:
         with pytest.raises(NoAgent, match="tercet agent"):
             await console.query()

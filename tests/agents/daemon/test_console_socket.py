@@ -16,18 +16,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from agents.access.console import Request
-from agents.access.no_agent import NoAgent
-from agents.access.socket_console import LocalConsole, NoSocket, hear
-from agents.cli.app import app
-from agents.cli.job import _account
-from agents.daemon.console_socket import MOST_REQUEST, LocalDesk, bound
-from agents.policy.audit_log import entries
-from broker.sealing.identity import Identity, save_identity
-from schemas.files.console_settings import ConsoleSettings
-from schemas.files.job import Invalid
-from schemas.files.settings import Settings, read_settings
-from schemas.messages.kinds import Query, Status
+from tercet.agents.access.console import Request
+from tercet.agents.access.no_agent import NoAgent
+from tercet.agents.access.socket_console import LocalConsole, NoSocket, hear
+from tercet.agents.cli.app import app
+from tercet.agents.cli.job import _account
+from tercet.agents.daemon.console_socket import MOST_REQUEST, LocalDesk, bound
+from tercet.agents.policy.audit_log import entries
+from tercet.broker.sealing.identity import Identity, save_identity
+from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Settings, read_settings
+from tercet.schemas.messages.kinds import Query, Status
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -101,7 +101,7 @@ async def test_another_user_gets_in_by_the_group_alone(group: str | None, answer
     """And is told by the account that the system knows."""
     connect = (
         "import os, socket, sys\n"
-        "from schemas.messages.codec import encode, decode\nfrom schemas.messages.kinds import Query\n"
+        "from tercet.schemas.messages.codec import encode, decode\nfrom tercet.schemas.messages.kinds import Query\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "s = socket.socket(socket.AF_UNIX); body = encode(Query(who='root'))\n"
         "s.connect(sys.argv[1]); s.sendall(len(body).to_bytes(4, 'big') + body)\n"

@@ -14,16 +14,16 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents.core.states import State
-from agents.daemon import http_server as monitor
-from agents.daemon.health import Pulse, unwritable
-from agents.daemon.http_server import Monitor, pages_of
-from agents.daemon.prometheus import _jobs
-from broker.interface import topology
-from schemas.files.job import Invalid
-from schemas.files.monitor_settings import MonitorSettings
-from schemas.messages.address import Round
-from schemas.messages.kinds import Message
+from tercet.agents.core.states import State
+from tercet.agents.daemon import http_server as monitor
+from tercet.agents.daemon.health import Pulse, unwritable
+from tercet.agents.daemon.http_server import Monitor, pages_of
+from tercet.agents.daemon.prometheus import _jobs
+from tercet.broker.interface import topology
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.monitor_settings import MonitorSettings
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.kinds import Message
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -308,7 +308,7 @@ async def test_without_a_port_nothing_listens() -> None:
 
 async def test_the_pulse_shows_what_holds_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """In seconds, the worst that was."""
-    monkeypatch.setattr("agents.daemon.health.PULSE_SECONDS", 0.01)
+    monkeypatch.setattr("tercet.agents.daemon.health.PULSE_SECONDS", 0.01)
     pulse = Pulse()
     beating = asyncio.create_task(pulse.beat())
     await asyncio.sleep(0.03)

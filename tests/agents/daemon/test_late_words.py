@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from agents.daemon.ping import Greeter
-from agents.jobs.announcer import Announcer
-from broker.interface import topology
-from broker.interface.base import Delivery, Lane
-from broker.memory.broker import MemoryBroker
+from tercet.agents.daemon.ping import Greeter
+from tercet.agents.jobs.announcer import Announcer
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Delivery, Lane
+from tercet.broker.memory.broker import MemoryBroker
 from tests import virtual_time
 from tests.agents.policy.test_check import KEYS, announcing, settings_of
 from tests.agents.scenes import BANK, CARD, job

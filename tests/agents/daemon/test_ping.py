@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.daemon import ping as greeter
-from agents.messaging.control import control_parcel
-from broker.interface import topology
-from broker.interface.base import Parcel
-from broker.sealing.identity import Identity
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import PROTOCOL_VERSION, Message, Ping, Pong
+from tercet.agents.daemon import ping as greeter
+from tercet.agents.messaging.control import control_parcel
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Parcel
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import PROTOCOL_VERSION, Message, Ping, Pong
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, scene, stranger, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

@@ -8,11 +8,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from agents.access.settings_digest import differing, digests
-from agents.daemon.reloading import UNCHANGED, reload, reload_whenever
-from agents.doctor.partners import _same_settings
-from schemas.files.settings import read_settings
-from schemas.messages.kinds import Query
+from tercet.agents.access.settings_digest import differing, digests
+from tercet.agents.daemon.reloading import UNCHANGED, reload, reload_whenever
+from tercet.agents.doctor.partners import _same_settings
+from tercet.schemas.files.settings import read_settings
+from tercet.schemas.messages.kinds import Query
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.daemon.agent import Agent
-from agents.daemon.service import attend
-from agents.daemon.systemd import Notifier
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.daemon.service import attend
+from tercet.agents.daemon.systemd import Notifier
 from tests.agents.scenes import BANK, CARD, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 
-from agents.evaluation import baselines
-from agents.evaluation.baselines import LINKS, Fitted, auc, compare, sgd
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.schedule import batch_sizes
-from schemas.files.job import METRICS, Training
+from tercet.agents.evaluation import baselines
+from tercet.agents.evaluation.baselines import LINKS, Fitted, auc, compare, sgd
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.schedule import batch_sizes
+from tercet.schemas.files.job import METRICS, Training
 
 
 def training(**changes) -> Training:

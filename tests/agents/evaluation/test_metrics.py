@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from agents.evaluation.metrics import (
+from tercet.agents.evaluation.metrics import (
     BINS,
     MOST_POINTS,
     Curves,
@@ -27,7 +27,7 @@ from agents.evaluation.metrics import (
     metrics,
     probabilities,
 )
-from schemas.files.job import METRICS
+from tercet.schemas.files.job import METRICS
 
 SCORES = st.floats(-50, 50, allow_subnormal=False)
 COARSE = st.integers(-3, 3).map(float)  # with many ties

@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.daemon.agent import Agent
-from agents.jobs.cache import KEPT, Remembered
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.jobs.cache import KEPT, Remembered
 from tests.agents.scenes import BANK, job, scene, three
 
 jobs = st.sampled_from("abcdefg")

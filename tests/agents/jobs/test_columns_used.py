@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from agents.jobs.approvals import summary
-from agents.jobs.columns_used import MOST_SHOWN, Used, told
-from agents.policy.disclosures import Applied, Known, revelations
-from agents.simulation.simulate import Simulation
-from schemas.files.job import Network
-from schemas.messages.kinds import Job
+from tercet.agents.jobs.approvals import summary
+from tercet.agents.jobs.columns_used import MOST_SHOWN, Used, told
+from tercet.agents.policy.disclosures import Applied, Known, revelations
+from tercet.agents.simulation.simulate import Simulation
+from tercet.schemas.files.job import Network
+from tercet.schemas.messages.kinds import Job
 from tests.agents.recording import prediction_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, party_settings, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.messaging.mailbox import Tap
-from agents.policy.signature import sign
-from agents.runs.blame import Report, late
-from schemas.messages.address import Address
-from schemas.messages.kinds import Failure, Message, Progress
+from tercet.agents.messaging.mailbox import Tap
+from tercet.agents.policy.signature import sign
+from tercet.agents.runs.blame import Report, late
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Failure, Message, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

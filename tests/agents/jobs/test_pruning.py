@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.policy.audit_log import entries
-from schemas.messages.kinds import Status
+from tercet.agents.policy.audit_log import entries
+from tercet.schemas.messages.kinds import Status
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.jobs.records import Record, Records
-from broker.sealing.identity import Identity
-from schemas.messages.kinds import Job, JobStatus, Member
+from tercet.agents.jobs.records import Record, Records
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.messages.kinds import Job, JobStatus, Member
 from tests.agents.scenes import BANK, CARD, NOTARY, job
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from agents.core.problems import JobProblem
-from agents.jobs.requests import RESUMPTION_SECONDS
-from agents.messaging.control import control_parcel
-from agents.runs.recovery import PAUSES, Attempts
-from broker.interface import topology
-from broker.interface.base import Parcel
-from broker.memory.memory_queue import Drop, no_faults
-from schemas.files.recovery import Recovery
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import Resumption
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.jobs.requests import RESUMPTION_SECONDS
+from tercet.agents.messaging.control import control_parcel
+from tercet.agents.runs.recovery import PAUSES, Attempts
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.memory_queue import Drop, no_faults
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import Resumption
 from tests.agents.recovering import (
     DATA,
     FOUR,

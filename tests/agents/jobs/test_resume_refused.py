@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from broker.memory.memory_queue import no_faults
+from tercet.broker.memory.memory_queue import no_faults
 from tests.agents.jobs.test_resume import TWICE, given_up
 from tests.agents.recovering import Recovering, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, off

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agents.core.problems import JobProblem, Overdue
-from agents.messaging.inbox import PARCEL_BYTES, PART_BYTES, Deadline
-from agents.messaging.mailbox import Mailbox
-from broker.interface.base import Parcel
-from broker.interface.dead_letters import BURST
-from broker.interface.outbox import Outbox
-from broker.sealing.handshake import SessionSecrets
-from broker.sealing.identity import Identity
-from broker.sealing.seal import SessionSeal
-from schemas.files.settings import Limits
-from schemas.messages.address import Address, Round, parse_address
-from schemas.messages.codec import Companion
-from schemas.messages.kinds import (
+from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.messaging.inbox import PARCEL_BYTES, PART_BYTES, Deadline
+from tercet.agents.messaging.mailbox import Mailbox
+from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.dead_letters import BURST
+from tercet.broker.interface.outbox import Outbox
+from tercet.broker.sealing.handshake import SessionSecrets
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.seal import SessionSeal
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address, Round, parse_address
+from tercet.schemas.messages.codec import Companion
+from tercet.schemas.messages.kinds import (
     Accept,
     AlignedRows,
     Cancel,
@@ -35,7 +35,7 @@ from schemas.messages.kinds import (
     Progress,
     Ready,
 )
-from schemas.messages.tensor import Words
+from tercet.schemas.messages.tensor import Words
 
 NAMES = ("bank", "card", "notary")
 KEYS = {name: Identity.generate() for name in NAMES}

@@ -7,13 +7,13 @@ import time
 import pytest
 from rich.console import Console
 
-from agents.cli.timeline import timeline
-from agents.core.problems import Overdue
-from agents.messaging.inbox import Deadline, Inbox
-from agents.messaging.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, of_all
-from schemas.files.settings import Limits
-from schemas.messages.kinds import Accept
-from schemas.messages.trace import StepTrace, TraceEvent
+from tercet.agents.cli.timeline import timeline
+from tercet.agents.core.problems import Overdue
+from tercet.agents.messaging.inbox import Deadline, Inbox
+from tercet.agents.messaging.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, of_all
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.kinds import Accept
+from tercet.schemas.messages.trace import StepTrace, TraceEvent
 from tests.agents.networks import mlp
 from tests.agents.world import HELPER, run
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.models import model_part
-from agents.models.model_part import MANIFEST, ModelPart, ModelPartProblem, load, partial_scores, save
-from mpc.arithmetic.fixed import clip_rows
-from schemas.files.job import Network
-from tables.core.problem import TableProblem
-from tables.core.table import Table
-from tables.encoding.encoding import Encoding
-from tables.encoding.label import Classes, LabelScaling
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import MANIFEST, ModelPart, ModelPartProblem, load, partial_scores, save
+from tercet.mpc.arithmetic.fixed import clip_rows
+from tercet.schemas.files.job import Network
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.label import Classes, LabelScaling
 
 TABLE = Table(
     name="customers",

@@ -19,22 +19,22 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.metrics import get_scorer
 from typer.testing import CliRunner
 
-import mpc.plan.planner
-from agents.cli.app import app
-from agents.cli.runner import UNUSABLE_FILE
-from agents.models import model_part
-from agents.models.export import export
-from agents.models.model_part import ModelPartProblem
-from agents.models.scorer import Classifier, Regressor, UnseenCategories, load
-from agents.simulation.simulate import bit_exact
-from mpc.arithmetic.fixed import Floats
-from schemas.files.job import EarlyStopping, Evaluation, Invalid, Network
-from tables.core.problem import TableProblem
+import tercet.mpc.plan.planner
+from tercet.agents.cli.app import app
+from tercet.agents.cli.runner import UNUSABLE_FILE
+from tercet.agents.models import model_part
+from tercet.agents.models.export import export
+from tercet.agents.models.model_part import ModelPartProblem
+from tercet.agents.models.scorer import Classifier, Regressor, UnseenCategories, load
+from tercet.agents.simulation.simulate import bit_exact
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Invalid, Network
+from tercet.tables.core.problem import TableProblem
 from tests.agents.recording import Tables, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, people, scores_of
 from tests.agents.world import CLASSES, OUTCOME, PERSON, Sample
 
-pytestmark = pytest.mark.filterwarnings("ignore::agents.models.scorer.UnseenCategories")  # newcomers have some
+pytestmark = pytest.mark.filterwarnings("ignore::tercet.agents.models.scorer.UnseenCategories")  # newcomers have some
 
 
 def small(model: str, rate: float = 0.3, **more: Any) -> Sample:
@@ -101,7 +101,7 @@ def together(tables: Tables, ids: list[str]) -> dict[str, list[str]]:
 def quiet():
     """A network's scores have noise of its hidden layers, which would hide how close a scorer comes to them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mpc.plan.planner, "noise_bits_of", lambda _: 24)
+        patch.setattr(tercet.mpc.plan.planner, "noise_bits_of", lambda _: 24)
         yield
 
 
@@ -363,7 +363,7 @@ def test_files_that_are_no_model_are_refused(classes, tmp_path):
 
 def test_without_its_library_there_is_no_onnx_file_and_a_word_on_how_to_get_it(classes, tmp_path, monkeypatch):
     """It is not among what everybody installs."""
-    monkeypatch.setitem(sys.modules, "agents.models.onnx_model", None)
+    monkeypatch.setitem(sys.modules, "tercet.agents.models.onnx_model", None)
     with pytest.raises(Invalid, match=r"pip install 'tercet\[onnx\]'"):
         export(classes.part, tmp_path / "model.onnx")
 

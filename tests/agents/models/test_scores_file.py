@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from agents.models.scores_file import scored_columns, without_formulas, write_scores
+from tercet.agents.models.scores_file import scored_columns, without_formulas, write_scores
 
 FORMULAS = [
     "=1+1",

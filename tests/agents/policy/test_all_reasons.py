@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.policy.audit_log import entries
-from schemas.files.job import Evaluation
-from schemas.files.policy import PolicySettings
-from schemas.files.settings import Limits, TableSettings
-from tables.core.problem import TableProblem
-from tables.snapshot.preview import look
+from tercet.agents.policy.audit_log import entries
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.settings import Limits, TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.preview import look
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, make_table, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

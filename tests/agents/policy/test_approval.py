@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from rich.console import Console as Paper
 
-from agents.cli.rendering import job_details, job_table
-from agents.core.states import APPROVAL
-from agents.jobs.approvals import summary
-from agents.policy.audit_log import entries
-from broker.sealing.identity import Identity
-from schemas.files.job import Evaluation
-from schemas.files.policy import PolicySettings
-from schemas.files.recovery import Recovery
-from schemas.messages.kinds import Approvers, Decide, Status
+from tercet.agents.cli.rendering import job_details, job_table
+from tercet.agents.core.states import APPROVAL
+from tercet.agents.jobs.approvals import summary
+from tercet.agents.policy.audit_log import entries
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.kinds import Approvers, Decide, Status
 from tests.agents.daemon.test_console import request
 from tests.agents.policy.test_check import announced, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, nothing_left, off, scene, three

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from agents.cli.app import app
-from agents.daemon.agent import Agent
-from agents.policy import audit_log as audit
-from agents.policy.audit_log import AuditLog, Broken, Entry, entries, key_named_last
-from broker.memory.broker import MemoryBroker
-from broker.sealing.identity import Identity
-from schemas.files.job import Invalid
+from tercet.agents.cli.app import app
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.policy import audit_log as audit
+from tercet.agents.policy.audit_log import AuditLog, Broken, Entry, entries, key_named_last
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.job import Invalid
 from tests.agents.scenes import BANK, party_settings
 
 ME, OTHER = Identity.generate(), Identity.generate()

@@ -15,19 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from agents.cli.app import app
-from agents.core.problems import JobProblem
-from agents.daemon.agent import Agent
-from agents.policy.audit_log import Entry
-from agents.policy.budget import Budget, audited_spendings
-from agents.policy.budget_file import BudgetFile, Spending, read
-from agents.policy.check import check_policy
-from agents.policy.exposure import COUNTS, exposures, score_bits
-from agents.policy.job_audit import JobAudit
-from schemas.files.job import Evaluation, Invalid, PredictionJob, TrainingJob
-from schemas.files.policy import PolicySettings, TablePolicy
-from schemas.files.settings import Limits, Settings
-from schemas.messages.kinds import Job, Terms
+from tercet.agents.cli.app import app
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.policy.audit_log import Entry
+from tercet.agents.policy.budget import Budget, audited_spendings
+from tercet.agents.policy.budget_file import BudgetFile, Spending, read
+from tercet.agents.policy.check import check_policy
+from tercet.agents.policy.exposure import COUNTS, exposures, score_bits
+from tercet.agents.policy.job_audit import JobAudit
+from tercet.schemas.files.job import Evaluation, Invalid, PredictionJob, TrainingJob
+from tercet.schemas.files.policy import PolicySettings, TablePolicy
+from tercet.schemas.files.settings import Limits, Settings
+from tercet.schemas.messages.kinds import Job, Terms
 from tests.agents.policy.test_check import KEYS, announcing, settings_of
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, off, prediction, scene, three
@@ -393,7 +393,7 @@ async def test_the_budget_can_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.run(job(evaluation=SCORED))
         settings = stage.parties[CARD][0]
-    monkeypatch.setattr("agents.cli.audit.read_settings", lambda _: settings)
+    monkeypatch.setattr("tercet.agents.cli.audit.read_settings", lambda _: settings)
     arguments = ["audit", "budget", "--settings", str(tmp_path / "any.toml")]
     for _ in range(2):
         told = CliRunner().invoke(app, [*arguments, "--format", "json"])

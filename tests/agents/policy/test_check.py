@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from agents.core.problems import JobProblem
-from agents.policy.check import check_policy
-from broker.sealing.identity import Identity
-from schemas.files.job import PredictionJob, TrainingJob
-from schemas.files.settings import Partner, Settings
-from schemas.messages.kinds import Job, Member
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.policy.check import check_policy
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.settings import Partner, Settings
+from tercet.schemas.messages.kinds import Job, Member
 from tests.agents.scenes import BANK, CARD, NOTARY, job, party_settings, prediction
 
 KEYS = {party: Identity.generate() for party in (BANK, CARD, NOTARY)}

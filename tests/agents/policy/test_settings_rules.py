@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from agents.policy.audit_log import entries
-from agents.policy.check import check_policy
-from agents.policy.table import narrowed
-from schemas.files.job import Evaluation, TrainingJob
-from schemas.files.policy import PolicySettings
-from schemas.files.settings import Limits, Settings, TableSettings
+from tercet.agents.policy.audit_log import entries
+from tercet.agents.policy.check import check_policy
+from tercet.agents.policy.table import narrowed
+from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.settings import Limits, Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.policy.audit_log import Entry, entries
-from agents.policy.signature import TOLERANCE_SECONDS, VALID_SECONDS, sign, signature_problem
-from broker.interface import topology
-from broker.interface.base import Broker, Parcel, Queue
-from broker.interface.dead_letters import BURST
-from broker.memory.broker import MemoryConnection
-from broker.sealing.identity import Identity
-from schemas.files.policy import PolicySettings
-from schemas.messages.address import Address, Round
-from schemas.messages.codec import encode
-from schemas.messages.kinds import Job
+from tercet.agents.policy.audit_log import Entry, entries
+from tercet.agents.policy.signature import TOLERANCE_SECONDS, VALID_SECONDS, sign, signature_problem
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, Parcel, Queue
+from tercet.broker.interface.dead_letters import BURST
+from tercet.broker.memory.broker import MemoryConnection
+from tercet.broker.sealing.identity import Identity
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import Job
 from tests.agents.policy.test_check import KEYS, announced, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agents.protocol.checkpointing import last_common
-from agents.session.history import History
-from agents.simulation.simulate import Simulation, bit_exact
-from mpc.linear.helper import Helper
-from mpc.plan.schedule import Step
-from schemas.files.job import EarlyStopping, Evaluation, Network
-from schemas.files.recovery import Recovery
-from schemas.messages.kinds import Held, HeldOutLossShare, Message
+from tercet.agents.protocol.checkpointing import last_common
+from tercet.agents.session.history import History
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.mpc.linear.helper import Helper
+from tercet.mpc.plan.schedule import Step
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.kinds import Held, HeldOutLossShare, Message
 from tests.agents.recovering import (
     DATA,
     THREE,

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from agents.models import model_part
-from agents.models.manifest import SEED
-from agents.models.model_part import MANIFEST
-from broker.interface.base import Parcel
-from mpc.scoring.openings import commitment
-from schemas.files.job import Evaluation
-from schemas.messages.address import parse_address
-from schemas.messages.kinds import ModelCommitments, ScoreBound
+from tercet.agents.models import model_part
+from tercet.agents.models.manifest import SEED
+from tercet.agents.models.model_part import MANIFEST
+from tercet.broker.interface.base import Parcel
+from tercet.mpc.scoring.openings import commitment
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.address import parse_address
+from tercet.schemas.messages.kinds import ModelCommitments, ScoreBound
 from tests.agents.recovering import DATA, FOUR, STANDBY, attempts_of, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, on, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -82,7 +82,7 @@ async def test_a_part_has_what_predictions_need(tmp_path: Path, release: str) ->
 async def test_a_helper_that_commits_to_other_masks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nobody could predict by the model."""
     monkeypatch.setattr(
-        "agents.roles.helper.commitments", lambda *_: ModelCommitments(exponent=4, seeds=(b"1" * 32, b"2" * 32))
+        "tercet.agents.roles.helper.commitments", lambda *_: ModelCommitments(exponent=4, seeds=(b"1" * 32, b"2" * 32))
     )
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()

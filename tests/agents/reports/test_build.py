@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.reports.build import write_report
-from agents.reports.wording import NAMES, number
-from schemas.files.job import METRICS, Evaluation
+from tercet.agents.reports.build import write_report
+from tercet.agents.reports.wording import NAMES, number
+from tercet.schemas.files.job import METRICS, Evaluation
 from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.reports.test_report import Page

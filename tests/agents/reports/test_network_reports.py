@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.models import model_part
-from schemas.files.job import METRICS, Evaluation
+from tercet.agents.models import model_part
+from tercet.schemas.files.job import METRICS, Evaluation
 from tests.agents.networks import mlp
 from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.cli import rendering as show
-from agents.models.scorer import load
-from agents.reports.report import render
+from tercet.agents.cli import rendering as show
+from tercet.agents.models.scorer import load
+from tercet.agents.reports.report import render
 from tests.agents.networks import mlp
 from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, Tables, hear, hear_prediction

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.evaluation.metrics import curves, histogram, metrics, probabilities
-from agents.reports.report import ReportData, render
-from agents.reports.wording import MINUS, listed, number, seconds, signed, size, weight
-from schemas.core.visible import visible
-from schemas.files.job import Network
+from tercet.agents.evaluation.metrics import curves, histogram, metrics, probabilities
+from tercet.agents.reports.report import ReportData, render
+from tercet.agents.reports.wording import MINUS, listed, number, seconds, signed, size, weight
+from tercet.schemas.core.visible import visible
+from tercet.schemas.files.job import Network
 
 WHEN = datetime(2025, 3, 14, 16, 5, tzinfo=UTC)
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -12,30 +12,30 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-import broker.sealing.seal
-import mpc.linear.algebra
-import mpc.linear.checks
-import mpc.linear.data_party
-import mpc.linear.helper
-import mpc.linear.loss
-import mpc.network.forward
-import mpc.randomness.order
-import mpc.scoring.linear
-from agents.alignment import matching as alignment
-from agents.messaging.mailbox import Mailbox
-from agents.session.context import JobContext
-from agents.simulation.simulate import bit_exact
-from broker.sealing.identity import Identity
-from broker.sealing.seal import SessionSeal
-from mpc.arithmetic.ring import Words
-from mpc.linear.checks import Checks
-from mpc.plan.check_sizes import Sizes
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import ONCE, Keystream, PairMasks, derive_key
-from mpc.randomness.order import Order
-from mpc.scoring.held_out_loss import HeldOutNumbers
-from schemas.files.job import EarlyStopping, Evaluation
-from schemas.messages.kinds import HeldOutTerms, MaskedInputs, Message, PreactivationShare, Scores
+import tercet.broker.sealing.seal
+import tercet.mpc.linear.algebra
+import tercet.mpc.linear.checks
+import tercet.mpc.linear.data_party
+import tercet.mpc.linear.helper
+import tercet.mpc.linear.loss
+import tercet.mpc.network.forward
+import tercet.mpc.randomness.order
+import tercet.mpc.scoring.linear
+from tercet.agents.alignment import matching as alignment
+from tercet.agents.messaging.mailbox import Mailbox
+from tercet.agents.session.context import JobContext
+from tercet.agents.simulation.simulate import bit_exact
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.seal import SessionSeal
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.linear.checks import Checks
+from tercet.mpc.plan.check_sizes import Sizes
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import ONCE, Keystream, PairMasks, derive_key
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.scoring.held_out_loss import HeldOutNumbers
+from tercet.schemas.files.job import EarlyStopping, Evaluation
+from tercet.schemas.messages.kinds import HeldOutTerms, MaskedInputs, Message, PreactivationShare, Scores
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -214,17 +214,21 @@ def borrowed(patch: pytest.MonkeyPatch) -> None:
 
 def no_zero_share(patch: pytest.MonkeyPatch) -> None:
     """Shares of z as they are."""
-    patch.setattr(mpc.linear.data_party, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64))
+    patch.setattr(
+        tercet.mpc.linear.data_party, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
+    )
 
 
 def no_zero_share_of_scores(patch: pytest.MonkeyPatch) -> None:
     """The same, of held-out rows."""
-    patch.setattr(mpc.scoring.linear, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64))
+    patch.setattr(
+        tercet.mpc.scoring.linear, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
+    )
 
 
 def no_q(patch: pytest.MonkeyPatch) -> None:
     """Shares of the loss without the words that keep them apart; the loss still comes out right."""
-    terms, add = mpc.linear.loss.LossHelper.terms, mpc.linear.loss.LossParty._add
+    terms, add = tercet.mpc.linear.loss.LossHelper.terms, tercet.mpc.linear.loss.LossParty._add
 
     def told(self, step, scores):
         words = terms(self, step, scores).copy()
@@ -237,8 +241,8 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
         q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, of_all).sum()
         add(self, step, words + q)
 
-    patch.setattr(mpc.linear.loss.LossHelper, "terms", told)
-    patch.setattr(mpc.linear.loss.LossParty, "_add", added)
+    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", told)
+    patch.setattr(tercet.mpc.linear.loss.LossParty, "_add", added)
 
 
 def one_purpose(purpose: str, instead: str = "training") -> Plant:
@@ -284,20 +288,20 @@ def u_y_of_the_loss(patch: pytest.MonkeyPatch) -> None:
 
 def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
     """Shares of z as they are, of held-out rows for their loss alone."""
-    share = mpc.linear.algebra.zero_share
+    share = tercet.mpc.linear.algebra.zero_share
 
     def shared(me, masks, step, shape, *name, **digests):
         if all(pair._info[-1] == "held-out loss" for pair in masks.values()):
             return np.zeros(shape, np.uint64)
         return share(me, masks, step, shape, *name, **digests)
 
-    patch.setattr(mpc.scoring.linear, "zero_share", shared)
-    patch.setattr(mpc.network.forward, "zero_share", shared)
+    patch.setattr(tercet.mpc.scoring.linear, "zero_share", shared)
+    patch.setattr(tercet.mpc.network.forward, "zero_share", shared)
 
 
 def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
     """The label party gets the scores of held-out rows beside their loss; its own share still comes out right."""
-    absorb, terms = mpc.linear.loss.LossParty.absorb_terms, mpc.linear.loss.LossHelper.terms
+    absorb, terms = tercet.mpc.linear.loss.LossParty.absorb_terms, tercet.mpc.linear.loss.LossHelper.terms
 
     def masks_of(role, step, others):
         return sum(others[j]("N", role._label, j, step, (step.rows, role._plan.outputs)) for j in others)
@@ -315,20 +319,20 @@ def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
         more = kept.get((step.epoch, step.index), 0) if isinstance(self._plan, HeldOutNumbers) else np.uint64(0)
         absorb(self, step, p - more, g)
 
-    patch.setattr(mpc.linear.loss.LossHelper, "terms", told)
-    patch.setattr(mpc.linear.loss.LossParty, "absorb_terms", absorbed)
+    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", told)
+    patch.setattr(tercet.mpc.linear.loss.LossParty, "absorb_terms", absorbed)
 
 
 def public_key(label: str) -> Plant:
     """What is said or chosen by a key that anybody can work out."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        derive = mpc.randomness.order.derived
+        derive = tercet.mpc.randomness.order.derived
 
         def known(key: bytes, name: str) -> bytes:
             return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
 
-        for module in (alignment, mpc.randomness.order):
+        for module in (alignment, tercet.mpc.randomness.order):
             patch.setattr(module, "derived", known)
 
     return plant
@@ -351,12 +355,12 @@ def sent_to_all(kind: type[Message]) -> Plant:
 
 def whole_scores(patch: pytest.MonkeyPatch) -> None:
     """Scores with more bits than the label party may know."""
-    patch.setattr(mpc.scoring.linear, "SCORE_BITS", 30)
+    patch.setattr(tercet.mpc.scoring.linear, "SCORE_BITS", 30)
 
 
 def no_r(patch: pytest.MonkeyPatch) -> None:
     """Gradient shares without the words that keep them apart; the model still comes out right."""
-    deal, absorb, update = mpc.linear.checks.deal, Checks.absorb, mpc.linear.algebra.partner_update
+    deal, absorb, update = tercet.mpc.linear.checks.deal, Checks.absorb, tercet.mpc.linear.algebra.partner_update
 
     def bare(
         i: int, sizes: Sizes, masks: dict[int, PairMasks], step: Step, *, u: Words, known: dict[int, Words]
@@ -366,11 +370,11 @@ def no_r(patch: pytest.MonkeyPatch) -> None:
             part[: block[0] * block[1]] += masks[j]("R", i, j, step, block).reshape(-1)
         return dealt
 
-    patch.setattr(mpc.linear.checks, "deal", bare)
+    patch.setattr(tercet.mpc.linear.checks, "deal", bare)
     patch.setattr(Checks, "absorb", lambda self, step, opened, known, rs: absorb(
         self, step, opened, known, {i: 0 * r for i, r in rs.items()}))  # fmt: skip
     patch.setattr(
-        mpc.linear.data_party, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order)
+        tercet.mpc.linear.data_party, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order)
     )
 
 
@@ -426,7 +430,7 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
         cipher = AESGCM(key)
         return lambda plaintext, associated: bytes(12) + cipher.encrypt(bytes(12), plaintext, associated)
 
-    patch.setattr(broker.sealing.seal, "_sealer", sealer)
+    patch.setattr(tercet.broker.sealing.seal, "_sealer", sealer)
 
 
 MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q", "U*", "M*", "R*")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from schemas.files.job import Evaluation
-from schemas.messages.address import Address
-from schemas.messages.kinds import (
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
     AlignedRows,
     Message,
     OrderCommitment,

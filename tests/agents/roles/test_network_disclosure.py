@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mpc.network.forward
-from agents.simulation.simulate import bit_exact
-from mpc.randomness.elements import Elements
-from schemas.files.job import EarlyStopping, Evaluation
-from schemas.messages.address import parse_address
-from schemas.messages.kinds import HiddenAnswer, HiddenShare, MaskedInputs, Message, WeightOpening
+import tercet.mpc.network.forward
+from tercet.agents.simulation.simulate import bit_exact
+from tercet.mpc.randomness.elements import Elements
+from tercet.schemas.files.job import EarlyStopping, Evaluation
+from tercet.schemas.messages.address import parse_address
+from tercet.schemas.messages.kinds import HiddenAnswer, HiddenShare, MaskedInputs, Message, WeightOpening
 from tests.agents.disclosure import check_keys, check_kinds, check_masks_apart, check_roles, check_said, check_split
 from tests.agents.networks import mlp
 from tests.agents.networks_disclosure import (
@@ -157,7 +157,7 @@ def test_the_size_of_a_parcel_does_not_depend_on_the_data(tmp_path):
 def no_zero_share(patch: pytest.MonkeyPatch) -> None:
     """Shares of hidden layers and scores as they are."""
     patch.setattr(
-        mpc.network.forward, "zero_share", lambda me, masks, step, shape, *_, **__: np.zeros(shape, np.uint64)
+        tercet.mpc.network.forward, "zero_share", lambda me, masks, step, shape, *_, **__: np.zeros(shape, np.uint64)
     )
 
 

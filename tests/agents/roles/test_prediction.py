@@ -16,15 +16,15 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from agents.models import model_part
-from agents.models.model_part import MANIFEST, ModelPart
-from agents.reports.build import report_data
-from agents.simulation.simulate import Simulation, bit_exact, simulate
-from mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, features
-from mpc.arithmetic.ring import total
-from schemas.files.job import EarlyStopping, Evaluation, PredictionJob
-from schemas.messages.kinds import PartialScores, Pseudonyms, Scores
-from tables.encoding.categorical import CategoricalColumn
+from tercet.agents.models import model_part
+from tercet.agents.models.model_part import MANIFEST, ModelPart
+from tercet.agents.reports.build import report_data
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, features
+from tercet.mpc.arithmetic.ring import total
+from tercet.schemas.files.job import EarlyStopping, Evaluation, PredictionJob
+from tercet.schemas.messages.kinds import PartialScores, Pseudonyms, Scores
+from tercet.tables.encoding.categorical import CategoricalColumn
 from tests import virtual_time
 from tests.agents.disclosure import (
     check_amounts,
@@ -257,7 +257,9 @@ def test_partial_scores_without_the_zero_share_are_noticed(tmp_path, monkeypatch
     """Each party's part would be an equation for its columns; the scores come out right all the same."""
     sample = SAMPLES[2]
     trained(sample, tmp_path)
-    monkeypatch.setattr("agents.roles.prediction.zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64))
+    monkeypatch.setattr(
+        "tercet.agents.roles.prediction.zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64)
+    )
     run = hear_prediction(sample, tmp_path, newcomers(sample, 200))
     check_scores(run, tmp_path, run.tables)
     for check in (check_ledger, check_uniform):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agents.models import model_part
-from agents.roles.release import discard, keep
+from tercet.agents.models import model_part
+from tercet.agents.roles.release import discard, keep
 from tests.agents.models.test_model_part import owned, part
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

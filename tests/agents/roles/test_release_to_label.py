@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.models import model_part
-from agents.policy.check import check_policy
-from agents.roles import release, release_to_label
-from agents.session.context import JobContext
-from agents.simulation.simulate import Simulation, bit_exact
-from mpc.reference import linear as reference
-from schemas.files.job import Evaluation, Network
-from schemas.messages.address import Address
-from schemas.messages.kinds import ColumnEncoding, Message, ModelShare, Progress
-from tables.encoding.bare import bare
-from tables.encoding.categorical import CategoricalColumn
-from tables.encoding.encoding import Encoding
+from tercet.agents.models import model_part
+from tercet.agents.policy.check import check_policy
+from tercet.agents.roles import release, release_to_label
+from tercet.agents.session.context import JobContext
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.mpc.reference import linear as reference
+from tercet.schemas.files.job import Evaluation, Network
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import ColumnEncoding, Message, ModelShare, Progress
+from tercet.tables.encoding.bare import bare
+from tercet.tables.encoding.categorical import CategoricalColumn
+from tercet.tables.encoding.encoding import Encoding
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.roles.data_party import DataPartyRole
-from agents.session.checkpoint_store import checkpoint_folder
-from agents.simulation.simulate import Simulation, bit_exact
-from mpc.arithmetic.ring import Words
-from schemas.files.job import Network, TrainingJob
-from schemas.messages.kinds import Message
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.session.checkpoint_store import checkpoint_folder
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.mpc.arithmetic.ring import Words
+from tercet.schemas.files.job import Network, TrainingJob
+from tercet.schemas.messages.kinds import Message
 from tests.agents.recovering import DATA, THREE, Recovering, files, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core.problems import BROKER
-from agents.runs.blame import Report, culprits, late
+from tercet.agents.core.problems import BROKER
+from tercet.agents.runs.blame import Report, culprits, late
 
 ORDER = ("bank", "card", "telco", "notary")
 names = st.sampled_from(ORDER)

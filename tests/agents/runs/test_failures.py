@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agents.roles.data_party import DataPartyRole
-from mpc.plan.plan import Request
-from mpc.plan.planner import make_plan
-from schemas.files.job import Evaluation, canonical_digest
-from schemas.files.settings import Limits, TableSettings
-from schemas.messages.address import Address
-from schemas.messages.codec import encode
-from schemas.messages.kinds import (
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.schemas.files.job import Evaluation, canonical_digest
+from tercet.schemas.files.settings import Limits, TableSettings
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import (
     BODY_VERSION,
     PROTOCOL_VERSION,
     MaskedInputs,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from agents.core.problems import JobProblem
-from agents.runs.outcomes import MOST_ATTEMPTS, Anew, Cancelled, Ending, Hearing, Late, Told
-from schemas.messages.address import Address, Round
-from schemas.messages.kinds import Cancel, Failure, Message, Progress
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.runs.outcomes import MOST_ATTEMPTS, Anew, Cancelled, Ending, Hearing, Late, Told
+from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 
 BANK, CARD, NOTARY, SECOND = "bank", "card", "notary", "second"
 PARTIES, HELPERS = (BANK, CARD, NOTARY, SECOND), (NOTARY, SECOND)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from agents.core.problems import BROKER
-from agents.session.context import JobContext
-from broker.interface.base import Parcel
-from broker.memory.memory_queue import Delay, Drop, Fault
-from schemas.files.job import Evaluation
-from schemas.messages.address import parse_address
-from schemas.messages.kinds import JobStatus
+from tercet.agents.core.problems import BROKER
+from tercet.agents.session.context import JobContext
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.memory_queue import Delay, Drop, Fault
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.address import parse_address
+from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, on, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from broker.interface.base import Parcel
-from schemas.files.job import Evaluation, Network, TrainingJob
-from schemas.files.recovery import Recovery
-from schemas.files.settings import Settings
-from schemas.messages.address import parse_address
+from tercet.broker.interface.base import Parcel
+from tercet.schemas.files.job import Evaluation, Network, TrainingJob
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.address import parse_address
 from tests.agents.scenes import (
     BANK,
     CARD,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from schemas.files.job import Network, canonical_digest
-from schemas.files.settings import Limits
-from schemas.messages.address import Address
-from schemas.messages.kinds import Message, ScoringTerms, Terms
+from tercet.schemas.files.job import Network, canonical_digest
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Message, ScoringTerms, Terms
 from tests.agents.scenes import BANK, COLUMNS, NOTARY, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

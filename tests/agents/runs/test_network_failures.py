@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from broker.interface.base import Parcel
-from broker.memory.memory_queue import Drop, Fault
-from mpc.network.data_party import NetworkParty
-from mpc.network.helper import NetworkHelper
-from mpc.plan.schedule import Step
-from schemas.files.job import Evaluation, Invalid, Network, read_job
-from schemas.messages.address import Address, parse_address
-from schemas.messages.kinds import (
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.memory_queue import Drop, Fault
+from tercet.mpc.network.data_party import NetworkParty
+from tercet.mpc.network.helper import NetworkHelper
+from tercet.mpc.plan.schedule import Step
+from tercet.schemas.files.job import Evaluation, Invalid, Network, read_job
+from tercet.schemas.messages.address import Address, parse_address
+from tercet.schemas.messages.kinds import (
     DealtShares,
     ErrorOpening,
     HiddenAnswer,

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from agents.daemon import health
-from agents.runs.outcomes import Anew
-from agents.runs.queues import JobQueues
-from agents.simulation.simulate import introduce
-from broker.interface import topology
-from broker.interface.base import Broker, Consumer, Delivery, Disconnected, Handler, Lane, Parcel, Queue
-from broker.memory.broker import MemoryBroker, MemoryConnection
-from schemas.files.recovery import Recovery
-from schemas.messages.address import Round
-from schemas.messages.kinds import Job
+from tercet.agents.daemon import health
+from tercet.agents.runs.outcomes import Anew
+from tercet.agents.runs.queues import JobQueues
+from tercet.agents.simulation.simulate import introduce
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Broker, Consumer, Delivery, Disconnected, Handler, Lane, Parcel, Queue
+from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.kinds import Job
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, make_table, party_settings, scene, three
 from tests.agents.scenes import job as job_of
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

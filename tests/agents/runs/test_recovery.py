@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.simulation.simulate import Simulation, bit_exact
-from broker.interface.base import Parcel
-from broker.memory.memory_queue import Drop
-from schemas.files.job import PredictionJob
-from schemas.files.policy import PolicySettings
-from schemas.files.recovery import Recovery
-from schemas.messages.address import parse_address
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.memory_queue import Drop
+from tercet.schemas.files.job import PredictionJob
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.address import parse_address
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.recovering import (
     DATA,

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import structlog
 
-import agents.core.logs
-from agents.roles.data_party import DataPartyRole
-from agents.simulation.simulate import Simulation, data_roles
-from broker.interface.base import Parcel
-from broker.memory.broker import MemoryBroker
-from mpc.linear.data_party import DataParty
-from mpc.randomness import order as ordering
-from schemas.files.job import Evaluation, canonical_digest
-from schemas.messages.address import Address
-from schemas.messages.kinds import (
+import tercet.agents.core.logs
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.simulation.simulate import Simulation, data_roles
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.mpc.linear.data_party import DataParty
+from tercet.mpc.randomness import order as ordering
+from tercet.schemas.files.job import Evaluation, canonical_digest
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
     AlignedRows,
     MaskedWeights,
     Message,
@@ -35,7 +35,7 @@ from schemas.messages.kinds import (
     OrderContribution,
     PreactivationShare,
 )
-from tables.snapshot.snapshot import take_snapshot
+from tercet.tables.snapshot.snapshot import take_snapshot
 from tests import virtual_time
 from tests.agents.world import OUTCOME, PERSON, Sample, contributions, run, write_table
 
@@ -68,7 +68,7 @@ class Told(NamedTuple):
 def log() -> Iterator[StringIO]:
     """What agents log, as a daemon has it, down to the last detail."""
     before, stream = structlog.get_config(), StringIO()
-    agents.core.logs.configure("debug")
+    tercet.agents.core.logs.configure("debug")
     factory = structlog.PrintLoggerFactory(stream)
     structlog.configure(logger_factory=factory, cache_logger_on_first_use=False)
     yield stream

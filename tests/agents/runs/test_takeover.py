@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.core.problems import JobProblem
-from agents.simulation.simulate import Simulation, bit_exact
-from schemas.messages.address import parse_address
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.schemas.messages.address import parse_address
 from tests.agents.recovering import (
     FOUR,
     STANDBY,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core.problems import JobProblem
-from agents.runs.acceptance import Range, common_version
-from schemas.messages.address import Address
-from schemas.messages.kinds import Message, Start
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.runs.acceptance import Range, common_version
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Message, Start
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 

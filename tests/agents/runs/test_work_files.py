@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-import agents.access.table
-from agents.alignment.aligned_table import OwnRows
-from broker.interface.base import Parcel
-from schemas.files.job import Evaluation
-from schemas.messages.address import parse_address
-from tables.snapshot.snapshot import take_snapshot
+import tercet.agents.access.table
+from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.broker.interface.base import Parcel
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.address import parse_address
+from tercet.tables.snapshot.snapshot import take_snapshot
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, off, on, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -170,7 +170,7 @@ async def test_a_job_that_ends_while_a_table_is_read_leaves_nothing_of_it(
         finally:
             read.set()
 
-    monkeypatch.setattr(agents.access.table, "take_snapshot", slow)
+    monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         job_id = stage.submit(job())

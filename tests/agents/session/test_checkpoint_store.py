@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from structlog.testing import capture_logs
 
-from agents.session.checkpoint_store import (
+from tercet.agents.session.checkpoint_store import (
     KEPT,
     SUFFIX,
     Checkpoint,
@@ -29,7 +29,7 @@ from agents.session.checkpoint_store import (
     checkpoint_folder,
     discard_checkpoints,
 )
-from schemas.messages.kinds import Held
+from tercet.schemas.messages.kinds import Held
 from tests.agents.recovering import (
     DATA,
     OFTEN,

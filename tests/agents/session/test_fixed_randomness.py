@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.session.checkpoint_store import checkpoint_folder, discard_table
-from agents.session.context import system_randomness
-from agents.session.fixed_randomness import FILE, Drawn
-from schemas.messages.kinds import OrderContribution
+from tercet.agents.session.checkpoint_store import checkpoint_folder, discard_table
+from tercet.agents.session.context import system_randomness
+from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.schemas.messages.kinds import OrderContribution
 from tests.agents.recovering import Recovering, attempts_of, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, make_table, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture

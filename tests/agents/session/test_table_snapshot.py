@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-import agents.access.table
-from agents.session.checkpoint_store import checkpoint_folder, table_folder
-from agents.session.table_snapshot import KeptTable
-from broker.memory.memory_queue import Drop, no_faults
-from schemas.files.policy import PolicySettings
-from schemas.files.settings import TableSettings
-from tables.snapshot.snapshot import Snapshot, take_snapshot
+import tercet.agents.access.table
+from tercet.agents.session.checkpoint_store import checkpoint_folder, table_folder
+from tercet.agents.session.table_snapshot import KeptTable
+from tercet.broker.memory.memory_queue import Drop, no_faults
+from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
 from tests.agents.recovering import (
     DATA,
     OFTEN,
@@ -309,7 +309,7 @@ async def test_a_table_that_a_thread_is_at_when_its_run_ends_is_removed_behind_i
             if CARD in kept._state.parts:
                 through.set()
 
-    monkeypatch.setattr(agents.access.table, "take_snapshot", slow)
+    monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
     monkeypatch.setattr(os, "fsync", slow_sync)
     monkeypatch.setattr(KeptTable, "snapshot", watched)
     async with recovering(tmp_path, **SLOW) as stage:
@@ -342,7 +342,7 @@ async def test_attempts_of_a_run_take_turns_at_its_table(tmp_path: Path, monkeyp
 
     asked: list[KeptTable] = []
     real = KeptTable.snapshot
-    monkeypatch.setattr(agents.access.table, "take_snapshot", slow)
+    monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
     async with recovering(tmp_path, **SLOW) as stage:
         await stage.start()
         name = stage.submit(job())

@@ -9,7 +9,7 @@ from typing import Any
 import adbc_driver_postgresql.dbapi as postgresql
 import pytest
 
-from schemas.files.settings import TableSettings
+from tercet.schemas.files.settings import TableSettings
 from tests.agents.scenes import BANK, CARD, ROWS, Scene, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.postgres_node import Node

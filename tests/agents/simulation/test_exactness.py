@@ -14,17 +14,17 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from agents.messaging.inbox import PARCEL_BYTES
-from agents.models import model_part
-from agents.simulation.simulate import Simulation, bit_exact, data_roles, joint_words, oracle_words
-from broker.interface.base import Parcel
-from broker.memory.broker import MemoryBroker
-from broker.memory.memory_queue import Delay, Duplicate, Fault, Reorder
-from mpc.reference import linear as reference
-from schemas.files.job import Evaluation
-from schemas.files.settings import Limits
-from schemas.messages.codec import encode
-from schemas.messages.kinds import Released
+from tercet.agents.messaging.inbox import PARCEL_BYTES
+from tercet.agents.models import model_part
+from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, joint_words, oracle_words
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.memory.memory_queue import Delay, Duplicate, Fault, Reorder
+from tercet.mpc.reference import linear as reference
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.codec import encode
+from tercet.schemas.messages.kinds import Released
 from tests import virtual_time
 from tests.agents.world import HELPER, Sample, contributions, exact, run
 

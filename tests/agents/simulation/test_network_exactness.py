@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from agents.simulation.simulate import bit_exact, network_arguments, network_words
-from mpc.reference import network as network_reference
-from schemas.files.job import Evaluation
-from schemas.files.settings import Limits
+from tercet.agents.simulation.simulate import bit_exact, network_arguments, network_words
+from tercet.mpc.reference import network as network_reference
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.settings import Limits
 from tests import virtual_time
 from tests.agents.networks import (
     heard,

@@ -10,8 +10,8 @@ from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegr
 from sklearn.metrics import mean_tweedie_deviance
 from sklearn.preprocessing import StandardScaler
 
-from agents.simulation.simulate import bit_exact
-from schemas.files.job import Evaluation
+from tercet.agents.simulation.simulate import bit_exact
+from tercet.schemas.files.job import Evaluation
 from tests.agents.recording import Heard, hear
 from tests.agents.world import OUTCOME, PERSON, Sample
 

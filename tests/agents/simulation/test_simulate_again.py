@@ -2,11 +2,11 @@
 
 import pytest
 
-from agents.jobs.records import Records
-from agents.simulation.simulate import bit_exact
-from schemas.files.job import TrainingJob
-from schemas.files.recovery import Recovery
-from schemas.messages.kinds import JobStatus
+from tercet.agents.jobs.records import Records
+from tercet.agents.simulation.simulate import bit_exact
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.world import Sample, run
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.simulation.simulate import bit_exact
-from schemas.files.job import Evaluation, Network
+from tercet.agents.simulation.simulate import bit_exact
+from tercet.schemas.files.job import Evaluation, Network
 from tests.agents.recording import hear
 from tests.agents.world import OUTCOME, Sample
 

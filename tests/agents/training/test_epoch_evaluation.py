@@ -26,19 +26,19 @@ from sklearn.metrics import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from agents.evaluation.baselines import auc, sgd
-from agents.evaluation.metrics import metrics
-from agents.models import model_part
-from agents.reports.solo_baseline import alone
-from agents.roles.data_party import DataPartyRole
-from agents.simulation.simulate import Simulation, bit_exact, joint_words
-from mpc.arithmetic.fixed import Floats, decode
-from mpc.arithmetic.ring import Words, total
-from mpc.reference import linear as reference
-from mpc.scoring.linear import scoring_steps
-from schemas.files.job import METRICS, EarlyStopping, Evaluation
-from schemas.files.settings import Limits
-from schemas.messages.kinds import LossShare, Message
+from tercet.agents.evaluation.baselines import auc, sgd
+from tercet.agents.evaluation.metrics import metrics
+from tercet.agents.models import model_part
+from tercet.agents.reports.solo_baseline import alone
+from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.reference import linear as reference
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.schemas.files.job import METRICS, EarlyStopping, Evaluation
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.kinds import LossShare, Message
 from tests import virtual_time
 from tests.agents import world
 from tests.agents.recording import SCORING_BATCH, Ear, Heard, Tables, hear

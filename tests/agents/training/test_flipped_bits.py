@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.simulation.simulate import Simulation, bit_exact
-from broker.interface.base import Parcel
-from broker.memory.broker import MemoryBroker
-from schemas.files.job import EarlyStopping, Evaluation
-from schemas.files.settings import Deadlines, Settings
-from schemas.messages.address import Address
-from schemas.messages.kinds import (
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.schemas.files.job import EarlyStopping, Evaluation
+from tercet.schemas.files.settings import Deadlines, Settings
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
     AlignedRows,
     BlindedIds,
     CheckCommitment,

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agents.simulation.simulate import Simulation, bit_exact, simulate
-from broker.interface.base import Parcel
-from broker.memory.broker import MemoryBroker
-from broker.memory.memory_queue import Delay, Fault
-from schemas.files.job import EarlyStopping, Evaluation
-from schemas.files.settings import Limits
-from schemas.messages.address import Address, parse_address
-from schemas.messages.kinds import EpochDecision, MaskedInputs, MaskedWeights, Message
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.broker.interface.base import Parcel
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.memory.memory_queue import Delay, Fault
+from tercet.schemas.files.job import EarlyStopping, Evaluation
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address, parse_address
+from tercet.schemas.messages.kinds import EpochDecision, MaskedInputs, MaskedWeights, Message
 from tests import virtual_time
 from tests.agents.world import LIMIT_SECONDS, Sample, few_rows
 

@@ -9,13 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, mean_tweedie_deviance, roc_auc_score
 
-from agents.evaluation.metrics import metrics
-from agents.models import model_part
-from agents.simulation.simulate import bit_exact, network_words
-from mpc.arithmetic.fixed import Floats, decode
-from mpc.arithmetic.ring import total
-from schemas.files.job import METRICS, EarlyStopping, Evaluation
-from schemas.messages.kinds import (
+from tercet.agents.evaluation.metrics import metrics
+from tercet.agents.models import model_part
+from tercet.agents.simulation.simulate import bit_exact, network_words
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import total
+from tercet.schemas.files.job import METRICS, EarlyStopping, Evaluation
+from tercet.schemas.messages.kinds import (
     LossShare,
 )
 from tests.agents.networks import (

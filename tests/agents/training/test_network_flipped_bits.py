@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.simulation.simulate import Simulation, bit_exact
-from schemas.files.job import EarlyStopping, Evaluation
-from schemas.messages.kinds import (
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.schemas.files.job import EarlyStopping, Evaluation
+from tercet.schemas.messages.kinds import (
     DealtShares,
     EpochDecision,
     ErrorOpening,

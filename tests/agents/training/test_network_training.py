@@ -5,10 +5,10 @@ That the network is right is looked at in test_networks.
 
 import pytest
 
-from agents.protocol.flow_control import largest_batch, largest_message, words_ahead
-from schemas.files.settings import Limits
-from schemas.messages.address import Address
-from schemas.messages.kinds import (
+from tercet.agents.protocol.flow_control import largest_batch, largest_message, words_ahead
+from tercet.schemas.files.settings import Limits
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
     DealtShares,
     MaskedInputs,
     MaskedLabels,

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.cli.rendering import job_details, job_table
-from agents.cli.runner import WORTHLESS
-from agents.reports.build import report_data
-from agents.reports.report import render
-from agents.session.history import History, Stopping
-from agents.simulation.simulate import Simulation, summary
-from agents.training.worth import Constant, shortfall
-from mpc.functions.links import ACTIVATIONS
-from schemas.files.job import EarlyStopping, Evaluation
+from tercet.agents.cli.rendering import job_details, job_table
+from tercet.agents.cli.runner import WORTHLESS
+from tercet.agents.reports.build import report_data
+from tercet.agents.reports.report import render
+from tercet.agents.session.history import History, Stopping
+from tercet.agents.simulation.simulate import Simulation, summary
+from tercet.agents.training.worth import Constant, shortfall
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tests import virtual_time
 from tests.agents.world import OUTCOME, Sample, run
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.interface import topology
-from broker.interface.allowance import MAX_SENDERS, Allowance
-from broker.interface.base import Delivery, Lane, Parcel
-from broker.interface.dead_letters import BURST, DeadLetter, clean
-from broker.memory.broker import MemoryBroker
-from broker.rabbitmq.broker import RabbitBroker
-from broker.rabbitmq.dead_letters import look
-from schemas.core.visible import visible
+from tercet.broker.interface import topology
+from tercet.broker.interface.allowance import MAX_SENDERS, Allowance
+from tercet.broker.interface.base import Delivery, Lane, Parcel
+from tercet.broker.interface.dead_letters import BURST, DeadLetter, clean
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.rabbitmq.dead_letters import look
+from tercet.schemas.core.visible import visible
 from tests.broker.contract import Inbox, Place, settled
 from tests.guarded import Guarded
 

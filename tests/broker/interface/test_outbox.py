@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from broker.interface.base import Disconnected, Lane, Overloaded, Parcel, Refused, Unroutable
-from broker.interface.outbox import Outbox, Undeliverable
-from broker.memory.broker import MemoryBroker, MemoryConnection
+from tercet.broker.interface.base import Disconnected, Lane, Overloaded, Parcel, Refused, Unroutable
+from tercet.broker.interface.outbox import Outbox, Undeliverable
+from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tests.broker.contract import Inbox, Place
 from tests.broker.contract import place as place  # a fixture
 

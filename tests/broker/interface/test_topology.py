@@ -6,11 +6,11 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.interface import topology
-from broker.interface.base import MAX_NAME_BYTES, Lane, Queue
-from broker.memory.memory_queue import matches
-from schemas.messages.address import Round
-from schemas.messages.kinds import Message
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import MAX_NAME_BYTES, Lane, Queue
+from tercet.broker.memory.memory_queue import matches
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.kinds import Message
 from tests.schemas.strategies import job_ids, names
 
 PARTIES = ("bank", "card", "notary")

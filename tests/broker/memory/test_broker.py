@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.interface.base import Broker, Disconnected, Lane, Parcel, Refused, Unroutable
-from broker.memory.broker import MemoryBroker
-from broker.memory.memory_queue import Delay, Drop, Duplicate, Fault, Faults, Reorder, matches
+from tercet.broker.interface.base import Broker, Disconnected, Lane, Parcel, Refused, Unroutable
+from tercet.broker.memory.broker import MemoryBroker
+from tercet.broker.memory.memory_queue import Delay, Drop, Duplicate, Fault, Faults, Reorder, matches
 from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Inbox, Place, Shortage, settled
 from tests.broker.contract import place as place  # a fixture
 

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from broker.interface import topology
-from broker.interface.base import Delivery, Lane, Overloaded, Parcel
-from broker.interface.outbox import Outbox
-from broker.rabbitmq.broker import RabbitBroker
-from schemas.messages.address import Round
+from tercet.broker.interface import topology
+from tercet.broker.interface.base import Delivery, Lane, Overloaded, Parcel
+from tercet.broker.interface.outbox import Outbox
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.schemas.messages.address import Round
 from tests.guarded import Guarded
 
 BODY = bytes(32 * 1024)

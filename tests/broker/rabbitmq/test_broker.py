@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from broker.interface.base import Broker, Disconnected
-from broker.rabbitmq.broker import RabbitBroker
-from broker.rabbitmq.consumer import RabbitConsumer
+from tercet.broker.interface.base import Broker, Disconnected
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.rabbitmq.consumer import RabbitConsumer
 from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Place, Shortage, open_queue
 from tests.broker.contract import place as place  # a fixture
 from tests.rabbitmq_node import Node, short_of_memory

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from broker.rabbitmq.errors import refusal
+from tercet.broker.rabbitmq.errors import refusal
 from tests.certificates import write_certificate
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "broker.md"

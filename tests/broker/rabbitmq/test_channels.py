@@ -9,12 +9,12 @@ from typing import Any, cast
 import aiormq
 import pytest
 
-from agents.doctor.broker import _channels
-from agents.doctor.finding import Outcome
-from broker.interface.base import Lane, Overloaded, Queue, Refused
-from broker.rabbitmq import channels as rabbitmq_channels
-from broker.rabbitmq.broker import RabbitBroker
-from broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS, MOST_CHANNELS, Channels
+from tercet.agents.doctor.broker import _channels
+from tercet.agents.doctor.finding import Outcome
+from tercet.broker.interface.base import Lane, Overloaded, Queue, Refused
+from tercet.broker.rabbitmq import channels as rabbitmq_channels
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS, MOST_CHANNELS, Channels
 from tests.broker.contract import Inbox
 from tests.rabbitmq_node import Node
 

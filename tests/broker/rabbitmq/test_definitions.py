@@ -11,12 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from agents.cli.app import app
-from broker.interface import topology
-from broker.memory.memory_queue import matches
-from broker.rabbitmq.definitions import NO_PASSWORD, NoName, definitions, password_hash, policies, rights, topic_rights
-from schemas.core.strict import RESERVED
-from schemas.messages.address import Round
+from tercet.agents.cli.app import app
+from tercet.broker.interface import topology
+from tercet.broker.memory.memory_queue import matches
+from tercet.broker.rabbitmq.definitions import (
+    NO_PASSWORD,
+    NoName,
+    definitions,
+    password_hash,
+    policies,
+    rights,
+    topic_rights,
+)
+from tercet.schemas.core.strict import RESERVED
+from tercet.schemas.messages.address import Round
 from tests.schemas.strategies import job_ids, names
 
 party_names = names.filter(lambda name: name not in RESERVED)

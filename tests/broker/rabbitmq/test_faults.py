@@ -10,7 +10,7 @@ import aiormq
 import pytest
 from yarl import URL
 
-from broker.interface.base import (
+from tercet.broker.interface.base import (
     Delivery,
     Disconnected,
     Lane,
@@ -22,8 +22,8 @@ from broker.interface.base import (
     Refused,
     Unroutable,
 )
-from broker.interface.outbox import Outbox
-from broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.interface.outbox import Outbox
+from tercet.broker.rabbitmq.broker import RabbitBroker
 from tests.broker.contract import PATIENCE, Inbox, Place, settled, until_connected
 from tests.broker.contract import place as place  # a fixture
 from tests.broker.proxy import Proxy, proxied

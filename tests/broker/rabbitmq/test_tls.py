@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.access.broker import connect
-from agents.daemon.agent import Agent
-from agents.runs.run import JobRun
-from agents.simulation.simulate import introduce
-from broker.interface.base import Lane, Refused
-from broker.rabbitmq.broker import RabbitBroker
-from schemas.files.settings import BrokerSettings
+from tercet.agents.access.broker import connect
+from tercet.agents.daemon.agent import Agent
+from tercet.agents.runs.run import JobRun
+from tercet.agents.simulation.simulate import introduce
+from tercet.broker.interface.base import Lane, Refused
+from tercet.broker.rabbitmq.broker import RabbitBroker
+from tercet.schemas.files.settings import BrokerSettings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, three
 from tests.broker.contract import Place, open_queue
 from tests.broker.contract import place as place  # a fixture

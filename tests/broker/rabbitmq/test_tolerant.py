@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
-from broker.interface.base import Lane
-from broker.rabbitmq import tolerant
-from broker.rabbitmq.broker import RabbitBroker
+from tercet.broker.interface.base import Lane
+from tercet.broker.rabbitmq import tolerant
+from tercet.broker.rabbitmq.broker import RabbitBroker
 from tests.broker.contract import Inbox, Place, settled
 from tests.broker.contract import place as place  # a fixture
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.sealing.handshake import HandshakeParty, HandshakeState, SessionSecrets
-from broker.sealing.identity import Forged, Identity
-from schemas.messages.kinds import Handshake
+from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState, SessionSecrets
+from tercet.broker.sealing.identity import Forged, Identity
+from tercet.schemas.messages.kinds import Handshake
 
 NAMES = ("bank", "card", "telco", "notary")
 KEYS = {name: Identity.generate() for name in NAMES}

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sealing.identity import (
+from tercet.broker.sealing.identity import (
     _SUITE,
     Forged,
     Identity,

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sealing.handshake import SessionSecrets
-from broker.sealing.identity import Forged
-from broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
-from schemas.messages.kinds import BODY_VERSION
+from tercet.broker.sealing.handshake import SessionSecrets
+from tercet.broker.sealing.identity import Forged
+from tercet.broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
+from tercet.schemas.messages.kinds import BODY_VERSION
 
 
 def seals(transcript: bytes = b"t" * 32) -> tuple[SessionSeal, SessionSeal, SessionSeal]:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode, encode_number, features
-from mpc.arithmetic.ring import ShapeProblem, expect, from_signed, product, to_signed, total, transposed_product
-from mpc.functions.elementary import centred_sigmoid, exp, log
-from mpc.functions.labels import LabelProblem
-from mpc.functions.links import ACTIVATIONS
+from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode, encode_number, features
+from tercet.mpc.arithmetic.ring import ShapeProblem, expect, from_signed, product, to_signed, total, transposed_product
+from tercet.mpc.functions.elementary import centred_sigmoid, exp, log
+from tercet.mpc.functions.labels import LabelProblem
+from tercet.mpc.functions.links import ACTIVATIONS
 
 words = st.integers(0, 2**64 - 1)
 

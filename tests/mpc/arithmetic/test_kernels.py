@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[3]
 MULTIPLY = """
 import json, sys
 import numpy as np
-from mpc.arithmetic import ring
+from tercet.mpc.arithmetic import ring
 ring.warm_up()
 a, b = np.arange(600, dtype=np.uint64).reshape(20, 30), np.arange(300, dtype=np.uint64).reshape(30, 10)
-from mpc.arithmetic import kernels
+from tercet.mpc.arithmetic import kernels
 stats = kernels.multiply.stats
 told = {"path": stats.cache_path, "hits": len(stats.cache_hits), "misses": len(stats.cache_misses)}
 json.dump(told | {"right": bool((ring.product(a, b) == np.matmul(a, b)).all())}, sys.stdout)
@@ -43,8 +43,9 @@ def multiplied(folder: Path, **environment: str) -> dict[str, Any]:
 def unwritable(tmp_path: Path) -> Path:
     """An installed package whose folder takes no cache; a file in its place keeps out the superuser, too."""
     folder = tmp_path / "installed"
-    shutil.copytree(ROOT / "mpc", folder / "mpc", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "mpc" / "arithmetic" / "__pycache__").touch()
+    shutil.copytree(ROOT / "mpc", folder / "tercet" / "mpc", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "tercet" / "__init__.py", folder / "tercet")
+    (folder / "tercet" / "mpc" / "arithmetic" / "__pycache__").touch()
     return folder
 
 
@@ -52,13 +53,13 @@ def test_no_command_waits_for_the_compiled_code_before_there_is_something_to_mul
     """Neither the command line nor the mathematics loads numba when imported, nor does a small product."""
     code = """
 import sys
-import agents.cli.app, agents.daemon.agent
-import mpc.linear.data_party, mpc.linear.helper
-import mpc.arithmetic.ring
+import tercet.agents.cli.app, tercet.agents.daemon.agent
+import tercet.mpc.linear.data_party, tercet.mpc.linear.helper
+import tercet.mpc.arithmetic.ring
 import numpy as np
-mpc.arithmetic.ring.product(np.ones((9, 9), np.uint64), np.ones((9, 9), np.uint64))
+tercet.mpc.arithmetic.ring.product(np.ones((9, 9), np.uint64), np.ones((9, 9), np.uint64))
 print("numba" in sys.modules)
-mpc.arithmetic.ring.product(np.ones((512, 100), np.uint64), np.ones((100, 100), np.uint64))
+tercet.mpc.arithmetic.ring.product(np.ones((512, 100), np.uint64), np.ones((100, 100), np.uint64))
 print("numba" in sys.modules)
 """
     assert python(code, ROOT).split() == ["False", "True"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.arithmetic import ring
-from mpc.arithmetic.ring import Words, gather, product, product_transposed, transposed_product
+from tercet.mpc.arithmetic import ring
+from tercet.mpc.arithmetic.ring import Words, gather, product, product_transposed, transposed_product
 
 sizes = st.one_of(st.integers(0, 20), st.sampled_from([31, 32, 33, 64, 100]))
 

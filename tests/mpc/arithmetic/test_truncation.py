@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.arithmetic import truncation
-from mpc.arithmetic.ring import Words, from_signed, to_signed, total
-from mpc.reference.network import _rounded
+from tercet.mpc.arithmetic import truncation
+from tercet.mpc.arithmetic.ring import Words, from_signed, to_signed, total
+from tercet.mpc.reference.network import _rounded
 
 SIZES = st.integers(-(2**62) + 1, 2**62 - 1)
 WORDS = st.integers(0, 2**64 - 1)

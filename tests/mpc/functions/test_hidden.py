@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from mpc.arithmetic.fixed import decode, encode
-from mpc.functions.hidden import HIDDEN, LEAK
-from mpc.plan.plan import Request
-from mpc.plan.planner import make_plan
-from mpc.randomness.elements import Elements, scattered
+from tercet.mpc.arithmetic.fixed import decode, encode
+from tercet.mpc.functions.hidden import HIDDEN, LEAK
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.randomness.elements import Elements, scattered
 
 ODD = sorted(name for name, link in HIDDEN.items() if link.kappa is None)
 TWO_SIDED = sorted(name for name, link in HIDDEN.items() if link.kappa is not None)

@@ -7,13 +7,13 @@ import pytest
 from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 
-from mpc.arithmetic.fixed import Floats, clip_rows, features
-from mpc.functions.links import ACTIVATIONS
-from mpc.linear.loss import opened_loss
-from mpc.plan.plan import Request
-from mpc.plan.planner import make_plan
-from mpc.randomness.order import Order
-from mpc.reference.linear import Model, losses, release, train, train_float
+from tercet.mpc.arithmetic.fixed import Floats, clip_rows, features
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.linear.loss import opened_loss
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.reference.linear import Model, losses, release, train, train_float
 from tests.mpc.world import Job, World, keyed, quiet, same
 
 

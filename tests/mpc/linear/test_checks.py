@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpc.arithmetic.ring import Words
-from mpc.linear.checks import Checks, Projections, commitment, commits
-from mpc.linear.helper import Answer, Diverged
-from mpc.network.helper import NetworkHelper
-from mpc.plan.architecture import Network
-from mpc.plan.check_sizes import Sizes
-from mpc.plan.plan import Plan, Request
-from mpc.plan.schedule import Step
-from mpc.reference import network as network_reference
-from mpc.reference.linear import train
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.linear.checks import Checks, Projections, commitment, commits
+from tercet.mpc.linear.helper import Answer, Diverged
+from tercet.mpc.network.helper import NetworkHelper
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.check_sizes import Sizes
+from tercet.mpc.plan.plan import Plan, Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference.linear import train
 from tests.mpc.linear.test_disclosure import MEDIUM, SOFTMAX, TINY, Vector, check_ledger, deficiency, reusing
 from tests.mpc.network_world import NetworkWorld, make_network_job
 from tests.mpc.network_world import opened as network_opened

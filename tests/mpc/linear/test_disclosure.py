@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mpc.arithmetic.fixed import decode, encode
-from mpc.arithmetic.ring import Words, total
-from mpc.linear.algebra import zero_share
-from mpc.plan.forward import noise_width
-from mpc.plan.plan import Request
-from mpc.plan.schedule import Step
-from mpc.randomness.order import Order
-from mpc.reference.linear import train
+from tercet.mpc.arithmetic.fixed import decode, encode
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.linear.algebra import zero_share
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.reference.linear import train
 from tests.mpc.world import HELPER, Job, MaskSource, World, keyed, make_job
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpc.arithmetic.fixed import decode
-from mpc.arithmetic.ring import Words, product, total
-from mpc.plan.forward import noise_width
-from mpc.plan.plan import Request
-from mpc.randomness.order import Order
-from mpc.reference.linear import train
-from mpc.scoring.linear import scoring_steps
-from mpc.scoring.openings import PassMasks, WeightMasks
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.reference.linear import train
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.openings import PassMasks, WeightMasks
 from tests.mpc.held_out_world import HeldOutPass
 from tests.mpc.linear.test_disclosure import (
     COALITIONS,

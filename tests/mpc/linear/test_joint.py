@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mpc.arithmetic.fixed import decode, encode
-from mpc.arithmetic.ring import ShapeProblem
-from mpc.functions.links import ACTIVATIONS
-from mpc.interface.rows import ArrayRows
-from mpc.linear.data_party import DataParty, Shares
-from mpc.linear.helper import Diverged, activation
-from mpc.plan.plan import PlanRefused, Request
-from mpc.plan.schedule import OutOfTurn
-from mpc.reference.linear import release, train, train_float
+from tercet.mpc.arithmetic.fixed import decode, encode
+from tercet.mpc.arithmetic.ring import ShapeProblem
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.linear.data_party import DataParty, Shares
+from tercet.mpc.linear.helper import Diverged, activation
+from tercet.mpc.plan.plan import PlanRefused, Request
+from tercet.mpc.plan.schedule import OutOfTurn
+from tercet.mpc.reference.linear import release, train, train_float
 from tests.mpc.world import HELPER, Job, World, keyed, make_job, opened, quiet, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, accept_narrow=True)

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mpc.arithmetic.fixed import decode
-from mpc.arithmetic.ring import ShapeProblem, total
-from mpc.functions.elementary import log_sum_exp, log_two_cosh, softmax
-from mpc.functions.links import ACTIVATIONS
-from mpc.linear.helper import Diverged
-from mpc.linear.loss import LossParty, opened_loss
-from mpc.plan.plan import LossBits, PlanRefused, Request
-from mpc.plan.planner import make_plan
-from mpc.plan.schedule import OutOfTurn
-from mpc.reference.linear import losses, train
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.arithmetic.ring import ShapeProblem, total
+from tercet.mpc.functions.elementary import log_sum_exp, log_two_cosh, softmax
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.linear.loss import LossParty, opened_loss
+from tercet.mpc.plan.plan import LossBits, PlanRefused, Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.plan.schedule import OutOfTurn
+from tercet.mpc.reference.linear import losses, train
 from tests.mpc.linear.test_joint import jobs
 from tests.mpc.world import HELPER, Job, World, keyed, make_job, quiet, same
 

@@ -7,13 +7,13 @@ bits as they are: columns times small whole numbers, of which narrow ones can be
 import numpy as np
 import pytest
 
-from mpc.arithmetic.ring import Signed, to_signed, total
-from mpc.plan.architecture import Network
-from mpc.plan.forward import noise_width
-from mpc.plan.plan import Request
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
+from tercet.mpc.arithmetic.ring import Signed, to_signed, total
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
 from tests.mpc.network.test_view import layers, shares_for_helper
 from tests.mpc.network_world import KEY, NetworkJob, NetworkWorld, make_network_job
 from tests.mpc.world import keyed

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from mpc.arithmetic.ring import Words
-from mpc.plan.architecture import Entry, Layout, Network, unpack
-from mpc.plan.plan import Request
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
+from tercet.mpc.plan.plan import Request
 from tests.mpc.linear.test_disclosure import Vector, rank_gf2, remembered
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed

@@ -8,16 +8,16 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from mpc.arithmetic.ring import ShapeProblem, Words, total
-from mpc.functions.hidden import HIDDEN
-from mpc.interface.script import Give, Need, Take
-from mpc.linear.helper import Diverged
-from mpc.network.forward import NetworkShares
-from mpc.plan.architecture import Network
-from mpc.plan.plan import PlanRefused, Request
-from mpc.plan.schedule import OutOfTurn, Step
-from mpc.reference import network as network_reference
-from mpc.reference.network import NetworkModel, NetworkWeights, release, train_float
+from tercet.mpc.arithmetic.ring import ShapeProblem, Words, total
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.interface.script import Give, Need, Take
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.network.forward import NetworkShares
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.plan import PlanRefused, Request
+from tercet.mpc.plan.schedule import OutOfTurn, Step
+from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference.network import NetworkModel, NetworkWeights, release, train_float
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job, opened, same
 from tests.mpc.world import keyed, quiet
 

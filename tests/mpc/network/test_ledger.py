@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpc.arithmetic import truncation
-from mpc.arithmetic.fixed import decode, encode
-from mpc.arithmetic.ring import Words, product, total
-from mpc.interface.script import Give
-from mpc.linear.helper import activation
-from mpc.plan.architecture import CARRIER, NARROW_BITS, Network, unpack
-from mpc.plan.plan import Request
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import scattered
-from mpc.reference import network as network_reference
-from mpc.reference.network import _rounded
+from tercet.mpc.arithmetic import truncation
+from tercet.mpc.arithmetic.fixed import decode, encode
+from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.interface.script import Give
+from tercet.mpc.linear.helper import activation
+from tercet.mpc.plan.architecture import CARRIER, NARROW_BITS, Network, unpack
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import scattered
+from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference.network import _rounded
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import LAYERED
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened

@@ -10,15 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpc.arithmetic.fixed import decode, encode_number
-from mpc.arithmetic.ring import Words, product, total
-from mpc.plan.architecture import Network
-from mpc.plan.forward import noise_width
-from mpc.plan.plan import Request
-from mpc.plan.schedule import Step
-from mpc.randomness.elements import Elements
-from mpc.randomness.order import Order
-from mpc.reference import network as network_reference
+from tercet.mpc.arithmetic.fixed import decode, encode_number
+from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.forward import noise_width
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.reference import network as network_reference
 from tests.mpc.linear.test_disclosure import Vector, rank_gf2
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
 from tests.mpc.world import HELPER, quiet

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mpc.functions.hidden import HIDDEN
-from mpc.linear.helper import Diverged
-from mpc.network.helper import HIDDEN_LIMIT
-from mpc.plan import network_limits
-from mpc.plan.architecture import NARROW_BITS, Network
-from mpc.plan.plan import PlanRefused, Request
-from mpc.plan.planner import make_plan
+from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.network.helper import HIDDEN_LIMIT
+from tercet.mpc.plan import network_limits
+from tercet.mpc.plan.architecture import NARROW_BITS, Network
+from tercet.mpc.plan.plan import PlanRefused, Request
+from tercet.mpc.plan.planner import make_plan
 from tests.mpc.network_world import NetworkWorld, make_network_job
 
 DIGITS = Request("softmax", 1400, (32, 32), 128, 20, 0.5, outputs=10, network=Network((64,)))

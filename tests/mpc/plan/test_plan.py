@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc.arithmetic.fixed import decode
-from mpc.functions.labels import LabelProblem
-from mpc.functions.links import ACTIVATIONS
-from mpc.plan.architecture import Network
-from mpc.plan.defaults import auto_batch, auto_rate
-from mpc.plan.exposure import joint_bits, scored_less
-from mpc.plan.forward import noise_half_width
-from mpc.plan.plan import PlanRefused, Request
-from mpc.plan.planner import make_plan, public_norm
-from mpc.plan.schedule import LEAST_ROWS, batch_sizes, rates, snapped
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.functions.labels import LabelProblem
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.defaults import auto_batch, auto_rate
+from tercet.mpc.plan.exposure import joint_bits, scored_less
+from tercet.mpc.plan.forward import noise_half_width
+from tercet.mpc.plan.plan import PlanRefused, Request
+from tercet.mpc.plan.planner import make_plan, public_norm
+from tercet.mpc.plan.schedule import LEAST_ROWS, batch_sizes, rates, snapped
 
 CREDIT = Request("logistic", rows=24_000, columns=(40, 40), batch=1024, epochs=5, rate=0.2)
 

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.plan.plan import Request
-from mpc.plan.planner import make_plan
-from mpc.plan.schedule import Step
-from mpc.randomness.masks import Keystream, PairMasks, derive_key
-from mpc.randomness.order import Order, alignment_key, confirmation, confirms, derived, order_key, split
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key
+from tercet.mpc.randomness.order import Order, alignment_key, confirmation, confirms, derived, order_key, split
 
 STEP = Step(7, 2, 3, 0, 100, 0.5, 1.0, 1.0)
 u32 = st.integers(0, 2**32 - 1)

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mpc.arithmetic.fixed import decode
-from mpc.functions.links import ACTIVATIONS
-from mpc.interface.script import HELPER
-from mpc.linear.helper import Diverged
-from mpc.plan.architecture import Network
-from mpc.plan.plan import GUARD_BIT, Request
-from mpc.plan.schedule import OutOfTurn
-from mpc.reference import network as network_reference
-from mpc.reference.linear import held_out_loss
-from mpc.scoring.linear import NOBODY
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.interface.script import HELPER
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.plan import GUARD_BIT, Request
+from tercet.mpc.plan.schedule import OutOfTurn
+from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference.linear import held_out_loss
+from tercet.mpc.scoring.linear import NOBODY
 from tests.mpc import network_world
 from tests.mpc.held_out_world import HeldOutPass, flat_losses
 from tests.mpc.linear.test_joint import jobs

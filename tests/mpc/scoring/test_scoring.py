@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, features
-from mpc.arithmetic.ring import ShapeProblem, total
-from mpc.functions.links import ACTIVATIONS
-from mpc.interface.rows import ArrayRows
-from mpc.linear.algebra import zero_share
-from mpc.linear.helper import Diverged
-from mpc.plan.forward import SCORE_BITS
-from mpc.plan.plan import Request
-from mpc.plan.schedule import LEAST_ROWS, OutOfTurn
-from mpc.randomness.order import Order
-from mpc.randomness.score_noise import ScoreNoise
-from mpc.reference.linear import release, scores, train
-from mpc.scoring.linear import Numbers, Scorer, ScoringHelper, decode_scores, encode_scores, scoring_steps
-from mpc.scoring.openings import PassMasks
+from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, features
+from tercet.mpc.arithmetic.ring import ShapeProblem, total
+from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.linear.algebra import zero_share
+from tercet.mpc.linear.helper import Diverged
+from tercet.mpc.plan.forward import SCORE_BITS
+from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn
+from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.reference.linear import release, scores, train
+from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, decode_scores, encode_scores, scoring_steps
+from tercet.mpc.scoring.openings import PassMasks
 from tests.mpc.linear.test_joint import jobs
 from tests.mpc.world import HELPER, Job, Pass, World, keyed, make_job
 

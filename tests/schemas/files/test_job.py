@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.core.strict import JOB_ID_PATTERN
-from schemas.files.job import METRICS, Invalid, PredictionJob, Training, TrainingJob, canonical_digest, read_job
+from tercet.schemas.core.strict import JOB_ID_PATTERN
+from tercet.schemas.files.job import METRICS, Invalid, PredictionJob, Training, TrainingJob, canonical_digest, read_job
 from tests.schemas.strategies import descriptions
 
 GOOD = """

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agents.cli.app import app
-from broker.sealing.identity import Identity, load_identity, parse_public
-from schemas.files.job import Invalid
-from schemas.files.key_text import with_checksum, without_checksum
-from schemas.files.settings import Partner, read_settings
+from tercet.agents.cli.app import app
+from tercet.broker.sealing.identity import Identity, load_identity, parse_public
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.key_text import with_checksum, without_checksum
+from tercet.schemas.files.settings import Partner, read_settings
 
 KEY = Identity.generate().public
 KNOWN = "LDY72Pc7KgEl0xYSFXkGyC7PLvFNDlke13SNmYzjNlbYuT8qfNUBUioUj5ByTPiuTSc9ANGvEoTDBNFzGRZjUw"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.files.job import Invalid
-from schemas.files.settings import Deadlines, Settings, read_settings
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import Deadlines, Settings, read_settings
 
 GOOD = """
 party = "card"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.access.broker import read_credentials
-from schemas.files.job import Invalid, read_job, read_toml
-from schemas.files.settings import read_settings
-from schemas.files.toml import MOST_BYTES, MOST_PARTS, parse_toml
+from tercet.agents.access.broker import read_credentials
+from tercet.schemas.files.job import Invalid, read_job, read_toml
+from tercet.schemas.files.settings import read_settings
+from tercet.schemas.files.toml import MOST_BYTES, MOST_PARTS, parse_toml
 
 SECONDS = 2.0  # it takes milliseconds, and took nine seconds
 DEEP = ".".join("a" * 20_000)

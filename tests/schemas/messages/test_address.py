@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.messages.address import Address, MalformedAddress, Round, parse_address
+from tercet.schemas.messages.address import Address, MalformedAddress, Round, parse_address
 from tests.schemas.strategies import job_ids, names
 
 numbers = st.integers(0, 10**10 - 1)

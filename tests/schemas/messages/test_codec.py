@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.messages.codec import MODELS, Companion, MalformedMessage, decode, decode_all, encode
-from schemas.messages.kinds import (
+from tercet.schemas.messages.codec import MODELS, Companion, MalformedMessage, decode, decode_all, encode
+from tercet.schemas.messages.kinds import (
     BODY_VERSION,
     Accept,
     JobStatus,
@@ -20,7 +20,7 @@ from schemas.messages.kinds import (
     Sizes,
     Status,
 )
-from schemas.messages.tensor import ShapeProblem, expect
+from tercet.schemas.messages.tensor import ShapeProblem, expect
 from tests.schemas.strategies import EACH, messages, words
 
 plain = st.recursive(

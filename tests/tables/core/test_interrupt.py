@@ -8,10 +8,10 @@ from threading import Thread
 import adbc_driver_postgresql.dbapi as postgresql
 import pytest
 
-from schemas.files.settings import TableSettings
-from tables.core.interrupt import Interrupt
-from tables.core.problem import UnusableError
-from tables.sources.source import open_source
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.sources.source import open_source
 
 ENDLESS = {
     "before the first row": "SELECT 1 AS id, pg_sleep(600) IS NULL AS x",

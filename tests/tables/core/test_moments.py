@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from tables.core.moments import Moments, standardise
+from tercet.tables.core.moments import Moments, standardise
 from tests.tables.made_up import FINITE
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tables.core.named import SHOWN, there_are
+from tercet.tables.core.named import SHOWN, there_are
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.core.spelling import spelt
-from tables.core.values import as_texts
+from tercet.tables.core.spelling import spelt
+from tercet.tables.core.values import as_texts
 
 MIDNIGHT = datetime(2020, 1, 2)  # noqa: DTZ001 - as files have it, without a zone
 

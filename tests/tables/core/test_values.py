@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.core.values import SIGNS, as_numbers, as_texts, signs
+from tercet.tables.core.values import SIGNS, as_numbers, as_texts, signs
 
 FLOATS = st.floats(allow_nan=False)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tables.core.table import Table
-from tables.encoding.bare import bare
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.bare import bare
+from tercet.tables.encoding.encoding import Encoding
 
 
 def table(rows: int = 60, seed: int = 0) -> Table:

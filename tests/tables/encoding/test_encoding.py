@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tables.core.problem import TableProblem
-from tables.core.table import Table
-from tables.encoding.categorical import CategoricalColumn
-from tables.encoding.encoding import Encoding
-from tables.encoding.entropy import record_bits
-from tables.encoding.numeric import NumericColumn
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.categorical import CategoricalColumn
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.entropy import record_bits
+from tercet.tables.encoding.numeric import NumericColumn
 from tests.tables.made_up import CUTS, fit, loaded, ordinary, rows_of, split, table, tables
 
 

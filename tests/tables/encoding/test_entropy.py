@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.encoding.entropy import SAMPLE, cells, collision_bits, record_bits, sampled
+from tercet.tables.encoding.entropy import SAMPLE, cells, collision_bits, record_bits, sampled
 from tests.tables.made_up import fit, table
 
 RNG = np.random.default_rng(4)

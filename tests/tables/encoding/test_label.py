@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tables.core.problem import TableProblem
-from tables.encoding.label import Classes, LabelScaling, UnfitLabel
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8).filter(lambda y: np.ptp(y) > 1e-3))

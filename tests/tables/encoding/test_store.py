@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.encoding.store import FeatureStore
+from tercet.tables.encoding.store import FeatureStore
 
 LEAST, MOST = -(2**31), 2**31 - 1
 

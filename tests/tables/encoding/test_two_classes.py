@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tables.encoding.label import UnfitLabel
-from tables.encoding.two_classes import about_two_classes, check_two_classes, two_classes
+from tercet.tables.encoding.label import UnfitLabel
+from tercet.tables.encoding.two_classes import about_two_classes, check_two_classes, two_classes
 
 
 def fitted(*labels: str, positive: str | None = None) -> tuple[list[float], str | None]:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tables.core.problem import UnusableError
-from tables.encoding.unseen import FEW, count_unseen
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.encoding.unseen import FEW, count_unseen
 from tests.tables.made_up import fit, table
 
 TRAINED = table({"a": [1, 2, 3, 4]}, {"k": ["x", "y", "x", None], "l": ["u", "u", "v", "u"]})

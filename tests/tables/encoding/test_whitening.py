@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.encoding.encoding import Encoding
-from tables.encoding.whitening import BLOCK, MOST_WHITENED, Whitening, fit_whitening
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.whitening import BLOCK, MOST_WHITENED, Whitening, fit_whitening
 from tests.tables.made_up import fit, ordinary, rows_of, split, table
 
 CLIP = 16.0  # no whitened number of fewer than 256 training rows is larger

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tables.matching import digest
-from tables.matching.digest import ids_digest
+from tercet.tables.matching import digest
+from tercet.tables.matching.digest import ids_digest
 
 KEY = bytes(range(32))
 IDS = st.lists(st.text(max_size=5), max_size=6)

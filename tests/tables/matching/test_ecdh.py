@@ -9,7 +9,7 @@ import rbcl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tables.matching.ecdh import Blinding, InvalidElement, secret_order
+from tercet.tables.matching.ecdh import Blinding, InvalidElement, secret_order
 
 KEY = bytes(range(32))
 IDS = st.lists(st.text(st.characters(codec="utf-8"), max_size=4), unique=True, max_size=5)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tables.core.problem import UnusableError
-from tables.matching.ids import IdColumn, describe_ids, normalise
+from tercet.tables.core.problem import UnusableError
+from tercet.tables.matching.ids import IdColumn, describe_ids, normalise
 
 EXACT = st.integers(-(2**53) + 1, 2**53 - 1)
 BLANKS = st.text(alphabet=" \t\n\r\u00a0\u3000", max_size=3)

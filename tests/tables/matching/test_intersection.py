@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.matching import intersection
-from tables.matching.intersection import Disordered, Merger, common, found, pack, unpack
-from tables.matching.pseudonyms import HASH, Repeated, as_hashes
+from tercet.tables.matching import intersection
+from tercet.tables.matching.intersection import Disordered, Merger, common, found, pack, unpack
+from tercet.tables.matching.pseudonyms import HASH, Repeated, as_hashes
 
 LEAST, MOST = bytes(16), b"\xff" * 16
 # A small world, so that lists overlap; zeros at either end, both halves, and bytes that are negative when signed.

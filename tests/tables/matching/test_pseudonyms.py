@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tables.matching import pseudonyms as module
-from tables.matching.pseudonyms import Repeated, as_hashes, ascend, ascending, pseudonyms
+from tercet.tables.matching import pseudonyms as module
+from tercet.tables.matching.pseudonyms import Repeated, as_hashes, ascend, ascending, pseudonyms
 
 KEY = bytes(range(32))
 IDS = st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=8)

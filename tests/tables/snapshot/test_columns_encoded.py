@@ -10,10 +10,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tables.core.problem import TableProblem
-from tables.encoding import categorical
-from tables.encoding.categorical import MOST_CATEGORIES, CategoricalColumn
-from tables.encoding.encoding import Encoding
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.encoding import categorical
+from tercet.tables.encoding.categorical import MOST_CATEGORIES, CategoricalColumn
+from tercet.tables.encoding.encoding import Encoding
 from tests.tables.made_up import FINITE, TEXT, fit, ordinary, rows_of, table, tables
 
 NAN = np.nan

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem
-from tables.snapshot.preview import look
-from tables.snapshot.snapshot import Snapshot, take_snapshot
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.preview import look
+from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
 
 ROWS, ODD = 200, 55  # and the row with the odd cell
 NUMBERS = [f"{row * 1.37:.2f}" for row in range(ROWS)]

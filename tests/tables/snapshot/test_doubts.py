@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem
-from tables.snapshot.snapshot import Snapshot, take_snapshot
-from tables.snapshot.telling import telling_warnings
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
+from tercet.tables.snapshot.telling import telling_warnings
 
 ROWS = 400
 RNG = np.random.default_rng(5)

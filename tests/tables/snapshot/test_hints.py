@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem
-from tables.snapshot.hints import CODE, EMPTY, hints
-from tables.snapshot.snapshot import take_snapshot
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.hints import CODE, EMPTY, hints
+from tercet.tables.snapshot.snapshot import take_snapshot
 
 ROWS = range(40)
 LABEL = [f"{row % 2}" for row in ROWS]

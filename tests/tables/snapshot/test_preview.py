@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem
-from tables.encoding.entropy import SAMPLE
-from tables.snapshot.preview import look
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.encoding.entropy import SAMPLE
+from tercet.tables.snapshot.preview import look
 
 RNG = np.random.default_rng(7)
 

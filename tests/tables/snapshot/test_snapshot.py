@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem
-from tables.core.values import as_numbers
-from tables.snapshot.snapshot import MOST_DISTINCT, describe, take_snapshot
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.values import as_numbers
+from tercet.tables.snapshot.snapshot import MOST_DISTINCT, describe, take_snapshot
 
 GOOD = "customer,age,sex,limit,defaulted\n007,41,f,1e3,0\n8,,m,-2,1\n"
 HEAD = "customer,age,sex,limit,defaulted\n"
@@ -174,7 +174,7 @@ def test_batches_hold_the_marked_rows_in_order_each_once(tmp_path_factory, marks
     parquet.write_table(table, folder / "t.parquet")
     settings = TableSettings(path=folder / "t.parquet", **USED)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tables.sources.parquet_source.BATCH", group)
+        patch.setattr("tercet.tables.sources.parquet_source.BATCH", group)
         snapshot = take_snapshot("customers", settings, folder / "work", with_label=False)
     with snapshot:
         for mask in (None, np.array(marks)):
@@ -212,7 +212,7 @@ OWN_IDS = {
 @pytest.mark.parametrize("case", OWN_IDS)
 def test_a_table_has_its_own_ids_in_their_own_type_where_they_are_asked_for(take, monkeypatch, case):
     """In all batches; where nobody asks they take no room."""
-    monkeypatch.setattr("tables.sources.parquet_source.BATCH", 2)
+    monkeypatch.setattr("tercet.tables.sources.parquet_source.BATCH", 2)
     table = pa.table({"customer": OWN_IDS[case], "age": [1, 2, 3]})
     snapshot = take(table, own_ids=True)
     assert snapshot.own_ids.to_pylist() == OWN_IDS[case].to_pylist()
@@ -292,7 +292,7 @@ def _peak(folder: Path, rows: int) -> int:
     seen = [0]
     tracemalloc.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tables.snapshot.recorder.as_numbers", _watched(seen, before))
+        patch.setattr("tercet.tables.snapshot.recorder.as_numbers", _watched(seen, before))
         settings = TableSettings(path=path, id="customer", label="y")
         with take_snapshot("t", settings, folder / "work", with_label=True) as snapshot:
             for batch in snapshot.batches():

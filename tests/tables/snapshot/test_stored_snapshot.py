@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from schemas.files.settings import TableSettings
-from tables.snapshot.snapshot import Snapshot, checksum_of, take_snapshot
-from tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.snapshot.snapshot import Snapshot, checksum_of, take_snapshot
+from tercet.tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
 
 RUN, OTHER = bytes(range(32)), bytes(range(1, 33))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.none()
@@ -153,7 +153,7 @@ def test_features_are_read_once_when_it_is_opened(tmp_path, monkeypatch):
     """For their checksum; the digest that this is part of is not worth another time."""
     digest = kept(tmp_path)
     monkeypatch.setattr(
-        "tables.snapshot.snapshot.checksum_of", pytest.fail
+        "tercet.tables.snapshot.snapshot.checksum_of", pytest.fail
     )  # `tables.snapshot.stored_snapshot` has its own
     with reopened(tmp_path) as snapshot:
         assert snapshot.digest() == digest

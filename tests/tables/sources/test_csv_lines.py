@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem
-from tables.snapshot.snapshot import take_snapshot
-from tables.sources.csv_lines import lines_of
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.snapshot import take_snapshot
+from tercet.tables.sources.csv_lines import lines_of
 
 CELL = st.sampled_from(["1", '"a"', '"two\nlines"', '"a ""quoted"" word"', '"\r\n\n"', 'no "quotes" here', "é"])
 END = st.sampled_from(["\n", "\r\n", "\n\n", "\n\r\n\n"])

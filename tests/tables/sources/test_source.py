@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from schemas.files.settings import TableSettings
-from tables.core.problem import TableProblem, UnusableError
-from tables.snapshot.snapshot import take_snapshot
-from tables.sources.source import open_source
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem, UnusableError
+from tercet.tables.snapshot.snapshot import take_snapshot
+from tercet.tables.sources.source import open_source
 
 ROWS = 2000
 USED: dict[str, Any] = {"id": "customer", "label": "paid"}
