@@ -11,7 +11,7 @@ MAX_SENDERS: Final = 64  # beyond them senders share what is left: names may be 
 OTHERS: Final = ""
 
 
-class Allowance:
+class RateLimiter:
     """A bucket of tokens for each sender.
 
     Args:
@@ -25,7 +25,7 @@ class Allowance:
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when there were so many
         self._withheld: dict[str, int] = {}
 
-    def take(self, sender: str) -> int | None:
+    def admit(self, sender: str) -> int | None:
         """How many of this sender were withheld before this one, or None if this one is withheld too."""
         if sender not in self._buckets and len(self._buckets) >= MAX_SENDERS:
             sender = OTHERS

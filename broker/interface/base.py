@@ -28,10 +28,10 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Envelope:
     """What the broker carries: a sealed body, and beside it what an operator may read in the management page.
 
-    A parcel that exists can be sent: its texts fit AMQP's 255 bytes and its body is bytes.
+    An envelope that exists can be sent: its texts fit AMQP's 255 bytes and its body is bytes.
 
     Raises:
         ValueError: a text is too long, or the address is empty; names the field.
@@ -50,14 +50,14 @@ class Parcel:
 
     def __post_init__(self) -> None:
         if type(self.body) is not bytes:
-            raise TypeError(f"the body of a parcel is bytes, not {type(self.body).__name__}")
+            raise TypeError(f"the body of an envelope is bytes, not {type(self.body).__name__}")
         if not self.address:
-            raise ValueError("a parcel needs an address")
+            raise ValueError("an envelope needs an address")
         for name in ("exchange", "routing_key", "kind", "address", "job", "sender"):
             text = getattr(self, name)
             # Four bytes is the most UTF-8 needs for a character: encode only what could be too long.
             if len(text) * 4 > MAX_NAME_BYTES and len(text.encode()) > MAX_NAME_BYTES:
-                raise ValueError(f"{name} of a parcel is longer than {MAX_NAME_BYTES} bytes: {text[:40]!r}...")
+                raise ValueError(f"{name} of an envelope is longer than {MAX_NAME_BYTES} bytes: {text[:40]!r}...")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Queue:
 
 
 class BrokerError(Exception):
-    """Something between this party and its partners. `transient`: the same parcel may go through a little later."""
+    """Something between this party and its partners. `transient`: the same envelope may go through a little later."""
 
     transient: ClassVar[bool] = False
 
@@ -82,13 +82,13 @@ class Unroutable(BrokerError):
 
 
 class Disconnected(BrokerError):
-    """The connection to the broker is down or went down meanwhile; whether the parcel arrived is unknown."""
+    """The connection to the broker is down or went down meanwhile; whether the envelope arrived is unknown."""
 
     transient: ClassVar[bool] = True
 
 
 class Overloaded(BrokerError):
-    """The broker did not take the parcel: a queue is full, or the broker has trouble of its own."""
+    """The broker did not take the envelope: a queue is full, or the broker has trouble of its own."""
 
     transient: ClassVar[bool] = True
 
@@ -108,7 +108,7 @@ class NoLogin(Refused):
     """The broker does not know the user, the password or the certificate."""
 
 
-class Missing(BrokerError):
+class NoQueue(BrokerError):
     """There is no queue of this name to consume from: declare it first."""
 
 
@@ -117,14 +117,16 @@ class Occupied(BrokerError):
 
 
 class Delivery(Protocol):
-    """One arrival of a parcel. Settle it once, with `ack` or `reject`; until then it comes back when anything breaks.
+    """Describes one arrival of an envelope.
+
+    Settle it once, with `ack` or `reject`; until then it comes back when anything breaks.
 
     Settling twice does nothing, nor does settling after the connection that brought it has gone: it was or will be
     delivered again.
     """
 
     @property
-    def parcel(self) -> Parcel:
+    def envelope(self) -> Envelope:
         """As received; everything in it may be a lie until the seal is opened. `persistent` and `expires` are unset."""
 
     @property
@@ -138,7 +140,7 @@ class Delivery(Protocol):
         """It must not come again: a dead letter with the reason is kept for people to read, and it is forgotten.
 
         Of a sender's flood only a few are kept. Unlike `ack` it may wait some seconds for the broker, and where no
-        letter can be kept the broker may dead-letter the parcel itself, by a policy, or drop it.
+        letter can be kept the broker may dead-letter the envelope itself, by a policy, or drop it.
         """
 
 
@@ -189,10 +191,10 @@ class Broker(Protocol):
     async def delete(self, queue_name: str) -> None:
         """Remove a queue and what is in it; our own consumer of it ends first. Idempotent; raises as `declare`."""
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:
-        """Return once the broker has confirmed that every queue bound to the routing key holds the parcel.
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:
+        """Return once the broker has confirmed that every queue bound to the routing key holds the envelope.
 
-        Cancelled, the parcel may have been sent or not. Parcels of one address are sent one after another.
+        Cancelled, the envelope may have been sent or not. Envelopes of one address are sent one after another.
 
         Raises:
             Unroutable, Disconnected, Overloaded: it may go through later. While `blocked`, it is Blocked at once.

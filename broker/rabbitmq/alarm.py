@@ -9,7 +9,7 @@ from typing import Any
 import aiormq
 from pamqp.commands import Connection
 
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 
 MOST_WORDS = 100  # characters of RabbitMQ's reason, which has about 15
 
@@ -28,23 +28,23 @@ class Alarm:
         lost = self._connection is None or self._connection.is_closed
         return "" if lost else self._reason
 
-    def hear(self, connection: aiormq.Connection) -> None:
+    def listen(self, connection: aiormq.Connection) -> None:
         """Listen on this connection from now on. To be called before it publishes: nothing is said earlier."""
         if connection is self._connection:
             return
         self._connection, self._reason = connection, ""
-        _hear(connection, "blocked", self._raise)
-        _hear(connection, "unblocked", lambda _: self._tell(""))
+        _listen(connection, "blocked", self._raise)
+        _listen(connection, "unblocked", lambda _: self._tell(""))
 
     def _raise(self, frame: Connection.Blocked) -> None:
-        self._tell(visible(frame.reason[:MOST_WORDS]) or "short of something")
+        self._tell(escape_invisible(frame.reason[:MOST_WORDS]) or "short of something")
 
     def _tell(self, reason: str) -> None:
         self._reason = reason
         self._changed(reason)
 
 
-def _hear(connection: aiormq.Connection, what: str, heard: Callable[[Any], None]) -> None:
+def _listen(connection: aiormq.Connection, what: str, heard: Callable[[Any], None]) -> None:
     """Have aiormq's own handler of a frame tell us too: there is no other way to hear of it."""
     name = f"_Connection__handle_connection_{what}"
     own = getattr(connection, name)

@@ -44,19 +44,19 @@ class Channels:
             self._free.put_nowait(number)
 
     @asynccontextmanager
-    async def one(self, seconds: float, *, confirms: bool = False) -> AsyncIterator[aiormq.Channel]:
+    async def open(self, seconds: float, *, confirms: bool = False) -> AsyncIterator[aiormq.Channel]:
         """A channel, closed when the block ends; `seconds` that the broker may take to open it.
 
         Raises:
             Overloaded: none that the broker allows came free in time.
             Disconnected: the connection was lost while one was waited for.
         """
-        async with self.number() as number:
+        async with self.reserve_number() as number:
             if self._connection.is_closed:
                 raise Disconnected("the connection to the broker has just been lost")
             opened = await self._connection.channel(number, publisher_confirms=confirms, timeout=seconds)
             channel = cast(aiormq.Channel, opened)
-            answers = _Answers(self._connection.write_queue)
+            answers = _UnboundedFrames(self._connection.write_queue)
             channel.write_queue = cast("asyncio.Queue[Any]", answers)
             try:
                 yield channel
@@ -64,19 +64,19 @@ class Channels:
                 await to_the_end(_closed(channel, answers))
 
     @asynccontextmanager
-    async def number(self) -> AsyncIterator[int]:
+    async def reserve_number(self) -> AsyncIterator[int]:
         """A number that nobody else uses while the block lasts; the one that has rested longest. Raises Overloaded."""
-        taken = await self._take()
+        taken = await self._take_number()
         try:
             yield taken
         finally:
-            self._rest(taken)
+            self._rest_number(taken)
 
-    async def _take(self) -> int:
+    async def _take_number(self) -> int:
         try:
             async with asyncio.timeout(NUMBER_SECONDS):
                 while (number := await self._free.get()) in self._connection.channels:  # one of the library's
-                    self._rest(number)  # a number that rests is not looked at, so this loop waits
+                    self._rest_number(number)  # a number that rests is not looked at, so this loop waits
                 return number
         except TimeoutError:
             raise Overloaded(
@@ -84,11 +84,11 @@ class Channels:
                 f"{NUMBER_SECONDS:.0f} s (deadline 'channel'); have its operator raise `channel_max`"
             ) from None
 
-    def _rest(self, number: int) -> None:
+    def _rest_number(self, number: int) -> None:
         asyncio.get_running_loop().call_later(REST_SECONDS, self._free.put_nowait, number)
 
 
-class _Answers:
+class _UnboundedFrames:
     """A connection's queue of frames to send, as a channel sees it: no answer is dropped because it is full.
 
     aiormq drops its answer to a channel's end then. The broker waits for that, and takes the next channel of the same
@@ -107,7 +107,7 @@ class _Answers:
             self.late = asyncio.create_task(self._queue.put(frame), name="answer to the end of a channel")
 
 
-async def _closed(channel: aiormq.Channel, answers: _Answers) -> None:
+async def _closed(channel: aiormq.Channel, answers: _UnboundedFrames) -> None:
     try:
         await channel.close()
     finally:

@@ -13,7 +13,7 @@ from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from tercet.broker.interface.base import BrokerError, Disconnected, Refused
-from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, refusal, speaks_no_tls
+from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, login_refusal, speaks_no_tls
 
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
 ATTEMPT_SECONDS: Final = 10.0
@@ -37,12 +37,12 @@ def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool,
     return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
 
 
-async def why_refused(error: BaseException, address: URL) -> BrokerError | None:
-    """Why no further attempt to connect is of use: `refusal`, or the port is one for TLS, which is tried."""
+async def refusal_of(error: BaseException, address: URL) -> BrokerError | None:
+    """Why no further attempt to connect is of use: `login_refusal`, or the port is one for TLS, which is tried."""
     hung_up = isinstance(error.__cause__, (ConnectionResetError, asyncio.IncompleteReadError))
     if address.scheme == "amqp" and hung_up and await _speaks_tls(address):
         return Refused(f"{host_and_port(address)} is a port for TLS: write amqps:// in the URL, or give the plain port")
-    return refusal(error, address)
+    return login_refusal(error, address)
 
 
 async def _speaks_tls(address: URL) -> bool:
@@ -61,7 +61,7 @@ async def _speaks_tls(address: URL) -> bool:
     return True
 
 
-async def connected(
+async def connect_robust(
     address: URL,
     tls: ssl.SSLContext | None,
     properties: dict[str, str],
@@ -83,7 +83,7 @@ async def connected(
             await connection.connect(timeout=ATTEMPT_SECONDS)
         except BaseException as error:
             await connection.close()
-            no_use = await why_refused(error, address)
+            no_use = await refusal_of(error, address)
             if no_use is not None:
                 raise no_use from error
             if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):

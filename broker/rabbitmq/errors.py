@@ -83,7 +83,7 @@ def publish_error(error: BaseException, doing: str, exchange: str, routing_key: 
     return Refused(f"{doing}: {reason}")
 
 
-def occupied(queue_name: str) -> Occupied:
+def occupied_error(queue_name: str) -> Occupied:
     """Somebody else has the queue."""
     return Occupied(f"{queue_name} has a consumer: another agent of this name is running")
 
@@ -93,7 +93,7 @@ def host_and_port(address: URL) -> str:
     return f"{address.scheme}://{address.host}:{address.explicit_port or DEFAULT_PORTS.get(address.scheme, 0)}"
 
 
-def refusal(error: BaseException, address: URL) -> BrokerError | None:
+def login_refusal(error: BaseException, address: URL) -> BrokerError | None:
     """Why no further attempt to connect is of use, or None when the broker may only be late."""
     where = host_and_port(address)
     if isinstance(error, aiormq.AuthenticationError):

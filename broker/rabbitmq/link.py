@@ -20,11 +20,11 @@ from aio_pika.robust_channel import RobustChannel
 from aio_pika.robust_connection import RobustConnection
 from pamqp.commands import Basic
 
-from tercet.broker.interface.base import Disconnected, Handler, Parcel, Refused
+from tercet.broker.interface.base import Disconnected, Envelope, Handler, Refused
 from tercet.broker.rabbitmq.alarm import Alarm
 from tercet.broker.rabbitmq.channels import Channels
-from tercet.broker.rabbitmq.consumer import Bury, RabbitConsumer, Report, to_the_end
-from tercet.broker.rabbitmq.errors import as_broker_error, occupied, publish_error
+from tercet.broker.rabbitmq.consumer import RabbitConsumer, Report, WriteDeadLetter, to_the_end
+from tercet.broker.rabbitmq.errors import as_broker_error, occupied_error, publish_error
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
 RESTORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to restore consumers; the last repeats
@@ -40,7 +40,7 @@ class Link:
         self,
         connection: RobustConnection,
         attach: Attach,
-        bury: Bury,
+        bury: WriteDeadLetter,
         prefetch: int,
         alarmed: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -96,7 +96,7 @@ class Link:
         return self.connected and queue_name in self._consumers and not self._lost.is_set()
 
     @asynccontextmanager
-    async def scratch(self) -> AsyncIterator[aiormq.Channel]:
+    async def own_channel(self) -> AsyncIterator[aiormq.Channel]:
         """A channel for one question: what RabbitMQ refuses closes the channel it was asked on.
 
         Raises:
@@ -104,7 +104,7 @@ class Link:
             Overloaded: all channels that the broker allows are in use.
             Refused: it allows too few of them.
         """
-        async with self._channels_of(self._underlying()).one(RPC_SECONDS) as channel:
+        async with self._channels_of(self._underlying()).open(RPC_SECONDS) as channel:
             yield channel
 
     def _underlying(self) -> aiormq.Connection:
@@ -120,9 +120,9 @@ class Link:
 
     # Publishing
 
-    async def publish(self, parcel: Parcel) -> None:
+    async def publish(self, envelope: Envelope) -> None:
         """See `Broker.publish`."""
-        address = parcel.address
+        address = envelope.address
         while (earlier := self._in_flight.get(address)) is not None:
             # aiormq matches a returned message by its id: two of one id on their way would be mixed up. Where a
             # connection is lost between a publish and its frames, aiormq leaves that waiting for a confirm for ever.
@@ -132,7 +132,7 @@ class Link:
             await asyncio.wait([earlier])
         # In a task of its own, which nobody cancels: a message that comes back while its publish is being cancelled
         # ends aiormq's reader of the channel, and soon the whole connection stands still.
-        mine = self._in_flight[address] = asyncio.create_task(self._publish(parcel), name=f"publishing {address}")
+        mine = self._in_flight[address] = asyncio.create_task(self._publish(envelope), name=f"publishing {address}")
         mine.add_done_callback(lambda done: self._landed(address, done))
         await asyncio.shield(mine)
 
@@ -142,23 +142,23 @@ class Link:
         if not done.cancelled():
             done.exception()  # whoever published may have left before it showed
 
-    async def _publish(self, parcel: Parcel) -> None:
+    async def _publish(self, envelope: Envelope) -> None:
         properties = Basic.Properties(
-            message_type=parcel.kind,
-            message_id=parcel.address,
-            correlation_id=parcel.job,
-            app_id=parcel.sender,
-            delivery_mode=_PERSISTENT if parcel.persistent else _TRANSIENT,
-            expiration=None if parcel.expires is None else str(int(parcel.expires * 1000)),
+            message_type=envelope.kind,
+            message_id=envelope.address,
+            correlation_id=envelope.job,
+            app_id=envelope.sender,
+            delivery_mode=_PERSISTENT if envelope.persistent else _TRANSIENT,
+            expiration=None if envelope.expires is None else str(int(envelope.expires * 1000)),
         )
         if self._publishing.is_closed:
-            raise Disconnected(f"{parcel.address}: the connection to the broker is down")
+            raise Disconnected(f"{envelope.address}: the connection to the broker is down")
         try:
-            channel = self._sent_on[parcel.address] = await self._open_channel()
+            channel = self._sent_on[envelope.address] = await self._open_channel()
             await channel.basic_publish(
-                parcel.body,
-                exchange=parcel.exchange,
-                routing_key=parcel.routing_key,
+                envelope.body,
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
                 properties=properties,
                 mandatory=True,
                 wait=False,
@@ -166,8 +166,8 @@ class Link:
         except Disconnected:
             raise
         except BaseException as error:
-            doing = f"{parcel.address} to {parcel.routing_key}"
-            meaning = publish_error(error, doing, parcel.exchange, parcel.routing_key, len(parcel.body))
+            doing = f"{envelope.address} to {envelope.routing_key}"
+            meaning = publish_error(error, doing, envelope.exchange, envelope.routing_key, len(envelope.body))
             if meaning is None:
                 raise
             raise meaning from error
@@ -176,7 +176,7 @@ class Link:
         channel = cast(aiormq.Channel, await self._publishing.get_underlay_channel())
         if channel.is_closed or channel.connection.is_closed:  # aiormq would wait for ever for a confirm
             raise Disconnected("the connection to the broker has just been lost")
-        self._alarm.hear(cast(aiormq.Connection, channel.connection))
+        self._alarm.listen(cast(aiormq.Connection, channel.connection))
         return channel
 
     # Consuming
@@ -184,7 +184,7 @@ class Link:
     async def consume(self, queue_name: str, handler: Handler, report: Report) -> RabbitConsumer:
         """See `Broker.consume`."""
         if queue_name in self._consumers:
-            raise occupied(queue_name)
+            raise occupied_error(queue_name)
         consumer = RabbitConsumer(self, queue_name, handler, report, self._bury)
         try:
             await to_the_end(self._start(consumer))
@@ -203,7 +203,7 @@ class Link:
         # Asked first on a channel of its own: RabbitMQ's refusal of a second exclusive consumer would close the
         # channel that all other consumers of this connection use.
         if await self._attach(name):
-            raise occupied(name)
+            raise occupied_error(name)
         try:
             channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
             channel.on_consumer_cancel_callbacks.add(self._on_loss)
@@ -211,7 +211,9 @@ class Link:
                 name, consumer.on_message, exclusive=True, consumer_tag=name, timeout=RPC_SECONDS
             )
         except aiormq.ChannelAccessRefused as error:
-            raise occupied(name) if "exclusive" in str(error) else Refused(f"consuming {name}: {error}") from error
+            raise (
+                occupied_error(name) if "exclusive" in str(error) else Refused(f"consuming {name}: {error}")
+            ) from error
 
     async def detach(self, consumer: RabbitConsumer) -> None:
         """Tell the broker to deliver no more; without a connection there is nothing to tell."""
@@ -240,7 +242,7 @@ class Link:
 
     def _on_loss(self, *_: object) -> None:
         for consumer in self._consumers.values():
-            consumer.lose()
+            consumer.forget_deliveries()
         self._lost.set()
 
     async def _keep_consumers(self) -> None:

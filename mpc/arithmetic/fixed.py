@@ -61,7 +61,7 @@ def clip_rows(x: Floats, norm: float) -> Floats:
     return clipped
 
 
-def features(x: Floats, norm: float, bits: int) -> Words:
+def encode_features(x: Floats, norm: float, bits: int) -> Words:
     """What a data party trains on: every number clipped at CLIP, every row at the public `norm`, then encoded.
 
     Shape (rows, columns), also of the result, whose rows are no longer than `norm` even after rounding.

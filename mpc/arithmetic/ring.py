@@ -48,7 +48,7 @@ def total(parts: Iterable[Words]) -> Words:
     return reduce(np.add, parts)
 
 
-def summed(words: Words, axis: int | None = None) -> Words:
+def sum_along(words: Words, axis: int | None = None) -> Words:
     """Add up all words, (1, 1), or those along one axis, which stays with length 1."""
     added: Words = words.sum(axis=axis, keepdims=True, dtype=np.uint64)
     return added

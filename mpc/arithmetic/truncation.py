@@ -21,7 +21,7 @@ TOP = np.uint64(63)
 SHIFT = np.uint64(2**62)
 
 
-class Opened(NamedTuple):
+class OpenedValue(NamedTuple):
     """What follows from c, in public: x >> bits = constant + factor t - (r' >> bits)."""
 
     constant: Words
@@ -38,7 +38,7 @@ def top_bit(r: Words) -> Words:
     return r >> TOP
 
 
-def opened(c: Words, bits: int) -> Opened:
+def read_opened(c: Words, bits: int) -> OpenedValue:
     """Read what was opened, the sum of all shares of x + 2^62 + r."""
     constant = (c >> np.uint64(bits)) - np.uint64(1 << (62 - bits))
-    return Opened(constant, np.uint64(1 << (63 - bits)) - ((c >> TOP) << np.uint64(64 - bits)))
+    return OpenedValue(constant, np.uint64(1 << (63 - bits)) - ((c >> TOP) << np.uint64(64 - bits)))

@@ -30,7 +30,7 @@ def one_hot(y: Floats, outputs: int) -> Floats:
     return np.equal(y.reshape(-1, 1), np.arange(outputs)).astype(np.float64)
 
 
-def refuse(wrong: NDArray[np.bool_], text: str) -> None:
+def refuse_labels(wrong: NDArray[np.bool_], text: str) -> None:
     """LabelProblem, if any is wrong; the text says what they are and what to do."""
     count = int(wrong.sum())
     if count:
@@ -44,31 +44,31 @@ def _check_not_all_the_same(y: Floats) -> None:
 
 def check_binary(y: Floats) -> None:
     """Labels of 0 and 1, both of them present."""
-    refuse(~np.isin(y, (0.0, 1.0)), "neither 0 nor 1; encode the two classes as 0 and 1")
+    refuse_labels(~np.isin(y, (0.0, 1.0)), "neither 0 nor 1; encode the two classes as 0 and 1")
     _check_not_all_the_same(y)
 
 
 def check_standardised(y: Floats) -> None:
     """Finite labels within CLIP, as the label party standardises them."""
-    refuse(~np.isfinite(y), "not finite numbers; remove or impute them")
-    refuse(np.abs(y) > CLIP, f"beyond {CLIP:g}; standardise and clip them first")
+    refuse_labels(~np.isfinite(y), "not finite numbers; remove or impute them")
+    refuse_labels(np.abs(y) > CLIP, f"beyond {CLIP:g}; standardise and clip them first")
 
 
 def check_classes(y: Floats) -> None:
     """Whole numbers from 0, more than one of them."""
-    refuse(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))), "no number of a class; number the classes from 0")
+    refuse_labels(~(np.isfinite(y) & (y >= 0.0) & (y == np.rint(y))), "no number of a class; number the classes from 0")
     _check_not_all_the_same(y)
 
 
 def check_ratios(y: Floats) -> None:
     """Finite labels from 0 on, not all of them 0, as the label party divides counts by their mean."""
-    refuse(~(np.isfinite(y) & (y >= 0.0)), "not finite, or below 0; remove them")
+    refuse_labels(~(np.isfinite(y) & (y >= 0.0)), "not finite, or below 0; remove them")
     if y.size and not y.any():
         raise LabelProblem("all labels are 0; there is nothing to learn")
 
 
 def check_positive(y: Floats) -> None:
     """Above 0, and none less than e^-CLIP of what labels were divided by."""
-    refuse(~np.isfinite(y), "not finite numbers; remove or impute them")
-    refuse(y <= 0.0, 'not above 0; remove them, or use model = "linear"')
-    refuse(log(y) < -CLIP, "less than a ten-millionth of the mean; remove them")
+    refuse_labels(~np.isfinite(y), "not finite numbers; remove or impute them")
+    refuse_labels(y <= 0.0, 'not above 0; remove them, or use model = "linear"')
+    refuse_labels(log(y) < -CLIP, "less than a ten-millionth of the mean; remove them")

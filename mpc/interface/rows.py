@@ -8,24 +8,24 @@ from typing import Protocol
 from tercet.mpc.arithmetic.ring import Signed, Words
 
 
-class Rows(Protocol):
-    """Features as words with f_x fractional bits, as `fixed.features` makes them, wherever they are kept."""
+class FeatureSource(Protocol):
+    """Features as words with f_x fractional bits, as `fixed.encode_features` makes them, wherever they are kept."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows, columns."""
 
-    def take(self, rows: Signed) -> Words:
+    def read_rows(self, rows: Signed) -> Words:
         """These rows in this order, (len(rows), columns); a fresh array, which the caller may write to."""
 
 
-class ArrayRows:
+class ArrayFeatures:
     """Features in memory, (rows, columns)."""
 
     def __init__(self, words: Words) -> None:
         self._words = words
         self.shape: tuple[int, int] = (words.shape[0], words.shape[1])
 
-    def take(self, rows: Signed) -> Words:
+    def read_rows(self, rows: Signed) -> Words:
         """These rows in this order."""
         return self._words.take(rows, axis=0)

@@ -18,17 +18,17 @@ import numpy as np
 
 from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.masks import Masks, once
+from tercet.mpc.randomness.masks import Masks, name_once
 
 NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
 
 
-def reordered(words: Words, classes: Signed) -> Words:
+def apply_order(words: Words, classes: Signed) -> Words:
     """Columns, one for each class, in the secret order P."""
     return words if len(classes) == 1 else np.take(words, classes, axis=1)
 
 
-def restored(words: Words, classes: Signed | None) -> Words:
+def restore_order(words: Words, classes: Signed | None) -> Words:
     """Columns that stand in the secret order, back in their own: P^-1. None: they are in their own."""
     return words if classes is None or len(classes) == 1 else np.take(words, np.argsort(classes), axis=1)
 
@@ -54,7 +54,7 @@ def zero_share(
     """
     share = np.zeros(shape, np.uint64)
     for other, words in masks.items():
-        keyed = once(name, digests[other]) if other in digests else name
+        keyed = name_once(name, digests[other]) if other in digests else name
         if other > me:
             share += words(keyed, me, other, step, shape)
         else:
@@ -64,17 +64,17 @@ def zero_share(
 
 def own_update(own: Words, x: Words, error: Words, gradient_share: Words, classes: Signed | None = None) -> Words:
     """w_ii - (X_i^T (p_i - y) + g_i) P^-1."""
-    return own - restored(transposed_product(x, error) + gradient_share, classes)
+    return own - restore_order(transposed_product(x, error) + gradient_share, classes)
 
 
 def partner_update(share: Words, masked_x: Words, known: Words, r: Words, classes: Signed | None = None) -> Words:
     """w_ij - (E_i^T (m_ij - [j = L] m_y) + r_ij) P^-1."""
-    return share - restored(transposed_product(masked_x, known) + r, classes)
+    return share - restore_order(transposed_product(masked_x, known) + r, classes)
 
 
 def intercept_update(share: Words, back: np.uint64, signs: Words, error: Words, classes: Signed | None = None) -> Words:
     """w0_j - encode(alpha_(t+1), f_x) s^T (p_L - y at the label party, m_Lj elsewhere) P^-1."""
-    return share - restored(transposed_product(signs, error) * back, classes)
+    return share - restore_order(transposed_product(signs, error) * back, classes)
 
 
 def gradient_share(u: Words, known: Words, rs: Iterable[Words]) -> Words:

@@ -11,14 +11,14 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.rows import FeatureSource
 from tercet.mpc.linear.algebra import (
     NO_DIGESTS,
+    apply_order,
     intercept_update,
     own_update,
     partner_update,
     preactivation_share,
-    reordered,
     zero_share,
 )
 from tercet.mpc.linear.checks import Checks
@@ -68,8 +68,8 @@ class DataParty:
         me: This party's index.
         label: The label party's.
         plan: The job's agreed numbers.
-        x: This party's features, (rows, columns), f_x fractional bits, as `fixed.features` makes them; read batch by
-            batch.
+        x: This party's features, (rows, columns), f_x fractional bits, as `fixed.encode_features` makes them; read
+            batch by batch.
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
         order: The order of samples and classes, signs and noise.
         helper_masks: Shared with the helper.
@@ -83,7 +83,7 @@ class DataParty:
         me: int,
         label: int,
         plan: Plan,
-        x: Rows,
+        x: FeatureSource,
         y: Floats | None,
         *,
         order: Order,
@@ -122,16 +122,16 @@ class DataParty:
 
     def masked_inputs(self, step: Step) -> Words:
         """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
-        self._turns.take("masked inputs", step)
+        self._turns.begin_step("masked inputs", step)
         rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.activation.odd)
-        x = expect(self._x.take(rows), (step.rows, self._x.shape[1]), "features of a batch")
+        x = expect(self._x.read_rows(rows), (step.rows, self._x.shape[1]), "features of a batch")
         classes = self._order.classes(step, self._plan.outputs)
         batch = _Batch(x, signs, classes, self._encoded_labels(step, signs, classes), self._known(step))
         batch.x *= signs
         self._batches[step.index] = batch
         u = self._helper_masks("U", self._me, self._me, step, batch.x.shape)
         if self._checks is not None:
-            self._openings[step.index] = self._checks.opened(step, u, batch.known)
+            self._openings[step.index] = self._checks.openings(step, u, batch.known)
         return batch.x - u
 
     def openings(self, step: Step) -> dict[int, Words]:
@@ -146,16 +146,16 @@ class DataParty:
         labels = self._batch(step).labels
         if labels is None:
             raise OutOfTurn("only the label party has labels")
-        self._turns.take("masked labels", step)
+        self._turns.begin_step("masked labels", step)
         return labels - self._label_mask(step)
 
     def masked_weights(self, step: Step) -> dict[int, Words]:
         """f_ij = w_ij P - v_ij for each other data party i, to whom it goes; needs the step before absorbed."""
         if step.index not in self._partners:
             raise OutOfTurn(f"the step before {step.index} is not absorbed, or this one done")
-        self._turns.take("masked weights", step)
+        self._turns.begin_step("masked weights", step)
         classes, partners = self._order.classes(step, self._plan.outputs), self._partners[step.index]
-        return {i: reordered(share, classes) - self._block_mask("V", i, step) for i, share in partners.items()}
+        return {i: apply_order(share, classes) - self._block_mask("V", i, step) for i, share in partners.items()}
 
     def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words] = NO_OPENINGS) -> None:
         """Take in E_i, and the openings, of every other data party: all of this step that needs no activation.
@@ -169,8 +169,8 @@ class DataParty:
         columns = self._plan.request.columns
         masked = {i: expect(inputs[i], (step.rows, columns[i]), f"masked inputs of party {i}") for i in self._others}
         t, batch, known = step.index, self._batch(step), self._batch(step).known
-        received = {} if self._checks is None else self._checks.expected(step, openings)
-        self._turns.take("absorb", step)
+        received = {} if self._checks is None else self._checks.expect_openings(step, openings)
+        self._turns.begin_step("absorb", step)
         rs = {i: self._block_mask("R", i, step) for i in self._others}
         if self._checks is not None:
             self._checks.absorb(step, received, known, rs)
@@ -199,8 +199,8 @@ class DataParty:
         batch = self._batch(step)
         if batch.ahead is None or step.index != self._done:
             raise OutOfTurn(f"step {step.index} is not absorbed, or the one before it not done")
-        self._turns.take("pre-activation", step)
-        z = preactivation_share(batch.x, total([reordered(self._own, batch.classes), *opened]), batch.ahead)
+        self._turns.begin_step("pre-activation", step)
+        z = preactivation_share(batch.x, total([apply_order(self._own, batch.classes), *opened]), batch.ahead)
         if self._me == self._label:
             z += self._intercept_column(step, batch)
             z += self._offset(step)
@@ -225,13 +225,13 @@ class DataParty:
         shape = (step.rows, self._plan.outputs)
         answer = expect(masked_activation, shape, "the helper's masked activation")
         gradient = expect(gradient, dealt_shape(self._plan, self._me), "the helper's gradient share")
-        if self._turns.next("pre-activation") <= step.index:
+        if self._turns.next_step("pre-activation") <= step.index:
             raise OutOfTurn(f"step {step.index} has no pre-activation yet")
         labels = self._batch(step).labels if masked_labels is None else masked_labels
         if labels is None or (self._me == self._label) != (masked_labels is None):
             raise OutOfTurn("masked labels are for all but the label party")
         error = answer - expect(labels, shape, "the label party's masked labels")
-        self._turns.take("update", step)
+        self._turns.begin_step("update", step)
         if self._checks is not None:
             gradient = self._checks.gradient(step, gradient)
         self._finish(step, self._batches.pop(step.index), error, gradient)
@@ -255,12 +255,12 @@ class DataParty:
         if self._y is None:
             return None
         target = self._plan.activation.target(self._y[self._order.rows(step)])
-        return reordered(signs * encode(step.scale * target, self._plan.f), classes)
+        return apply_order(signs * encode(step.scale * target, self._plan.f), classes)
 
     def _intercept_column(self, step: Step, batch: _Batch) -> Words:
         """The intercept's part of a pre-activation share; its public column is 1 / alpha, since it has no penalty."""
         column = encode_number(1.0 / step.alpha, self._plan.fx) * self._intercepts[step.index]
-        return batch.signs * reordered(column, batch.classes)
+        return batch.signs * apply_order(column, batch.classes)
 
     def _offset(self, step: Step) -> Words | np.uint64:
         """What the label party adds to a pre-activation of its labels alone, where the link has that; f_z bits."""
@@ -268,7 +268,7 @@ class DataParty:
         if offset is None or self._y is None:
             return np.uint64(0)
         words = encode(offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)
-        return reordered(batch.signs * words, batch.classes)
+        return apply_order(batch.signs * words, batch.classes)
 
     def _block_mask(self, mask: str, i: int, step: Step) -> Words:
         """This party's v_i or r_i, shaped like party i's block."""

@@ -29,7 +29,7 @@ class Diverged(ArithmeticError):
         self.step, self.reason = step, reason
 
 
-Answer = Callable[[Plan, Step, Words], Words]
+ActivationFunction = Callable[[Plan, Step, Words], Words]
 """From z, (rows, outputs) at f_z fractional bits, to the activation times the step's scale at F bits.
 
 This is the one place where an activation comes about; raises Diverged.
@@ -68,7 +68,7 @@ def activation(plan: Plan, step: Step, z: Words) -> Words:
         raise Diverged(step, f"the activation cannot be encoded: {problem}") from problem
 
 
-class _Deal(NamedTuple):
+class _PendingStep(NamedTuple):
     """What is kept of one step between its gradient shares and its answer."""
 
     correction: Words  # sum_i U_i sum_j v_ij
@@ -90,11 +90,16 @@ class Helper:
     """
 
     def __init__(
-        self, plan: Plan, label: int, masks: Mapping[int, Masks], answer: Answer = activation, first: int = 0
+        self,
+        plan: Plan,
+        label: int,
+        masks: Mapping[int, Masks],
+        answer: ActivationFunction = activation,
+        first: int = 0,
     ) -> None:
         self._plan, self._label, self._masks, self._answer = plan, label, masks, answer
         self._parties = range(len(plan.request.columns))
-        self._deals: dict[int, _Deal] = {}
+        self._deals: dict[int, _PendingStep] = {}
         self._answered: tuple[Step, Words] | None = None
         self.largest = 0.0  # score of the steps answered so far, of whichever sign
         self._turns = Turns(first)
@@ -102,9 +107,9 @@ class Helper:
     def gradient_shares(self, step: Step) -> dict[int, Words]:
         """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i, (its columns, outputs), f_w bits.
 
-        Where data parties check that: its parts g_ij, and what they check them by, in one row (`checks.deal`).
+        Where data parties check that: its parts g_ij, and what they check them by, in one row (`deal_checked`).
         """
-        self._turns.take("gradient shares", step)
+        self._turns.begin_step("gradient shares", step)
         masks, shape = self._masks, (step.rows, self._plan.outputs)
         label_mask = masks[self._label]("m_y", self._label, self._label, step, shape)
         shares, answers, corrections = {}, [], []
@@ -115,13 +120,13 @@ class Helper:
             dealt = total(drawn.values())
             if self._plan.request.checks:
                 drawn |= {j: drawn[j] - label_mask for j in drawn if j == self._label}
-                shares[i] = checks.deal(i, self._plan.checks, masks, step, u=u, known=drawn)
+                shares[i] = checks.deal_checked(i, self._plan.checks, masks, step, u=u, known=drawn)
             else:
                 known = dealt if i == self._label else dealt - label_mask
                 shares[i] = gradient_share(u, known, [masks[j]("R", i, j, step, block) for j in others])
             corrections.append(correction(u, [masks[j]("V", i, j, step, block) for j in others]))
             answers.append(dealt)
-        self._deals[step.index] = _Deal(total(corrections), answers)
+        self._deals[step.index] = _PendingStep(total(corrections), answers)
         return shares
 
     def masked_activations(self, step: Step, shares: Mapping[int, Words]) -> dict[int, Words]:
@@ -135,7 +140,7 @@ class Helper:
         received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
         if step.index not in self._deals:
             raise OutOfTurn(f"step {step.index} is not dealt, or answered already")
-        self._turns.take("masked activations", step)
+        self._turns.begin_step("masked activations", step)
         deal = self._deals.pop(step.index)
         z = total([*received, deal.correction])
         a = self._answer(self._plan, step, z)

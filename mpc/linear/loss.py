@@ -23,17 +23,17 @@ from typing import Protocol
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
-from tercet.mpc.arithmetic.ring import Words, expect, summed, total
+from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.functions.links import Activation
-from tercet.mpc.linear.algebra import reordered
-from tercet.mpc.plan.forward import Noised, noise_half_width
+from tercet.mpc.linear.algebra import apply_order
+from tercet.mpc.plan.forward import NoiseNumbers, noise_half_width
 from tercet.mpc.plan.plan import LossBits
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 
 
-class LossNumbers(Noised, Protocol):
+class LossNumbers(NoiseNumbers, Protocol):
     """What a loss has to know of a plan; a `plan.Plan` for that of training."""
 
     @property
@@ -101,12 +101,12 @@ class LossParty:
         """E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
         if self._y is None:
             raise OutOfTurn("only the label party has labels")
-        self._turns.take("loss labels", step)
+        self._turns.begin_step("loss labels", step)
         link, y = self._plan.activation, self._y[self._order.rows(step)]
         signs, classes = self._order.signs(step, odd=link.odd), self._order.classes(step, self._plan.outputs)
         target = encode(link.target(y), self._bits.label)
-        self._alone[step.index] = summed(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
-        labels = self._labels[step.index] = reordered(signs * target, classes)
+        self._alone[step.index] = sum_along(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
+        labels = self._labels[step.index] = apply_order(signs * target, classes)
         return labels - self._masks("U_y", self._label, self._label, step, (step.rows, self._plan.outputs))
 
     def absorb(self, step: Step, masked_labels: Words) -> None:
@@ -119,10 +119,10 @@ class LossParty:
         labels = expect(masked_labels, shape, "the label party's masked labels for the loss")
         if self._me == self._label:
             raise OutOfTurn("masked labels are for all but the label party")
-        self._turns.take("loss", step)
+        self._turns.begin_step("loss", step)
         n = self._masks("N", self._label, self._me, step, shape)
         q = self._masks("Q", self._label, self._me, step, (1, self._plan.outputs))
-        self._add(step, np.uint64(0) - summed(_products(labels, n) + q))
+        self._add(step, np.uint64(0) - sum_along(_products(labels, n) + q))
 
     def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
         """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
@@ -134,9 +134,9 @@ class LossParty:
         g = expect(g, (1, self._plan.outputs), "the helper's share of the loss")
         if step.index not in self._labels:
             raise OutOfTurn(f"the labels of step {step.index} are not masked yet, or its loss is done")
-        self._turns.take("loss", step)
+        self._turns.begin_step("loss", step)
         labels = self._labels.pop(step.index)
-        self._add(step, summed(g - _products(labels, p)) + self._alone.pop(step.index))
+        self._add(step, sum_along(g - _products(labels, p)) + self._alone.pop(step.index))
 
     def share(self, epoch: int) -> Words:
         """This party's share of the epoch's summed loss, (1, 1), `Plan.loss_bits.total` fractional bits.
@@ -184,7 +184,7 @@ class LossHelper:
 
         `scores` are `Helper.scores` of this step, which that has found to be within the plan's limit.
         """
-        self._turns.take("loss", step)
+        self._turns.begin_step("loss", step)
         shape, label = (step.rows, self._plan.outputs), self._label
         n = total(self._masks[j]("N", label, j, step, shape) for j in self._others)
         q = total(self._masks[j]("Q", label, j, step, (1, shape[1])) for j in self._others)
@@ -193,7 +193,7 @@ class LossHelper:
         h = noise_half_width(self._plan, step.alpha)
         cumulant = encode(self._plan.activation.cumulant_of_noisy(scores, h), self._bits.total)
         g = q - _products(u, n)
-        g[:, :1] += summed(cumulant)
+        g[:, :1] += sum_along(cumulant)
         return np.concatenate([encode(scores, self._bits.score) - n, g])
 
 
@@ -204,4 +204,4 @@ def opened_loss(shares: Iterable[Words], plan: LossNumbers) -> float:
 
 def _products(a: Words, b: Words) -> Words:
     """a^T b for each output by itself, (1, outputs)."""
-    return summed(a * b, axis=0)
+    return sum_along(a * b, axis=0)

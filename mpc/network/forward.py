@@ -21,14 +21,14 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, expect, product, total
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.interface.script import HELPER, Give, Need, Script, Take, taken
+from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS, zero_share
 from tercet.mpc.network.state import ForwardState, HiddenState
 from tercet.mpc.plan.architecture import Entry, Layout, NetworkForward, Tensors, pack, unpack
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step
-from tercet.mpc.randomness.elements import Elements, scattered
+from tercet.mpc.randomness.elements import Elements, restore_elements
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 
@@ -61,7 +61,7 @@ class ForwardParty:
         self,
         me: int,
         plan: NetworkForward,
-        x: Rows,
+        x: FeatureSource,
         *,
         order: Order,
         elements: Elements,
@@ -100,7 +100,7 @@ class ForwardParty:
             raise OutOfTurn(f"nothing is dealt for step {step.index} yet")
         return found[name, layer]
 
-    def streamed(self, step: Step, entries: Iterable[Entry]) -> Tensors:
+    def dealt_streams(self, step: Step, entries: Iterable[Entry]) -> Tensors:
         """This party's shares of what the helper deals, at all but the carrier, which gets them in words."""
         return {(name, k): self.mask(f"dealt {name}", k, step, shape) for name, k, shape in entries}
 
@@ -109,7 +109,7 @@ class ForwardParty:
     def masked_inputs(self, step: Step) -> tuple[Words, Words]:
         """E_me = X - U, (rows of the batch, columns), f_x bits, and D_me, flat, for every other data party."""
         shape = (step.rows, self._x.shape[1])
-        x = expect(self._x.take(self.order.rows(step)), shape, "features of a batch")
+        x = expect(self._x.read_rows(self.order.rows(step)), shape, "features of a batch")
         signs = self.order.signs(step, odd=self.plan.activation.odd)
         hidden = [self._hidden(step, k, signs) for k in self.layout.hidden]
         classes = self.order.classes(step, self.layout.outputs)
@@ -126,7 +126,7 @@ class ForwardParty:
             drawn = signs * drawn
         else:
             drawn = np.where(signs == 1, drawn, self.mask("u-", k, step, (1, count)))
-        placed, mask = scattered(drawn, order, shape), self.mask("q", k, step, shape)
+        placed, mask = restore_elements(drawn, order, shape), self.mask("q", k, step, shape)
         if k == self.layout.last:
             placed *= row_signs
         return HiddenState(order, signs, mask, placed - mask)
@@ -154,7 +154,7 @@ class ForwardParty:
 
     # --- online
 
-    def first(self, step: Step, shares: NetworkShares, weights: Mapping[int, Words]) -> Words:
+    def first_layer(self, step: Step, shares: NetworkShares, weights: Mapping[int, Words]) -> Words:
         """Shares of layer 0's pre-activations, (rows of the batch, units), f_z bits; `weights` are the f_(me,j)."""
         state, block = self.state(step), self.layout.block(self.me)
         opened = [expect(weights[j], block, f"masked weights of party {j}") for j in self.others]
@@ -166,7 +166,7 @@ class ForwardParty:
         z += self._column(step) * shares.biases[0]
         return z
 
-    def to_helper(self, step: Step, k: int, z: Words) -> Words:
+    def hidden_share(self, step: Step, k: int, z: Words) -> Words:
         """Hidden layer k's share as the helper gets it: in secret order, under secret signs, noise and a zero share."""
         hidden, (_, count) = self.state(step).hidden[k], self.layout.elements(k, step.rows)
         flat = z.reshape(-1)[hidden.order] * hidden.signs
@@ -177,25 +177,25 @@ class ForwardParty:
         share += zero_share(self.me, self._zero_masks, step, (1, count), f"zero/{k}", digests=self.digests)
         return share
 
-    def through_helper(self, step: Step, k: int, z: Words, *, slopes: bool) -> Script[None]:
+    def ask_helper(self, step: Step, k: int, z: Words, *, slopes: bool) -> Script[None]:
         """Send hidden layer k's share and take in the answer."""
-        yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
+        yield Send("hidden share", k, (HELPER,), self.hidden_share(step, k, z))
         shape = self.layout.answer(k, step.rows, slopes=slopes)
-        self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: shape})))[HELPER])
+        self.absorb_answer(step, k, received_words((yield Receive("hidden answer", k, {HELPER: shape})))[HELPER])
 
-    def upwards(
+    def run_forward(
         self, step: Step, shares: NetworkShares, weights: Mapping[int, Words], *, training: bool
     ) -> Script[None]:
         """From the columns to the output's share, which the helper gets; `weights` are the f_(me,j)."""
-        z = self.first(step, shares, weights)
+        z = self.first_layer(step, shares, weights)
         for k in self.layout.hidden:
-            yield from self.through_helper(step, k, z, slopes=training)
+            yield from self.ask_helper(step, k, z, slopes=training)
             if training:
-                yield Need("forward")  # where rows are scored, the openings are there before
-            z = self.above(step, k, shares.upper[k], shares.biases[k + 1])
-        yield Give("output share", 0, (HELPER,), self.output(step, z))
+                yield Await("forward")  # where rows are scored, the openings are there before
+            z = self.layer_above(step, k, shares.upper[k], shares.biases[k + 1])
+        yield Send("output share", 0, (HELPER,), self.output_share(step, z))
 
-    def answered(self, step: Step, k: int, answer: Words) -> None:
+    def absorb_answer(self, step: Step, k: int, answer: Words) -> None:
         """Take in what the helper tells everybody of hidden layer k: activations, then slopes, minus their masks."""
         hidden, activation = self.state(step).hidden[k], self.layout.activation
         positive = hidden.signs == 1
@@ -204,7 +204,7 @@ class ForwardParty:
             told += encode_number(activation.centre, self.plan.fx)
         else:
             told, slopes = np.where(positive, answer[0], answer[1]), answer[2:]
-        opened = scattered(told, hidden.order, self.layout.below(k, step.rows))
+        opened = restore_elements(told, hidden.order, self.layout.below(k, step.rows))
         if k == self.layout.last:
             opened *= self.state(step).signs
         opened += hidden.opening
@@ -215,29 +215,29 @@ class ForwardParty:
     def weight_openings(self, step: Step, upper: tuple[Words, ...]) -> dict[tuple[str, int], Words]:
         """G_me of each upper layer, (units below, units above), f_w bits, for every other data party."""
         return {
-            ("G", k): self.in_view(step, k, upper[k]) - self.mask("g", k, step, self.layout.upper(k))
+            ("G", k): self.in_secret_order(step, k, upper[k]) - self.mask("g", k, step, self.layout.upper(k))
             for k in self.layout.hidden
         }
 
-    def in_view(self, step: Step, k: int, weights: Words) -> Words:
+    def in_secret_order(self, step: Step, k: int, weights: Words) -> Words:
         """Weights above hidden layer k with the classes in this step's secret order."""
         return weights[:, self.state(step).classes] if k == self.layout.last else weights
 
-    def above(self, step: Step, k: int, weights: Words, bias: Words) -> Words:
+    def layer_above(self, step: Step, k: int, weights: Words, bias: Words) -> Words:
         """Shares of the pre-activations above hidden layer k, (rows of the batch, units), f_z bits.
 
         Under the signs of the rows, and with the classes in secret order, where this is the output.
         """
         state, layout = self.state(step), self.layout
         hidden = state.hidden[k]
-        z = product(hidden.opened, self.in_view(step, k, weights))
+        z = product(hidden.opened, self.in_secret_order(step, k, weights))
         z += product(hidden.mask, state.weights["G", k])
         z += self.dealt(step, "qg", k)
-        column = self._column(step) * self.in_view(step, k, bias)
+        column = self._column(step) * self.in_secret_order(step, k, bias)
         z += state.signs * column if k == layout.last else column
         return z
 
-    def output(self, step: Step, z: Words) -> Words:
+    def output_share(self, step: Step, z: Words) -> Words:
         """The output's share as the helper gets it."""
         shape = (step.rows, self.layout.outputs)
         if self.me == 0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, product, total
-from tercet.mpc.interface.script import Give, Script, Take, taken
+from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import correction
 from tercet.mpc.linear.helper import Diverged, check_range
 from tercet.mpc.plan.architecture import CARRIER, Entry, Layout, NetworkForward, Tensors
@@ -21,7 +21,7 @@ from tercet.mpc.randomness.masks import Masks
 
 
 @dataclass(slots=True)
-class Deal:
+class DealtMasks:
     """What is kept of one step between dealing and its last answer: the masks on what the helper will tell."""
 
     activations: list[Words]  # of each hidden layer, a row for each sign that is answered
@@ -29,7 +29,7 @@ class Deal:
     output: Words | None = None
     answered: int = 0  # hidden layers; a mask meets one value only
 
-    def take(self, step: Step, k: int) -> None:
+    def begin_layer(self, step: Step, k: int) -> None:
         """Hidden layer k is answered now, for the first time and after those below it."""
         if k != self.answered:
             raise OutOfTurn(f"step {step.index}: layer {k} asked for, layer {self.answered} is next")
@@ -49,7 +49,7 @@ class ForwardHelper:
     def __init__(self, plan: NetworkForward, masks: Mapping[int, Masks]) -> None:
         self.plan, self.layout, self._masks = plan, Layout(plan), masks
         self.parties = range(len(plan.columns))
-        self._deals: dict[int, Deal] = {}
+        self._deals: dict[int, DealtMasks] = {}
 
     # --- dealing
 
@@ -73,11 +73,11 @@ class ForwardHelper:
             for name, k, shape in entries
         }
 
-    def begin(self, step: Step, below: list[Words], *, slopes: bool) -> Tensors:
+    def deal_forward(self, step: Step, below: list[Words], *, slopes: bool) -> Tensors:
         """Draw what is kept of a step; returns the products for its forward pass. `below`: q of each hidden layer."""
         layout, count = self.layout, [self.layout.elements(k, step.rows) for k in self.layout.hidden]
         names = ("u+",) if layout.activation.kappa is None else ("u+", "u-")
-        self._deals[step.index] = Deal(
+        self._deals[step.index] = DealtMasks(
             [np.concatenate([self.mask(name, k, step, count[k]) for name in names]) for k in layout.hidden],
             [self.mask("tau", k, step, count[k]) for k in layout.hidden] if slopes else [],
         )
@@ -101,22 +101,22 @@ class ForwardHelper:
 
     # --- answering
 
-    def deal_of(self, step: Step) -> Deal:
+    def dealt_masks(self, step: Step) -> DealtMasks:
         """What is kept of a step."""
         if step.index not in self._deals:
             raise OutOfTurn(f"step {step.index} is not dealt, or answered already")
         return self._deals[step.index]
 
-    def hidden(self, step: Step, k: int, shares: Mapping[int, Words]) -> Words:
+    def answer_hidden(self, step: Step, k: int, shares: Mapping[int, Words]) -> Words:
         """The answer to hidden layer k's shares, for every data party alike: activations, then slopes, under masks.
 
         Raises:
             Diverged: an element leaves the range that the plan counts on.
             ShapeProblem: naming the data party whose share has the wrong shape.
         """
-        shape, deal = self.layout.elements(k, step.rows), self.deal_of(step)
+        shape, deal = self.layout.elements(k, step.rows), self.dealt_masks(step)
         z = total(expect(shares[i], shape, f"hidden share of party {i}") for i in self.parties)
-        deal.take(step, k)
+        deal.begin_layer(step, k)
         check_range(step, z, self.plan.fz)
         scores = step.alpha * decode(z, self.plan.fz)
         if not (np.abs(scores) <= self.limit).all():
@@ -129,22 +129,22 @@ class ForwardHelper:
         slopes = encode(step.alpha * link.slope(scores), self.slope_bits) - deal.slopes[k]
         return np.concatenate([answer, slopes])
 
-    def upwards(self, step: Step) -> Script[Mapping[int, Words]]:
+    def run_forward(self, step: Step) -> Script[Mapping[int, Words]]:
         """Answers every hidden layer; returns the shares of the output."""
         everybody = tuple(self.parties)
         for k in self.layout.hidden:
             shape = self.layout.elements(k, step.rows)
-            shares = taken((yield Take("hidden share", k, dict.fromkeys(everybody, shape))))
-            yield Give("hidden answer", k, everybody, self.hidden(step, k, shares))
+            shares = received_words((yield Receive("hidden share", k, dict.fromkeys(everybody, shape))))
+            yield Send("hidden answer", k, everybody, self.answer_hidden(step, k, shares))
         shape = (step.rows, self.layout.outputs)
-        return taken((yield Take("output share", 0, dict.fromkeys(everybody, shape))))
+        return received_words((yield Receive("output share", 0, dict.fromkeys(everybody, shape))))
 
     @property
     def slope_bits(self) -> int:
         """Fractional bits of slopes."""
         return self.plan.fx
 
-    def scores_of(self, step: Step, shares: Mapping[int, Words]) -> Words:
+    def open_scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
         """The output's z, (rows of the batch, outputs), f_z bits; with classes, less the first one's.
 
         Raises:
@@ -152,5 +152,5 @@ class ForwardHelper:
         """
         shape = (step.rows, self.layout.outputs)
         z = total(expect(shares[i], shape, f"pre-activation share of party {i}") for i in self.parties)
-        self.deal_of(step).take(step, len(self.layout.hidden))
+        self.dealt_masks(step).begin_layer(step, len(self.layout.hidden))
         return z - z[:, :1] if self.layout.outputs > 1 else z

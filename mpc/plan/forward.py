@@ -12,7 +12,7 @@ from tercet.mpc.functions.links import Activation
 SCORE_BITS = 16  # fractional bits of a score that the label party is told; more would help to solve for narrow data
 
 
-class Noised(Protocol):
+class NoiseNumbers(Protocol):
     """What the noise on scores goes by."""
 
     @property
@@ -24,7 +24,7 @@ class Noised(Protocol):
         """The helper sees scores under noise, uniform in at least +-2^-noise_bits."""
 
 
-class Forward(Noised, Protocol):
+class Forward(NoiseNumbers, Protocol):
     """A `plan.Plan`, or the `scoring.Numbers` of a model."""
 
     @property
@@ -44,7 +44,7 @@ class Forward(Noised, Protocol):
         """The link between score and label."""
 
 
-def noise_width(numbers: Noised, alpha: float) -> int:
+def noise_width(numbers: NoiseNumbers, alpha: float) -> int:
     """Give the base-2 logarithm of the noise's half-width, in units of the last bit of a pre-activation.
 
     A score is alpha times a pre-activation; the noise is a power of two there, so that every bit of a word is uniform.
@@ -52,6 +52,6 @@ def noise_width(numbers: Noised, alpha: float) -> int:
     return numbers.fz - numbers.noise_bits + ceil_log2(1.0 / alpha)
 
 
-def noise_half_width(numbers: Noised, alpha: float) -> float:
+def noise_half_width(numbers: NoiseNumbers, alpha: float) -> float:
     """Give h, where scores are under noise that is uniform in +-h: from 2^-noise_bits to twice that."""
     return math.ldexp(alpha, noise_width(numbers, alpha) - numbers.fz)

@@ -47,10 +47,10 @@ def nominal_leap(network: Network, columns: int, outputs: int) -> float:
     In every layer that is the error there times the squared length of what is below it, a bias included.
     """
     below = (columns, *network.hidden)
-    return max((inputs + 1.0) * carried(network, layer, outputs) for layer, inputs in enumerate(below))
+    return max((inputs + 1.0) * error_at_layer(network, layer, outputs) for layer, inputs in enumerate(below))
 
 
-def carried(network: Network, layer: int, outputs: int) -> float:
+def error_at_layer(network: Network, layer: int, outputs: int) -> float:
     """The error at a layer's pre-activations for output errors of at most 1; the output comes after all hidden layers.
 
     The errors of several classes add up to 2 in size.

@@ -16,11 +16,11 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.functions.labels import refuse
+from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import ACTIVATIONS, Activation
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.check_sizes import Sizes
-from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decays, rates, snapped
+from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, rates, snap_scale
 
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
@@ -212,9 +212,9 @@ class Plan:
         link = self.activation
         link.check_labels(labels)
         if link.classes:
-            refuse(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
+            refuse_labels(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
-        refuse(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
+        refuse_labels(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
 
     def steps(self, first: int = 0) -> Iterator[Step]:
         """Every step of the job from this one on, in order, made as it is asked for."""
@@ -228,8 +228,8 @@ class Plan:
         for epoch in range(request.epochs):
             for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
                 rate = next(learning)
-                after = decays(rate, request.l2, alpha)
-                scale = snapped(rate / (stop - start) / after, self.f)
+                after = decay_alpha(rate, request.l2, alpha)
+                scale = snap_scale(rate / (stop - start) / after, self.f)
                 yield Step(next(index), epoch, position, start, stop, scale, alpha, after)
                 alpha = after
 
@@ -239,7 +239,7 @@ class Plan:
         if request.l2 == 0.0:
             return alpha
         for rate in itertools.islice(request.rates(), steps):
-            alpha = decays(rate, request.l2, alpha)
+            alpha = decay_alpha(rate, request.l2, alpha)
         return alpha
 
     def weights(self, block: Words, steps: int | None = None) -> Floats:

@@ -62,12 +62,12 @@ def rates(kind: RateKind, rate: float, decay: float, *, final: float = 1.0, step
             rate = rate * decay
 
 
-def decays(rate: float, l2: float, alpha: float) -> float:
+def decay_alpha(rate: float, l2: float, alpha: float) -> float:
     """Alpha after a step at this rate: w shrinks by (1 - rate l2)."""
     return alpha * (1.0 - rate * l2)
 
 
-def snapped(scale: float, bits: int) -> float:
+def snap_scale(scale: float, bits: int) -> float:
     """The nearest multiple of 2^(1 - bits), so that a label of one half is encoded at `bits` without rounding."""
     return math.ldexp(round(math.ldexp(scale, bits - 1)), 1 - bits)
 
@@ -83,12 +83,12 @@ class Turns:
         self._first = first
         self._next: dict[str, int] = {}
 
-    def take(self, operation: str, step: Step) -> None:
+    def begin_step(self, operation: str, step: Step) -> None:
         """Note that this operation now does this step; OutOfTurn if it is not the next one."""
-        if step.index != self.next(operation):
-            raise OutOfTurn(f"{operation}: step {step.index} asked for, step {self.next(operation)} is next")
+        if step.index != self.next_step(operation):
+            raise OutOfTurn(f"{operation}: step {step.index} asked for, step {self.next_step(operation)} is next")
         self._next[operation] = step.index + 1
 
-    def next(self, operation: str) -> int:
+    def next_step(self, operation: str) -> int:
         """The step that this operation has to do next."""
         return self._next.get(operation, self._first)

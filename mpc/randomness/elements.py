@@ -8,7 +8,7 @@ import numpy as np
 from tercet.mpc.arithmetic.ring import Signed, Words, to_signed
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream
-from tercet.mpc.randomness.order import Purpose, centred, derived, noise_label
+from tercet.mpc.randomness.order import Purpose, centred, derive_subkey, noise_label
 
 
 class Elements:
@@ -48,11 +48,11 @@ class Elements:
 
     def _words(self, label: str, step: Step, layer: int, count: int) -> Words:
         if (label, layer) not in self._streams:
-            self._streams[label, layer] = Keystream(derived(self._key, f"{self._prefix}hidden {label} {layer}"))
+            self._streams[label, layer] = Keystream(derive_subkey(self._key, f"{self._prefix}hidden {label} {layer}"))
         return self._streams[label, layer].words(0, step.epoch, step.position, (count,))
 
 
-def scattered(words: Words, order: Signed, shape: tuple[int, int]) -> Words:
+def restore_elements(words: Words, order: Signed, shape: tuple[int, int]) -> Words:
     """From the helper's view, (1, count), back to rows and units."""
     placed = np.empty(words.size, np.uint64)
     placed[order] = words.reshape(-1)

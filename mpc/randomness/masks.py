@@ -31,8 +31,8 @@ class Masks(Protocol):
     """Where the protocol takes its masks from; the address is (mask, i, j, step).
 
     "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "U*", "M*" and "R*" of
-    its checks; "zero" (i, j), i < j, of two data parties, by itself or `once` for each digest of theirs. For a loss
-    "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss, validation, held-out loss and
+    its checks; "zero" (i, j), i < j, of two data parties, by itself or `name_once` for each digest of theirs. For a
+    loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss, validation, held-out loss and
     prediction each have masks of their own, which the caller chooses.
     """
 
@@ -40,7 +40,7 @@ class Masks(Protocol):
         """The words at this address."""
 
 
-def once(mask: str, digest: bytes) -> str:
+def name_once(mask: str, digest: bytes) -> str:
     """The name of a mask that has a key of its own for each digest, and so is asked for at one step alone."""
     return f"{mask}{ONCE}{digest.hex()}"
 

@@ -38,7 +38,7 @@ def commitment(run: bytes, name: str, contribution: bytes) -> bytes:
 def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
     """The key for everything about ids, from the contributions: before anybody's sizes and the plan are known.
 
-    All data parties have it, the helper does not. Take a key of its own for each use from it, by `derived`.
+    All data parties have it, the helper does not. Take a key of its own for each use from it, by `derive_subkey`.
 
     Raises:
         ValueError: naming the data party whose contribution is not 32 bytes.
@@ -67,7 +67,7 @@ def _joint_key(domain: str, digest: bytes, contributions: Mapping[str, bytes]) -
 
 def confirmation(key: bytes, name: str) -> bytes:
     """What a data party sends the others to show that it reached the same key; compare in constant time."""
-    return hmac.digest(derived(key, "confirmation"), name.encode(), "sha256")
+    return hmac.digest(derive_subkey(key, "confirmation"), name.encode(), "sha256")
 
 
 def confirms(key: bytes, name: str, received: bytes) -> bool:
@@ -75,7 +75,7 @@ def confirms(key: bytes, name: str, received: bytes) -> bool:
     return hmac.compare_digest(confirmation(key, name), received)
 
 
-def derived(key: bytes, label: str) -> bytes:
+def derive_subkey(key: bytes, label: str) -> bytes:
     """A key of 32 bytes for one use, named by its label; it says nothing of the key or of other uses' keys."""
     return derive_key(key, b"", (DOMAIN, label))
 
@@ -85,7 +85,7 @@ def noise_label(label: str, attempt: int) -> str:
     return label if attempt == 1 else f"{label} of attempt {attempt}"
 
 
-def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]:
+def choose_held_out(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]:
     """Which ids are held out, (ids,): those whose keyed hash falls into the lowest `holdout` of its range.
 
     So whether a row is held out depends on its id alone, at every party, and nobody without the key can tell. The
@@ -113,7 +113,7 @@ class Order:
         self._rows = rows
         prefix, noise = "" if purpose == "training" else f"{purpose} ", noise_label("noise", attempt)
         self._permutations, self._classes, self._signs, self._noise = (
-            Keystream(derived(key, prefix + label)) for label in ("permutation", "classes", "signs", noise)
+            Keystream(derive_subkey(key, prefix + label)) for label in ("permutation", "classes", "signs", noise)
         )
         self._epochs: dict[int, Signed] = {}
 

@@ -10,7 +10,7 @@ from tercet.mpc.arithmetic.fixed import Floats, encode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream
-from tercet.mpc.randomness.order import derived
+from tercet.mpc.randomness.order import derive_subkey
 
 UNIT_BITS = 53  # of a uniform word that a float64 in [0, 1) takes
 
@@ -25,7 +25,7 @@ class ScoreNoise:
     """
 
     def __init__(self, private: bytes, half_width: float, purpose: str) -> None:
-        self._stream, self._half_width = Keystream(derived(private, f"score noise {purpose}")), half_width
+        self._stream, self._half_width = Keystream(derive_subkey(private, f"score noise {purpose}")), half_width
 
     def words(self, step: Step, outputs: int, alpha: float, bits: int) -> Words:
         """Make the noise on z, a score being alpha times z; (rows of the batch, outputs), `bits` fractional bits."""

@@ -11,13 +11,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from tercet.mpc.arithmetic.ring import Signed, Words, summed, total
+from tercet.mpc.arithmetic.ring import Signed, Words, sum_along, total
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
 
 
-class Ordered(Protocol):
+class OrderSource(Protocol):
     """What the oracle has to know of the data parties' order; `mpc.randomness.order.Order` is one."""
 
     def permutation(self, epoch: int) -> Signed:
@@ -49,7 +49,7 @@ class Model:
     intercept: Floats  # (1, outputs)
 
 
-class _Taken(NamedTuple):
+class _StepRecord(NamedTuple):
     """A step of the plaintext training."""
 
     step: Step
@@ -58,7 +58,7 @@ class _Taken(NamedTuple):
     weights: Weights  # after it
 
 
-def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> Weights:
+def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> Weights:
     """The fixed-point training with nothing shared.
 
     Args:
@@ -77,7 +77,7 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int 
     return weights
 
 
-def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> list[Words]:
+def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> list[Words]:
     """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` fractional bits.
 
     Every row's is that before its own step. Arguments are those of `train`.
@@ -90,7 +90,7 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int
 
 
 def held_out_loss(
-    xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: Ordered, steps: Iterable[Step]
+    xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: OrderSource, steps: Iterable[Step]
 ) -> Words:
     """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
 
@@ -105,7 +105,7 @@ def held_out_loss(
     loss, bits = np.zeros((1, 1), np.uint64), plan.loss_bits_of(len(y))
     for step in steps:
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        z = _add_offset(_score(xs, weights, plan, order, step), y[rows], plan, step)
         scores = np.clip(step.alpha * decode(z, plan.fz), *plan.score_bounds())
         loss = loss + _loss(scores, y[rows], plan, bits, step)
     return loss
@@ -117,8 +117,8 @@ def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> 
     labels = encode(link.target(y), bits.label)
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
     alone = cumulant, link.label_part(decode(labels, bits.label))
-    products = summed(labels * encode(scores, bits.score))
-    return total(summed(encode(part, bits.total)) for part in alone) - products
+    products = sum_along(labels * encode(scores, bits.score))
+    return total(sum_along(encode(part, bits.total)) for part in alone) - products
 
 
 Added = Callable[[Step], Words]
@@ -129,7 +129,7 @@ def scores(  # noqa: PLR0917
     xs: Sequence[Words],
     weights: Weights,
     numbers: Forward,
-    order: Ordered,
+    order: OrderSource,
     steps: Iterable[Step],
     added: Added | None = None,
 ) -> Floats:
@@ -146,7 +146,7 @@ def scores(  # noqa: PLR0917
     found = np.empty((xs[0].shape[0], numbers.outputs))
     for step in steps:
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _scored(xs, weights, numbers, order, step)
+        z = _score(xs, weights, numbers, order, step)
         if added is not None:
             z = z + _in_place(added(step), numbers, order, step)
         known = decode(_noise(numbers, order, step), numbers.fz)
@@ -155,22 +155,22 @@ def scores(  # noqa: PLR0917
     return found
 
 
-def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterator[_Taken]:
+def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource) -> Iterator[_StepRecord]:
     """Every step of the training."""
     weights, link = _zeros(xs, plan), plan.activation
     for step in plan.steps():
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        z = _add_offset(_score(xs, weights, plan, order, step), y[rows], plan, step)
         phi = link.phi_of_noisy(step.alpha * decode(z, plan.fz), noise_half_width(plan, step.alpha))
         a = encode(step.scale * phi, plan.f)
         error = a - encode(step.scale * link.target(y[rows]), plan.f)
         blocks = tuple(block - x[rows].T @ error for x, block in zip(xs, weights.blocks, strict=True))
         back = encode_number(step.after, plan.fx)
         weights = Weights(blocks, weights.intercept - back * error.sum(axis=0, keepdims=True))
-        yield _Taken(step, rows, z, weights)
+        yield _StepRecord(step, rows, z, weights)
 
 
-def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, step: Step) -> Words:
+def _score(xs: Sequence[Words], weights: Weights, numbers: Forward, order: OrderSource, step: Step) -> Words:
     """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
     rows = order.permutation(step.epoch)[step.start : step.stop]
     z = _noise(numbers, order, step)
@@ -180,18 +180,18 @@ def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Orde
     return z
 
 
-def _offset_too(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
+def _add_offset(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
     """With what the label party adds to its share, where the link has that."""
     link = plan.activation
     return z if link.offset is None else z + encode(link.offset(y) / step.alpha, plan.fz)
 
 
-def _noise(numbers: Forward, order: Ordered, step: Step) -> Words:
+def _noise(numbers: Forward, order: OrderSource, step: Step) -> Words:
     """The noise under which the helper sees a batch, without its signs, classes in place."""
     return _in_place(order.noise(step, noise_width(numbers, step.alpha), numbers.outputs), numbers, order, step)
 
 
-def _in_place(words: Words, numbers: Forward, order: Ordered, step: Step) -> Words:
+def _in_place(words: Words, numbers: Forward, order: OrderSource, step: Step) -> Words:
     """What the helper sees, (rows, outputs), without its signs, classes in place."""
     signed = order.signs(step, odd=numbers.activation.odd) * words
     return signed[:, np.argsort(order.classes(step, numbers.outputs))]
@@ -202,7 +202,7 @@ def _zeros(xs: Sequence[Words], plan: Plan) -> Weights:
     return Weights(blocks, np.zeros((1, plan.outputs), np.uint64))
 
 
-def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> Model:
+def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: OrderSource) -> Model:
     """Ordinary float64 SGD on the same batches at the rates that the job asks for, nothing rounded or snapped."""
     request, link = plan.request, plan.activation
     w, w0 = [np.zeros((x.shape[1], plan.outputs)) for x in xs], np.zeros((1, plan.outputs))

@@ -22,8 +22,8 @@ from typing import Any, Self
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.functions.links import ACTIVATIONS, Activation
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.linear.algebra import correction, preactivation_share, reordered, restored, zero_share
+from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order, zero_share
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.helper import Diverged, check_range
 from tercet.mpc.plan.architecture import CARRIER, Network
@@ -32,7 +32,7 @@ from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
-from tercet.mpc.scoring.openings import WeightMasks, masked_blocks, within
+from tercet.mpc.scoring.openings import WeightMasks, is_within, masked_blocks
 
 NOBODY = -2  # no party's index
 
@@ -90,8 +90,8 @@ def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[S
 class Scorer:
     """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
 
-    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `opened`. Each is asked for
-    once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
+    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `open_scores`. Each is asked
+    for once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
 
     Args:
         me: This party's index.
@@ -112,7 +112,7 @@ class Scorer:
         me: int,
         label: int,
         numbers: Forward,
-        rows: Rows,
+        rows: FeatureSource,
         shares: Shares,
         alpha: float,
         *,
@@ -136,8 +136,10 @@ class Scorer:
 
     def masked_inputs(self, step: Step) -> Words:
         """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
-        self._turns.take("masked inputs", step)
-        x = expect(self._rows.take(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch")
+        self._turns.begin_step("masked inputs", step)
+        x = expect(
+            self._rows.read_rows(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch"
+        )
         x *= self._signs(step)
         self._batches[step.index] = x
         return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
@@ -166,13 +168,13 @@ class Scorer:
         correction = self._correction(step, dealt)
         if step.index not in self._batches:
             raise OutOfTurn(f"the inputs of scoring step {step.index} are not masked yet, or it is done")
-        self._turns.take("pre-activation", step)
+        self._turns.begin_step("pre-activation", step)
         # The intercept's public column is 1 / alpha, since it has no penalty.
         classes = self._classes(step)
-        column = encode_number(1.0 / self._alpha, numbers.fx) * reordered(self._shares.intercept, classes)
-        products = (product(e, reordered(self._block_mask(i), classes)) for i, e in masked.items())
+        column = encode_number(1.0 / self._alpha, numbers.fx) * apply_order(self._shares.intercept, classes)
+        products = (product(e, apply_order(self._block_mask(i), classes)) for i, e in masked.items())
         ahead = total([self._signs(step) * column, *correction, *products])
-        own = reordered(total([self._shares.own, *opened]), classes)
+        own = apply_order(total([self._shares.own, *opened]), classes)
         z = preactivation_share(self._batches.pop(step.index), own, ahead)
         if self._me == 0:
             z += self._helpers_noise(step)
@@ -181,7 +183,7 @@ class Scorer:
         z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
         return z
 
-    def opened(self, step: Step, words: Words) -> Floats:
+    def open_scores(self, step: Step, words: Words) -> Floats:
         """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
 
         `words` are the helper's. Off by at most alpha 2^-16 from the fixed-point scores and the partners' noise.
@@ -192,9 +194,9 @@ class Scorer:
         words = expect(words, (step.rows, self._numbers.outputs), "the helper's scores")
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
-        self._turns.take("scores", step)
+        self._turns.begin_step("scores", step)
         words = without_noise(words, self._helpers_noise(step), self._numbers.fz)
-        return self._alpha * decode_scores(restored(self._signs(step) * words, self._classes(step)))
+        return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
 
     def _helpers_noise(self, step: Step) -> Words:
         """The noise under which the helper sees z."""
@@ -222,7 +224,7 @@ class Scorer:
             raise OutOfTurn(f"nothing is dealt for scoring step {step.index} yet")
         else:
             share = expect(dealt, shape, "what the helper dealt")
-        return [reordered(share, self._classes(step))]
+        return [apply_order(share, self._classes(step))]
 
 
 class ScoringHelper:
@@ -250,7 +252,7 @@ class ScoringHelper:
 
     def dealt(self, step: Step) -> Words:
         """What the streams of the others leave of C = sum_i U_i sum_j v_ij, for the carrier; as `scores` in shape."""
-        self._turns.take("dealt", step)
+        self._turns.begin_step("dealt", step)
         others, shape = (j for j in self._parties if j != CARRIER), (step.rows, self._numbers.outputs)
         whole = total(self._correction(i, step) for i in self._parties)
         return whole - total(self._masks[j](STREAM, j, j, step, shape) for j in others)
@@ -273,7 +275,7 @@ class ScoringHelper:
         """
         shape = (step.rows, self._numbers.outputs)
         received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
-        self._turns.take("scores", step)
+        self._turns.begin_step("scores", step)
         if shape[1] == 1:
             received += [self._correction(i, step) for i in self._parties]
         z = total(received)
@@ -294,7 +296,7 @@ def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:
         Diverged: one is outside the safe half of the words, or its score, alpha z, beyond the limit.
     """
     check_range(step, z, fz)
-    if not within(step.alpha * decode(z, fz), limit):
+    if not is_within(step.alpha * decode(z, fz), limit):
         raise Diverged(step, f"a score exceeded {limit:g}")
 
 

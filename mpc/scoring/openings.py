@@ -111,6 +111,6 @@ def guard_exponent(largest: float) -> int:
     return max(LEAST_EXPONENT, exponent - (fraction == 0.5))
 
 
-def within(scores: Floats, limit: float) -> bool:
+def is_within(scores: Floats, limit: float) -> bool:
     """Whether all scores are within the limit; nan is not."""
     return bool(((scores <= limit) & (scores >= -limit)).all())

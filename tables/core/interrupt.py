@@ -24,7 +24,7 @@ class Interrupt:
                 self._end()
 
     @contextmanager
-    def ends(self, end: Callable[[], None]) -> Iterator[None]:
+    def ending_with(self, end: Callable[[], None]) -> Iterator[None]:
         """While the block lasts, `set` calls `end`, in the thread that calls `set`.
 
         Raises:

@@ -44,7 +44,7 @@ class Faults:
         self._found: list[UnusableError] = []
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gather(self) -> Iterator[None]:
         """Keep the `UnusableError` that ends the block, if one does, and go on behind it."""
         try:
             yield
@@ -79,7 +79,7 @@ def problems_of(name: str, place: str) -> Iterator[None]:
         raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}", found.lacks) from None
 
 
-class Places(Protocol):
+class RowPlaces(Protocol):
     """Where the owner of a table finds its rows.
 
     Attributes:
@@ -93,7 +93,7 @@ class Places(Protocol):
         ...
 
 
-class Tally:
+class WrongRows:
     """How many rows are wrong in one way and where the first of them are, counted over batches.
 
     Args:
@@ -102,7 +102,7 @@ class Tally:
 
     SHOWN = 3
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RowPlaces) -> None:
         self._places = places
         self.count = 0
         self._shown: list[int] = []
@@ -116,14 +116,14 @@ class Tally:
     def __bool__(self) -> bool:
         return self.count > 0
 
-    def of(self, what: str) -> str:
+    def describe(self, what: str) -> str:
         """Such as "4 values missing (line 2, 3, 7, ...)"."""
         first = ", ".join(map(str, self._places.places(self._shown)))
         more = ", ..." * (self.count > len(self._shown))
         return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self._places.unit} {first}{more})"
 
 
-def listed(names: Iterable[str], most: int | None = None) -> str:
+def join_names(names: Iterable[str], most: int | None = None) -> str:
     """Column names for an error text, and how many more there are than `most`."""
     shown, rest = list(names)[:most], [] if most is None else list(names)[most:]
     return ", ".join(repr(name) for name in shown) + (f" and {len(rest):,} more" if rest else "")

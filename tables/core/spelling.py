@@ -18,13 +18,13 @@ RULES = (  # one after the other
 WORDS = r"^(?i:true|false)$"
 
 
-def spelt(texts: pa.Array) -> pa.Array:
+def spell(texts: pa.Array) -> pa.Array:
     """Texts, large_string, by the rule; null where missing, or nothing is left. What is by the rule stays as it is."""
     found = texts.dictionary_encode()
-    return _spelt(found.dictionary).take(found.indices)
+    return _spell_distinct(found.dictionary).take(found.indices)
 
 
-def _spelt(texts: pa.Array) -> pa.Array:
+def _spell_distinct(texts: pa.Array) -> pa.Array:
     texts = pc.utf8_trim_whitespace(pc.utf8_normalize(texts, form="NFKC"))
     for pattern, replacement in RULES:
         texts = pc.replace_substring_regex(texts, pattern, replacement)

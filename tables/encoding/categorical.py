@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tercet.tables.core.moments import Floats
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.core.spelling import spelt
+from tercet.tables.core.spelling import spell
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
 
@@ -78,18 +78,18 @@ class CategoricalColumn(EncodedColumn):
         Earlier versions kept categories as the source had spelt them; they are found by today's spelling.
         """
         texts = _texts(table, self.name)
-        found = pc.index_in(texts, value_set=self._spelt, skip_nulls=True)
+        found = pc.index_in(texts, value_set=self._are_spelt, skip_nulls=True)
         present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
         return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
 
     @property
-    def clashes(self) -> bool:
+    def has_changed_categories(self) -> bool:
         """Whether an earlier version has told categories apart that are one by today's spelling, or none."""
-        return self._spelt.null_count > 0 or len(pc.unique(self._spelt)) < len(self.categories)
+        return self._are_spelt.null_count > 0 or len(pc.unique(self._are_spelt)) < len(self.categories)
 
     @property
-    def _spelt(self) -> pa.Array:
-        return _spelt(self.categories)
+    def _are_spelt(self) -> pa.Array:
+        return _spell(self.categories)
 
 
 class CategoricalFit:
@@ -142,8 +142,8 @@ class CategoricalFit:
 
 
 @lru_cache(maxsize=1024)  # since rows may come one by one
-def _spelt(categories: tuple[str, ...]) -> pa.Array:
-    return spelt(pa.array(categories, pa.large_string()))
+def _spell(categories: tuple[str, ...]) -> pa.Array:
+    return spell(pa.array(categories, pa.large_string()))
 
 
 def _texts(table: Table, name: str) -> pa.Array:

@@ -113,23 +113,23 @@ class Encoding(Strict):
         return "numeric" in self.kinds.values()
 
     @property
-    def clashing(self) -> list[str]:
+    def changed_categories(self) -> list[str]:
         """Columns whose categories an earlier version has told apart where this one does not: they can't be encoded."""
-        return [one.name for one in self.columns if isinstance(one, CategoricalColumn) and one.clashes]
+        return [one.name for one in self.columns if isinstance(one, CategoricalColumn) and one.has_changed_categories]
 
     @property
     def warnings(self) -> list[str]:
         """What the party whose table it is should know; names its columns."""
         return [warning for column in self.columns for warning in column.warnings]
 
-    def unwhitened(self, weights: Floats) -> tuple[Floats, float]:
+    def unwhiten(self, weights: Floats) -> tuple[Floats, float]:
         """Weights (k,) of `names` as weights (d,) of `column_names`, and what to add to the intercept.
 
         They give the same scores, but for rows that whitening clips; without whitening they are the weights, and 0.
         """
-        return (weights, 0.0) if self.whitening is None else self.whitening.unwhitened(weights)
+        return (weights, 0.0) if self.whitening is None else self.whitening.unwhiten(weights)
 
-    def centred(self, weights: Floats) -> tuple[Floats, Floats]:
+    def centre(self, weights: Floats) -> tuple[Floats, Floats]:
         """Weights (d, ...) of `column_names`, those of a categorical column less their mean, and what that takes off.
 
         To be looked at: one-hot columns have no reference, so a number that all weights of a block have in common says

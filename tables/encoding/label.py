@@ -15,7 +15,7 @@ from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.kinds import MOST_OUTPUTS
 from tercet.tables.core.moments import CLIP, Floats, Moments, standardise
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.core.values import MISSING, Read, plain
+from tercet.tables.core.values import MISSING, ReadColumn, plain
 from tercet.tables.matching.ids import normalise
 
 LEAST_CLASSES, MOST_CLASSES = 3, MOST_OUTPUTS
@@ -181,7 +181,7 @@ class ClassColumn:
         self._parts: list[pa.DictionaryArray] = []
         self.absent = 0
 
-    def add(self, column: pa.Array) -> Read:
+    def add(self, column: pa.Array) -> ReadColumn:
         """Take the labels of the next rows: texts and whole numbers as ids are read, or booleans.
 
         Returns:
@@ -192,12 +192,12 @@ class ClassColumn:
         """
         column = plain(column)
         if pa.types.is_boolean(column.type):
-            read = Read(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
+            read = ReadColumn(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
         else:
             texts, wrong = normalise(column, decimal=self._decimal)
             absent = pc.and_(pc.is_valid(texts), pc.is_in(texts, MISSING))
             self.absent += pc.sum(absent).as_py() or 0
-            read = Read(pc.if_else(absent, pa.scalar(None, pa.large_string()), texts), wrong)
+            read = ReadColumn(pc.if_else(absent, pa.scalar(None, pa.large_string()), texts), wrong)
         self._parts.append(read.values.dictionary_encode())
         return read
 

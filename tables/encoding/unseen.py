@@ -7,7 +7,7 @@ score unnoticed. It shows counts and names of columns, and no category.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tercet.tables.core.problem import UnusableError, listed
+from tercet.tables.core.problem import UnusableError, join_names
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
@@ -48,7 +48,7 @@ def count_unseen(encoding: Encoding, batches: Iterable[Table]) -> list[Unseen]:
     strange = [one.column.name for one in found if one.is_strange]
     if strange:
         raise UnusableError(
-            f"no value of column {listed(strange)} was there in training",
+            f"no value of column {join_names(strange)} was there in training",
             "compare with the table of the training how values are spelt, and give the same column",
             "has other values than the model was trained on",
         )

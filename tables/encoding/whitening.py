@@ -55,7 +55,7 @@ class Whitening(Strict):
             whitened[rows] = np.clip(product * units - offset, -clip, clip)
         return whitened
 
-    def unwhitened(self, weights: Floats) -> tuple[Floats, float]:
+    def unwhiten(self, weights: Floats) -> tuple[Floats, float]:
         """Weights (k,) of whitened columns as weights (d,) of encoded ones, and what to add to the intercept."""
         return weights @ np.array(self.directions), -float(weights @ np.array(self.offset))
 

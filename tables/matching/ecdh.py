@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import rbcl
 
-from tercet.tables.matching.pseudonyms import HASH, Rows
+from tercet.tables.matching.pseudonyms import HASH, RowNumbers
 
 DOMAIN = b"tercet alignment element 1"
 ELEMENT_BYTES = 32
@@ -58,7 +58,7 @@ class Blinding:
             raise InvalidElement("no element of the group, or the neutral one") from None
 
 
-def secret_order(count: int) -> Rows:
+def secret_order(count: int) -> RowNumbers:
     """The numbers below `count` in a random order that nobody else can know."""
     words = np.frombuffer(secrets.token_bytes(8 * count), np.uint64)
     return np.argsort(words)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tercet.tables.core.problem import Places, Tally, UnusableError
-from tercet.tables.core.values import Read, as_digits, is_text, plain
+from tercet.tables.core.problem import RowPlaces, UnusableError, WrongRows
+from tercet.tables.core.values import ReadColumn, as_digits, is_text, plain
 
 SHARES = 16
 
@@ -27,12 +27,12 @@ class IdColumn:
         own: whether to keep the ids as the table has them too.
     """
 
-    def __init__(self, name: str, places: Places, *, decimal: bool = False, own: bool = False) -> None:
+    def __init__(self, name: str, places: RowPlaces, *, decimal: bool = False, own: bool = False) -> None:
         self._name, self._decimal = name, decimal
         self._parts: list[pa.Array] = []
         self._own_parts: list[pa.Array] | None = [] if own else None
         self._rows = 0
-        self._fractional, self._empty, self._repeated = (Tally(places) for _ in range(3))
+        self._fractional, self._empty, self._repeated = (WrongRows(places) for _ in range(3))
 
     def add(self, column: pa.Array) -> None:
         """Take the ids of the next rows.
@@ -57,18 +57,18 @@ class IdColumn:
         """
         if self._fractional:
             self._refuse(
-                self._fractional.of("not whole, or too large for a floating-point number to tell apart"),
+                self._fractional.describe("not whole, or too large for a floating-point number to tell apart"),
                 "store ids as integers or text",
                 "has ids that are not whole numbers",
             )
         if self._empty:
-            self._refuse(self._empty.of("empty"), "give every row an id", "has rows without an id")
+            self._refuse(self._empty.describe("empty"), "give every row an id", "has rows without an id")
         ids = pa.chunked_array(self._parts, pa.large_string()).combine_chunks()
         self._parts.clear()
         if len(ids) > 0 and _has_repeats(ids):
             self._repeated.add(_repeats(ids), 0)
             self._refuse(
-                self._repeated.of("already further up"), "keep one row for each id", "has an id more than once"
+                self._repeated.describe("already further up"), "keep one row for each id", "has an id more than once"
             )
         return ids
 
@@ -82,7 +82,7 @@ class IdColumn:
         raise UnusableError(f"id column {self._name!r} has {what}", remedy, public)
 
 
-def normalise(column: pa.Array, *, decimal: bool = False) -> Read:
+def normalise(column: pa.Array, *, decimal: bool = False) -> ReadColumn:
     """Ids as large_string by the rule above, null where missing or empty; wrong are numbers that are not whole.
 
     Args:
@@ -110,7 +110,7 @@ def normalise(column: pa.Array, *, decimal: bool = False) -> Read:
     if decimal:
         wrong = pc.fill_null(pc.match_substring_regex(ids, r"[^0-9-]"), fill_value=False).to_numpy(zero_copy_only=False)
         ids = pc.if_else(pa.array(wrong), pa.scalar(None, pa.large_string()), ids)
-    return Read(ids, wrong)
+    return ReadColumn(ids, wrong)
 
 
 def _has_repeats(ids: pa.LargeStringArray) -> bool:

@@ -14,7 +14,7 @@ SLICE = 2**16  # hashes gathered at a time: a copy of all of them would cost a t
 
 Hashes = NDArray[np.bytes_]  # of dtype HASH; an element taken out alone loses its trailing zeros, so work on slices
 Flags = NDArray[np.bool_]
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
 class Repeated(ValueError):
@@ -42,7 +42,7 @@ def as_hashes(data: bytes) -> Hashes:
     return np.frombuffer(data, HASH)
 
 
-def ascending(hashes: Hashes) -> Rows:
+def ascending_order(hashes: Hashes) -> RowNumbers:
     """The places of the hashes in ascending order.
 
     The order of keyed hashes is as secret as a shuffle to whoever has not the key, and lets lists be merged as they
@@ -53,11 +53,11 @@ def ascending(hashes: Hashes) -> Rows:
     """
     order = np.argsort(hashes)
     for start in range(0, len(order), SLICE):
-        if not ascend(hashes[order[start : start + SLICE + 1]]):  # one more, which the next slice begins with
+        if not is_ascending(hashes[order[start : start + SLICE + 1]]):  # one more, which the next slice begins with
             raise Repeated("a hash stands twice")
     return order
 
 
-def ascend(hashes: Hashes) -> bool:
+def is_ascending(hashes: Hashes) -> bool:
     """Whether each is greater than the one before."""
     return bool((hashes[1:] > hashes[:-1]).all())

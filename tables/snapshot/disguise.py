@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tercet.tables.core.problem import Places, Tally, UnusableError
+from tercet.tables.core.problem import RowPlaces, UnusableError, WrongRows
 from tercet.tables.core.values import ABSENT
 
 NEARLY_ALL = 0.9  # of the rows, or of the different texts
@@ -46,10 +46,10 @@ class Disguise:
         places: where the owner finds the rows.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RowPlaces) -> None:
         self._rows, self._different = np.zeros(OTHER + 1, np.int64), np.zeros(OTHER + 1, np.int64)
         self._seen: set[str] = set()
-        self._other, self._unreadable = Tally(places), Tally(places)
+        self._other, self._unreadable = WrongRows(places), WrongRows(places)
 
     def add(self, texts: pa.Array, start: int) -> None:
         """Take the next texts, as `values.as_texts` gives them; the first is row `start` of the table."""
@@ -86,7 +86,7 @@ class Disguise:
         odd, plain = (self._unreadable, "plain numbers") if form == "numbers" else (self._other, form)
         if not odd:
             return f"all of it looks like {form}"
-        return f"nearly all of it looks like {form}: {odd.of(f'other than {plain}')}"
+        return f"nearly all of it looks like {form}: {odd.describe(f'other than {plain}')}"
 
 
 def forms_of(texts: pa.Array) -> NDArray[np.int64]:

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tercet.tables.snapshot.columns import Chosen, index_columns
+from tercet.tables.snapshot.columns import ChosenColumns, index_columns
 
 NAMELESS = re.compile(r"(Unnamed: [0-9]+)?")  # in CSV as pandas writes an index, and as it reads that again
 
 
-def doubts(schema: pa.Schema, chosen: Chosen) -> list[str]:
+def doubtful_notes(schema: pa.Schema, chosen: ChosenColumns) -> list[str]:
     """Notes on the columns that are used, or are left out unasked."""
     used = {one.name for one in chosen.columns} | {chosen.id, chosen.label}
     left_out = [name for name in schema.names if name in index_columns(schema) - used]

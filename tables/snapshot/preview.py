@@ -15,7 +15,7 @@ from tercet.tables.core.problem import Faults, TableProblem, UnusableError, prob
 from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
-from tercet.tables.snapshot.columns import Chosen, usable
+from tercet.tables.snapshot.columns import ChosenColumns, choose_usable
 from tercet.tables.snapshot.recorder import Recorder
 from tercet.tables.sources.source import Source, open_source
 
@@ -29,7 +29,7 @@ class Preview(NamedTuple):
     has_numbers: bool  # whether one of the columns is numeric
 
 
-class Look(NamedTuple):
+class PreviewResult(NamedTuple):
     """What was read.
 
     Attributes:
@@ -45,7 +45,9 @@ class Look(NamedTuple):
     positive: str | None
 
 
-def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None) -> Look:
+def preview_table(
+    name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None
+) -> PreviewResult:
     """Read up to SAMPLE rows of a table, as a training would; only `with_label` may a table have no other column.
 
     Raises:
@@ -53,7 +55,7 @@ def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Ki
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         faults, target, first = Faults(), io.BytesIO(), FirstRows(source)
-        chosen = usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
+        chosen = choose_usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
         if chosen is None:
             faults.refuse()
         assert chosen is not None
@@ -64,10 +66,12 @@ def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Ki
         classes = recorder.finish().classes
     features = pa.ipc.open_file(pa.py_buffer(target.getbuffer())).read_all()
     found = None if recorder.is_disguised else _preview(name, settings, chosen, features, first.rows)
-    return Look(found, first.rows if first.is_whole else None, classes, chosen.positive)
+    return PreviewResult(found, first.rows if first.is_whole else None, classes, chosen.positive)
 
 
-def _preview(name: str, settings: TableSettings, chosen: Chosen, features: pa.Table, rows: int) -> Preview | None:
+def _preview(
+    name: str, settings: TableSettings, chosen: ChosenColumns, features: pa.Table, rows: int
+) -> Preview | None:
     kinds = {one.name: one.kind for one in chosen.columns}
     arrays = {one: features[one].to_numpy() for one in kinds}
     numeric, categorical = (

@@ -11,23 +11,26 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import problems_of
 from tercet.tables.core.table import Kind, Numbers, Table
-from tercet.tables.snapshot.columns import Chosen, Column, choose
+from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn, choose_columns
 from tercet.tables.snapshot.recorder import Recorder
 from tercet.tables.sources.source import open_source
 
 BATCH = 2**16  # rows
 HASH_BYTES = 32
+FORMAT: Final = "3"  # of what is kept of a snapshot; 1 had categories as the source spells them, 2 another digest
+DIGEST_DOMAIN: Final = f"tercet snapshot {FORMAT}"
 MOST_DISTINCT = 10_000  # categories that a description counts
 
 
@@ -64,7 +67,9 @@ def take_snapshot(
     """
     place = settings.database or str(settings.path)
     with problems_of(name, place), closing(open_source(settings, login, interrupt)) as source:
-        chosen = choose(source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+        chosen = choose_columns(
+            source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected
+        )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
@@ -104,7 +109,7 @@ class Snapshot:
         self,
         name: str,
         path: Path,
-        chosen: Chosen,
+        chosen: ChosenColumns,
         ids: pa.LargeStringArray,
         label: Numbers | None,
         classes: tuple[str, ...] = (),
@@ -118,7 +123,7 @@ class Snapshot:
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
         self.notes = notes
         self.own_ids = ids if own_ids is None else own_ids
-        self.path, self._stays, self._checksum = path, stays, checksum
+        self.path, self._persistent, self._checksum = path, stays, checksum
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
 
@@ -128,7 +133,7 @@ class Snapshot:
         return len(self.ids)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[FeatureColumn, ...]:
         """The features in their order."""
         return self.chosen.columns
 
@@ -143,9 +148,9 @@ class Snapshot:
             raise ValueError("the snapshot is closed")
         return self._table
 
-    def stays_at(self, path: Path) -> None:
+    def persist_at(self, path: Path) -> None:
         """The file has been moved to `path`, and does not go with the snapshot."""
-        self.path, self._stays = path, True
+        self.path, self._persistent = path, True
 
     @property
     def checksum(self) -> bytes:
@@ -154,8 +159,9 @@ class Snapshot:
         return self._checksum
 
     def digest(self) -> bytes:
-        """Of everything that was read: 32 bytes, the same for the same rows in the same order."""
-        found = hashlib.blake2b(repr((self.chosen, self.classes)).encode(), digest_size=HASH_BYTES)
+        """Hash everything that was read: 32 bytes, the same for the same rows in the same order."""
+        described = canonical_digest(DIGEST_DOMAIN, [self.chosen.canonical(), list(self.classes)])
+        found = hashlib.blake2b(described, digest_size=HASH_BYTES)
         _, offsets, texts = self.ids.buffers()
         ends = np.frombuffer(offsets, np.int64)[self.ids.offset : self.ids.offset + self.rows + 1]
         found.update(pa.py_buffer(np.diff(ends)))  # which, unlike the offsets, are the same wherever the ids lie
@@ -203,7 +209,7 @@ class Snapshot:
         """Remove the file, unless it stays; batches that were read stay as they are. May be called again."""
         self._table = None
         self._file.close()
-        if not self._stays:
+        if not self._persistent:
             self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

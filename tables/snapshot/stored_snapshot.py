@@ -10,7 +10,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -19,25 +19,24 @@ from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.message import Digest
 from tercet.tables.core.durable import flush, write_durably
 from tercet.tables.core.table import Numbers
-from tercet.tables.snapshot.columns import Chosen
-from tercet.tables.snapshot.snapshot import Snapshot, checksum_of
+from tercet.tables.snapshot.columns import ChosenColumns
+from tercet.tables.snapshot.snapshot import FORMAT, Snapshot, checksum_of
 
-FORMAT: Final = "2"  # 1 had categories as the source spells them
 ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file
 
 
-class KeptProblem(ValueError):
+class SnapshotProblem(ValueError):
     """What lies there is no snapshot of what it should be; the text says why."""
 
 
-class File(Strict):
+class StoredFile(Strict):
     """One of the two files as it was written."""
 
     size: int
     checksum: Digest
 
 
-class Facts(Strict):
+class SnapshotFacts(Strict):
     """What the third file says.
 
     Attributes:
@@ -46,17 +45,17 @@ class Facts(Strict):
         chosen, classes, notes: as there.
     """
 
-    format: Literal["2"] = FORMAT
+    format: Literal["3"] = FORMAT
     belongs: Digest
     digest: Digest
-    features: File
-    rows: File
-    chosen: Chosen
+    features: StoredFile
+    rows: StoredFile
+    chosen: ChosenColumns
     classes: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-class KeptFolder:
+class SnapshotFolder:
     """Where one snapshot is kept.
 
     Args:
@@ -81,7 +80,7 @@ class KeptFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             shutil.move(snapshot.path, self._features)
-            snapshot.stays_at(self._features)
+            snapshot.persist_at(self._features)
             _write_rows(self._rows, snapshot)
             flush(self._features)
             write_durably(self._facts, self._facts_of(snapshot).model_dump_json().encode())
@@ -89,12 +88,12 @@ class KeptFolder:
             self.remove()
             raise
 
-    def _facts_of(self, snapshot: Snapshot) -> Facts:
-        return Facts(
+    def _facts_of(self, snapshot: Snapshot) -> SnapshotFacts:
+        return SnapshotFacts(
             belongs=self._belongs,
             digest=snapshot.digest(),
-            features=File(size=self._features.stat().st_size, checksum=snapshot.checksum),
-            rows=File(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
+            features=StoredFile(size=self._features.stat().st_size, checksum=snapshot.checksum),
+            rows=StoredFile(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
             chosen=snapshot.chosen,
             classes=snapshot.classes,
             notes=snapshot.notes,
@@ -108,18 +107,18 @@ class KeptFolder:
             OSError: the disk does not let it be read.
         """
         try:
-            facts = Facts.model_validate_json(self._facts.read_bytes())
+            facts = SnapshotFacts.model_validate_json(self._facts.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
-            raise KeptProblem("what is said of it is torn, or of another version of tercet") from None
+            raise SnapshotProblem("what is said of it is torn, or of another version of tercet") from None
         if facts.belongs != self._belongs:
-            raise KeptProblem("it is of another run, or was read by other settings")
+            raise SnapshotProblem("it is of another run, or was read by other settings")
         for path, file in ((self._features, facts.features), (self._rows, facts.rows)):
             _check(path, file)
         return self._opened(name, facts)
 
-    def _opened(self, name: str, facts: Facts) -> Snapshot:
+    def _opened(self, name: str, facts: SnapshotFacts) -> Snapshot:
         try:
             ids, own_ids, label = _read_rows(self._rows)
             checksum = facts.features.checksum
@@ -136,10 +135,10 @@ class KeptFolder:
                 checksum=checksum,
             )
         except (pa.ArrowException, KeyError):
-            raise KeptProblem("it does not hold what a snapshot holds") from None
+            raise SnapshotProblem("it does not hold what a snapshot holds") from None
         if snapshot.digest() != facts.digest:
             snapshot.close()
-            raise KeptProblem("what is said of it was changed")
+            raise SnapshotProblem("what is said of it was changed")
         return snapshot
 
     def remove(self) -> None:
@@ -171,10 +170,10 @@ def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Number
     return batch.column(ID), own_ids, label
 
 
-def _check(path: Path, file: File) -> None:
+def _check(path: Path, file: StoredFile) -> None:
     try:
         whole = path.stat().st_size == file.size and checksum_of(path) == file.checksum
     except FileNotFoundError:
         whole = False
     if not whole:
-        raise KeptProblem("it is torn or was changed")
+        raise SnapshotProblem("it is torn or was changed")

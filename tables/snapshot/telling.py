@@ -15,13 +15,13 @@ SAMPLE = 50_000  # rows
 BINS = 64  # of equally many rows, by which a numeric column is cut up
 NEARLY_ALL = 0.99  # of pairs of rows in the right order; or of the variance of a number's rank
 LEAST = 10  # rows of a class, or with a number, without which chance may do it
-TELLING = (
+LEAKING = (
     "alone tells nearly every label: leave it out with `columns` if it is a copy of the label or an index of rows that "
     "are sorted by it, or if it is not known yet when you predict"
 )
 
 
-def telling_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool) -> list[str]:
+def leakage_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool) -> list[str]:
     """Warn the label party of columns that tell the label, of these rows of a table that has one.
 
     Args:
@@ -38,8 +38,8 @@ def telling_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool)
     (sample,) = table.batches(marks, SAMPLE)
     label = table.label[marks]
     targets = [(label == one).astype(np.float64) for one in np.unique(label)] if classes else [_ranks(label)]
-    found = [name for name in sample.columns if _tells(_places(sample, name), targets, classes=classes)]
-    return [f"column {name!r} {TELLING}" for name in found]
+    found = [name for name in sample.columns if _is_leaking(_places(sample, name), targets, classes=classes)]
+    return [f"column {name!r} {LEAKING}" for name in found]
 
 
 def _places(table: Table, name: str) -> NDArray[np.int64]:
@@ -54,7 +54,7 @@ def _places(table: Table, name: str) -> NDArray[np.int64]:
     return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
 
 
-def _tells(places: NDArray[np.int64], targets: list[Floats], *, classes: bool) -> bool:
+def _is_leaking(places: NDArray[np.int64], targets: list[Floats], *, classes: bool) -> bool:
     found = [_quality(places, target, classes=classes) for target in targets]
     known = [one for one in found if one is not None]
     return bool(known) and float(np.mean(known)) >= NEARLY_ALL

@@ -70,7 +70,7 @@ class _Answer:
     def _ask(self, connection: Any, query: str, *before: str, options: dict[str, str] | None = None) -> None:
         self._open.enter_context(connection)
         cursor = self._open.enter_context(connection.cursor())
-        self._open.enter_context(self._interrupt.ends(partial(_cancel, cursor)))
+        self._open.enter_context(self._interrupt.ending_with(partial(_cancel, cursor)))
         for statement in before:
             cursor.execute(statement)
         cursor.adbc_statement.set_options(**(options or {}))

@@ -45,7 +45,7 @@ def test_what_is_taken_is_what_an_array_would_have_given(tmp_path_factory, data,
         for part in np.split(array, sorted(cuts)):
             store.append(part)
         view = store.select(index)
-        taken = view.take(wanted)
+        taken = view.read_rows(wanted)
     assert view.shape == (len(index), columns)
     assert taken.dtype == np.uint64
     assert np.array_equal(taken, array[index][wanted])
@@ -156,7 +156,7 @@ def test_two_stores_of_one_name_do_not_share_a_file(store, tmp_path):
     with closing(FeatureStore.create(tmp_path / "encoded", "delays", 1, 1)) as other:
         other.append(words([[7]]))
         full(store)
-        assert other.select(np.array([0])).take(np.array([0])).tolist() == [[7]]
+        assert other.select(np.array([0])).read_rows(np.array([0])).tolist() == [[7]]
 
 
 def test_a_full_disk_is_an_error_of_that_append_and_the_rows_can_come_again(store):
@@ -184,7 +184,7 @@ def test_many_threads_may_take_at_once(tmp_path):
         view = store.select(np.arange(4000)[::-1])
 
         def read(order):
-            right.append(all(np.array_equal(view.take(order), array[::-1][order]) for _ in range(50)))
+            right.append(all(np.array_equal(view.read_rows(order), array[::-1][order]) for _ in range(50)))
 
         threads = [threading.Thread(target=read, args=(order,)) for order in orders]
         for thread in threads:
