@@ -13,9 +13,9 @@ from tercet.agents.access.console import Request
 from tercet.agents.daemon.ping import Greeter
 from tercet.agents.messaging.control import control_envelope, open_control, published
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import RateLimiter
 from tercet.broker.interface.base import Broker, BrokerError, Delivery, Envelope
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, MalformedAddress, parse_address

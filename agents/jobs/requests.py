@@ -19,8 +19,8 @@ from tercet.agents.jobs.registry import Jobs, now
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.signature import signature_problem
 from tercet.agents.runs.run import Services
-from tercet.broker.interface.allowance import RateLimiter
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
 

@@ -16,10 +16,10 @@ import structlog
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.inbox import ENVELOPE_BYTES, Deadline, Inbox, Latest
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import RateLimiter
 from tercet.broker.interface.base import Delivery, Envelope
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
 from tercet.broker.interface.outbox import Outbox, SentCount
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity
 from tercet.broker.sealing.seal import SessionSeal, associated_data
 from tercet.schemas.files.settings import Limits

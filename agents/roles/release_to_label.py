@@ -17,9 +17,9 @@ from tercet.mpc.plan.architecture import Entry, pack, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
 from tercet.tables.core.problem import join_names
-from tercet.tables.encoding.bare import strip_encoding
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.shareable import shareable_encoding
 from tercet.tables.snapshot.columns import FeatureColumn
 from tercet.tables.snapshot.disguise import UNSAID, look_like_values
 
@@ -42,7 +42,7 @@ def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
     Raises:
         JobProblem: it is too long to be; this party is named.
     """
-    text, table = strip_encoding(encoding).model_dump_json().encode(), context.description.table_of(context.me)
+    text, table = shareable_encoding(encoding).model_dump_json().encode(), context.description.table_of(context.me)
     if len(text) > MOST_ENCODING or _entries(text) > MOST_ENTRIES:
         public = f"at {context.me} the encoding of the table {table!r} is too long to be told"
         detail = (

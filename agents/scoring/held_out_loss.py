@@ -13,7 +13,7 @@ from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring.linear_scoring import left_range, scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.linear.loss import LossNumbers, opened_loss

@@ -14,7 +14,7 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.training.dealing_check import compare
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.linear.loss import LossHelper

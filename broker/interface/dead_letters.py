@@ -14,8 +14,8 @@ import structlog
 from pydantic import Field, StringConstraints
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import RateLimiter
 from tercet.broker.interface.base import Broker, BrokerError, Envelope, Lane
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.core.strict import Strict
 from tercet.schemas.core.visible import escape_invisible
 

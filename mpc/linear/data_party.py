@@ -11,7 +11,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import (
     NO_DIGESTS,
     apply_order,

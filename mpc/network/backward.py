@@ -27,7 +27,7 @@ import numpy as np
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS
 from tercet.mpc.linear.checks import Checks

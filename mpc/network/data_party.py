@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import own_update, partner_update
 from tercet.mpc.linear.checks import Checks

@@ -21,7 +21,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, expect, product, total
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS, zero_share
 from tercet.mpc.network.state import ForwardState, HiddenState

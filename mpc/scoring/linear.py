@@ -22,7 +22,7 @@ from typing import Any, Self
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.functions.links import ACTIVATIONS, Activation
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order, zero_share
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.helper import Diverged, check_range

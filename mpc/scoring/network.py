@@ -15,7 +15,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, expect, total
-from tercet.mpc.interface.rows import FeatureSource
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
 from tercet.mpc.network.forward import ForwardParty, NetworkShares
 from tercet.mpc.network.forward_helper import ForwardHelper

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from tercet.schemas.files.settings import TableSettings
-from tercet.tables.core.named import list_existing
 from tercet.tables.core.problem import Faults, UnusableError, join_names
+from tercet.tables.core.similar_names import list_existing
 from tercet.tables.core.table import Kind
 from tercet.tables.core.values import is_text
 

@@ -19,7 +19,7 @@ from tercet.tables.encoding.label import ClassColumn
 from tercet.tables.matching.ids import IdColumn
 from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn
 from tercet.tables.snapshot.disguise import Disguise, refuse_disguised
-from tercet.tables.snapshot.doubts import RowCounter, doubtful_notes
+from tercet.tables.snapshot.doubtful_columns import RowCounter, doubtful_notes
 from tercet.tables.sources.source import Source
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.interface.rows import ArrayFeatures
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.loss import opened_loss

@@ -15,7 +15,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayFeatures
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
 from tercet.mpc.linear.helper import ActivationFunction, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty

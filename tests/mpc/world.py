@@ -13,7 +13,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayFeatures
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.helper import ActivationFunction, Helper, activation

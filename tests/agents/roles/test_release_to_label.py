@@ -21,9 +21,9 @@ from tercet.mpc.reference import linear as reference
 from tercet.schemas.files.job import Evaluation, Network
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import ColumnEncoding, Message, ModelShare, Progress
-from tercet.tables.encoding.bare import strip_encoding
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.shareable import shareable_encoding
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -121,7 +121,7 @@ def test_what_is_said_of_columns_has_no_share_of_rows_in_it(heard):
 
 @pytest.mark.parametrize(
     ("check", "receivers", "stripped"),
-    [(check_roles, "partners", strip_encoding), (check_said, "label", lambda whole: whole)],
+    [(check_roles, "partners", shareable_encoding), (check_said, "label", lambda whole: whole)],
 )
 def test_shares_for_others_and_an_encoding_that_says_more_are_noticed(
     check, receivers, stripped, tmp_path, monkeypatch

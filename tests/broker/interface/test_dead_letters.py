@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import MAX_SENDERS, RateLimiter
 from tercet.broker.interface.base import Delivery, Envelope, Lane
 from tercet.broker.interface.dead_letters import BURST, DeadLetter, clean_text
+from tercet.broker.interface.rate_limiter import MAX_SENDERS, RateLimiter
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.broker.rabbitmq.dead_letters import read_dead_letters

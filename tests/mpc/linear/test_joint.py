@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import ShapeProblem
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayFeatures
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.helper import Diverged, activation
 from tercet.mpc.plan.plan import PlanRefused, Request

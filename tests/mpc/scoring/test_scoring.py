@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayFeatures
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.forward import SCORE_BITS

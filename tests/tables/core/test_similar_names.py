@@ -2,7 +2,7 @@
 
 import pytest
 
-from tercet.tables.core.named import SHOWN, list_existing
+from tercet.tables.core.similar_names import SHOWN, list_existing
 
 
 @pytest.mark.parametrize(

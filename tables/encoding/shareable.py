@@ -10,12 +10,12 @@ from tercet.tables.encoding.numeric import NumericColumn
 SOME = 0.5  # in place of a share of rows, of which only whether it is between 0 and 1 is needed
 
 
-def strip_encoding(encoding: Encoding) -> Encoding:
+def shareable_encoding(encoding: Encoding) -> Encoding:
     """An encoding that gives every table the same numbers under the same names, to the last bit."""
-    return encoding.model_copy(update={"columns": tuple(_strip_column(column) for column in encoding.columns)})
+    return encoding.model_copy(update={"columns": tuple(_shareable_column(column) for column in encoding.columns)})
 
 
-def _strip_column(column: NumericColumn | CategoricalColumn) -> NumericColumn | CategoricalColumn:
+def _shareable_column(column: NumericColumn | CategoricalColumn) -> NumericColumn | CategoricalColumn:
     if isinstance(column, CategoricalColumn):
         return column.model_copy(update={"missing": SOME * bool(column.missing), "rare": int(column.rare > 0)})
     mean = column.mean if column.scale else 0.0  # a constant column becomes zeros, whatever the constant is

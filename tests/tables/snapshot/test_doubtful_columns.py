@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.leakage import leakage_warnings
 from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
-from tercet.tables.snapshot.telling import leakage_warnings
 
 ROWS = 400
 RNG = np.random.default_rng(5)
