@@ -1,4 +1,4 @@
-"""How the roles read a party's features: batch by batch, since a table may be larger than memory.
+"""Reads a party's features batch by batch, since a table may be larger than memory.
 
 It knows neither ids nor what a column means.
 """
@@ -9,14 +9,20 @@ from tercet.mpc.arithmetic.ring import Signed, Words
 
 
 class FeatureSource(Protocol):
-    """Features as words with f_x fractional bits, as `fixed.encode_features` makes them, wherever they are kept."""
+    """Gives features as words with f_x fractional bits, wherever they are kept.
+
+    `fixed.encode_features` makes them.
+    """
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows, columns."""
 
     def read_rows(self, rows: Signed) -> Words:
-        """These rows in this order, (len(rows), columns); a fresh array, which the caller may write to."""
+        """Read these rows in this order, (len(rows), columns).
+
+        The array is fresh, and the caller may write to it.
+        """
 
 
 class ArrayFeatures:
@@ -27,5 +33,5 @@ class ArrayFeatures:
         self.shape: tuple[int, int] = (words.shape[0], words.shape[1])
 
     def read_rows(self, rows: Signed) -> Words:
-        """These rows in this order."""
+        """Read these rows in this order."""
         return self._words.take(rows, axis=0)

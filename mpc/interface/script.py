@@ -1,4 +1,6 @@
-"""How a role with many rounds says what it wants next, without any I/O: it is a generator of these.
+"""Defines the events by which a role says what it wants next, without any I/O.
+
+A script is a generator of these.
 
 Whoever drives it sends, waits and answers; it knows neither messages nor a clock. So one and the same text of the
 protocol runs over a broker, in a test that delivers in any order, and in a benchmark.
@@ -34,13 +36,13 @@ class Receive(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What has this name is done for one step more."""
+    """Tells that the stage of this name is done for one step more."""
 
     name: str
 
 
 class Await(NamedTuple):
-    """Wait until what has this name is done for this script's step, by another script of the same role."""
+    """Waits until another script of the same role signals this stage for this step."""
 
     name: str
 
@@ -53,6 +55,6 @@ Script = Generator[Event, Reply, T]
 
 
 def received_words(answer: Reply) -> Mapping[int, Words]:
-    """The answer to a `Receive`."""
+    """Return the answer to a `Receive`."""
     assert answer is not None
     return answer

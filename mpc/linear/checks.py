@@ -1,4 +1,4 @@
-"""How data parties check every gradient share that the helper deals, without telling one another any mask.
+"""Checks every gradient share that the helper deals; no data party tells another a mask.
 
 It sees masks, words under masks, and random projections that the helper has no part in; never a value.
 
@@ -40,7 +40,9 @@ Projection = tuple[Words, Words | None]  # s_i and t_i
 
 
 class Projections:
-    """s_i and t_i of each step of one attempt, which all data parties draw alike and the helper does not know.
+    """Draws s_i and t_i of each step of one attempt.
+
+    All data parties draw them alike, and the helper does not know them.
 
     Args:
         key: The order key.
@@ -52,7 +54,10 @@ class Projections:
         self._stream, self._sizes = Keystream(derive_subkey(key, f"projections of attempt {attempt}")), sizes
 
     def of(self, step: Step) -> list[Projection]:
-        """s_i, (columns, checks), and t_i, (outputs, checks), of every data party i; None for the identity."""
+        """Return s_i, (columns, checks), and t_i, (outputs, checks), of every data party i.
+
+        t_i is None for the identity.
+        """
         sizes = self._sizes
         outputs = 0 if sizes.narrow == sizes.width else sizes.width
         bounds = [0, *accumulate(columns + outputs for columns in sizes.columns)]
@@ -62,7 +67,7 @@ class Projections:
 
 
 class _PendingStep(NamedTuple):
-    """What is kept of one step until its gradient share is checked."""
+    """Holds a step's data until its gradient share is checked."""
 
     mask: Words  # U*
     deltas: dict[int, Words]  # delta_(me,j) by j
@@ -99,7 +104,10 @@ class Checks:
         """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
 
     def openings(self, step: Step, u: Words, known: Mapping[int, Words]) -> dict[int, Words]:
-        """eps_me beside delta_(i,me) for each other data party i, (rows, `Sizes.opened`); `known` are the k_(i,me)."""
+        """Compute eps_me beside delta_(i,me) for each other data party i.
+
+        The shape is `Sizes.opened` of the rows; `known` are the k_(i,me).
+        """
         me, sizes = self._me, self.sizes
         mask = self._drawn[step.index] = self._masks("U*", me, me, step, (step.rows, sizes.checks))
         projected = self._projected[step.index] = self._projections.of(step)
@@ -111,7 +119,7 @@ class Checks:
         return found
 
     def expect_openings(self, step: Step, opened: Mapping[int, Words]) -> dict[int, Words]:
-        """What every other data party opened.
+        """Check the shapes of the openings of all other data parties.
 
         Raises:
             ShapeProblem: naming the data party whose words have the wrong shape.
@@ -136,7 +144,10 @@ class Checks:
         self._kept[step.index] = _PendingStep(self._drawn.pop(step.index), deltas, taus)
 
     def gradient(self, step: Step, dealt: Words) -> Words:
-        """g_me, (columns, outputs), of what the helper dealt, (`Sizes.dealt`), which goes into the digests."""
+        """Compute g_me, (columns, outputs), from the helper's words (`Sizes.dealt`).
+
+        They go into the digests.
+        """
         parts = self._unpack(dealt)
         kept, (s, t) = self._kept.pop(step.index), self._projected.pop(step.index)[self._me]
         for j, (g, gamma) in parts.items():
@@ -158,7 +169,10 @@ class Checks:
 def deal_checked(
     i: int, sizes: Sizes, masks: Mapping[int, Masks], step: Step, *, u: Words, known: Mapping[int, Words]
 ) -> Words:
-    """At the helper: g_ij and gamma_ij of each other party j, in one row (`Sizes.dealt`); `known` are the k_ij."""
+    """Compute g_ij and gamma_ij of each other party j, at the helper.
+
+    They stand in one row (`Sizes.dealt`); `known` are the k_ij.
+    """
     block, check = (sizes.columns[i], sizes.width), (sizes.checks, sizes.narrow)
     star = masks[i]("U*", i, i, step, (step.rows, sizes.checks))
     parts = []
@@ -170,21 +184,27 @@ def deal_checked(
 
 
 def _inner(a: Words, b: Words) -> Words:
-    """a^T b for a and b of a few columns each, for which compiled products take longer."""
+    """Compute a^T b for a and b of a few columns each.
+
+    Compiled products take longer there.
+    """
     found: Words = np.einsum("rc,rk->ck", a, b)
     return found
 
 
 def _narrowed(words: Words, t: Words | None) -> Words:
-    """Words times t."""
+    """Multiply words by t."""
     return words if t is None else product(words, t)
 
 
 def commitment(digest: bytes, salt: bytes, name: str) -> bytes:
-    """What a data party tells the other before either opens: it binds to a digest and says nothing of it."""
+    """Bind a data party to a digest, and say nothing of it.
+
+    Each tells the other before either opens.
+    """
     return hmac.digest(salt, digest + name.encode(), "sha256")
 
 
 def commits(digest: bytes, salt: bytes, name: str, received: bytes) -> bool:
-    """Whether that data party was bound to the same digest."""
+    """Tell whether that data party was bound to the same digest."""
     return hmac.compare_digest(commitment(digest, salt, name), received)

@@ -1,4 +1,4 @@
-"""The helper's side: dealing gradient shares ahead of time, and computing the activation on the sum of all shares.
+"""Deals gradient shares ahead of time, and computes the activation, as the helper.
 
 It never sees features, labels, weights or the order of samples and classes; it sees each batch's z, in secret order,
 under noise and, where the activation is odd, secret signs; and it forgets a step when it answers the next.
@@ -22,7 +22,10 @@ from tercet.mpc.randomness.masks import Masks
 
 
 class Diverged(ArithmeticError):
-    """The scores left the range that the plan allows: the job's rate or schedule is at fault. Nothing has wrapped."""
+    """The scores left the range that the plan allows: the job's rate or schedule is at fault.
+
+    Nothing has wrapped.
+    """
 
     def __init__(self, step: Step, reason: str) -> None:
         super().__init__(f"step {step.index}: {reason}; use a smaller learning rate")
@@ -37,12 +40,12 @@ This is the one place where an activation comes about; raises Diverged.
 
 
 def largest_score(step: Step, z: Words, fz: int) -> float:
-    """The largest |alpha z| of a batch, from raw z that `check_range` has passed."""
+    """Return the largest |alpha z| of a batch, from raw z that `check_range` has passed."""
     return float(step.alpha * np.ldexp(np.abs(z.view(np.int64)).max(initial=0), -fz))
 
 
 def check_range(step: Step, z: Words, fz: int) -> None:
-    """Raw z, of f_z fractional bits, is in the safe half of the words.
+    """Check that raw z, of f_z fractional bits, is in the safe half of the words.
 
     Raises:
         Diverged: if it is not.
@@ -52,7 +55,9 @@ def check_range(step: Step, z: Words, fz: int) -> None:
 
 
 def activation(plan: Plan, step: Step, z: Words) -> Words:
-    """Compute encode(scale phi(alpha decode(z))), after the guards: no exp is taken of anything beyond the limit.
+    """Compute encode(scale phi(alpha decode(z))), after the guards.
+
+    No exp is taken of anything beyond the limit.
 
     Raises:
         Diverged: if z or the activation leaves the plan's range.
@@ -69,7 +74,7 @@ def activation(plan: Plan, step: Step, z: Words) -> Words:
 
 
 class _PendingStep(NamedTuple):
-    """What is kept of one step between its gradient shares and its answer."""
+    """Holds a step's data between its gradient shares and its answer."""
 
     correction: Words  # sum_i U_i sum_j v_ij
     answers: list[Words]  # M_i
@@ -105,7 +110,9 @@ class Helper:
         self._turns = Turns(first)
 
     def gradient_shares(self, step: Step) -> dict[int, Words]:
-        """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i, (its columns, outputs), f_w bits.
+        """Compute g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i.
+
+        (its columns, outputs), f_w bits.
 
         Where data parties check that: its parts g_ij, and what they check them by, in one row (`deal_checked`).
         """
@@ -130,7 +137,9 @@ class Helper:
         return shares
 
     def masked_activations(self, step: Step, shares: Mapping[int, Words]) -> dict[int, Words]:
-        """p_i = a - M_i for each data party i, (rows of the batch, outputs), F bits, from all shares of z.
+        """Compute p_i = a - M_i for each data party i, from all shares of z.
+
+        (rows of the batch, outputs), F bits.
 
         Raises:
             Diverged: if a score leaves the plan's range; the job must stop.
@@ -149,7 +158,10 @@ class Helper:
 
     @property
     def scores(self) -> Floats:
-        """Those of the step answered last, alpha z, (rows of the batch, outputs), under its secret signs."""
+        """Scores of the step answered last, alpha z, under its secret signs.
+
+        (rows of the batch, outputs).
+        """
         if self._answered is None:
             raise OutOfTurn("no step is answered yet")
         step, z = self._answered

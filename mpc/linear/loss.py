@@ -1,4 +1,6 @@
-"""The training loss of an epoch as shares that add up to it, by role: one number, and nothing for a single row.
+"""Computes the training loss of an epoch in shares, by role.
+
+Their sum is one number, and tells nothing of a single row.
 
 A data party sees only words that are masked or shared; the helper sees the scores that it has from the training
 anyway, in secret order and under secret signs, and never the sum.
@@ -34,7 +36,7 @@ from tercet.mpc.randomness.order import Order
 
 
 class LossNumbers(NoiseNumbers, Protocol):
-    """What a loss has to know of a plan; a `plan.Plan` for that of training."""
+    """Names the numbers that a loss needs; `plan.Plan` has those of the training."""
 
     @property
     def activation(self) -> Activation:
@@ -58,7 +60,9 @@ class LossNumbers(NoiseNumbers, Protocol):
 
 
 class LossParty:
-    """Data party `me`'s part; `label` is the index of the label party. Not to be shared by threads.
+    """Computes data party `me`'s part; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     For each step, in order and once: at the label party `masked_labels`, any time before `absorb_terms`; at the others
     `absorb`, which may run ahead of the activations, into the next epochs too. Then `share`, once for each epoch.
@@ -98,7 +102,7 @@ class LossParty:
         self._turns = Turns(first)
 
     def masked_labels(self, step: Step) -> Words:
-        """E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
+        """Compute E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
         if self._y is None:
             raise OutOfTurn("only the label party has labels")
         self._turns.begin_step("loss labels", step)
@@ -125,7 +129,9 @@ class LossParty:
         self._add(step, np.uint64(0) - sum_along(_products(labels, n) + q))
 
     def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
-        """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
+        """Take in the helper's words for the label party.
+
+        These are p, (rows of the batch, outputs), and g, (1, outputs).
 
         Raises:
             ShapeProblem: naming the helper, if one has the wrong shape.
@@ -139,7 +145,9 @@ class LossParty:
         self._add(step, sum_along(g - _products(labels, p)) + self._alone.pop(step.index))
 
     def share(self, epoch: int) -> Words:
-        """This party's share of the epoch's summed loss, (1, 1), `Plan.loss_bits.total` fractional bits.
+        """Return this party's share of the epoch's summed loss, (1, 1).
+
+        It has `Plan.loss_bits.total` fractional bits.
 
         Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
         """
@@ -151,7 +159,7 @@ class LossParty:
         return total([self._so_far, *parts] if before else parts)
 
     def before(self, step: int) -> Words:
-        """This party's share of what the steps of an epoch before `step`, one of its own, add to the loss; (1, 1)."""
+        """Return this party's share of an epoch's loss up to `step`, one of its own; (1, 1)."""
         epoch, position = divmod(step, self._plan.steps_per_epoch)
         skipped = self._skipped if epoch == self._begun else 0
         parts = self._epochs.get(epoch, [])[: position - skipped]
@@ -180,7 +188,9 @@ class LossHelper:
         self._turns = Turns(first)
 
     def terms(self, step: Step, scores: Floats) -> Words:
-        """p, (rows of the batch, outputs), and below it g, (1, outputs), for the label party.
+        """Compute p, (rows of the batch, outputs), and below it g, (1, outputs).
+
+        Both are for the label party.
 
         `scores` are `Helper.scores` of this step, which that has found to be within the plan's limit.
         """
@@ -198,10 +208,10 @@ class LossHelper:
 
 
 def opened_loss(shares: Iterable[Words], plan: LossNumbers) -> float:
-    """The mean loss of an epoch, from all data parties' shares of it."""
+    """Return the mean loss of an epoch, from all data parties' shares of it."""
     return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.loss_rows
 
 
 def _products(a: Words, b: Words) -> Words:
-    """a^T b for each output by itself, (1, outputs)."""
+    """Return a^T b for each output by itself, (1, outputs)."""
     return sum_along(a * b, axis=0)

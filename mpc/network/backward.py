@@ -1,4 +1,6 @@
-"""A data party's way back through a network: from the error of the scores to that of layer 0, updating weights above.
+"""Passes back through a network as a data party, from the scores' error to layer 0's.
+
+Weights above are updated on the way.
 
 It sees words that are masked or shared; no error, gradient or weight in clear.
 
@@ -77,7 +79,7 @@ class BackwardParty(ForwardParty):
         return NO_DIGESTS if self.checks is None else self.checks.digests
 
     def label_mask(self, step: Step) -> Words:
-        """m_y, known to the label party and the helper."""
+        """Return m_y, known to the label party and the helper."""
         return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
 
     def sum_shares(self, kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
@@ -87,12 +89,15 @@ class BackwardParty(ForwardParty):
         return total([mine, *theirs.values()])
 
     def error_mask(self, step: Step) -> Words:
-        """This party's share of the mask on E: m_j, less m_y at the label party."""
+        """Return this party's share of the mask on E: m_j, less m_y at the label party."""
         mask = self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
         return mask - self.label_mask(step) if self.me == self._label else mask
 
     def run_backward(self, step: Step, error: Words) -> Script[Words]:
-        """Through all upper layers, which are updated; returns this party's share of delta_0, (rows, units), F bits."""
+        """Pass back through all upper layers, and update them.
+
+        Returns this party's share of delta_0, (rows, units), F bits.
+        """
         layout, others = self.layout, tuple(self.others)
         opened, mask = error, self.error_mask(step)
         upper, biases = list(self._upper), list(self._biases)
@@ -110,7 +115,7 @@ class BackwardParty(ForwardParty):
         return delta
 
     def _update_upper(self, step: Step, k: int, opened: Words, mask: Words) -> tuple[Words, Words]:
-        """Shares of the weights and the bias above hidden layer k after this step."""
+        """Compute shares of the weights and the bias above hidden layer k after this step."""
         layout, state = self.layout, self.state(step)
         hidden = state.hidden[k]
         share = mask + opened if self.me == 0 else mask
@@ -126,7 +131,7 @@ class BackwardParty(ForwardParty):
         return self._upper[k] - gradient, self._biases[k + 1] - falls
 
     def _error_below(self, step: Step, k: int, opened: Words, mask: Words) -> Words:
-        """This party's share of e W'^T, (rows, units below), F + 20 fractional bits."""
+        """Return this party's share of e W'^T, (rows, units below), F + 20 fractional bits."""
         weights = self.state(step).weights
         error = product_transposed(opened, weights["narrow", k])
         error += product_transposed(mask, weights["T", k])
@@ -134,7 +139,7 @@ class BackwardParty(ForwardParty):
         return error
 
     def _delta(self, step: Step, k: int, turn: int, error: Words) -> Script[Words]:
-        """This party's share of delta_k, (rows, units), F fractional bits."""
+        """Return this party's share of delta_k, (rows, units), F fractional bits."""
         hidden, others = self.state(step).hidden[k], tuple(self.others)
         flat = error.reshape(1, -1)[:, hidden.order]
         flat += self.mask("rd", k, step, flat.shape)
@@ -152,7 +157,7 @@ class BackwardParty(ForwardParty):
         return self.state(step).signs * placed if k == self.layout.last else placed
 
     def _multiply_slope(self, step: Step, k: int, c: truncation.OpenedValue) -> Words:
-        """This party's share of the truncated error times the slope, in the helper's order."""
+        """Return this party's share of the truncated error times the slope, in the helper's order."""
         hidden, kappa = self.state(step).hidden[k], self.layout.activation.kappa
         t, h, tt, ht = (self.dealt(step, name, k) for name in ("t", "h", "tt", "ht"))
         masked = c.constant * self.mask("tau", k, step, c.constant.shape) + c.factor * tt - ht
@@ -167,6 +172,6 @@ class BackwardParty(ForwardParty):
         return share + masked
 
     def _truncate(self, step: Step, k: int, c: truncation.OpenedValue) -> Words:
-        """This party's share after the second truncation."""
+        """Return this party's share after the second truncation."""
         share = c.factor * self.dealt(step, "t2", k) - self.dealt(step, "h2", k)
         return share + c.constant if self.me == 0 else share

@@ -1,4 +1,4 @@
-"""A data party's side of training a network: what it prepares, opens and does in each step, as scripts.
+"""Trains a network as a data party: prepares, opens and computes each step, as scripts.
 
 It sees words that are masked or shared; no activation, error, gradient or weight in clear.
 
@@ -28,7 +28,9 @@ from tercet.mpc.randomness.order import Order
 
 
 class NetworkParty(BackwardParty):
-    """Data party `me` in one attempt; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one attempt; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     For each step, in order: `prepare`, `absorb` and `absorb_dealt`, any number of steps before the scripts
     `open_weights` and `run_online`, which are driven side by side. Anything out of turn raises OutOfTurn and changes
@@ -68,13 +70,13 @@ class NetworkParty(BackwardParty):
         self._turns = Turns(shares.step)
 
     def shares(self) -> NetworkShares:
-        """After the last step that is done, whatever has run ahead of it."""
+        """Return the shares after the last step that is done, whatever has run ahead of it."""
         return self._shares
 
     # --- ahead of time
 
     def prepare(self, step: Step) -> tuple[Words, Words, Words | None, dict[int, Words]]:
-        """E_me; D_me; at the label party y~; f_(i,me) by the party to whom it goes."""
+        """Compute E_me, D_me, y~ at the label party, and f_(i,me) by receiver."""
         if step.index not in self._partners:
             raise OutOfTurn(f"the step before {step.index} is not absorbed")
         self._turns.begin_step("ahead", step)
@@ -96,7 +98,10 @@ class NetworkParty(BackwardParty):
         openings: Mapping[int, Words],
         checks: Mapping[int, Words] = NO_OPENINGS,
     ) -> None:
-        """Take in E_i, D_i and what is checked of every other data party; shares of their blocks go on a step."""
+        """Take in E_i, D_i and what is checked of every other data party.
+
+        Shares of their blocks go on a step.
+        """
         received = {} if self.checks is None else self.checks.expect_openings(step, checks)
         super().absorb(step, inputs, openings)
         self._turns.begin_step("absorb", step)
@@ -122,7 +127,7 @@ class NetworkParty(BackwardParty):
             state.dealt |= self.dealt_streams(step, self.layout.dealt(step.rows, smooth=self._smooth))
 
     def _dealt_entries(self, step: Step) -> tuple[Entry, ...]:
-        """What the helper deals this party."""
+        """List the tensors that the helper deals this party."""
         plan = self._plan
         return self.layout.dealt_to(self.me, step.rows, smooth=self._smooth, checks=plan.checks)
 
@@ -132,7 +137,10 @@ class NetworkParty(BackwardParty):
         return state.signs * encode(step.scale * y[self.order.rows(step)], self._f)[:, state.classes]
 
     def prepare_step(self, step: Step, loss: LossParty | None = None) -> Script[None]:
-        """All but what the helper deals, as a script: sends this party's masked words and takes the others'."""
+        """Send this party's masked words and receive the others', as a script.
+
+        What the helper deals is apart.
+        """
         inputs, openings, labels, weights = self.prepare(step)
         loss_labels = None if loss is None or labels is None else loss.masked_labels(step)
         checked = self._openings.pop(step.index, {})
@@ -161,7 +169,7 @@ class NetworkParty(BackwardParty):
         yield Signal("absorbed")
 
     def receive_dealt(self, step: Step) -> Script[None]:
-        """Takes what the helper deals."""
+        """Receive the words that the helper deals."""
         yield Await("masked")
         dealt = received_words((yield Receive("dealt", 0, {HELPER: flat(self._dealt_entries(step))})))
         self.absorb_dealt(step, dealt[HELPER])
@@ -170,7 +178,7 @@ class NetworkParty(BackwardParty):
     # --- the weights above layer 0, opened under masks while the layers below are under way
 
     def open_weights(self, step: Step) -> Script[None]:
-        """Two rounds; needs the weights as the step before leaves them."""
+        """Open weights in two rounds; needs the weights as the step before leaves them."""
         yield Await("absorbed")
         yield Await("weights")
         self._turns.begin_step("openings", step)
@@ -187,7 +195,7 @@ class NetworkParty(BackwardParty):
         yield Signal("backward")
 
     def _truncated_weights(self, step: Step) -> dict[tuple[str, int], Words]:
-        """The openings that truncate each upper layer from f_w to 20 fractional bits."""
+        """Return the openings that truncate each upper layer from f_w to 20 fractional bits."""
         found = {}
         for k in self.layout.hidden:
             share = self.in_secret_order(step, k, self._upper[k]) + self.mask("rw", k, step, self.layout.upper(k))
@@ -195,7 +203,7 @@ class NetworkParty(BackwardParty):
         return found
 
     def _narrow_openings(self, step: Step) -> dict[tuple[str, int], Words]:
-        """T_me, from the narrow shares, which are kept."""
+        """Compute T_me from the narrow shares, which are kept."""
         state, found = self.state(step), {}
         for k in self.layout.hidden:
             shape = self.layout.upper(k)
@@ -210,7 +218,7 @@ class NetworkParty(BackwardParty):
     # --- online
 
     def run_online(self, step: Step, loss: LossParty | None = None) -> Script[None]:
-        """The step itself; `loss` where the job wants that."""
+        """Run the step itself; `loss` where the job wants that."""
         yield Await("absorbed")
         due = dict.fromkeys(self.others, self.layout.block(self.me))
         weights = received_words((yield Receive("masked weights", 0, due)))
@@ -231,7 +239,10 @@ class NetworkParty(BackwardParty):
         loss.absorb_terms(step, terms[:-1], terms[-1:])
 
     def _receive_error(self, step: Step) -> Script[Words]:
-        """E, which every data party may know: p - y~, of F bits, under the rows' signs, classes in secret order."""
+        """Receive E = p - y~, which every data party may know.
+
+        F bits, under the rows' signs, classes in secret order.
+        """
         shape = (step.rows, self.layout.outputs)
         if self.me == self._label:
             labels = self._labels.pop(step.index)
@@ -241,7 +252,7 @@ class NetworkParty(BackwardParty):
         return answer - labels
 
     def _update_first(self, step: Step, delta: Words) -> Script[None]:
-        """The step on this party's own block of layer 0."""
+        """Take the step on this party's own block of layer 0."""
         shape = delta.shape
         for i in self.others:
             yield Send("masked error", 0, (i,), delta - self.block_mask("S", i, step, shape))

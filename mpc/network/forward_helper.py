@@ -1,4 +1,6 @@
-"""The helper's side of forward passes through a network: masks of what it will tell, and answers on sums of all shares.
+"""Answers forward passes through a network, as the helper.
+
+It draws masks of what it will tell, and answers on sums of all shares.
 
 It sees each hidden layer as one row of elements, in secret order, under secret signs and noise, and the scores of a
 batch as in `helper`; never features, labels, weights, errors or gradients, nor which elements belong together.
@@ -22,7 +24,7 @@ from tercet.mpc.randomness.masks import Masks
 
 @dataclass(slots=True)
 class DealtMasks:
-    """What is kept of one step between dealing and its last answer: the masks on what the helper will tell."""
+    """Holds a step's masks between dealing and its last answer."""
 
     activations: list[Words]  # of each hidden layer, a row for each sign that is answered
     slopes: list[Words]
@@ -30,14 +32,16 @@ class DealtMasks:
     answered: int = 0  # hidden layers; a mask meets one value only
 
     def begin_layer(self, step: Step, k: int) -> None:
-        """Hidden layer k is answered now, for the first time and after those below it."""
+        """Note that hidden layer k is answered now, once, and after those below it."""
         if k != self.answered:
             raise OutOfTurn(f"step {step.index}: layer {k} asked for, layer {self.answered} is next")
         self.answered += 1
 
 
 class ForwardHelper:
-    """The helper in the forward passes of one attempt and purpose. Not to be shared by threads.
+    """The helper in the forward passes of one attempt and purpose.
+
+    Not to be shared by threads.
 
     Args:
         plan: The job's agreed numbers, with a network.
@@ -54,19 +58,19 @@ class ForwardHelper:
     # --- dealing
 
     def mask(self, name: str, layer: int, step: Step, shape: tuple[int, int]) -> Words:
-        """The sum of all data parties' shares of a mask."""
+        """Return the sum of all data parties' shares of a mask."""
         return total(self._masks[j](f"{name}/{layer}", j, j, step, shape) for j in self.parties)
 
     def block_masks(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> list[Words]:
-        """v_ij, r_ij or s_ij of every other data party j."""
+        """Return v_ij, r_ij or s_ij of every other data party j."""
         return [self._masks[j](name, i, j, step, shape) for j in self.parties if j != i]
 
     def features_mask(self, i: int, step: Step) -> Words:
-        """U_i."""
+        """Return U_i."""
         return self._masks[i]("U", i, i, step, (step.rows, self.layout.columns[i]))
 
     def explicit(self, entries: tuple[Entry, ...], values: Tensors, step: Step) -> Tensors:
-        """What the carrier gets of dealt values: what the other parties' streams leave of them."""
+        """Compute the carrier's words: dealt values less the other parties' streams."""
         return {
             (name, k): values[name, k]
             - total(self._masks[j](f"dealt {name}/{k}", j, j, step, shape) for j in self.parties if j != CARRIER)
@@ -74,7 +78,10 @@ class ForwardHelper:
         }
 
     def deal_forward(self, step: Step, below: list[Words], *, slopes: bool) -> Tensors:
-        """Draw what is kept of a step; returns the products for its forward pass. `below`: q of each hidden layer."""
+        """Draw a step's masks; returns the products for its forward pass.
+
+        `below`: q of each hidden layer.
+        """
         layout, count = self.layout, [self.layout.elements(k, step.rows) for k in self.layout.hidden]
         names = ("u+",) if layout.activation.kappa is None else ("u+", "u-")
         self._deals[step.index] = DealtMasks(
@@ -92,23 +99,25 @@ class ForwardHelper:
         return values
 
     def upper_mask(self, k: int, step: Step) -> Words:
-        """The mask g of the weights above hidden layer k."""
+        """Return the mask g of the weights above hidden layer k."""
         return self.mask("g", k, step, self.layout.upper(k))
 
     def masks_below(self, step: Step) -> list[Words]:
-        """The mask q of each hidden layer in place."""
+        """Return the mask q of each hidden layer in place."""
         return [self.mask("q", k, step, self.layout.below(k, step.rows)) for k in self.layout.hidden]
 
     # --- answering
 
     def dealt_masks(self, step: Step) -> DealtMasks:
-        """What is kept of a step."""
+        """Return the masks of a step."""
         if step.index not in self._deals:
             raise OutOfTurn(f"step {step.index} is not dealt, or answered already")
         return self._deals[step.index]
 
     def answer_hidden(self, step: Step, k: int, shares: Mapping[int, Words]) -> Words:
-        """The answer to hidden layer k's shares, for every data party alike: activations, then slopes, under masks.
+        """Answer hidden layer k's shares, for every data party alike.
+
+        The answer has activations, then slopes, under masks.
 
         Raises:
             Diverged: an element leaves the range that the plan counts on.
@@ -130,7 +139,7 @@ class ForwardHelper:
         return np.concatenate([answer, slopes])
 
     def run_forward(self, step: Step) -> Script[Mapping[int, Words]]:
-        """Answers every hidden layer; returns the shares of the output."""
+        """Answer every hidden layer; returns the shares of the output."""
         everybody = tuple(self.parties)
         for k in self.layout.hidden:
             shape = self.layout.elements(k, step.rows)
@@ -145,7 +154,9 @@ class ForwardHelper:
         return self.plan.fx
 
     def open_scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """The output's z, (rows of the batch, outputs), f_z bits; with classes, less the first one's.
+        """Return the output's z, (rows of the batch, outputs), f_z bits.
+
+        With classes, less the first one's.
 
         Raises:
             ShapeProblem: naming the data party whose share has the wrong shape.

@@ -1,4 +1,4 @@
-"""The helper's side of training a network: dealing products of masks ahead of time, and the answers of each step.
+"""Trains a network as the helper: deals products of masks, and answers each step.
 
 It sees what `network_forward_helper` sees in a forward pass, and nothing more on the way back.
 """
@@ -58,7 +58,10 @@ class NetworkHelper(ForwardHelper):
         return self._plan.fx if self._plan.smooth else 0
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """What each data party is dealt for a step: g_i, and at the carrier all products, flat."""
+        """Compute the words dealt to each data party for a step.
+
+        Each gets g_i; the carrier gets all products too, flat.
+        """
         self._turns.begin_step("deal", step)
         layout, smooth, below = self.layout, self._plan.smooth, self.masks_below(step)
         values = self.deal_forward(step, below, slopes=True)
@@ -89,14 +92,14 @@ class NetworkHelper(ForwardHelper):
         return self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
 
     def _error_mask(self, k: int, step: Step) -> Words:
-        """The mask of the error above hidden layer k."""
+        """Return the mask of the error above hidden layer k."""
         if k != self.layout.last:
             return self.mask("o", k, step, (step.rows, self.layout.widths[k + 1]))
         shape = (step.rows, self.layout.outputs)
         return self._output_mask(step) - self._masks[self._label]("m_y", self._label, self._label, step, shape)
 
     def _deal_backward(self, k: int, step: Step, below: Words, error: Words) -> Tensors:
-        """Products and parts of truncations for the way back through the weights above hidden layer k."""
+        """Compute products and truncation parts for the weights above hidden layer k."""
         layout, shape = self.layout, self.layout.elements(k, step.rows)
         tau, rd = self._deals[step.index].slopes[k], self.mask("rd", k, step, shape)
         rw = self.mask("rw", k, step, layout.upper(k))
@@ -117,7 +120,9 @@ class NetworkHelper(ForwardHelper):
         return values
 
     def answer_output(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """The scaled activation less its mask, (rows of the batch, outputs), F bits, for every data party alike.
+        """Compute the scaled activation less its mask, for every data party alike.
+
+        (rows of the batch, outputs), F bits.
 
         Raises:
             Diverged: a score or the activation leaves the plan's range.
@@ -133,12 +138,12 @@ class NetworkHelper(ForwardHelper):
         return answer
 
     def deal_step(self, step: Step) -> Script[None]:
-        """The same as a script."""
+        """Deal a step, as a script."""
         for i, words in self.deal(step).items():
             yield Send("dealt", 0, (i,), words)
 
     def run_online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
-        """The answers of a step, as a script."""
+        """Answer a step, as a script."""
         shares = yield from self.run_forward(step)
         yield Send("output answer", 0, tuple(self.parties), self.answer_output(step, shares))
         if loss is not None:
@@ -146,7 +151,7 @@ class NetworkHelper(ForwardHelper):
 
     @property
     def scores(self) -> Floats:
-        """Those of the step answered last, (rows of the batch, outputs), under its secret signs."""
+        """Scores of the step answered last, (rows of the batch, outputs), under secret signs."""
         if self._answered is None:
             raise OutOfTurn("no step is answered yet")
         step, z = self._answered

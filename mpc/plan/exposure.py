@@ -1,4 +1,4 @@
-"""What a job's parties could make of what they are told, in bits of a record, and which jobs are refused for it.
+"""Estimates the bits of a record that parties could learn, and refuses jobs for it.
 
 It sees entropies and sizes, never a row. The numbers come from the attacks in tests/attacks; docs/protocol.md has them.
 
@@ -34,7 +34,7 @@ def joint_bits(bits: Sequence[float]) -> float:
 
 
 def needed_bits(model: str, outputs: int, largest_view: int, network: Network | None = None) -> float:
-    """Give the collision entropy that whole records need against the helper, by what it sees at once.
+    """Compute the collision entropy that whole records need against the helper.
 
     Args:
         model: The link.

@@ -1,4 +1,4 @@
-"""What a forward pass has to know of a plan: the fixed point, the columns and the activation.
+"""Names the numbers of a plan that a forward pass needs.
 
 It says nothing of how a model came about, so that a model outlives its plan.
 """
@@ -13,7 +13,7 @@ SCORE_BITS = 16  # fractional bits of a score that the label party is told; more
 
 
 class NoiseNumbers(Protocol):
-    """What the noise on scores goes by."""
+    """Names the numbers that the noise on scores goes by."""
 
     @property
     def fz(self) -> int:
@@ -45,7 +45,9 @@ class Forward(NoiseNumbers, Protocol):
 
 
 def noise_width(numbers: NoiseNumbers, alpha: float) -> int:
-    """Give the base-2 logarithm of the noise's half-width, in units of the last bit of a pre-activation.
+    """Compute the base-2 logarithm of the noise's half-width.
+
+    The unit is the last bit of a pre-activation.
 
     A score is alpha times a pre-activation; the noise is a power of two there, so that every bit of a word is uniform.
     """
@@ -53,5 +55,8 @@ def noise_width(numbers: NoiseNumbers, alpha: float) -> int:
 
 
 def noise_half_width(numbers: NoiseNumbers, alpha: float) -> float:
-    """Give h, where scores are under noise that is uniform in +-h: from 2^-noise_bits to twice that."""
+    """Compute h, where scores are under noise that is uniform in +-h.
+
+    It is from 2^-noise_bits to twice that.
+    """
     return math.ldexp(alpha, noise_width(numbers, alpha) - numbers.fz)

@@ -1,4 +1,4 @@
-"""The planner: how many fractional bits everything has, and whether the job fits into 64 of them at all.
+"""Plans fractional bits, and refuses a job that does not fit into 64 of them.
 
 It sees the job's public numbers only, and computes with IEEE operations that every party repeats to the last bit: the
 parties compare digests of `Plan.canonical()`.
@@ -34,12 +34,15 @@ LEAST_ALPHA = 2.0**-6  # below, alpha rounded to f_x bits changes the intercept'
 
 
 def public_norm(columns: int) -> float:
-    """R_i: how long a row of this many standardised columns may be. No longer than CLIP allows anyway."""
+    """Compute R_i, the longest row allowed of so many standardised columns.
+
+    CLIP allows no longer one anyway.
+    """
     return min(CLIP * math.sqrt(columns), 4.0 * math.sqrt(columns) + 16.0)
 
 
 def make_plan(request: Request) -> Plan:
-    """The plan of a job.
+    """Return the plan of a job.
 
     Raises:
         PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
@@ -66,7 +69,10 @@ def _fit_plan(request: Request) -> Plan:
 
 
 class _ScheduleBounds(NamedTuple):
-    """A walk through the schedule. For errors |phi - y| of at most 1; both bounds grow in proportion."""
+    """Holds what a walk through the schedule finds.
+
+    It is for errors |phi - y| of at most 1; both bounds grow in proportion.
+    """
 
     least_rate: float
     alpha: float  # at the end
@@ -92,12 +98,18 @@ def _walk_schedule(request: Request, batches: int, norms: tuple[float, ...]) -> 
 
 
 def noise_bits_of(request: Request) -> int:
-    """Choose the noise under which the helper sees scores, of hidden layers too: +-2^-bits or more."""
+    """Choose the noise under which the helper sees scores, of hidden layers too.
+
+    +-2^-bits or more.
+    """
     return ACTIVATIONS[request.model].noise_bits
 
 
 def _features_bits(request: Request, course: _ScheduleBounds, f: int) -> tuple[int, float, tuple[str, ...]]:
-    """f_x, the score limit and what there is to say: the formula's f_x, or one below it down to 10 that fits."""
+    """Choose f_x, the score limit and the warnings.
+
+    f_x is the formula's, or one below it down to 10 that fits.
+    """
     formula = min(MOST_FX, (53 - f) // 2)
     if formula < LEAST_FX:
         raise PlanRefused(
@@ -117,7 +129,10 @@ def _features_bits(request: Request, course: _ScheduleBounds, f: int) -> tuple[i
 
 
 def _score_limit(request: Request, course: _ScheduleBounds, fx: int, f: int) -> float:
-    """The largest score that the helper may let pass with these bits; 0 where the job does not fit at all."""
+    """Return the largest score that the helper may let pass with these bits.
+
+    0 where the job does not fit at all.
+    """
     link, raw = ACTIVATIONS[request.model], math.ldexp(1.0, GUARD_BIT - 2 * fx - f)
     most_error = min(_step_room(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
     limit = min(link.reach(most_error), raw)
@@ -125,12 +140,15 @@ def _score_limit(request: Request, course: _ScheduleBounds, fx: int, f: int) -> 
 
 
 def _step_room(request: Request, course: _ScheduleBounds, raw: float) -> float:
-    """How far one step may move a raw pre-activation: past the guard, and offsets may pull it back and push it on."""
+    """Compute how far one step may move a raw pre-activation.
+
+    It may pass the guard, and offsets may pull it back and push it on.
+    """
     return 2.0 * raw - 2.0 * ACTIVATIONS[request.model].most_offset / course.alpha
 
 
 def _refusal(request: Request, course: _ScheduleBounds, fx: int, f: int) -> PlanRefused:
-    """Why not even these bits will do, and what would."""
+    """Say why not even these bits will do, and what would."""
     raw, error = math.ldexp(1.0, GUARD_BIT - 2 * fx - f), ACTIVATIONS[request.model].least_error
     if course.alpha * raw < FAR_SCORE:
         return PlanRefused(f"l2 shrinks the weights' scale to {course.alpha:.2g} by the end of the job",
@@ -193,7 +211,7 @@ def nonsense_refusals(request: Request) -> list[PlanRefused]:
 
 
 def exposure_refusals(request: Request) -> list[PlanRefused]:
-    """Say what a job would tell the helper or the label party that is too much of a record, unless it accepts that."""
+    """Refuse a job that would tell too much of a record, unless it accepts that."""
     refusals: list[PlanRefused] = []
     if request.accept_narrow:
         return refusals
@@ -222,13 +240,16 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
 
 
 def _needed_bits(request: Request) -> float:
-    """The collision entropy that whole records need; held-out rows are all seen by one set of weights."""
+    """Compute the collision entropy that whole records need.
+
+    One set of weights sees all held-out rows.
+    """
     view = max(*batch_sizes(request.rows, request.batch), request.held_out)
     return needed_bits(request.model, request.outputs, view, request.network)
 
 
 def _outputs_checks(request: Request) -> tuple[Check, ...]:
-    """As many outputs as the link has: a class each, of which there are three or more, or one."""
+    """List the conditions on outputs: one for each class, of three or more, or one."""
     link, outputs = ACTIVATIONS.get(request.model), request.outputs
     classes = link is not None and link.classes
     return (
@@ -241,7 +262,7 @@ def _outputs_checks(request: Request) -> tuple[Check, ...]:
 
 
 def _network_checks(request: Request) -> tuple[Check, ...]:
-    """An architecture that can be trained, under a link that has no offset."""
+    """List the conditions of a network: it can be trained, and its link has no offset."""
     if request.network is None:
         return ()
     link = ACTIVATIONS.get(request.model)

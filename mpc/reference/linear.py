@@ -1,4 +1,4 @@
-"""The oracle: the same training in plaintext, by which the joint run is judged bit for bit.
+"""Trains in plaintext as the oracle, by which the joint run is judged bit for bit.
 
 It sees everything and may import nothing of the protocol: neither masks, nor shares, nor either role.
 """
@@ -18,19 +18,25 @@ from tercet.mpc.plan.schedule import Step
 
 
 class OrderSource(Protocol):
-    """What the oracle has to know of the data parties' order; `mpc.randomness.order.Order` is one."""
+    """Names what the oracle reads of the data parties' order.
+
+    `mpc.randomness.order.Order` is one.
+    """
 
     def permutation(self, epoch: int) -> Signed:
-        """Indices of all rows."""
+        """Return indices of all rows."""
 
     def signs(self, step: Step, *, odd: bool) -> Words:
-        """1 or -1, (rows of the batch, 1)."""
+        """Return 1 or -1, (rows of the batch, 1)."""
 
     def classes(self, step: Step, outputs: int) -> Signed:
-        """Indices of all outputs."""
+        """Return indices of all outputs."""
 
     def noise(self, step: Step, width: int, outputs: int = 1) -> Words:
-        """(rows of the batch, outputs), in [-2^width, 2^width); the outputs in the order of `classes`."""
+        """Return (rows of the batch, outputs), in [-2^width, 2^width).
+
+        The outputs in the order of `classes`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class _StepRecord(NamedTuple):
 
 
 def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> Weights:
-    """The fixed-point training with nothing shared.
+    """Train in fixed point with nothing shared.
 
     Args:
         xs: Each data party's encoded features, (rows, columns), f_x fractional bits.
@@ -78,7 +84,9 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: 
 
 
 def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> list[Words]:
-    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` fractional bits.
+    """Compute the summed loss of each epoch that begins within `stop` steps, (1, 1).
+
+    `plan.loss_bits.total` fractional bits.
 
     Every row's is that before its own step. Arguments are those of `train`.
     """
@@ -92,7 +100,9 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop:
 def held_out_loss(
     xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: OrderSource, steps: Iterable[Step]
 ) -> Words:
-    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+    """Compute the summed loss of rows that are not trained on, (1, 1).
+
+    `plan.loss_bits_of(rows).total` fractional bits.
 
     Args:
         xs: Each data party's encoded features of these rows.
@@ -112,7 +122,7 @@ def held_out_loss(
 
 
 def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> Words:
-    """Of a batch, summed, (1, 1), of scores with offsets and centred labels."""
+    """Sum a batch's loss, (1, 1), from scores with offsets and centred labels."""
     link = plan.activation
     labels = encode(link.target(y), bits.label)
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
@@ -133,7 +143,7 @@ def scores(  # noqa: PLR0917
     steps: Iterable[Step],
     added: Added | None = None,
 ) -> Floats:
-    """What a model says of rows that are not trained on, (rows, outputs), row by row.
+    """Score rows that are not trained on, (rows, outputs), row by row.
 
     Args:
         xs: Each data party's encoded features of these rows.
@@ -156,7 +166,7 @@ def scores(  # noqa: PLR0917
 
 
 def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource) -> Iterator[_StepRecord]:
-    """Every step of the training."""
+    """Yield every step of the training."""
     weights, link = _zeros(xs, plan), plan.activation
     for step in plan.steps():
         rows = order.permutation(step.epoch)[step.start : step.stop]
@@ -171,7 +181,7 @@ def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource) -> Ite
 
 
 def _score(xs: Sequence[Words], weights: Weights, numbers: Forward, order: OrderSource, step: Step) -> Words:
-    """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
+    """Compute a batch's z in its order, without its signs, but with its noise; f_z bits."""
     rows = order.permutation(step.epoch)[step.start : step.stop]
     z = _noise(numbers, order, step)
     z = z + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
@@ -181,18 +191,18 @@ def _score(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Order
 
 
 def _add_offset(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
-    """With what the label party adds to its share, where the link has that."""
+    """Add the label party's term of its labels, where the link has that."""
     link = plan.activation
     return z if link.offset is None else z + encode(link.offset(y) / step.alpha, plan.fz)
 
 
 def _noise(numbers: Forward, order: OrderSource, step: Step) -> Words:
-    """The noise under which the helper sees a batch, without its signs, classes in place."""
+    """Return the noise of a batch at the helper, without its signs, classes in place."""
     return _in_place(order.noise(step, noise_width(numbers, step.alpha), numbers.outputs), numbers, order, step)
 
 
 def _in_place(words: Words, numbers: Forward, order: OrderSource, step: Step) -> Words:
-    """What the helper sees, (rows, outputs), without its signs, classes in place."""
+    """Return the helper's view, (rows, outputs), without its signs, classes in place."""
     signed = order.signs(step, odd=numbers.activation.odd) * words
     return signed[:, np.argsort(order.classes(step, numbers.outputs))]
 
@@ -203,7 +213,10 @@ def _zeros(xs: Sequence[Words], plan: Plan) -> Weights:
 
 
 def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: OrderSource) -> Model:
-    """Ordinary float64 SGD on the same batches at the rates that the job asks for, nothing rounded or snapped."""
+    """Train by ordinary float64 SGD on the same batches.
+
+    It takes the job's rates, and nothing is rounded or snapped.
+    """
     request, link = plan.request, plan.activation
     w, w0 = [np.zeros((x.shape[1], plan.outputs)) for x in xs], np.zeros((1, plan.outputs))
     learning = request.rates()
@@ -218,5 +231,8 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: OrderSource)
 
 
 def release(weights: Weights, plan: Plan, steps: int | None = None) -> Model:
-    """What a model in words means after so many steps, all if None: blocks times alpha, and the intercept as it is."""
+    """Decode a model in words after so many steps, all if None.
+
+    Blocks are times alpha, and the intercept is as it is.
+    """
     return Model(tuple(plan.weights(block, steps) for block in weights.blocks), plan.intercept(weights.intercept))

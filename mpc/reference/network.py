@@ -1,4 +1,6 @@
-"""The oracle of networks: the same training in plaintext, by which the joint run is judged bit for bit.
+"""Trains networks in plaintext as the oracle, by which the joint run is judged.
+
+They agree bit for bit.
 
 It sees everything and may import nothing of the protocol: neither masks, nor shares, nor either role.
 
@@ -27,21 +29,27 @@ Dealt = Callable[[str, int, Step], Words]
 
 
 class ElementSource(Protocol):
-    """What the oracle has to know of the elements of hidden layers; `mpc.randomness.elements.Elements` is one."""
+    """Names what the oracle reads of hidden layers' elements.
+
+    `mpc.randomness.elements.Elements` is one.
+    """
 
     def permutation(self, step: Step, layer: int, count: int) -> Signed:
-        """Which element is in which place of the helper's view, (count,)."""
+        """Return the element in each place of the helper's view, (count,)."""
 
     def signs(self, step: Step, layer: int, count: int) -> Words:
-        """1 or -1, (count,)."""
+        """Return 1 or -1, (count,)."""
 
     def noise(self, step: Step, layer: int, count: int, width: int) -> Words:
-        """(count,), in [-2^width, 2^width)."""
+        """Return (count,), in [-2^width, 2^width)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkWeights:
-    """A network in words with f_w fractional bits; the weights are alpha times blocks and upper."""
+    """A network in words with f_w fractional bits.
+
+    The weights are alpha times blocks and upper.
+    """
 
     blocks: tuple[Words, ...]  # of layer 0, of each data party, (columns, units)
     upper: tuple[Words, ...]  # (units below, units above)
@@ -100,7 +108,7 @@ class _StepRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PassSetting:
-    """What a pass over some rows depends on beside rows and weights."""
+    """Holds what a pass over some rows depends on beside rows and weights."""
 
     plan: NetworkForward
     order: OrderSource
@@ -115,7 +123,10 @@ class PassSetting:
 
 
 def train(run: TrainingRun, stop: int | None = None) -> NetworkWeights:
-    """The fixed-point training with nothing shared, until so many steps are done; the whole job if None."""
+    """Train in fixed point with nothing shared, until so many steps are done.
+
+    None stands for the whole job.
+    """
     weights = run.initial
     for _, after in itertools.islice(_walk(run), None if stop is None else stop - run.first_step):
         weights = after
@@ -123,7 +134,10 @@ def train(run: TrainingRun, stop: int | None = None) -> NetworkWeights:
 
 
 def losses(run: TrainingRun, stop: int | None = None) -> list[Words]:
-    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` bits."""
+    """Compute the summed loss of each epoch that begins within `stop` steps, (1, 1).
+
+    `plan.loss_bits.total` bits.
+    """
     plan, sums = run.plan, dict[int, Words]()
     for (step, _, _, seen), _ in itertools.islice(_walk(run), stop):
         scores, y = step.alpha * decode(seen.z, plan.fz), run.y[_rows(run.order, step)]
@@ -135,7 +149,9 @@ def losses(run: TrainingRun, stop: int | None = None) -> list[Words]:
 def held_out_loss(
     xs: Sequence[Words], y: Floats, weights: NetworkWeights, *, plan: Plan, setting: PassSetting, steps: Iterable[Step]
 ) -> Words:
-    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+    """Compute the summed loss of rows that are not trained on, (1, 1).
+
+    `plan.loss_bits_of(rows).total` fractional bits.
 
     `y` are their centred labels, (rows, outputs); `setting` and `steps` are of one pass for the held-out loss.
     """
@@ -149,7 +165,7 @@ def held_out_loss(
 
 
 def _loss(scores: Floats, y: Floats, seen: _ForwardPass, plan: Plan, bits: LossBits, step: Step) -> Words:  # noqa: PLR0917
-    """Of a batch, summed, (1, 1), of scores as the helper has them and centred labels."""
+    """Sum a batch's loss, (1, 1), from the helper's scores and centred labels."""
     link = plan.activation
     labels = (seen.signs * encode(y, bits.label))[:, seen.classes]
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
@@ -165,7 +181,9 @@ def scores(
     steps: Iterable[Step],
     added: Added | None = None,
 ) -> Floats:
-    """What a network says of rows that are not trained on, (rows, outputs), row by row; classes less an arbitrary one.
+    """Score rows that are not trained on, (rows, outputs), row by row.
+
+    Classes are less an arbitrary one.
 
     `steps` are those of one pass, with alpha of the step that the model is kept from; `added` is the partners' noise.
     """
@@ -186,12 +204,12 @@ def scores(
 
 
 def _rows(order: OrderSource, step: Step) -> Signed:
-    """Of a batch, in order."""
+    """Return the rows of a batch, in order."""
     return order.permutation(step.epoch)[step.start : step.stop]
 
 
 def _walk(run: TrainingRun) -> Iterator[tuple[_StepRecord, NetworkWeights]]:
-    """Every step, and the weights after it."""
+    """Yield every step, and the weights after it."""
     xs, y, plan, order, elements, weights, dealt, begin = run
     setting = PassSetting(plan, order, elements, plan.fx if plan.smooth else 0)
     for step in plan.steps(begin):
@@ -203,7 +221,10 @@ def _walk(run: TrainingRun) -> Iterator[tuple[_StepRecord, NetworkWeights]]:
 
 
 def _error(taken: _StepRecord, y: Floats, plan: Plan) -> Words:
-    """Of the scores, F fractional bits, under the rows' signs, classes in secret order."""
+    """Compute the scores' error, F fractional bits.
+
+    It is under the rows' signs, classes in secret order.
+    """
     step, seen = taken.step, taken.forward
     scores = step.alpha * decode(seen.z, plan.fz)
     phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
@@ -227,7 +248,10 @@ def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, settin
 
 
 def _hidden(z: Words, step: Step, k: int, setting: PassSetting) -> _Layer:
-    """The activation by what the helper sees of each element: its order, sign and noise have a part in the rounding."""
+    """Compute a hidden layer by the helper's view of each element.
+
+    Its order, sign and noise have a part in the rounding.
+    """
     plan, link, count = setting.plan, setting.activation, z.size
     order, signs = setting.elements.permutation(step, k, count), setting.elements.signs(step, k, count)
     seen = z.reshape(-1)[order] * signs + setting.elements.noise(step, k, count, noise_width(plan, step.alpha))
@@ -244,7 +268,7 @@ def _hidden(z: Words, step: Step, k: int, setting: PassSetting) -> _Layer:
 
 
 def _after(taken: _StepRecord, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeights:
-    """The weights after a step, from the error of its scores."""
+    """Return the weights after a step, from the error of its scores."""
     step, batch, weights, seen = taken
     back, last = encode_number(step.after, plan.fx), len(weights.upper) - 1
     upper, biases = list(weights.upper), list(weights.biases)
@@ -264,7 +288,7 @@ def _after(taken: _StepRecord, error: Words, plan: Plan, dealt: Dealt) -> Networ
 
 
 def _below(taken: _StepRecord, k: int, error: Words, plan: Plan, dealt: Dealt) -> Words:
-    """The error of hidden layer k's pre-activations, F fractional bits, from that of what is above it."""
+    """Compute the error of hidden layer k's pre-activations, F bits, from the one above it."""
     step, _, weights, seen = taken
     layer, last = seen.hidden[k], k == len(weights.upper) - 1
     above = weights.upper[k][:, seen.classes] if last else weights.upper[k]
@@ -279,12 +303,14 @@ def _below(taken: _StepRecord, k: int, error: Words, plan: Plan, dealt: Dealt) -
 
 
 def _round_by(x: Words, r: Words, bits: int) -> Words:
-    """X with so many fractional bits fewer, up or down as r says."""
+    """Take so many fractional bits off x, up or down as r says."""
     return from_signed(to_signed(x + (r & np.uint64((1 << bits) - 1))) >> np.int64(bits))
 
 
 def train_float(run: TrainingRun, xs: Sequence[Floats], initial: NetworkModel, stop: int | None = None) -> NetworkModel:
-    """Ordinary float64 SGD on the same batches at the rates that the job asks for, from the same first weights.
+    """Train by ordinary float64 SGD on the same batches, from the same first weights.
+
+    It takes the job's rates, and nothing is rounded.
 
     Args:
         run: Of which only labels, plan and order are used.
@@ -320,7 +346,10 @@ def _float_step(model: NetworkModel, batch: Sequence[Floats], y: Floats, plan: P
 
 
 def release(weights: NetworkWeights, plan: Plan, steps: int | None = None) -> NetworkModel:
-    """What a network in words means after so many steps, all if None: weights times alpha, and biases as they are."""
+    """Decode a network in words after so many steps, all if None.
+
+    Weights are times alpha, and biases as they are.
+    """
     return NetworkModel(
         tuple(plan.weights(block, steps) for block in weights.blocks),
         tuple(plan.weights(layer, steps) for layer in weights.upper),

@@ -1,4 +1,6 @@
-"""The mean loss of held-out rows after an epoch: a scoring pass in which the helper answers with loss terms.
+"""Computes the mean loss of held-out rows after an epoch.
+
+It is a scoring pass in which the helper answers with loss terms.
 
 No party learns a score: the helper sees what it sees of any scored row, under masks and in an order of this purpose
 alone, and the label party gets words of which it can make its share of one sum.
@@ -32,7 +34,7 @@ from tercet.mpc.scoring.openings import Openings, WeightMasks
 
 @dataclass(frozen=True, slots=True)
 class HeldOutNumbers:
-    """What the loss of one pass goes by; a `loss.LossNumbers`."""
+    """Holds the numbers that the loss of one pass goes by; a `loss.LossNumbers`."""
 
     activation: Activation
     outputs: int
@@ -44,14 +46,16 @@ class HeldOutNumbers:
 
     @classmethod
     def of(cls, plan: Plan, steps: Sequence[Step]) -> Self:
-        """From the plan of the training and the batches of the pass."""
+        """Make them from the plan of the training and the batches of the pass."""
         rows = sum(step.rows for step in steps)
         bits = plan.loss_bits_of(rows)
         return cls(plan.activation, plan.outputs, bits, rows, len(steps), plan.fz, plan.noise_bits)
 
 
 class HeldOutLossParty:
-    """Data party `me` in one pass; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     For each step, in order: `score_batch` and `add_loss`, two scripts to be driven side by side. Then `share`, once.
 
@@ -87,7 +91,7 @@ class HeldOutLossParty:
         self._scorer, self._openings, self._order, self._epoch = scorer, openings, order, steps[0].epoch
 
     def score_batch(self, step: Step) -> Script[None]:
-        """A batch, up to this party's share of its scores."""
+        """Compute this party's share of a batch's scores."""
         if self._me == self._label:
             yield Send("loss labels", 0, self._others, self._loss.masked_labels(step))
         if isinstance(self._scorer, NetworkScorer):
@@ -97,7 +101,7 @@ class HeldOutLossParty:
         yield Signal("scored")
 
     def add_loss(self, step: Step) -> Script[None]:
-        """What the batch adds to this party's share of the loss."""
+        """Add the batch to this party's share of the loss."""
         shape = (step.rows, self._plan.outputs)
         if self._me != self._label:
             labels = received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label]
@@ -108,7 +112,7 @@ class HeldOutLossParty:
         self._loss.absorb_terms(step, terms[:-1], terms[-1:])
 
     def share(self) -> Words:
-        """This party's share of the summed loss, (1, 1), once all steps are done."""
+        """Return this party's share of the summed loss, (1, 1), once all steps are done."""
         return self._loss.share(self._epoch)
 
     def _scored(self, scorer: Scorer, step: Step) -> Script[None]:
@@ -121,7 +125,7 @@ class HeldOutLossParty:
         yield Send("output share", 0, (HELPER,), share)
 
     def _offset(self, step: Step) -> Words | np.uint64:
-        """What the label party adds of its labels alone, where the link has that; f_z bits."""
+        """Compute the label party's term of its labels alone, where the link has one; f_z bits."""
         link, outputs = self._plan.activation, self._plan.outputs
         if link.offset is None or self._y is None:
             return np.uint64(0)
@@ -157,7 +161,7 @@ class HeldOutLossHelper:
             self._scoring = NetworkScoringHelper(plan, label, masks, weight_masks)
 
     def script(self, step: Step) -> Script[None]:
-        """A batch.
+        """Answer a batch.
 
         Raises:
             Diverged: a value is outside the safe half of the words.

@@ -1,4 +1,6 @@
-"""Scores of rows that are not trained on: the forward pass of training, on shares that do not change.
+"""Scores rows that are not trained on, by the forward pass of training.
+
+The shares do not change.
 
 A data party sees only words that are masked or shared, the helper each batch's z with rows and classes in secret
 order, under noise and secret signs; the label party learns the scores to SCORE_BITS fractional bits, and nobody else
@@ -41,7 +43,10 @@ STREAM = "dealt C"
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """All that scoring has to know of the plan that a model was trained by; a `forward.Forward`."""
+    """All that scoring has to know of the plan that a model was trained by.
+
+    A `forward.Forward`.
+    """
 
     model: str
     columns: tuple[int, ...]  # encoded columns of each data party, in party order
@@ -53,7 +58,7 @@ class Numbers:
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
-        """From `Plan.canonical()`, also after it was written as JSON and read again."""
+        """Read them from `Plan.canonical()`, also after it was JSON."""
         request = plan["request"]
         layers = request.get("network")
         network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
@@ -77,7 +82,9 @@ class Numbers:
 
 
 def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:
-    """One pass over rows that are not trained on, in batches as in training; no rows, no steps.
+    """Yield one pass over rows that are not trained on, in batches as in training.
+
+    No rows give no steps.
 
     `epoch` tells the passes of one job apart: (epoch, position) is the address of masks, order, signs and noise.
     Indices count within the pass. Nothing is scaled, and alpha, of the weights as they are, does not change.
@@ -88,7 +95,9 @@ def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[S
 
 
 class Scorer:
-    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `open_scores`. Each is asked
     for once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
@@ -135,7 +144,10 @@ class Scorer:
         self._turns = Turns(0)
 
     def masked_inputs(self, step: Step) -> Words:
-        """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
+        """Compute E_me = s X - U for every other data party.
+
+        (rows of the batch, columns), f_x fractional bits.
+        """
         self._turns.begin_step("masked inputs", step)
         x = expect(
             self._rows.read_rows(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch"
@@ -145,13 +157,18 @@ class Scorer:
         return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
 
     def masked_weights(self) -> dict[int, Words]:
-        """f_ij = w_ij - v_ij for each other data party i, to whom it goes before the first step; always the same."""
+        """Compute f_ij = w_ij - v_ij for each other data party i.
+
+        It goes there before the first step, and is always the same.
+        """
         return masked_blocks(self._me, self._shares.partners, self._weight_masks)
 
     def preactivation(
         self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words], dealt: Words | None = None
     ) -> Words:
-        """z_me for the helper, (rows of the batch, outputs), f_z fractional bits, from all E_i and f_(me,j) received.
+        """Compute z_me for the helper, from all E_i and f_(me,j) received.
+
+        (rows of the batch, outputs), f_z fractional bits.
 
         Uniform on its own, and together with any but all of the others'. `dealt` is what the helper has dealt the
         carrier, where there are several outputs.
@@ -184,7 +201,9 @@ class Scorer:
         return z
 
     def open_scores(self, step: Step, words: Words) -> Floats:
-        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+        """Decode the batch's scores at the label party, (rows of the batch, outputs).
+
+        They are in the order of `Order.rows(step)`.
 
         `words` are the helper's. Off by at most alpha 2^-16 from the fixed-point scores and the partners' noise.
 
@@ -199,7 +218,7 @@ class Scorer:
         return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
 
     def _helpers_noise(self, step: Step) -> Words:
-        """The noise under which the helper sees z."""
+        """Return the noise under which the helper sees z."""
         numbers = self._numbers
         return self._order.noise(step, noise_width(numbers, self._alpha), numbers.outputs)
 
@@ -210,11 +229,11 @@ class Scorer:
         return self._order.classes(step, self._numbers.outputs)
 
     def _block_mask(self, i: int) -> Words:
-        """This party's v_i, shaped like party i's block."""
+        """Return this party's v_i, shaped like party i's block."""
         return self._weight_masks("V", i, self._me, (self._numbers.columns[i], self._numbers.outputs))
 
     def _correction(self, step: Step, dealt: Words | None) -> list[Words]:
-        """This party's share of C P, where the helper does not add C itself."""
+        """Return this party's share of C P, where the helper does not add C itself."""
         shape = (step.rows, self._numbers.outputs)
         if shape[1] == 1:
             return []
@@ -228,7 +247,9 @@ class Scorer:
 
 
 class ScoringHelper:
-    """The helper in one pass over some rows. Not to be shared by threads; keeps nothing of a step.
+    """Answers one pass over some rows, as the helper.
+
+    Not to be shared by threads; keeps nothing of a step.
 
     For each of `scoring_steps`, in order: `dealt` where there are several outputs, which may run ahead, and `scores`.
 
@@ -251,21 +272,26 @@ class ScoringHelper:
         self._turns = Turns(0)
 
     def dealt(self, step: Step) -> Words:
-        """What the streams of the others leave of C = sum_i U_i sum_j v_ij, for the carrier; as `scores` in shape."""
+        """Compute the carrier's words of C = sum_i U_i sum_j v_ij; shaped as `scores`.
+
+        The others' streams are taken off.
+        """
         self._turns.begin_step("dealt", step)
         others, shape = (j for j in self._parties if j != CARRIER), (step.rows, self._numbers.outputs)
         whole = total(self._correction(i, step) for i in self._parties)
         return whole - total(self._masks[j](STREAM, j, j, step, shape) for j in others)
 
     def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all its shares.
+        """Round z for the label party, from all its shares.
+
+        (rows of the batch, outputs), SCORE_BITS fractional bits.
 
         Raises: as `preactivations`.
         """
         return encode_scores(decode(self.preactivations(step, shares), self._numbers.fz))
 
     def preactivations(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+        """Compute z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
 
         Raises:
             Diverged: if a raw z is outside the safe half of the words, or a score beyond the limit. A row so unlike
@@ -283,7 +309,7 @@ class ScoringHelper:
         return z
 
     def _correction(self, i: int, step: Step) -> Words:
-        """U_i sum_j v_ij."""
+        """Compute U_i sum_j v_ij."""
         block = (self._numbers.columns[i], self._numbers.outputs)
         u = self._masks[i]("U", i, i, step, (step.rows, block[0]))
         return correction(u, [self._weight_masks[j]("V", i, j, block) for j in self._parties if j != i])
@@ -301,7 +327,9 @@ def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:
 
 
 def encode_scores(scores: Floats) -> Words:
-    """Scores, or one party's part of them where each owns its weights, as words of SCORE_BITS fractional bits.
+    """Encode scores as words of SCORE_BITS fractional bits.
+
+    They may be one party's part, where each owns its weights.
 
     Parts of all data parties add up to the scores; under a zero share (`linear.zero_share`) only all together do.
 
@@ -312,10 +340,13 @@ def encode_scores(scores: Floats) -> Words:
 
 
 def without_noise(words: Words, noise: Words, fz: int) -> Words:
-    """Take noise of f_z fractional bits, rounded alike, off scores of SCORE_BITS fractional bits."""
+    """Subtract noise of f_z bits, rounded alike, from scores of SCORE_BITS bits."""
     return words - encode_scores(decode(noise, fz))
 
 
 def decode_scores(words: Words) -> Floats:
-    """Scores from words of SCORE_BITS fractional bits: each party's part is rounded, by 2^-17 at most."""
+    """Decode scores from words of SCORE_BITS fractional bits.
+
+    Each party's part is rounded, by 2^-17 at most.
+    """
     return decode(words, SCORE_BITS)

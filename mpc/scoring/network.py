@@ -1,4 +1,6 @@
-"""Scores of rows by a network that stays shared: the forward pass of training, on shares that do not change.
+"""Scores rows by a network that stays shared, by the forward pass of training.
+
+The shares do not change.
 
 A data party sees only words that are masked or shared, the helper what it sees of a forward pass in training; the label
 party learns the scores to SCORE_BITS fractional bits, and nobody else anything. Where there are classes, all scores of
@@ -31,7 +33,9 @@ from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks, ma
 
 
 class NetworkScorer(ForwardParty):
-    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     First `opened_blocks` and `opened_upper`, which make an `Openings` with all others'. Then for each of
     `scoring.scoring_steps`, in order: `script`, and at the label party `open_scores`.
@@ -72,19 +76,19 @@ class NetworkScorer(ForwardParty):
         self._turns = Turns(0)
 
     def opened_blocks(self) -> dict[int, Words]:
-        """f_ij of each other data party i, to whom it goes; always the same."""
+        """Return f_ij of each other data party i, to whom it goes; always the same."""
         return masked_blocks(self.me, self._shares.partners, self._weight_masks)
 
     def opened_upper(self) -> Words:
-        """G_me of all upper layers, flat, for every other data party; always the same."""
+        """Return G_me of all upper layers, flat, for every other data party; always the same."""
         return masked_upper(self.me, self.layout, self._shares.upper, self._weight_masks)
 
     def block_mask(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> Words:  # noqa: ARG002
-        """This party's v_i, which is the same at all steps."""
+        """Return this party's v_i, which is the same at all steps."""
         return self._weight_masks(name, i, self.me, shape)
 
     def script(self, step: Step, openings: Openings) -> Script[None]:
-        """A batch, up to this party's share of its scores."""
+        """Compute this party's share of a batch's scores."""
         self._turns.begin_step("script", step)
         layout, others = self.layout, tuple(self.others)
         inputs, masks = self.masked_inputs(step)
@@ -115,12 +119,14 @@ class NetworkScorer(ForwardParty):
         return super().output_share(step, z)
 
     def _ordered(self, step: Step, name: str, tensors: Tensors) -> Tensors:
-        """The same with the classes of the last layer's in this step's secret order."""
+        """Put the classes of the last layer's tensor into this step's secret order."""
         last = (name, self.layout.last)
         return {**tensors, last: self.in_secret_order(step, self.layout.last, tensors[last])}
 
     def open_scores(self, step: Step, words: Words) -> Floats:
-        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+        """Decode the batch's scores at the label party, (rows of the batch, outputs).
+
+        They are in the order of `Order.rows(step)`.
 
         Raises:
             ShapeProblem: naming the helper, if its words have the wrong shape.
@@ -162,15 +168,15 @@ class NetworkScoringHelper(ForwardHelper):
         self._turns = Turns(0)
 
     def upper_mask(self, k: int, step: Step) -> Words:  # noqa: ARG002
-        """g, which is the same at all steps."""
+        """Return g, which is the same at all steps."""
         return total(self._weight_masks[j](f"g/{k}", j, j, self.layout.upper(k)) for j in self.parties)
 
     def block_masks(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> list[Words]:  # noqa: ARG002
-        """v_ij of every other data party j, likewise."""
+        """Return v_ij of every other data party j, likewise."""
         return [self._weight_masks[j](name, i, j, shape) for j in self.parties if j != i]
 
     def script(self, step: Step) -> Script[None]:
-        """A batch.
+        """Answer a batch.
 
         Raises: as `preactivations`.
         """
@@ -178,7 +184,9 @@ class NetworkScoringHelper(ForwardHelper):
         yield Send("scores", 0, (self._label,), encode_scores(decode(z, self.plan.fz)))
 
     def preactivations(self, step: Step) -> Script[Words]:
-        """A batch up to z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+        """Answer a batch up to z, (rows of the batch, outputs), in the helper's view.
+
+        f_z fractional bits.
 
         Raises:
             Diverged: a value is outside the safe half of the words, or a score beyond the limit. Of a row so unlike
