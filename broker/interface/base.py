@@ -1,4 +1,6 @@
-"""What every broker promises, and the errors it may raise; tests/broker/contract.py states the promises as tests.
+"""States the promises of every broker, and the errors it may raise.
+
+tests/broker/contract.py states the promises as tests.
 
 Nothing here does I/O, and nothing here may look into a body: it is sealed before it comes here.
 """
@@ -18,7 +20,7 @@ ALARM_REMEDY: Final = (
 
 
 class Lane(StrEnum):
-    """Which of an agent's two connections a message takes.
+    """Names the two connections of an agent, of which a message takes one.
 
     On a slow line filled by bulk, an 8 KiB round trip took 440 ms on one connection and 32 ms on two.
     """
@@ -29,7 +31,9 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the broker carries: a sealed body, and beside it what an operator may read in the management page.
+    """Carries a sealed body, and beside it what an operator may read.
+
+    The management page of the broker shows that.
 
     An envelope that exists can be sent: its texts fit AMQP's 255 bytes and its body is bytes.
 
@@ -62,7 +66,10 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue and what flows into it. A binding is an exchange and a routing key with topic wildcards (`*`, `#`)."""
+    """Describes a queue and what flows into it.
+
+    A binding is an exchange and a routing key with topic wildcards (`*`, `#`).
+    """
 
     name: str
     bindings: tuple[tuple[str, str], ...]
@@ -70,38 +77,56 @@ class Queue:
 
 
 class BrokerError(Exception):
-    """Something between this party and its partners. `transient`: the same envelope may go through a little later."""
+    """Reports something between this party and its partners.
+
+    `transient`: the same envelope may go through a little later.
+    """
 
     transient: ClassVar[bool] = False
 
 
 class Unroutable(BrokerError):
-    """No queue takes messages for this routing key: the receiver has not declared it yet, or has left."""
+    """No queue takes messages for this routing key.
+
+    The receiver has not declared it yet, or has left.
+    """
 
     transient: ClassVar[bool] = True
 
 
 class Disconnected(BrokerError):
-    """The connection to the broker is down or went down meanwhile; whether the envelope arrived is unknown."""
+    """The connection to the broker is down or went down meanwhile.
+
+    Nobody knows whether the envelope arrived.
+    """
 
     transient: ClassVar[bool] = True
 
 
 class Overloaded(BrokerError):
-    """The broker did not take the envelope: a queue is full, or the broker has trouble of its own."""
+    """The broker did not take the envelope.
+
+    A queue is full, or the broker has trouble of its own.
+    """
 
     transient: ClassVar[bool] = True
 
 
 class Blocked(Overloaded):
-    """The broker takes no message of anybody: it is short of memory or disk, and says so (a resource alarm)."""
+    """The broker takes no message of anybody.
+
+    It is short of memory or disk, and says so (a resource alarm).
+    """
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the broker takes no messages at the moment: it is {why}; {ALARM_REMEDY}")
 
 
 class Refused(BrokerError):
-    """The broker will not do this for this user: a right is missing, the message is too large, the login is wrong."""
+    """The broker will not do this for this user.
+
+    A right is missing, the message is too large, or the login is wrong.
+    """
 
 
 class NoLogin(Refused):
@@ -127,17 +152,22 @@ class Delivery(Protocol):
 
     @property
     def envelope(self) -> Envelope:
-        """As received; everything in it may be a lie until the seal is opened. `persistent` and `expires` are unset."""
+        """The envelope as received; everything in it may be a lie until the seal is opened.
+
+        `persistent` and `expires` are unset.
+        """
 
     @property
     def redelivered(self) -> bool:
-        """Whether it may have been here before."""
+        """Tell whether it may have been here before."""
 
     async def ack(self) -> None:
-        """It is in the inbox: the broker may forget it."""
+        """Accept it: it is in the inbox, and the broker may forget it."""
 
     async def reject(self, why: str = REFUSED) -> None:
-        """It must not come again: a dead letter with the reason is kept for people to read, and it is forgotten.
+        """Refuse it for good.
+
+        A dead letter with the reason is kept for people to read, and the delivery is forgotten.
 
         Of a sender's flood only a few are kept. Unlike `ack` it may wait some seconds for the broker, and where no
         letter can be kept the broker may dead-letter the envelope itself, by a policy, or drop it.
@@ -148,7 +178,7 @@ Handler = Callable[[Delivery], Awaitable[None]]
 
 
 class Consumer(Protocol):
-    """Somebody who takes a queue's deliveries."""
+    """Takes a queue's deliveries."""
 
     async def cancel(self) -> None:
         """Take no more, and return when the handler that runs, if any, has ended. Idempotent.
@@ -167,17 +197,22 @@ class Broker(Protocol):
 
     @property
     def failed(self) -> asyncio.Future[None]:
-        """A future that ends only with an exception that a handler let out: a bug of ours, or a lost consumer."""
+        """A future that ends only with an exception that a handler let out.
+
+        That is a bug of ours, or a lost consumer.
+        """
 
     @property
     def blocked(self) -> str:
-        """Why the broker takes no messages at the moment ("low on memory"), if it says so; else empty.
+        """The reason why the broker takes no messages ("low on memory"), or empty.
 
         RabbitMQ says it only to connections that publish.
         """
 
     async def declare(self, queue: Queue) -> None:
-        """Make sure that the queue, the exchanges it names and its bindings exist. Idempotent, may run concurrently.
+        """Make sure that the queue, the exchanges it names and its bindings exist.
+
+        Idempotent, may run concurrently.
 
         Raises:
             Refused: a right is missing, or something of that name is of another type; names it.
@@ -186,13 +221,21 @@ class Broker(Protocol):
         """
 
     async def declare_exchange(self, name: str) -> None:
-        """Make sure that a durable topic exchange of this name exists. Idempotent; raises as `declare` does."""
+        """Make sure that a durable topic exchange of this name exists.
+
+        Idempotent; raises as `declare` does.
+        """
 
     async def delete(self, queue_name: str) -> None:
-        """Remove a queue and what is in it; our own consumer of it ends first. Idempotent; raises as `declare`."""
+        """Remove a queue and what is in it; our own consumer of it ends first.
+
+        Idempotent; raises as `declare`.
+        """
 
     async def publish(self, envelope: Envelope, lane: Lane) -> None:
-        """Return once the broker has confirmed that every queue bound to the routing key holds the envelope.
+        """Publish an envelope; return once every bound queue holds it.
+
+        The broker confirms that.
 
         Cancelled, the envelope may have been sent or not. Envelopes of one address are sent one after another.
 

@@ -1,4 +1,6 @@
-"""Dead letters: what a party has refused, with the reason, in a queue of the party's own that a person can read.
+"""Keeps dead letters: messages that a party has refused, with the reason.
+
+They lie in a queue of the party's own that a person can read.
 
 It keeps of a body its size and digest only: a body opens for nobody any more, and a flood of large ones would become
 one here. What came in a letter is cut and cleaned before it is kept, since a terminal will show it.
@@ -35,7 +37,10 @@ log = structlog.get_logger(__name__)
 
 
 class DeadLetter(Strict):
-    """A message that was refused. Everything but reason, time, exchange and size is what its sender claimed."""
+    """Describes a message that was refused.
+
+    Everything but reason, time, exchange and size is what its sender claimed.
+    """
 
     reason: Annotated[str, StringConstraints(max_length=_REASON)]
     time: str = Field(max_length=32)
@@ -51,12 +56,12 @@ class DeadLetter(Strict):
 
 
 def clean_text(text: str, most: int = _TEXT) -> str:
-    """A text of a stranger's, fit for a terminal: visible, and no longer than `most`."""
+    """Make a stranger's text fit for a terminal: visible, and no longer than `most`."""
     return escape_invisible(text[:most])[:most]
 
 
 def make_letter(envelope: Envelope, reason: str, time: datetime, withheld: int = 0) -> DeadLetter:
-    """What is kept of an envelope that was refused."""
+    """Make the dead letter of an envelope that was refused."""
     return DeadLetter(
         reason=clean_text(reason, _REASON),
         time=time.astimezone(UTC).isoformat(timespec="seconds"),
@@ -73,7 +78,10 @@ def make_letter(envelope: Envelope, reason: str, time: datetime, withheld: int =
 
 
 def parse_letter(envelope: Envelope, reason: str, time: datetime) -> DeadLetter:
-    """What lies in a dead letter queue: a letter of the party's own, or else what RabbitMQ has put there itself."""
+    """Read a message of a dead letter queue.
+
+    It is a letter of the party's own, or else RabbitMQ has put it there itself.
+    """
     if envelope.kind == KIND:
         try:
             return DeadLetter.model_validate_json(envelope.body)
@@ -87,7 +95,10 @@ def _now() -> datetime:
 
 
 class DeadLetterWriter:
-    """Puts one party's dead letters into its queue, which is declared when the first one comes."""
+    """Puts one party's dead letters into its queue.
+
+    The queue is declared when the first one comes.
+    """
 
     def __init__(
         self, broker: Broker, party: str, allowance: RateLimiter | None = None, now: Callable[[], datetime] = _now
@@ -98,7 +109,10 @@ class DeadLetterWriter:
         self.written = 0
 
     async def write(self, envelope: Envelope, reason: str) -> bool:
-        """Whether the envelope may be forgotten: a letter about it is kept, or its sender has had enough of them."""
+        """Write a letter; tell whether the envelope may be forgotten.
+
+        It may also be forgotten if its sender has had enough letters.
+        """
         withheld = self._limiter.admit(envelope.exchange)
         if withheld is None:
             return True

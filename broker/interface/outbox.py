@@ -27,7 +27,9 @@ log = structlog.get_logger(__name__)
 
 
 class Undeliverable(BrokerError):
-    """An envelope did not go through: refused, or not taken until its deadline. Names the receiver, never the content.
+    """An envelope did not go through: refused, or not taken until its deadline.
+
+    Names the receiver, never the content.
 
     `reason` is what the broker said last: Unroutable is the receiver's fault, anything else the broker's or ours. It is
     None if the broker said nothing, neither yes nor no.
@@ -49,7 +51,7 @@ class Undeliverable(BrokerError):
 
 @dataclass(slots=True)
 class SentCount:
-    """What has been confirmed of one kind: envelopes, and the bytes of their sealed bodies."""
+    """Counts confirmed envelopes of one kind, and the bytes of their sealed bodies."""
 
     messages: int = 0
     bytes: int = 0
@@ -66,7 +68,9 @@ class _Post:
 
 
 class Outbox:
-    """Sends one job's envelopes, or one agent's, over its broker. Made inside a running event loop; `close` it.
+    """Sends one job's envelopes, or one agent's, over its broker.
+
+    Made inside a running event loop; `close` it.
 
     Envelopes of one lane go out in the order of the calls to `post`. One that is repeated is overtaken: receivers
     go by addresses. Each lane has a window of its own, so that bulk never holds up what is online.
@@ -111,12 +115,12 @@ class Outbox:
 
     @property
     def unconfirmed(self) -> int:
-        """How many envelopes are handed over and not yet confirmed or given up."""
+        """The number of envelopes handed over and not yet confirmed or given up."""
         return len(self._sending)
 
     @property
     def blocked(self) -> str:
-        """Why the broker takes nothing at the moment; see `Broker.blocked`."""
+        """The reason why the broker takes nothing; see `Broker.blocked`."""
         return self._broker.blocked
 
     @property
@@ -125,7 +129,9 @@ class Outbox:
         return {str(lane): window.bytes for lane, window in self._windows.items()}
 
     async def post(self, envelope: Envelope, lane: Lane, *, deadline: float, name: str, required: bool = True) -> None:
-        """Hand an envelope over. Returns at once, unless the lane's window is full; never waits for a confirm.
+        """Hand an envelope over.
+
+        Returns at once, unless the lane's window is full; never waits for a confirm.
 
         Cancelled, the envelope has not been and will not be sent.
 
@@ -208,7 +214,9 @@ class Outbox:
             self.failed.set_exception(error)
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  a named duration of the caller's
-        """Return when all that was posted before is confirmed or given up; what is posted meanwhile may remain.
+        """Wait until all that was posted before is confirmed or given up.
+
+        What is posted meanwhile may remain.
 
         Cancelled or late, it leaves the envelopes on their way.
 
@@ -224,7 +232,10 @@ class Outbox:
             raise TimeoutError(f"{len(late)} messages are not confirmed after {timeout:g} s, {address} among them")
 
     async def close(self) -> None:
-        """Give up what is not confirmed, and take no more. Idempotent; `drain` first to lose nothing."""
+        """Give up what is not confirmed, and take no more.
+
+        Idempotent; `drain` first to lose nothing.
+        """
         self._closed = True
         for window in self._windows.values():
             window.close()
@@ -235,7 +246,10 @@ class Outbox:
 
 
 class _Window:
-    """Room for so many envelopes and bytes, first come first served; one that is larger than all room goes in alone."""
+    """Limits envelopes and bytes that are out, first come first served.
+
+    One that is larger than all room goes in alone.
+    """
 
     def __init__(self, max_bytes: int, max_envelopes: int) -> None:
         self._max_bytes = max_bytes
@@ -247,11 +261,11 @@ class _Window:
 
     @property
     def bytes(self) -> int:
-        """How many are in."""
+        """The number of bytes that are in."""
         return self._bytes
 
     def try_enter(self, size: int) -> bool:
-        """Go in if there is room and nobody waits."""
+        """Enter if there is room and nobody waits; tell whether that was so."""
         if self._queue or self._waking or not self._fits(size):
             return False
         self._count(size, 1)

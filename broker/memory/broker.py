@@ -1,4 +1,4 @@
-"""The in-process broker: the same promises as RabbitMQ's, for simulation and for tests of everything above it.
+"""Keeps RabbitMQ's promises in one process, for simulation and for tests.
 
 Only texts and bytes cross it, never an object of a party; what a test wants to go wrong goes through its own hooks.
 """
@@ -40,12 +40,14 @@ async def confirm_at_once(_envelope: Envelope) -> None:
 
 
 def allow_any_write(_party: str, _exchange: str) -> bool:
-    """Everybody may write everywhere."""
+    """Let everybody write everywhere."""
     return True
 
 
 class MemoryBroker:
-    """The post office that the parties' connections share. Build it inside a running event loop.
+    """Routes envelopes between the parties' connections.
+
+    Build it inside a running event loop.
 
     Args:
         faults: decides for each envelope and queue what goes wrong.
@@ -80,12 +82,14 @@ class MemoryBroker:
         self._held: dict[str, list[Envelope]] = {}
 
     def connect(self, party: str) -> "MemoryConnection":
-        """A party's access. One party may have several, as two processes would."""
+        """Return a party's access. One party may have several, as two processes would."""
         return MemoryConnection(self, party)
 
     @contextmanager
     def hold(self, party: str) -> Iterator[None]:
-        """While the block lasts the party is as good as hung: what it sends and what is sent to it waits.
+        """Treat a party as hung while the block lasts.
+
+        What it sends and what is sent to it waits.
 
         Its own publishes are confirmed, since a hung process does not look at confirms either.
         """
@@ -97,7 +101,7 @@ class MemoryBroker:
 
     @contextmanager
     def shortage(self, why: str = "low on memory") -> Iterator[None]:
-        """While the block lasts the broker takes no messages; what is in queues is delivered."""
+        """Take no messages while the block lasts; deliver what is in queues."""
         self.blocked = why
         try:
             yield
@@ -105,7 +109,7 @@ class MemoryBroker:
             self.blocked = ""
 
     def is_held(self, party: str) -> bool:
-        """Whether `hold` is in force for this party."""
+        """Tell whether `hold` is in force for this party."""
         return party in self._held
 
     def _release(self, party: str) -> None:
@@ -154,7 +158,7 @@ class MemoryBroker:
         self.bindings.update((exchange, pattern, queue.name) for exchange, pattern in queue.bindings)
 
     def dead_letter(self, party: str, envelope: Envelope, why: str) -> None:
-        """Keep what is known of an envelope that a party has refused, or that has expired in its queue."""
+        """Keep a dead letter of an envelope that was refused, or has expired in a queue."""
         self.dead_letters.append((party, make_letter(envelope, why, datetime.now(UTC))))
 
     def delete(self, name: str) -> None:
@@ -166,7 +170,7 @@ class MemoryBroker:
 
 
 class _MemoryDelivery:
-    """One entry on its way through a handler."""
+    """Holds one entry on its way through a handler."""
 
     __slots__ = ("_consumer", "entry", "envelope", "redelivered")
 
@@ -195,7 +199,7 @@ class MemoryConsumer:
         queue.consumer = self
 
     def has_room(self) -> bool:
-        """Whether the prefetch, the connection and a `hold` let one more delivery in."""
+        """Tell whether the prefetch, the connection and a `hold` let one more delivery in."""
         return len(self._unsettled) < self._connection.broker.prefetch and self._connection.is_up
 
     def deliver(self, entry: Entry) -> None:
@@ -205,7 +209,10 @@ class MemoryConsumer:
         self._dispatcher.put(delivery)
 
     def settle(self, delivery: _MemoryDelivery) -> bool:
-        """Whether the delivery was still open; it no longer is, unless it has been given back meanwhile."""
+        """Settle a delivery; tell whether it was still open.
+
+        It no longer is, unless it has been given back meanwhile.
+        """
         if delivery not in self._unsettled:
             return False
         del self._unsettled[delivery]
@@ -213,17 +220,17 @@ class MemoryConsumer:
         return True
 
     def dead_letter(self, envelope: Envelope, why: str) -> None:
-        """Keep what is known of an envelope that was refused."""
+        """Keep a dead letter of an envelope that was refused."""
         self._connection.broker.dead_letter(self._connection.party, envelope, why)
 
     def give_back(self) -> None:
-        """The connection has gone: what is unsettled comes again, the handler that runs goes on."""
+        """Give unsettled deliveries back to the queue; a running handler goes on."""
         unsettled, self._unsettled = self._unsettled, {}
         self._dispatcher.drop(lambda delivery: delivery in unsettled)
         self._queue.give_back(delivery.entry for delivery in unsettled)
 
     def forget(self) -> None:
-        """The queue has been deleted: nothing comes again."""
+        """Drop all deliveries: the queue has been deleted, and nothing comes again."""
         self._unsettled.clear()
         self._dispatcher.drop(lambda _: True)
 
@@ -248,7 +255,10 @@ class MemoryConsumer:
 
 
 class MemoryConnection:
-    """One party's access to a `MemoryBroker`; keeps the promises of `broker.interface.base.Broker`."""
+    """Gives one party access to a `MemoryBroker`.
+
+    Keeps the promises of `broker.interface.base.Broker`.
+    """
 
     def __init__(self, office: MemoryBroker, party: str) -> None:
         self.broker = office
@@ -262,7 +272,7 @@ class MemoryConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands."""
+        """Tell whether the connection stands."""
         return not (self._disconnected or self._closed)
 
     @property
@@ -272,17 +282,17 @@ class MemoryConnection:
 
     @property
     def dead_letter_count(self) -> int:
-        """How many messages that it has refused are kept as dead letters."""
+        """The number of refused messages that are kept as dead letters."""
         return sum(party == self.party for party, _ in self.broker.dead_letters)
 
     def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through now."""
+        """Tell whether deliveries of a queue come through now."""
         queue = self.broker.queues.get(queue_name)
         return self.connected and queue is not None and queue.consumer in self.consumers
 
     @property
     def is_up(self) -> bool:
-        """Whether deliveries come through: not cut, not closed, not held."""
+        """Tell whether deliveries come through: not cut, not closed, not held."""
         return not (self._disconnected or self._closed or self.broker.is_held(self.party))
 
     def report(self, _envelope: Envelope, error: BaseException) -> None:
@@ -291,13 +301,16 @@ class MemoryConnection:
             self.failed.set_exception(error)
 
     def disconnect(self) -> None:
-        """For tests: lose the connection until `reconnect`. Unsettled deliveries come again, publishing raises."""
+        """Lose the connection until `reconnect`, for tests.
+
+        Unsettled deliveries come again, publishing raises.
+        """
         self._disconnected = True
         for consumer in self.consumers:
             consumer.give_back()
 
     def reconnect(self) -> None:
-        """For tests: the connection is back, and its consumers with it."""
+        """Restore the connection and its consumers, for tests."""
         self._disconnected = False
         self.reconnects += 1
         for queue in self.broker.queues.values():

@@ -1,4 +1,4 @@
-"""One queue of the in-process broker: what waits in it, in which order, and what a test lets befall an envelope.
+"""Queues envelopes of the in-process broker, with the faults that a test asks for.
 
 It never sees a party, only whoever consumes from it at the moment.
 """
@@ -37,7 +37,10 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Reorder:
-    """The envelope arrives ahead of all that wait in its queue; when none does, behind the next one to come."""
+    """The envelope arrives ahead of all that wait in its queue.
+
+    When none does, behind the next one to come.
+    """
 
 
 Fault = Drop | Duplicate | Delay | Reorder
@@ -46,13 +49,16 @@ Tap = Callable[[Envelope], None]  # sees every envelope that a sender hands over
 
 
 def no_faults(_envelope: Envelope, _queue: str) -> Sequence[Fault]:
-    """A network that works."""
+    """Let nothing go wrong: a network that works."""
     return ()
 
 
 @lru_cache(maxsize=4096)
 def matches(pattern: str, key: str) -> bool:
-    """Whether a topic binding takes a routing key: `*` is one word, `#` any number of them, none included."""
+    """Tell whether a topic binding takes a routing key.
+
+    `*` is one word, `#` any number of them, none included.
+    """
     return _match(tuple(pattern.split(".")), tuple(key.split(".")))
 
 
@@ -66,7 +72,7 @@ def _match(pattern: tuple[str, ...], words: tuple[str, ...]) -> bool:
 
 @dataclass(slots=True)
 class Entry:
-    """An envelope in a queue, and the time of the event loop at which nobody wants it any more."""
+    """Holds an envelope in a queue, and the loop's time at which it expires."""
 
     envelope: Envelope
     expires_at: float
@@ -74,20 +80,20 @@ class Entry:
 
 
 class QueueConsumer(Protocol):
-    """Whoever consumes from a queue."""
+    """Consumes from a queue."""
 
     def has_room(self) -> bool:
-        """Whether it would take one more entry now."""
+        """Tell whether it would take one more entry now."""
 
     def deliver(self, entry: Entry) -> None:
         """Hold an entry until it is settled or given back."""
 
     def forget(self) -> None:
-        """The queue is gone, and what came from it with it."""
+        """Drop what came from the queue: it is gone."""
 
 
 class MemoryQueue:
-    """Envelopes that wait, and at most one consumer."""
+    """Holds envelopes that wait, and at most one consumer."""
 
     def __init__(self, name: str, owner: object | None, expired: Callable[[Envelope], None] = lambda _: None) -> None:
         self.name, self._expired = name, expired

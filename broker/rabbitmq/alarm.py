@@ -1,4 +1,4 @@
-"""What RabbitMQ says of a shortage of its own: while memory or disk is low it takes nothing of whoever publishes.
+"""Hears of RabbitMQ's alarms: while memory or disk is low, it takes no messages.
 
 It hears that on one connection after another, and decides nothing.
 """
@@ -15,7 +15,10 @@ MOST_WORDS = 100  # characters of RabbitMQ's reason, which has about 15
 
 
 class Alarm:
-    """Of a link whose connections come and go. `changed` is given the reason, or nothing when all is well again."""
+    """Tracks the alarm of a link whose connections come and go.
+
+    `changed` is given the reason, or nothing when all is well again.
+    """
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
@@ -24,12 +27,15 @@ class Alarm:
 
     @property
     def reason(self) -> str:
-        """Why RabbitMQ takes nothing on the connection there is; empty while it takes everything."""
+        """The reason why RabbitMQ takes nothing on the connection; empty while it takes all."""
         lost = self._connection is None or self._connection.is_closed
         return "" if lost else self._reason
 
     def listen(self, connection: aiormq.Connection) -> None:
-        """Listen on this connection from now on. To be called before it publishes: nothing is said earlier."""
+        """Listen on this connection from now on.
+
+        Call it before the connection publishes: nothing is said earlier.
+        """
         if connection is self._connection:
             return
         self._connection, self._reason = connection, ""

@@ -1,4 +1,6 @@
-"""The promises of broker/interface/base.py on RabbitMQ 3.10 and later, through aio-pika.
+"""Keeps the promises of broker/interface/base.py on RabbitMQ 3.10 and later.
+
+It uses aio-pika.
 
 Holds one agent's two connections and what it declares. broker/interface/topology.py decides names. This
 module sets no policies and never logs or raises a password or a body.
@@ -36,7 +38,10 @@ log = structlog.get_logger(__name__)
 
 
 class RabbitBroker:
-    """One party's access to RabbitMQ, made by `connect`; keeps the promises of `broker.interface.base.Broker`."""
+    """Gives one party access to RabbitMQ, made by `connect`.
+
+    Keeps the promises of `broker.interface.base.Broker`.
+    """
 
     def __init__(self, party: str | None = None) -> None:
         self._dead_letters = None if party is None else DeadLetterWriter(self, party)
@@ -101,17 +106,17 @@ class RabbitBroker:
 
     @property
     def connected(self) -> bool:
-        """Whether both connections stand."""
+        """Tell whether both connections stand."""
         return not self._closed and all(link.connected for link in self._links.values())
 
     @property
     def reconnects(self) -> int:
-        """How often a connection has come back since the first."""
+        """The number of times that a connection has come back since the first."""
         return sum(link.reconnects for link in self._links.values())
 
     @property
     def dead_letter_count(self) -> int:
-        """How many messages that it has refused are kept as dead letters."""
+        """The number of refused messages that are kept as dead letters."""
         return 0 if self._dead_letters is None else self._dead_letters.written
 
     @property
@@ -126,7 +131,7 @@ class RabbitBroker:
             log.warning("the broker takes messages again")
 
     def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through now."""
+        """Tell whether deliveries of a queue come through now."""
         return any(link.consuming(queue_name) for link in self._links.values())
 
     async def declare(self, queue: Queue) -> None:
@@ -219,7 +224,9 @@ class RabbitBroker:
             raise NoQueue(f"there is no queue {queue_name}; declare it first") from error
 
     async def ask(self, doing: str, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
-        """What the broker answers on a channel of its own, closed afterwards: whatever is unsettled there comes back.
+        """Ask the broker on a channel of its own, which is closed afterwards.
+
+        Whatever is unsettled there comes back.
 
         Raises:
             BrokerError: it refuses, or is away; names what we were `doing`.

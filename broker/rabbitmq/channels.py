@@ -1,4 +1,4 @@
-"""One connection's short-lived channels, within the number that the broker allows.
+"""Opens one connection's short-lived channels, within the broker's limit.
 
 It asks nothing on them itself, and waits, for a named time, while all numbers are in use.
 """
@@ -22,12 +22,18 @@ RESERVED: Final = 16  # numbers at both ends of the range, left to aio-pika; few
 
 
 def allowed_channels(connection: aiormq.Connection) -> int:
-    """How many channels the broker allows on this connection (`channel_max`, of which 0 means any number)."""
+    """Return how many channels the broker allows on this connection.
+
+    A `channel_max` of 0 means any number.
+    """
     return min(connection.connection_tune.channel_max or MOST_CHANNELS, MOST_CHANNELS)
 
 
 class Channels:
-    """Those of one connection that are opened for one question each: what RabbitMQ refuses closes its channel."""
+    """Opens a channel of one connection for each question.
+
+    What RabbitMQ refuses closes its channel.
+    """
 
     def __init__(self, connection: aiormq.Connection) -> None:
         """Raises Refused: the broker allows fewer channels than an agent needs."""
@@ -45,7 +51,9 @@ class Channels:
 
     @asynccontextmanager
     async def open(self, seconds: float, *, confirms: bool = False) -> AsyncIterator[aiormq.Channel]:
-        """A channel, closed when the block ends; `seconds` that the broker may take to open it.
+        """Open a channel, closed when the block ends.
+
+        `seconds` that the broker may take to open it.
 
         Raises:
             Overloaded: none that the broker allows came free in time.
@@ -65,7 +73,10 @@ class Channels:
 
     @asynccontextmanager
     async def reserve_number(self) -> AsyncIterator[int]:
-        """A number that nobody else uses while the block lasts; the one that has rested longest. Raises Overloaded."""
+        """Reserve a channel number that nobody else uses while the block lasts.
+
+        It is the one that has rested longest. Raises Overloaded.
+        """
         taken = await self._take_number()
         try:
             yield taken
@@ -89,7 +100,9 @@ class Channels:
 
 
 class _UnboundedFrames:
-    """A connection's queue of frames to send, as a channel sees it: no answer is dropped because it is full.
+    """A connection's queue of frames to send, as a channel sees it.
+
+    No answer is dropped because it is full.
 
     aiormq drops its answer to a channel's end then. The broker waits for that, and takes the next channel of the same
     number for an error of the whole connection ("second 'channel.open' seen").

@@ -1,4 +1,4 @@
-"""The first connection to RabbitMQ: its address with all options, and how long and how often it is tried.
+"""Connects to RabbitMQ for the first time, with all options, for as long as allowed.
 
 It declares nothing, and shows no password.
 """
@@ -21,7 +21,7 @@ HANDSHAKE_SECONDS: Final = 3.0
 
 
 def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
-    """What aio-pika takes: the URL with the login and the options in it.
+    """Make aio-pika's URL, with the login and the options in it.
 
     Raises:
         ValueError: it is no address of a broker, or not one that a certificate is shown to.
@@ -38,7 +38,10 @@ def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool,
 
 
 async def refusal_of(error: BaseException, address: URL) -> BrokerError | None:
-    """Why no further attempt to connect is of use: `login_refusal`, or the port is one for TLS, which is tried."""
+    """Return why no further attempt to connect is of use, if so.
+
+    That is a `login_refusal`, or the port is one for TLS, which is tried.
+    """
     hung_up = isinstance(error.__cause__, (ConnectionResetError, asyncio.IncompleteReadError))
     if address.scheme == "amqp" and hung_up and await _speaks_tls(address):
         return Refused(f"{host_and_port(address)} is a port for TLS: write amqps:// in the URL, or give the plain port")
@@ -46,7 +49,10 @@ async def refusal_of(error: BaseException, address: URL) -> BrokerError | None:
 
 
 async def _speaks_tls(address: URL) -> bool:
-    """Whether a handshake gets anywhere; nothing is said after it, so nobody's certificate is asked for."""
+    """Tell whether a handshake gets anywhere.
+
+    Nothing is said after it, so nobody's certificate is asked for.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -70,7 +76,9 @@ async def connect_robust(
     clock: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
 ) -> RobustConnection:
-    """A connection that keeps itself up from now on, after as many attempts as there is time for.
+    """Connect, in as many attempts as there is time for.
+
+    The connection keeps itself up from then on.
 
     Raises:
         Refused: the broker answers and will not have us.

@@ -1,4 +1,4 @@
-"""Deliveries of RabbitMQ and the consumer that hands them on and settles them, across any number of channels.
+"""Consumes deliveries of RabbitMQ and settles them, across any number of channels.
 
 It opens and restores no channel: broker/rabbitmq/link.py does; and it decides nothing about what is in a delivery.
 """
@@ -23,7 +23,7 @@ WriteDeadLetter = Callable[
 
 
 class Origin(Protocol):
-    """The connection that a consumer is on."""
+    """Names what a consumer needs of its connection."""
 
     async def detach(self, consumer: "RabbitConsumer") -> None:
         """Tell the broker to deliver no more."""
@@ -47,7 +47,7 @@ async def to_the_end(work: Awaitable[T]) -> T:
 
 
 def envelope_of(message: DeliveredMessage) -> Envelope:
-    """A message as it came; everything in it may be a lie."""
+    """Return a message as it came; everything in it may be a lie."""
     delivery, properties = cast(Basic.Deliver, message.delivery), message.header.properties
     return Envelope(
         exchange=delivery.exchange or "",
@@ -98,7 +98,7 @@ class RabbitDelivery:
 
 
 class RabbitConsumer:
-    """A handler's hold on one queue, across any number of channels."""
+    """Consumes one queue for a handler, across any number of channels."""
 
     def __init__(self, link: Origin, queue_name: str, handler: Handler, report: Report, bury: WriteDeadLetter) -> None:
         self.queue_name = queue_name
@@ -115,11 +115,11 @@ class RabbitConsumer:
         self._dispatcher.put(delivery)
 
     def holds(self, delivery: RabbitDelivery) -> bool:
-        """Whether the delivery is still open."""
+        """Tell whether the delivery is still open."""
         return delivery in self._unsettled
 
     def settle(self, delivery: RabbitDelivery) -> bool:
-        """Whether the delivery was still open; it no longer is."""
+        """Settle a delivery; tell whether it was still open."""
         return delivery in self._unsettled and self._unsettled.pop(delivery) is None
 
     def forget_deliveries(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading and removing what lies in a party's dead letter queue at RabbitMQ.
+"""Reads and removes the messages of a party's dead letter queue at RabbitMQ.
 
 It shows letters and no body, and touches no other queue.
 """
@@ -21,14 +21,16 @@ UNKNOWN: Final = "RabbitMQ does not say why it is here"
 
 
 class DeadLetterPage(NamedTuple):
-    """The oldest letters, and how many more there are."""
+    """Holds the oldest letters, and how many more there are."""
 
     letters: list[DeadLetter]
     more: int
 
 
 async def read_dead_letters(broker: RabbitBroker, party: str, limit: int, *, remove: bool = False) -> DeadLetterPage:
-    """The oldest `limit` dead letters of a party; with `remove` they are gone afterwards, else they stay as they are.
+    """Read the oldest `limit` dead letters of a party.
+
+    With `remove` they are gone afterwards, else they stay as they are.
 
     Raises:
         BrokerError: the broker refuses, or is away.

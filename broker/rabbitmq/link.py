@@ -1,4 +1,6 @@
-"""One connection to RabbitMQ, with a channel to publish on and one to consume from, both restored when they are lost.
+"""Holds one connection to RabbitMQ, and restores it when it is lost.
+
+It has a channel to publish on and one to consume from.
 
 It declares nothing by itself but what a lost consumer needs again; broker/rabbitmq/broker.py declares
 queues and exchanges.
@@ -34,7 +36,7 @@ Attach = Callable[[str], Awaitable[int]]  # makes sure that a queue exists; retu
 
 
 class Link:
-    """One of an agent's two connections."""
+    """Holds one of an agent's two connections."""
 
     def __init__(
         self,
@@ -81,23 +83,28 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection and its channels stand."""
+        """Tell whether the connection and its channels stand."""
         transport = self._connection.transport
         channels = not self._publishing.is_closed and not self._consuming.is_closed
         return channels and transport is not None and not transport.connection.is_closed
 
     @property
     def blocked(self) -> str:
-        """Why the broker takes nothing on this connection; empty if it does, or has not been asked to."""
+        """The reason why the broker takes nothing on this connection, or empty.
+
+        It is empty too where the broker has not been asked to.
+        """
         return self._alarm.reason
 
     def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through on this connection."""
+        """Tell whether deliveries of a queue come through on this connection."""
         return self.connected and queue_name in self._consumers and not self._lost.is_set()
 
     @asynccontextmanager
     async def own_channel(self) -> AsyncIterator[aiormq.Channel]:
-        """A channel for one question: what RabbitMQ refuses closes the channel it was asked on.
+        """Open a channel for one question.
+
+        What RabbitMQ refuses closes the channel it was asked on.
 
         Raises:
             Disconnected: there is no connection at the moment.
@@ -237,7 +244,7 @@ class Link:
         task.add_done_callback(self._retired.discard)
 
     def consumer(self, queue_name: str) -> RabbitConsumer | None:
-        """Who consumes from a queue on this connection."""
+        """Return the consumer of a queue on this connection."""
         return self._consumers.get(queue_name)
 
     def _on_loss(self, *_: object) -> None:
@@ -277,7 +284,10 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """End the consumers in order, then the connection, which would else come back by itself for ever."""
+        """End the consumers in order, then the connection.
+
+        It would else come back by itself for ever.
+        """
         self._closing = True
         try:
             await self._end_consumers()

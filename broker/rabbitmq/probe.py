@@ -1,4 +1,6 @@
-"""What RabbitMQ lets a party's user do: asked of the broker itself, on names that nobody uses.
+"""Probes what RabbitMQ lets a party's user do.
+
+It asks the broker itself, on names that nobody uses.
 
 It takes no message from any queue and leaves nothing but the party's own exchange, which the agent needs as well.
 """
@@ -31,7 +33,7 @@ Ask = Callable[[aiormq.Channel], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class ProbeQuestion:
-    """Something that the broker may allow or refuse."""
+    """Asks for something that the broker may allow or refuse."""
 
     right: str  # completes "the broker lets us ..."
     ask: Ask
@@ -39,7 +41,7 @@ class ProbeQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What came of a few questions: those that were allowed, refused, and about what does not exist."""
+    """Holds the outcome of questions: allowed, refused, or about what does not exist."""
 
     allowed: tuple[str, ...]
     refused: tuple[str, ...]
@@ -50,7 +52,10 @@ class ProbeResult:
 
 
 class Probe:
-    """One connection, on which each question has a channel of its own: a refusal closes it."""
+    """Holds one connection, on which each question has a channel of its own.
+
+    A refusal closes the channel.
+    """
 
     def __init__(self, connection: aiormq.Connection, party: str, partners: Iterable[str]) -> None:
         self._connection, self._me, self._partners = connection, party, tuple(partners)
@@ -98,11 +103,14 @@ class Probe:
 
     @property
     def channels(self) -> int:
-        """How many channels it allows on a connection."""
+        """The number of channels that it allows on a connection."""
         return allowed_channels(self._connection)
 
     async def alarm(self) -> str:
-        """Why the broker takes no messages, if it has an alarm; then it answers nothing more on this connection."""
+        """Return why the broker takes no messages, if it has an alarm.
+
+        Then it answers nothing more on this connection.
+        """
         channel = await self._connection.channel(timeout=SECONDS)
         nowhere = _publishing(topology.exchange(self._me), topology.console_key(self._token, self._me))
         publishing = asyncio.ensure_future(nowhere(cast(aiormq.Channel, channel)))
@@ -114,7 +122,10 @@ class Probe:
         return self._alarm.reason
 
     async def check_needed(self) -> ProbeResult:
-        """What an agent has to be allowed. An exchange that is missing is its partner's to make."""
+        """Ask for all rights that an agent needs.
+
+        An exchange that is missing is its partner's to make.
+        """
         name = topology.exchange(self._me)
         there = await self._ask([ProbeQuestion(f"use the exchange {name}", lambda c: _exchange(c, name, passive=True))])
         create = ProbeQuestion(f"create the exchange {name}", lambda c: _exchange(c, name))
@@ -123,7 +134,10 @@ class Probe:
         return looked + await self._ask(self._own())
 
     async def check_excess(self) -> tuple[str, ...]:
-        """Ask for rights that an agent has no need of: it could count, forge or spoil. Call after `check_needed`."""
+        """Ask for rights that an agent has no need of: it could count, forge or spoil.
+
+        Call after `check_needed`.
+        """
         written = await self._ask([*self._of_partners(), *self._of_nobody()])
         overheard = await self._ask(self._between_others())
         # Rights are looked at before names are, but for what may be bound to an exchange, where there is one.

@@ -1,4 +1,4 @@
-"""Reading AMQP's texts, tables and times whatever a partner has put into them.
+"""Reads AMQP's texts, tables and times whatever a partner has put into them.
 
 It reads nothing else, and writes nothing.
 
@@ -26,7 +26,7 @@ Read = Callable[[bytes], tuple[int, Any]]
 
 
 def read_text(value: bytes) -> tuple[int, str]:
-    """A short text, and the bytes that it took."""
+    """Return a short text, and the bytes that it took."""
     end = 1 + value[0] if value else 0
     try:
         return end, value[1:end].decode()
@@ -35,7 +35,7 @@ def read_text(value: bytes) -> tuple[int, str]:
 
 
 def read_table(value: bytes) -> tuple[int, dict[str, Any]]:
-    """A table, and the bytes that it took."""
+    """Return a table, and the bytes that it took."""
     (length,) = struct.unpack_from(">I", value)
     if length > MAX_TABLE_BYTES:
         return 4 + length, {}
@@ -46,7 +46,7 @@ def read_table(value: bytes) -> tuple[int, dict[str, Any]]:
 
 
 def read_time(value: bytes) -> tuple[int, datetime]:
-    """A time, and the bytes that it took."""
+    """Return a time, and the bytes that it took."""
     try:
         return decode.timestamp(value)
     except _WRONG:
@@ -54,7 +54,10 @@ def read_time(value: bytes) -> tuple[int, datetime]:
 
 
 def describe_close(frame: Connection.Close) -> str:
-    """What RabbitMQ says as it ends a connection. aiormq quotes the frame in an error, and pamqp shows its address."""
+    """Describe how RabbitMQ ends a connection.
+
+    aiormq quotes the frame in an error, and pamqp shows its address.
+    """
     return f"<{frame.name} {frame.reply_code} {escape_invisible(frame.reply_text or '')}>"
 
 
