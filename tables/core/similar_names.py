@@ -1,4 +1,6 @@
-"""Tells the owner of a table which columns there are, where settings or a job name one that is not.
+"""Tells the owner of a table which columns there are, where a name is wrong.
+
+Settings or a job may name a column that is not there.
 
 It tells no name where these may be values: the first line of a CSV file without a line of names is a row.
 """
@@ -15,7 +17,7 @@ VALUE: Final = re.compile(r"\s*|[+-]?[0-9][0-9.,:/ TZeE+-]*[%]?")
 
 
 def list_existing(names: Sequence[str], wanted: Iterable[str]) -> str:
-    """Say which columns a table has, and which of them may be meant by those `wanted` that it has not.
+    """Say which columns a table has, and which of them may be meant by `wanted`.
 
     Such as "did you mean 'customer'? Its columns are 'customer', 'age'".
     """

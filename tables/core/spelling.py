@@ -1,4 +1,6 @@
-"""The one rule by which categories of every source become text, so that each is one however it is stored.
+"""Spells categories of every source by one rule.
+
+So each is one category however it is stored.
 
 As ids, they are in Unicode NFKC without white space around them. Beyond that a decimal number ends in
 no zeros, `true` and `false` are in small letters, and a midnight is its date. So gaps in a column, or
@@ -19,7 +21,10 @@ WORDS = r"^(?i:true|false)$"
 
 
 def spell(texts: pa.Array) -> pa.Array:
-    """Texts, large_string, by the rule; null where missing, or nothing is left. What is by the rule stays as it is."""
+    """Spell texts, large_string, by the rule.
+
+    Null where missing, or nothing is left. What is by the rule stays as it is.
+    """
     found = texts.dictionary_encode()
     return _spell_distinct(found.dictionary).take(found.indices)
 

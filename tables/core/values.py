@@ -31,13 +31,13 @@ class ReadColumn(NamedTuple):
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of this type are texts."""
+    """Tell whether values of this type are texts."""
     text: bool = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     return text
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Without dictionaries and extension types; texts as large_string.
+    """Return a column without dictionaries and extension types; texts as large_string.
 
     Raises:
         UnicodeError: a text is not UTF-8, which not every source checks.
@@ -56,7 +56,9 @@ def plain(column: pa.Array) -> pa.Array:
 
 
 def as_numbers(column: pa.Array) -> ReadColumn:
-    """float64, null where missing or NaN; decimals and large integers are rounded to the next float.
+    """Read numbers as float64, null where missing or NaN.
+
+    Decimals and large integers are rounded to the next float.
 
     Texts are numbers in decimal or exponent notation, `true` and `false`; "NA" and the like are missing, and so are
     SIGNS.
@@ -70,12 +72,12 @@ def as_numbers(column: pa.Array) -> ReadColumn:
 
 
 def signs(column: pa.Array) -> NDArray[np.bool_]:
-    """Which rows of a column of numbers hold one of SIGNS, and are missing therefore."""
+    """Mark rows of a column of numbers that hold one of SIGNS, and so are missing."""
     return _holds(column, SIGNS)
 
 
 def truths(column: pa.Array) -> NDArray[np.bool_]:
-    """Which rows of a column of numbers hold `true` or `false` as text."""
+    """Mark rows of a column of numbers that hold `true` or `false` as text."""
     return _holds(column, TRUTHS)
 
 
@@ -88,7 +90,10 @@ def _holds(column: pa.Array, texts: pa.Array) -> NDArray[np.bool_]:
 
 
 def as_texts(column: pa.Array) -> pa.Array:
-    """large_string by the rule of `tables.core.spelling`, null where missing; whole numbers as digits."""
+    """Read texts as large_string by the rule of `tables.core.spelling`.
+
+    Null where missing; whole numbers as digits.
+    """
     column = plain(column)
     return spell(column if is_text(column.type) else _texts_of(column))
 
@@ -103,7 +108,9 @@ def _texts_of(column: pa.Array) -> pa.Array:
 
 
 def as_digits(column: pa.Array) -> ReadColumn:
-    """Whole numbers as decimal digits; wrong are those with a fraction, infinite, or too large for a float to be exact.
+    """Read whole numbers as decimal digits.
+
+    Wrong are those with a fraction, infinite, or too large for a float to be exact.
 
     Args:
         column: integers, floats (NaN is missing) or decimals.
@@ -132,7 +139,10 @@ def _parse_texts(texts: pa.Array) -> ReadColumn:
 
 
 def _parse_one_by_one(texts: pa.Array) -> ReadColumn:
-    """Only where a batch holds anything else than plain numbers; each different text once."""
+    """Parse each different text once.
+
+    Only where a batch holds anything else than plain numbers.
+    """
     different = pc.unique(texts)
     numbers = [_number(text) for text in different.to_pylist()]
     place = pc.index_in(texts, different).to_numpy(zero_copy_only=False)
@@ -142,7 +152,7 @@ def _parse_one_by_one(texts: pa.Array) -> ReadColumn:
 
 
 def _number(text: str | None) -> float | str | None:
-    """What a text stands for: a number, None where it is missing, or the text itself."""
+    """Read a text as a number, None where it is missing, or the text itself."""
     stripped = "" if text is None else text.strip(BLANKS)
     if stripped.lower() in WORDS:
         return WORDS[stripped.lower()]

@@ -1,4 +1,6 @@
-"""How much the rows of one party's table differ from one another: the bits of a record, which exposure goes by.
+"""Measures the bits of a record: how much one party's rows differ from one another.
+
+The exposure of a job goes by that.
 
 It sees a sample of a party's own rows, and gives two numbers; no value, category or column name is in them.
 """
@@ -20,7 +22,7 @@ FEW_SINGLE = 0.1  # of the rows without an equal one: then a sample shows nearly
 
 
 class RecordBits(NamedTuple):
-    """What one party's columns hold of one row.
+    """Holds the bits that one party's columns hold of one row.
 
     Attributes:
         collision: The collision entropy H2: two rows are equal with a chance of 2^-H2. As far as a sample can tell.
@@ -33,7 +35,10 @@ class RecordBits(NamedTuple):
 
 
 def sample_rows(batches: Iterator[Table], rows: int) -> Iterator[Table]:
-    """Take evenly spaced rows, SAMPLE of them or a few more, from tables that have so many rows in all."""
+    """Take evenly spaced rows, SAMPLE of them or a few more.
+
+    The tables have `rows` rows in all.
+    """
     every = max(1, rows // SAMPLE)
     for table in batches:
         yield table if every == 1 else thin_table(table, every)
@@ -71,7 +76,9 @@ def round_cells(encoded: Floats) -> NDArray[np.int64]:
 
 
 def collision_bits(rows: NDArray[np.int64]) -> float:
-    """Compute H2 of rows, (rows, columns): minus the base-2 logarithm of the part of their pairs that are equal.
+    """Compute H2 of rows, (rows, columns).
+
+    It is minus the base-2 logarithm of the part of their pairs that are equal.
 
     To a quarter of a bit. Where none is equal it is at least what this gives.
     """
@@ -98,7 +105,10 @@ def count_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def hash_rows(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash each row to a word: a combination of its numbers modulo 2^64, by factors that have no pattern."""
+    """Hash each row to a word.
+
+    It combines the row's numbers modulo 2^64, by factors that have no pattern.
+    """
     factors = np.random.default_rng(0).integers(0, 2**64, rows.shape[1], dtype=np.uint64)
     words: NDArray[np.uint64] = (rows.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
     return words

@@ -1,4 +1,4 @@
-"""Columns that somebody already holds in memory, as the table that an encoding wants.
+"""Makes a table for an encoding from columns that somebody holds in memory.
 
 It reads them by the rules by which a party's own table is read, and keeps nothing of them.
 """
@@ -17,7 +17,7 @@ PUBLIC = "a table to score cannot be used"
 
 
 def table_from_arrays(name: str, encoding: Encoding, columns: Mapping[str, pa.Array], rows: int) -> Table:
-    """These columns, each `rows` values, as `encoding.apply` takes them.
+    """Return these columns, each `rows` values, as `encoding.apply` takes them.
 
     Args:
         name: of the table, for errors.

@@ -1,4 +1,6 @@
-"""What of an encoding another party must have in order to encode, and nothing else that it says of the training rows.
+"""Strips an encoding for another party, which must encode with it.
+
+Nothing else that it says of the training rows is left.
 
 It leaves the columns' names, categories, means and deviations; how many values were missing or rare is taken out.
 """
@@ -11,7 +13,10 @@ SOME = 0.5  # in place of a share of rows, of which only whether it is between 0
 
 
 def shareable_encoding(encoding: Encoding) -> Encoding:
-    """An encoding that gives every table the same numbers under the same names, to the last bit."""
+    """Strip an encoding that still gives every table the same numbers and names.
+
+    They are the same to the last bit.
+    """
     return encoding.model_copy(update={"columns": tuple(_shareable_column(column) for column in encoding.columns)})
 
 

@@ -1,4 +1,6 @@
-"""Keeps a table's encoded rows as words modulo 2^64 on disk, since they may not fit into memory.
+"""Keeps a table's encoded rows as words modulo 2^64 on disk.
+
+They may not fit into memory.
 
 It knows neither ids nor columns' names, and what it holds is as secret as the table: only its owner can read the file.
 """
@@ -21,7 +23,9 @@ STORED = np.dtype(np.int32)
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureView:
-    """Rows of a store in an order of their own; readable from any thread, and after the store was closed.
+    """Reads rows of a store in an order of their own.
+
+    Any thread may read it, also after the store was closed.
 
     Attributes:
         kept: all rows of the store, int32 (rows of the store, columns), mapped from its file.
@@ -37,7 +41,9 @@ class FeatureView:
         return len(self.index), self.stored.shape[1]
 
     def read_rows(self, rows: RowNumbers) -> Words:
-        """These rows of the view, as often and in the order as they are asked for: uint64 (len(rows), columns).
+        """Read rows of the view, in this order: uint64 (len(rows), columns).
+
+        A row may be asked for more than once.
 
         Raises:
             IndexError: there is no such row; none is counted from the end.
@@ -48,7 +54,7 @@ class FeatureView:
 
 
 class FeatureStore:
-    """One file of encoded rows, written once from front to end, then read through views.
+    """Keeps one file of encoded rows, written once, then read through views.
 
     A failed disk is an OSError of `append`, never a fault when reading. `close` removes the file.
     """
@@ -61,7 +67,9 @@ class FeatureStore:
 
     @classmethod
     def create(cls, folder: Path, name: str, rows: int, columns: int) -> Self:
-        """An empty store for so many rows, in `folder`, which is made for the owner only if it is not there.
+        """Create an empty store for so many rows in `folder`.
+
+        The folder is made for the owner only if it is not there.
 
         Raises:
             ValueError: it would hold no row.
@@ -95,7 +103,9 @@ class FeatureStore:
             self._stored = self._mapped()
 
     def select(self, index: RowNumbers) -> FeatureView:
-        """The store's rows as `index` lists them, int64 (any length,); shares the file and the index.
+        """Make a view of the store's rows as `index` lists them, int64 (any length,).
+
+        It shares the file and the index.
 
         Raises:
             ValueError: the store is not full yet or is closed, or has no such row.
@@ -107,7 +117,10 @@ class FeatureStore:
         return FeatureView(self._stored, index)
 
     def close(self) -> None:
-        """Remove the file. Views that are still held stay readable, and the disk's space is free when they are gone."""
+        """Remove the file.
+
+        Views that are still held stay readable; the disk's space is free when they are gone.
+        """
         self._stored = None
         self._file.close()
         self._path.unlink(missing_ok=True)
@@ -117,13 +130,16 @@ class FeatureStore:
         return self._rows, self._columns
 
     def _write(self, content: memoryview) -> None:
-        """Unbuffered, so that no rows are left over to fail once more when the file is closed."""
+        """Write without a buffer.
+
+        So no rows are left over to fail once more when the file is closed.
+        """
         self._file.seek(self._written * self._columns * STORED.itemsize)
         while content:
             content = content[self._file.write(content) :]
 
     def _mapped(self) -> NDArray[np.int32]:
-        """The whole file as an array of which only the pages in use take memory."""
+        """Map the whole file as an array; only the pages in use take memory."""
         if not self._columns:  # of a label party without columns; an empty file cannot be mapped
             return np.empty(self._shape, STORED)
         pages = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,4 +1,6 @@
-"""The one rule by which ids of every source become text, so that the same id matches however each party stores it.
+"""Spells ids of every source by one rule.
+
+So the same id matches however each party stores it.
 
 An id is text in Unicode NFKC without white space around it. Whole numbers of any type are written in decimal digits, as
 integers print; text stays as it is otherwise, so that leading zeros and case count. No error here shows an id.
@@ -18,7 +20,7 @@ SHARES = 16
 
 
 class IdColumn:
-    """The ids of one table, gathered and checked batch by batch.
+    """Gathers and checks the ids of one table batch by batch.
 
     Args:
         name: of the column, for errors.
@@ -50,7 +52,7 @@ class IdColumn:
         self._rows += len(ids)
 
     def finish(self) -> pa.LargeStringArray:
-        """All ids in the order of their rows, none empty, none twice.
+        """Return all ids in the order of their rows, none empty, none twice.
 
         Raises:
             UnusableError: some are no whole numbers, empty, or there already; says how many and where.
@@ -73,7 +75,10 @@ class IdColumn:
         return ids
 
     def own(self, ids: pa.LargeStringArray) -> pa.Array | None:
-        """Return the ids as the table has them, after `finish`; None where these are `ids`, or not kept."""
+        """Return the ids as the table has them, after `finish`.
+
+        None where these are `ids`, or not kept.
+        """
         own = pa.chunked_array(self._own_parts).combine_chunks() if self._own_parts else ids
         self._own_parts = None
         return None if own.equals(ids) else own
@@ -83,7 +88,9 @@ class IdColumn:
 
 
 def normalise(column: pa.Array, *, decimal: bool = False) -> ReadColumn:
-    """Ids as large_string by the rule above, null where missing or empty; wrong are numbers that are not whole.
+    """Read ids as large_string by the rule above, null where missing or empty.
+
+    Wrong are numbers that are not whole.
 
     Args:
         column: integers, floats, decimals or texts, also dictionary-encoded.
@@ -114,7 +121,10 @@ def normalise(column: pa.Array, *, decimal: bool = False) -> ReadColumn:
 
 
 def _has_repeats(ids: pa.LargeStringArray) -> bool:
-    """By shares of the ids: a hash table of all would take five times their memory. None of them may be empty."""
+    """Tell whether an id is there twice; none may be empty.
+
+    It goes by shares of the ids: a hash table of all would take five times their memory.
+    """
     _, offsets, data = ids.buffers()
     ends = np.frombuffer(offsets, np.int64)[ids.offset + 1 : ids.offset + len(ids) + 1]
     share = np.frombuffer(data, np.uint8)[ends - 1] % SHARES  # by the last byte, so that equal ids fall together
@@ -140,7 +150,9 @@ FORMS = {
 
 
 def describe_ids(ids: pa.Array | pa.ChunkedArray) -> str:
-    """What ids look like, as counts by form, for their owner to compare with another party's by telephone.
+    """Describe ids as counts by form.
+
+    Their owner compares them with another party's by telephone.
 
     Such as "23,000 of digits only, 12 of them with leading zeros, 3 to 8 characters long".
     """

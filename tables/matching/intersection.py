@@ -1,4 +1,6 @@
-"""Which hashes stand in every party's list, found while the sorted lists come in, chunk by chunk.
+"""Finds hashes that stand in every party's list.
+
+The sorted lists come in chunk by chunk.
 
 It sees hashes and where they stand, never an id or a key, and holds one chunk of each list whatever the lists' length.
 """
@@ -24,18 +26,21 @@ from tercet.tables.matching.pseudonyms import (
 
 
 class Disordered(ValueError):
-    """A list that does not ascend, or that stops in the middle. Its sender's fault; the text holds no hash."""
+    """A list that does not ascend, or that stops in the middle.
+
+    Its sender's fault; the text holds no hash.
+    """
 
 
 class ChunkRequest(NamedTuple):
-    """A chunk that is needed next."""
+    """Asks for the chunk that is needed next."""
 
     party: str
     chunk: int
 
 
 class PresenceBits(NamedTuple):
-    """What a party may know of a chunk of its own: one bit for each hash, set where every list has it."""
+    """Tells a party which hashes of its chunk every list has, one bit for each."""
 
     party: str
     chunk: int
@@ -44,7 +49,10 @@ class PresenceBits(NamedTuple):
 
 @dataclass(slots=True)
 class _Stream:
-    """One list: its latest chunk, of which the first `settled` hashes are told apart already."""
+    """Reads one list by its latest chunk.
+
+    The chunk's first `settled` hashes are told apart already.
+    """
 
     number: int = -1  # of the chunk
     chunk: Hashes = field(default_factory=lambda: np.empty(0, HASH))
@@ -65,7 +73,7 @@ class _Stream:
         self.latest, self.ended, self.answered = data[-HASH.itemsize :] or self.latest, last, False
 
     def decidable(self, bound: bytes | None) -> Hashes:
-        """What can be told apart now: the hashes up to the bound, or all."""
+        """Return the hashes that can be told apart now: up to the bound, or all."""
         rest = self.chunk[self.settled :]
         if bound is None:
             return rest
@@ -78,7 +86,7 @@ class _Stream:
         self.settled += len(flags)
 
     def presence_bits(self) -> bytes | None:
-        """The bits of the chunk, once: when all of them are known."""
+        """Return the bits of the chunk, once: when all of them are known."""
         if self.answered or self.settled < len(self.chunk):
             return None
         self.answered = True
@@ -86,7 +94,9 @@ class _Stream:
 
 
 class Merger:
-    """Merges ascending lists of hashes, one of each party. Take the `next_chunk` until there is none.
+    """Merges ascending lists of hashes, one of each party.
+
+    Add the `next_chunk` until there is none.
 
     Up to the least of the latest hashes, all that any list holds is known. So the list that ends there is asked for
     more, its own chunks all answered by then, and of every list at most one chunk waits here.
@@ -97,7 +107,10 @@ class Merger:
 
     @property
     def next_chunk(self) -> ChunkRequest | None:
-        """Whose chunk comes next; None when every list has ended, and every chunk is answered."""
+        """The chunk that comes next.
+
+        None when every list has ended, and every chunk is answered.
+        """
         going_on = [party for party, stream in self._streams.items() if not stream.ended]
         if not going_on:
             return None
@@ -105,7 +118,9 @@ class Merger:
         return ChunkRequest(party, self._streams[party].number + 1)
 
     def add_chunk(self, data: bytes, *, last: bool) -> list[PresenceBits]:
-        """Take the chunk that is wanted, hashes one after another; the answers that it makes possible, of any party.
+        """Add the chunk that is next, hashes one after another.
+
+        Returns the answers that it makes possible, of any party.
 
         Raises:
             Disordered: the hashes do not ascend, or the chunk is empty and not the last. The party wanted is at fault.
@@ -126,7 +141,7 @@ class Merger:
 
 
 def is_among(hashes: Hashes, among: Hashes) -> Flags:
-    """Which of the hashes stand among those, which ascend."""
+    """Mark the hashes that stand among those, which ascend."""
     if not len(among):
         return np.zeros(len(hashes), np.bool_)
     places = np.searchsorted(among, hashes)
@@ -135,7 +150,9 @@ def is_among(hashes: Hashes, among: Hashes) -> Flags:
 
 
 def common_rows(mine: Hashes, theirs: Hashes) -> RowNumbers:
-    """The places in `mine` of the hashes that `theirs` has too, by ascending hash. Sorts `theirs` in place.
+    """Find the places in `mine` of the hashes that `theirs` has too, by ascending hash.
+
+    Sorts `theirs` in place.
 
     Raises:
         Repeated: a hash stands twice in either.
@@ -149,12 +166,15 @@ def common_rows(mine: Hashes, theirs: Hashes) -> RowNumbers:
 
 
 def pack_flags(flags: Flags) -> bytes:
-    """One bit for each flag, the first the highest of its byte; 0 to fill the last byte."""
+    """Pack one bit for each flag, the first the highest of its byte.
+
+    0 fills the last byte.
+    """
     return np.packbits(flags).tobytes()
 
 
 def unpack_flags(bits: bytes, count: int) -> Flags:
-    """So many flags.
+    """Unpack so many flags.
 
     Raises:
         ValueError: the bits are not `pack_flags` of so many.

@@ -23,7 +23,7 @@ SETTINGS_WRONG = "is described wrongly in its owner's settings"
 
 @dataclass(frozen=True, slots=True)
 class FeatureColumn:
-    """One feature.
+    """Describes one feature.
 
     Attributes:
         name: as the source has it.
@@ -37,13 +37,13 @@ class FeatureColumn:
 
     @property
     def is_guess(self) -> bool:
-        """Whether it is taken for categories because it holds text, and nobody has said so."""
+        """Tell whether its text alone makes it categorical, and nobody has said so."""
         return self.kind == "categorical" and not self.declared
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenColumns:
-    """What is read of a table.
+    """Describes the columns that are read of a table.
 
     Attributes:
         id: column of the ids.
@@ -91,7 +91,9 @@ def choose_columns(
     label_kind: Kind | None = "numeric",
     expected: Mapping[str, Kind] | None = None,
 ) -> ChosenColumns:
-    """The columns to read: those of the settings, or the `expected` ones that a model was trained on.
+    """Choose the columns to read: those of the settings, or the `expected` ones.
+
+    A model was trained on the expected ones.
 
     The label is never a feature, and may be missing where it is not asked for; a table of a label alone has no
     features. A model wants the label as a number or as a class; where no model is known yet, None, its type decides.
@@ -115,7 +117,7 @@ def choose_usable(
     label_kind: Kind | None,
     expected: Mapping[str, Kind] | None = None,
 ) -> ChosenColumns | None:
-    """Choose as `choose_columns` does, but leave out what can't be used, and add it to `faults`.
+    """Choose as `choose_columns` does, but add what can't be used to `faults`.
 
     Returns None if no row can be read.
     """
@@ -204,7 +206,10 @@ def _check_used(setting: str, names: Sequence[str], features: Sequence[str]) -> 
 
 
 def index_columns(schema: pa.Schema) -> set[str]:
-    """The columns that hold the index of a data frame, as pandas notes in the Parquet files that it writes."""
+    """Find columns that hold the index of a data frame.
+
+    pandas notes it in the Parquet files that it writes.
+    """
     try:
         noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         return {name for name in noted["index_columns"] if isinstance(name, str)}
@@ -282,7 +287,10 @@ def _check_content(schema: pa.Schema, unfit: Sequence[str]) -> None:
 
 
 def infer_kind(kind: pa.DataType) -> Kind | None:
-    """What a column of this type is unless something else is said; None for dates, times, binary and nested values."""
+    """Infer what a column of this type is unless something else is said.
+
+    None for dates, times, binary and nested values.
+    """
     stored = _stored(kind)
     if is_text(stored):
         return "categorical"
@@ -290,7 +298,10 @@ def infer_kind(kind: pa.DataType) -> Kind | None:
 
 
 def _readable(kind: pa.DataType, wanted: Kind) -> bool:
-    """Whether values of this type can be such a column at all; of texts only their content tells."""
+    """Tell whether values of this type can be such a column at all.
+
+    Of texts only their content tells.
+    """
     stored = _stored(kind)
     if is_text(stored) or _is_number(stored):
         return True
@@ -309,7 +320,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _content(kind: pa.DataType) -> str:
-    """What values of a type are, in words of the table's owner."""
+    """Describe values of a type in words of the table's owner."""
     stored = _stored(kind)
     if is_text(stored):
         return "text"

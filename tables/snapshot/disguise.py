@@ -40,7 +40,7 @@ PLAIN = r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"  # what is re
 
 
 class Disguise:
-    """What the texts of one column are.
+    """Finds out what the texts of one column are.
 
     Args:
         places: where the owner finds the rows.
@@ -52,7 +52,10 @@ class Disguise:
         self._other, self._unreadable = WrongRows(places), WrongRows(places)
 
     def add(self, texts: pa.Array, start: int) -> None:
-        """Take the next texts, as `values.as_texts` gives them; the first is row `start` of the table."""
+        """Take the next texts, as `values.as_texts` gives them.
+
+        The first is row `start` of the table.
+        """
         texts = pc.if_else(pc.is_in(texts, ABSENT), pa.scalar(None, pa.large_string()), texts)
         found = texts.dictionary_encode()
         forms, plain = forms_of(found.dictionary), _fits(found.dictionary, PLAIN)
@@ -74,14 +77,17 @@ class Disguise:
                 self._different[form] += 1
 
     def __bool__(self) -> bool:
-        """Whether nearly all texts are of these forms."""
+        """Tell whether nearly all texts are of these forms."""
         return any(
             counts.sum() > 0 and counts[:OTHER].sum() >= NEARLY_ALL * counts.sum()
             for counts in (self._rows, self._different)
         )
 
     def __str__(self) -> str:
-        """Such as "nearly all of it looks like numbers: 1 value other than plain numbers (line 7)"."""
+        """Describe it.
+
+        Such as "nearly all of it looks like numbers: 1 value other than plain numbers (line 7)".
+        """
         form = list(FORMS)[int(self._rows[:OTHER].argmax())]
         odd, plain = (self._unreadable, "plain numbers") if form == "numbers" else (self._other, form)
         if not odd:
@@ -90,13 +96,16 @@ class Disguise:
 
 
 def forms_of(texts: pa.Array) -> NDArray[np.int64]:
-    """The place of each text's form in FORMS, or OTHER."""
+    """Return the place of each text's form in FORMS, or OTHER."""
     fits = [_fits(texts, pattern) for pattern in FORMS.values()]
     return np.select(fits, np.arange(OTHER), OTHER)
 
 
 def look_like_values(categories: Sequence[str]) -> bool:
-    """Tell whether one of these texts, spelt as categories are, could be a number, a date or a time."""
+    """Tell whether one of these texts could be a number, a date or a time.
+
+    They are spelt as categories are.
+    """
     forms = forms_of(pa.array(categories, pa.large_string()))
     return bool(np.isin(forms, [OTHER, list(FORMS).index(TRUTH)], invert=True).any())
 

@@ -1,4 +1,6 @@
-"""Notes what of a table its owner should doubt: indexes of data frames, and columns that count rows.
+"""Notes what of a table its owner should doubt.
+
+Indexes of data frames, and columns that count rows.
 
 It sees names, and whether numbers go up by one. The notes are for the owner alone.
 """
@@ -44,5 +46,5 @@ class RowCounter:
         self._last, self._rows = float(values[-1]), self._rows + len(values)
 
     def __bool__(self) -> bool:
-        """Whether it does, in more than two rows."""
+        """Tell whether it does, in more than two rows."""
         return self._counts and self._rows > 2

@@ -1,4 +1,4 @@
-"""Looks at the first rows of a table: whether a job could use them, and how many bits a record of it holds.
+"""Previews a table: could a job use its first rows, and how many bits has a record?
 
 It keeps nothing, leaves what is wrong further on for later, and is for files: a database would be asked twice.
 """
@@ -21,7 +21,7 @@ from tercet.tables.sources.source import Source, open_source
 
 
 class Preview(NamedTuple):
-    """What the first rows say; entropies where they can be told from them."""
+    """Holds what the first rows say; entropies where they can be told from them."""
 
     names: tuple[str, ...]  # of the columns that are used
     columns: int  # once these are encoded
@@ -30,7 +30,7 @@ class Preview(NamedTuple):
 
 
 class PreviewResult(NamedTuple):
-    """What was read.
+    """Holds what was read.
 
     Attributes:
         preview: None where the first rows leave open what a column is.
@@ -48,7 +48,9 @@ class PreviewResult(NamedTuple):
 def preview_table(
     name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None
 ) -> PreviewResult:
-    """Read up to SAMPLE rows of a table, as a training would; only `with_label` may a table have no other column.
+    """Read up to SAMPLE rows of a table, as a training would.
+
+    Only `with_label` may a table have no other column.
 
     Raises:
         TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
@@ -87,14 +89,14 @@ def _preview(
 
 
 class FirstRows:
-    """The first SAMPLE rows of a source."""
+    """Limits a source to its first SAMPLE rows."""
 
     def __init__(self, source: Source) -> None:
         self._source, self.unit, self.schema = source, source.unit, source.schema
         self.rows, self.is_whole = 0, True
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Like the source's, and no more rows."""
+        """Yield batches like the source's, and no more rows."""
         for batch in self._source.batches(columns):
             part = batch.slice(0, SAMPLE - self.rows)
             self.is_whole = part.num_rows == batch.num_rows
@@ -104,7 +106,7 @@ class FirstRows:
                 return
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """The source's."""
+        """Return the source's."""
         return self._source.places(rows)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Takes the batches of a source as they come, checks every value, and writes the features into an Arrow file.
+"""Checks every value of a source's batches, and writes features into an Arrow file.
 
 It keeps ids and labels and of everything else one batch; what is wrong is counted to the end and then told at once.
 """
@@ -24,7 +24,10 @@ from tercet.tables.sources.source import Source
 
 
 class RecordedTable(NamedTuple):
-    """What is kept of a table beside its features; see `tables.snapshot.snapshot.Snapshot`."""
+    """Holds what is kept of a table beside its features.
+
+    See `tables.snapshot.snapshot.Snapshot`.
+    """
 
     ids: pa.LargeStringArray
     own_ids: pa.Array | None  # where they are asked for and others than `ids`
@@ -33,7 +36,7 @@ class RecordedTable(NamedTuple):
 
 
 class Recorder:
-    """One pass over one table.
+    """Passes once over one table.
 
     Args:
         source: opened, and not read yet.
@@ -93,7 +96,10 @@ class Recorder:
                 raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
 
     def check(self, faults: Faults, *, is_whole: bool = True) -> None:
-        """Add to `faults` all that is wrong with what was read; of a part only what would be wrong with the whole."""
+        """Add to `faults` all that is wrong with what was read.
+
+        Of a part only what would be wrong with the whole.
+        """
         checks = [self._check_likeness, self._check_label, self._finish_ids]
         checks += [self._check_numbers, self._check_truths, self._check_finite, self._check_missing]
         if is_whole:
@@ -115,11 +121,11 @@ class Recorder:
 
     @property
     def is_disguised(self) -> bool:
-        """Whether the texts of some column, as far as they were read, are in disguise."""
+        """Tell whether the texts of some column are in disguise, as far as they were read."""
         return any(self._guessed.values())
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The features of a batch as they are written."""
+        """Return the features of a batch as they are written."""
         with _refuse_not_utf8(self._chosen.id):
             self._ids.add(batch.column(self._chosen.id))
         values = {one.name: self._values(one, batch.column(one.name)) for one in self._all}
@@ -151,7 +157,7 @@ class Recorder:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the owner should know of a table that can be used, once it is recorded; names columns."""
+        """Notes for the owner on a table that can be used, once recorded; they name columns."""
         found = self._wrong_columns(self._signs, self._chosen.columns)
         what = "read as missing: a sign such as ? or None"
         missing = [f"column {name!r} has {tally.describe(what)}" for name, tally in found.items()]
@@ -168,7 +174,7 @@ class Recorder:
     # --- what was found
 
     def _check_likeness(self) -> None:
-        """At prediction: all ways at once in which the table differs from the one in training."""
+        """Check at once, at prediction, all differences from the table in training."""
         if not self._chosen.as_trained:
             return
         texts = [
@@ -244,7 +250,7 @@ class Recorder:
 
 
 def _decimal(source: Source, column: str) -> bool:
-    """Whether texts of this column are numbers."""
+    """Tell whether texts of this column are numbers."""
     decimal: bool = pa.types.is_decimal(source.schema.field(column).type)
     return decimal
 
@@ -256,7 +262,7 @@ def _describe_columns(found: Mapping[str, WrongRows], verb: str, what: str) -> s
 
 
 def _true(mask: pa.Array) -> NDArray[np.bool_]:
-    """A mask of Arrow's, with null for what is not so."""
+    """Return a mask of Arrow's, with null for what is not so."""
     array: NDArray[np.bool_] = pc.fill_null(mask, fill_value=False).to_numpy(zero_copy_only=False)
     return array
 

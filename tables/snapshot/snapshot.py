@@ -1,4 +1,6 @@
-"""One table as it was at one moment, checked, in a file of the party's own that a job reads as often as it likes.
+"""Keeps one table as it was at one moment, checked, in a file of the party's own.
+
+A job reads it as often as it likes.
 
 The source is read once, so a file that changes or a query that answers otherwise later can't harm a running job. What
 is kept is for its owner alone: the file is readable for nobody else, and goes when the snapshot is closed, unless
@@ -46,7 +48,9 @@ def take_snapshot(
     own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> "Snapshot":
-    """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
+    """Read the table `name` of the settings once, check it, and keep the used columns.
+
+    They are kept in `folder`.
 
     Takes memory for ids and label and one batch; on the disk 8 bytes for each number and its length for each text.
 
@@ -92,7 +96,9 @@ def take_snapshot(
 
 
 class Snapshot:
-    """A checked table; leave the `with` block or call `close`, and its file is gone, unless it `stays`.
+    """Holds a checked table.
+
+    Leave the `with` block or call `close`, and its file is gone, unless it `stays`.
 
     Attributes:
         name: as the settings list it.
@@ -119,7 +125,10 @@ class Snapshot:
         stays: bool = False,
         checksum: bytes = b"",
     ) -> None:
-        """With the file's `checksum` if that is known, and `stays` if the file is not to go with the snapshot."""
+        """Take over the file.
+
+        Its `checksum` may be known; with `stays` it does not go with the snapshot.
+        """
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
         self.notes = notes
         self.own_ids = ids if own_ids is None else own_ids
@@ -149,12 +158,12 @@ class Snapshot:
         return self._table
 
     def persist_at(self, path: Path) -> None:
-        """The file has been moved to `path`, and does not go with the snapshot."""
+        """Note that the file has been moved to `path`, and does not go with the snapshot."""
         self.path, self._persistent = path, True
 
     @property
     def checksum(self) -> bytes:
-        """Of the file with the features, which is read once for it: 32 bytes."""
+        """Checksum of the file with the features, which is read once for it: 32 bytes."""
         self._checksum = self._checksum or checksum_of(self.path)
         return self._checksum
 
@@ -171,7 +180,9 @@ class Snapshot:
         return found.digest()
 
     def batches(self, rows: NDArray[np.bool_] | None = None, size: int = BATCH) -> Iterator[Table]:
-        """The rows in the order of the source, `size` in each batch but the last; as often as one likes.
+        """Read the rows in the order of the source, as often as one likes.
+
+        There are `size` in each batch but the last.
 
         Args:
             rows: marks those to read, one bool for each row of the table; all by default.
@@ -206,7 +217,10 @@ class Snapshot:
         return Table(self.name, table.num_rows, tuple(arrays), by_kind["numeric"], by_kind["categorical"])
 
     def close(self) -> None:
-        """Remove the file, unless it stays; batches that were read stay as they are. May be called again."""
+        """Remove the file, unless it stays.
+
+        Batches that were read stay as they are. May be called again.
+        """
         self._table = None
         self._file.close()
         if not self._persistent:
@@ -223,13 +237,13 @@ class Snapshot:
 
 
 def checksum_of(path: Path) -> bytes:
-    """Of a file's content: 32 bytes, at about a gigabyte a second."""
+    """Hash a file's content: 32 bytes, at about a gigabyte a second."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
 
 
 def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """One entry for each column, for its owner: what it was taken for and what little is quickly said about it.
+    """Describe each column to its owner: its kind, and what little is quickly said about it.
 
     Keys: `column`; `kind` (id, label, numeric, categorical); `declared`, whether settings or model say so; `missing`
     values; `mean` of numbers, None where all are missing; and `distinct` ids or categories, None above MOST_DISTINCT

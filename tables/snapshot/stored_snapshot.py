@@ -1,4 +1,6 @@
-"""Keeps a snapshot beyond the process that took it, and opens it again if it is whole and the one that is meant.
+"""Keeps a snapshot beyond the process that took it, and opens it again.
+
+It must be whole and the one that is meant.
 
 It lies in a folder of the party's own, for its owner alone, and says nothing of the rows when it cannot be used.
 
@@ -26,18 +28,18 @@ ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file
 
 
 class SnapshotProblem(ValueError):
-    """What lies there is no snapshot of what it should be; the text says why."""
+    """Refuses to open what is no snapshot of what it should be; the text says why."""
 
 
 class StoredFile(Strict):
-    """One of the two files as it was written."""
+    """Describes one of the two files as it was written."""
 
     size: int
     checksum: Digest
 
 
 class SnapshotFacts(Strict):
-    """What the third file says.
+    """Describes the snapshot, in the third file.
 
     Attributes:
         belongs: of what it is a snapshot.
@@ -56,7 +58,7 @@ class SnapshotFacts(Strict):
 
 
 class SnapshotFolder:
-    """Where one snapshot is kept.
+    """Keeps one snapshot in a folder.
 
     Args:
         folder: of this alone; made, for its owner only, if it is not there.
@@ -71,7 +73,9 @@ class SnapshotFolder:
         )
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Move the snapshot here, where it stays when it is closed; when this returns, all of it is on the disk.
+        """Move the snapshot here, where it stays when it is closed.
+
+        When this returns, all of it is on the disk.
 
         Raises:
             OSError: the disk does not take it; nothing of it is left here.
@@ -100,7 +104,7 @@ class SnapshotFolder:
         )
 
     def reopen(self, name: str) -> Snapshot | None:
-        """The snapshot of table `name` that is kept here, or None if there is none.
+        """Open the snapshot of table `name` that is kept here, or None if there is none.
 
         Raises:
             KeptProblem: it is not whole, or another one.
@@ -162,7 +166,7 @@ def _write_rows(path: Path, snapshot: Snapshot) -> None:
 
 
 def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Numbers | None]:
-    """Views of the file: ids, these as the table has them if that is kept, and label."""
+    """Map the file: ids, these as the table has them if that is kept, and label."""
     with pa.memory_map(str(path)) as file:
         batch = pa.ipc.open_file(file).get_batch(0)
     label = batch.column(LABEL).to_numpy() if LABEL in batch.schema.names else None
