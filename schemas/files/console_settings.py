@@ -1,4 +1,6 @@
-"""What an agent's operator writes about the socket by which people on the same machine speak to the agent.
+"""Describes the socket by which people on the same machine speak to the agent.
+
+The agent's operator writes it.
 
 Whoever may write to that socket acts for the party, without its key; SECURITY.md says what that means.
 """

@@ -1,4 +1,6 @@
-"""Says what is wrong in a TOML file that a person wrote: the file, the field, and how to write it right.
+"""Says what is wrong in a TOML file that a person wrote.
+
+It names the file and the field, and how to write it right.
 
 It never repeats a value, which may be secret; names of fields and sections it does.
 """
@@ -82,7 +84,9 @@ def _describe(
 
 
 def _words(place: tuple[int | str, ...], content: Any) -> list[str]:
-    """The place as the file has it: sections that were made lists of pairs have names there, not numbers.
+    """Return the place as the file has it.
+
+    Sections that were made lists of pairs have names there, not numbers.
 
     What follows a value tells which of its alternatives was tried, and is in no file.
     """
@@ -118,7 +122,7 @@ def _under(section: list[str]) -> str:
 
 
 def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The sections of a file, in words, and their models."""
+    """Return the sections of a file, in words, and their models."""
     yield f"at {TOP}", model
     for name, field in model.model_fields.items():
         for one in _models(field.annotation):
@@ -127,7 +131,10 @@ def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The model of a section; a name of the reader's own choice, as in [tables.NAME], leads nowhere else."""
+    """Return the model of a section.
+
+    A name of the reader's own choice, as in [tables.NAME], leads nowhere else.
+    """
     here: type[BaseModel] | None = model
     for part in place:
         if here is not None and part in here.model_fields:
@@ -136,7 +143,7 @@ def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[Base
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in an annotation: of itself, of its alternatives, of a dict's values."""
+    """Return the models in an annotation: of itself, of its alternatives, of a dict's values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):

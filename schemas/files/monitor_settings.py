@@ -1,4 +1,6 @@
-"""What an agent's operator writes about metrics and health: where the agent answers, if anywhere.
+"""Describes where an agent answers about metrics and health, if anywhere.
+
+The agent's operator writes it.
 
 Whoever can connect there learns how many jobs run and fail, never what they are about.
 """

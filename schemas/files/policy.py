@@ -1,4 +1,4 @@
-"""What one agent's operator allows jobs to do: in general, with one table, and with one partner.
+"""Describes what an operator allows jobs to do: in general, by table and by partner.
 
 It holds names, numbers and consents; a job never changes any of it.
 """
@@ -16,7 +16,9 @@ Purpose = Annotated[str, StringConstraints(max_length=200)]
 
 
 class PolicySettings(Written):
-    """What any job may ask of this party. None stands for no restriction.
+    """Limits what any job may ask of this party.
+
+    None stands for no restriction.
 
     Attributes:
         approval: whether each job of a partner waits for a person here, too.
@@ -44,7 +46,9 @@ class PolicySettings(Written):
 
 
 class TablePolicy(Written):
-    """What jobs may use one table for, and whose. None stands for every partner, or any purpose.
+    """Limits the jobs that may use one table.
+
+    None stands for every partner, or any purpose.
 
     Attributes:
         purposes: a job names one of these.
@@ -79,7 +83,7 @@ class TablePolicy(Written):
 
 
 class PartnerPolicy(Written):
-    """What one partner may do.
+    """Limits what one partner may do.
 
     Attributes:
         may_submit: whether jobs from it are taken.
