@@ -36,7 +36,7 @@ class Strict(BaseModel):
     )
 
 
-class Written(BaseModel):
+class TomlModel(BaseModel):
     """Checks what a person writes in TOML; an unknown word is an error.
 
     Lists become tuples and texts become paths.

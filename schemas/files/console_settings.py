@@ -10,10 +10,10 @@ from typing import Self
 
 from pydantic import model_validator
 
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 
 
-class ConsoleSettings(Written):
+class ConsoleSettings(TomlModel):
     """`[console]`: where `tercet job` finds the agent of its own machine, and who may use it.
 
     Attributes:

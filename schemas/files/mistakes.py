@@ -108,13 +108,13 @@ def _words(place: tuple[int | str, ...], content: Any) -> list[str]:
 def _unknown(words: list[str], place: tuple[int | str, ...], model: type[BaseModel]) -> str:
     name, section = words[-1], words[:-1]
     here = _model_at(model, place[:-1])
-    told = f"unknown field `{name}` {_under(section) if section else f'at {TOP}'}"
+    problem = f"unknown field `{name}` {_under(section) if section else f'at {TOP}'}"
     homes = [home for home, one in _sections(model) if name in one.model_fields and one is not here]
     if homes:
-        return f"{told}; it belongs {' or '.join(homes)}"
+        return f"{problem}; it belongs {' or '.join(homes)}"
     fields = list(here.model_fields) if here else []
     near = get_close_matches(name.lower(), fields, n=1)
-    return f"{told}; did you mean `{near[0]}`?" if near else f"{told}; there may be {', '.join(fields)}"
+    return f"{problem}; did you mean `{near[0]}`?" if near else f"{problem}; there may be {', '.join(fields)}"
 
 
 def _under(section: list[str]) -> str:

@@ -7,10 +7,10 @@ Whoever can connect there learns how many jobs run and fail, never what they are
 
 from pydantic import Field
 
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 
 
-class MonitorSettings(Written):
+class MonitorSettings(TomlModel):
     """`[monitor]`: without a port the agent listens nowhere.
 
     Attributes:

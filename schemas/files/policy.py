@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from tercet.schemas.core.strict import Name, Written
+from tercet.schemas.core.strict import Name, TomlModel
 from tercet.schemas.files.job import ModelKind, Release
 
 DAY_SECONDS = 86_400
@@ -15,7 +15,7 @@ DAY_SECONDS = 86_400
 Purpose = Annotated[str, StringConstraints(max_length=200)]
 
 
-class PolicySettings(Written):
+class PolicySettings(TomlModel):
     """Limits what any job may ask of this party.
 
     None stands for no restriction.
@@ -45,7 +45,7 @@ class PolicySettings(Written):
     score_noise: float = Field(default=0.03125, ge=0, le=1)
 
 
-class TablePolicy(Written):
+class TablePolicy(TomlModel):
     """Limits the jobs that may use one table.
 
     None stands for every partner, or any purpose.
@@ -82,7 +82,7 @@ class TablePolicy(Written):
     rescoring: bool = False
 
 
-class PartnerPolicy(Written):
+class PartnerPolicy(TomlModel):
     """Limits what one partner may do.
 
     Attributes:

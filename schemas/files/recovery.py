@@ -7,10 +7,10 @@ Durations of waits are deadlines, and stand with the others.
 
 from pydantic import Field
 
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 
 
-class Recovery(Written):
+class Recovery(TomlModel):
     """Says how a job goes on after a fault.
 
     The label party's settings count, for all parties of a job.

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tercet.schemas.core.strict import RESERVED, Name, Written
+from tercet.schemas.core.strict import RESERVED, Name, TomlModel
 from tercet.schemas.files.console_settings import ConsoleSettings
 from tercet.schemas.files.job import Invalid, read_toml
 from tercet.schemas.files.key_text import without_checksum
@@ -25,7 +25,7 @@ SOCKET = "agent.sock"
 SECRETS = {"password", "sslpassword"}  # options of a database's URL
 
 
-class BrokerSettings(Written):
+class BrokerSettings(TomlModel):
     """Says where RabbitMQ is and how to prove who connects."""
 
     url: str = "amqp://localhost:5672/"
@@ -166,7 +166,7 @@ class Partner(PartnerPolicy):
         return without_checksum(key)
 
 
-class Deadlines(Written):
+class Deadlines(TomlModel):
     """Sets seconds to wait, by the name that a report of lateness uses."""
 
     accept: float = Field(default=30, gt=0)
@@ -210,7 +210,7 @@ class Deadlines(Written):
         return self
 
 
-class Limits(Written):
+class Limits(TomlModel):
     """Limits the machine's share that one agent may use.
 
     A large product takes as many threads as there are processors.
@@ -228,7 +228,7 @@ class Limits(Written):
     threads: int | None = Field(default=None, ge=1)
 
 
-class Settings(Written):
+class Settings(TomlModel):
     """Describes one agent."""
 
     party: Name
@@ -291,7 +291,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
-    def anchor(model: Written, *fields: str) -> dict[str, Path]:
+    def anchor(model: TomlModel, *fields: str) -> dict[str, Path]:
         paths = {field: getattr(model, field) for field in fields}
         return {field: folder / value.expanduser() for field, value in paths.items() if value is not None}
 

@@ -2,8 +2,8 @@
 
 The schema version and the kind stand in front.
 
-Decoding takes bytes from anybody: it answers with a valid message or with one error, whatever it is fed, and takes no
-more memory meanwhile than 18 times what it was given, and 32 MiB.
+Decoding takes bytes from anybody. Whatever it is fed, it answers with a valid message or with one error. Meanwhile it
+takes no more memory than 18 times its input, and 32 MiB.
 """
 
 from collections.abc import Iterable

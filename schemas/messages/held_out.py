@@ -2,8 +2,8 @@
 
 It opens no score of a row.
 
-Each of them is uniform to its receiver; only all shares of a batch's scores tell the helper something, and only all
-shares of the loss tell the label party something. Their steps are batches of the pass, their epoch is the one before.
+Each of them is uniform to its receiver. Only all shares of a batch's scores tell the helper something. Only all shares
+of the loss tell the label party something. Their steps are batches of the pass, their epoch is the one before.
 """
 
 from tercet.schemas.messages.address import Round
