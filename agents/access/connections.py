@@ -19,7 +19,7 @@ class Linked(Protocol):
         """How often a connection has come back since the first."""
 
     @property
-    def buried(self) -> int:
+    def dead_letter_count(self) -> int:
         """How many messages that it has refused are kept as dead letters."""
 
     def consuming(self, queue_name: str) -> bool:

@@ -144,11 +144,11 @@ def dead_letters(
 
 async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
     from tercet.agents.access.broker import connect  # noqa: PLC0415
-    from tercet.broker.rabbitmq.dead_letters import look  # noqa: PLC0415 - aio-pika
+    from tercet.broker.rabbitmq.dead_letters import read_dead_letters  # noqa: PLC0415 - aio-pika
 
     connection = await connect(settings, "dead letters")
     try:
-        return await look(connection, settings.party, limit, remove=remove)
+        return await read_dead_letters(connection, settings.party, limit, remove=remove)
     finally:
         await connection.close()
 

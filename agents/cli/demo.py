@@ -81,7 +81,7 @@ def compare(simulation: Simulation) -> dict[str, float]:
     x = {}
     for party, role in roles.items():
         words = role.own.words
-        x[party] = decode(words.take(np.arange(words.shape[0])), role.context.ready_plan.fx)
+        x[party] = decode(words.read_rows(np.arange(words.shape[0])), role.context.ready_plan.fx)
     alone = baselines.compare(
         {party: columns[~held_out] for party, columns in x.items()},
         {party: columns[held_out] for party, columns in x.items()},

@@ -46,7 +46,7 @@ def submit(
     """Ask every party of the job to run it; a job that is known already is only looked up."""
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
-        description = description.anew()
+        description = description.with_new_id()
     status = talk(settings, lambda console: console.submit(description, _account()))
     found = checked(_accepted, status)[0]
     if status.note is not None:
@@ -207,7 +207,7 @@ async def _watch(console: Questions, job: str) -> JobStatus:
 
 def predict(description: PredictionJob, settings: Path) -> JobStatus:
     """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
-    return talk(settings, lambda console: _submit_and_watch(console, description.anew()))
+    return talk(settings, lambda console: _submit_and_watch(console, description.with_new_id()))
 
 
 async def _submit_and_watch(console: Questions, description: PredictionJob) -> JobStatus:

@@ -19,8 +19,8 @@ from tercet.agents.jobs.registry import Jobs, now
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.signature import signature_problem
 from tercet.agents.runs.run import Services
-from tercet.broker.interface.allowance import Allowance
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
 
@@ -33,7 +33,7 @@ class Desk:
     def __init__(self, services: Services, jobs: Jobs, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._settings, self._identity, self._services = services.settings, services.identity, services
         self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
-        self._refusals = Allowance(BURST, EVERY_SECONDS)
+        self._refusals = RateLimiter(BURST, EVERY_SECONDS)
         self._log = structlog.get_logger()
 
     def use(self, settings: Settings) -> None:
@@ -108,7 +108,7 @@ class Desk:
 
     def _refuse(self, job: Job, problem: JobProblem) -> None:
         """Nothing begins, and no record is made; the submitter is told. Of a flood some are, the rest is counted."""
-        withheld = self._refusals.take(job.submitter)
+        withheld = self._refusals.admit(job.submitter)
         if withheld is None:
             return
         code, why = problem.code, problem.reason

@@ -109,7 +109,7 @@ def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
 
 
 def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
-    """Clip numbers to CLIP, and rounded rows to the length `norm`, as `mpc.arithmetic.fixed.features` does."""
+    """Clip numbers to CLIP, and rounded rows to the length `norm`, as `mpc.arithmetic.fixed.encode_features` does."""
     norm -= math.sqrt(width) * 2.0 ** -(bits + 1)
     part = graph("Clip", part, -CLIP, CLIP)
     length = graph("Sqrt", graph("ReduceSum", graph("Mul", part, part), np.array([1]), keepdims=1))

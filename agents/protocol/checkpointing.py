@@ -17,7 +17,7 @@ from tercet.agents.session.context import JobContext
 from tercet.broker.interface.clock import loop_time
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.job import canonical_digest
-from tercet.schemas.messages.kinds import Checkpoints, GoOn, Held
+from tercet.schemas.messages.kinds import Checkpoints, GoOn, HeldCheckpoint
 
 NO_LINEAGE = bytes(32)
 
@@ -51,7 +51,7 @@ async def begin_at(context: JobContext, folder: CheckpointFolder) -> Checkpoint 
     return checkpoint
 
 
-async def told_where(context: JobContext) -> Held | None:
+async def told_where(context: JobContext) -> HeldCheckpoint | None:
     """What the label party has found: all that the helper has to know of it.
 
     Raises:
@@ -65,13 +65,13 @@ async def told_where(context: JobContext) -> Held | None:
     return go_on.begin
 
 
-def last_common(held: Sequence[Sequence[Held]]) -> Held | None:
+def last_common(held: Sequence[Sequence[HeldCheckpoint]]) -> HeldCheckpoint | None:
     """The furthest checkpoint that all have."""
     common = set(held[0]).intersection(*map(set, held[1:]))
     return max(common, key=lambda one: (one.steps, one.over), default=None)
 
 
-async def _read(context: JobContext, folder: CheckpointFolder, held: Held) -> Checkpoint:
+async def _read(context: JobContext, folder: CheckpointFolder, held: HeldCheckpoint) -> Checkpoint:
     try:
         return await context.compute(folder.read, held)
     except (CheckpointProblem, OSError) as problem:
@@ -84,7 +84,7 @@ def _strange(context: JobContext) -> JobProblem:
     return JobProblem("job.terms", context.label, reason)
 
 
-def _note(context: JobContext, begin: Held | None) -> None:
+def _note(context: JobContext, begin: HeldCheckpoint | None) -> None:
     first = 0 if begin is None else begin.steps
     context.first, context.over = first, begin is not None and begin.over
     context.statistics.go_on_from(first)
@@ -150,7 +150,7 @@ class Saver:
             await self._written()
 
     def _begin(self, steps: int, *, over: bool) -> None:
-        held, (arrays, facts) = Held(lineage=self._lineage, steps=steps, over=over), self._contents(steps)
+        held, (arrays, facts) = HeldCheckpoint(lineage=self._lineage, steps=steps, over=over), self._contents(steps)
         self._writing = asyncio.create_task(self._write(Checkpoint(held, arrays, facts)))
 
     async def _write(self, checkpoint: Checkpoint) -> None:

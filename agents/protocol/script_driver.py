@@ -13,7 +13,7 @@ from tercet.agents.messaging.trace import LAYERED
 from tercet.agents.protocol.checkpointing import Saver
 from tercet.agents.protocol.flow_control import Count
 from tercet.agents.session.context import JobContext
-from tercet.mpc.interface.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
+from tercet.mpc.interface.script import HELPER, Await, Event, Receive, Reply, Script, Send, Signal
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
@@ -127,7 +127,7 @@ class Scripts:
         Raises:
             Overdue, JobProblem: something did not come in time, or came in a wrong shape.
         """
-        answer: Answer = None
+        answer: Reply = None
         advance = _Advance(script, self.counts)
         while True:
             marks, event = await self.compute(advance, step, answer)
@@ -141,13 +141,13 @@ class Scripts:
         """Run maths of a step where the others run theirs."""
         return await self._context.compute_if_heavy(self._words, function, *args, **kwargs)
 
-    async def _answered(self, event: Event, step: Step, deadline: Deadline) -> Answer:
+    async def _answered(self, event: Event, step: Step, deadline: Deadline) -> Reply:
         match event:
-            case Give():
+            case Send():
                 await self._give(event, step, deadline)
-            case Take():
+            case Receive():
                 return await self.take(event, step, deadline)
-            case Need(name):
+            case Await(name):
                 await self.until(name, step)
         return None
 
@@ -163,7 +163,7 @@ class Scripts:
         """The step of an address: a message of which a step has several counts its turns in it."""
         return step.position * self._layers + turn if model.kind in LAYERED else step.position
 
-    async def _give(self, event: Give, step: Step, deadline: Deadline) -> None:
+    async def _give(self, event: Send, step: Step, deadline: Deadline) -> None:
         model = self._kinds[event.kind]
         receivers, place = [self._names[number] for number in event.to], self._place(model, event.turn, step)
         along = [Companion(self._message(kind, words, step), step.epoch, step.position) for kind, words in event.along]
@@ -176,7 +176,7 @@ class Scripts:
             return MaskedLabels(words=words, checkpoint=self._saver.decide(step))
         return make(words=words)
 
-    async def take(self, event: Take, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
+    async def take(self, event: Receive, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
         """Wait for what a script would wait for."""
         deadline = deadline or self._context.deadline("step")
         model, mail = self._kinds[event.kind], self._context.mailbox
@@ -201,22 +201,22 @@ class _Advance:
         self.__name__ = "begin"  # by which the maths done last are told in a trace
         self.returned: Any = None
 
-    def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
+    def __call__(self, step: Step, answer: Reply) -> tuple[list[str], Event | None]:
         """What is done by now, and what the script asks for."""
         marks: list[str] = []
         while True:
             event = self._next(answer)
             match event:
-                case Mark(name):
+                case Signal(name):
                     marks.append(name)
-                case Need(name) if name in self._counts and self._counts[name].value > step.index:
+                case Await(name) if name in self._counts and self._counts[name].value > step.index:
                     pass
                 case _:
                     self.__name__, self._before = _named(self._before, event), event
                     return marks, event
             answer = None
 
-    def _next(self, answer: Answer) -> Event | None:
+    def _next(self, answer: Reply) -> Event | None:
         try:
             return self._script.send(answer)
         except StopIteration as over:
@@ -227,10 +227,10 @@ class _Advance:
 def _named(before: Event | None, after: Event | None) -> str:
     """What maths between two events are for: what they make, or else what they take in."""
     match before, after:
-        case _, Give(kind):
+        case _, Send(kind):
             return kind
-        case Take(kind), _:
+        case Receive(kind), _:
             return f"take in {kind}"
-        case _, Take(kind):
+        case _, Receive(kind):
             return f"ask for {kind}"
     return "go on"

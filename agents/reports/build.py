@@ -208,8 +208,8 @@ def _shown(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floa
     found: dict[str, Floats] = {}
     shift = np.zeros(width)
     for prefix, encoding, weights in blocks:
-        plain = [encoding.unwhitened(column) for column in weights.T]
-        centred, means = encoding.centred(np.column_stack([column for column, _ in plain]))
+        plain = [encoding.unwhiten(column) for column in weights.T]
+        centred, means = encoding.centre(np.column_stack([column for column, _ in plain]))
         found |= {prefix + name: row for name, row in zip(encoding.column_names, centred, strict=True)}
         shift += means + [more for _, more in plain]
     return found, shift

@@ -26,7 +26,7 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     words = role.own.words
     if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or role.labels is None or context.history.labels is None:
         return {}
-    x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
+    x = decode(words.read_rows(np.arange(words.shape[0])), context.ready_plan.fx)
     held_out, job = role.held_out, in_numbers(context)
     y = role.labels if job.link == "softmax" else role.labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
     best = context.history.best_epoch  # as many epochs as the joint model has seen

@@ -48,7 +48,7 @@ from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
 from tercet.tables.encoding.store import FeatureView
 from tercet.tables.encoding.two_classes import check_two_classes, two_classes
 from tercet.tables.encoding.whitening import MOST_WHITENED
-from tercet.tables.snapshot.telling import telling_warnings
+from tercet.tables.snapshot.leakage import leakage_warnings
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
@@ -216,7 +216,7 @@ class DataPartyRole:
             label = self.scaling.apply(label)
         activation.check_labels(label)
         activation.check_labels(label[trained_on])
-        self._telling = telling_warnings(table, self.own.marked(trained_on), classes=link in CLASSES)
+        self._telling = leakage_warnings(table, self.own.marked(trained_on), classes=link in CLASSES)
         self._plain_labels = label
         self.labels = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
 

@@ -93,7 +93,7 @@ class Scoring:
         scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
         for step in self._steps:
             words = (await self._take(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
-            scores[self._order.rows(step)] = await self._context.compute(self._scorer.opened, step, words)
+            scores[self._order.rows(step)] = await self._context.compute(self._scorer.open_scores, step, words)
         return scores
 
     def _columns(self, party: str) -> int:

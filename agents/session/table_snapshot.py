@@ -17,7 +17,7 @@ from tercet.schemas.files.policy import TablePolicy
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job
 from tercet.tables.snapshot.snapshot import Snapshot
-from tercet.tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
+from tercet.tables.snapshot.stored_snapshot import SnapshotFolder, SnapshotProblem
 
 # What does not bear on what is read; `clip`, `rare` and `whiten` bear on what becomes of it, which `own_rows` minds.
 # Of a path the name is enough: a party may go on with its folders elsewhere.
@@ -52,19 +52,19 @@ class KeptTable:
         if not self._keeps:
             return take()
         with self._turn:
-            folder = KeptFolder(table_folder(self._state, self._job.id), self._belongs(name, settings, how))
+            folder = SnapshotFolder(table_folder(self._state, self._job.id), self._belongs(name, settings, how))
             return self._reopened(folder, name) or self._kept(folder, take())
 
     def _belongs(self, name: str, settings: TableSettings, how: Sequence[Any]) -> bytes:
         told = settings.model_dump(mode="json", exclude=ELSEWHERE)
         return canonical_digest("tercet table", [self._job.run.hex(), name, _place(settings), told, *how])
 
-    def _reopened(self, folder: KeptFolder, name: str) -> Snapshot | None:
+    def _reopened(self, folder: SnapshotFolder, name: str) -> Snapshot | None:
         why: str | None = None
         try:
             if (found := folder.reopen(name)) is not None:
                 return found
-        except KeptProblem as problem:
+        except SnapshotProblem as problem:
             why = str(problem)
         except OSError as error:
             why = error.strerror
@@ -73,7 +73,7 @@ class KeptTable:
         discard_table(self._state, self._job.id)  # of other settings, say
         return None
 
-    def _kept(self, folder: KeptFolder, snapshot: Snapshot) -> Snapshot:
+    def _kept(self, folder: SnapshotFolder, snapshot: Snapshot) -> Snapshot:
         try:
             folder.keep(snapshot)
         except BaseException:

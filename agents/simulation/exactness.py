@@ -96,7 +96,7 @@ def training_words(simulation: Simulation) -> list[Words]:
     words = []
     for role in data_roles(simulation).values():
         assert role.words is not None
-        words.append(role.words.take(np.arange(role.words.shape[0])))
+        words.append(role.words.read_rows(np.arange(role.words.shape[0])))
     return words
 
 
@@ -135,7 +135,7 @@ def network_oracle(simulation: Simulation) -> list[Words]:
     return [*weights.blocks, *weights.upper, *weights.biases]
 
 
-def network_arguments(simulation: Simulation) -> network_reference.Run:
+def network_arguments(simulation: Simulation) -> network_reference.TrainingRun:
     """What the oracle of networks takes to repeat this training, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
@@ -151,7 +151,9 @@ def network_arguments(simulation: Simulation) -> network_reference.Run:
     first = opened_shares([role.first for role in roles if role.first is not None])
     elements = Elements(label.key, attempt=label.context.noise)
     begin = label.context.first  # of the last attempt; how earlier ones have rounded is in its first shares
-    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
+    return network_reference.TrainingRun(
+        training_words(simulation), y, plan, label.order, elements, first, dealt, begin
+    )
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:

@@ -283,4 +283,4 @@ async def test_nobody_but_the_label_party_says_whom_all_wait_for(tmp_path: Path)
         await waiting(stage, job_id, CARD)
         await decide(stage, CARD, job_id)
         await stage.ended(job_id)
-        assert {parcel.sender for parcel in stage.said(Approvers.kind)} == {BANK}
+        assert {envelope.sender for envelope in stage.said(Approvers.kind)} == {BANK}
