@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Linked(Protocol):
+class BrokerLink(Protocol):
     """A broker that can tell how its connections are."""
 
     @property

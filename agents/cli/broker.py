@@ -16,7 +16,7 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
 from tercet.agents.cli.runner import Format, FormatOption, checked, run
 from tercet.broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
@@ -114,14 +114,16 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _tell(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
-    show.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
+    rendering.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
     end = "" if vhost == "/" else quote(vhost, safe="")
     url = f'Each party writes url = "amqps://HOST/{end}" under [broker], with the name of your broker for HOST.'
-    show.err.print(show.fit(url), soft_wrap=True)
+    rendering.err.print(rendering.fit(url), soft_wrap=True)
     for path in files:
-        show.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
+        rendering.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
     for user in gone:
-        show.err.print(f"{user} is left out; RabbitMQ forgets it by `rabbitmqctl delete_user {user}`.", soft_wrap=True)
+        rendering.err.print(
+            f"{user} is left out; RabbitMQ forgets it by `rabbitmqctl delete_user {user}`.", soft_wrap=True
+        )
 
 
 @brokers.command("dead-letters")
@@ -135,11 +137,11 @@ def dead_letters(
     """Show what this party's agent has refused and why; anybody with a login at the broker may have sent it."""
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
-        show.print_json([letter.model_dump(mode="json") for letter in letters])
+        rendering.print_json([letter.model_dump(mode="json") for letter in letters])
     else:
-        show.out.print(_table(letters))
+        rendering.out.print(_table(letters))
     if more:
-        show.err.print(f"{more} more; see --limit.")
+        rendering.err.print(f"{more} more; see --limit.")
 
 
 async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:

@@ -21,7 +21,7 @@ from tercet.schemas.core.visible import visible
 
 if TYPE_CHECKING:
     from tercet.agents.policy.audit_log import Entry
-    from tercet.agents.policy.budget import Left
+    from tercet.agents.policy.budget import BudgetEntry
     from tercet.schemas.messages.kinds import JobStatus, Pruned
 
 out = Console(highlight=False)
@@ -169,7 +169,7 @@ def audit_table(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def budget_table(rows: Iterable[Left]) -> Table:
+def budget_table(rows: Iterable[BudgetEntry]) -> Table:
     """What label parties have had of tables, a count in each line."""
     numbers = (Column(name, justify="right") for name in ("so far", "of", "left"))
     table = Table("table", "label party", "count", *numbers, Column("setting", no_wrap=True))

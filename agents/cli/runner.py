@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.sealing.identity import KeyProblem
 from tercet.schemas.files.job import Invalid
@@ -87,5 +87,5 @@ def _tell(error: BaseException) -> NoReturn:
         code = CANNOT_REACH
     else:
         raise error
-    show.complain(str(error))
+    rendering.complain(str(error))
     raise typer.Exit(code) from None

@@ -16,7 +16,7 @@ CONNECTIONS: Final = frozenset({"Connection", "Channel", "RobustConnection", "Ro
 MOST: Final = 300  # characters of one argument
 
 
-class LibraryLines(logging.Handler):
+class LibraryLogHandler(logging.Handler):
     """Hands what libraries complain of to the log of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -13,11 +13,11 @@ from typing import Protocol
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from tercet.agents.core.library_log import LibraryLines
+from tercet.agents.core.library_log import LibraryLogHandler
 from tercet.agents.core.log_level import Level
 
 
-class Stepping(Protocol):
+class HasStep(Protocol):
     """Something that knows how many steps are done."""
 
     step: int
@@ -30,18 +30,18 @@ class _Place:
     party: str
     job: str
     attempt: int
-    stepping: Stepping
+    stepping: HasStep
 
 
 _PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
 
 
-def of_party(party: str) -> None:
+def bind_party(party: str) -> None:
     """What this task and its children log from here on is this party's."""
     structlog.contextvars.bind_contextvars(party=party)
 
 
-def of_job(party: str, job: str, attempt: int, stepping: Stepping) -> None:
+def bind_job(party: str, job: str, attempt: int, stepping: HasStep) -> None:
     """What this task and its children log from here on belongs to this job, at whatever step it is by then."""
     structlog.contextvars.bind_contextvars(party=party, job=job)
     place = _PLACE.get()
@@ -67,7 +67,7 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
     """Set the process's logging up; called once, by the command line. A daemon tells a crash as JSON, too."""
-    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()])
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogHandler()])
     if daemon:
         logging.captureWarnings(capture=True)
         sys.excepthook = _crash

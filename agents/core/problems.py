@@ -32,7 +32,7 @@ class JobProblem(Exception):
 
 
 @dataclass
-class Overdue(Exception):
+class DeadlinePassed(Exception):
     """A named deadline has passed while waiting for these parties."""
 
     deadline: str
@@ -40,7 +40,7 @@ class Overdue(Exception):
     waits_for: tuple[str, ...]
 
 
-def found(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
+def collect_problem(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
     """What a check raises, if it does."""
     try:
         check(*args, **kwargs)
@@ -49,7 +49,7 @@ def found(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[J
     return []
 
 
-def joined(problems: Sequence[JobProblem]) -> JobProblem:
+def join_problems(problems: Sequence[JobProblem]) -> JobProblem:
     """Several reasons as one, under the code and the culprit of the first; there is one at least."""
     problem = problems[0]
     reasons, details = [

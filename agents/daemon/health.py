@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tercet.agents.access.connections import Linked
+from tercet.agents.access.connections import BrokerLink
 from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Lane, Parcel
@@ -23,7 +23,7 @@ UNHEARD_SECONDS: Final = 30.0
 ALARM_SECONDS: Final = 10.0  # between two questions whether the broker takes anything
 
 
-class Pulse:
+class LoopMonitor:
     """How late the event loop has been lately: maths that runs in it holds up heartbeats and answers."""
 
     def __init__(self) -> None:
@@ -42,17 +42,17 @@ class Pulse:
         return max(self._lags, default=0.0)
 
 
-def ailments(agent: Agent, broker: Broker) -> list[str]:
+def health_problems(agent: Agent, broker: Broker) -> list[str]:
     """Why the agent cannot go on as it is; empty while it is alive. That this is answered at all says that it turns."""
     found = ["its queue's handler has ended: see the log"] if broker.failed.done() else []
-    if unheard(agent):
+    if longest_unconsumed(agent):
         found.append("a running job's queues are not consumed")
     return found
 
 
-def unheard(agent: Agent) -> int:
+def longest_unconsumed(agent: Agent) -> int:
     """How many running jobs nothing comes in for, though the broker is there, and longer than it takes to mend that."""
-    return sum(run.unheard > UNHEARD_SECONDS for run in agent.runs)
+    return sum(run.seconds_unconsumed > UNHEARD_SECONDS for run in agent.runs)
 
 
 def unwritable(state: Path) -> list[str]:
@@ -65,14 +65,14 @@ def unwritable(state: Path) -> list[str]:
         return [f"its state folder cannot be looked at: {error.strerror}"]
 
 
-def obstacles(agent: Agent, broker: Broker) -> list[str]:
+def readiness_problems(agent: Agent, broker: Broker) -> list[str]:
     """Why no job could begin here now; empty when the agent is ready."""
-    if agent.draining:
+    if agent.is_draining:
         return ["it is leaving"]
     if not agent.ready.is_set():
         return ["it is starting"]
-    found = [*ailments(agent, broker), *unwritable(agent.settings.state)]
-    if isinstance(broker, Linked):
+    found = [*health_problems(agent, broker), *unwritable(agent.settings.state)]
+    if isinstance(broker, BrokerLink):
         if not broker.connected:
             found.append("it has no connection to the broker")
         elif not broker.consuming(topology.standing_queue(agent.me, ()).name):

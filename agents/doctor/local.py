@@ -15,8 +15,8 @@ from typing import Final
 
 from tercet.agents.access.identity import IDENTITY, own_identity
 from tercet.agents.access.partner_keys import check_partner_keys
-from tercet.agents.access.state_folder import make
-from tercet.agents.access.table import described
+from tercet.agents.access.state_folder import make_state_folder
+from tercet.agents.access.table import describe_table
 from tercet.agents.doctor.finding import Finding, fail, ok, warn
 from tercet.broker.sealing.identity import Identity, KeyProblem, PublicIdentity, parse_public
 from tercet.schemas.files.job import Invalid
@@ -64,7 +64,7 @@ def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
     for name, table in settings.tables.items():
         check = f"table {name}"
         try:
-            found = described(name, table)
+            found = describe_table(name, table)
         except (TableProblem, Invalid, KeyProblem) as problem:
             yield fail(check, str(problem), f"correct [tables.{name}], or the table; `tercet table` shows more"), 0
             continue
@@ -75,7 +75,7 @@ def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
 def check_state(folder: Path, needed: int) -> Iterator[Finding]:
     """Whether the state folder can be written, is nobody else's, and has room for a job over the largest table."""
     try:
-        make(folder)
+        make_state_folder(folder)
         mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
         hint = f"make {folder} a folder that the agent's user may write to, or correct `state`"

@@ -57,7 +57,7 @@ def open_control(parcel: Parcel, identity: Identity, sender: PublicIdentity) -> 
     return message
 
 
-async def published(broker: Broker, parcel: Parcel) -> bool:
+async def publish_patiently(broker: Broker, parcel: Parcel) -> bool:
     """Whether a queue has the parcel now.
 
     Raises:
@@ -75,7 +75,7 @@ async def published(broker: Broker, parcel: Parcel) -> bool:
     return True
 
 
-async def published_within(
+async def publish_within(
     broker: Broker, parcel: Parcel, seconds: float, wanted: Callable[[], bool] = lambda: True
 ) -> None:
     """Publish until a queue has the parcel, or it is no longer wanted: an agent that is just starting has none yet.
@@ -85,6 +85,6 @@ async def published_within(
     """
     async with asyncio.timeout(seconds):
         while wanted():
-            if await published(broker, parcel):
+            if await publish_patiently(broker, parcel):
                 return
             await asyncio.sleep(RETRY_SECONDS)

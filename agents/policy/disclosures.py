@@ -24,7 +24,7 @@ _SEEN = {  # by the helper, of the scores of a batch
 _HIDDEN = "in each batch the absolute values of all elements of each hidden layer, under noise, in secret order"
 
 
-class Applied(NamedTuple):
+class AppliedModel(NamedTuple):
     """The model that a prediction applies: its link, who has its weights, and whether it has hidden layers."""
 
     link: str
@@ -37,11 +37,11 @@ class Applied(NamedTuple):
         return self.release != "owners" or self.hidden
 
 
-class Known(NamedTuple):
+class JobFacts(NamedTuple):
     """What is known of a job beside its description."""
 
     columns: Mapping[str, int] = MappingProxyType({})  # encoded, by data party
-    model: Applied | None = None  # that a prediction applies
+    model: AppliedModel | None = None  # that a prediction applies
     exposed: str | None = None  # why the planner would refuse a job that accepts narrow columns; empty if it would not
 
     @classmethod
@@ -50,7 +50,7 @@ class Known(NamedTuple):
         if terms is None:
             return cls()
         scoring = terms.scoring
-        model = None if scoring is None else Applied(scoring.model, scoring.release, scoring.network is not None)
+        model = None if scoring is None else AppliedModel(scoring.model, scoring.release, scoring.network is not None)
         return cls(dict(zip(job.data_parties, terms.columns, strict=True)), model)
 
 
@@ -66,10 +66,10 @@ class Revelation(NamedTuple):
         return f"{self.party} {verb} {self.what}"
 
 
-NOTHING = Known()
+NOTHING = JobFacts()
 
 
-def revelations(job: TrainingJob | PredictionJob, known: Known = NOTHING) -> tuple[Revelation, ...]:
+def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
     """Everything that the job tells anybody beside sizes, times and how far it has come, in the order of its stages.
 
     Of helpers that stand by, each learns what the first one does from when it takes over.
@@ -129,7 +129,7 @@ def _of_training(job: TrainingJob, exposed: str | None) -> Iterator[Revelation]:
         yield Revelation(TRAINING, f"{helper} or {job.label}", f"the parties' columns themselves{why}")
 
 
-def _of_scoring(job: PredictionJob, model: Applied | None) -> Iterator[Revelation]:
+def _of_scoring(job: PredictionJob, model: AppliedModel | None) -> Iterator[Revelation]:
     score, helper = "the score of each row in common, under noise of each partner's own", " or ".join(job.helpers)
     if model is None:  # a helper knows it when the parties have agreed on it
         score += ': with release = "label" an equation with known weights for each row'

@@ -19,7 +19,7 @@ SCORE_BITS: Final = 19.0  # of a score without noise: rounded to 16 fractional b
 Amounts = Mapping[str, float]  # by the name of a count; absent ones are 0
 
 
-class Count(NamedTuple):
+class ExposureCount(NamedTuple):
     """One thing that is counted by table and label party.
 
     Attributes:
@@ -36,14 +36,14 @@ class Count(NamedTuple):
 
 
 COUNTS: Final = (
-    Count("models", "max_models", "models trained", own=True),
-    Count("releases", "max_releases", "models released", own=True),
-    Count("alignments", "max_alignments", "alignments of its ids", own=True),
-    Count("scorings", "max_total_scorings", "scorings of its rows"),
-    Count("bits", "max_score_bits", "bits of a record told by scores"),
-    Count("scored_rows", "max_scored_rows", "rows scored"),
-    Count("predictions", "max_predictions", "predictions"),
-    Count("losses", "max_losses", "losses opened"),
+    ExposureCount("models", "max_models", "models trained", own=True),
+    ExposureCount("releases", "max_releases", "models released", own=True),
+    ExposureCount("alignments", "max_alignments", "alignments of its ids", own=True),
+    ExposureCount("scorings", "max_total_scorings", "scorings of its rows"),
+    ExposureCount("bits", "max_score_bits", "bits of a record told by scores"),
+    ExposureCount("scored_rows", "max_scored_rows", "rows scored"),
+    ExposureCount("predictions", "max_predictions", "predictions"),
+    ExposureCount("losses", "max_losses", "losses opened"),
 )
 NAMES: Final = frozenset(count.name for count in COUNTS)
 
@@ -63,18 +63,21 @@ def exposures(
     least = settings.limits.min_scored_rows  # fewer are scored at no time
     if isinstance(job, PredictionJob):
         rows, outputs = (least, 1) if terms is None else (terms.rows, terms.outputs)
-        return {ALIGNMENT: {"alignments": 1}, SCORING: {"predictions": 1, **_scored(settings, 1, outputs, rows)}}
+        return {
+            ALIGNMENT: {"alignments": 1},
+            SCORING: {"predictions": 1, **_scoring_amounts(settings, 1, outputs, rows)},
+        }
     known = LEAST_CLASSES if job.link == "softmax" else 1
     rows, outputs = (least, known) if terms is None else (terms.held_out, terms.outputs)
     evaluation = job.evaluation
     losses = job.training.epochs * (evaluation.loss + getattr(evaluation, "held_out_loss", False))
     return {
         ALIGNMENT: {"alignments": 1},
-        TRAINING: {"models": 1, "losses": losses, **_scored(settings, job.scorings, outputs, rows)},
+        TRAINING: {"models": 1, "losses": losses, **_scoring_amounts(settings, job.scorings, outputs, rows)},
         RELEASE: {"releases": int(job.release != "shared")},
     }
 
 
-def _scored(settings: Settings, passes: int, outputs: int, rows: int) -> dict[str, float]:
+def _scoring_amounts(settings: Settings, passes: int, outputs: int, rows: int) -> dict[str, float]:
     bits = passes * outputs * score_bits(settings.policy.score_noise)
     return {"scorings": passes * outputs, "bits": bits, "scored_rows": passes * rows}

@@ -40,12 +40,12 @@ class Attempts:
     gained: int = 1
     furthest: int = 0
 
-    def begun(self, first: int) -> None:
+    def note_progress(self, first_step: int) -> None:
         """The attempt that counts goes on from this step."""
-        if first > self.furthest:
-            self.gained, self.furthest = self.number, first
+        if first_step > self.furthest:
+            self.gained, self.furthest = self.number, first_step
 
-    def count_anew(self) -> None:
+    def reset_count(self) -> None:
         """A person takes the job up again: those until now came to nothing and do not count."""
         self.gained = self.number + 1
 
@@ -66,8 +66,8 @@ class Attempts:
         return PAUSES[max(0, min(self.fruitless, len(PAUSES)) - 1)]
 
 
-def choose_helper(helpers: Sequence[str], present: Mapping[str, object], now: str) -> str:
+def choose_helper(helpers: Sequence[str], present: Mapping[str, object], current: str) -> str:
     """Who helps next: who does now, unless it is silent and another one is not. `present` are the parties heard of."""
-    if now in present:
-        return now
-    return next((helper for helper in helpers if helper in present), now)
+    if current in present:
+        return current
+    return next((helper for helper in helpers if helper in present), current)

@@ -11,7 +11,7 @@ from tercet.schemas.messages.kinds import JobStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SavedRun:
     """What an agent's earlier life, or its operator, knows.
 
     Attributes:

@@ -15,11 +15,11 @@ from tercet.schemas.messages.kinds import JobStatus, PartyStatus, Progress
 
 NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
 MOST_NOTES = 20
-Heard = Mapping[str, tuple[float, Progress]]
+ProgressByParty = Mapping[str, tuple[float, Progress]]
 """When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
 
 
-def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
+def job_status(context: JobContext, state: State, heard: ProgressByParty) -> JobStatus:
     """Where a job is; whom it waits for and how it ended is for the caller to add."""
     job, statistics, ended = context.description, context.statistics, state in TERMINAL
     sent = context.mailbox.sent

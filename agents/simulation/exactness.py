@@ -19,8 +19,7 @@ from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.reference import linear as reference
-from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference import linear, network
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.tensor import Words
 
@@ -81,14 +80,14 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def oracle_words(simulation: Simulation) -> reference.Weights:
+def oracle_words(simulation: Simulation) -> linear.Weights:
     """What the same training comes to in plaintext."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.labels is not None
     assert label.order is not None
     assert label.shares is not None
     plan, y = label.context.ready_plan, label.labels[~label.held_out]
-    return reference.train(training_words(simulation), y, plan, label.order, label.shares.step)
+    return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
 
 
 def training_words(simulation: Simulation) -> list[Words]:
@@ -131,11 +130,11 @@ def network_oracle(simulation: Simulation) -> list[Words]:
     """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
-    weights = network_reference.train(network_arguments(simulation), label.shares.step)
+    weights = network.train(network_arguments(simulation), label.shares.step)
     return [*weights.blocks, *weights.upper, *weights.biases]
 
 
-def network_arguments(simulation: Simulation) -> network_reference.Run:
+def network_arguments(simulation: Simulation) -> network.Run:
     """What the oracle of networks takes to repeat this training, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
@@ -149,12 +148,12 @@ def network_arguments(simulation: Simulation) -> network_reference.Run:
         return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
 
     first = opened_shares([role.first for role in roles if role.first is not None])
-    elements = Elements(label.key, attempt=label.context.noise)
-    begin = label.context.first  # of the last attempt; how earlier ones have rounded is in its first shares
-    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
+    elements = Elements(label.key, attempt=label.context.noise_attempt)
+    begin = label.context.first_step  # of the last attempt; how earlier ones have rounded is in its first shares
+    return network.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
 
 
-def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:
+def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
     """What all parties' shares of one step add up to."""
     blocks = tuple(
         total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
@@ -162,7 +161,7 @@ def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkW
     )
     upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
     biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
-    return network_reference.NetworkWeights(blocks, upper, biases)
+    return network.NetworkWeights(blocks, upper, biases)
 
 
 def _folder(simulation: Simulation, party: str) -> Path:
