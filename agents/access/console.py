@@ -26,7 +26,7 @@ Request = Submit | Query | Decide | Prune
 
 
 class ConsoleClient(ABC):
-    """What a console may ask of its own party's agent, however the question gets there."""
+    """Asks a party's own agent, however the request gets there."""
 
     @abstractmethod
     async def _send_request(self, request: Request) -> Status:
@@ -41,7 +41,7 @@ class ConsoleClient(ABC):
         return await self._send_request(Submit(description=description, who=who))
 
     async def query(self, job: str | None = None, *, cancel: bool = False, who: str = "") -> Status:
-        """The state of a job, or of all; with `cancel`, after asking to end it for `who`."""
+        """Give the state of a job, or of all; with `cancel`, ask for its end first, for `who`."""
         return await self._send_request(Query(job=job, cancel=cancel, who=who))
 
     async def resume(self, job: str) -> Status:
@@ -49,11 +49,11 @@ class ConsoleClient(ABC):
         return await self._send_request(Query(job=job, resume=True))
 
     async def trace(self, job: str) -> Status:
-        """The state of a job, and what one of its steps was spent on at this party."""
+        """Give a job's state, and the trace of one of its steps at this party."""
         return await self._send_request(Query(job=job, trace=True))
 
     async def reveals(self, job: str) -> Status:
-        """The state of a job, and what it tells whom."""
+        """Give a job's state, and who learns what from it."""
         return await self._send_request(Query(job=job, reveals=True))
 
     async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
@@ -61,11 +61,11 @@ class ConsoleClient(ABC):
         return await self._send_request(Decide(job=job, approve=approve, who=who, why=why))
 
     async def prune(self, days: float, *, models: bool, remove: bool, who: str) -> Status:
-        """What is left of jobs that ended so many days ago; with `remove` it is gone."""
+        """List files of jobs that ended so many days ago; with `remove`, delete them."""
         return await self._send_request(Prune(days=days, models=models, remove=remove, who=who))
 
     async def partners(self) -> Status:
-        """Who of the partners answers a ping of this party's agent, with versions and clocks; and its settings."""
+        """Ping all partners' agents; give versions, clocks and the agent's own settings."""
         return await self._send_request(Query(partners=True, settings=True))
 
 

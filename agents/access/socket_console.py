@@ -1,4 +1,4 @@
-"""What `tercet job` says to its own agent over a socket of the machine, without the broker and the party's key.
+"""Connects `tercet job` to its own agent by a local socket, without broker and key.
 
 A message is its length in four bytes and its body as everywhere. Who may connect is the agent's business.
 """

@@ -38,7 +38,7 @@ ID_SLICE = 2**16  # ids that are Python texts at a time
 
 @dataclass(slots=True, repr=False)
 class AlignmentSecrets:
-    """What the data parties have contributed, and the key for everything about ids that follows from it."""
+    """Holds the data parties' contributions and the alignment key made from them."""
 
     contributions: Mapping[str, bytes]
     alignment_key: bytes
@@ -109,7 +109,7 @@ class AlignedTable:
             raise self._changed_table(context.me)
 
     def _reading_digest(self, rows: bytes) -> bytes:
-        """What must be the same in each attempt: the rows, and in a training what they are encoded by."""
+        """Digest the rows, and in a training the settings that encode them."""
         context = self._context
         table = context.settings.tables[context.description.table_of(context.me)]
         fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []

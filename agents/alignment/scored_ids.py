@@ -1,4 +1,4 @@
-"""Which of a party's rows have been scored under which model, so that none is scored twice under one.
+"""Notes which rows each model has scored, so that it scores none twice.
 
 It keeps keyed hashes of ids on the party's own disk, with a key of the party's own; nothing of them is ever sent.
 
@@ -33,7 +33,7 @@ _lock = Lock()  # of all jobs of a process: a check and what is noted after it a
 
 
 class UnusableMarks(ValueError):
-    """What is kept there cannot be read as it was written; the text says what."""
+    """Says why the notes on scored rows cannot be read."""
 
 
 class ScoredIds:
@@ -71,7 +71,7 @@ class ScoredIds:
         return found
 
     def repeated(self, marks: IdMarks) -> int:
-        """How many of them another run has had scored.
+        """Count the marks that another run has had scored.
 
         Raises:
             Unusable: what is kept cannot be read.
@@ -140,7 +140,7 @@ def forget_run(state: Path, run: bytes) -> None:
 
 
 def _is_known(marks: IdMarks, known: IdMarks) -> NDArray[np.bool_]:
-    """Which of the marks are among others; both ascend."""
+    """Mark those that are among others; both ascend."""
     if not len(known):
         return np.zeros(len(marks), np.bool_)
     places = np.searchsorted(known, marks)

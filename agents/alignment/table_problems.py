@@ -1,4 +1,4 @@
-"""How a table that cannot be used, or a label that does not fit, is told to the parties of a job.
+"""Reports an unusable table, or a label that does not fit, to the parties of a job.
 
 Its owner reads all of it as `detail`; the others read no column but one that the job itself names, and no value.
 """

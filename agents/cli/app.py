@@ -52,7 +52,7 @@ LogLevel = Annotated[Level, typer.Option("--log", help="the least that is logged
 
 
 class DemoModel(StrEnum):
-    """What the example trains."""
+    """Names the models that the demo can train."""
 
     LOGISTIC = "logistic"
     MLP = "mlp"

@@ -125,7 +125,7 @@ def _read(path: Path) -> list[Entry]:
 
 
 def _since(found: list[Entry], expected: str) -> int:
-    """How many entries came after the one with this hash."""
+    """Count the entries after the one with this hash."""
     for place, entry in enumerate(found):
         if entry.hash == expected:
             return len(found) - place - 1

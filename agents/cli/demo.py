@@ -62,7 +62,7 @@ async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings
 
 
 def introduction(description: TrainingJob) -> None:
-    """What is about to happen, on standard error."""
+    """Describe the demo's plan on standard error."""
     label, (other,) = description.label, [p for p in description.data_parties if p != description.label]
     rendering.err.print(
         f"[bold]{label}[/] knows limits, demographics, payments and who defaulted; [bold]{other}[/] knows delays and "
@@ -115,7 +115,7 @@ def _fit(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:
 
 
 def prediction_auc(scores: Path, outcomes: Path) -> float:
-    """How well the scores of new customers turned out to be."""
+    """Compute the AUC of new customers' scores against their outcomes."""
     table, truth = csv.read_csv(scores), csv.read_csv(outcomes)
     place = pc.index_in(table["id"], truth["customer"])
     known = truth["defaulted"].take(place)

@@ -78,7 +78,7 @@ def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:
 
 @jobs.command()
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Where a job is at every party, and what became of it."""
+    """Show a job's state at every party, and how it ended."""
     status, why = ask_or_recall(settings, job)
     _show(checked(_show_accepted, status)[0], format)
     _end(why)
@@ -86,7 +86,7 @@ def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """What a step was spent on at this party: maths, sends, and waits for whom; of the last steps the median one."""
+    """Show a median step at this party: maths, sends, and waits for whom."""
     found = checked(_show_trace, talk_to_agent(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
         rendering.print_json(found.model_dump(mode="json"))
@@ -108,7 +108,7 @@ def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """What a job is for, and what it tells whom."""
+    """Show a job's purpose and who learns what from it."""
     found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
     if format is Format.JSON:
         rendering.print_json({"job": job, "reveals": list(found)})
@@ -185,7 +185,7 @@ def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobSta
 
 
 def _account() -> str:
-    """Who runs the command, for the audit log; in an image the user need not have a name."""
+    """Name the user of the command for the audit log; in an image it may have no name."""
     try:
         return getpass.getuser()[:128]
     except (KeyError, OSError):

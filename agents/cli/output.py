@@ -43,7 +43,7 @@ class WholeStream(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Tell whether it is a terminal."""
         return os.isatty(self._descriptor)
 
 

@@ -1,4 +1,4 @@
-"""How the command line reaches its own agent: the socket of the machine, the broker, and else the records on the disk.
+"""Reaches a party's own agent: by socket, by broker, or else by the records on the disk.
 
 It says nothing by itself; what is asked is the commands' business. Each way's modules are loaded by who goes it.
 """

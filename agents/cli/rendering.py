@@ -1,4 +1,4 @@
-"""What the command line shows: tables and progress for people, JSON for scripts.
+"""Prints tables and progress for people, and JSON for scripts.
 
 Data goes to standard output, everything about the way there to standard error.
 """
@@ -34,22 +34,22 @@ def print_json(value: Any) -> None:
 
 
 def complain(text: str) -> None:
-    """What went wrong, on standard error."""
+    """Print an error on standard error."""
     err.print(f"[bold red]error[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def remark(text: str) -> None:
-    """What is worth knowing beside the answer, on standard error."""
+    """Print a remark on standard error."""
     err.print(f"[yellow]note[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """What does not keep anything from going on, on standard error."""
+    """Print a warning on standard error; the command goes on."""
     err.print(f"[bold yellow]warning[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def fit(text: str) -> str:
-    """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
+    """Make another party's words safe for a terminal: no cursor moves, no forged lines."""
     return escape(visible(text))
 
 
@@ -143,7 +143,7 @@ def job_details(job: JobStatus) -> Table:
 
 
 def pruned_table(pruned: Iterable[Pruned]) -> Table:
-    """What is left of jobs that ended long ago."""
+    """Tabulate the files of jobs that ended long ago."""
     table = Table(Column("job", no_wrap=True), "state", *(Column(name, justify="right") for name in ("days ago", "MB")))
     for one in pruned:
         table.add_row(one.job, one.state, f"{one.days:,.0f}", f"{one.bytes / 1e6:,.1f}")
@@ -151,7 +151,7 @@ def pruned_table(pruned: Iterable[Pruned]) -> Table:
 
 
 def reveals_table(job: str, reveals: Iterable[str]) -> Table:
-    """What a job is for and tells whom, a line each."""
+    """List a job's purpose and who learns what, a line each."""
     table = Table(Column(overflow="fold"), show_header=False, title=f"{job} would tell", title_justify="left")
     for one in reveals:
         table.add_row(fit(one))
@@ -170,7 +170,7 @@ def audit_table(entries: Iterable[Entry]) -> Table:
 
 
 def budget_table(rows: Iterable[BudgetEntry]) -> Table:
-    """What label parties have had of tables, a count in each line."""
+    """Tabulate the label parties' use of each table's budget."""
     numbers = (Column(name, justify="right") for name in ("so far", "of", "left"))
     table = Table("table", "label party", "count", *numbers, Column("setting", no_wrap=True))
     for one in rows:
@@ -237,7 +237,7 @@ def hints(found: dict[str, Any]) -> list[str]:
 
 
 def summary_table(result: dict[str, Any]) -> Table:
-    """What a simulation came to."""
+    """Tabulate the results of a simulation."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=result["job"], title_justify="left")
     pace = result["seconds_per_step"]
     failure = result["failure"]

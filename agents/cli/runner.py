@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, the output format, and how a coroutine is run and its errors are told.
+"""Runs a command's coroutine and reports its errors; defines exit codes and formats.
 
 Nothing here knows a command.
 """
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Format(StrEnum):
-    """How data is printed."""
+    """Names the output formats."""
 
     TEXT = "text"
     JSON = "json"

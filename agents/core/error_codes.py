@@ -27,7 +27,7 @@ class Code:
 
 
 def explain_code(code: str) -> Code:
-    """What a code means.
+    """Explain an error code.
 
     Raises:
         Invalid: there is no such code; names those that are like it.

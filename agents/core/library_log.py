@@ -1,4 +1,4 @@
-"""What libraries log, as lines like ours: the text with its arguments filled in, as far as those hold no data.
+"""Turns libraries' log records into lines like ours, without data in the arguments.
 
 Of a library that speaks of connections texts are shown; of any other only numbers, names of types and where it was.
 """

@@ -1,4 +1,4 @@
-"""What ends a job early, and whose fault it is.
+"""Defines the problems that end a job early, each with its culprit.
 
 `reason` is for every party of the job and holds no data; `detail` is for this party's own log and console.
 """
@@ -41,7 +41,7 @@ class DeadlinePassed(Exception):
 
 
 def collect_problem(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
-    """What a check raises, if it does."""
+    """Run a check, and return the problem that it raises, if any."""
     try:
         check(*args, **kwargs)
     except JobProblem as problem:

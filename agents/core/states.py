@@ -10,7 +10,7 @@ from typing import Final
 
 
 class State(StrEnum):
-    """Where a job is at one party."""
+    """Names the states of a job at one party."""
 
     RECEIVED = "received"
     ACCEPTED = "accepted"  # this party's own policy allows it

@@ -79,7 +79,7 @@ class Agent:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job runs here."""
+        """Tell whether a job runs here."""
         return bool(self.jobs.runs)
 
     @property
@@ -89,12 +89,12 @@ class Agent:
 
     @property
     def is_draining(self) -> bool:
-        """Whether it has been told to stop, and takes no more jobs."""
+        """Tell whether it was told to stop, and takes no more jobs."""
         return self.jobs.is_draining
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """How many messages its standing queue has refused, by the name of the error."""
+        """Number of messages that the standing queue has refused, by the name of the error."""
         return self._standing_queue.refused
 
     async def serve(self, stop: asyncio.Event) -> None:

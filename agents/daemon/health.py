@@ -1,4 +1,4 @@
-"""Whether an agent is alive, and whether it can take jobs: what its supervisor and its monitor are told.
+"""Tells supervisor and monitor whether an agent is alive and can take jobs.
 
 It looks at the agent and its connections and changes nothing; no reason names a job. What it publishes nobody takes.
 """
@@ -24,7 +24,7 @@ ALARM_SECONDS: Final = 10.0  # between two questions whether the broker takes an
 
 
 class LoopMonitor:
-    """How late the event loop has been lately: maths that runs in it holds up heartbeats and answers."""
+    """Measures the event loop's lag: maths that runs in it delays heartbeats and answers."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=REMEMBERED_PULSES)
@@ -43,15 +43,15 @@ class LoopMonitor:
 
 
 def health_problems(agent: Agent, broker: Broker) -> list[str]:
-    """Why the agent cannot go on as it is; empty while it is alive. That this is answered at all says that it turns."""
+    """List the reasons why the agent cannot go on; none while it is alive."""
     found = ["its queue's handler has ended: see the log"] if broker.failed.done() else []
-    if longest_unconsumed(agent):
+    if count_unconsumed(agent):
         found.append("a running job's queues are not consumed")
     return found
 
 
-def longest_unconsumed(agent: Agent) -> int:
-    """How many running jobs nothing comes in for, though the broker is there, and longer than it takes to mend that."""
+def count_unconsumed(agent: Agent) -> int:
+    """Count running jobs whose queues were not consumed for longer than a repair takes."""
     return sum(run.seconds_unconsumed > UNHEARD_SECONDS for run in agent.runs)
 
 
@@ -66,7 +66,7 @@ def unwritable(state: Path) -> list[str]:
 
 
 def readiness_problems(agent: Agent, broker: Broker) -> list[str]:
-    """Why no job could begin here now; empty when the agent is ready."""
+    """List the reasons why no job could start here; none when the agent is ready."""
     if agent.is_draining:
         return ["it is leaving"]
     if not agent.ready.is_set():

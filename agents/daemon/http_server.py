@@ -30,7 +30,7 @@ METHODS: Final = {b"GET", b"HEAD"}
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What is sent back."""
+    """Holds a page that is sent back."""
 
     status: HTTPStatus
     body: bytes = b""
@@ -41,7 +41,7 @@ Page = Callable[[], Awaitable[HttpResponse]]
 
 
 def pages_of(agent: Agent, broker: Broker, pulse: LoopMonitor) -> dict[str, Page]:
-    """What an agent answers to which path."""
+    """Map each path to the page that an agent serves there."""
     metrics = Metrics(agent, broker, pulse)
 
     async def numbers() -> HttpResponse:
@@ -88,7 +88,7 @@ class Monitor:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port on which it listens."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 

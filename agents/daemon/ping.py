@@ -107,7 +107,7 @@ class Pinger:
             self._note_pong(self._rounds[address.job], address.sender, message)
 
     def _may_be_answered(self, partner: str) -> bool:
-        """Whether it has not asked too often: the answers would fill the broker for it."""
+        """Tell whether it asked seldom enough; answers to a flood would fill its queue."""
         answered, now = self._answer_times.setdefault(partner, deque(maxlen=MOST_ANSWERS)), loop_time()
         if len(answered) == MOST_ANSWERS and now - answered[0] < RENEWED:
             return False

@@ -1,4 +1,4 @@
-"""What Prometheus is told of an agent: jobs, steps, traffic, waits and connections, gathered when it asks.
+"""Gathers an agent's metrics for Prometheus: jobs, steps, traffic, waits, connections.
 
 Labels name parties, states, kinds and rounds; no job, table, column or value is in them, and their number is bounded.
 """
@@ -18,7 +18,7 @@ from tercet.agents.access.connections import BrokerLink
 from tercet.agents.core import error_codes
 from tercet.agents.core.states import TERMINAL, State
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.health import LoopMonitor, health_problems, longest_unconsumed, readiness_problems
+from tercet.agents.daemon.health import LoopMonitor, count_unconsumed, health_problems, readiness_problems
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.statistics import STEP_BOUNDS, StepLengths
 from tercet.broker.interface.base import Broker
@@ -66,7 +66,7 @@ class Metrics:
         yield _gauge("tercet_event_loop_lag_seconds", "The worst of the last minute", [((), self._pulse.lag)])
         yield _gauge("tercet_jobs_most", "Jobs at a time, as settings allow", [((), settings.limits.parallel_jobs)])
         yield _gauge(
-            "tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), longest_unconsumed(agent))]
+            "tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), count_unconsumed(agent))]
         )
         yield _gauge("tercet_broker_blocked", "Whether the broker takes nothing", [((), bool(self._broker.blocked))])
         if isinstance(self._broker, BrokerLink):
@@ -83,7 +83,7 @@ class Metrics:
 
 
 def text(metrics: Iterable[Metric]) -> bytes:
-    """What was gathered, as Prometheus reads it."""
+    """Format gathered metrics as Prometheus reads them."""
     return generate_latest(_GatheredRegistry(metrics))
 
 
@@ -99,7 +99,7 @@ class _GatheredRegistry(CollectorRegistry):
 
 
 def _jobs(runs: Iterable[JobRun]) -> Iterator[Metric]:
-    """What runs now. A party that several jobs wait for is what keeps them all."""
+    """Gather the running jobs; a party that several of them wait for delays them all."""
     states = Counter(str(run.state) for run in runs)
     waits = Counter(party for run in runs for party in run.status().waits_for)
     running = [((str(state),), float(states[state])) for state in State if state not in TERMINAL]
@@ -114,7 +114,7 @@ def _jobs(runs: Iterable[JobRun]) -> Iterator[Metric]:
 
 
 def _sums(agent: Agent) -> Iterator[Metric]:
-    """What has come together since the agent started."""
+    """Gather the sums since the agent started."""
     of = agent.jobs.counters.sums_of
     yield _counter("tercet_jobs_begun", "Jobs received or submitted", _samples(of("jobs")), "kind")
     yield _counter("tercet_jobs_ended", "Jobs that ended here", _samples(of("ended")), "state")

@@ -96,7 +96,7 @@ class StandingQueue:
         return parse_public(self._settings.partners[address.sender].key)
 
     async def _dispatch(self, address: Address, message: Message) -> bool:
-        """Whether such a message has a place here."""
+        """Hand a message to its handler; tell whether it has one."""
         me = self._settings.party
         match message:
             case Job() if me not in {address.sender, message.submitter}:  # who has a job may pass it on: it is signed

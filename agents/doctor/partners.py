@@ -1,4 +1,4 @@
-"""What `tercet doctor` hears from agents: whether the party's own is running, and of which release the partners' are.
+"""Checks agents for `tercet doctor`: is its own running, and which versions partners have.
 
 It speaks to the party's own agent only; that one pings the partners.
 """
@@ -38,7 +38,7 @@ async def check_agents(settings: Settings, identity: Identity, login: Credential
 
 
 def _same_settings(settings: Settings, running: dict[str, str]) -> Iterator[Finding]:
-    """Whether the agent runs with what the file says; of an agent that does not tell, nothing is said."""
+    """Check that the agent runs with the file's settings; skip one that does not tell."""
     if not running:
         return
     fields = differing_fields(settings_digests(settings), running)

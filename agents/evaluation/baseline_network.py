@@ -41,7 +41,7 @@ class FittedNetwork:
 
 
 class Start(NamedTuple):
-    """What two runs share that are to end alike: the first weights, and the order of the rows in each epoch."""
+    """Holds the first weights and row orders that make two runs end alike."""
 
     first: FittedNetwork
     order: Callable[[int], NDArray[np.int64]]

@@ -1,4 +1,4 @@
-"""What an agent says to partners about jobs that have no queues yet: here is one, or: not this one.
+"""Tells partners of jobs that have no queues yet: announces, declines, asks for outcomes.
 
 It seals and publishes; whether a job is taken is the daemon's decision.
 """
@@ -127,7 +127,7 @@ class Announcer:
             self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
 
     def _may_reach(self, job: Job | Inquiry, party: str) -> bool:
-        """Whether the settings have its key: a partner may pass on a stranger's job, or be one no more itself."""
+        """Tell whether the settings have its key; a passed-on job may name a stranger."""
         known = party in self._settings.partners
         if not known:
             self._log.warning("a party of a job is no partner here, and is told nothing", job=job.id, partner=party)

@@ -1,4 +1,4 @@
-"""What a party's operator says of a job that waits for an answer, and what is shown to decide by.
+"""Shows an operator a job that waits for approval, and takes the answer.
 
 Only the party's own console gets here; what follows from the answer is the run's business.
 """
@@ -19,7 +19,7 @@ from tercet.schemas.messages.kinds import Decide, Failure, Job, JobStatus
 
 
 def summarize_revelations(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
-    """What the job is for, which columns it uses and what it tells whom, a sentence each; a person decides by it.
+    """Describe a job in sentences: purpose, columns, and who learns what.
 
     `context` is of a run under way. The further that is, the more is known.
     """
@@ -52,7 +52,7 @@ def _applied_model(kind: str, part: ModelPart | None) -> AppliedModel | None:
 
 
 def _narrow_exposure(plan: Plan) -> str:
-    """Why the planner would have refused the job, had it not accepted that; nothing if it would not have."""
+    """Give the planner's reason against a narrow table that the job accepts, if any."""
     return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
 
 

@@ -1,4 +1,4 @@
-"""What an agent knows of jobs that it has known: the latest in memory, any other from its record on the disk.
+"""Caches the last status and run of known jobs; older ones are read from their records.
 
 It decides nothing about a job, and forgets none of which there is a record.
 """

@@ -1,4 +1,4 @@
-"""Which columns a job uses, as a party may tell its operator: its own by name, a partner's by their number.
+"""Lists a job's columns for an operator: its own by name, a partner's by their number.
 
 A partner's columns are named only where the job itself names them, or where this party holds the whole model. It opens
 no table.
@@ -22,7 +22,7 @@ Counts = Mapping[str, int]  # of encoded columns, by party
 
 
 class UsedColumns(NamedTuple):
-    """What is known here of each data party's columns; a party that nothing is known of is left out."""
+    """Holds the known columns of each data party; unknown parties are left out."""
 
     names: Names
     counts: Counts

@@ -1,4 +1,4 @@
-"""Sums over all the jobs that an agent has run since it started, for its metrics.
+"""Sums up all jobs that an agent has run since it started, for its metrics.
 
 It reads counts, sizes and seconds of a job, never what was sent or computed, and keeps no entry for any one job.
 """
@@ -16,7 +16,7 @@ Key = tuple[str, str]  # the name of a sum, and what of it: a kind, a round, a s
 
 
 class Counters:
-    """Sums that never fall. `note` a job whenever something about it changes, and before the sums are read."""
+    """Holds sums that never fall. Call `count_job` on every change, and before reading."""
 
     def __init__(self) -> None:
         self._sums: dict[Key, float] = {}
@@ -42,7 +42,7 @@ class Counters:
 
 
 def _run_counts(run: JobRun) -> Iterator[tuple[Key, float]]:
-    """What is counted once for a run, as it stands now."""
+    """Give the counts of a run, as it stands now."""
     yield ("jobs", run.job.description.kind), 1
     if run.state in TERMINAL:
         yield ("ended", run.state), 1
@@ -51,7 +51,7 @@ def _run_counts(run: JobRun) -> Iterator[tuple[Key, float]]:
 
 
 def _attempt_counts(context: JobContext) -> Iterator[tuple[Key, float]]:
-    """What each attempt counts anew."""
+    """Give the counts that start anew with each attempt."""
     mailbox, statistics = context.mailbox, context.statistics
     yield ("attempts", context.description.kind), 1
     for kind, tally in mailbox.sent.items():

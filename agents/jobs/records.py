@@ -35,7 +35,7 @@ class Record(Strict):
 
     @classmethod
     def of(cls, run: JobRun) -> Self:
-        """What is to be known of a run when the agent has forgotten it."""
+        """Make the record of a run, for when the agent has forgotten it."""
         attempts = run.attempts
         return cls(
             job=run.job,
@@ -93,7 +93,7 @@ class Records:
             return None
 
     def last_change(self, job: str) -> float:
-        """When a job's record was written last, in seconds since 1970; now, if it has gone meanwhile."""
+        """Time of the record's last write, in seconds since 1970; now, if it has gone."""
         try:
             return (self._folder / f"{job}.json").stat().st_mtime
         except FileNotFoundError:

@@ -141,7 +141,7 @@ class Jobs:
         return run.status()
 
     def busy_problem(self) -> JobProblem | None:
-        """Why no job can begin here now."""
+        """Give the reason why no job can start here now, if there is one."""
         if self.is_draining:
             return JobProblem("agent.stopped", self._me, f"{self._me}'s agent is leaving and takes no more jobs")
         if len(self.runs) >= self._settings.limits.parallel_jobs:
@@ -266,7 +266,7 @@ class Jobs:
         return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED])
 
     def trace(self, job: str) -> StepTrace | None:
-        """What a step of median length was spent on here; None before there is one, or long after the job's end."""
+        """Give the trace of a median step; None before there is one, or long after the end."""
         return self.runs[job].context.trace.median_step(self._me) if job in self.runs else self._traces.get(job)
 
     def audit_of(self, job: Job) -> JobAudit:

@@ -1,4 +1,4 @@
-"""What partners and a party's own console say of jobs, and what follows: a run begins, a question is answered.
+"""Handles what partners and the party's own console ask about jobs.
 
 It trusts a job's signature and this party's policy, and nobody's word beside.
 """
@@ -28,7 +28,7 @@ RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
 
 
 class RequestHandler:
-    """One agent's. `spawn` runs something beside, for as long as the agent lives."""
+    """Handles one agent's requests. `spawn` runs a task for as long as the agent lives."""
 
     def __init__(self, services: Services, jobs: Jobs, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._settings, self._identity, self._services = services.settings, services.identity, services
@@ -41,7 +41,7 @@ class RequestHandler:
         self._settings, self._services = settings, replace(self._services, settings=settings)
 
     def handle_partner(self, message: Job | Inquiry | Resumption, sender: str) -> None:
-        """What a partner says of a job."""
+        """Handle a partner's message about a job."""
         if isinstance(message, Job):
             self._handle_job(message)
             return
@@ -136,7 +136,7 @@ class RequestHandler:
             return Status(problem=str(problem))
 
     def handle_console(self, request: Submit | Query | Decide) -> Status:
-        """What the party's own console asks."""
+        """Answer a request of the party's own console."""
         if isinstance(request, Decide):
             jobs = self._jobs.status(request.job)
             problem = decide_approval(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)

@@ -1,4 +1,4 @@
-"""What the records on the disk say of jobs, for who cannot ask the agent: it is not running, or the broker is away.
+"""Reads job records from the disk, when the agent cannot be asked.
 
 It only reads, and tells no more than an agent would; a job that ran may have gone on since.
 """

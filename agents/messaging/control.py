@@ -44,7 +44,7 @@ def control_parcel(
 
 
 def open_control(parcel: Parcel, identity: Identity, sender: PublicIdentity) -> Message:
-    """What is in a control message.
+    """Open a control message.
 
     Raises:
         Forged: the sender did not seal it for this identity.
@@ -58,7 +58,7 @@ def open_control(parcel: Parcel, identity: Identity, sender: PublicIdentity) -> 
 
 
 async def publish_patiently(broker: Broker, parcel: Parcel) -> bool:
-    """Whether a queue has the parcel now.
+    """Publish a message; tell whether a queue has it now.
 
     Raises:
         BrokerError: it never will: the broker refuses.

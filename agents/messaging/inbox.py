@@ -1,4 +1,4 @@
-"""What has come for one job at one party and waits to be used, and who waits for what has not come.
+"""Buffers opened messages until a role receives them.
 
 It holds opened messages, sees neither seals nor the broker, and bounds what each sender may leave here.
 """
@@ -30,7 +30,7 @@ SMALLEST_PART = 1024  # what [limits] part_bytes allows
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """How long a wait may last, and what a report calls it."""
+    """Bounds a wait, and names the bound for reports."""
 
     name: str
     seconds: float
@@ -62,7 +62,7 @@ class Inbox:
     # --- filing
 
     def _is_new(self, address: Address, model: type[Message]) -> bool:
-        """Whether a control message is later than all of its kind from its sender; then it is noted as the latest."""
+        """Tell whether a control message is its sender's newest of this kind, and note it."""
         place = (address.epoch, address.step)
         if place <= self._latest.get((model, address.sender), NOTHING):
             return False
@@ -81,7 +81,7 @@ class Inbox:
             )
 
     def _is_known(self, address: Address, kind: str) -> bool:
-        """Whether the message at this address is here, or was and has been used."""
+        """Tell whether the message at this address is here, or has been used."""
         model, place = MODELS.get((kind, address.item), Message), (address.epoch, address.step)
         used = self._consumed.get((model, address.sender), NOTHING)
         return place <= used or (model, address.sender, *place) in self._messages
@@ -195,7 +195,7 @@ class Inbox:
 
     @property
     def stage(self) -> str:
-        """What it is waiting for."""
+        """Kinds of messages that it waits for."""
         if self._missed is not None:
             return self._missed.stage
         return " and ".join(sorted({wait.stage for wait in self._waits}))

@@ -1,4 +1,4 @@
-"""One party's letters of one job: seals what leaves, opens what comes, and files it for the roles to wait for.
+"""Seals outgoing messages; opens and files incoming ones.
 
 It knows addresses, kinds and sizes; what a message means and when it is due is decided elsewhere. A delivery is settled
 as soon as it is in here, never when it is used: holding deliveries until use deadlocks once two senders share a queue.
@@ -139,12 +139,12 @@ class Mailbox(Inbox):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How many messages were dropped that need not arrive, by kind."""
+        """Number of optional messages that were dropped, by kind."""
         return self._outbox.dropped
 
     @property
     def sent(self) -> dict[str, Tally]:
-        """What has been sent by kind: messages, and bytes of sealed bodies, each kind with its own part of them."""
+        """Messages and bytes of sealed bodies sent, by kind; companions count by themselves."""
         sent = {kind: Tally(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}
         for (carrier, kind), tally in self._companions_sent.items():
             if carrier in sent:
@@ -229,7 +229,7 @@ class Mailbox(Inbox):
         return address
 
     def _is_stale(self, address: Address, kind: str) -> bool:
-        """Whether a message is of another attempt than this one, or of this one when that is over: of no use, no fault.
+        """Tell whether a message is of another attempt, or of this one after its end.
 
         Control messages are heard whatever attempt their sender is at.
         """

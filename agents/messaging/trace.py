@@ -1,4 +1,4 @@
-"""What one party does in the last steps of a job, moment by moment; one of them can be told as a `StepTrace`.
+"""Traces the last steps of a job at one party; a `StepTrace` shows one of them.
 
 It keeps names, numbers of steps and times, of a bounded number of steps, and never a word of what was computed or sent.
 Noting an event takes less than a microsecond, and a step has some thirty.

@@ -38,7 +38,7 @@ class Columns(Strict):
 
 
 class ModelDescription(Strict):
-    """What is to be known of a model beside its weights.
+    """Describes a model beside its weights.
 
     Attributes:
         columns: of each data party, in the job's order.
@@ -59,7 +59,7 @@ class ModelDescription(Strict):
 
     @property
     def link(self) -> str:
-        """What lies between score and label."""
+        """Link between score and label."""
         return link_of(self.model, self.network)
 
     @property

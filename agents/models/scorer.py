@@ -42,7 +42,7 @@ def load(path: Path | str) -> "Classifier | Regressor":
 
 
 class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
-    """What both kinds have in common.
+    """Scores tables; the base of classifiers and regressors.
 
     Everywhere X is one of
 
@@ -72,7 +72,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
 
     @property
     def n_features_in_(self) -> int:
-        """How many encoded columns there are."""
+        """Number of encoded columns."""
         return len(self.feature_names_in_)
 
     @property
@@ -186,7 +186,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _places(columns: tuple[Columns, ...], names: list[str]) -> dict[str, str]:
-    """What each `party/column` is called in a table with these names."""
+    """Map each `party/column` to its name in a table with these names."""
     wanted = {f"{one.party}/{name}": name for one in columns for name in one.encoding.kinds}
     there, owners = Counter(names), Counter(wanted.values())
 

@@ -1,4 +1,4 @@
-"""Whether a person of this party has let a job in, where the settings ask for one.
+"""Waits for a person's approval of a job, where the settings ask for one.
 
 It waits and remembers; what a job would reveal is told by `revelations`, and who may decide is the console's business.
 """

@@ -1,4 +1,4 @@
-"""How much each label party has had of each table by all its jobs, and whether one more job may be told what it asks.
+"""Counts what jobs told each label party of each table, and bounds what one more may tell.
 
 It counts and compares; it reads no table, and what has been told is in its file before it is told.
 """
@@ -31,7 +31,7 @@ class BudgetEntry(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """What may still be told."""
+        """Amount that may still be told."""
         return None if self.bound is None else max(0.0, self.bound - self.spent)
 
 
@@ -130,7 +130,7 @@ class Budget:
 
 
 def audited_spendings(entries: Iterable[Entry]) -> Iterator[Spending]:
-    """What an audit log says has been told: lines of this release in full, and of earlier ones what follows from them.
+    """Derive spendings from an audit log; of earlier releases, as far as lines tell.
 
     Those released no score with noise.
     """

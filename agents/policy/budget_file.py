@@ -22,7 +22,7 @@ _FIELDS: Final = frozenset({"job", "run", "table", "label", "counts", "hash"})
 
 
 class Spending(NamedTuple):
-    """What one run has told a label party of one table so far; of a count with two numbers the greater one holds."""
+    """Counts what one run told a label party of one table; the greater number holds."""
 
     job: str
     run: str  # in hexadecimal
@@ -42,7 +42,7 @@ class BudgetFile:
         self.path, self._last = path, START
 
     def open(self) -> list[Spending] | None:
-        """What is in it; None if there is no such file. A last line that a crash has torn is removed: it told nothing.
+        """Read the file; None if there is none. Remove a last line that a crash has torn.
 
         Raises:
             Invalid: another line is damaged.
@@ -95,7 +95,7 @@ class BudgetFile:
 
 
 def read(path: Path) -> list[Spending] | None:
-    """What a file holds, also while its agent writes it; None if there is none.
+    """Read a budget file, also while its agent writes it; None if there is none.
 
     Raises:
         Invalid: it is damaged.

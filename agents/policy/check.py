@@ -1,4 +1,4 @@
-"""Whether this party takes part in a job: what its settings say against what the job asks.
+"""Checks a job against this party's settings before it takes part.
 
 It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
 """

@@ -1,4 +1,4 @@
-"""What a job tells whom, from its description: for the person who is asked, and for the audit log.
+"""Derives who learns what from a job's description, for its approver and the audit log.
 
 What is known beside it makes a sentence say what holds for this job. docs/protocol.md is where it is argued; nothing
 here has seen a table, so that no number of rows is known.
@@ -33,12 +33,12 @@ class AppliedModel(NamedTuple):
 
     @property
     def helped(self) -> bool:
-        """Whether rows are scored with the helper; else each party scores its own columns."""
+        """Tell whether rows are scored with the helper, or each party scores its own."""
         return self.release != "owners" or self.hidden
 
 
 class JobFacts(NamedTuple):
-    """What is known of a job beside its description."""
+    """Holds the facts about a job beside its description."""
 
     columns: Mapping[str, int] = MappingProxyType({})  # encoded, by data party
     model: AppliedModel | None = None  # that a prediction applies
@@ -46,7 +46,7 @@ class JobFacts(NamedTuple):
 
     @classmethod
     def of(cls, job: TrainingJob | PredictionJob, terms: Terms | None) -> Self:
-        """What the parties have agreed on, as far as they have."""
+        """Collect the facts that the parties have agreed on so far."""
         if terms is None:
             return cls()
         scoring = terms.scoring
@@ -163,7 +163,7 @@ def _of_release(job: TrainingJob, columns: Mapping[str, int]) -> Iterator[Revela
 
 
 def _owned(job: TrainingJob, party: str, columns: Mapping[str, int]) -> str:
-    """What a party is given of a model whose weights go to the owners of the columns."""
+    """Describe the weights that a party gets with release = "owners"."""
     own, above = "the weights of its own columns", "the intercept" if job.network is None else "all layers above"
     if party == job.label:
         return f"{above}, having no columns" if columns.get(party) == 0 else f"{own}, and {above}"
@@ -178,7 +178,7 @@ def rankers(job: TrainingJob, columns: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def all_weights(label: str, partners: Sequence[str]) -> str:
-    """What goes on after "the weights of its own columns"."""
+    """Phrase the part of a sentence after "the weights of its own columns"."""
     if not partners:
         return ""
     what = "all that there are" if len(partners) == 1 else f"with those of {together(partners)} all that there are"

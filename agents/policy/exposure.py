@@ -1,4 +1,4 @@
-"""What one job tells of a table's rows, as numbers that add up over jobs, and the setting that bounds each of them.
+"""Measures what one job tells of a table's rows, as counts with a bound in the settings.
 
 It counts by a job's description, and by its terms where there are any; it reads no table and decides nothing.
 """
@@ -49,14 +49,14 @@ NAMES: Final = frozenset(count.name for count in COUNTS)
 
 
 def score_bits(noise: float) -> float:
-    """What one score tells of a record, in bits, under noise that is uniform in plus or minus `noise`."""
+    """Give the bits that one score tells of a record, under uniform noise of ± `noise`."""
     return SCORE_BITS if noise == 0 else min(SCORE_BITS, math.log2(SCORE_RANGE / (2 * noise)))
 
 
 def exposures(
     job: TrainingJob | PredictionJob, settings: Settings, terms: Terms | None = None
 ) -> dict[str, dict[str, float]]:
-    """What the job tells at each stage; without `terms` as much as the description alone is sure to tell.
+    """Count what a job tells at each stage; without `terms`, the certain minimum.
 
     Every pass over rows that are scored counts once for each output; one that an early stop leaves out counts, too.
     """

@@ -1,4 +1,4 @@
-"""What a party's settings let a job do with everything that is common: models, releases, scores, losses, scorings.
+"""Checks a job's model, release, scores, losses and scorings against a party's settings.
 
 Descriptions and settings are compared; nothing is read. A helper is asked less, since it gives nothing of its own.
 """
@@ -134,7 +134,7 @@ def _check_prediction(description: PredictionJob, settings: Settings) -> None:
 
 
 def _is_held(of: str, settings: Settings) -> bool:
-    """Whether the label party has all weights of a model. A part that is missing is found, and told, a moment later."""
+    """Tell whether the label party has all weights; a missing part is reported later."""
     try:
         return released_as(settings.state / "models" / of) == "label"
     except ModelPartProblem:

@@ -1,4 +1,4 @@
-"""What the audit log and the budget are told of one run of a job, before it happens.
+"""Writes one run's lines to the audit log and the budget, before anything happens.
 
 Nothing is revealed that is not in both first: a disk that does not take a line fails the job.
 """
@@ -67,7 +67,7 @@ class JobAudit:
         self.write_event("begun", attempt=attempt, version=version)
 
     def note_revelations(self, stage: str, terms: Terms | None = None) -> None:
-        """What the job tells whom at this stage is about to be told; `terms` where it depends on them.
+        """Write down what this stage is about to tell whom; `terms` where it needs them.
 
         Raises:
             JobProblem: it would be more than the table's settings allow, or a disk does not take it; nothing has been
@@ -95,7 +95,7 @@ class JobAudit:
             self._budget.check(self._job, self._settings, None, record_bits)
 
     def _spend_budget(self, stage: str, terms: Terms | None) -> dict[str, float]:
-        """What is told at this stage, once it is counted; of a helper nothing is."""
+        """Spend the budget on this stage, and give its counts; a helper spends nothing."""
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
         amounts = exposures(job.description, settings, terms).get(stage, {})

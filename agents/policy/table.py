@@ -1,4 +1,4 @@
-"""What a job may use one table for, and whose job: the part of a party's policy that stands with its tables.
+"""Checks a job against the policy of the one table that it names.
 
 The table itself is not opened here; only names are compared.
 """

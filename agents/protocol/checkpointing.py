@@ -1,4 +1,4 @@
-"""When a training is noted on the disk and where it goes on from: what the data parties and the helper agree on.
+"""Schedules checkpoints and picks the one that all parties resume from.
 
 The label party decides both. A checkpoint is due at the same step everywhere, told with that step's labels, and the
 next one only when everybody has the last: so the last but one is always there at all.
@@ -52,7 +52,7 @@ async def find_checkpoint(context: JobContext, folder: CheckpointFolder) -> Chec
 
 
 async def receive_start(context: JobContext) -> Held | None:
-    """What the label party has found: all that the helper has to know of it.
+    """Receive the step at which the label party has all parties begin.
 
     Raises:
         JobProblem: there is no such step.

@@ -1,4 +1,4 @@
-"""How the loops of a role keep step: counts that one raises and others wait for, and how far ahead they may run.
+"""Paces the loops of a role by counters, and bounds how far ahead they run.
 
 It knows how large messages are by the plan, and nothing of what is in them.
 """
@@ -41,7 +41,7 @@ def largest_batch(plan: Plan) -> int:
 
 
 def look_ahead_steps(plan: Plan, limits: Limits) -> int:
-    """How many steps to send ahead, so that what is under way and in the inbox stays within the memory bound."""
+    """Compute how many steps to send ahead within the memory bound."""
     return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // (8 * words_ahead(plan))))
 
 

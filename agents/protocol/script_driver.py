@@ -84,7 +84,7 @@ SCORING: Kinds = {
 
 
 class Widths(Protocol):
-    """How wide a model is; a `network.Layout`."""
+    """Describes a model's widths; a `network.Layout`."""
 
     @property
     def columns(self) -> Sequence[int]:
@@ -206,7 +206,7 @@ class _Advance:
         self.returned: Any = None
 
     def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
-        """What is done by now, and what the script asks for."""
+        """Run the script to its next event; give the marks it passed, and the event."""
         marks: list[str] = []
         while True:
             event = self._next(answer)
@@ -229,7 +229,7 @@ class _Advance:
 
 
 def _maths_name(before: Event | None, after: Event | None) -> str:
-    """What maths between two events are for: what they make, or else what they take in."""
+    """Name the maths between two events by their result, or else by their input."""
     match before, after:
         case _, Give(kind):
             return kind

@@ -43,12 +43,12 @@ def upper_entries(plan: Plan) -> tuple[Entry, ...]:
 
 
 def array_name(name: str, k: int) -> str:
-    """What a part calls a layer of `above`."""
+    """Name a layer of `upper_shares` in a model part."""
     return name if name == INTERCEPT else f"{name}{k}"
 
 
 def to_floats(plan: Plan, name: str, words: Words, steps: int) -> Floats:
-    """What opened words mean after so many steps; intercept and biases have no alpha."""
+    """Convert opened words after so many steps; intercept and biases have no alpha."""
     return plan.intercept(words) if name in {INTERCEPT, BIAS} else plan.weights(words, steps)
 
 

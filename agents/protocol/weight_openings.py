@@ -51,7 +51,7 @@ LITTLE_ENDIAN = np.dtype("<u8")
 
 @dataclass(frozen=True, slots=True)
 class ModelOpenings:
-    """What a data party has of the model beside its shares, for predictions.
+    """Holds a data party's opened weights and bounds for predictions, beside its shares.
 
     Attributes:
         exponent: no score of a row may be beyond two to this.
@@ -76,7 +76,7 @@ class ModelOpenings:
 
 
 def needs_helper(job: TrainingJob) -> bool:
-    """Whether predictions by the model need the helper; else each party scores its own columns."""
+    """Tell whether predictions need the helper; else each party scores its own columns."""
     return job.release != "owners" or job.network is not None
 
 
@@ -84,7 +84,7 @@ def needs_helper(job: TrainingJob) -> bool:
 
 
 def make_commitments(context: JobContext, exponent: int) -> ModelCommitments:
-    """What the helper tells of the model."""
+    """Make the helper's message about a model: score bound and commitments."""
     masks = context.data_party_masks(PURPOSE)
     return ModelCommitments(exponent=exponent, seeds=tuple(commitment(model_seed(one)) for one in masks.values()))
 
@@ -106,7 +106,7 @@ async def receive_bound(context: JobContext) -> int:
 
 
 async def receive_commitments(context: JobContext, known: int | None) -> ModelCommitments:
-    """What the helper tells; `known` is what an earlier attempt knew, where this one had no step left.
+    """Receive the helper's commitments; `known` is the score bound of an earlier attempt.
 
     Raises:
         JobProblem: it has committed to another seed than this party has with it.
@@ -189,7 +189,7 @@ async def _receive_words(
 
 
 def openings_from_part(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> Openings:
-    """What a model part has of it."""
+    """Read the openings of a model part."""
     blocks = {context.number(party): arrays[f"{OPENED}{party}"] for party in part.parties if party != context.me}
     return Openings(
         ModelMasks(_seed_from_part(arrays), context.description.data_parties), blocks, arrays.get(OPENED_UPPER)

@@ -60,7 +60,7 @@ def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Pat
 
 
 def report_data(context: JobContext, role: AnyRole, folder: Path | None) -> ReportData:
-    """What this party knows of its job."""
+    """Collect the data of this party's report."""
     return ReportData(**(_common(context) | _of_role(context, role, folder)))
 
 
@@ -138,7 +138,7 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
 
 
 def _predicted(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
-    """How predictions are spread."""
+    """Describe the spread of predictions."""
     match part.link:
         case "softmax":
             assert part.classes is not None

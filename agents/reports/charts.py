@@ -121,7 +121,7 @@ def quality(curves: Curves, metrics: Mapping[str, float]) -> list[Chart]:
 
 
 def predictions(histogram: Histogram, *, shares: bool) -> Chart:
-    """How the predictions of new rows are spread; `shares` where they are probabilities."""
+    """Draw the spread of new rows' predictions; `shares` where they are probabilities."""
     middle = (histogram.edges[:-1] + histogram.edges[1:]) / 2
     mean = float(middle @ histogram.counts / histogram.counts.sum())
     text = f"{100 * mean:.1f} %" if shares else _short(mean)

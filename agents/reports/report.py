@@ -93,14 +93,14 @@ def render(data: ReportData) -> str:
 
 
 def _over(data: ReportData) -> str:
-    """What a model is of: the columns of whom, and whose label where that is all that its party has."""
+    """Name the columns of a model, and whose label it predicts where that has none."""
     owners = [party for party in data.data_parties if data.columns.get(party) != 0]
     columns = f"the columns of {listed(owners)}"
     return columns if data.label_party in owners else f"{columns} and the label of {data.label_party}"
 
 
 def _private(data: ReportData) -> list[str]:
-    """What of this page its party should keep to itself."""
+    """List the parts of the page that its party should keep to itself."""
     found = {
         "how good the model is": data.metrics or data.curves or data.shortfall,
         "the training loss": data.losses and data.loss_to == "label",

@@ -1,4 +1,4 @@
-"""What the label party's own columns would have reached without its partners, on the same held-out rows.
+"""Trains on the label party's own columns alone, and scores the same held-out rows.
 
 It uses this party's own rows only, and tells nobody.
 """

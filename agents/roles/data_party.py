@@ -162,7 +162,7 @@ class DataPartyRole:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What this party should know of its own table, once encodings are fitted."""
+        """Warnings about this party's own table, once encodings are fitted."""
         found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
             found.append("no column of the table differs among the rows, so that partners' columns make the model")

@@ -1,4 +1,4 @@
-"""What a party's table says of a job before persons are asked and ids are matched, from its first rows.
+"""Profiles a party's table by its first rows, before persons are asked and ids matched.
 
 What is wrong with them is told; of what is right two entropies and a number of columns. The same is judged again, of
 the rows in common, once these are known.
@@ -29,7 +29,7 @@ TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 
 
 
 def label_kind(job: TrainingJob) -> Kind:
-    """Whether a training takes its label for a number or a class."""
+    """Give the kind of a training's label: number or class."""
     return "categorical" if ACTIVATIONS[job.link].classes or job.link == TWO_CLASSES else "numeric"
 
 
@@ -136,7 +136,7 @@ def check_sense(context: JobContext) -> None:
 
 
 def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
-    """What the planner is asked while rows are not known: of "auto" the smallest batch, so that nothing is wronged."""
+    """Make a plan request while rows are unknown; "auto" becomes the smallest batch."""
     job = context.training
     training = resolve_defaults(job, 0, ()).model_dump()
     return Request(

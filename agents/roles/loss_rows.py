@@ -1,4 +1,4 @@
-"""Whether a job's losses are over so many rows that they tell of none, at the label party and before one is opened.
+"""Checks that losses cover enough rows to reveal none, before one is opened.
 
 It sees labels and which of them are held out; what it says to others is that there are too few, not how many.
 

@@ -195,7 +195,7 @@ class PredictionRole:
         return decode_scores(own) if context.is_label_party else None
 
     def _partial(self) -> Floats:
-        """What this party's columns add to the scores of each common row, (rows, outputs), in the common order."""
+        """Compute this party's part of common rows' scores, (rows, outputs), in order."""
         own, every = self._own, np.ones(len(self._own.rows), np.bool_)
         scores = np.empty((own.table.rows, self.part.outputs))
         marks, start = own.mark_rows(every), 0

@@ -138,7 +138,7 @@ async def write_hidden(context: JobContext, folder: Path, save: Callable[[], obj
 
 
 def hidden_folder(context: JobContext) -> Path:
-    """Where what a job gives this party lies until every party has released; job ids begin with no dot."""
+    """Name the folder of a job's results until all have released; job ids have no dot."""
     kind = "models" if context.description.kind == "training" else "predictions"
     return context.settings.state / kind / f".{context.job.id}"
 

@@ -37,7 +37,7 @@ async def send_model(context: JobContext, shares: AnyShares, encoding: Encoding)
 
 
 def encoding_message(context: JobContext, encoding: Encoding) -> ColumnEncoding:
-    """What of an encoding the label party is told.
+    """Make the message with this party's encoding for the label party.
 
     Raises:
         JobProblem: it is too long to be; this party is named.
@@ -122,7 +122,7 @@ def _entries(text: bytes) -> int:
 
 
 def _read_encoding(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
-    """What a partner sent, if it is an encoding of as many columns as it announced."""
+    """Parse a partner's encoding, and check its columns against the announced number."""
     if _entries(message.encoding) > MOST_ENTRIES:
         raise _bad_encoding(context, party)
     try:

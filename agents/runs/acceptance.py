@@ -1,4 +1,4 @@
-"""How all parties come to accept a job: each answers at once, persons are asked, and one version is agreed on.
+"""Collects all parties' acceptance of a job, and agrees on one protocol version.
 
 Each has decided by itself already (`deciding`), and tells two entropies of its table. The label party collects, and
 refuses what would expose a record; the others hear whom all wait for.

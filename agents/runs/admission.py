@@ -1,4 +1,4 @@
-"""Whether this party lets a job in, by all that it can know before it answers: policy, budget, its table's first rows.
+"""Decides whether to let a job in: by policy, budget and the table's first rows.
 
 All for which it refuses is told at once. Nothing of the table leaves but what `profiles` tells.
 """

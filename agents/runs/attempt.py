@@ -44,7 +44,7 @@ AnyRole = HelperRole | DataPartyRole | PredictionRole
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What an agent lends to each of its jobs."""
+    """Holds the agent's resources that its jobs share."""
 
     settings: Settings
     identity: Identity
@@ -61,7 +61,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What an attempt shares with the others of its run, and whom it tells."""
+    """Holds a run's shared objects and callbacks for its attempts."""
 
     approval: Approval
     audit: JobAudit
@@ -125,7 +125,7 @@ class Attempt:
 
     @property
     def takes_part(self) -> bool:
-        """Whether this party is not a helper that stands by while another helps."""
+        """Tell whether this party takes part, and is no helper that stands by."""
         return self.context.me in self.context.description.parties
 
     async def run(self, enter_state: phases.EnterState) -> Path | None:

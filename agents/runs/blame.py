@@ -1,4 +1,4 @@
-"""Who is to blame when everybody waits: the chain of who waits for whom, followed to its end.
+"""Finds the party to blame for a wait: the end of the chain of who waits for whom.
 
 Pure functions over what parties last reported; nothing here waits or speaks.
 """
@@ -13,7 +13,7 @@ MOST_LINKS = 4  # of a chain, in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one party last said of itself."""
+    """Holds a party's last report about itself."""
 
     stage: str
     waits_for: tuple[str, ...]

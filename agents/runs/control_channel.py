@@ -1,4 +1,4 @@
-"""What a party says of a job beside the steps, and hears of the others: heartbeats, faults, the verdict, the end.
+"""Exchanges control messages of a job: heartbeats, faults, the verdict and the end.
 
 It speaks through the letters of the attempt that counts, and decides nothing: what follows is the run's business.
 """
@@ -38,7 +38,7 @@ NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a r
 
 
 class ControlChannel:
-    """One party's in one job.
+    """Speaks for one party in one job.
 
     Args:
         job: What it is about.
@@ -148,7 +148,7 @@ class ControlChannel:
             self._log.warning("not everybody was told", why=str(error))
 
     async def send_cancel(self, cancellation: Cancelled) -> None:
-        """Who was told passes it on, but whoever ended the job sees to it that it arrives."""
+        """Tell everybody of a cancellation; the party that cancels waits for delivery."""
         await self.send_to_all(Cancel(by=cancellation.by or None), required=cancellation.here)
         await self.drain_outbox("verdict")
 
@@ -162,11 +162,11 @@ class ControlChannel:
     # --- judging
 
     def diagnose(self, outcome: RunFailure, own: Report, state: State) -> Failure:
-        """What this party would say of an end, if nobody else did."""
+        """Give this party's own view of a failure, as if nobody else spoke."""
         return self.peers.diagnose(outcome, self._me, own, str(state), stuck=self._connection_problem())
 
     def _connection_problem(self) -> JobProblem | None:
-        """Why what this party says gets nowhere, if it does not."""
+        """Give the reason why this party's messages get nowhere, if they do not."""
         outbox = self._current_attempt.outbox
         if outbox.blocked:
             return broker_blocked(Blocked(outbox.blocked))

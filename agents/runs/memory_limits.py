@@ -1,4 +1,4 @@
-"""Whether a job's batches fit into this party's memory, by the sizes that all were told, before a share leaves.
+"""Checks that a job's batches fit into this party's memory, before a share leaves.
 
 It sees counts only. A helper has no table to compare them with: without this whoever leads a job would tell it how much
 to make.
@@ -17,7 +17,7 @@ MOST_SCORED_BATCHES = 2**20  # of one pass, each with an entry in a list; far mo
 
 
 def check_memory_limits(context: JobContext, terms: Terms) -> None:
-    """What another party sends of one batch, and what a helper makes for it, is well within what this party takes in.
+    """Check that a batch's largest tensor fits into half of `message_mib`.
 
     Raises:
         JobProblem: it is not.

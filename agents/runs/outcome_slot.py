@@ -18,7 +18,7 @@ class OutcomeSlot:
 
     @property
     def is_filled(self) -> bool:
-        """Whether there is one that nobody has looked at."""
+        """Tell whether there is an outcome that nobody has taken."""
         return self._outcome.done()
 
     def put(self, outcome: RunOutcome) -> None:

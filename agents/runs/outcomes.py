@@ -1,4 +1,4 @@
-"""How a job ends before its time, and what the parties have said of it: who complains, who was heard, who is to blame.
+"""Defines the outcomes of a run, and notes what the parties report about them.
 
 Nothing here speaks or waits; `run` does both. The label party's verdict counts; where it does not come, each party
 judges by itself, from the same reports in the same way.
@@ -86,7 +86,7 @@ RunOutcome = Done | RunFailure | Restart | Suspended | Cancelled | Superseded
 
 @dataclass(slots=True)
 class PeerMonitor:
-    """What one party has heard from the others about themselves and about the end."""
+    """Notes the last reports of all other parties."""
 
     label: str
     parties: Sequence[str]
@@ -139,7 +139,7 @@ class PeerMonitor:
         return RemoteFailure(complaint)
 
     def has_decided(self, party: str) -> bool:
-        """Whether a party has refused the job, or else waits for others' answers."""
+        """Tell whether a party has refused the job, or waits for others' answers."""
         progress = self.last_progress.get(party)
         return party in self.complaints or (progress is not None and bool(progress[1].waits_for))
 
@@ -184,7 +184,7 @@ class PeerMonitor:
         return DeadlineMissed(party, deadline)
 
     def reports(self) -> dict[str, Report]:
-        """What each other party that is not silent said last."""
+        """Give the last report of each other party that is not silent."""
         now = loop_time()
         return {
             party: Report(progress.stage, progress.waits_for)
@@ -193,7 +193,7 @@ class PeerMonitor:
         }
 
     def diagnose(self, outcome: RunFailure, me: str, own: Report, stage: str, *, stuck: JobProblem | None) -> Failure:
-        """What this party would say of the end, if nobody else did; `stuck` if it knows that the broker is at fault."""
+        """Give this party's own view of a failure; `stuck` if the broker is known to be at fault."""
         match outcome:
             case RemoteFailure() | FinalFailure():
                 return outcome.failure

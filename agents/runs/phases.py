@@ -30,7 +30,7 @@ EnterState = Callable[[State], None]
 
 
 class Role(Protocol):
-    """What a data party and the helper do differently, and what training and prediction do."""
+    """Does the work of a data party or a helper, in training or prediction."""
 
     working: State  # training or scoring
     scoring: ScoringTerms | None  # in prediction at a data party: what its part says of the model

@@ -77,7 +77,7 @@ class JobQueues:
 
     @property
     def are_consumed(self) -> bool:
-        """Whether deliveries of all of them come through, or the broker cannot tell, or is away."""
+        """Tell whether all queues deliver; true where the broker cannot tell, or is away."""
         broker, me, job = self._broker, self._settings.party, self._job.id
         if not isinstance(broker, BrokerLink) or not broker.connected:
             return True

@@ -1,4 +1,4 @@
-"""Whether a job goes on after a fault, as which attempt, and with which helper: the label party's decisions.
+"""Decides whether a job goes on after a fault, as which attempt, and with which helper.
 
 Nothing here waits or speaks; `run` does both.
 """
@@ -51,11 +51,11 @@ class Attempts:
 
     @property
     def fruitless(self) -> int:
-        """How many in a row, this one among them, have not got further."""
+        """Number of attempts in a row, this one included, that have not got further."""
         return self.number - self.gained + 1
 
     def may_follow(self, code: str, most: int) -> bool:
-        """Whether there may be another one after a fault of this code, where so many may be fruitless in a row."""
+        """Tell whether another attempt may follow a fault of this code."""
         if code == BUSY:
             return self.fruitless < min(most, BUSY_ATTEMPTS)
         return code in RECOVERABLE and self.fruitless < most
@@ -67,7 +67,7 @@ class Attempts:
 
 
 def choose_helper(helpers: Sequence[str], present: Mapping[str, object], current: str) -> str:
-    """Who helps next: who does now, unless it is silent and another one is not. `present` are the parties heard of."""
+    """Keep the current helper, unless it is silent and another one is not."""
     if current in present:
         return current
     return next((helper for helper in helpers if helper in present), current)

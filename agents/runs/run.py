@@ -169,7 +169,7 @@ class JobRun:
 
     @property
     def _recovers(self) -> bool:
-        """Whether a fault need not be a job's end at this party."""
+        """Tell whether a fault need not be a job's end at this party."""
         return self._services.settings.recovery.attempts > 1
 
     async def _run_attempts(self, outcome: RunOutcome | None) -> RunOutcome:
@@ -233,7 +233,7 @@ class JobRun:
         self._outcomes.put(outcome)
 
     def _current_wait(self) -> Report:
-        """What this party waits for now, or waited for when the end began."""
+        """Report whom this party waits for, or waited for when the end began."""
         mailbox = self.context.mailbox
         if self._waits_for_label:
             return Report("another attempt", (self.context.label,))
@@ -310,7 +310,7 @@ class JobRun:
     # --- after a fault
 
     def _is_recoverable(self, outcome: RunOutcome) -> bool:
-        """Whether a fault need not be the end: for the label party to decide, whom the others wait for."""
+        """Tell whether another attempt may follow a fault; the label party decides."""
         if not self._recovers or not isinstance(outcome, JobProblem | DeadlineMissed | RemoteFailure):
             return False
         if isinstance(outcome, RemoteFailure) and outcome.failure.verdict:
@@ -337,7 +337,7 @@ class JobRun:
         return JobProblem("agent.restarted", me, f"{me}'s agent was restarted while the job ran")
 
     async def _recover(self, outcome: RunFailure) -> RunOutcome:
-        """What follows a fault that may pass: another attempt, as a rule."""
+        """Give up the attempt after a fault; return the next outcome, a restart as a rule."""
         failure = self.channel.diagnose(outcome, self._current_wait(), self.state)
         self.fault = failure
         self._log.warning("attempt is over", **failure.model_dump(exclude={"verdict"}))
@@ -527,7 +527,7 @@ class JobRun:
                 return State.CANCELLED
 
     async def _own_refusal(self, outcome: RunFailure) -> JobProblem | None:
-        """What this party does not let the job in for, though another one's refusal has come first."""
+        """Give this party's own refusal, though another one's has come first."""
         if not (isinstance(outcome, RemoteFailure) and is_refusal(outcome.failure)):
             return None
         try:
@@ -574,7 +574,7 @@ class JobRun:
 
     @property
     def may_yield(self) -> bool:
-        """Whether another run could still take this one's place: not all parties have agreed to it yet."""
+        """Tell whether another run could still take its place: not all have agreed to it."""
         return self.attempts.number == 1 and self.state in {State.RECEIVED, State.ACCEPTED, State.READY}
 
     def _blocking_parties(self) -> tuple[str, ...]:
@@ -590,7 +590,7 @@ class JobRun:
         return self._attempt.outbox.in_flight
 
     def status(self) -> JobStatus:
-        """What this party knows of the job."""
+        """Give this party's view of the job."""
         fields = {
             "submitted": self.submitted,
             "approval": APPROVAL if self.approval.is_waiting else self.approval.approved_by,

@@ -1,4 +1,4 @@
-"""What is known of a run when it begins: of a new one nothing, of another one what its record has kept.
+"""Holds the known facts of a run when it begins; a new run has none.
 
 It is read once; the run itself writes the record.
 """
@@ -12,7 +12,7 @@ from tercet.schemas.messages.kinds import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """What an agent's earlier life, or its operator, knows.
+    """Holds the facts that an agent's earlier life, or its operator, knows.
 
     Attributes:
         state: where it was.

@@ -20,7 +20,7 @@ ProgressByParty = Mapping[str, tuple[float, Progress]]
 
 
 def job_status(context: JobContext, state: State, heard: ProgressByParty) -> JobStatus:
-    """Where a job is; whom it waits for and how it ended is for the caller to add."""
+    """Describe a job's progress; the caller adds waits and the end."""
     job, statistics, ended = context.description, context.statistics, state in TERMINAL
     sent = context.mailbox.sent
     return JobStatus(
@@ -54,7 +54,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
 
 
 def who_holds(job: TrainingJob) -> str:
-    """What of the model the job gives to whom, in words."""
+    """Describe in words which parties get which part of the model."""
     above = "all layers above the first" if job.network else "the intercept"
     return {
         "owners": f"each data party has the weights of its own columns, {job.label} {above} too",

@@ -22,7 +22,7 @@ MOST_ROWS = 2**32
 
 
 class Tables(NamedTuple):
-    """What all data parties have said of their columns, in the job's order."""
+    """Holds the data parties' column numbers, in the job's order."""
 
     columns: tuple[int, ...]
     bits: tuple[float, ...]
@@ -150,7 +150,7 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
 
 
 def _strange_outputs(context: JobContext, terms: Terms, mine: Sizes | None) -> bool:
-    """Whether the model cannot have so many: the label party alone knows how many classes its label has."""
+    """Tell whether the model cannot have so many; only the label party knows its classes."""
     if isinstance(context.description, TrainingJob):
         return terms.outputs > 1 and not ACTIVATIONS[context.description.link].classes
     return mine is not None and mine.outputs != terms.outputs  # of a trained model every part says how many

@@ -132,7 +132,7 @@ async def _run_steps(scripts: ScriptDriver, script: Callable[[Step], Script[None
 
 
 class _LinearLayout(NamedTuple):
-    """How wide a model without hidden layers is."""
+    """Describes the widths of a model without hidden layers."""
 
     columns: tuple[int, ...]
     widths: tuple[int, ...]

@@ -84,7 +84,7 @@ class LinearScoring:
         return await self._context.compute_if_heavy(words, function, step, *args)
 
     async def _receive_dealt(self, step: Step) -> Words | None:
-        """What the helper deals this party, if it is the one to which it does."""
+        """Receive the helper's dealt words, if this party is the carrier."""
         if self._outputs == 1 or self._context.number(self._context.me) != CARRIER:
             return None
         helper = self._context.description.helper

@@ -40,7 +40,7 @@ class CheckpointProblem(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a training is.
+    """Holds the state of a training after a step.
 
     Attributes:
         held: its lineage, and how many steps are done.
@@ -148,12 +148,12 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 
 def checkpoint_folder(state: Path, job: str) -> Path:
-    """Where a party's checkpoints of a job are, and what it has drawn for it."""
+    """Name the folder of a job's checkpoints and fixed randomness."""
     return state / "checkpoints" / job
 
 
 def table_folder(state: Path, job: str) -> Path:
-    """Where the snapshot of its table is, beside the checkpoints."""
+    """Name the folder of the table's snapshot, beside the checkpoints."""
     return checkpoint_folder(state, job) / "table"
 
 

@@ -1,4 +1,4 @@
-"""What one job at one party has at hand: its description, its letters, its deadlines and a place for the maths to run.
+"""Gathers one job's means at one party: description, mailbox, deadlines, maths thread.
 
 The roles and the lifecycle read it; nothing here decides.
 """
@@ -87,7 +87,7 @@ class JobContext:
 
     @property
     def description(self) -> TrainingJob | PredictionJob:
-        """What the job is to do, with the helper of this attempt; `job.description` is what all have agreed to."""
+        """Task of the job with this attempt's helper; all agreed to `job.description`."""
         return self._description
 
     @property
@@ -114,7 +114,7 @@ class JobContext:
 
     @property
     def work_folder(self) -> Path:
-        """Where this job may leave files while it runs; gone with the job."""
+        """Folder for this job's files while it runs; gone with the job."""
         return work_folder(self.settings) / self.job.id
 
     @property
@@ -134,7 +134,7 @@ class JobContext:
 
     @property
     def is_label_party(self) -> bool:
-        """Whether this is the label party."""
+        """Tell whether this is the label party."""
         return self.description.label == self.me
 
     @property
@@ -211,7 +211,7 @@ class JobContext:
 
     @property
     def trace(self) -> Trace:
-        """What this party does in its last steps, moment by moment."""
+        """Trace of this party's last steps."""
         return self.mailbox.trace
 
     def note_finished_step(self, step: Step) -> None:
@@ -258,5 +258,5 @@ class JobContext:
 
 
 def work_folder(settings: Settings) -> Path:
-    """Where all jobs of an agent leave their files while they run."""
+    """Name the folder where an agent's jobs leave files while they run."""
     return settings.state / "work"

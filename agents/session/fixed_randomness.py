@@ -1,4 +1,4 @@
-"""What a party has drawn at random for one run of a job, kept so that each attempt says the same and nothing new.
+"""Keeps a run's random draws on the disk, so that each attempt repeats them.
 
 The contribution to the secret order, and the first weights of a network: with others, each attempt would split, order
 and score the rows anew, and those to whom results are told would learn more with each. So nobody may bring other rows
@@ -20,7 +20,7 @@ MOST_BYTES = 2**16
 
 
 class StoredRandomness(Strict):
-    """What is on the disk."""
+    """Holds the draws as the disk has them."""
 
     rows: Digest
     draws: tuple[Digest, ...] = Field(default=(), repr=False)
@@ -65,7 +65,7 @@ class FixedRandomness:
         return stored.draws[self._next - 1]
 
     def matches_commitment(self, partner: str, commitment: bytes) -> bool:
-        """Whether a partner commits to the contribution of the attempts before, if there were any.
+        """Tell whether a partner commits to the same contribution as in earlier attempts.
 
         Raises:
             OSError: it cannot be kept.

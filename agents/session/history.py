@@ -1,4 +1,4 @@
-"""What a party has learned of the model while it was trained: losses and metrics of epochs, scores of held-out rows.
+"""Keeps what a party learned in training: losses, metrics and held-out scores.
 
 Only what the job lets this party know comes in here, and nothing here is sent on.
 """
@@ -68,13 +68,13 @@ class History:
         return next(reversed(self.metrics.values()), {})
 
     def value(self, epoch: int, on: str) -> float | None:
-        """What early stopping looks at after an epoch; None if it is undefined."""
+        """Give the value that early stopping compares; None if it is undefined."""
         losses = {"loss": self.losses, "held_out_loss": self.held_out_losses}
         return losses[on][epoch] if on in losses else self.metrics[epoch].get(on)
 
 
 class EarlyStopper:
-    """Whether an epoch's model is the best so far, and whether to go on; the label party's decision."""
+    """Finds the best epoch so far, and decides whether to go on, at the label party."""
 
     def __init__(self, job: TrainingJob) -> None:
         assert job.early_stopping is not None
@@ -93,7 +93,7 @@ class EarlyStopper:
         return best, self._without_gain < self._rule.patience
 
     def to_checkpoint(self) -> list[float | int | None]:
-        """What `go_on_from` takes."""
+        """Give the state that `restore` takes."""
         return [self._best, self._seen, self._without_gain]
 
     def restore(self, state: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a job has cost so far at one party: steps, seconds and processor time.
+"""Measures a job's cost so far at one party: steps, seconds and processor time.
 
 Bounded memory; nothing here touches data.
 """
@@ -15,7 +15,7 @@ STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5
 
 @dataclass(slots=True)
 class StepLengths:
-    """How many steps took how long: a count for each of STEP_BOUNDS, and one for what took longer."""
+    """Counts steps by their length: one count for each of STEP_BOUNDS, one for longer steps."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(STEP_BOUNDS) + 1))
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What a job says of its training, with numbers in the place of "auto".
+"""Replaces "auto" in a job's training by numbers.
 
 It needs sizes that all parties have told, and reads nothing.
 """

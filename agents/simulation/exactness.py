@@ -1,4 +1,4 @@
-"""Whether the joint model of a simulated job is the plaintext oracle's, to the last bit.
+"""Compares a simulated job's model with the plaintext oracle, to the last bit.
 
 The simulator alone may look at every party's tables, keys and shares, which is what this takes.
 """
@@ -26,7 +26,7 @@ from tercet.schemas.messages.tensor import Words
 
 @dataclass(slots=True)
 class Simulation:
-    """What came of it: each party's finished run, by name."""
+    """Holds a simulation's result: each party's finished run, by name."""
 
     description: TrainingJob | PredictionJob
     runs: dict[str, JobRun] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class Simulation:
 
     @property
     def done(self) -> bool:
-        """Whether every party says so."""
+        """Tell whether the job is done at every party."""
         return self.runs.keys() == set(self.description.parties) and all(
             run.state == State.DONE for run in self.runs.values()
         )
 
 
 def bit_exact(simulation: Simulation) -> bool | None:
-    """Whether the model parts on disk add up to the plaintext oracle's words; None where nothing was trained."""
+    """Tell whether model parts add up to the oracle's words; None without a training."""
     if not isinstance(simulation.description, TrainingJob):
         return None
     if not simulation.done or not whole_exact(simulation):
@@ -59,7 +59,7 @@ def bit_exact(simulation: Simulation) -> bool | None:
 
 
 def whole_exact(simulation: Simulation) -> bool:
-    """Whether what the label party holds with release = "label" is what all parties' shares on disk add up to."""
+    """Tell whether the label party's full model equals the sum of all shares on disk."""
     label, parties = simulation.description.label, simulation.description.data_parties
     parts = {party: model_part.load(_folder(simulation, party)) for party in parties}
     part, whole = parts[label]
@@ -81,7 +81,7 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
 
 
 def oracle_words(simulation: Simulation) -> linear.Weights:
-    """What the same training comes to in plaintext."""
+    """Run the same training in plaintext."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.labels is not None
     assert label.order is not None
@@ -127,7 +127,7 @@ def network_words(simulation: Simulation) -> list[Words]:
 
 
 def network_oracle(simulation: Simulation) -> list[Words]:
-    """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
+    """Run the same network training in plaintext, rounded by this run's dealt masks."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
     weights = network.train(network_arguments(simulation), label.shares.step)
@@ -135,7 +135,7 @@ def network_oracle(simulation: Simulation) -> list[Words]:
 
 
 def network_arguments(simulation: Simulation) -> network.Run:
-    """What the oracle of networks takes to repeat this training, but for the number of steps."""
+    """Collect the network oracle's arguments, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
     assert label.labels is not None
@@ -154,7 +154,7 @@ def network_arguments(simulation: Simulation) -> network.Run:
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
-    """What all parties' shares of one step add up to."""
+    """Add up all parties' shares of one step."""
     blocks = tuple(
         total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
         for i, mine in enumerate(shares)

@@ -66,7 +66,7 @@ def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple
 
 
 def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
-    """Whom nobody has listed may submit, but holds no model."""
+    """Add missing partners to the settings; they may submit, but hold no model."""
     listed = settings.partners.get(party)
     may_hold = listed is not None and listed.may_hold_model
     return Partner(key=str(identity.public), may_submit=True, may_hold_model=may_hold)

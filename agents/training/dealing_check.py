@@ -39,7 +39,7 @@ async def compare_dealing(context: JobContext, digests: Mapping[int, bytes], epo
 
 
 def dealing_problem(context: JobContext) -> JobProblem:
-    """Which of its shares were wrong is not said: that would tell the helper something of the projections."""
+    """Blame the helper; naming the wrong shares would tell it of the projections."""
     helper = context.description.helper
     return JobProblem(
         "dealing.wrong",

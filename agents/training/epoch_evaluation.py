@@ -1,4 +1,4 @@
-"""What a data party does between two epochs: open the loss, score held-out rows, and go on or not.
+"""Opens losses and scores held-out rows between two epochs, and decides to go on.
 
 Only the label party learns scores; the loss goes to whom the job names. Nothing here changes a weight.
 """
@@ -103,7 +103,7 @@ class Evaluation:
     # --- for checkpoints
 
     def to_checkpoint(self, steps: int) -> Contents:
-        """What to go on from after so many steps, beside the shares that are trained."""
+        """Give the state to resume from after so many steps, beside the trained shares."""
         arrays, facts = self._context.history.to_checkpoint()
         contents: dict[str, NDArray[Any]] = {f"{HISTORY}{name}": array for name, array in arrays.items()}
         if self.best is not None:

@@ -42,7 +42,7 @@ EARLY = 2  # steps that masked weights leave before their own: a step lasts as l
 
 
 class _MaskedInputs(NamedTuple):
-    """What leaves ahead of a step."""
+    """Holds the words that leave ahead of a step."""
 
     inputs: Words
     along: tuple[Message, ...]  # the label party's, with the inputs
@@ -100,7 +100,7 @@ class LinearTraining:
     async def _send_inputs(self) -> None:
         loop.set("ahead")
         for step, after in _with_next(self._context.steps()):
-            await self._wait_for_count(self._done, self._first_moment(step), "look-ahead", step)
+            await self._wait_for_count(self._done, self._steps_before(step), "look-ahead", step)
             await self._context.let_messages_leave()  # the pre-activation share of the next step
             if step.position == 0 and not await self._await_epoch(step):
                 return
@@ -117,19 +117,19 @@ class LinearTraining:
         number = self._numbers[partner]
         return [CheckedMasks(words=masked.checked[number])] if masked.checked else []
 
-    def _first_moment(self, step: Step) -> int:
-        """How many steps are done before this one's inputs leave."""
+    def _steps_before(self, step: Step) -> int:
+        """Count the steps that must be done before this one's inputs leave."""
         return step.index if self._may_stop and step.position == 0 else step.index + 1 - self._ahead
 
     async def _await_epoch(self, step: Step) -> bool:
-        """Whether there is this epoch; its order is there then."""
+        """Tell whether this epoch takes place, and make its order."""
         if not await self._may_continue(step):
             return False
         await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
         return True
 
     async def _may_continue(self, step: Step) -> bool:
-        """Whether there is this step, the first of an epoch."""
+        """Tell whether an epoch's first step takes place."""
         if self._may_stop:
             await self._epochs.wait_for(step.epoch)
         return not self._stopped
@@ -185,7 +185,7 @@ class LinearTraining:
         """
         step, following = weights.step, self._next
         if following is not None and (
-            following.index == step.index or self._first_moment(following) <= step.index - EARLY
+            following.index == step.index or self._steps_before(following) <= step.index - EARLY
         ):
             self._unsent.append(weights)
             return
@@ -238,7 +238,7 @@ class LinearTraining:
         await self._context.compute_step(loss.absorb_terms, step, words[:-1], words[-1:])
 
     async def _on_epoch_end(self, step: Step) -> bool:
-        """Whether to go on."""
+        """Evaluate the epoch; tell whether to go on."""
         await compare_dealing(self._context, self._party.digests, step.epoch)
         go_on = await self._evaluation.on_epoch_end(step.epoch, self._party.shares)
         self._stopped = not go_on

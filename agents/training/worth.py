@@ -1,4 +1,4 @@
-"""Whether a model is better than always predicting the same, told by the label party of what it knows anyway.
+"""Tells whether a model beats a constant prediction, by what the label party knows.
 
 It sees losses and metrics that the job opens, and labels; nothing of it leaves the label party but what an early stop
 tells all: that no epoch was worth keeping.

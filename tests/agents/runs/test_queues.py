@@ -272,7 +272,7 @@ async def test_a_job_whose_consumers_are_gone_opens_its_queues_again_and_hears_t
             await consumer.cancel()
         assert not run._queues.are_consumed
         await stage.until(lambda: bool(health.health_problems(stage.agents[CARD], connection)))
-        assert health.longest_unconsumed(stage.agents[CARD]) == 1
+        assert health.count_unconsumed(stage.agents[CARD]) == 1
         assert "a running job's queues are not consumed" in health.readiness_problems(stage.agents[CARD], connection)
         stage.agents[BANK].cancel(name)
         ended = await stage.ended(name)
