@@ -111,8 +111,8 @@ def simulate(
             del result[gone]
     traces = _traces(simulation) if trace else {}
     if format is Format.JSON:
-        told = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
-        rendering.print_json(result | told)
+        traced = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
+        rendering.print_json(result | traced)
     else:
         rendering.out.print(rendering.summary_table(result))
         for step in traces.values():
@@ -264,8 +264,8 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] | None = Non
 
     logs.bind_party(settings.party)  # before the connections, whose tasks inherit it
     stop, again = asyncio.Event(), asyncio.Event()
-    for number, told in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
     identity, notifier = own_identity(settings), Notifier.of_environment()
     check_partner_keys(settings, identity.public)
     broker = await connect(settings)

@@ -43,15 +43,15 @@ def verify(
     found: list[Entry] = checked(_read, _path(path, settings))
     since = checked(_since, found, expect) if expect is not None else None
     key = parse_public(key_named_last(found))
-    told: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": str(key)}
-    told["fingerprint"] = key.fingerprint
+    result: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": str(key)}
+    result["fingerprint"] = key.fingerprint
     if format is Format.JSON:
-        rendering.print_json(told if since is None else told | {"entries_since": since})
+        rendering.print_json(result if since is None else result | {"entries_since": since})
         return
-    typer.echo(f"OK, {told['entries']} entries. Signed with {key.text}, fingerprint {key.fingerprint}")
+    typer.echo(f"OK, {result['entries']} entries. Signed with {key.text}, fingerprint {key.fingerprint}")
     if since is not None:
         typer.echo(f"The expected hash is there, and {since} entries after it.")
-    typer.echo(f"Last hash: {told['last_hash']}")
+    typer.echo(f"Last hash: {result['last_hash']}")
 
 
 @audits.command("show")

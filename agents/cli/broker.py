@@ -52,19 +52,19 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
 ) -> None:
     """Write RabbitMQ's definitions with the least rights for each party, and a login for each."""
     checked(_check, parties, operator)
-    kept: dict[str, str] = {} if earlier is None else checked(_earlier, earlier)
+    known: dict[str, str] = {} if earlier is None else checked(_earlier, earlier)
     users = [*parties, *([] if operator is None else [operator])]
     passwords = {
         user: secrets.token_urlsafe(PASSWORD_BYTES)
         for user in users
-        if user not in kept and (user == operator or not certificates)
+        if user not in known and (user == operator or not certificates)
     }
     hashes = {user: password_hash(password) for user, password in passwords.items()}
-    hashes = {user: kept.get(user, NO_PASSWORD) for user in users} | hashes
+    hashes = {user: known.get(user, NO_PASSWORD) for user in users} | hashes
     files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
     operators = {} if operator is None else {operator: hashes.pop(operator)}
     checked(_write, out, definitions(hashes, vhost, operators=operators))
-    _tell(out, vhost, files, sorted(kept.keys() - set(users)))
+    _tell(out, vhost, files, sorted(known.keys() - set(users)))
 
 
 def _check(parties: list[str], operator: str | None) -> None:

@@ -104,8 +104,8 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
     # an id that is cut short cannot be copied into the next command
     table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
-        pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
-        table.add_row(job.job, _state(job), _steps(job), pace, " and ".join(job.waits_for), job.submitted)
+        speed = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
+        table.add_row(job.job, _state(job), _steps(job), speed, " and ".join(job.waits_for), job.submitted)
     return table
 
 
@@ -239,7 +239,7 @@ def hints(found: dict[str, Any]) -> list[str]:
 def summary_table(result: dict[str, Any]) -> Table:
     """Tabulate the results of a simulation."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=result["job"], title_justify="left")
-    pace = result["seconds_per_step"]
+    seconds = result["seconds_per_step"]
     failure = result["failure"]
     rows = [
         ("state", result["state"] + (f", but {result['worthless']}" if result["worthless"] else "")),
@@ -248,7 +248,7 @@ def summary_table(result: dict[str, Any]) -> Table:
         ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),
         ("held out", f"{result['held_out']:,}" if result["held_out"] else ""),
         ("columns", ", ".join(f"{party} {count}" for party, count in result["columns"].items())),
-        ("steps", f"{result['steps']}, {1000 * pace:.1f} ms each" if pace else ""),
+        ("steps", f"{result['steps']}, {1000 * seconds:.1f} ms each" if seconds else ""),
         ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
         *((name, f"{value:.4f}") for name, value in result["metrics"].items()),
         ("training loss", "" if result["loss"] is None else f"{result['loss']:.4f}"),

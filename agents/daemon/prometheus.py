@@ -50,13 +50,20 @@ class Metrics:
         agent, runs = self._agent, self._agent.runs
         for run in runs:
             agent.jobs.counters.count_job(run)
-        parts = (self._agent_itself(), _jobs(runs), _sums(agent), _memory(runs), self._disk(), self._process.collect())
+        parts = (
+            self._agent_itself(),
+            _jobs(runs),
+            _sums(agent),
+            _memory_use(runs),
+            self._disk(),
+            self._process.collect(),
+        )
         return tuple(metric for part in parts for metric in part)
 
     def _agent_itself(self) -> Iterator[Metric]:
         agent, settings = self._agent, self._agent.settings
-        told = {"version": version("tercet"), "protocol": str(PROTOCOL_VERSION), "party": agent.me}
-        labels = {**told, "role": settings.role}
+        build = {"version": version("tercet"), "protocol": str(PROTOCOL_VERSION), "party": agent.me}
+        labels = {**build, "role": settings.role}
         yield _gauge("tercet_build_info", "Version and party, in labels", [(tuple(labels.values()), 1)], *labels)
         yield _gauge("tercet_start_time_seconds", "When the agent started", [((), self._started)])
         yield _gauge(
@@ -158,7 +165,7 @@ def _steps(lengths: StepLengths) -> Metric:
     return histogram
 
 
-def _memory(runs: Iterable[JobRun]) -> Iterator[Metric]:
+def _memory_use(runs: Iterable[JobRun]) -> Iterator[Metric]:
     lanes: Counter[str] = Counter()
     held: Counter[str] = Counter()
     for run in runs:

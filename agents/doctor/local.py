@@ -85,10 +85,10 @@ def check_state(folder: Path, needed: int) -> Iterator[Finding]:
         yield warn("state", f"others may look into {folder} (mode {mode:o})", f"run: chmod 700 {folder}")
     else:
         yield ok("state", f"{folder} can be written")
-    yield _room(folder, needed)
+    yield _free_space(folder, needed)
 
 
-def _room(folder: Path, needed: int) -> Finding:
+def _free_space(folder: Path, needed: int) -> Finding:
     free = shutil.disk_usage(folder).free
     said = f"{_size(free)} free"
     if free < needed:

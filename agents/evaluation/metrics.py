@@ -239,5 +239,5 @@ def _thinned(points: Floats) -> Floats:
     if len(points) <= MOST_POINTS:
         return points
     length = np.r_[0.0, np.cumsum(np.abs(np.diff(points, axis=0)).sum(axis=1))]
-    kept = np.searchsorted(length, np.linspace(0, length[-1], MOST_POINTS - 1))
-    return np.asarray(points[np.unique(np.r_[0, kept[:-1], len(points) - 1])])
+    chosen = np.searchsorted(length, np.linspace(0, length[-1], MOST_POINTS - 1))
+    return np.asarray(points[np.unique(np.r_[0, chosen[:-1], len(points) - 1])])

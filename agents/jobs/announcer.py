@@ -105,8 +105,8 @@ class Announcer:
     async def send_outcome(self, job: Job, party: str, status: JobStatus) -> None:
         """Tell a party that was away how a run has ended here."""
         by = status.cancelled_by or None
-        told = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
-        await self._answer(job, party, told)
+        outcome = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
+        await self._answer(job, party, outcome)
 
     async def send_unknown(self, about: Inquiry, party: str) -> None:
         """Tell a party that no such run is known here; whoever has it announced to it may do so again."""

@@ -40,11 +40,11 @@ async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned,
             f"a record is kept for {least:.1f} days at least, for which a signed job counts ([policy] job_seconds)"
         )
     gone = []
-    for told, record, paths in await asyncio.to_thread(_find_leftovers, jobs.records, settings.state, request):
+    for leftover, record, paths in await asyncio.to_thread(_find_leftovers, jobs.records, settings.state, request):
         if record.job.id in jobs.runs:  # also one that was taken up again meanwhile
             continue
         if not request.remove or _remove_leftovers(jobs, record, paths, request.who):
-            gone.append(told)
+            gone.append(leftover)
         await asyncio.sleep(0)  # each takes some milliseconds, and jobs run
     return tuple(gone)
 

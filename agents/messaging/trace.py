@@ -70,12 +70,12 @@ class Trace:
         """The step of median length among those that are remembered; None before the second step is over."""
         if not self._steps:
             return None
-        by_length = sorted(self._steps, key=lambda kept: kept.end - kept.start)
+        by_length = sorted(self._steps, key=lambda traced: traced.end - traced.start)
         return self._to_step_trace(party, by_length[(len(by_length) - 1) // 2])
 
     def step_trace(self, party: str, step: int) -> StepTrace | None:
         """This step; None if it is not remembered."""
-        return next((self._to_step_trace(party, kept) for kept in self._steps if kept.step == step), None)
+        return next((self._to_step_trace(party, traced) for traced in self._steps if traced.step == step), None)
 
     def _to_step_trace(self, party: str, step: _Step) -> StepTrace:
         events = tuple(_to_event(event, step.start) for event in step.events)

@@ -75,8 +75,8 @@ def onnx_model(model: FullModel) -> bytes:
         producer_version=about.tercet,
     )
     classes = [] if about.classes is None else list(about.classes.names)
-    told = {"job": about.job, "link": about.link, "columns": json.dumps(names), "classes": json.dumps(classes)}
-    helper.set_model_props(made, told)
+    properties = {"job": about.job, "link": about.link, "columns": json.dumps(names), "classes": json.dumps(classes)}
+    helper.set_model_props(made, properties)
     onnx.checker.check_model(made)
     return bytes(made.SerializeToString())
 

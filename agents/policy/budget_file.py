@@ -127,11 +127,11 @@ def _parsed(lines: list[bytes]) -> tuple[list[Spending], str]:
     last, found = START, []
     for number, line in enumerate(lines, 1):
         try:
-            told = json.loads(line)
-            again, last = _line({name: told[name] for name in told if name != "hash"}, last)
-            if again != line + b"\n" or (number == 1) != (told.get("format") == FORMAT):
+            fields = json.loads(line)
+            again, last = _line({name: fields[name] for name in fields if name != "hash"}, last)
+            if again != line + b"\n" or (number == 1) != (fields.get("format") == FORMAT):
                 raise DamagedBudget(f"line {number} is not what was written there")
-            found += [_parse_spending(told)] if number > 1 else []
+            found += [_parse_spending(fields)] if number > 1 else []
         except (ValueError, TypeError, AttributeError, RecursionError):  # Damaged is a ValueError
             raise DamagedBudget(f"line {number} is not what was written there, or of another release") from None
     if not lines:

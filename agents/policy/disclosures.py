@@ -74,12 +74,12 @@ def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> 
 
     Of helpers that stand by, each learns what the first one does from when it takes over.
     """
-    told = [*_of_alignment(job)]
+    found = [*_of_alignment(job)]
     if isinstance(job, TrainingJob):
-        told += [*_of_training(job, known.exposed), *_of_release(job, known.columns)]
+        found += [*_of_training(job, known.exposed), *_of_release(job, known.columns)]
     else:
-        told += _of_scoring(job, known.model)
-    return tuple(told)
+        found += _of_scoring(job, known.model)
+    return tuple(found)
 
 
 def together(parties: Sequence[str]) -> str:

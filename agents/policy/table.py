@@ -52,10 +52,10 @@ def narrow_table(table: TableSettings, columns: tuple[str, ...] | None) -> Table
     """A table's settings as a job that names these columns sees them; it may, by `table_refusals`."""
     if columns is None:
         return table
-    kept = {
+    lists = {
         kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")
     }
-    return table.model_copy(update={"columns": columns, "exclude": (), **kept})
+    return table.model_copy(update={"columns": columns, "exclude": (), **lists})
 
 
 def _among(party: str, allowed: tuple[str, ...] | None) -> bool:

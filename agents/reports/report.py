@@ -142,16 +142,16 @@ def _predictions(data: ReportData) -> Chart | None:
 
 def _by_epoch(data: ReportData) -> list[Chart]:
     history = partial(_history, data.metrics)
-    drawn = []
+    made = []
     if max(len(data.losses), len(data.held_out_losses)) > 1:
         deviances = history("deviance").items()  # the loss is half of it
         held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
         held_out = dict(enumerate(data.held_out_losses)) or held_out
-        drawn.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
+        made.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
     series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}
     if series:
-        drawn.append(charts.metrics_by_epoch(series, data.best_epoch))
-    return drawn
+        made.append(charts.metrics_by_epoch(series, data.best_epoch))
+    return made
 
 
 def _history(metrics: Mapping[int, Mapping[str, float]], name: str) -> dict[int, float]:

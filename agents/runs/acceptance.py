@@ -42,8 +42,8 @@ async def _answer(context: JobContext) -> None:
     lowest, highest = context.versions
     received = Received(lowest=lowest, highest=highest, asks=context.approval.is_required, profile=context.profile)
     await mailbox.send(received, [label], deadline)
-    told = (await mailbox.receive(Approvers, [label], context.deadline("start")))[label]
-    context.approvers = told.parties
+    approvers = (await mailbox.receive(Approvers, [label], context.deadline("start")))[label]
+    context.approvers = approvers.parties
     await context.approval.wait_for_approval(context.deadline("approve"))
     await mailbox.send(Accept(), [label], deadline)
 

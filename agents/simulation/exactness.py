@@ -67,12 +67,12 @@ def whole_exact(simulation: Simulation) -> bool:
         return True
     bits = data_roles(simulation)[label].context.ready_plan.fw
 
-    def meant(name: str) -> Floats:
+    def opened(name: str) -> Floats:
         shares = (arrays[model_part.SHARE + name.removeprefix(model_part.WEIGHTS)] for _, arrays in parts.values())
         unscaled = name == model_part.INTERCEPT or name.startswith(model_part.BIAS)
         return (1.0 if unscaled else part.alpha) * decode(total(shares), bits)
 
-    return all(np.array_equal(array, meant(name)) for name, array in whole.items() if array.dtype == np.float64)
+    return all(np.array_equal(array, opened(name)) for name, array in whole.items() if array.dtype == np.float64)
 
 
 def same(some: Iterable[Words], others: Iterable[Words]) -> bool:

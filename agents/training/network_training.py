@@ -66,7 +66,7 @@ class NetworkTraining:
         checkpoints: CheckpointWriter,
     ) -> None:
         self._context, self._party, self._order, self._evaluation = context, party, order, evaluation
-        self._plan, self._saver = context.ready_plan, checkpoints
+        self._plan, self._checkpoints = context.ready_plan, checkpoints
         self._scripts = ScriptDriver(context, TRAINING, party.layout, largest_batch(self._plan), checkpoints)
         self._ahead = look_ahead_steps(self._plan, context.settings.limits)
         self._may_stop = context.training.early_stopping is not None
@@ -113,7 +113,7 @@ class NetworkTraining:
                 if not await self._evaluation.on_epoch_end(step.epoch, self._party.shares):
                     return
                 self._scripts.counts["epochs"].increment()
-            await self._saver.on_step_done(step)
+            await self._checkpoints.on_step_done(step)
 
 
 class NetworkHelperTraining:
