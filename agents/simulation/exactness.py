@@ -84,10 +84,10 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
 def oracle_words(simulation: Simulation) -> reference.Weights:
     """What the same training comes to in plaintext."""
     label = data_roles(simulation)[simulation.description.label]
-    assert label.labels is not None
+    assert label.labels.centred is not None
     assert label.order is not None
     assert label.shares is not None
-    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     return reference.train(training_words(simulation), y, plan, label.order, label.shares.step)
 
 
@@ -139,9 +139,9 @@ def network_arguments(simulation: Simulation) -> network_reference.Run:
     """What the oracle of networks takes to repeat this training, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
-    assert label.labels is not None
+    assert label.labels.centred is not None
     assert label.order is not None
-    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     layout, masks = Layout(plan), [role.context.masks(simulation.description.helper) for role in roles]
 
     def dealt(name: str, k: int, step: Step) -> Words:
