@@ -1,6 +1,6 @@
-"""Draws the rooms of all packages in the order of their imports: `python -m tests.rooms_picture` writes docs/rooms.svg.
+"""Draws the rooms of all packages in the order of their imports, as docs/rooms.svg.
 
-It reads the tables of `tests/test_rooms.py` and nothing else.
+`python -m tests.rooms_picture` writes it. It reads the tables of `tests/test_rooms.py` and nothing else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from tests.test_rooms import PACKAGES, ROOMS, ROOT
 
 FILE = ROOT / "docs" / "rooms.svg"
 WIDTH = 960  # of the picture
-CHIP, GAP, HEAD, PAD = 24, 8, 34, 12  # of a room's box: height, distance, the title's height above, margin
+CHIP, GAP, HEAD, PAD = 24, 8, 34, 12  # height of a room, distance, height of a title, margin
 LOOK = (
     'role="img" aria-labelledby="t d" font-family="Helvetica, Arial, sans-serif" font-size="13" '
     'text-anchor="middle" fill="#1f2933"'
@@ -44,7 +44,7 @@ PLACES = {
 
 
 def layers(rooms: Mapping[str, set[str]]) -> list[list[str]]:
-    """The rooms from the top: each lies above all that it may import, and as low as that lets it."""
+    """Order rooms from the top: each above all that it may import, and as low as possible."""
     level: dict[str, int] = {}
     for room in TopologicalSorter(rooms).static_order():
         level[room] = 1 + max((level[below] for below in rooms[room]), default=-1)
@@ -52,12 +52,12 @@ def layers(rooms: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def height_of(package: str) -> int:
-    """The height of a package's box."""
+    """Compute the height of a package's box."""
     return HEAD + len(layers(ROOMS[package])) * (CHIP + GAP) - GAP + PAD
 
 
 def package_box(package: str) -> Iterator[str]:
-    """A package's frame, its name and its rooms."""
+    """Draw a package's frame, its name and its rooms."""
     x, y, width = PLACES[package]
     height = height_of(package)
     yield f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="#eaf3fe" stroke="#4a86c8"/>'
@@ -71,13 +71,13 @@ def package_box(package: str) -> Iterator[str]:
 
 
 def arrow(points: list[tuple[int, int]]) -> str:
-    """A line with a head at its last point."""
+    """Draw a line with a head at its last point."""
     way = " ".join(f"{x},{y}" for x, y in points)
     return f'<polyline points="{way}" fill="none" stroke="#57606a" stroke-width="1.5" marker-end="url(#head)"/>'
 
 
 def arrows() -> Iterator[str]:
-    """One for each pair of packages of which the first may import the second."""
+    """Draw one for each pair of packages of which the first may import the second."""
     beside, under = PLACES["agents"].x + PLACES["agents"].width, PLACES["schemas"].y + 40
     lane = PLACES["mpc"].y + height_of("mpc") + 20  # free of boxes
     for package, others in PACKAGES.items():
@@ -96,7 +96,7 @@ def arrows() -> Iterator[str]:
 
 
 def svg() -> str:
-    """The picture's text."""
+    """Make the picture's text."""
     height = 24 + height_of("agents") + 24
     legend = [
         f'<text x="336" y="{height - 44 + 20 * row}" text-anchor="start">{line}</text>'

@@ -1,4 +1,4 @@
-"""The documents show the code as it is: the picture of the rooms, and every file and folder that they name."""
+"""The documents show the code as it is: the picture of the rooms, and every path that they name."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ PATH = re.compile(rf"(?<![\w./~-])(?:\.\./)*((?:{FOLDERS})/[\w./@*-]*)")
 
 
 def named(text: str) -> set[str]:
-    """The paths below the repository's folders that a document names, in links, code and sentences."""
+    """Find the paths that a document names, in links, code and sentences."""
     return {path.rstrip(".") for path in PATH.findall(text)}
 
 

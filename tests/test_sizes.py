@@ -12,14 +12,15 @@ from tests.test_rooms import ROOT, sources
 
 MOST_LINES = {"function": 60, "class": 300}
 EXCEPTIONS = {
-    # One job's run decides and acts in one class. It becomes a table of transitions with a thin shell around it;
-    # cutting its methods apart before that would only spread its state over two files. It may not grow.
+    # One job's run decides and acts in one class. It becomes a table of transitions with a thin
+    # shell around it. Cutting its methods apart before that would only spread its state over two
+    # files. It may not grow.
     "agents.runs.run.JobRun": 532,
 }
 
 
 def definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str, int]]:
-    """Name, kind and lines of every class and function, wherever in the module, with its decorators."""
+    """Find every class and function of a module: its name, its kind and its lines, decorators too."""
     for statement in body:
         for node in ast.walk(statement):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -29,13 +30,13 @@ def definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str, i
 
 
 def too_long(module: str, source: str) -> dict[str, int]:
-    """The definitions of a module that are over the limits, and their lines."""
+    """Find the definitions of a module that are over the limits, and their lines."""
     found = definitions(ast.parse(source).body, module)
     return {name: lines for name, kind, lines in found if lines > EXCEPTIONS.get(name, MOST_LINES[kind])}
 
 
 def all_sources() -> dict[str, str]:
-    """Every module of the product, those of the public package too."""
+    """Read every module of the product, those of the public package too."""
     public = {f"tercet.{path.stem}": path.read_text("utf-8") for path in (ROOT / "tercet").glob("*.py")}
     return sources() | public
 

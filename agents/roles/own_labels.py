@@ -1,6 +1,6 @@
-"""The labels of the rows in common, as the label party trains on them and as it evaluates with them.
+"""Holds the labels of the rows in common, to train on and to evaluate with.
 
-Every other party's is empty. No label leaves from here; the role sends only masked ones.
+At a party without the label it is empty. No label leaves from here; the role sends masked ones.
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ class OwnLabels:
                 raise unfit(self._context, problem) from None
 
     def fit(self, held_out: NDArray[np.bool_]) -> None:
-        """Fit classes or the scaling to the labels of the rows that are trained on; none where there is no label.
+        """Fit classes or the scaling to the rows that are trained on; nothing where there is no label.
 
         Raises:
             UnfitLabel, LabelProblem: the labels do not fit the model.
@@ -106,7 +106,7 @@ class OwnLabels:
 
     @property
     def outputs(self) -> int:
-        """The number of outputs that a model of them has; 1 at a party without the label."""
+        """How many outputs a model of them has; 1 at a party without the label."""
         return 1 if self.centred is None else self.centred.shape[1]
 
     @property
@@ -122,7 +122,10 @@ class OwnLabels:
 
     @property
     def held_out(self) -> tuple[Floats | None, Floats | None]:
-        """The held-out rows' labels, (rows,) as metrics compare them and (rows, outputs) as a loss takes them."""
+        """The held-out rows' labels, as metrics compare them and as a loss takes them.
+
+        Their shapes are (rows,) and (rows, outputs).
+        """
         if self.centred is None:
             return None, None
         labels = self._plain if self.classes is not None else self.centred[:, 0]
@@ -132,7 +135,7 @@ class OwnLabels:
         return labels[self._held_out], self.centred[self._held_out]
 
     def constant(self) -> Constant | None:
-        """The best model without any column, to compare the trained one with."""
+        """Fit the best model without any column, to compare the trained one with."""
         if self.centred is None:
             return None
         link, scaling = self._context.training.link, self.scaling
@@ -140,7 +143,10 @@ class OwnLabels:
         return Constant.of(link, self.centred[~self._held_out], self.centred[self._held_out], unit)
 
     def in_labels_terms(self, scores: Floats) -> Floats:
-        """Scores, (rows, outputs), as `evaluate.metrics` compares them with labels: (rows,), or one for each class."""
+        """Turn scores, (rows, outputs), into what metrics compare with labels.
+
+        That is (rows,), or a score for each class.
+        """
         if self.classes is not None:
             return scores
         scores = scores.reshape(len(scores))
