@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 PASSWORD_BYTES = 32
 
-brokers = typer.Typer(no_args_is_help=True, help="Set RabbitMQ up for a set of parties; see what an agent has refused.")
+brokers = typer.Typer(
+    no_args_is_help=True, help="Set up RabbitMQ for a set of parties, and see what an agent has refused."
+)
 
 
 @brokers.command("definitions")
@@ -42,9 +44,9 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
     ] = None,
     vhost: Annotated[str, typer.Option(help="the virtual host that the parties share with nobody else")] = "tercet",
     earlier: Annotated[
-        Path | None, typer.Option("--from", help="earlier definitions: who is listed there keeps the login")
+        Path | None, typer.Option("--from", help="earlier definitions; parties listed there keep their login")
     ] = None,
-    operator: Annotated[str | None, typer.Option(help="also a user of the management page who may do all")] = None,
+    operator: Annotated[str | None, typer.Option(help="also a user of the management page who may do it all")] = None,
     *,
     certificates: Annotated[
         bool, typer.Option("--certificates", help="no passwords: parties log in by certificates that name them")
@@ -134,7 +136,7 @@ def dead_letters(
     remove: Annotated[bool, typer.Option("--remove", help="remove those that are shown")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
-    """Show what this party's agent has refused and why; anybody with a login at the broker may have sent it."""
+    """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])

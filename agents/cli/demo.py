@@ -76,8 +76,8 @@ def compare(simulation: Simulation) -> dict[str, float]:
     """AUC on the held-out rows: each party alone, Tercet, and all columns pooled in plaintext, all by one schedule."""
     roles = data_roles(simulation)
     label = roles[simulation.description.label]
-    assert label.labels is not None
-    held_out, y = label.held_out, label.labels[:, 0] + 0.5
+    assert label.labels.centred is not None
+    held_out, y = label.held_out, label.labels.centred[:, 0] + 0.5
     x = {}
     for party, role in roles.items():
         words = role.own.words

@@ -43,7 +43,7 @@ def submit(
     again: Annotated[bool, typer.Option(help="a new run of a job that was run before")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Ask every party of the job to run it; a job that is known already is only looked up."""
+    """Ask every party of the job to run it. A job that is known already is only looked up."""
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
         description = description.with_new_id()
@@ -67,7 +67,7 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 
 @jobs.command("list")
 def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """All jobs that the agent knows, the latest first."""
+    """List all jobs that the agent knows, the latest first."""
     status, why = ask_or_recall(settings)
     if format is Format.JSON:
         rendering.print_json([job.model_dump(mode="json") for job in status.jobs])
@@ -86,7 +86,7 @@ def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Show a median step at this party: maths, sends, and waits for whom."""
+    """Show a median step at this party: the one of median whom."""
     found = checked(_show_trace, talk_to_agent(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
         rendering.print_json(found.model_dump(mode="json"))
@@ -102,7 +102,7 @@ def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Take up a failed job again at every party, from the last checkpoint that all of them have."""
+    """Take up a failed job again at every party, from the last checkpoint that all have."""
     _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
 
 
@@ -124,7 +124,7 @@ def approve(
     yes: Annotated[bool, typer.Option("--yes", help="do not show what the job tells whom, and do not ask")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
+    """Approve a job that waits for it here, as [policy] approval in the settings wants."""
     if not yes:
         found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
         rendering.err.print(rendering.reveals_table(job, found))
@@ -136,10 +136,10 @@ def approve(
 def refuse(
     job: JobId,
     settings: SettingsOption,
-    why: Annotated[str, typer.Option(help="a reason, which every party of the job is told")] = "",
+    why: Annotated[str, typer.Option(help="the reason; every party of the job is told")] = "",
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Refuse a job that waits for an approval; it ends at every party."""
+    """Refuse a job that waits for an approval. It ends at every party."""
     _show(_decide(settings, job, why, approve=False), format)
 
 
@@ -148,11 +148,11 @@ def prune(
     settings: SettingsOption,
     days: Annotated[float, typer.Option("--older-than", metavar="DAYS", help="jobs that ended so many days ago")],
     *,
-    models: Annotated[bool, typer.Option("--models", help="model parts, too: nobody can make them again")] = False,
+    models: Annotated[bool, typer.Option("--models", help="model parts too; nobody can make them again")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Remove records, checkpoints, reports and scores of jobs that ended long ago; first it shows which, and asks."""
+    """Show which jobs ended long ago, ask, and remove their records, checkpoints, reports and scores."""
     if not yes:
         found = checked(
             _show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=False))

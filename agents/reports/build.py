@@ -163,8 +163,8 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     release = context.training.release
     if folder is not None and (release == "owners" or (release == "label" and context.is_label_party)):
         known |= _weights(folder)
-    if role.classes is not None:
-        known["classes"] = role.classes.names
+    if role.labels.classes is not None:
+        known["classes"] = role.labels.classes.names
     if context.is_label_party:
         known |= {"metrics": history.metrics, "shortfall": history.shortfall}
         if history.scores is not None and history.labels is not None:

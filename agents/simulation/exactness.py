@@ -83,10 +83,10 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
 def oracle_words(simulation: Simulation) -> linear.Weights:
     """Run the same training in plaintext."""
     label = data_roles(simulation)[simulation.description.label]
-    assert label.labels is not None
+    assert label.labels.centred is not None
     assert label.order is not None
     assert label.shares is not None
-    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
 
 
@@ -138,9 +138,9 @@ def network_arguments(simulation: Simulation) -> network.TrainingRun:
     """Collect the network oracle's arguments, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
-    assert label.labels is not None
+    assert label.labels.centred is not None
     assert label.order is not None
-    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     layout, masks = Layout(plan), [role.context.masks(simulation.description.helper) for role in roles]
 
     def dealt(name: str, k: int, step: Step) -> Words:

@@ -174,14 +174,14 @@ class Heard:
     @property
     def held_out_y(self) -> Floats:
         """Centred labels of the rows that are not trained on, (rows, outputs)."""
-        assert self.label.labels is not None
-        return self.label.labels[self.label.held_out]
+        assert self.label.labels.centred is not None
+        return self.label.labels.centred[self.label.held_out]
 
     @property
     def y(self) -> Floats:
         """Centred labels of the rows that are trained on, (rows, 1)."""
-        assert self.label.labels is not None
-        return self.label.labels[~self.label.held_out]
+        assert self.label.labels.centred is not None
+        return self.label.labels.centred[~self.label.held_out]
 
     @property
     def alignment_key(self) -> bytes:
