@@ -56,9 +56,11 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("every party", ALIGNMENT, "how many rows are in common, and how many are held out"),
             Disclosure("every party", ALIGNMENT, "how many encoded columns each party has"),
-            Disclosure("every party", ALIGNMENT, "how much each party's rows differ", "two entropies, to 1/4 bit"),
+            Disclosure("every party", ALIGNMENT, "two entropies of each party's columns", "rounding to 1/4 bit"),
             Disclosure("every party", ALWAYS, "how far each party is, and whom it waits for"),
-            Disclosure("every party", ALWAYS, "of a failure its code, culprit, stage and reason", "no data in it"),
+            Disclosure(
+                "every party", ALWAYS, "of a failure its code, culprit, stage and reason", "no data in a reason"
+            ),
             Disclosure("broker", ALWAYS, "names of parties and jobs; kinds, addresses, sizes and times of messages"),
         ),
     ),
@@ -89,7 +91,9 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.training is not None,
         (
             Disclosure("helper", TRAINING, "how training converges"),
-            Disclosure("helper", TRAINING, "that all weights begin at 0", where=lambda case: not case.hidden),
+            Disclosure(
+                "helper", TRAINING, "that all weights are 0 at the first step", where=lambda case: not case.hidden
+            ),
             Disclosure("data parties", TRAINING, "four times the largest size of a score, up to the next power of two"),
         ),
     ),
@@ -113,7 +117,7 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.link == "gamma",
         (
             Disclosure("helper", TRAINING, "each score of a batch less log(label / mean label)", _SIGNED),
-            Disclosure("helper", TRAINING, "so nearly the labels in the first batches", _SIGNED),
+            Disclosure("helper", TRAINING, "in the first batches nearly the labels", _SIGNED),
         ),
     ),
     Group(
@@ -170,7 +174,7 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("partners", TRAINING, "each loss that {label} learns", _ONE_NUMBER),
             Disclosure(
-                "partners", TRAINING, "of a Poisson model so about the mean count", "", lambda c: c.link == "poisson"
+                "partners", TRAINING, "by it about the mean count of a Poisson model", "", lambda c: c.link == "poisson"
             ),
         ),
     ),
@@ -201,7 +205,7 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure(
                 "partners",
                 RELEASE,
-                "by these how to rank customers without {label}",
+                "from all weights how to rank customers without {label}",
                 where=lambda case: bool(case.rankers),
             ),
         ),

@@ -108,7 +108,7 @@ class Case(NamedTuple):
             words["bare"] = ""
         if self.training is not None:
             times = "once" if self.training.scorings == 1 else f"up to {self.training.scorings} times"
-            words["times"] = f"{times} ({self.training.evaluation.holdout:.0%} of all)"
+            words["times"] = f"{self.training.evaluation.holdout:.0%} of all, {times}"
             if self.known.exposed:
                 words["why"] = f": {self.known.exposed}"
         return words
