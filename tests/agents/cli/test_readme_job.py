@@ -1,5 +1,6 @@
 """What README and quickstart have readers write runs as it stands there, over tables such as a reader has."""
 
+import io
 import re
 import shutil
 import tomllib
@@ -10,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from rich.console import Console
 
+from tercet.agents.cli.demo import JOINT, comparison
+from tercet.agents.evaluation.baselines import POOLED
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
 from tercet.schemas.files.job import Evaluation, PredictionJob, TrainingJob, read_job
 from tercet.schemas.files.settings import Partner, Settings
@@ -102,6 +106,26 @@ def test_the_quickstarts_prediction_is_one(tmp_path: Path) -> None:
     description = read_job(tmp_path / "june.toml")
     assert isinstance(description, PredictionJob)
     assert description.data_parties == ("shop", "insurer")
+
+
+def test_the_readmes_table_is_as_the_demo_prints_it() -> None:
+    """With the figures of the run that it shows."""
+    (shown,) = [block for block in blocks("README.md", "") if "AUC" in block]
+    held_out = int(re.findall(r"([\d,]+) customers", shown)[0].replace(",", ""))
+    cells = re.findall(r"│ (\d+) +│ ([\d.]+) +│", shown)
+    who = ("bank", "card", JOINT, POOLED)
+    result = {
+        "held_out": held_out,
+        "columns": {party: int(count) for party, (count, _) in zip(who[:2], cells, strict=False)},
+        "held_out_auc": {name: float(auc) for name, (_, auc) in zip(who, cells, strict=True)},
+    }
+    description = read_job(ROOT / "examples/credit/job.toml")
+    assert isinstance(description, TrainingJob)
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(comparison(description, result))
+    printed = [line.rstrip() for line in captured.get().splitlines()]
+    assert shown.splitlines() == printed
 
 
 def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
