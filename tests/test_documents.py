@@ -4,6 +4,7 @@ It reads files and runs nothing of the protocol; whether a sentence is true is f
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ LONG = {  # documents that have longer lines; none may be added
     "docs/protocol.md",
     "examples/credit/README.md",
 }
+MOST_WORDS = 25  # of a sentence in what users read first
+READ_FIRST = (
+    "README.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    *(f"docs/{n}.md" for n in ("commands", "jobs", "privacy", "quickstart")),
+)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
@@ -118,6 +126,23 @@ def test_no_line_is_longer_than_a_reader_can_follow(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     too_long = [f"line {number}: {len(line)}" for number, line in enumerate(lines, 1) if len(line) > LONGEST]
     assert bool(too_long) == (str(path.relative_to(ROOT)) in LONG), too_long
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a document, without code, tables, headings, lists of links and names of tests."""
+    text = re.sub(r"^```.*?^```|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-|]|\d+\.) )", text):
+        words = " ".join(block.split())
+        if not words.startswith(("|", "#", "[", "- `tests/")):
+            yield from re.split(r"(?<=[.?!])\*{0,2}\s+", words)
+
+
+@pytest.mark.parametrize("name", READ_FIRST)
+def test_no_sentence_is_longer_than_a_reader_can_follow(name: str) -> None:
+    """A sentence with more words than that is two."""
+    found = list(sentences((ROOT / name).read_text(encoding="utf-8")))
+    assert found
+    assert [one for one in found if len(re.findall(r"\S*\w\S*", one)) > MOST_WORDS] == []
 
 
 def test_a_reader_is_through_with_the_readme_soon() -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from tercet.agents.cli.demo import JOINT, comparison
 from tercet.agents.evaluation.baselines import POOLED
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
-from tercet.schemas.files.job import Evaluation, PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.job import Evaluation, PredictionJob, Training, TrainingJob, read_job
 from tercet.schemas.files.settings import Partner, Settings
 from tests import virtual_time
 
@@ -136,7 +136,8 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     orders["region"] = np.full(CUSTOMERS, "north")
     parquet.write_table(pa.table(orders), tmp_path / "orders.parquet")
     parquet.write_table(pa.table({"customer": np.arange(CUSTOMERS), "delays": late}), tmp_path / "claims.parquet")
-    changes = {"release": "label", "evaluation": Evaluation(), "early_stopping": None, "columns": (("shop", ("age",)),)}
+    changes: dict[str, Any] = {"release": "label", "evaluation": Evaluation(), "early_stopping": None}
+    changes |= {"training": Training(epochs=2), "columns": (("shop", ("age",)),)}
     simulation = run(tmp_path, **changes)
     assert simulation.done, simulation.label_run.failure
     part = simulation.label_run.model_part
