@@ -69,7 +69,7 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.job.alignment == "helper",
         (
             Disclosure("helper", ALIGNMENT, "how many ids each party has", _PSEUDONYMS),
-            Disclosure("helper", ALIGNMENT, "how many of them are in which others' tables", _PSEUDONYMS),
+            Disclosure("helper", ALIGNMENT, "how many ids are in which parties' tables", _PSEUDONYMS),
             Disclosure("data parties", ALIGNMENT, "which of their own ids all of them have"),
         ),
     ),
@@ -122,11 +122,19 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         '`model = "softmax"`',
+        lambda case: case.link == "softmax" and not case.hidden,
+        (Disclosure("helper", TRAINING, "the scores of each row of a batch", _CLASSES),),
+    ),
+    Group(
+        '`model = "mlp"` with `output = "softmax"`',
+        lambda case: case.link == "softmax" and case.hidden,
+        (Disclosure("helper", TRAINING, "differences of each row's scores", _CLASSES),),
+    ),
+    Group(
+        "both of these",
         lambda case: case.link == "softmax",
         (
             Disclosure("every party", ALIGNMENT, "how many classes there are", where=lambda c: c.training is not None),
-            Disclosure("helper", TRAINING, "the scores of each row", _CLASSES, lambda case: not case.hidden),
-            Disclosure("helper", TRAINING, "of a network differences of them", _CLASSES, lambda case: case.hidden),
             Disclosure("helper", TRAINING, "which rows of a batch share a predicted class", "secret order"),
             Disclosure("helper", TRAINING, "which class that is, where classes are unbalanced", "secret order"),
         ),
@@ -135,7 +143,7 @@ DISCLOSURES: tuple[Group, ...] = (
         '`model = "mlp"`, beside its output\'s scores as above',
         lambda case: case.hidden,
         (
-            Disclosure("helper", TRAINING, "each hidden element without its sign", _UNSIGNED),
+            Disclosure("helper", TRAINING, "elements of hidden layers without signs", _UNSIGNED),
             Disclosure(
                 "helper",
                 ALWAYS,
@@ -150,7 +158,7 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.asks(lambda job: job.scorings > 0),
         (
             Disclosure("label party", TRAINING, "the scores of held-out rows, {times}", _PARTNERS),
-            Disclosure("helper", TRAINING, "of held-out rows what it sees of a batch", "the same"),
+            Disclosure("helper", TRAINING, "of held-out rows what it sees of a batch", "what protects a batch"),
         ),
     ),
     Group(
@@ -163,7 +171,9 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.asks(lambda job: job.evaluation.held_out_loss),
         (
             Disclosure("label party", TRAINING, "the mean held-out loss after each epoch", _ONE_NUMBER),
-            Disclosure("helper", TRAINING, "after each epoch of held-out rows what it sees of a batch", "the same"),
+            Disclosure(
+                "helper", TRAINING, "after each epoch of held-out rows what it sees of a batch", "what protects a batch"
+            ),
         ),
     ),
     Group(
@@ -232,7 +242,7 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure(
                 "label party",
                 SCORING,
-                "{if_label}an equation with known weights for each row",
+                "{if_label}by each score an equation with known weights",
                 where=lambda case: case.known.model is None or case.known.model.release == "label",
             ),
             Disclosure(

@@ -127,7 +127,7 @@ def test_of_a_prediction_the_one_sentence_is_said_that_holds_for_its_model(model
     assert len([line for line in said if line.startswith(NOTARY)]) == before - 1 + helpers
     (scores,) = (line for line in said if "the score of each row" in line)
     assert scores.endswith("(protection: noise of each partner's own)")
-    assert len([line for line in said if "an equation with known weights" in line]) == equations
+    assert len([line for line in said if "by each score an equation" in line]) == equations
     assert not any("logarithm" in line for line in said)
 
 

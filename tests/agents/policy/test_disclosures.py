@@ -44,7 +44,7 @@ def test_no_blank_is_left_in_a_sentence(case: tuple[Any, Known]) -> None:
 
 def test_the_helper_sees_held_out_rows_that_are_scored() -> None:
     """In a pass like one of a batch, whether or not a loss is opened too."""
-    sees = f"{NOTARY} learns of held-out rows what it sees of a batch (protection: the same)"
+    sees = f"{NOTARY} learns of held-out rows what it sees of a batch (protection: what protects a batch)"
     assert sees in list(map(str, revelations(job(evaluation=SCORED))))
     assert sees not in list(map(str, revelations(job(evaluation=Evaluation(holdout=0.2, metrics="none")))))
 
