@@ -58,25 +58,23 @@ class Desk:
     def _resumed(self, job: Job, message: Resumption, sender: str) -> None:
         """Take a failed run up again, or tell whoever wants that why not."""
         record = self._jobs.records.find(message.id)
-        why = self._unheeded(record, message, sender)
+        stale = abs(time.time() - message.issued) >= RESUMPTION_SECONDS
+        why = "it is old, or clocks differ" if stale else self._unheeded(record, message.id, sender)
         if why is None:
             return
         self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=why)
+        if stale:  # recorded, perhaps: the answer could end a run that its sender takes up meanwhile
+            return
         if record is not None and record.status.state in {State.DONE, State.CANCELLED}:
             self._spawn(self._jobs.announcer.outcome(job, sender, record.status))
         else:
             reason = f"{self._me} does not take {message.id} up again for {sender}: {why}"
             self._spawn(self._jobs.announcer.not_resumed(job, sender, JobProblem("job.resume", self._me, reason)))
 
-    def _unheeded(self, record: Record | None, message: Resumption, sender: str) -> str | None:
+    def _unheeded(self, record: Record | None, job: str, sender: str) -> str | None:
         me, partner = self._me, self._settings.partners[sender]
         if record is None:
-            return f"{me} has no record of it any more: submit it with --again"
-        if abs(time.time() - message.issued) >= RESUMPTION_SECONDS:
-            return (
-                f"the word came more than {RESUMPTION_SECONDS:g} seconds late, or the clocks of {sender} and {me} "
-                f"differ: compare them by `tercet doctor`, and ask again"
-            )
+            return f"{me} has no record of {job} any more: submit it with --again"
         if not (partner.may_submit or sender == record.job.submitter):
             return (
                 f"it takes no jobs from {sender}: let {record.job.submitter} resume it, or let {me} write "
