@@ -1,4 +1,4 @@
-"""The parts of documents that are made from the code: `make documents` writes them anew, between their markers.
+"""Makes the parts of documents that come from the code: `make documents` writes them between their markers.
 
 A part begins with `<!-- NAME: make documents -->` and ends with `<!-- end of NAME -->`.
 """
@@ -17,12 +17,12 @@ HEAD = ("| who | when | learns | protection |", "|---|---|---|---|")
 
 
 def row(one: Disclosure, words: Mapping[str, str]) -> str:
-    """A line of a table."""
+    """Write a line of a table."""
     return f"| {one.who} | {one.when} | {one.what.format_map(words)} | {one.protection or 'none'} |"
 
 
 def all_disclosures() -> Iterator[str]:
-    """The whole table, by the jobs that each row belongs to."""
+    """Write the whole table, by the jobs that each row belongs to."""
     yield from HEAD
     for group in DISCLOSURES:
         yield f"| **{group.jobs}** | | | |"
@@ -30,7 +30,7 @@ def all_disclosures() -> Iterator[str]:
 
 
 def disclosures_of_the_demo() -> Iterator[str]:
-    """The rows that hold for the job of the example."""
+    """Write the rows that hold for the job of the example."""
     case = Case(read_job(ROOT / "examples/credit/job.toml"))
     yield from HEAD
     yield from (row(one, case.words() | {"label": ANY_JOB["label"]}) for one in disclosures(case))
@@ -43,7 +43,7 @@ MADE: Mapping[tuple[str, str], Callable[[], Iterable[str]]] = {  # by the docume
 
 
 def with_part(text: str, name: str, lines: Iterable[str]) -> str:
-    """The text of a document with one part made anew.
+    """Replace one part of a document's text.
 
     Raises:
         ValueError: the document does not have the part exactly once.

@@ -148,7 +148,7 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
 
 
 def comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
-    """Who trains over how many columns, and how well, as a table."""
+    """Compare who trains over how many columns, and how well, in a table."""
     title = f"{result['held_out']:,} customers nobody trained on"
     table = RichTable("who trains", "columns", "held-out AUC", title=title)
     auc, columns = result["held_out_auc"], result["columns"]

@@ -8,8 +8,7 @@ from dataclasses import replace
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.jobs.columns_used import columns_used, part_of, told
 from tercet.agents.models.manifest import ModelPart
-from tercet.agents.policy.disclosures import revelations
-from tercet.agents.policy.known_job import Applied, Known
+from tercet.agents.policy.disclosures import Applied, Known, revelations
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import KeyProblem, parse_public

@@ -1,4 +1,4 @@
-"""The one table of who learns what: `tercet job show`, the audit log and the documents read it.
+"""Lists who learns what, for `tercet job show`, the audit log and the documents.
 
 docs/protocol.md argues it. After a change here `make documents` writes README.md and SECURITY.md anew.
 """
@@ -20,7 +20,7 @@ _ONE_NUMBER = "a mean over 32 rows or more"
 
 
 class Disclosure(NamedTuple):
-    """A row of the table: who learns what, when, and what protects it; `where` if not by every job of its group."""
+    """Says who learns what, when, and what protects it; `where` chooses among the jobs of its group."""
 
     who: str
     when: str
@@ -30,7 +30,7 @@ class Disclosure(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The rows of the jobs that `where` is true of, and how documents call such jobs."""
+    """Gathers the rows of some jobs: those that `where` chooses, and documents call `jobs`."""
 
     jobs: str
     where: Callable[[Case], bool]

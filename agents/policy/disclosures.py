@@ -1,4 +1,4 @@
-"""What one job tells whom: for the person who is asked, and for the audit log.
+"""Derives who learns what by one job, for the person who is asked and for the audit log.
 
 It fills in the rows of the table in `disclosure_table` that hold for the job. Nothing here has seen a row of data.
 """
@@ -6,13 +6,36 @@ It fills in the rows of the table in `disclosure_table` that hold for the job. N
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tercet.agents.policy.disclosure_table import DISCLOSURES, SCORING, STAGES, TRAINING, WHO, Disclosure
-from tercet.agents.policy.known_job import NOTHING, Case, Known
+from tercet.agents.policy.disclosure_table import (
+    ALIGNMENT,
+    DISCLOSURES,
+    RELEASE,
+    SCORING,
+    STAGES,
+    TRAINING,
+    WHO,
+    Disclosure,
+)
+from tercet.agents.policy.known_job import NOTHING, Applied, Case, Known, rankers, together
 from tercet.schemas.files.job import PredictionJob, TrainingJob
+
+__all__ = [
+    "ALIGNMENT",
+    "RELEASE",
+    "SCORING",
+    "TRAINING",
+    "Applied",
+    "Known",
+    "Revelation",
+    "disclosures",
+    "rankers",
+    "revelations",
+    "together",
+]
 
 
 class Revelation(NamedTuple):
-    """One party, or several, learn one thing at one stage."""
+    """Says what one party, or several, learn at one stage."""
 
     stage: str
     party: str
@@ -24,14 +47,14 @@ class Revelation(NamedTuple):
 
 
 def disclosures(case: Case) -> Iterator[Disclosure]:
-    """The rows of the table that hold for a job, in the order of the table."""
+    """Choose the rows of the table that hold for a job, in the table's order."""
     for group in DISCLOSURES:
         if group.where(case):
             yield from (row for row in group.rows if row.where(case))
 
 
 def revelations(job: TrainingJob | PredictionJob, known: Known = NOTHING) -> tuple[Revelation, ...]:
-    """Everything that the job tells anybody, in the order of its stages."""
+    """List everything that the job tells anybody, in the order of its stages."""
     case = Case(job, known)
     told = [one for row in disclosures(case) for one in _revelations(case, row)]
     return tuple(sorted(told, key=lambda one: STAGES.index(one.stage)))

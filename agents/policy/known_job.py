@@ -1,4 +1,4 @@
-"""A job, and what is known of it beside its description: what decides which disclosures it makes.
+"""Holds a job and what is known of it, by which its disclosures are chosen.
 
 It has seen no row and no table; a party that asks knows more the further a run is.
 """
@@ -53,19 +53,19 @@ NOTHING = Known()
 
 
 class Case(NamedTuple):
-    """A job and what is known of it."""
+    """Holds a job and what is known of it."""
 
     job: TrainingJob | PredictionJob
     known: Known = NOTHING
 
     @property
     def training(self) -> TrainingJob | None:
-        """The job, if it trains."""
+        """Give the job, if it trains."""
         return self.job if isinstance(self.job, TrainingJob) else None
 
     @property
     def link(self) -> str | None:
-        """The link by whose scores the helper sees a batch; None where it sees none, or that is not known yet."""
+        """Name the link whose scores the helper sees; None where it sees none, or nobody knows yet."""
         if self.training is not None:
             return self.training.link
         model = self.known.model
@@ -75,32 +75,32 @@ class Case(NamedTuple):
 
     @property
     def hidden(self) -> bool:
-        """Whether the model has hidden layers, as far as that is known."""
+        """Tell whether the model has hidden layers, as far as that is known."""
         if self.training is not None:
             return self.training.network is not None
         return self.known.model is not None and self.known.model.hidden
 
     @property
     def partners(self) -> tuple[str, ...]:
-        """The data parties without the label."""
+        """Name the data parties without the label."""
         return tuple(party for party in self.job.data_parties if party != self.job.label)
 
     @property
     def bare(self) -> bool:
-        """Whether the label party is known to have no columns."""
+        """Tell whether the label party is known to have no columns."""
         return self.known.columns.get(self.job.label) == 0
 
     @property
     def rankers(self) -> tuple[str, ...]:
-        """The partners who together get all weights of the model; nobody, if nobody does."""
+        """Name the partners who together get all weights of the model; nobody, if nobody does."""
         return rankers(self.training, self.known.columns) if self.training is not None else ()
 
     def asks(self, condition: Callable[[TrainingJob], bool]) -> bool:
-        """Whether it is a training of which the condition holds."""
+        """Tell whether it is a training of which the condition holds."""
         return self.training is not None and condition(self.training)
 
     def words(self) -> dict[str, str]:
-        """What fills the blanks of a row."""
+        """Give what fills the blanks of a row."""
         words = ANY_JOB | {"label": self.job.label}
         if self.known.model is not None:
             words["if_label"] = ""

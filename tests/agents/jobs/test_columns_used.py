@@ -7,8 +7,7 @@ import pytest
 
 from tercet.agents.jobs.approvals import summary
 from tercet.agents.jobs.columns_used import MOST_SHOWN, Used, told
-from tercet.agents.policy.disclosures import revelations
-from tercet.agents.policy.known_job import Applied, Known
+from tercet.agents.policy.disclosures import Applied, Known, revelations
 from tercet.agents.simulation.simulate import Simulation
 from tercet.schemas.files.job import Network
 from tercet.schemas.messages.kinds import Job
