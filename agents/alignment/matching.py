@@ -250,7 +250,7 @@ async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: RowNumb
 
 
 def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:
-    """What a party shows that has found these rows: its own, so that nobody can pass off another's as theirs."""
+    """Prove that this party found these rows; nobody can pass off another's proof."""
     return AlignedRows(rows=rows, ids=hmac.digest(digest, party.encode(), "sha256"))
 
 
@@ -295,7 +295,7 @@ def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _full(count: int, size: int, *, last: bool) -> bool:
-    """Whether a chunk is as large as all but the last are."""
+    """Tell whether a chunk is as large as all but the last are."""
     return count <= size if last else count == size
 
 

@@ -1,4 +1,4 @@
-"""How a table that cannot be used, or a label that does not fit, is told to the parties of a job.
+"""Reports an unusable table, or a label that does not fit, to the parties of a job.
 
 Its owner reads all of it as `detail`; the others read no column but one that the job itself names, and no value.
 """
@@ -10,7 +10,7 @@ from tercet.tables.core.problem import SHOWN, TableProblem, join_names
 from tercet.tables.encoding.label import UnfitLabel
 
 
-def unusable(context: JobContext, problem: TableProblem) -> JobProblem:
+def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
     """Blame this party, but for columns that the job names and its table lacks the submitter."""
     me = context.me
     asked = context.job.description.columns_of(me) or ()
@@ -24,7 +24,7 @@ def unusable(context: JobContext, problem: TableProblem) -> JobProblem:
     return JobProblem("table.unusable", me, f"at {me} {problem.public}", str(problem))
 
 
-def unfit(context: JobContext, problem: UnfitLabel | LabelProblem) -> JobProblem:
+def unfit_label(context: JobContext, problem: UnfitLabel | LabelProblem) -> JobProblem:
     """Blame this party for labels that its job's model cannot be trained on."""
     table, link = context.description.table_of(context.me), context.training.link
     detail = str(problem) if isinstance(problem, UnfitLabel) else f"the label of table {table!r}: {problem}"

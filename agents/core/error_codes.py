@@ -12,13 +12,13 @@ from typing import Final
 from tercet.agents.core.shipped_files import shipped
 from tercet.schemas.files.job import Invalid
 
-_ROW: Final = re.compile(r"^\| `([a-z]+(?:\.[a-z-]+)+)` \|(.*)\|$", re.MULTILINE)
-_CELL: Final = re.compile(r"(?<!\\)\|")
+_ENTRY: Final = re.compile(r"^### `([a-z]+(?:\.[a-z-]+)+)`$(.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
+_PART: Final = re.compile(r"^- \*\*(Cause|Remedy|Who can mend it):\*\* (.*?)(?=^-|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One row of docs/errors.md."""
+    """One entry of docs/errors.md."""
 
     code: str
     cause: str
@@ -26,29 +26,29 @@ class Code:
     mender: str  # which party can mend it
 
 
-def explained(code: str) -> Code:
-    """What a code means.
+def explain_code(code: str) -> Code:
+    """Explain an error code.
 
     Raises:
         Invalid: there is no such code; names those that are like it.
     """
-    found = listed().get(code)
+    found = all_codes().get(code)
     if found is not None:
         return found
-    like = [one for one in listed() if code.partition(".")[0] in one] or sorted(listed())
+    like = [one for one in all_codes() if code.partition(".")[0] in one] or sorted(all_codes())
     raise Invalid(f"there is no code {code[:64]!r}; there are {', '.join(like)}")
 
 
 @cache
-def listed() -> Mapping[str, Code]:
+def all_codes() -> Mapping[str, Code]:
     """All codes, as the document has them."""
     return {code.code: code for code in read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))}
 
 
 def read(text: str) -> list[Code]:
-    """The rows of a document. A row without a fourth column names nobody who can mend it."""
-    rows = []
-    for code, rest in _ROW.findall(text):
-        cause, remedy, mender, *_ = [cell.strip() for cell in _CELL.split(rest)] + ["", ""]
-        rows.append(Code(code, cause, remedy, mender))
-    return rows
+    """The entries of a document. One without a part has an empty text for it."""
+    codes = []
+    for code, body in _ENTRY.findall(text):
+        parts = {name: " ".join(words.split()).removesuffix(".") for name, words in _PART.findall(body)}
+        codes.append(Code(code, parts.get("Cause", ""), parts.get("Remedy", ""), parts.get("Who can mend it", "")))
+    return codes

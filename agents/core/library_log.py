@@ -1,4 +1,4 @@
-"""What libraries log, as lines like ours: the text with its arguments filled in, as far as those hold no data.
+"""Turns libraries' log records into lines like ours, without data in the arguments.
 
 Of a library that speaks of connections texts are shown; of any other only numbers, names of types and where it was.
 """
@@ -16,7 +16,7 @@ CONNECTIONS: Final = frozenset({"Connection", "Channel", "RobustConnection", "Ro
 MOST: Final = 300  # characters of one argument
 
 
-class LibraryLines(logging.Handler):
+class LibraryLogHandler(logging.Handler):
     """Hands what libraries complain of to the log of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:

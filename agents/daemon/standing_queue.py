@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 
 from tercet.agents.access.console import Request
-from tercet.agents.daemon.ping import Greeter
-from tercet.agents.messaging.control import control_envelope, open_control, published
+from tercet.agents.daemon.ping import Pinger
+from tercet.agents.messaging.control import control_envelope, open_control, publish_patiently
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Delivery, Envelope
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
@@ -35,7 +35,7 @@ from tercet.schemas.messages.kinds import (
 )
 
 
-class Reception:
+class StandingQueue:
     """Handles the deliveries of one agent's standing queue."""
 
     def __init__(
@@ -43,20 +43,20 @@ class Reception:
         settings: Settings,
         identity: Identity,
         broker: Broker,
-        take: Callable[[Job | Inquiry | Resumption, str], None],
+        handle_partner: Callable[[Job | Inquiry | Resumption, str], None],
         answer: Callable[[Request], Awaitable[Status]],
         *,
-        greeter: Greeter,
+        pinger: Pinger,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         """`take` is given partners' jobs and what they ask about them, `answer` what the console asks."""
         self._settings, self._identity, self._broker = settings, identity, broker
-        self._take, self._answer, self._greeter, self._spawn = take, answer, greeter, spawn
+        self._handle_partner, self._answer, self._pinger, self._spawn = handle_partner, answer, pinger, spawn
         self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self._log = structlog.get_logger()
 
-    def use(self, settings: Settings) -> None:
+    def use_settings(self, settings: Settings) -> None:
         """Open letters of these settings' partners from now on."""
         self._settings = settings
 
@@ -68,14 +68,14 @@ class Reception:
             message = open_control(envelope, self._identity, self._key_of(address, envelope.exchange))
         except (MalformedAddress, MalformedMessage, Forged) as error:
             self.refused[type(error).__name__] += 1
-            self._complain(envelope, str(error))
+            self._log_refusal(envelope, str(error))
             await delivery.reject(str(error))
             return
         await delivery.ack()
-        if not await self._handle(address, message):
-            self._complain(envelope, "not for the standing queue")
+        if not await self._dispatch(address, message):
+            self._log_refusal(envelope, "not for the standing queue")
 
-    def _complain(self, envelope: Envelope, why: str) -> None:
+    def _log_refusal(self, envelope: Envelope, why: str) -> None:
         withheld = self._complaints.admit(envelope.exchange)
         if withheld is not None:
             exchange, sender, kind = (
@@ -99,16 +99,16 @@ class Reception:
             raise Forged(f"{address.sender} is no partner in these settings")
         return parse_public(self._settings.partners[address.sender].key)
 
-    async def _handle(self, address: Address, message: Message) -> bool:
-        """Whether such a message has a place here."""
+    async def _dispatch(self, address: Address, message: Message) -> bool:
+        """Hand a message to its handler; tell whether it has one."""
         me = self._settings.party
         match message:
             case Job() if me not in {address.sender, message.submitter}:  # who has a job may pass it on: it is signed
-                self._take(message, address.sender)
+                self._handle_partner(message, address.sender)
             case Inquiry() | Resumption() if address.sender != me:
-                self._take(message, address.sender)
+                self._handle_partner(message, address.sender)
             case Ping() | Pong() if address.sender != me:
-                self._greeter.hear(address, message)
+                self._pinger.handle_message(address, message)
             case Query(partners=True) | Prune() if address.sender == me:  # which may take seconds
                 self._spawn(self._answer_console(address, message))
             case Submit() | Query() | Decide() if address.sender == me:
@@ -127,6 +127,6 @@ class Reception:
             routing_key=topology.console_key(request.job, me),
         )
         try:
-            await published(self._broker, envelope)  # a console that has gone needs no answer
+            await publish_patiently(self._broker, envelope)  # a console that has gone needs no answer
         except BrokerError as error:
             self._log.warning("a console could not be answered", why=str(error))

@@ -44,7 +44,7 @@ def control_envelope(
 
 
 def open_control(envelope: Envelope, identity: Identity, sender: PublicIdentity) -> Message:
-    """What is in a control message.
+    """Open a control message.
 
     Raises:
         Forged: the sender did not seal it for this identity.
@@ -57,8 +57,8 @@ def open_control(envelope: Envelope, identity: Identity, sender: PublicIdentity)
     return message
 
 
-async def published(broker: Broker, envelope: Envelope) -> bool:
-    """Whether a queue has the envelope now.
+async def publish_patiently(broker: Broker, envelope: Envelope) -> bool:
+    """Publish a message; tell whether a queue has it now.
 
     Raises:
         BrokerError: it never will: the broker refuses.
@@ -75,7 +75,7 @@ async def published(broker: Broker, envelope: Envelope) -> bool:
     return True
 
 
-async def published_within(
+async def publish_within(
     broker: Broker, envelope: Envelope, seconds: float, wanted: Callable[[], bool] = lambda: True
 ) -> None:
     """Publish until a queue has the envelope, or it is no longer wanted: an agent that is just starting has none yet.
@@ -85,6 +85,6 @@ async def published_within(
     """
     async with asyncio.timeout(seconds):
         while wanted():
-            if await published(broker, envelope):
+            if await publish_patiently(broker, envelope):
                 return
             await asyncio.sleep(RETRY_SECONDS)

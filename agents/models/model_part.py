@@ -102,7 +102,7 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
 
 
 def released_as(folder: Path) -> str:
-    """What became of the weights of the model that a part belongs to: the `release` of its job.
+    """Read the `release` of the job that a model part belongs to.
 
     Raises:
         ModelPartProblem: there is no part, or its manifest is of another format or damaged.
@@ -111,7 +111,7 @@ def released_as(folder: Path) -> str:
 
 
 def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:
-    """What this party's columns add to the scores of each row: float64 (rows, outputs).
+    """Compute this party's part of each row's score: float64 (rows, outputs).
 
     The intercept is included by its holder.
 

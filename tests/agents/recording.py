@@ -23,7 +23,7 @@ import tercet.agents.scoring.linear_scoring
 import tercet.agents.simulation.simulate
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.roles.prediction import PredictionRole
-from tercet.agents.simulation.simulate import Simulation, data_roles, simulate, training_words
+from tercet.agents.simulation.simulate import Simulation, data_roles, simulate_job, training_words
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.handshake import HandshakeState
@@ -146,7 +146,7 @@ class Heard:
     @property
     def held_out_xs(self) -> list[Words]:
         """The same of those that are not."""
-        return [role.own.view(role.held_out).read_rows(np.arange(role.held_out.sum())) for role in self.roles]
+        return [role.own.view_rows(role.held_out).read_rows(np.arange(role.held_out.sum())) for role in self.roles]
 
     @property
     def scoring_order(self) -> Order:
@@ -174,14 +174,14 @@ class Heard:
     @property
     def held_out_y(self) -> Floats:
         """Centred labels of the rows that are not trained on, (rows, outputs)."""
-        assert self.label.labels is not None
-        return self.label.labels[self.label.held_out]
+        assert self.label.labels.centred is not None
+        return self.label.labels.centred[self.label.held_out]
 
     @property
     def y(self) -> Floats:
         """Centred labels of the rows that are trained on, (rows, 1)."""
-        assert self.label.labels is not None
-        return self.label.labels[~self.label.held_out]
+        assert self.label.labels.centred is not None
+        return self.label.labels.centred[~self.label.held_out]
 
     @property
     def alignment_key(self) -> bytes:
@@ -265,7 +265,7 @@ def _heard(
     async def listen() -> Simulation:
         office, contribute = MemoryBroker(tap=ear.envelopes.append), contributions(seeds.order)
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
+            return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
 
     with listening(ear, job.data_parties), fixed_keys(seeds.keys):
         simulation = virtual_time.run(listen())

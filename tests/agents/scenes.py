@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tercet.agents.access.console import Console
+from tercet.agents.access.console import BrokerConsole
 from tercet.agents.cli.runner import SWITCH_SECONDS
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.messaging.mailbox import Tap
@@ -235,9 +235,9 @@ class Scene:
         self._holds.close()
 
     @asynccontextmanager
-    async def console(self, party: str) -> AsyncIterator[Console]:
+    async def console(self, party: str) -> AsyncIterator[BrokerConsole]:
         """A console of a party, on a connection of its own."""
-        async with Console(party, self.parties[party][1], self.office.connect(party)) as console:
+        async with BrokerConsole(party, self.parties[party][1], self.office.connect(party)) as console:
             yield console
 
     # --- jobs
@@ -282,7 +282,7 @@ class Scene:
     def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Envelope:
         """A control message with any body, validly sealed in the sender's name."""
         address = Address(job_id, 1, Round.CONTROL, item, 0, 0, sender, receiver)
-        known = self.agents[receiver].jobs.latest.get(job_id)
+        known = self.agents[receiver].jobs.last_run.get(job_id)
         run = known.run if known is not None and kind != "job" else b""
         sealed = self.parties[sender][1].seal(
             body, self.parties[receiver][1].public, associated_data(str(address), kind, run)

@@ -45,7 +45,7 @@ class Insider:
 
     @property
     def _run(self) -> bytes:
-        return self.field.agents[EVE].jobs.latest[self.job].run
+        return self.field.agents[EVE].jobs.last_run[self.job].run
 
     @property
     def _session(self) -> SessionSeal:

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tercet.agents.access.console import Console
+from tercet.agents.access.console import BrokerConsole
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Envelope
 from tercet.broker.interface.dead_letters import BURST
@@ -197,7 +197,7 @@ async def test_what_card_has_said_cannot_be_said_again_by_her(guarded: Guarded, 
         reasons = [line["why"] for line in field.lines if line["event"] == "message refused"]
         assert all(why.startswith(("it says that it is from card", "it is addressed")) for why in reasons)
         await eve.say(
-            field.letter(BANK, field.agents[CARD].jobs.latest[first], job=first)
+            field.letter(BANK, field.agents[CARD].jobs.last_run[first], job=first)
         )  # signed by card, sealed by her
         await field.until(lambda: field.logged("job is known already", job=first))
         assert await known_to(field) == {first}
@@ -224,7 +224,7 @@ async def test_a_flood_is_neither_kept_nor_logged_nor_answered(guarded: Guarded,
         assert sum(line["event"] == "message refused" for line in field.lines) <= BURST + 3
         assert len(await field.dead_letters(BANK)) <= BURST + 3
         broker = await RabbitBroker.connect(guarded.bare_url, name=BANK, credentials=guarded.login(BANK))
-        async with Console(BANK, field.parties[BANK][1], broker) as console, asyncio.timeout(10):
+        async with BrokerConsole(BANK, field.parties[BANK][1], broker) as console, asyncio.timeout(10):
             assert (await console.query()).jobs == ()
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from safetensors.numpy import save as to_safetensors
 
 from tercet.agents.jobs.records import Record
-from tercet.agents.models.full_model import About, Columns, WholeModel, write
+from tercet.agents.models.full_model import Columns, FullModel, ModelDescription, write
 from tercet.agents.models.model_part import MANIFEST, ModelPart, save
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.session.checkpoint_store import Checkpoint, CheckpointFolder
-from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
 from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.codec import MODELS, Companion, encode
@@ -267,7 +267,7 @@ def weights() -> list[bytes]:
 def exported() -> list[bytes]:
     """What `tercet export` writes."""
     encoding = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
-    about = About(
+    about = ModelDescription(
         job="credit-default-0123abcd",
         model="logistic",
         label_party="bank",
@@ -279,7 +279,7 @@ def exported() -> list[bytes]:
     weights = np.linspace(-1, 1, len(encoding.names))[:, None]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        write(WholeModel(about, (weights, weights), (), (np.ones((1, 1)),)), path)
+        write(FullModel(about, (weights, weights), (), (np.ones((1, 1)),)), path)
         return [path.read_bytes(), _bfloat16()]
 
 
@@ -331,10 +331,10 @@ def checkpoints() -> list[bytes]:
 def drawn() -> list[bytes]:
     """What a party has drawn for a job."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Drawn(Path(folder), lambda: bytes(range(32)))
-        source.begin(bytes(32))
+        source = FixedRandomness(Path(folder), lambda: bytes(range(32)))
+        source.start_attempt(bytes(32))
         source()
-        source.agrees("card", b"c" * 32)
+        source.matches_commitment("card", b"c" * 32)
         return [(Path(folder) / FILE).read_bytes()]
 
 

@@ -30,7 +30,7 @@ TOGETHER = 4  # jobs of one example, each with agents of its own
 PARTIES = (BANK, CARD, NOTARY)
 AS_DRAWN = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
 ERRORS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
-CODES = set(re.findall(r"^\| `([a-z.-]+)` \|", ERRORS, re.MULTILINE))
+CODES = set(re.findall(r"^### `([a-z.-]+)`$", ERRORS, re.MULTILINE))
 # Long enough for a busy machine, on which what nobody meddles with must end well.
 DEADLINES = QUICK.model_copy(
     update={"accept": 2.0, "ready": 2.0, "start": 4.0, "handshake": 2.0, "alignment": 2.0, "fit": 2.0, "terms": 4.0}

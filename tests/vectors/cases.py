@@ -17,7 +17,7 @@ from tercet.agents.models.model_part import ModelPart, save
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.session.checkpoint_store import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
-from tercet.agents.session.fixed_randomness import Drawn
+from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import SessionSeal, associated_data
@@ -249,12 +249,12 @@ def checkpoint_bytes(vector: dict[str, Any]) -> bytes:
 def _write_files(folder: Path) -> None:
     arrays = {"share": WORDS, "scores": np.ones((4, 1))}
     CheckpointFolder(folder / "checkpoints", bytes(32)).write(Checkpoint(HELD, arrays, {"alpha": 0.5, "losses": [1.0]}))
-    drawn = Drawn(folder, lambda: SECRET)
-    drawn.begin(bytes(32))
+    drawn = FixedRandomness(folder, lambda: SECRET)
+    drawn.start_attempt(bytes(32))
     drawn()
-    drawn.agrees("card", bytes([6]) * 32)
+    drawn.matches_commitment("card", bytes([6]) * 32)
     budget = BudgetFile(folder / "budget.log")
-    budget.begin([Spending("credit-0123abcd", "00" * 32, "people", "bank", {"scores": 3.0})])
+    budget.start_with([Spending("credit-0123abcd", "00" * 32, "people", "bank", {"scores": 3.0})])
     log = AuditLog(folder / "audit.log", "bank", identity(1), now=lambda: "2025-01-02T03:04:05.000+00:00")
     log.open(records=0)
     log.append("decided", "credit-0123abcd", "00" * 32, {"state": "done", "codes": [], "rows": 96})

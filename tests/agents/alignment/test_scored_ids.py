@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.scored_ids import ScoredIds, Unusable
+from tercet.agents.alignment.scored_ids import ScoredIds, UnusableMarks
 from tercet.schemas.files.job import Evaluation, PredictionJob
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.recovering import THREE, recovering
@@ -48,7 +48,7 @@ def store(folder: Path, run: int, model: tuple[str, str] = MODEL) -> ScoredIds:
 def marks(scored: ScoredIds, people: Sequence[int]) -> NDArray[np.uint64]:
     """Of these people, who stand somewhere in a table."""
     ids = pa.array([f"person-{number}" for number in range(40)], pa.large_string())
-    return scored.marks(ids, np.array(people, np.int64))
+    return scored.mark_ids(ids, np.array(people, np.int64))
 
 
 people = st.sets(st.integers(0, 39)).map(sorted)
@@ -96,10 +96,10 @@ def test_a_key_that_is_gone_or_a_torn_file_is_told(tmp_path: Path) -> None:
     scored.note(found, repeat=False)
     (path,) = scored.folder.iterdir()
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(Unusable, match="damaged"):
+    with pytest.raises(UnusableMarks, match="damaged"):
         store(tmp_path, 2).note(found, repeat=False)
     (tmp_path / "scored" / "key").unlink()
-    with pytest.raises(Unusable, match="is gone"):
+    with pytest.raises(UnusableMarks, match="is gone"):
         marks(scored, range(4))
 
 
@@ -181,7 +181,7 @@ async def test_a_training_that_comes_to_nothing_leaves_no_hashes(tmp_path: Path)
         on(stage, lambda envelope: envelope.kind == "scores", lambda: stage.agents[NOTARY].cancel(failing))
         failing = stage.submit(job("failing", evaluation=Evaluation(holdout=0.25, metrics="epoch")))
         assert (await stage.ended(failing))[CARD].state == "cancelled"
-        await stage.until(lambda: not stage.agents[CARD].busy)
+        await stage.until(lambda: not stage.agents[CARD].is_busy)
         assert list((tmp_path / CARD / "scored").glob("*/*")) == []
         await stage.run(job(evaluation=Evaluation(holdout=0.25)))
         assert len(list((tmp_path / CARD / "scored").glob("*/*"))) == 1

@@ -86,10 +86,10 @@ async def test_one_job_submitted_by_two_parties_at_once_runs_once(tmp_path: Path
         job_id = stage.submit(job(), first)
         assert stage.submit(job(), second) == job_id
         assert states(await stage.ended(job_id)) == {"done"}
-        runs = {stage.agents[party].jobs.latest[job_id].run for party in PARTIES}
+        runs = {stage.agents[party].jobs.last_run[job_id].run for party in PARTIES}
         assert len(runs) == 1
         if BANK in {first, second}:
-            assert stage.agents[NOTARY].jobs.latest[job_id].submitter == BANK
+            assert stage.agents[NOTARY].jobs.last_run[job_id].submitter == BANK
 
 
 async def test_a_job_that_a_partner_remembers_and_the_submitter_forgot_is_declined(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_an_agent_told_to_leave_lets_a_job_end_that_is_about_to(tmp_path: 
         job_id = stage.submit(job())
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         leaving = asyncio.ensure_future(stage.stop(CARD))
-        await stage.until(lambda: stage.agents[CARD].draining)
+        await stage.until(lambda: stage.agents[CARD].is_draining)
         with pytest.raises(Exception, match="takes no more jobs"):
             stage.submit(job("another"), CARD)
         assert states(await stage.ended(job_id, *PARTIES)) == {"done"}
@@ -340,7 +340,7 @@ async def test_a_job_under_a_wrong_id_or_in_anothers_name_is_not_taken(tmp_path:
     """A partner may announce its own jobs, under the id that follows from the description."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        run = stage.agents[BANK].jobs.announcer.announcement(job())
+        run = stage.agents[BANK].jobs.announcer.make_announcement(job())
         for changed in (
             run.model_copy(update={"id": "credit-00000000"}),
             run.model_copy(update={"submitter": NOTARY}),
@@ -367,7 +367,7 @@ async def test_a_job_whose_members_are_not_its_parties_is_refused(tmp_path: Path
     settings = three(tmp_path)
     async with scene(settings, tmp_path) as stage:
         await stage.start()
-        honest = stage.agents[BANK].jobs.announcer.announcement(job())
+        honest = stage.agents[BANK].jobs.announcer.make_announcement(job())
         other = job(tables=((BANK, "customers"), ("telco", "customers")))
         without = honest.model_copy(update={"members": honest.members[:2]})
         elsewhere = honest.model_copy(update={"description": other, "id": other.id})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tercet.agents.access.console
-from tercet.agents.access.console import Console
+from tercet.agents.access.console import BrokerConsole
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.messaging.control import control_envelope
 from tercet.broker.interface import topology
@@ -121,7 +121,7 @@ async def test_a_console_that_is_killed_changes_nothing(tmp_path: Path) -> None:
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
         connection = stage.office.connect(BANK)
-        console = await Console(BANK, stage.parties[BANK][1], connection).__aenter__()
+        console = await BrokerConsole(BANK, stage.parties[BANK][1], connection).__aenter__()
         asking = asyncio.create_task(console.submit(job()))
         await stage.until(lambda: bool(stage.said("submit")))
         asking.cancel()

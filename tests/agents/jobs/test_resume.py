@@ -126,12 +126,12 @@ def test_attempts_are_counted_from_the_last_one_that_got_further() -> None:
         pauses.append(attempts.pause)
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (PAUSES[0], PAUSES[-1])
-    attempts.begun(5)
+    attempts.note_progress(5)
     assert (attempts.fruitless, attempts.pause) == (1, PAUSES[0])
     attempts.number = 10
-    attempts.begun(5)
+    attempts.note_progress(5)
     assert attempts.fruitless == 2
-    attempts.count_anew()
+    attempts.reset_count()
     assert (attempts.fruitless, attempts.pause) == (0, PAUSES[0])
 
 
@@ -169,7 +169,7 @@ async def test_where_a_fault_ends_a_job_none_is_taken_up_again(tmp_path: Path) -
 
 def resumption(stage: Recovering, sender: str, name: str, *, age: float = 0.0, run: bytes | None = None) -> Envelope:
     """One party asks the card processor to take a job up again."""
-    known = stage.agents[CARD].jobs.latest[name]
+    known = stage.agents[CARD].jobs.last_run[name]
     message = Resumption(id=name, run=run or known.run, issued=int(time.time() - age))
     return control_envelope(
         message,

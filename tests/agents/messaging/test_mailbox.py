@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, Deadline
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.broker.interface.base import Envelope
@@ -145,8 +145,8 @@ def test_whatever_the_order_and_the_repeats_each_letter_is_read_once(data: st.Da
             letter = (await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step))["card"]
             assert np.array_equal(letter.words, words(90, step))
         assert set(await bank.hears(*sent)) == {"ack"}  # repeats of what is used already
-        assert bank.mailbox._held["card"] == 0
-        assert not bank.mailbox._letters
+        assert bank.mailbox._held_bytes["card"] == 0
+        assert not bank.mailbox._messages
         assert not bank.mailbox._parts
         assert bank.problems == []
 
@@ -162,7 +162,7 @@ async def test_what_comes_before_the_keys_is_opened_when_they_are_there() -> Non
     await asyncio.sleep(0)
     await bank.establish()
     assert np.array_equal((await waiting)["card"].words, words())
-    assert bank.mailbox._held == {"card": 0, "notary": 0}
+    assert bank.mailbox._held_bytes == {"card": 0, "notary": 0}
 
 
 async def test_a_wait_ends_with_the_last_of_its_senders() -> None:
@@ -184,7 +184,7 @@ async def test_a_wait_that_is_overdue_names_who_is_missing() -> None:
     bank, card = await pair()
     other = asyncio.create_task(bank.mailbox.receive(MaskedInputs, ["notary"], Deadline("step", 5)))
     await bank.hears(*await card.says(Accept()))
-    with pytest.raises(Overdue) as caught:
+    with pytest.raises(DeadlinePassed) as caught:
         await bank.mailbox.receive(Ready, ["card"], SOON)
     assert (caught.value.deadline, caught.value.waits_for) == ("step", ("card", "notary"))
     other.cancel()
@@ -233,7 +233,7 @@ async def test_what_is_of_another_attempt_is_taken_and_forgotten() -> None:
     bank, card = Party("bank"), Party("card")
     (envelope,) = await card.says(Accept())
     assert await bank.hears(replace(envelope, address=envelope.address.replace("/1/control", "/2/control"))) == ["ack"]
-    with pytest.raises(Overdue):
+    with pytest.raises(DeadlinePassed):
         await bank.mailbox.receive(Accept, ["card"], SOON)
     assert bank.problems == []
 
@@ -241,10 +241,10 @@ async def test_what_is_of_another_attempt_is_taken_and_forgotten() -> None:
 async def test_an_attempt_that_is_over_hears_control_messages_only() -> None:
     """Heartbeats tell of the next one; what belongs to the steps of this one is of no use any more."""
     bank, card = Party("bank"), Party("card")
-    bank.mailbox.deaf = True
+    bank.mailbox.closed = True
     assert await bank.hears(*await card.says(Accept()), *await card.says(Cancel())) == ["ack", "ack"]
     assert bank.control == [("card", Cancel())]
-    with pytest.raises(Overdue):
+    with pytest.raises(DeadlinePassed):
         await bank.mailbox.receive(Accept, ["card"], SOON)
 
 
@@ -282,7 +282,7 @@ async def test_a_flood_is_stopped_at_the_limit() -> None:
     problem = bank.problems[0]
     assert isinstance(problem, JobProblem)
     assert (problem.code, problem.culprit) == ("message.oversized", "card")
-    assert bank.mailbox._held["notary"] == 0
+    assert bank.mailbox._held_bytes["notary"] == 0
 
 
 async def test_reading_makes_room_again() -> None:
@@ -292,7 +292,7 @@ async def test_reading_makes_room_again() -> None:
         await bank.hears(*await card.says(MaskedInputs(words=words(3000)), step))
         await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step)
     assert bank.problems == []
-    assert bank.mailbox._held["card"] == 0
+    assert bank.mailbox._held_bytes["card"] == 0
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ async def test_what_travels_along_counts_until_it_is_used_itself(carrier: Messag
     for earlier in range(step):
         await bank.mailbox.receive(type(carried), ["card"], SOON, epoch=9, step=earlier)
     # What is left is the part of the last body that was there when there was no more room.
-    assert bank.mailbox._held["card"] < size + 2 * ENVELOPE_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
+    assert bank.mailbox._held_bytes["card"] < size + 2 * ENVELOPE_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
 
 
 async def test_a_flood_of_letters_without_content_is_stopped_at_the_limit() -> None:
@@ -437,7 +437,7 @@ async def test_a_tensor_of_another_shape_names_its_sender_and_both_shapes() -> N
     await bank.hears(*await card.says(MaskedInputs(words=words(2, 123456789))))
     letters = await bank.mailbox.receive(MaskedInputs, ["card"], SOON)
     with pytest.raises(JobProblem) as caught:
-        bank.mailbox.words(letters, lambda _: (3, 3))
+        bank.mailbox.checked_words(letters, lambda _: (3, 3))
     assert (caught.value.code, caught.value.culprit) == ("message.shape", "card")
     assert "(2, 3)" in caught.value.reason
     assert "(3, 3)" in caught.value.reason
@@ -468,7 +468,7 @@ async def test_what_the_broker_sees_of_a_letter_is_its_label() -> None:
 async def test_a_wait_that_has_lapsed_is_told_until_the_job_has_ended() -> None:
     """Else a party whose patience ends just before another complains would look as if it waited for nobody."""
     bank = Party("bank")
-    with pytest.raises(Overdue):
+    with pytest.raises(DeadlinePassed):
         await bank.mailbox.receive(Accept, ["card", "notary"], SOON)
     assert bank.mailbox.waits_for == ("card", "notary")
     assert bank.mailbox.stage == "accept"

@@ -95,9 +95,9 @@ async def test_a_party_without_its_latest_checkpoint_takes_the_others_back_to_th
         lost.unlink()
         await stage.start(CARD)
         await stage.until(lambda: stage.agents[BANK].status(name)[0].attempt > 1 and trains(stage, name))
-        assert 0 < stage.run_of(BANK, name).context.first < int(lost.name.split("-")[0])
+        assert 0 < stage.run_of(BANK, name).context.first_step < int(lost.name.split("-")[0])
         assert lost.name not in {path.name for path in files(stage.state_folder(BANK), name)}
-        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first)
+        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first_step)
         assert lineage(files(stage.state_folder(BANK), name)[0]) != lineage(lost)
         assert states(await stage.ended(name)) == {"done"}
         assert same_parts(parts(tmp_path, name), same.parts)
@@ -249,11 +249,11 @@ def words_of(stage: Recovering, kind: str) -> dict[tuple[str, str, int, int], li
 def test_what_is_noted_of_a_history_does_not_go_on_with_it() -> None:
     """A checkpoint is written beside the steps, while losses of later epochs come in."""
     history = History(losses=[0.7], held_out_losses=[0.8], metrics={0: {"auc": 0.6}})
-    arrays, facts = history.noted()
+    arrays, facts = history.to_checkpoint()
     history.losses.append(0.6)
     history.held_out_losses.append(0.75)
     history.metrics[1] = {"auc": 0.7}
     assert (facts["losses"], facts["metrics"]) == ([0.7], [(0, {"auc": 0.6})])
     again = History()
-    again.go_on_from(arrays, facts)
+    again.restore(arrays, facts)
     assert (again.held_out_losses, again.value(0, "held_out_loss")) == ([0.8], 0.8)

@@ -82,7 +82,8 @@ async def test_a_part_has_what_predictions_need(tmp_path: Path, release: str) ->
 async def test_a_helper_that_commits_to_other_masks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nobody could predict by the model."""
     monkeypatch.setattr(
-        "tercet.agents.roles.helper.commitments", lambda *_: ModelCommitments(exponent=4, seeds=(b"1" * 32, b"2" * 32))
+        "tercet.agents.roles.helper.make_commitments",
+        lambda *_: ModelCommitments(exponent=4, seeds=(b"1" * 32, b"2" * 32)),
     )
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()

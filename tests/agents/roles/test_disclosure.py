@@ -21,7 +21,7 @@ import tercet.mpc.linear.loss
 import tercet.mpc.network.forward
 import tercet.mpc.randomness.secret_order
 import tercet.mpc.scoring.linear
-from tercet.agents.alignment import matching as alignment
+from tercet.agents.alignment import matching
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.session.context import JobContext
 from tercet.agents.simulation.simulate import bit_exact
@@ -332,7 +332,7 @@ def public_key(label: str) -> Plant:
         def known(key: bytes, name: str) -> bytes:
             return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
 
-        for module in (alignment, tercet.mpc.randomness.secret_order):
+        for module in (matching, tercet.mpc.randomness.secret_order):
             patch.setattr(module, "derive_subkey", known)
 
     return plant

@@ -19,7 +19,7 @@ from pyarrow import csv, parquet
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import MANIFEST, ModelPart
 from tercet.agents.reports.build import report_data
-from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import total
 from tercet.schemas.files.job import EarlyStopping, Evaluation, PredictionJob
@@ -379,7 +379,7 @@ def predict(sample: Sample, folder: Path, tables: Tables, job: PredictionJob | N
 
     async def attempt() -> Simulation:
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate(job or prediction_of(sample), settings, folder)
+            return await simulate_job(job or prediction_of(sample), settings, folder)
 
     return virtual_time.run(attempt())
 

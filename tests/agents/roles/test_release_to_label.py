@@ -131,10 +131,10 @@ def test_shares_for_others_and_an_encoding_that_says_more_are_noticed(
     async def give(context: JobContext, shares: Any, encoding: Encoding) -> None:
         to, deadline = {"partners": context.partners, "label": [context.label]}[receivers], context.deadline("release")
         text = stripped(encoding).model_dump_json().encode()
-        await context.mailbox.send(ModelShare(words=release_to_label.packed(context, shares)), to, deadline)
+        await context.mailbox.send(ModelShare(words=release_to_label.pack_shares(context, shares)), to, deadline)
         await context.mailbox.send(ColumnEncoding(encoding=text), [context.label], deadline)
 
-    monkeypatch.setattr(release, "give", give)
+    monkeypatch.setattr(release, "send_model", give)
     spoilt = hear(SAMPLE, tmp_path, tables=people(SAMPLE, 170, 1), reading={"rare": 37})
     with pytest.raises(AssertionError):
         check(spoilt)

@@ -152,7 +152,7 @@ class Slow:
 @pytest.mark.parametrize(
     ("name", "deadline", "parties"),
     [
-        ("_take", "ready", (BANK, CARD)),
+        ("_read_snapshot", "ready", (BANK, CARD)),
         ("ids_digest", "alignment", (BANK, CARD)),
         ("ascending_order", "alignment", (BANK, CARD)),
         ("_fit", "fit", (BANK, CARD)),

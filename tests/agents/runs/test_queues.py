@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tercet.agents.daemon import health
-from tercet.agents.runs.outcomes import Anew
+from tercet.agents.runs.outcomes import Restart
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
@@ -144,12 +144,12 @@ async def test_whenever_the_opening_is_cancelled_none_is_consumed_and_the_next_o
         assert not here.connection.consumers
         await here.queues.open(1.0)
         assert here.consumed == here.all, turn
-        assert here.queues.heard
+        assert here.queues.are_consumed
         await here.connection.publish(said(Round.CONTROL, f"at {turn}"), Lane.ONLINE)
         for _ in range(5):
             await asyncio.sleep(0)
         assert here.heard == [f"at {turn}"]
-        await here.queues.leave()
+        await here.queues.cancel_consumers()
         assert here.consumed == set()
 
 
@@ -217,7 +217,7 @@ class Far(Scene):
     def anew(self) -> None:
         """What the label party does after a fault that may pass: its next heartbeat tells of another attempt."""
         for run in self.agents[BANK].runs:
-            run._end(Anew(run.attempts.number + 1, NOTARY))
+            run._put_outcome(Restart(run.attempts.number + 1, NOTARY))
 
 
 class Disturbed(Slow):
@@ -270,11 +270,11 @@ async def test_a_job_whose_consumers_are_gone_opens_its_queues_again_and_hears_t
         consumers = run._queues._consumers
         for consumer in consumers:
             await consumer.cancel()
-        assert not run._queues.heard
-        await stage.until(lambda: bool(health.ailments(stage.agents[CARD], connection)))
-        assert health.unheard(stage.agents[CARD]) == 1
-        assert "a running job's queues are not consumed" in health.obstacles(stage.agents[CARD], connection)
+        assert not run._queues.are_consumed
+        await stage.until(lambda: bool(health.health_problems(stage.agents[CARD], connection)))
+        assert health.count_unconsumed(stage.agents[CARD]) == 1
+        assert "a running job's queues are not consumed" in health.readiness_problems(stage.agents[CARD], connection)
         stage.agents[BANK].cancel(name)
         ended = await stage.ended(name)
         assert {status.state for status in ended.values()} == {"cancelled"}
-        assert health.ailments(stage.agents[CARD], connection) == []
+        assert health.health_problems(stage.agents[CARD], connection) == []

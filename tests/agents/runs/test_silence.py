@@ -51,7 +51,7 @@ Table = dict[str, list[str]]
 Hook = Callable[[Address, Message], Message]
 
 
-class Told(NamedTuple):
+class Recorded(NamedTuple):
     """A run, and all that was written about it anywhere."""
 
     simulation: Simulation
@@ -82,7 +82,7 @@ def tell(
     edit: Callable[[Table], None] | None = None,
     reading: dict[str, Any] | None = None,
     **hooks: Any,
-) -> Told:
+) -> Recorded:
     """Run the sample, with telco's table edited and read by other settings, or a message changed on its way."""
     said: list[Message] = []
     change: Hook = hooks.pop("change", lambda _, message: message)
@@ -101,7 +101,7 @@ def tell(
         write_table(folder / "telco.csv", table)
     hooks.setdefault("contribute", contributions(5))
     simulation = virtual_time.run(run(sample, folder, settings=settings, tap=tap, **hooks))
-    return Told(simulation, log.getvalue(), "\n".join(written(simulation, folder, said)), said)
+    return Recorded(simulation, log.getvalue(), "\n".join(written(simulation, folder, said)), said)
 
 
 def written(simulation: Simulation, folder: Path, said: list[Message]) -> Iterator[str]:
@@ -119,7 +119,7 @@ def written(simulation: Simulation, folder: Path, said: list[Message]) -> Iterat
     yield from map(str, said)
 
 
-def check_silent(told: Told) -> None:
+def check_silent(told: Recorded) -> None:
     """Search all that was written for all that is secret."""
     for where, text in (("log", told.log), ("states, records and representations", told.rest)):
         assert text
@@ -130,7 +130,7 @@ def check_silent(told: Told) -> None:
         assert not set(re.findall(r"-?\d+\.\d{3,}(?:e-?\d+)?", text)) & numbers(told), f"a value in {where}"
 
 
-def secrets(told: Told) -> Iterator[str]:
+def secrets(told: Recorded) -> Iterator[str]:
     """Texts that must not be found: ids, and keys and seeds in every spelling."""
     for table in SAMPLE.tables().values():
         yield from table[PERSON]
@@ -159,7 +159,7 @@ def secret_bytes(simulation: Simulation) -> Iterator[bytes]:
         yield secret_order.order_key(context.shape_digest, mine)
 
 
-def words(told: Told) -> set[str]:
+def words(told: Recorded) -> set[str]:
     """Every word of every tensor and every encoded feature, as a number with or without a sign."""
     blocks = [message.words for message in told.said if "words" in type(message).model_fields]  # type: ignore[attr-defined]
     stored = [role.words for role in data_roles(told.simulation).values() if role.words is not None]
@@ -168,7 +168,7 @@ def words(told: Told) -> set[str]:
     return {str(number) for number in (*found.tolist(), *found.view(np.int64).tolist()) if abs(number) >= 10**6}
 
 
-def numbers(told: Told) -> set[str]:
+def numbers(told: Recorded) -> set[str]:
     """Every value of the tables, as written there and as encoded."""
     texts = {v for t in SAMPLE.tables().values() for c, values in t.items() if c != PERSON for v in values}
     for role in data_roles(told.simulation).values():

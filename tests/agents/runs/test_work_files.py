@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import tercet.agents.access.table
-from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
@@ -188,9 +188,9 @@ async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for the words of a large table."""
-    encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), OwnRows._encode
+    encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), AlignedTable._encode
 
-    def slow(own: OwnRows, *how: Any) -> None:
+    def slow(own: AlignedTable, *how: Any) -> None:
         if own._context.me != CARD:
             real(own, *how)
             return
@@ -201,7 +201,7 @@ async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
         finally:
             encoded.set()
 
-    monkeypatch.setattr(OwnRows, "_encode", slow)
+    monkeypatch.setattr(AlignedTable, "_encode", slow)
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         job_id = stage.submit(job())

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from structlog.testing import capture_logs
 
 from tercet.agents.session.checkpoint_store import (
-    KEPT,
+    MOST_CHECKPOINTS,
     SUFFIX,
     Checkpoint,
     CheckpointFolder,
@@ -67,7 +67,7 @@ def store(folder: Path, *steps: int, belongs: bytes = BELONGS) -> CheckpointFold
 def held_of(folder: CheckpointFolder) -> tuple[list[int], list[str]]:
     """The steps of what can be gone on from, and why the rest cannot."""
     with capture_logs() as logs:
-        held = folder.held()
+        held = folder.list_held()
     assert all(line["code"] == "checkpoint.unusable" for line in logs)
     return [one.steps for one in held], [line["why"] for line in logs]
 
@@ -98,7 +98,7 @@ def test_what_is_read_is_what_was_written(
     with tempfile.TemporaryDirectory() as place:
         folder = CheckpointFolder(Path(place) / "job", BELONGS)
         folder.write(Checkpoint(held, words, facts))
-        (found,) = folder.held()
+        (found,) = folder.list_held()
         read = folder.read(found)
     assert found == read.held == held
     assert read.arrays.keys() == words.keys()
@@ -109,8 +109,8 @@ def test_what_is_read_is_what_was_written(
 def test_only_the_last_few_are_kept_the_latest_first(tmp_path: Path) -> None:
     """And after an attempt has chosen one, only that."""
     kept = store(tmp_path, 2, 4, 6, 8, 10)
-    assert held_of(kept) == ([10, 8, 6][:KEPT], [])
-    (eight,) = [held for held in kept.held() if held.steps == 8]
+    assert held_of(kept) == ([10, 8, 6][:MOST_CHECKPOINTS], [])
+    (eight,) = [held for held in kept.list_held() if held.steps == 8]
     kept.keep_only(eight)
     assert held_of(kept) == ([8], [])
     kept.keep_only(None)

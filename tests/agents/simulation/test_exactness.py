@@ -242,4 +242,4 @@ def test_repeats_delays_and_overtaking_change_nothing(kind, part_bytes, sample, 
     for one in simulation.runs.values():  # nothing that came twice is kept
         mailbox = one.context.mailbox
         assert not mailbox._parts
-        assert all(held in {0, LAST_WORD} for held in mailbox._held.values())
+        assert all(held in {0, LAST_WORD} for held in mailbox._held_bytes.values())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.memory.memory_queue import Delay, Fault
@@ -49,7 +49,7 @@ class Run:
             faults=self._faults, tap=lambda envelope: self.envelopes.append(parse_address(envelope.address))
         )
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate(self.sample.description(), own, folder, tap=self._hear, office=office)
+            return await simulate_job(self.sample.description(), own, folder, tap=self._hear, office=office)
 
     def _faults(self, envelope: Envelope, _queue: str) -> list[Fault]:
         seconds = self.late.get((envelope.sender, envelope.kind), 0.0)
