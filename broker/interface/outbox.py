@@ -226,10 +226,12 @@ class Outbox:
         waiting = set(self._sending)
         if not waiting:
             return
-        _, late = await asyncio.wait(waiting, timeout=timeout)
-        for task in late:
+        _, unconfirmed = await asyncio.wait(waiting, timeout=timeout)
+        for task in unconfirmed:
             address = self._sending[task][0].address
-            raise TimeoutError(f"{len(late)} messages are not confirmed after {timeout:g} s, {address} among them")
+            raise TimeoutError(
+                f"{len(unconfirmed)} messages are not confirmed after {timeout:g} s, {address} among them"
+            )
 
     async def close(self) -> None:
         """Give up what is not confirmed, and take no more.

@@ -108,13 +108,13 @@ class MemoryQueue:
     def arrive(self, envelope: Envelope, faults: Sequence[Fault]) -> None:
         """Queue an envelope as often, as late and in the place that the faults say."""
         loop = asyncio.get_running_loop()
-        late = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
+        delay = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if any(isinstance(fault, Drop) for fault in faults):
             return
         copies = 1 + sum(fault.times for fault in faults if isinstance(fault, Duplicate))
         ahead = any(isinstance(fault, Reorder) for fault in faults)
-        if late:
-            loop.call_later(late, self._enter, envelope, copies, ahead)
+        if delay:
+            loop.call_later(delay, self._enter, envelope, copies, ahead)
         else:
             self._enter(envelope, copies, ahead)
 

@@ -198,9 +198,9 @@ class RabbitBroker:
     async def close(self) -> None:
         """See `Broker.close`."""
         self._closed = True
-        async with AsyncExitStack() as ends:  # of all, also where one fails
+        async with AsyncExitStack() as stack:  # of all, also where one fails
             for link in self._links.values():
-                ends.push_async_callback(link.close)
+                stack.push_async_callback(link.close)
 
     def _check(self) -> None:
         if self._closed:

@@ -110,19 +110,19 @@ class _UnboundedFrames:
 
     def __init__(self, queue: "asyncio.Queue[Any]") -> None:
         self._queue, self.put = queue, queue.put
-        self.late: asyncio.Task[None] | None = None
+        self.pending: asyncio.Task[None] | None = None
 
     def put_nowait(self, frame: Any) -> None:
         """Put it there now, or as soon as there is room."""
         try:
             self._queue.put_nowait(frame)
         except asyncio.QueueFull:
-            self.late = asyncio.create_task(self._queue.put(frame), name="answer to the end of a channel")
+            self.pending = asyncio.create_task(self._queue.put(frame), name="answer to the end of a channel")
 
 
 async def _closed(channel: aiormq.Channel, answers: _UnboundedFrames) -> None:
     try:
         await channel.close()
     finally:
-        if answers.late is not None:
-            await asyncio.wait([answers.late], timeout=NUMBER_SECONDS)
+        if answers.pending is not None:
+            await asyncio.wait([answers.pending], timeout=NUMBER_SECONDS)

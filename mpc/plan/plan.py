@@ -206,9 +206,9 @@ class Plan:
         # A cumulant is convex. Of several outputs but one label is not 0.
         most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
         most += float(link.target(label)[0, 0]) * max(-low, high)
-        room = 61 - ceil_log2(rows * most)
-        bits = min(link.label_bits, room // 2)
-        return LossBits(min(MOST_SCORE_BITS, room - bits), bits)
+        free_bits = 61 - ceil_log2(rows * most)
+        bits = min(link.label_bits, free_bits // 2)
+        return LossBits(min(MOST_SCORE_BITS, free_bits - bits), bits)
 
     @property
     def most_label(self) -> float:

@@ -78,8 +78,8 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: 
         RangeProblem: where the helper would stop the job because the activation cannot be encoded.
     """
     weights = _zeros(xs, plan)
-    for taken in itertools.islice(_walk(xs, y, plan, order), stop):
-        weights = taken.weights
+    for record in itertools.islice(_walk(xs, y, plan, order), stop):
+        weights = record.weights
     return weights
 
 

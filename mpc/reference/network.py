@@ -215,17 +215,17 @@ def _walk(run: TrainingRun) -> Iterator[tuple[_StepRecord, NetworkWeights]]:
     for step in plan.steps(begin):
         rows = _rows(order, step)
         batch = [x[rows] for x in xs]
-        taken = _StepRecord(step, batch, weights, _forward(batch, weights, step, setting))
-        weights = _after(taken, _error(taken, y[rows], plan), plan, dealt)
-        yield taken, weights
+        record = _StepRecord(step, batch, weights, _forward(batch, weights, step, setting))
+        weights = _after(record, _error(record, y[rows], plan), plan, dealt)
+        yield record, weights
 
 
-def _error(taken: _StepRecord, y: Floats, plan: Plan) -> Words:
+def _error(record: _StepRecord, y: Floats, plan: Plan) -> Words:
     """Compute the scores' error, F fractional bits.
 
     It is under the rows' signs, classes in secret order.
     """
-    step, seen = taken.step, taken.forward
+    step, seen = record.step, record.forward
     scores = step.alpha * decode(seen.z, plan.fz)
     phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
     a = encode(step.scale * phi, plan.f)
@@ -267,9 +267,9 @@ def _hidden(z: Words, step: Step, k: int, setting: PassSetting) -> _Layer:
     return _Layer(order, placed.reshape(z.shape), slope)
 
 
-def _after(taken: _StepRecord, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeights:
+def _after(record: _StepRecord, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeights:
     """Return the weights after a step, from the error of its scores."""
-    step, batch, weights, seen = taken
+    step, batch, weights, seen = record
     back, last = encode_number(step.after, plan.fx), len(weights.upper) - 1
     upper, biases = list(weights.upper), list(weights.biases)
     for k in range(last, -1, -1):
@@ -281,15 +281,15 @@ def _after(taken: _StepRecord, error: Words, plan: Plan, dealt: Dealt) -> Networ
             canonical = np.argsort(seen.classes)
             gradient, falls = gradient[:, canonical], falls[:, canonical]
         upper[k], biases[k + 1] = upper[k] - gradient, biases[k + 1] - falls
-        error = _below(taken, k, error, plan, dealt)
+        error = _below(record, k, error, plan, dealt)
     blocks = tuple(block - x.T @ error for x, block in zip(batch, weights.blocks, strict=True))
     biases[0] = biases[0] - back * error.sum(axis=0, keepdims=True)
     return NetworkWeights(blocks, tuple(upper), tuple(biases))
 
 
-def _below(taken: _StepRecord, k: int, error: Words, plan: Plan, dealt: Dealt) -> Words:
+def _below(record: _StepRecord, k: int, error: Words, plan: Plan, dealt: Dealt) -> Words:
     """Compute the error of hidden layer k's pre-activations, F bits, from the one above it."""
-    step, _, weights, seen = taken
+    step, _, weights, seen = record
     layer, last = seen.hidden[k], k == len(weights.upper) - 1
     above = weights.upper[k][:, seen.classes] if last else weights.upper[k]
     carried = error @ _round_by(above, dealt("rw", k, step), plan.fw - NARROW_BITS).T

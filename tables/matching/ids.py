@@ -126,8 +126,8 @@ def _has_repeats(ids: pa.LargeStringArray) -> bool:
     It goes by shares of the ids: a hash table of all would take five times their memory.
     """
     _, offsets, data = ids.buffers()
-    ends = np.frombuffer(offsets, np.int64)[ids.offset + 1 : ids.offset + len(ids) + 1]
-    share = np.frombuffer(data, np.uint8)[ends - 1] % SHARES  # by the last byte, so that equal ids fall together
+    stops = np.frombuffer(offsets, np.int64)[ids.offset + 1 : ids.offset + len(ids) + 1]
+    share = np.frombuffer(data, np.uint8)[stops - 1] % SHARES  # by the last byte, so that equal ids fall together
     parts = (ids.filter(pa.array(share == number)) for number in range(SHARES))
     return any(len(pc.unique(part)) < len(part) for part in parts)
 

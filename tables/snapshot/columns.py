@@ -211,8 +211,8 @@ def index_columns(schema: pa.Schema) -> set[str]:
     pandas notes it in the Parquet files that it writes.
     """
     try:
-        noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
-        return {name for name in noted["index_columns"] if isinstance(name, str)}
+        metadata = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        return {name for name in metadata["index_columns"] if isinstance(name, str)}
     except (ValueError, KeyError, TypeError):
         return set()
 

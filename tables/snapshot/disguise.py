@@ -15,7 +15,7 @@ from tercet.tables.core.problem import RowPlaces, UnusableError, WrongRows
 from tercet.tables.core.values import ABSENT
 
 NEARLY_ALL = 0.9  # of the rows, or of the different texts
-REMEMBERED = 10_000  # different texts
+MOST_SEEN = 10_000  # different texts
 SHOWN = 5  # columns that an error tells about
 UNSAID = "has a column of which its owner's settings do not say what it is"  # to the other parties
 
@@ -69,7 +69,7 @@ class DisguisedColumn:
             counter.add(marks, start)
 
     def _note_different(self, texts: pa.Array, forms: NDArray[np.int64]) -> None:
-        if len(self._seen) >= REMEMBERED:
+        if len(self._seen) >= MOST_SEEN:
             return
         for text, form in zip(texts.to_pylist(), forms.tolist(), strict=True):
             if text not in self._seen:

@@ -172,9 +172,9 @@ class Snapshot:
         described = canonical_digest(DIGEST_DOMAIN, [self.chosen.canonical(), list(self.classes)])
         found = hashlib.blake2b(described, digest_size=HASH_BYTES)
         _, offsets, texts = self.ids.buffers()
-        ends = np.frombuffer(offsets, np.int64)[self.ids.offset : self.ids.offset + self.rows + 1]
-        found.update(pa.py_buffer(np.diff(ends)))  # which, unlike the offsets, are the same wherever the ids lie
-        found.update(memoryview(texts)[ends[0] : ends[-1]])
+        bounds = np.frombuffer(offsets, np.int64)[self.ids.offset : self.ids.offset + self.rows + 1]
+        found.update(pa.py_buffer(np.diff(bounds)))  # which, unlike the offsets, are the same wherever the ids lie
+        found.update(memoryview(texts)[bounds[0] : bounds[-1]])
         found.update(b"" if self.label is None else pa.py_buffer(self.label))
         found.update(self.checksum)
         return found.digest()
