@@ -22,7 +22,7 @@ from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan, public_norm
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import linear as reference
 from tercet.schemas.files.job import Training
 from tercet.tables.core.table import Table

@@ -1,4 +1,4 @@
-"""What is said: job descriptions, settings, one model for each message kind, the ring tensor and the wire format.
+"""Describes jobs, settings, one model for each message kind, and the wire format.
 
 Nothing here knows how a message travels, what it is for in the mathematics, or who decides on it.
 """

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tercet.broker.interface.base import CONNECT_SECONDS
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.broker.sealing.identity import read_private, require_private
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.settings import BrokerSettings, Settings
@@ -24,7 +24,7 @@ USERNAME: Final = "TERCET_BROKER_USERNAME"
 PASSWORD: Final = "TERCET_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
 
 
-class Credentials(Written):
+class Credentials(TomlModel):
     """Holds the user name and password of the credentials file."""
 
     username: str

@@ -20,7 +20,7 @@ from tercet.agents.policy.table import narrow_table
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import KeyProblem
 from tercet.mpc.arithmetic.fixed import encode_features
-from tercet.mpc.randomness import order
+from tercet.mpc.randomness import secret_order
 from tercet.schemas.files.job import Invalid, canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
 from tercet.tables.core.interrupt import Interrupt
@@ -156,7 +156,7 @@ class AlignedTable:
         context, contributions = self._context, await self._contribute()
         # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
         digest = canonical_digest("tercet alignment", context.job.description.model_dump())
-        self._secrets = AlignmentSecrets(contributions, order.alignment_key(digest, contributions))
+        self._secrets = AlignmentSecrets(contributions, secret_order.alignment_key(digest, contributions))
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
 
     async def _contribute(self) -> Mapping[str, bytes]:
@@ -165,7 +165,7 @@ class AlignedTable:
         mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
         mine, run = self._next_secret(), context.job.run
         self.private = self._next_secret()
-        bound = OrderCommitment(commitment=order.commitment(run, context.me, mine))
+        bound = OrderCommitment(commitment=secret_order.commitment(run, context.me, mine))
         await mailbox.send(bound, partners, deadline)
         commitments = await mailbox.receive(OrderCommitment, partners, deadline)
         for party in partners:
@@ -173,7 +173,7 @@ class AlignedTable:
         await mailbox.send(OrderContribution(secret=mine), partners, deadline)
         opened = await mailbox.receive(OrderContribution, partners, deadline)
         for party in partners:
-            if order.commitment(run, party, opened[party].secret) != commitments[party].commitment:
+            if secret_order.commitment(run, party, opened[party].secret) != commitments[party].commitment:
                 reason = f"{party} contributes something else to the secret order than it had committed to"
                 raise JobProblem("order.commitment", party, f"{reason}; ask who runs {party}'s agent")
         return {context.me: mine, **{party: message.secret for party, message in opened.items()}}
@@ -196,7 +196,7 @@ class AlignedTable:
     def checkpoint_binding(self, order_key: bytes) -> bytes:
         """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, everybody's rows."""
         context = self._context
-        of_order = order.derive_subkey(order_key, "checkpoints")
+        of_order = secret_order.derive_subkey(order_key, "checkpoints")
         return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, of_order, self.digest])
 
     def split_rows(self, holdout: float) -> NDArray[np.bool_]:
@@ -204,8 +204,8 @@ class AlignedTable:
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None
-        key = order.derive_subkey(self._secrets.alignment_key, "split")
-        return order.choose_held_out(key, self._encoded_ids(), holdout)
+        key = secret_order.derive_subkey(self._secrets.alignment_key, "split")
+        return secret_order.choose_held_out(key, self._encoded_ids(), holdout)
 
     def _encoded_ids(self) -> Iterator[bytes]:
         for start in range(0, len(self.rows), ID_SLICE):
@@ -220,11 +220,11 @@ class AlignedTable:
         """
         context, deadline = self._context, self._context.deadline("fit")
         assert self._secrets is not None
-        key = order.order_key(context.shape_digest, self._secrets.contributions)
-        confirmation = OrderConfirmation(confirmation=order.confirmation(key, context.me))
+        key = secret_order.order_key(context.shape_digest, self._secrets.contributions)
+        confirmation = OrderConfirmation(confirmation=secret_order.confirmation(key, context.me))
         await context.mailbox.send(confirmation, context.partners, deadline)
         for party, other in (await context.mailbox.receive(OrderConfirmation, context.partners, deadline)).items():
-            if not order.confirms(key, party, other.confirmation):
+            if not secret_order.confirms(key, party, other.confirmation):
                 reason = f"{party} and {context.me} do not reach the same order key; run the job again"
                 raise JobProblem("order.key", party, reason)
         return key

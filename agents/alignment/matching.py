@@ -17,7 +17,7 @@ import pyarrow as pa
 from tercet.agents.alignment.row_counts import check_common, partly_matched
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
-from tercet.mpc.randomness.order import derive_subkey
+from tercet.mpc.randomness.secret_order import derive_subkey
 from tercet.schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
 from tercet.tables.matching.digest import ids_digest
 from tercet.tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order

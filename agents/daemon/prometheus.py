@@ -78,9 +78,9 @@ class Metrics:
         yield _gauge("tercet_broker_blocked", "Whether the broker takes nothing", [((), bool(self._broker.blocked))])
         if isinstance(self._broker, BrokerLink):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
-            reconnects, buried = float(self._broker.reconnects), float(self._broker.dead_letter_count)
+            reconnects, dead_letters = float(self._broker.reconnects), float(self._broker.dead_letter_count)
             yield _counter("tercet_broker_reconnects", "Connections that came back", [((), reconnects)])
-            yield _counter("tercet_dead_letters", "Refused messages that are kept", [((), buried)])
+            yield _counter("tercet_dead_letters", "Refused messages that are kept", [((), dead_letters)])
 
     def _disk(self) -> Iterator[Metric]:
         with suppress(OSError):

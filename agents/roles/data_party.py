@@ -35,7 +35,7 @@ from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.network.data_party import NetworkParty
 from tercet.mpc.network.forward import NetworkShares
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.schemas.files.settings import TableSettings
 from tercet.schemas.messages.kinds import ScoringTerms, Sizes
 from tercet.tables.core.problem import TableProblem

@@ -12,7 +12,7 @@ from tercet.agents.core.states import State
 from tercet.agents.runs.acceptance import accept_job, after_approval, check_version
 from tercet.agents.runs.terms import agree_on_terms
 from tercet.agents.session.context import JobContext
-from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState, SmallOrder
+from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState, SmallOrderKey
 from tercet.broker.sealing.identity import Forged, parse_public
 from tercet.broker.sealing.seal import SessionSeal
 from tercet.schemas.messages.kinds import (
@@ -132,7 +132,7 @@ async def _run_handshake(context: JobContext) -> None:
         _or_blame(sender, state.confirm, seen)
     try:
         context.secrets = state.secrets()
-    except SmallOrder as error:
+    except SmallOrderKey as error:
         raise JobProblem("handshake.key", error.party, str(error)) from None
     await context.mailbox.establish(SessionSeal(context.secrets, context.me))
 

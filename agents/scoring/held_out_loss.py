@@ -22,7 +22,7 @@ from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
 from tercet.mpc.scoring.linear import NOBODY, Scorer, scoring_steps
 from tercet.mpc.scoring.network import NetworkScorer

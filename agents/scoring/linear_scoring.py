@@ -16,7 +16,7 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.architecture import CARRIER, Network
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.linear import Scorer, ScoringHelper
 from tercet.mpc.scoring.openings import Openings
 from tercet.schemas.messages.kinds import Message, Scores, ScoringDealtShares, ScoringInputs, ScoringShare

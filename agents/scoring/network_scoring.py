@@ -15,7 +15,7 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.interface.script import HELPER, Receive, received_words
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings
 

@@ -16,8 +16,8 @@ from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import NetworkForward
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.linear import Scorer, ScoringHelper
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks

@@ -20,7 +20,7 @@ from tercet.agents.training.dealing_check import compare_dealing
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.linear.data_party import DataParty, dealt_shape
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
     CheckedMasks,

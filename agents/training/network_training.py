@@ -24,7 +24,7 @@ from tercet.mpc.network.helper import NetworkHelper
 from tercet.mpc.network.start import first_shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 
 
 def network_party(

@@ -101,10 +101,10 @@ class DeadLetterWriter:
     """
 
     def __init__(
-        self, broker: Broker, party: str, allowance: RateLimiter | None = None, now: Callable[[], datetime] = _now
+        self, broker: Broker, party: str, limiter: RateLimiter | None = None, now: Callable[[], datetime] = _now
     ) -> None:
         self._broker, self._party, self._now = broker, party, now
-        self._limiter = allowance or RateLimiter(BURST, EVERY_SECONDS)
+        self._limiter = limiter or RateLimiter(BURST, EVERY_SECONDS)
         self._declared = False
         self.written = 0
 

@@ -173,9 +173,9 @@ class Outbox:
         except Exception as error:  # noqa: BLE001  a bug of ours, which the owner must see
             self._fail(error)
         else:
-            tally = self.sent.setdefault(post.envelope.kind, SentCount())
-            tally.messages += 1
-            tally.bytes += len(post.envelope.body)
+            count = self.sent.setdefault(post.envelope.kind, SentCount())
+            count.messages += 1
+            count.bytes += len(post.envelope.body)
 
     async def _until_confirmed(self, post: _Post) -> None:
         reason: BrokerError | None = None

@@ -260,8 +260,8 @@ class MemoryConnection:
     Keeps the promises of `broker.interface.base.Broker`.
     """
 
-    def __init__(self, office: MemoryBroker, party: str) -> None:
-        self.broker = office
+    def __init__(self, broker: MemoryBroker, party: str) -> None:
+        self.broker = broker
         self.party = party
         self.consumers: set[MemoryConsumer] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -22,7 +22,7 @@ WriteDeadLetter = Callable[
 ]  # keeps a dead letter with the reason; returns whether it is kept
 
 
-class Origin(Protocol):
+class ConsumerConnection(Protocol):
     """Names what a consumer needs of its connection."""
 
     async def detach(self, consumer: "RabbitConsumer") -> None:
@@ -32,7 +32,7 @@ class Origin(Protocol):
         """Cancel a consumer whose handler has failed."""
 
 
-async def to_the_end(work: Awaitable[T]) -> T:
+async def finish_despite_cancel(work: Awaitable[T]) -> T:
     """Await to the end even when cancelled meanwhile, then let the cancellation through.
 
     Cancelling a call half way makes aiormq close the channel, and with it everybody else's consumers.
@@ -83,10 +83,10 @@ class RabbitDelivery:
         """See `Delivery.reject`."""
         if not self._consumer.holds(self):
             return
-        buried = await self._consumer.bury(self.envelope, why)  # cancelled here, it comes again
+        written = await self._consumer.dead_letter(self.envelope, why)  # cancelled here, it comes again
         if self._consumer.settle(self):
             with suppress(aiormq.ChannelInvalidStateError):
-                if buried:
+                if written:
                     await self.channel.basic_ack(self.tag, wait=False)
                 else:
                     await self.channel.basic_reject(self.tag, requeue=False, wait=False)
@@ -100,9 +100,11 @@ class RabbitDelivery:
 class RabbitConsumer:
     """Consumes one queue for a handler, across any number of channels."""
 
-    def __init__(self, link: Origin, queue_name: str, handler: Handler, report: Report, bury: WriteDeadLetter) -> None:
+    def __init__(
+        self, link: ConsumerConnection, queue_name: str, handler: Handler, report: Report, dead_letter: WriteDeadLetter
+    ) -> None:
         self.queue_name = queue_name
-        self.bury = bury
+        self.dead_letter = dead_letter
         self._link = link
         self._report = report
         self._unsettled: dict[RabbitDelivery, None] = {}
@@ -130,7 +132,7 @@ class RabbitConsumer:
     async def cancel(self) -> None:
         """See `Consumer.cancel`."""
         inside = self._dispatcher.in_handler()
-        await to_the_end(self._link.detach(self))
+        await finish_despite_cancel(self._link.detach(self))
         try:
             await self._dispatcher.stop()
         finally:

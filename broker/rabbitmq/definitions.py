@@ -143,14 +143,14 @@ def _policy(party: str, what: str, pattern: str, definition: dict[str, Any], pri
     return {"name": name, "pattern": pattern, "apply-to": "queues", "priority": priority, "definition": definition}
 
 
-def _party(name: str, kept: str) -> dict[str, Any]:
+def _party(name: str, hashed: str) -> dict[str, Any]:
     limits = {"max-connections": CONNECTIONS, "max-channels": CHANNELS}
-    return {"name": name, "password_hash": kept, "hashing_algorithm": HASHING, "tags": "", "limits": limits}
+    return {"name": name, "password_hash": hashed, "hashing_algorithm": HASHING, "tags": "", "limits": limits}
 
 
 def _operators(hashes: Mapping[str, str]) -> list[dict[str, Any]]:
     tags = {"hashing_algorithm": HASHING, "tags": ADMINISTRATOR}
-    return [{"name": name, "password_hash": kept, **tags} for name, kept in hashes.items()]
+    return [{"name": name, "password_hash": hashed, **tags} for name, hashed in hashes.items()]
 
 
 def _permissions(parties: Iterable[str], operators: Iterable[str]) -> Iterator[dict[str, str]]:

@@ -60,8 +60,8 @@ class Probe:
     def __init__(self, connection: aiormq.Connection, party: str, partners: Iterable[str]) -> None:
         self._connection, self._me, self._partners = connection, party, tuple(partners)
         self._channels: Channels | None = None
-        self._told = asyncio.Event()  # of an alarm
-        self._alarm = Alarm(lambda _: self._told.set())
+        self._alarm_heard = asyncio.Event()  # of an alarm
+        self._alarm = Alarm(lambda _: self._alarm_heard.set())
         self._alarm.listen(connection)
         self._token = f"doctor-{secrets.token_hex(8)}"
         self._queue = topology.console_queue(party, self._token)
@@ -98,8 +98,8 @@ class Probe:
     @property
     def server(self) -> tuple[str, str]:
         """Product and version, as the broker calls itself."""
-        told: dict[str, Any] = dict(self._connection.server_properties or {})
-        return str(told.get("product", "?"))[:40], str(told.get("version", "?"))[:40]
+        properties: dict[str, Any] = dict(self._connection.server_properties or {})
+        return str(properties.get("product", "?"))[:40], str(properties.get("version", "?"))[:40]
 
     @property
     def channels(self) -> int:
@@ -114,11 +114,11 @@ class Probe:
         channel = await self._connection.channel(timeout=SECONDS)
         nowhere = _publishing(topology.exchange(self._me), topology.console_key(self._token, self._me))
         publishing = asyncio.ensure_future(nowhere(cast(aiormq.Channel, channel)))
-        told = asyncio.create_task(self._told.wait())
-        await asyncio.wait([publishing, told], return_when=asyncio.FIRST_COMPLETED)
-        for task in (publishing, told):
+        heard = asyncio.create_task(self._alarm_heard.wait())
+        await asyncio.wait([publishing, heard], return_when=asyncio.FIRST_COMPLETED)
+        for task in (publishing, heard):
             task.cancel()
-        await asyncio.gather(publishing, told, return_exceptions=True)  # there may be no such exchange yet
+        await asyncio.gather(publishing, heard, return_exceptions=True)  # there may be no such exchange yet
         return self._alarm.reason
 
     async def check_needed(self) -> ProbeResult:

@@ -2,8 +2,8 @@
 
 It reads nothing else, and writes nothing.
 
-pamqp raises at a text that is not UTF-8, at a time beyond the year 9999, at a table nested too deeply; aiormq then
-drops the connection, RabbitMQ delivers the message again, and so around in circles. RabbitMQ has checked the form of
+pamqp raises at a text that is not UTF-8, at a time beyond the year 9999, at a table nested too deeply. aiormq then
+drops the connection, RabbitMQ delivers the message again, and so on in circles. RabbitMQ has checked the form of
 each frame before, so only values can be wrong. None of them is needed to settle a message: a strange text is read with
 question marks, a strange table as empty, a strange time as the beginning of all.
 """

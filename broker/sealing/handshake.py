@@ -21,7 +21,7 @@ HANDSHAKE_DOMAIN = "tercet handshake key"
 TRANSCRIPT_DOMAIN = "tercet handshake transcript"
 
 
-class SmallOrder(Forged):
+class SmallOrderKey(Forged):
     """A party sent an ephemeral key that would make the secret public."""
 
     def __init__(self, party: str) -> None:
@@ -97,7 +97,7 @@ class HandshakeState:
         """Return the pair secrets; every `confirm` comes before.
 
         Raises:
-            SmallOrder: a party sent a key of small order.
+            SmallOrderKey: a party sent a key of small order.
         """
         pairs = {name: self._exchange(name) for name in self._keys if name != self._me}
         return SessionSecrets(self._transcript_hash(), pairs)
@@ -106,7 +106,7 @@ class HandshakeState:
         try:
             return self._ephemeral.exchange(X25519PublicKey.from_public_bytes(self._keys[partner]))
         except ValueError:  # an all-zero result
-            raise SmallOrder(partner) from None
+            raise SmallOrderKey(partner) from None
 
     def _statement(self, name: str, key: bytes) -> bytes:
         return canonical_digest(HANDSHAKE_DOMAIN, [*self._context, name, self._parties[name].role, key])

@@ -1,9 +1,9 @@
 """Defines each activation of hidden layers once: function, slope and symmetry.
 
-It sees plain numbers only. Every activation here is odd about a constant, or has phi(z) - phi(-z) = kappa z: so the
+It sees plain numbers only. Every activation here is odd about a constant, or has phi(z) - phi(-z) = kappa z. So the
 helper may see z under a secret sign, and the data parties still find phi(z) and its slope.
 
-Everything is made of IEEE operations, as in `activations`, so that both signs and all machines agree to the last bit.
+Everything is made of IEEE operations, as in `links`, so that both signs and all machines agree to the last bit.
 """
 
 import math

@@ -132,7 +132,7 @@ def half_square(x: Floats) -> Floats:
     return x * x / 2.0
 
 
-def nothing(y: Floats) -> Floats:
+def no_label_part(y: Floats) -> Floats:
     """Return zeros, (rows, 1), for a loss without a part of the label alone."""
     return np.zeros((len(y), 1))
 
@@ -222,7 +222,7 @@ def gamma_curve(r: Floats, h: float) -> Floats:
     return poisson_curve(-r, h)
 
 
-def within_unit(error: float) -> float:
+def unit_reach(error: float) -> float:
     """Return the reach of a link whose errors are never above 1."""
     return math.inf if error > 1.0 else 0.0
 
@@ -280,11 +280,11 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 cumulant=log_two_cosh,
                 constant=log_odds,
                 loss_bias=sigmoid_curve,
-                label_part=nothing,
+                label_part=no_label_part,
                 label_bits=1,
                 check_labels=check_binary,
                 centre=centred_binary,
-                reach=within_unit,
+                reach=unit_reach,
                 most_label=lambda _: 0.5,
                 curvature=0.25,
             ),
@@ -311,11 +311,11 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 cumulant=log_sum_exp,
                 constant=log_shares,
                 loss_bias=softmax_curve,
-                label_part=nothing,
+                label_part=no_label_part,
                 label_bits=0,
                 check_labels=check_classes,
                 centre=one_hot,
-                reach=within_unit,
+                reach=unit_reach,
                 most_label=lambda _: 1.0,
                 curvature=0.5,
                 noise_bits=1,
@@ -347,7 +347,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 cumulant=half_gamma_deviance,
                 constant=log_shares,
                 loss_bias=gamma_curve,
-                label_part=nothing,
+                label_part=no_label_part,
                 label_bits=0,
                 check_labels=check_positive,
                 centre=column,

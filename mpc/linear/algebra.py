@@ -4,13 +4,13 @@ It is section 4 of the protocol as pure functions.
 
 They hold no state and know no party; who may see which argument is said in each role's module.
 
-The classes, or other outputs, of a batch stand in an order P that is secret to the helper: whatever has a column for
-each and travels has them in that order, the parties' shares of the model never.
+The classes, or other outputs, of a batch stand in an order P that is secret to the helper. Whatever travels with a
+column for each has them in that order; the parties' shares of the model never have.
 
-Symbols: X_i is party i's batch in secret order and with secret signs s, w_i = sum_j w_ij its block of weights, w_ij
-party j's share of it; E_i = X_i - U_i, y~ = y - m_y and f_ij = w_ij - v_ij are what others receive of them; m_ij are
-party j's shares of the activation a, M_i their sum over j, p_i = a - M_i; r_ij keep the gradient shares g_i apart. How
-a comes about is not said here; everything would be the same if the activation were computed otherwise.
+Symbols: X_i is party i's batch in secret order and with secret signs s. w_i = sum_j w_ij is its block of weights, w_ij
+party j's share of it. Others receive E_i = X_i - U_i, y~ = y - m_y and f_ij = w_ij - v_ij. m_ij are party j's shares of
+the activation a, M_i their sum over j, and p_i = a - M_i. r_ij keep the gradient shares g_i apart. Everything here
+would be the same if the activation were computed otherwise.
 """
 
 from collections.abc import Iterable, Mapping

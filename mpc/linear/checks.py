@@ -33,7 +33,7 @@ from tercet.mpc.arithmetic.ring import Words, expect, product, total, transposed
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream, Masks
-from tercet.mpc.randomness.order import derive_subkey
+from tercet.mpc.randomness.secret_order import derive_subkey
 
 NO_DIGEST = bytes(32)
 Projection = tuple[Words, Words | None]  # s_i and t_i
@@ -97,9 +97,9 @@ class Checks:
     ) -> None:
         self._me, self.sizes, self._projections, self._masks = me, sizes, projections, masks
         self._others = [i for i in range(len(sizes.columns)) if i != me]
-        self._drawn: dict[int, Words] = {}  # U* by step
+        self._own_masks: dict[int, Words] = {}  # U* by step
         self._projected: dict[int, list[Projection]] = {}  # by step
-        self._kept: dict[int, _PendingStep] = {}
+        self._pending: dict[int, _PendingStep] = {}
         self.digests = {j: NO_DIGEST if digests is None else digests[j] for j in self._others}
         """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
 
@@ -109,7 +109,7 @@ class Checks:
         The shape is `Sizes.opened` of the rows; `known` are the k_(i,me).
         """
         me, sizes = self._me, self.sizes
-        mask = self._drawn[step.index] = self._masks("U*", me, me, step, (step.rows, sizes.checks))
+        mask = self._own_masks[step.index] = self._masks("U*", me, me, step, (step.rows, sizes.checks))
         projected = self._projected[step.index] = self._projections.of(step)
         eps = product(u, projected[me][0]) - mask
         shape, found = (step.rows, sizes.narrow), {}
@@ -141,7 +141,7 @@ class Checks:
             tau = _inner(words[:, :checks], _narrowed(known[i], t)) - _inner(s, _narrowed(rs[i], t))
             taus[i] = tau + self._masks("R*", i, self._me, step, (checks, sizes.narrow))
             deltas[i] = words[:, checks:]
-        self._kept[step.index] = _PendingStep(self._drawn.pop(step.index), deltas, taus)
+        self._pending[step.index] = _PendingStep(self._own_masks.pop(step.index), deltas, taus)
 
     def gradient(self, step: Step, dealt: Words) -> Words:
         """Compute g_me, (columns, outputs), from the helper's words (`Sizes.dealt`).
@@ -149,10 +149,10 @@ class Checks:
         They go into the digests.
         """
         parts = self._unpack(dealt)
-        kept, (s, t) = self._kept.pop(step.index), self._projected.pop(step.index)[self._me]
+        pending, (s, t) = self._pending.pop(step.index), self._projected.pop(step.index)[self._me]
         for j, (g, gamma) in parts.items():
-            theta = _inner(s, _narrowed(g, t)) - gamma - _inner(kept.mask, kept.deltas[j])
-            both = (theta, kept.taus[j]) if self._me < j else (kept.taus[j], theta)
+            theta = _inner(s, _narrowed(g, t)) - gamma - _inner(pending.mask, pending.deltas[j])
+            both = (theta, pending.taus[j]) if self._me < j else (pending.taus[j], theta)
             found = b"".join(np.ascontiguousarray(words, "<u8").tobytes() for words in both)
             self.digests[j] = hashlib.sha256(self.digests[j] + found).digest()
         return total(g for g, _ in parts.values())

@@ -26,7 +26,7 @@ from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 
 NO_OPENINGS: Mapping[int, Words] = MappingProxyType({})
 

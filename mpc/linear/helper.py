@@ -1,7 +1,7 @@
 """Deals gradient shares ahead of time, and computes the activation, as the helper.
 
-It never sees features, labels, weights or the order of samples and classes; it sees each batch's z, in secret order,
-under noise and, where the activation is odd, secret signs; and it forgets a step when it answers the next.
+It never sees features, labels, weights or the order of samples and classes. It sees each batch's z in secret order,
+under noise and, where the activation is odd, under secret signs. It forgets a step when it answers the next.
 
 The classes of a batch stand in a secret order too, the same for all its rows, in everything that has a column for each.
 """
@@ -123,11 +123,11 @@ class Helper:
         for i in self._parties:
             others, block = [j for j in self._parties if j != i], (self._plan.request.columns[i], self._plan.outputs)
             u = masks[i]("U", i, i, step, (step.rows, block[0]))
-            drawn = {j: masks[j]("M", i, j, step, shape) for j in others}
-            dealt = total(drawn.values())
+            parts = {j: masks[j]("M", i, j, step, shape) for j in others}
+            dealt = total(parts.values())
             if self._plan.request.checks:
-                drawn |= {j: drawn[j] - label_mask for j in drawn if j == self._label}
-                shares[i] = checks.deal_checked(i, self._plan.checks, masks, step, u=u, known=drawn)
+                parts |= {j: parts[j] - label_mask for j in parts if j == self._label}
+                shares[i] = checks.deal_checked(i, self._plan.checks, masks, step, u=u, known=parts)
             else:
                 known = dealt if i == self._label else dealt - label_mask
                 shares[i] = gradient_share(u, known, [masks[j]("R", i, j, step, block) for j in others])

@@ -2,21 +2,21 @@
 
 Their sum is one number, and tells nothing of a single row.
 
-A data party sees only words that are masked or shared; the helper sees the scores that it has from the training
-anyway, in secret order and under secret signs, and never the sum.
+A data party sees only words that are masked or shared. The helper sees the scores of the training, which it has
+anyway, in secret order and under secret signs. It never sees the sum.
 
-A row's loss is cumulant(z) - sum of y z + label_part(y) (`activations`). The helper knows the first part of a batch,
-the label party L the last; each product is one more masked column. y' = s y P has the label's bits and zeta = s z P the
-score's, with P the secret order of classes; E_y = y' - U_y is what others receive; n_j and q_j are masks of party j and
-the helper. Output by output, and summed over all where shares are:
+A row's loss is cumulant(z) - sum of y z + label_part(y) (`links`). The helper knows the first part of a batch,
+the label party L the last; each product is one more masked column. y' = s y P has the label's bits and zeta = s z P
+the score's, with P the secret order of classes. Others receive E_y = y' - U_y. n_j and q_j are masks of party j and the
+helper. Output by output, and summed over all where shares are:
 
     p = zeta - sum_j n_j,  g = sum cumulant - U_y^T sum_j n_j + sum_j q_j        helper -> L
     L's share += g - y'^T p + sum label_part,  j's share -= E_y^T n_j + q_j
 
 with the cumulant in the first output's g alone.
 
-The loss of an epoch is the mean over its rows, each scored with the weights before its own step: the running training
-loss, and not the loss of the epoch's last weights.
+The loss of an epoch is the mean over its rows, each scored with the weights before its own step. So it is the running
+training loss, and not the loss of the epoch's last weights.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ from tercet.mpc.plan.forward import NoiseNumbers, noise_half_width
 from tercet.mpc.plan.plan import LossBits
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 
 
 class LossNumbers(NoiseNumbers, Protocol):

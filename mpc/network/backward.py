@@ -39,7 +39,7 @@ from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements, restore_elements
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 
 
 class BackwardParty(ForwardParty):

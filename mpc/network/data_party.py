@@ -2,7 +2,7 @@
 
 It sees words that are masked or shared; no activation, error, gradient or weight in clear.
 
-The forward pass is `network_forward`'s and the way back `network_back`'s; layer 0 is updated as in section 5 of the
+The forward pass is in `forward` and the way back in `backward`; layer 0 is updated as in section 5 of the
 protocol, with p_i = delta_i + sum_j (delta_j - s_ij).
 """
 
@@ -24,7 +24,7 @@ from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 
 
 class NetworkParty(BackwardParty):

@@ -11,7 +11,7 @@ everybody a - u in its own order; u is known in shares, and so is q, the mask of
     G_j = W_j - g_j                              j -> every other data party, while the layers below are under way
     a W = Q W_j + q_j G + [q g]_j  summed over j, with [q g] dealt
 
-A mask is drawn for one value of one step; Q serves the way back as well (`network_party`).
+A mask is drawn for one value of one step; Q serves the way back as well (`data_party`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step
 from tercet.mpc.randomness.elements import Elements, restore_elements
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,12 @@ class ForwardParty:
         """Draw the order, signs and masks of a hidden layer, and what links both masks."""
         shape, (_, count) = self.layout.below(k, step.rows), self.layout.elements(k, step.rows)
         order, signs = self.elements.permutation(step, k, count), self.elements.signs(step, k, count)
-        drawn = self.mask("u+", k, step, (1, count))
+        values = self.mask("u+", k, step, (1, count))
         if self.layout.activation.kappa is None:
-            drawn = signs * drawn
+            values = signs * values
         else:
-            drawn = np.where(signs == 1, drawn, self.mask("u-", k, step, (1, count)))
-        placed, mask = restore_elements(drawn, order, shape), self.mask("q", k, step, shape)
+            values = np.where(signs == 1, values, self.mask("u-", k, step, (1, count)))
+        placed, mask = restore_elements(values, order, shape), self.mask("q", k, step, shape)
         if k == self.layout.last:
             placed *= row_signs
         return HiddenState(order, signs, mask, placed - mask)
@@ -223,11 +223,11 @@ class ForwardParty:
         hidden, activation = self.state(step).hidden[k], self.layout.activation
         positive = hidden.signs == 1
         if activation.kappa is None:
-            told, slopes = hidden.signs * answer[0], answer[1:]
-            told += encode_number(activation.centre, self.plan.fx)
+            values, slopes = hidden.signs * answer[0], answer[1:]
+            values += encode_number(activation.centre, self.plan.fx)
         else:
-            told, slopes = np.where(positive, answer[0], answer[1]), answer[2:]
-        opened = restore_elements(told, hidden.order, self.layout.below(k, step.rows))
+            values, slopes = np.where(positive, answer[0], answer[1]), answer[2:]
+        opened = restore_elements(values, hidden.order, self.layout.below(k, step.rows))
         if k == self.layout.last:
             opened *= self.state(step).signs
         opened += hidden.opening

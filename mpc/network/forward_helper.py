@@ -2,8 +2,9 @@
 
 It draws masks of what it will tell, and answers on sums of all shares.
 
-It sees each hidden layer as one row of elements, in secret order, under secret signs and noise, and the scores of a
-batch as in `helper`; never features, labels, weights, errors or gradients, nor which elements belong together.
+It sees each hidden layer as one row of elements, in secret order, under secret signs and noise. It sees the scores of a
+batch as `mpc.linear.helper` does. It never sees features, labels, weights, errors or gradients, nor which elements
+belong together.
 """
 
 import math
@@ -131,8 +132,8 @@ class ForwardHelper:
         if not (np.abs(scores) <= self.limit).all():
             raise Diverged(step, f"a hidden pre-activation exceeded {self.limit:g}")
         link = self.layout.activation
-        told = [link.phi(scores)] if link.kappa is None else [link.phi(scores), link.phi(-scores)]
-        answer = encode(np.concatenate(told), self.plan.fx) - deal.activations[k]
+        values = [link.phi(scores)] if link.kappa is None else [link.phi(scores), link.phi(-scores)]
+        answer = encode(np.concatenate(values), self.plan.fx) - deal.activations[k]
         if not deal.slopes:
             return answer
         slopes = encode(step.alpha * link.slope(scores), self.slope_bits) - deal.slopes[k]

@@ -1,6 +1,6 @@
 """Trains a network as the helper: deals products of masks, and answers each step.
 
-It sees what `network_forward_helper` sees in a forward pass, and nothing more on the way back.
+It sees what `forward_helper` sees in a forward pass, and nothing more on the way back.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,8 @@
 
 Each data party draws a share of every matrix by itself.
 
-Nothing of a share is known to anybody else, the helper included; a weight is the sum of all parties' shares, and
-whoever lacks one of them does not know it.
+Nothing of a share is known to anybody else, the helper included. A weight is the sum of all parties' shares. Whoever
+lacks one of them does not know it.
 """
 
 import math
@@ -16,7 +16,7 @@ from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.randomness.masks import Keystream
-from tercet.mpc.randomness.order import derive_subkey
+from tercet.mpc.randomness.secret_order import derive_subkey
 
 
 def first_shares(me: int, plan: Plan, private: bytes) -> NetworkShares:

@@ -1,6 +1,6 @@
 """Holds a data party's state of one step, from its masked inputs to update or scores.
 
-All of it is masked, shared or this party's own. Symbols are those of `network_forward`.
+All of it is masked, shared or this party's own. Symbols are those of `forward`.
 """
 
 from dataclasses import dataclass, field

@@ -2,10 +2,11 @@
 
 It sees entropies and sizes, never a row. The numbers come from the attacks in tests/attacks; docs/protocol.md has them.
 
-The helper sees the scores of a batch under noise. If it knew all weights and how frequent each record is, it would name
-the record of a row right with a chance of about 2^(told - H2), where H2 is the collision entropy of a whole record and
-told what one noisy score tells: 3 to 4 bits. With 9 bits that is 1 to 4 of 100 rows, and in secret order. Rows that
-hardly ever share a record, or all but one column of it, show nothing in a batch of b at all: b^2 2^-H2 is below 8.
+The helper sees the scores of a batch under noise. Say it knew all weights and how frequent each record is.
+Then it would name the record of a row right with a chance of about 2^(d - H2). H2 is the collision entropy of
+a whole record, and d what one noisy score discloses: 3 to 4 bits. With 9 bits that is 1 to 4 of 100 rows, and
+in secret order. Rows that hardly ever share a record, or all but one column of it, show nothing in a batch of
+b at all: b^2 2^-H2 is below 8.
 
 The label party learns scores under the partners' own noise. Each tells log2(8 / 2^-4) = 7 bits of a partner's record.
 """

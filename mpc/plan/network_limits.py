@@ -1,19 +1,19 @@
 """Limits a network's job, and estimates how far one step moves its pre-activations.
 
-It sees the job's public numbers, and proves nothing: weights above a hidden layer have no bound that follows from the
-job, and one that held over all steps in the worst case would refuse every sensible network.
+It sees the job's public numbers, and proves nothing. Weights above a hidden layer have no bound that follows from the
+job. One that held over all steps in the worst case would refuse every sensible network.
 
-So bounds are *nominal*: weights into a layer that carry an error of 1 back as WEIGHT at most, rows of standardised
-columns of their mean length but all in one direction, activations of size 1. With them one step moves no
-pre-activation past the guard, and an error that goes back is far below what a truncation can hold: for that it would
-have to reach 2^(62 - F - 20), which is 65,536 with the usual bits, while a step within the bound keeps it below
+So bounds are *nominal*. Weights into a layer carry an error of 1 back as WEIGHT at most. Rows of standardised columns
+have their mean length, but all in one direction. Activations have size 1. With these, one step moves no
+pre-activation past the guard, and an error that goes back is far below what a truncation can hold. It would have to
+reach 2^(62 - F - 20), which is 65,536 with the usual bits. A step within the bound keeps it below
 2^(63 - 2 f_x - F) / (rows (columns + 1)).
 
 What is nominal may fail in a run that diverges, and the helper stops that. A hidden pre-activation may not exceed
-HIDDEN_LIMIT, nor a raw one 2^(62 - f_z). Words of f_z fractional bits wrap at 2^(64 - f_z), so a step that jumps past
-the guard would have to bring every element of a batch back into half of the words or, without L2, a quarter by chance.
-An error that wraps in a truncation moves the bias of its unit by as much, unless its slope is 0, in which case it does
-nothing at all; so the next step's pre-activations are past the limit. Such a job stops a step late, and no model comes
+HIDDEN_LIMIT, nor a raw one 2^(62 - f_z). Words of f_z fractional bits wrap at 2^(64 - f_z). So a step that jumps past
+the guard would have to bring every element of a batch back, by chance, into half of the words; without L2, a quarter.
+An error that wraps in a truncation moves the bias of its unit by as much, so the next step's pre-activations are past
+the limit. Where the slope is 0, it does nothing at all. Such a job stops a step late, and no model comes
 of it. But this is likelihood, not proof.
 """
 

@@ -224,14 +224,14 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
                 "use columns with more different values, or set accept_narrow if all parties accept that",
             )
         )
-    record_bits, told = request.record_bits or request.entropies, disclosed_bits(1, request.outputs)
+    record_bits, disclosed = request.record_bits or request.entropies, disclosed_bits(1, request.outputs)
     for party in sorted(request.partners, key=lambda party: record_bits[party]):
         bits, name = record_bits[party], request.name(party)
         most = most_scorings(bits, request.outputs, weights_known=request.whole)
         if request.scorings > most:
             refusals.append(
                 PlanRefused(
-                    f"held-out rows are scored {request.scorings} times, each time {told:g} bits of a record of "
+                    f"held-out rows are scored {request.scorings} times, each time {disclosed:g} bits of a record of "
                     f"{name}'s, which has {bits:g} bits and allows {most}",
                     f"{score_less_often(request.epochs, most)}; or set accept_narrow if all parties accept that",
                 )

@@ -10,7 +10,7 @@ import numpy as np
 from tercet.mpc.arithmetic.ring import Signed, Words, to_signed
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream
-from tercet.mpc.randomness.order import Purpose, centred, derive_subkey, noise_label
+from tercet.mpc.randomness.secret_order import Purpose, centred, derive_subkey, noise_label
 
 
 class Elements:

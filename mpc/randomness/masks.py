@@ -2,8 +2,8 @@
 
 Each has an address of its own.
 
-It sees secrets and addresses, never a value that is masked; a mask is the same however often it is asked for, and
-whoever uses one must use it on one value only.
+It sees secrets and addresses, never a value that is masked. A mask is the same however often it is asked for.
+Whoever uses one must use it on one value only.
 """
 
 import hmac

@@ -12,7 +12,7 @@ from tercet.mpc.arithmetic.fixed import Floats, encode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream
-from tercet.mpc.randomness.order import derive_subkey
+from tercet.mpc.randomness.secret_order import derive_subkey
 
 UNIT_BITS = 53  # of a uniform word that a float64 in [0, 1) takes
 

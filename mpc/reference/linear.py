@@ -20,7 +20,7 @@ from tercet.mpc.plan.schedule import Step
 class OrderSource(Protocol):
     """Names what the oracle reads of the data parties' order.
 
-    `mpc.randomness.order.Order` is one.
+    `mpc.randomness.secret_order.Order` is one.
     """
 
     def permutation(self, epoch: int) -> Signed:

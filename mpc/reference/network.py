@@ -258,12 +258,12 @@ def _hidden(z: Words, step: Step, k: int, setting: PassSetting) -> _Layer:
     scores = step.alpha * decode(seen, plan.fz)
     slope = encode(step.alpha * link.slope(scores), setting.slope_bits)
     if link.kappa is None:
-        told = signs * encode(link.phi(scores), plan.fx) + encode_number(link.centre, plan.fx)
+        values = signs * encode(link.phi(scores), plan.fx) + encode_number(link.centre, plan.fx)
     else:
-        told = np.where(signs == 1, encode(link.phi(scores), plan.fx), encode(link.phi(-scores), plan.fx))
+        values = np.where(signs == 1, encode(link.phi(scores), plan.fx), encode(link.phi(-scores), plan.fx))
         slope = np.where(signs == 1, slope, encode_number(step.alpha * link.kappa, setting.slope_bits) - slope)
-    placed = np.empty_like(told)
-    placed[order] = told
+    placed = np.empty_like(values)
+    placed[order] = values
     return _Layer(order, placed.reshape(z.shape), slope)
 
 
@@ -328,7 +328,7 @@ def train_float(run: TrainingRun, xs: Sequence[Floats], initial: NetworkModel, s
 
 def _float_step(model: NetworkModel, batch: Sequence[Floats], y: Floats, plan: Plan, rate: float) -> NetworkModel:
     assert plan.network is not None
-    link, kept = HIDDEN[plan.network.activation], 1.0 - rate * plan.request.l2
+    link, shrink = HIDDEN[plan.network.activation], 1.0 - rate * plan.request.l2
     upper, biases = list(model.upper), list(model.biases)
     zs, activations = [sum((x @ block for x, block in zip(batch, model.blocks, strict=True)), biases[0])], []
     for above, bias in zip(upper, biases[1:], strict=True):
@@ -337,10 +337,10 @@ def _float_step(model: NetworkModel, batch: Sequence[Floats], y: Floats, plan: P
     error = rate / len(y) * (plan.activation.phi(zs[-1]) - y)
     for k in range(len(upper) - 1, -1, -1):
         below = (error @ upper[k].T) * link.slope(zs[k])
-        upper[k] = kept * upper[k] - activations[k].T @ error
+        upper[k] = shrink * upper[k] - activations[k].T @ error
         biases[k + 1] = biases[k + 1] - error.sum(axis=0, keepdims=True)
         error = below
-    blocks = tuple(kept * block - x.T @ error for x, block in zip(batch, model.blocks, strict=True))
+    blocks = tuple(shrink * block - x.T @ error for x, block in zip(batch, model.blocks, strict=True))
     biases[0] = biases[0] - error.sum(axis=0, keepdims=True)
     return NetworkModel(blocks, tuple(upper), tuple(biases))
 

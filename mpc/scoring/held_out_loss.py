@@ -2,12 +2,13 @@
 
 It is a scoring pass in which the helper answers with loss terms.
 
-No party learns a score: the helper sees what it sees of any scored row, under masks and in an order of this purpose
-alone, and the label party gets words of which it can make its share of one sum.
+No party learns a score. The helper sees what it sees of any scored row, under masks and in an order of this purpose
+alone. The label party gets words from which it makes its share of one sum.
 
-The forward pass is `scoring`'s or `network_scoring`'s, the loss `loss`'s, with the batches of the pass as the steps of
-an epoch. A score beyond what the plan lets training have counts as that limit, at the helper and in the oracle: one odd
-row ends no job, and no sum can wrap. Where the link has an offset, the label party adds it to its share of z.
+`mpc.scoring.linear` or `mpc.scoring.network` has the forward pass, `mpc.linear.loss` the loss; the batches of
+the pass are the steps of an epoch. A score beyond the training's limit counts as that limit, at the helper
+and in the oracle. So one odd row ends no job, and no sum can wrap. Where the link has an offset, the label
+party adds it to its share of z.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from tercet.mpc.plan.architecture import CARRIER
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.linear import Scorer, ScoringHelper
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, WeightMasks

@@ -2,13 +2,13 @@
 
 The shares do not change.
 
-A data party sees only words that are masked or shared, the helper each batch's z with rows and classes in secret
-order, under noise and secret signs; the label party learns the scores to SCORE_BITS fractional bits, and nobody else
-anything.
+A data party sees only words that are masked or shared. The helper sees each batch's z with rows and classes in secret
+order, under noise and secret signs. The label party learns the scores to SCORE_BITS fractional bits; nobody else
+learns anything.
 
 Symbols are those of `linear`. Since shares do not change, f_ij = w_ij - v_ij is opened once (`openings`), with the
-outputs in their own order. The helper, which must not know a batch's order P, then cannot add U_i sum_j v_ij to several
-outputs itself: it deals C = sum_i U_i sum_j v_ij in shares, and the data parties add their shares of C P.
+outputs in their own order. The helper must not know a batch's order P, so it cannot add U_i sum_j v_ij to several
+outputs itself. It deals C = sum_i U_i sum_j v_ij in shares, and the data parties add their shares of C P.
 
 The helper rounds z before it tells it: z to the last bit is an integer combination of the other parties' features, from
 which narrow ones could be solved for. The noise under which the helper sees z is no secret to the label party, which
@@ -32,8 +32,8 @@ from tercet.mpc.plan.architecture import CARRIER, Network
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.openings import WeightMasks, is_within, masked_blocks
 
 NOBODY = -2  # no party's index

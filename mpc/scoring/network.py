@@ -2,9 +2,9 @@
 
 The shares do not change.
 
-A data party sees only words that are masked or shared, the helper what it sees of a forward pass in training; the label
-party learns the scores to SCORE_BITS fractional bits, and nobody else anything. Where there are classes, all scores of
-a row are less that of one class: a common part says nothing.
+A data party sees only words that are masked or shared. The helper sees what it sees of a forward pass in
+training. The label party learns the scores to SCORE_BITS fractional bits; nobody else learns anything. Where
+there are classes, all scores of a row are less that of one class: a common part says nothing.
 
 The shares do not change, so f_ij and G_j are opened once, before the first batch (`openings`), with classes in their
 own order. What is made of G and of the dealt [q g] is brought into a batch's secret order where it is used.
@@ -26,8 +26,8 @@ from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.linear import check_scores, decode_scores, encode_scores, without_noise
 from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks, masked_upper
 

@@ -5,8 +5,8 @@ A model's serve all its predictions.
 It sees shares and the secrets of masks; what comes out is uniform to its receiver, and has the same bits whenever it
 is asked for. A party can so tell one lie of its weights and no second one: from two, rows could be solved for.
 
-Symbols are those of `scoring` and `network_forward`: f_ij = w_ij - v_ij, and G_j = W_j - g_j of each upper layer.
-Outputs stand in their own order, since the secret one is another for each batch.
+Symbols are those of `mpc.scoring.linear` and `mpc.network.forward`: f_ij = w_ij - v_ij, and G_j = W_j - g_j
+of each upper layer. Outputs stand in their own order, since the secret one is another for each batch.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The two base models that everything said or configured derives from.
+"""Defines the base models of everything that is said or configured.
 
 Nothing here has fields; a model chooses by its base how forgiving its reader is.
 """
@@ -23,7 +23,7 @@ Sentence = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class Strict(BaseModel):
-    """What agents say to one another: nothing is coerced, added or changed."""
+    """Checks what agents say to one another: nothing is coerced, added or changed."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -36,7 +36,10 @@ class Strict(BaseModel):
     )
 
 
-class Written(BaseModel):
-    """What a person writes in TOML: lists become tuples and texts become paths, but an unknown word is an error."""
+class TomlModel(BaseModel):
+    """Checks what a person writes in TOML; an unknown word is an error.
+
+    Lists become tuples and texts become paths.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)

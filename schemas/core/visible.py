@@ -1,4 +1,6 @@
-"""Makes a stranger's text fit to be shown: what would move, hide or reorder the words around it is seen instead.
+"""Makes a stranger's text fit to be shown.
+
+What would move, hide or reorder the words around it is seen instead.
 
 It changes no other character, knows no markup, and is for terminals, pages and logs alike.
 """
@@ -14,7 +16,9 @@ _UNSEEN: Final = re.compile(
 
 
 def escape_invisible(text: str, keep: str = "") -> str:
-    r"""The text with an escape (\n, \x1b, \u202e) for each control, format or other character that shows nothing.
+    r"""Escape each character of a text that shows nothing (\n, \x1b, \u202e).
+
+    Such are control and format characters and others.
 
     Spaces of any width stay, and so do the characters in `keep`.
     """

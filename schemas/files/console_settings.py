@@ -1,4 +1,6 @@
-"""What an agent's operator writes about the socket by which people on the same machine speak to the agent.
+"""Describes the socket by which people on the same machine speak to the agent.
+
+The agent's operator writes it.
 
 Whoever may write to that socket acts for the party, without its key; SECURITY.md says what that means.
 """
@@ -8,10 +10,10 @@ from typing import Self
 
 from pydantic import model_validator
 
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 
 
-class ConsoleSettings(Written):
+class ConsoleSettings(TomlModel):
     """`[console]`: where `tercet job` finds the agent of its own machine, and who may use it.
 
     Attributes:

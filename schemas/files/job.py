@@ -1,4 +1,4 @@
-"""What a job is: the description that a person writes, and the canonical form that everybody signs.
+"""Describes a job as a person writes it, and in the canonical form that all sign.
 
 A description names tables and parties; it never carries a seed, a path, a column's content or a key.
 """
@@ -36,11 +36,14 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Invalid(ValueError):
-    """A file that a person wrote does not say what it should; the text says where and how to mend it."""
+    """A file that a person wrote does not say what it should.
+
+    The text says where and how to mend it.
+    """
 
 
 class OmitUnset(Strict):
-    """What has got fields in later releases: those are left out of its plain values where they are unset.
+    """Leaves fields of later releases out of its plain values where they are unset.
 
     So a job without them keeps its id.
     """
@@ -55,7 +58,7 @@ class OmitUnset(Strict):
 
 
 class Training(OmitUnset):
-    """How long and how fast to train; what is not said fits most tables.
+    """Says how long and how fast to train; what is not said fits most tables.
 
     Attributes:
         batch: rows of a step; "auto" is a sixteenth of those that are trained on, from 32 to 512, or more of many.
@@ -92,7 +95,7 @@ class Training(OmitUnset):
 
 
 class Evaluation(OmitUnset):
-    """What the label party learns of how good the model is, before anything is released.
+    """Says what the label party learns of the model's quality before a release.
 
     Attributes:
         holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
@@ -122,7 +125,7 @@ class Evaluation(OmitUnset):
 
 
 class Privacy(Strict):
-    """What keeps a party that does not follow the protocol from learning more than it should.
+    """Keeps a party that does not follow the protocol from learning more than it should.
 
     Attributes:
         checks: random projections by which data parties check each gradient share that the helper deals; 0 for none.
@@ -165,12 +168,17 @@ class Network(Strict):
 
 
 def link_of(model: str, network: Network | None) -> str:
-    """What lies between the score and the label of a model of this kind, with these layers if it has such."""
+    """Return the link between score and label of a model of this kind.
+
+    The layers have a part in it if it has such.
+    """
     return model if network is None else network.output
 
 
 class EarlyStopping(Strict):
-    """Stop when nothing has been gained for some epochs, and keep the best epoch's model.
+    """Stops when nothing has been gained for some epochs.
+
+    The best epoch's model is kept.
 
     Attributes:
         on: "held_out_loss", the mean loss of the held-out rows, which tells no score; "loss", the training loss, or a
@@ -185,7 +193,7 @@ class EarlyStopping(Strict):
 
 
 class JobDescription(OmitUnset):
-    """What every job says: who takes part with which table, and how rows are matched.
+    """Says who takes part with which table, and how rows are matched.
 
     Attributes:
         alignment: "helper" matches pseudonyms at the helper; "ecdh" between two data parties alone; "aligned" takes
@@ -246,7 +254,7 @@ class JobDescription(OmitUnset):
         return (*self.data_parties, *self.helpers)
 
     def helped_by(self, helper: str) -> Self:
-        """The same job with another one of its helpers at work."""
+        """Return the same job with another one of its helpers at work."""
         return self if helper == self.helper else self.model_copy(update={"helper": helper})
 
     @property
@@ -260,24 +268,27 @@ class JobDescription(OmitUnset):
         return canonical_digest("tercet job description", self.canonical())
 
     def canonical(self) -> dict[str, Any]:
-        """Everything that the description says, as plain values."""
+        """Return everything that the description says, as plain values."""
         return self.model_dump()
 
     def with_new_id(self) -> Self:
-        """The same job under an id of its own, to run it again."""
+        """Return the same job under an id of its own, to run it again."""
         return self.model_copy(update={"again": secrets.token_hex(8)})
 
     def table_of(self, party: str) -> str:
-        """The name under which a data party's settings list the table to use."""
+        """Return the name under which a data party's settings list the table to use."""
         return dict(self.tables)[party]
 
     def columns_of(self, _party: str) -> tuple[str, ...] | None:
-        """The columns of a data party that the job names; None where it leaves them to that party, or to the model."""
+        """Return the columns of a data party that the job names.
+
+        None where it leaves them to that party, or to the model.
+        """
         return None
 
 
 class TrainingJob(JobDescription):
-    """One model over several parties' columns.
+    """Asks for one model over several parties' columns.
 
     Attributes:
         model: a generalised linear model by its link, or a multilayer perceptron, which `network` describes.
@@ -345,29 +356,35 @@ class TrainingJob(JobDescription):
 
     @property
     def link(self) -> str:
-        """What lies between score and label, by which labels, losses, metrics and scores go."""
+        """The link between score and label.
+
+        Labels, losses, metrics and scores go by it.
+        """
         return link_of(self.model, self.network)
 
     def columns_of(self, party: str) -> tuple[str, ...] | None:
-        """As the job names them."""
+        """Return a party's columns as the job names them."""
         return dict(self.columns).get(party)
 
     @property
     def scorings(self) -> int:
-        """How often the label party learns the scores of all held-out rows, at most."""
+        """The most times that the label party learns the scores of all held-out rows."""
         if self.evaluation.holdout == 0 or self.evaluation.metrics == "none":
             return 0
         return -(-self.training.epochs // self.evaluation.every) if self.evaluation.metrics == "epoch" else 1
 
     def scored_after(self, epoch: int) -> bool:
-        """Whether the held-out rows are scored between this epoch, from 0, and the next, or after the last one."""
+        """Tell whether the held-out rows are scored after this epoch, counted from 0."""
         evaluation, done = self.evaluation, epoch + 1
         due = done % evaluation.every == 0 or done == self.training.epochs
         return evaluation.holdout > 0 and evaluation.metrics == "epoch" and due
 
 
 class PredictionJob(JobDescription):
-    """Scores for new rows, to the label party alone, from a model that the same parties have trained."""
+    """Asks for scores for new rows, to the label party alone.
+
+    The same parties have trained the model.
+    """
 
     kind: Literal["prediction"]
     of: JobId  # the training job
@@ -379,7 +396,10 @@ _JOB: TypeAdapter[TrainingJob | PredictionJob] = TypeAdapter(AnyJob)
 
 
 def canonical_digest(domain: str, value: Any) -> bytes:
-    """SHA-256 of a domain string and a value of plain types, the same at every party."""
+    """Hash a domain string and a value of plain types by SHA-256.
+
+    It is the same at every party.
+    """
     return hashlib.sha256(msgpack.packb([domain, value])).digest()
 
 
@@ -411,7 +431,7 @@ def _listed(names: Any) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Return the content of a TOML file.
 
     Raises:
         Invalid: it is missing, unreadable or not TOML.

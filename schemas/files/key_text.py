@@ -1,4 +1,4 @@
-"""How a public key is written for people: with a checksum behind it, by which a typo is found before anything is sent.
+"""Writes a public key for people, with a checksum that finds a typo.
 
 Between agents a key is written without it. Nothing here knows what a key is made of.
 """
@@ -17,7 +17,9 @@ def with_checksum(key: str) -> str:
 
 
 def without_checksum(text: str) -> str:
-    """Read a key as agents write it. One without a checksum, as earlier releases printed it, is taken as it is.
+    """Read a key as agents write it.
+
+    One without a checksum, as earlier releases printed it, is taken as it is.
 
     Raises:
         ValueError: the checksum does not fit; the text holds no part of the key.

@@ -1,4 +1,6 @@
-"""Says what is wrong in a TOML file that a person wrote: the file, the field, and how to write it right.
+"""Says what is wrong in a TOML file that a person wrote.
+
+It names the file and the field, and how to write it right.
 
 It never repeats a value, which may be secret; names of fields and sections it does.
 """
@@ -82,7 +84,9 @@ def _describe(
 
 
 def _words(place: tuple[int | str, ...], content: Any) -> list[str]:
-    """The place as the file has it: sections that were made lists of pairs have names there, not numbers.
+    """Return the place as the file has it.
+
+    Sections that were made lists of pairs have names there, not numbers.
 
     What follows a value tells which of its alternatives was tried, and is in no file.
     """
@@ -104,13 +108,13 @@ def _words(place: tuple[int | str, ...], content: Any) -> list[str]:
 def _unknown(words: list[str], place: tuple[int | str, ...], model: type[BaseModel]) -> str:
     name, section = words[-1], words[:-1]
     here = _model_at(model, place[:-1])
-    told = f"unknown field `{name}` {_under(section) if section else f'at {TOP}'}"
+    problem = f"unknown field `{name}` {_under(section) if section else f'at {TOP}'}"
     homes = [home for home, one in _sections(model) if name in one.model_fields and one is not here]
     if homes:
-        return f"{told}; it belongs {' or '.join(homes)}"
+        return f"{problem}; it belongs {' or '.join(homes)}"
     fields = list(here.model_fields) if here else []
     near = get_close_matches(name.lower(), fields, n=1)
-    return f"{told}; did you mean `{near[0]}`?" if near else f"{told}; there may be {', '.join(fields)}"
+    return f"{problem}; did you mean `{near[0]}`?" if near else f"{problem}; there may be {', '.join(fields)}"
 
 
 def _under(section: list[str]) -> str:
@@ -118,7 +122,7 @@ def _under(section: list[str]) -> str:
 
 
 def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The sections of a file, in words, and their models."""
+    """Return the sections of a file, in words, and their models."""
     yield f"at {TOP}", model
     for name, field in model.model_fields.items():
         for one in _models(field.annotation):
@@ -127,7 +131,10 @@ def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The model of a section; a name of the reader's own choice, as in [tables.NAME], leads nowhere else."""
+    """Return the model of a section.
+
+    A name of the reader's own choice, as in [tables.NAME], leads nowhere else.
+    """
     here: type[BaseModel] | None = model
     for part in place:
         if here is not None and part in here.model_fields:
@@ -136,7 +143,7 @@ def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[Base
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in an annotation: of itself, of its alternatives, of a dict's values."""
+    """Return the models in an annotation: of itself, of its alternatives, of a dict's values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):

@@ -1,14 +1,16 @@
-"""What an agent's operator writes about metrics and health: where the agent answers, if anywhere.
+"""Describes where an agent answers about metrics and health, if anywhere.
+
+The agent's operator writes it.
 
 Whoever can connect there learns how many jobs run and fail, never what they are about.
 """
 
 from pydantic import Field
 
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 
 
-class MonitorSettings(Written):
+class MonitorSettings(TomlModel):
     """`[monitor]`: without a port the agent listens nowhere.
 
     Attributes:

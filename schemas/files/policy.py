@@ -1,4 +1,4 @@
-"""What one agent's operator allows jobs to do: in general, with one table, and with one partner.
+"""Describes what an operator allows jobs to do: in general, by table and by partner.
 
 It holds names, numbers and consents; a job never changes any of it.
 """
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from tercet.schemas.core.strict import Name, Written
+from tercet.schemas.core.strict import Name, TomlModel
 from tercet.schemas.files.job import ModelKind, Release
 
 DAY_SECONDS = 86_400
@@ -15,8 +15,10 @@ DAY_SECONDS = 86_400
 Purpose = Annotated[str, StringConstraints(max_length=200)]
 
 
-class PolicySettings(Written):
-    """What any job may ask of this party. None stands for no restriction.
+class PolicySettings(TomlModel):
+    """Limits what any job may ask of this party.
+
+    None stands for no restriction.
 
     Attributes:
         approval: whether each job of a partner waits for a person here, too.
@@ -43,8 +45,10 @@ class PolicySettings(Written):
     score_noise: float = Field(default=0.03125, ge=0, le=1)
 
 
-class TablePolicy(Written):
-    """What jobs may use one table for, and whose. None stands for every partner, or any purpose.
+class TablePolicy(TomlModel):
+    """Limits the jobs that may use one table.
+
+    None stands for every partner, or any purpose.
 
     Attributes:
         purposes: a job names one of these.
@@ -78,8 +82,8 @@ class TablePolicy(Written):
     rescoring: bool = False
 
 
-class PartnerPolicy(Written):
-    """What one partner may do.
+class PartnerPolicy(TomlModel):
+    """Limits what one partner may do.
 
     Attributes:
         may_submit: whether jobs from it are taken.

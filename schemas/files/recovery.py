@@ -1,15 +1,19 @@
-"""What one agent's operator says of recovery: how often a job may begin anew, and how often it notes where it is.
+"""Describes recovery: how often a job begins anew, and notes where it is.
+
+The agent's operator writes it.
 
 Durations of waits are deadlines, and stand with the others.
 """
 
 from pydantic import Field
 
-from tercet.schemas.core.strict import Written
+from tercet.schemas.core.strict import TomlModel
 
 
-class Recovery(Written):
-    """How a job goes on after a fault. The label party's settings count, for all parties of a job.
+class Recovery(TomlModel):
+    """Says how a job goes on after a fault.
+
+    The label party's settings count, for all parties of a job.
 
     Attributes:
         attempts: so many in a row may end in a fault without getting further; with 1 the first fault ends a job.

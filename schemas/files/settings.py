@@ -1,4 +1,6 @@
-"""What one agent's operator writes: its name, keys, broker, tables, partners, and how long it waits for whom.
+"""Describes one agent's settings: name, keys, broker, tables, partners and waits.
+
+Its operator writes them.
 
 Read once at start; holds paths to secrets and never a secret itself.
 """
@@ -9,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tercet.schemas.core.strict import RESERVED, Name, Written
+from tercet.schemas.core.strict import RESERVED, Name, TomlModel
 from tercet.schemas.files.console_settings import ConsoleSettings
 from tercet.schemas.files.job import Invalid, read_toml
 from tercet.schemas.files.key_text import without_checksum
@@ -23,8 +25,8 @@ SOCKET = "agent.sock"
 SECRETS = {"password", "sslpassword"}  # options of a database's URL
 
 
-class BrokerSettings(Written):
-    """Where RabbitMQ is and how to prove who connects."""
+class BrokerSettings(TomlModel):
+    """Says where RabbitMQ is and how to prove who connects."""
 
     url: str = "amqp://localhost:5672/"
     credentials: Path | None = None
@@ -56,7 +58,7 @@ class BrokerSettings(Written):
 
 
 class TableSettings(TablePolicy):
-    """One table that jobs may name: a file, or a query of a database.
+    """Describes one table that jobs may name: a file, or a query of a database.
 
     Attributes:
         path: a .csv, .csv.gz or .parquet file, or a folder of .parquet files that make one table.
@@ -119,7 +121,7 @@ class TableSettings(TablePolicy):
     @field_validator("positive", mode="before")
     @classmethod
     def _class_as_text(cls, positive: object) -> object:
-        """Classes are texts, and TOML has 1 and true as well."""
+        """Turn a class into text: TOML has 1 and true as well."""
         if isinstance(positive, bool):
             return str(positive).lower()
         return str(positive) if isinstance(positive, int) else positive
@@ -148,7 +150,9 @@ class TableSettings(TablePolicy):
 
 
 class Partner(PartnerPolicy):
-    """Another party, as `tercet keygen` told its operator and its operator told us, and what it may do.
+    """Describes another party and what it may do.
+
+    `tercet keygen` told its operator the key, and its operator told us.
 
     Attributes:
         key: as agents write it; in the file it may have a checksum behind it.
@@ -162,8 +166,8 @@ class Partner(PartnerPolicy):
         return without_checksum(key)
 
 
-class Deadlines(Written):
-    """Seconds to wait, by the name that a report of lateness uses."""
+class Deadlines(TomlModel):
+    """Sets seconds to wait, by the name that a report of lateness uses."""
 
     accept: float = Field(default=30, gt=0)
     approve: float = Field(default=3 * DAY_SECONDS, gt=0)
@@ -206,8 +210,11 @@ class Deadlines(Written):
         return self
 
 
-class Limits(Written):
-    """How much of the machine one agent may use; as many threads for one large product as there are processors."""
+class Limits(TomlModel):
+    """Limits the machine's share that one agent may use.
+
+    A large product takes as many threads as there are processors.
+    """
 
     in_flight_mib: int = Field(default=64, ge=1)
     part_bytes: int = Field(default=MIB, ge=1024, le=8 * MIB)
@@ -221,8 +228,8 @@ class Limits(Written):
     threads: int | None = Field(default=None, ge=1)
 
 
-class Settings(Written):
-    """One agent."""
+class Settings(TomlModel):
+    """Describes one agent."""
 
     party: Name
     role: Literal["data", "helper"] = "data"
@@ -241,7 +248,7 @@ class Settings(Written):
 
     @property
     def socket(self) -> Path:
-        """Where people on the same machine reach the agent."""
+        """Path at which people on the same machine reach the agent."""
         return self.console.socket or self.state / SOCKET
 
     @model_validator(mode="after")
@@ -284,7 +291,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
-    def anchor(model: Written, *fields: str) -> dict[str, Path]:
+    def anchor(model: TomlModel, *fields: str) -> dict[str, Path]:
         paths = {field: getattr(model, field) for field in fields}
         return {field: folder / value.expanduser() for field, value in paths.items() if value is not None}
 
@@ -300,7 +307,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
 
 
 def _anchored_url(url: str | None, folder: Path) -> str | None:
-    """SQLite's URL names a file; any other stays as it is."""
+    """Make the file of SQLite's URL relative to the folder; any other URL stays."""
     prefix = "sqlite:///"
     if url is None or not url.startswith(prefix):
         return url

@@ -1,4 +1,4 @@
-"""Where one message belongs: the address, and the fixed set of rounds.
+"""Addresses messages, and names the fixed set of rounds.
 
 The address is what a seal authenticates and what repeats are dropped by; it holds nothing secret, since the broker's
 operator reads it.
@@ -12,7 +12,10 @@ from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
 
 
 class Round(StrEnum):
-    """What a queue of a job is for. A small fixed set: queues depend on jobs and parties, never on steps."""
+    """Names the purposes of a job's queues.
+
+    The set is small and fixed: queues depend on jobs and parties, never on steps.
+    """
 
     HANDSHAKE = "handshake"
     ALIGNMENT = "alignment"
@@ -27,7 +30,10 @@ class Round(StrEnum):
 
 
 class Address(NamedTuple):
-    """One message of one attempt of one job; `part` of `parts` where a body is cut into several."""
+    """Addresses one message of one attempt of one job.
+
+    It is `part` of `parts` where a body is cut into several.
+    """
 
     job: str
     attempt: int
@@ -41,7 +47,7 @@ class Address(NamedTuple):
     parts: int = 1
 
     def __str__(self) -> str:
-        """The text that travels as the AMQP message id."""
+        """Return the text that travels as the AMQP message id."""
         return (
             f"{self.job}/{self.attempt}/{self.round}/{self.item}/{self.epoch}/{self.step}"
             f"/{self.sender}/{self.receiver}/{self.part}.{self.parts}"

@@ -1,4 +1,4 @@
-"""What is said before the first step: the handshake, the secret order, and which rows all data parties have.
+"""Defines messages before the first step: handshake, secret order, and matching.
 
 From the alignment on, sealed by the attempt's keys. No message has an id.
 """
@@ -10,7 +10,10 @@ from tercet.schemas.messages.message import Bytes, Count, Digest, Elements, Hash
 
 
 class Handshake(Message):
-    """An attempt's ephemeral X25519 key, signed together with job digest, attempt, name and role."""
+    """Carries an attempt's ephemeral X25519 key and its signature.
+
+    Job digest, attempt, name and role are signed with it.
+    """
 
     kind = "handshake"
     round = Round.HANDSHAKE
@@ -20,7 +23,7 @@ class Handshake(Message):
 
 
 class Transcript(Message):
-    """A signature of the hash of all `Handshake`s: everybody has seen the same keys."""
+    """Carries a signature of the hash of all `Handshake`s: everybody has seen the same keys."""
 
     kind = "handshake"
     round = Round.HANDSHAKE
@@ -29,7 +32,10 @@ class Transcript(Message):
 
 
 class OrderCommitment(Message):
-    """The hash that binds a data party to its `OrderContribution`: nobody opens one before it has everybody's."""
+    """Carries the hash that binds a data party to its `OrderContribution`.
+
+    Nobody opens one before it has everybody's.
+    """
 
     kind = "order commitment"
     round = Round.ALIGNMENT
@@ -38,7 +44,10 @@ class OrderCommitment(Message):
 
 
 class OrderContribution(Message):
-    """A data party's 32 random bytes of the order key; the helper has no part in it."""
+    """Carries a data party's 32 random bytes of the order key.
+
+    The helper has no part in it.
+    """
 
     kind = "order contribution"
     round = Round.ALIGNMENT
@@ -47,7 +56,7 @@ class OrderContribution(Message):
 
 
 class OrderConfirmation(Message):
-    """Proof of the same order key, which covers sizes and plan."""
+    """Proves that the sender has the same order key, which covers sizes and plan."""
 
     kind = "order contribution"
     round = Round.ALIGNMENT
@@ -59,7 +68,9 @@ class OrderConfirmation(Message):
 
 
 class Pseudonyms(Message):
-    """Keyed hashes of some of a data party's ids, to the helper: the next ones in ascending order.
+    """Carries keyed hashes of some of a data party's ids, to the helper.
+
+    They are the next ones in ascending order.
 
     The helper has no part in the key, so that it can neither guess an id nor test a guess.
     """
@@ -72,7 +83,10 @@ class Pseudonyms(Message):
 
 
 class Presence(Message):
-    """The helper's answer to `Pseudonyms`: one bit for each, set where every data party has it; 0 to fill a byte."""
+    """Answers `Pseudonyms`, from the helper: one bit for each.
+
+    A bit is set where every data party has it; 0 fills a byte.
+    """
 
     kind = "presence"
     round = Round.ALIGNMENT
@@ -81,7 +95,10 @@ class Presence(Message):
 
 
 class BlindedIds(Message):
-    """Some of a data party's ids as group elements under its own secret exponent, in secret order (ECDH)."""
+    """Carries some of a data party's ids as group elements, in secret order (ECDH).
+
+    They are under the sender's own secret exponent.
+    """
 
     kind = "blinded ids"
     round = Round.ALIGNMENT
@@ -91,7 +108,10 @@ class BlindedIds(Message):
 
 
 class TwiceBlindedIds(Message):
-    """The receiver's own `BlindedIds` under the sender's exponent too, hashed, in the same order (ECDH)."""
+    """Carries the receiver's own `BlindedIds` under the sender's exponent too (ECDH).
+
+    They are hashed, in the same order.
+    """
 
     kind = "twice blinded ids"
     round = Round.ALIGNMENT
@@ -100,7 +120,7 @@ class TwiceBlindedIds(Message):
 
 
 class AlignedRows(Message):
-    """How many rows a data party has in common with all others, and a keyed digest of their ids in order."""
+    """Carries the number of common rows, and a keyed digest of their ids in order."""
 
     kind = "aligned rows"
     round = Round.ALIGNMENT

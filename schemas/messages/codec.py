@@ -1,7 +1,9 @@
-"""The wire format: msgpack of a strict model, with the schema version and the kind in front.
+"""Encodes messages as msgpack of a strict model.
 
-Decoding takes bytes from anybody: it answers with a valid message or with one error, whatever it is fed, and takes no
-more memory meanwhile than 18 times what it was given, and 32 MiB.
+The schema version and the kind stand in front.
+
+Decoding takes bytes from anybody. Whatever it is fed, it answers with a valid message or with one error. Meanwhile it
+takes no more memory than 18 times its input, and 32 MiB.
 """
 
 from collections.abc import Iterable
@@ -24,11 +26,14 @@ Container = TypeVar("Container", tuple[Any, ...], dict[Any, Any])
 
 
 class MalformedMessage(ValueError):
-    """Bytes that are no message of this version. Their sender's fault; the text holds none of them."""
+    """Bytes that are no message of this version: their sender's fault.
+
+    The text holds none of them.
+    """
 
 
 class Companion(NamedTuple):
-    """A message that travels in another one's body, with its own place in the job."""
+    """Travels in another message's body, with its own place in the job."""
 
     message: Message
     epoch: int
@@ -36,14 +41,14 @@ class Companion(NamedTuple):
 
 
 def encode(message: Message, along: Iterable[Companion] = ()) -> bytes:
-    """The bytes of a message, and of those that travel with it."""
+    """Return the bytes of a message, and of those that travel with it."""
     body: list[Any] = [BODY_VERSION, message.kind, message.item, message.model_dump()]
     companions = [[m.kind, m.item, epoch, step, m.model_dump()] for m, epoch, step in along]
     return bytes(msgpack.packb([*body, companions] if companions else body))
 
 
 def decode(data: bytes) -> Message:
-    """The one message in these bytes.
+    """Return the one message in these bytes.
 
     Raises:
         MalformedMessage: there is none, or more than one.
@@ -55,7 +60,7 @@ def decode(data: bytes) -> Message:
 
 
 def decode_all(data: bytes) -> tuple[Message, tuple[Companion, ...]]:
-    """The message in these bytes, and those that travel with it.
+    """Return the message in these bytes, and those that travel with it.
 
     Raises:
         MalformedMessage: there is none, or one of them is none.

@@ -1,4 +1,4 @@
-"""What a console and its own agent say to each other.
+"""Defines the messages between a console and its own agent.
 
 No other party hears it, so that it may hold what those may not know; of rows and weights it holds nothing.
 """
@@ -14,7 +14,7 @@ from tercet.schemas.messages.trace import StepTrace
 
 
 class Submit(Message):
-    """Run this job, or tell its state if it is known."""
+    """Asks to run this job, or to tell its state if it is known."""
 
     kind = "submit"
     item = "request"
@@ -23,7 +23,9 @@ class Submit(Message):
 
 
 class Query(Message):
-    """Tell the state of one job, or of all; with `trace` also what one of its steps was spent on at this party.
+    """Asks for the state of one job, or of all.
+
+    With `trace` also what one of its steps was spent on at this party.
 
     With `reveals` what the job tells whom. With `partners` every partner's agent is pinged first, and what they
     answer is told too. With `settings` which settings the agent runs with, by digests.
@@ -42,7 +44,10 @@ class Query(Message):
 
 
 class Decide(Message):
-    """A person lets a job in that waits for that, or refuses it. `who` is the name of the person's account."""
+    """Lets a job in that waits for a person, or refuses it.
+
+    `who` is the name of the person's account.
+    """
 
     kind = "decide"
     item = "request"
@@ -53,7 +58,10 @@ class Decide(Message):
 
 
 class Prune(Message):
-    """Tell what is left of jobs that ended so many days ago, and remove it if `remove` says so."""
+    """Asks what is left of jobs that ended so many days ago.
+
+    It is removed if `remove` says so.
+    """
 
     kind = "prune"
     item = "request"
@@ -64,7 +72,7 @@ class Prune(Message):
 
 
 class Pruned(Strict):
-    """A job that is over, and how much is left of it."""
+    """Names a job that is over, and how much is left of it."""
 
     job: JobId
     state: str
@@ -73,7 +81,7 @@ class Pruned(Strict):
 
 
 class PartyStatus(Strict):
-    """What one party last said of itself."""
+    """Carries what one party last said of itself."""
 
     party: Name
     state: str
@@ -85,7 +93,7 @@ class PartyStatus(Strict):
 
 
 class JobStatus(Strict):
-    """One job as one agent sees it."""
+    """Describes one job as one agent sees it."""
 
     job: JobId
     state: str
@@ -127,7 +135,7 @@ class JobStatus(Strict):
 
 
 class Status(Message):
-    """An agent's answer to its own console."""
+    """Answers an agent's own console."""
 
     kind = "status"
     item = "answer"

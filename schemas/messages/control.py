@@ -1,4 +1,6 @@
-"""What is said about a job, at its begin, beside its steps and at its end, sealed by the agents' long-lived identities.
+"""Defines messages about a job at its begin, beside its steps and at its end.
+
+The agents' long-lived identities seal them.
 
 Nothing here is made of a row, but for how many there are.
 """
@@ -16,7 +18,10 @@ Spread = Annotated[float, Field(ge=1, le=2**20)]
 
 
 class Member(Strict):
-    """A party of a job as its submitter knows it; every party compares the key with the one it has pinned."""
+    """Describes a party of a job as its submitter knows it.
+
+    Every party compares the key with the one it has pinned.
+    """
 
     name: Name
     role: Literal["data", "helper"]
@@ -24,7 +29,7 @@ class Member(Strict):
 
 
 class Job(Message):
-    """A job is announced to every party it names, signed by whoever submitted it.
+    """Announces a job to every party it names, signed by whoever submitted it.
 
     The signature is the submitter's, of `statement`; it lasts where the seal of the message does not, in the record of
     each party. `issued` and `expires` are seconds since 1970, UTC, by the submitter's clock.
@@ -43,12 +48,15 @@ class Job(Message):
 
     @property
     def statement(self) -> bytes:
-        """What the submitter signs: a digest of everything else in the message."""
+        """The bytes that the submitter signs: a digest of everything else in the message."""
         return canonical_digest("tercet signed job", self.model_dump(exclude={"signature"}))
 
 
 class Profile(Strict):
-    """What the first rows of a party's table say of its columns, before anybody is asked; see `Sizes`."""
+    """Describes a party's columns by the first rows of its table; see `Sizes`.
+
+    Nobody has been asked yet.
+    """
 
     columns: Count
     bits: Bits
@@ -56,7 +64,9 @@ class Profile(Strict):
 
 
 class Received(Message):
-    """A party's agent is at work on the job, which its policy allows: the versions it speaks, and whether it asks.
+    """Tells that a party's agent is at work on the job, which its policy allows.
+
+    It says the versions it speaks, and whether it asks a person.
 
     With `asks` a person there decides whether the job is accepted, which may take days. A data party adds the `profile`
     of its table where that is a file, so that a job which would be refused for exposure is refused now.
@@ -77,7 +87,10 @@ class Received(Message):
 
 
 class Approvers(Message):
-    """The label party has every `received`: these parties ask a person, and everybody waits for them."""
+    """Names the parties that ask a person; everybody waits for them.
+
+    The label party has every `received`.
+    """
 
     kind = "approvers"
     item = "approvers"
@@ -85,21 +98,29 @@ class Approvers(Message):
 
 
 class Accept(Message):
-    """A party takes part: its own policy allows the job, and so does the person who is asked there, if one is."""
+    """Tells that a party takes part.
+
+    Its own policy allows the job, and so does the person who is asked there, if one is.
+    """
 
     kind = "accept"
     item = "accept"
 
 
 class Ready(Message):
-    """A party has read its table and declared its queues. It says nothing of how large the table is."""
+    """Tells that a party has read its table and declared its queues.
+
+    It says nothing of how large the table is.
+    """
 
     kind = "ready"
     item = "ready"
 
 
 class Start(Message):
-    """The label party has every `ready`: whatever is sent from now on finds a queue.
+    """Starts an attempt: the label party has every `ready`.
+
+    Whatever is sent from now on finds a queue.
 
     `version` of the protocol is the highest that all parties speak.
     """
@@ -111,7 +132,9 @@ class Start(Message):
 
 
 class Sizes(Message):
-    """What a data party brings after alignment; the counts go to every party in `Terms`.
+    """Carries a data party's sizes after alignment.
+
+    The counts go to every party in `Terms`.
 
     `rows` to train on (or to score) and `held_out` are the same at all data parties. Only the label party knows how
     many `outputs` its label asks for, the classes of a softmax model; the others say 1. Of its rows to train on a party
@@ -134,7 +157,7 @@ class Sizes(Message):
 
 
 class ScoringTerms(Strict):
-    """What is known of the model that a prediction job applies."""
+    """Carries what is known of the model that a prediction job applies."""
 
     model: str = Field(max_length=32)
     release: Release
@@ -148,7 +171,10 @@ class ScoringTerms(Strict):
 
 
 class Terms(Message):
-    """The label party has everybody's sizes; each party makes the plan anew from this and compares the digest."""
+    """Carries everybody's sizes, from the label party.
+
+    Each party makes the plan anew from this and compares the digest.
+    """
 
     kind = "terms"
     item = "terms"
@@ -164,7 +190,9 @@ class Terms(Message):
 
 
 class Progress(Message):
-    """A heartbeat: where a party is and whom it waits for, so that every party can tell whose turn it is.
+    """Tells where a party is and whom it waits for, as a heartbeat.
+
+    So every party can tell whose turn it is.
 
     The attempt that counts is the one in the address of the label party's, and `helper` there says who helps in it.
     """
@@ -185,14 +213,20 @@ class Progress(Message):
 
 
 class Released(Message):
-    """A party has what the job gives it on its disk; the job is done when every party has said so."""
+    """Tells that a party has what the job gives it on its disk.
+
+    The job is done when every party has said so.
+    """
 
     kind = "released"
     item = "released"
 
 
 class Failure(Message):
-    """Why a job is off, in words that any party may read. A verdict is the label party's and final."""
+    """Says why a job is off, in words that any party may read.
+
+    A verdict is the label party's and final.
+    """
 
     kind = "failure"
     item = "failure"
@@ -204,7 +238,10 @@ class Failure(Message):
 
 
 class Cancel(Message):
-    """A person ended the job at one party; it ends at all. Whoever passes it on says at which: `by`."""
+    """Tells that a person ended the job at one party; it ends at all.
+
+    Whoever passes it on says at which: `by`.
+    """
 
     kind = "cancel"
     item = "cancel"

@@ -1,4 +1,6 @@
-"""What two partners' agents say to each other outside any job: is somebody there, of which release, at what time.
+"""Defines messages of partners' agents outside any job.
+
+They ask who is there, of which release, and at what time.
 
 Nothing here names a job, a table or a third party; a stranger is not answered at all.
 """
@@ -15,7 +17,10 @@ ReleaseName = Annotated[str, Field(max_length=64)]
 
 
 class Ping(Message):
-    """Are you there? With the versions of the protocol that the asking agent speaks."""
+    """Asks whether an agent is there.
+
+    It says the versions of the protocol that the asking agent speaks.
+    """
 
     kind = "ping"
     item = "ping"
@@ -25,7 +30,7 @@ class Ping(Message):
 
 
 class Pong(Message):
-    """The answer to the ping of the same address: here I am."""
+    """Answers the ping of the same address: here I am."""
 
     kind = "pong"
     item = "pong"
@@ -37,7 +42,10 @@ class Pong(Message):
 
 
 class PartnerAnswer(Strict):
-    """What an agent tells its own console of a partner that it has pinged; the defaults stand for no answer."""
+    """Tells a console about a partner that its agent has pinged.
+
+    The defaults stand for no answer.
+    """
 
     party: Name
     answered: bool

@@ -1,7 +1,9 @@
-"""What a pass over held-out rows says that opens one number: their mean loss, and no score of a row.
+"""Defines messages of a pass over held-out rows that opens their mean loss alone.
 
-Each of them is uniform to its receiver; only all shares of a batch's scores tell the helper something, and only all
-shares of the loss tell the label party something. Their steps are batches of the pass, their epoch is the one before.
+It opens no score of a row.
+
+Each of them is uniform to its receiver. Only all shares of a batch's scores tell the helper something. Only all shares
+of the loss tell the label party something. Their steps are batches of the pass, their epoch is the one before.
 """
 
 from tercet.schemas.messages.address import Round

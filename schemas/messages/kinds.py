@@ -1,4 +1,4 @@
-"""Every message that agents exchange, and what a console says to its own agent: one model for each kind.
+"""Lists every kind of message between agents, or from a console to its agent.
 
 A model says what is in a message and who learns what from it; when it is due is the state table's business.
 """

@@ -1,4 +1,4 @@
-"""What all messages have in common: the base of their models, and the sizes that their fields may have.
+"""Defines the base of all messages, and the sizes that their fields may have.
 
 It says nothing of any one message.
 """
@@ -43,7 +43,10 @@ Code = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$", max_length=64)]
 
 
 class Message(Strict):
-    """Anything said. `kind` is the AMQP type, `round` the queue it goes to, `item` its name within the round."""
+    """Says anything.
+
+    `kind` is the AMQP type, `round` the queue it goes to, `item` its name within the round.
+    """
 
     kind: ClassVar[str]
     round: ClassVar[Round] = Round.CONTROL

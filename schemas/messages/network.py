@@ -1,4 +1,6 @@
-"""What a step of a network says beside a linear model's, sealed by the attempt's keys.
+"""Defines a network's messages of a step beside a linear model's.
+
+The attempt's keys seal them.
 
 Each of them is uniform to its receiver; only the sum of all hidden shares tells the helper something.
 """
@@ -9,7 +11,10 @@ from tercet.schemas.messages.tensor import RingTensor
 
 
 class MaskOpenings(Message):
-    """What leads from masks of hidden activations in secret order to masks in place, with the masked inputs."""
+    """Carries differences of hidden activations' masks, with the masked inputs.
+
+    They lead from masks in secret order to masks in place.
+    """
 
     kind = "mask openings"
     round = Round.MASKED_INPUTS
@@ -18,7 +23,10 @@ class MaskOpenings(Message):
 
 
 class DealtShares(Message):
-    """What the helper deals one data party for a step: its gradient share and, at one party, products of masks."""
+    """Carries what the helper deals one data party for a step.
+
+    That is its gradient share and, at one party, products of masks.
+    """
 
     kind = "dealt shares"
     round = Round.DEALT
@@ -27,7 +35,9 @@ class DealtShares(Message):
 
 
 class HiddenShare(Message):
-    """A data party's share of a hidden layer, to the helper: in secret order, with secret signs and a zero share.
+    """Carries a data party's share of a hidden layer, to the helper.
+
+    It is in secret order, with secret signs and a zero share.
 
     Its step counts hidden layers: position in the epoch times their number, plus which of them.
     """
@@ -39,7 +49,9 @@ class HiddenShare(Message):
 
 
 class HiddenAnswer(Message):
-    """A hidden layer's activations and slopes minus masks that the data parties know in shares only, for all of them.
+    """Carries a hidden layer's activations and slopes minus masks, to all data parties.
+
+    They know the masks in shares only.
 
     Its step counts as that of `HiddenShare`.
     """
@@ -51,7 +63,10 @@ class HiddenAnswer(Message):
 
 
 class WeightOpening(Message):
-    """A share of the weights above hidden layers, under masks: for the way up, and to truncate them."""
+    """Carries a share of the weights above hidden layers, under masks.
+
+    It is for the way up, and to truncate them.
+    """
 
     kind = "weight opening"
     round = Round.OPENINGS
@@ -60,7 +75,7 @@ class WeightOpening(Message):
 
 
 class NarrowOpening(Message):
-    """A share of the same weights truncated, under masks, for the way back."""
+    """Carries a share of the same weights truncated, under masks, for the way back."""
 
     kind = "weight opening"
     round = Round.OPENINGS
@@ -69,7 +84,10 @@ class NarrowOpening(Message):
 
 
 class TruncationOpening(Message):
-    """A share of a hidden layer's error under a truncation's mask. Its step counts layers, from the output down."""
+    """Carries a share of a hidden layer's error under a truncation's mask.
+
+    Its step counts layers, from the output down.
+    """
 
     kind = "error opening"
     round = Round.OPENINGS
@@ -78,7 +96,10 @@ class TruncationOpening(Message):
 
 
 class SlopeOpening(Message):
-    """The same once slopes with fractional bits are multiplied on. Its step counts as that of `TruncationOpening`."""
+    """Carries the same share once slopes with fractional bits are multiplied on.
+
+    Its step counts as that of `TruncationOpening`.
+    """
 
     kind = "error opening"
     round = Round.OPENINGS
@@ -87,7 +108,10 @@ class SlopeOpening(Message):
 
 
 class ErrorOpening(Message):
-    """A share of a hidden layer's error under a mask, for the layer below. Its step counts as the two before."""
+    """Carries a share of a hidden layer's error under a mask, for the layer below.
+
+    Its step counts as the two before.
+    """
 
     kind = "error opening"
     round = Round.OPENINGS
@@ -96,7 +120,7 @@ class ErrorOpening(Message):
 
 
 class MaskedError(Message):
-    """A share of the first layer's error minus s, for the receiver's own block of weights."""
+    """Carries a share of the first layer's error minus s, for the receiver's own block."""
 
     kind = "masked error"
     round = Round.OPENINGS

@@ -1,4 +1,6 @@
-"""What parties say to go on after a fault: which checkpoints they hold, where to go on, and how a job has ended.
+"""Defines messages by which parties go on after a fault.
+
+They say which checkpoints there are, where to go on, and how a job ended.
 
 Nothing here is made of a row or a weight.
 """
@@ -15,7 +17,10 @@ MOST_HELD = 4  # checkpoints that a party may hold of one job
 
 
 class HeldCheckpoint(Strict):
-    """A checkpoint that a data party has. Those of one lineage and step, of all data parties, belong together."""
+    """Names a checkpoint that a data party has.
+
+    Those of one lineage and step, of all data parties, belong together.
+    """
 
     lineage: Digest
     steps: Count  # done
@@ -23,7 +28,10 @@ class HeldCheckpoint(Strict):
 
 
 class Checkpoints(Message):
-    """A data party tells the label party what it could go on from; nothing, in most first attempts."""
+    """Tells the label party what a data party could go on from.
+
+    In most first attempts that is nothing.
+    """
 
     kind = "checkpoints"
     item = "checkpoints"
@@ -31,7 +39,10 @@ class Checkpoints(Message):
 
 
 class GoOn(Message):
-    """The label party says where this attempt begins: at the last checkpoint that all data parties have, or at 0."""
+    """Tells where this attempt begins, from the label party.
+
+    It is the last checkpoint that all data parties have, or 0.
+    """
 
     kind = "go on"
     item = "go-on"
@@ -40,7 +51,10 @@ class GoOn(Message):
 
 
 class Inquiry(Message):
-    """A party that was away asks another one's agent what has become of a run."""
+    """Asks another party's agent what has become of a run.
+
+    The asking party was away.
+    """
 
     kind = "inquiry"
     item = "inquiry"
@@ -49,7 +63,7 @@ class Inquiry(Message):
 
 
 class Outcome(Message):
-    """The answer, where the run is over at the party that was asked."""
+    """Answers an inquiry, where the run is over at the party that was asked."""
 
     kind = "outcome"
     item = "outcome"
@@ -60,7 +74,10 @@ class Outcome(Message):
 
 
 class Resumption(Message):
-    """A party asks the others to take up a failed run again; it counts for a few minutes, by the clock of who asks."""
+    """Asks the other parties to take up a failed run again.
+
+    It counts for a few minutes, by the clock of who asks.
+    """
 
     kind = "resumption"
     item = "resumption"

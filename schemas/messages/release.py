@@ -1,4 +1,6 @@
-"""What opens a model at the end, sealed by the attempt's keys; outputs stand in their own order.
+"""Defines messages that open a model at the end; outputs stand in their own order.
+
+The attempt's keys seal them.
 
 Who gets which of it is the job's release; under "shared" only what is masked is sent. What predictions need beside the
 shares is here too.
@@ -13,7 +15,7 @@ from tercet.schemas.messages.tensor import RingTensor
 
 
 class ScoreBound(Message):
-    """A data party tells a helper that had no step to answer how far scores may go: two to this."""
+    """Tells a helper that had no step to answer how far scores may go: two to this."""
 
     kind = "score bound"
     round = Round.METRICS
@@ -22,7 +24,9 @@ class ScoreBound(Message):
 
 
 class ModelCommitments(Message):
-    """The helper tells every data party how far scores may go, and by what masks of weights are known again.
+    """Tells every data party how far scores may go, from the helper.
+
+    By the commitments, masks of weights are known again.
 
     The bound is four times the largest score that it has seen, up to the next power of two. A commitment is a hash of
     the seed that it shares with one data party.
@@ -36,7 +40,10 @@ class ModelCommitments(Message):
 
 
 class ModelOpening(Message):
-    """As `MaskedWeights`, of the model that is kept: once for all its predictions. Uniform."""
+    """Carries `MaskedWeights` of the model that is kept: once for all its predictions.
+
+    Uniform.
+    """
 
     kind = "masked weights"
     round = Round.MASKED_INPUTS
@@ -45,7 +52,10 @@ class ModelOpening(Message):
 
 
 class ModelUpperOpening(Message):
-    """As `WeightOpening`, of the model that is kept, for the way up only: once for all its predictions. Uniform."""
+    """Carries `WeightOpening` of the model that is kept, for the way up only.
+
+    Once for all its predictions. Uniform.
+    """
 
     kind = "weight opening"
     round = Round.OPENINGS
@@ -54,7 +64,10 @@ class ModelUpperOpening(Message):
 
 
 class WeightMaskSeed(Message):
-    """The seed of a data party's masks of a model's weights, to the helper of a prediction, which shares these."""
+    """Carries the seed of a data party's masks of a model's weights, to the helper.
+
+    The helper of a prediction shares these masks.
+    """
 
     kind = "weight mask seed"
     round = Round.PREACTIVATIONS
@@ -63,7 +76,10 @@ class WeightMaskSeed(Message):
 
 
 class WeightShare(Message):
-    """The sender's share of the receiver's block at the end, under release = "owners": the block is opened to it."""
+    """Carries the sender's share of the receiver's block at the end.
+
+    Under release = "owners": the block is opened to it.
+    """
 
     kind = "weight share"
     round = Round.RELEASE
@@ -72,7 +88,7 @@ class WeightShare(Message):
 
 
 class InterceptShare(Message):
-    """The sender's share of the intercept at the end, to the label party."""
+    """Carries the sender's share of the intercept at the end, to the label party."""
 
     kind = "weight share"
     round = Round.RELEASE
@@ -81,7 +97,10 @@ class InterceptShare(Message):
 
 
 class UpperShare(Message):
-    """The sender's share of all layers above the first and of all biases, at the end, to whom they are opened."""
+    """Carries the sender's share of all layers above the first and of all biases.
+
+    It goes, at the end, to whom they are opened.
+    """
 
     kind = "weight share"
     round = Round.RELEASE
@@ -90,7 +109,9 @@ class UpperShare(Message):
 
 
 class ModelShare(Message):
-    """The sender's share of the whole model at the end, to the label party, under release = "label" alone.
+    """Carries the sender's share of the whole model at the end, to the label party.
+
+    Under release = "label" alone.
 
     With all of them the label party has every weight, and so an equation in everybody's columns for each row that is
     ever scored.
@@ -103,7 +124,9 @@ class ModelShare(Message):
 
 
 class ColumnEncoding(Message):
-    """How the sender's columns become numbers, to the label party, under release = "label" alone.
+    """Carries the encoding of the sender's columns, to the label party.
+
+    Under release = "label" alone.
 
     It names columns and categories and has means and deviations of the rows that were trained on, but no row's value.
     It is a `tables.encoding.encoding.Encoding` in JSON, since it may have more entries than a body. The

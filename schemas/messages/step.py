@@ -1,4 +1,6 @@
-"""What a step says of any model, and what tells how good it is; sealed by the attempt's keys.
+"""Defines messages of a step of any model, and those that tell how good it is.
+
+The attempt's keys seal them.
 
 Several outputs stand in the secret order of their batch. What a network has beside is in `network_messages`.
 """
@@ -9,7 +11,10 @@ from tercet.schemas.messages.tensor import RingTensor
 
 
 class MaskedInputs(Message):
-    """E = s X - U for one batch, to every other data party. Uniform: only its owner and the helper know U."""
+    """Carries E = s X - U for one batch, to every other data party.
+
+    Uniform: only its owner and the helper know U.
+    """
 
     kind = "masked inputs"
     round = Round.MASKED_INPUTS
@@ -18,7 +23,9 @@ class MaskedInputs(Message):
 
 
 class CheckedMasks(Message):
-    """What the receiver checks the helper's dealing by: two projections of masks under masks, to one data party.
+    """Carries what the receiver checks the helper's dealing by, to one data party.
+
+    These are two projections of masks under masks.
 
     Uniform: only the sender and the helper know what is under them.
     """
@@ -30,7 +37,9 @@ class CheckedMasks(Message):
 
 
 class MaskedLabels(Message):
-    """The label party's scaled labels minus m_y, to every other data party. Uniform.
+    """Carries the label party's scaled labels minus m_y, to every other data party.
+
+    Uniform.
 
     They come before the step is taken, and so say in time whether it ends with a checkpoint.
     """
@@ -43,7 +52,10 @@ class MaskedLabels(Message):
 
 
 class MaskedWeights(Message):
-    """The sender's share of the receiver's block of weights minus v. Uniform."""
+    """Carries the sender's share of the receiver's block of weights minus v.
+
+    Uniform.
+    """
 
     kind = "masked weights"
     round = Round.MASKED_INPUTS
@@ -52,7 +64,9 @@ class MaskedWeights(Message):
 
 
 class GradientShare(Message):
-    """The helper's correction of the receiver's gradient, dealt ahead of time. Uniform: it carries r.
+    """Carries the helper's correction of the receiver's gradient, dealt ahead of time.
+
+    Uniform: it carries r.
 
     Where that is checked, a part for each other data party, with what it is checked by, in one row.
     """
@@ -64,7 +78,7 @@ class GradientShare(Message):
 
 
 class PreactivationShare(Message):
-    """One data party's share of z = X w for one batch, to the helper.
+    """Carries one data party's share of z = X w for one batch, to the helper.
 
     Uniform on its own by the zero share; the pre-activations only in sum with every other party's.
     """
@@ -76,7 +90,10 @@ class PreactivationShare(Message):
 
 
 class MaskedActivation(Message):
-    """The scaled activation minus the masks of the receiver's partners. Uniform."""
+    """Carries the scaled activation minus the masks of the receiver's partners.
+
+    Uniform.
+    """
 
     kind = "masked activation"
     round = Round.ACTIVATIONS
@@ -85,7 +102,10 @@ class MaskedActivation(Message):
 
 
 class CheckCommitment(Message):
-    """At the end of an epoch: the sender is bound to what it and the receiver have found of the helper's dealing."""
+    """Binds the sender, at the end of an epoch, to its digest of the helper's dealing.
+
+    The receiver has a digest of the same.
+    """
 
     kind = "check digest"
     round = Round.OPENINGS
@@ -94,7 +114,10 @@ class CheckCommitment(Message):
 
 
 class CheckOpening(Message):
-    """Once the receiver is bound too: by what the sender's commitment can be checked, and nothing else."""
+    """Opens the sender's commitment to be checked, once the receiver is bound too.
+
+    It tells nothing else.
+    """
 
     kind = "check digest"
     round = Round.OPENINGS
@@ -106,7 +129,10 @@ class CheckOpening(Message):
 
 
 class MaskedLossLabels(Message):
-    """The label party's signed labels minus a mask, for the loss, with its masked inputs. Uniform."""
+    """Carries the label party's signed labels minus a mask, for the loss.
+
+    They go with its masked inputs. Uniform.
+    """
 
     kind = "masked labels"
     round = Round.MASKED_INPUTS
@@ -115,7 +141,10 @@ class MaskedLossLabels(Message):
 
 
 class LossTerms(Message):
-    """What the label party computes its share of the loss from, with its masked activation. Uniform."""
+    """Carries what the label party computes its share of the loss from.
+
+    It goes with its masked activation. Uniform.
+    """
 
     kind = "loss terms"
     round = Round.ACTIVATIONS
@@ -124,7 +153,10 @@ class LossTerms(Message):
 
 
 class LossShare(Message):
-    """A data party's share of an epoch's summed loss; only all shares together say anything."""
+    """Carries a data party's share of an epoch's summed loss.
+
+    Only all shares together say anything.
+    """
 
     kind = "loss share"
     round = Round.METRICS
@@ -133,7 +165,10 @@ class LossShare(Message):
 
 
 class EpochDecision(Message):
-    """The label party has looked at an epoch: whether its model is the best so far, and whether to go on."""
+    """Tells the label party's decision after an epoch.
+
+    It says whether its model is the best so far, and whether to go on.
+    """
 
     kind = "epoch decision"
     round = Round.METRICS
@@ -152,7 +187,10 @@ class ScoringInputs(Message):
 
 
 class ScoringWeights(Message):
-    """As `MaskedWeights`, once for a pass over held-out rows, with outputs in their own order. Uniform."""
+    """Carries `MaskedWeights` once for a pass over held-out rows.
+
+    Outputs are in their own order. Uniform.
+    """
 
     kind = "masked weights"
     round = Round.MASKED_INPUTS
@@ -170,7 +208,9 @@ class ScoringShare(Message):
 
 
 class Scores(Message):
-    """The pre-activations of scored rows, in secret order, from the helper to the label party, which may know them.
+    """Carries the pre-activations of scored rows, in secret order, to the label party.
+
+    They come from the helper. The label party may know them.
 
     Rounded: from all bits of them the label party could solve for narrow columns of the others.
     """
@@ -182,7 +222,10 @@ class Scores(Message):
 
 
 class PartialScores(Message):
-    """What a party's columns add to the scores of some rows, under a zero share, to the label party."""
+    """Carries what a party's columns add to the scores of some rows, to the label party.
+
+    It is under a zero share.
+    """
 
     kind = "partial scores"
     round = Round.METRICS

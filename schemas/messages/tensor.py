@@ -1,4 +1,4 @@
-"""The ring tensor: a block of words modulo 2^64 as a message field.
+"""Defines the ring tensor: a block of words modulo 2^64 as a message field.
 
 It checks that the bytes are what the header says; whether the shape is the expected one is the reader's to check with
 `expect`, before the words are used.
@@ -55,7 +55,7 @@ RingTensor = Annotated[Words, PlainValidator(_unpack), PlainSerializer(_pack), F
 
 
 def expect(words: Words, *shape: int) -> Words:
-    """The same words, if they have this shape.
+    """Return the same words, if they have this shape.
 
     Raises:
         ShapeProblem: they do not; the text names both shapes and no content.

@@ -1,4 +1,6 @@
-"""One step as one party lived through it: what it waited for and for whom, what it computed, sent and opened.
+"""Describes one step as one party lived through it.
+
+It waited, and computed, sent and opened.
 
 It holds names, numbers and times, and nothing of what was computed or sent.
 """
@@ -13,7 +15,7 @@ TraceKind = Literal["wait", "maths", "send", "open"]
 
 
 class TraceEvent(Strict):
-    """Something that took time at one party.
+    """Describes something that took time at one party.
 
     Attributes:
         kind: what it was.
@@ -38,7 +40,10 @@ class TraceEvent(Strict):
 
 
 class StepTrace(Strict):
-    """The events of one step, by their ends; `steps` is how many are remembered, of which this is the median one."""
+    """Lists the events of one step, by their ends.
+
+    `steps` is how many are remembered, of which this is the median one.
+    """
 
     party: str = Field(max_length=64)
     step: int

@@ -40,7 +40,7 @@ class UnusableError(ValueError):
         self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
 
 
-class Faults:
+class TableFaults:
     """All that is wrong with one table, to be told at once."""
 
     def __init__(self) -> None:

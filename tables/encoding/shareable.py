@@ -9,7 +9,7 @@ from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
 
-SOME = 0.5  # in place of a share of rows, of which only whether it is between 0 and 1 is needed
+PLACEHOLDER = 0.5  # in place of a share of rows, of which only whether it is between 0 and 1 is needed
 
 
 def shareable_encoding(encoding: Encoding) -> Encoding:
@@ -22,6 +22,6 @@ def shareable_encoding(encoding: Encoding) -> Encoding:
 
 def _shareable_column(column: NumericColumn | CategoricalColumn) -> NumericColumn | CategoricalColumn:
     if isinstance(column, CategoricalColumn):
-        return column.model_copy(update={"missing": SOME * bool(column.missing), "rare": int(column.rare > 0)})
+        return column.model_copy(update={"missing": PLACEHOLDER * bool(column.missing), "rare": int(column.rare > 0)})
     mean = column.mean if column.scale else 0.0  # a constant column becomes zeros, whatever the constant is
-    return column.model_copy(update={"missing": SOME * column.tells_missing, "mean": mean})
+    return column.model_copy(update={"missing": PLACEHOLDER * column.tells_missing, "mean": mean})

@@ -28,7 +28,7 @@ class FeatureView:
     Any thread may read it, also after the store was closed.
 
     Attributes:
-        kept: all rows of the store, int32 (rows of the store, columns), mapped from its file.
+        stored: all rows of the store, int32 (rows of the store, columns), mapped from its file.
         index: for each row of the view, which row of the store it is.
     """
 

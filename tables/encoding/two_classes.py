@@ -93,11 +93,11 @@ def _positive(forms: set[str], named: str | None, table: str) -> tuple[str, str 
     plain = {form.lower(): form for form in forms}
     for no, yes in PLAIN:
         if plain.keys() == {no, yes}:
-            told = (
+            note = (
                 f"{label} is {no} or {yes}: {yes} is taken as the positive class, 1; `positive` beside "
                 f"`label` can name the other one"
             )
-            return plain[yes], None if no == "0" else told
+            return plain[yes], None if no == "0" else note
     what = f"{label} has two classes, and nothing says which of them is the positive one, 1"
     remedy = f'write positive = "..." with that class\'s name beside `label` under [tables.{table}]'
     raise UnfitLabel(what, remedy, table)

@@ -79,8 +79,8 @@ def fit_whitening(width: int, batches: Iterable[Floats]) -> Whitening:
     """
     mean, covariance = _mean_and_covariance(width, batches)
     variances, vectors = np.linalg.eigh(covariance)
-    kept = np.flatnonzero(variances > TOLERANCE * variances[-1])[::-1]
-    directions = _same_sign(vectors[:, kept].T) / np.sqrt(variances[kept])[:, None]
+    chosen = np.flatnonzero(variances > TOLERANCE * variances[-1])[::-1]
+    directions = _same_sign(vectors[:, chosen].T) / np.sqrt(variances[chosen])[:, None]
     return Whitening(directions=tuple(map(tuple, directions.tolist())), offset=tuple((directions @ mean).tolist()))
 
 

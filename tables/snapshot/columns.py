@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from tercet.schemas.files.settings import TableSettings
-from tercet.tables.core.problem import Faults, UnusableError, join_names
+from tercet.tables.core.problem import TableFaults, UnusableError, join_names
 from tercet.tables.core.similar_names import list_existing
 from tercet.tables.core.table import Kind
 from tercet.tables.core.values import is_text
@@ -101,7 +101,7 @@ def choose_columns(
     Raises:
         UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
     """
-    faults = Faults()
+    faults = TableFaults()
     chosen = choose_usable(schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected)
     faults.refuse()
     assert chosen is not None
@@ -111,7 +111,7 @@ def choose_columns(
 def choose_usable(
     schema: pa.Schema,
     settings: TableSettings,
-    faults: Faults,
+    faults: TableFaults,
     *,
     with_label: bool,
     label_kind: Kind | None,
@@ -167,7 +167,7 @@ def _choose_expected(schema: pa.Schema, id_: str, label: str | None, expected: M
     return ChosenColumns(id_, label, tuple(columns), as_trained=True, unlike=(*lacks, *unlike))
 
 
-def _features(schema: pa.Schema, settings: TableSettings, faults: Faults) -> list[str]:
+def _features(schema: pa.Schema, settings: TableSettings, faults: TableFaults) -> list[str]:
     held_back = {settings.id, settings.label}
     features = settings.columns
     if features is None:
@@ -261,7 +261,7 @@ def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> t
 
 
 def _set_kinds(
-    schema: pa.Schema, settings: TableSettings, features: Sequence[str], faults: Faults
+    schema: pa.Schema, settings: TableSettings, features: Sequence[str], faults: TableFaults
 ) -> tuple[FeatureColumn, ...]:
     declared: dict[str, Kind] = dict.fromkeys(settings.numeric, "numeric")
     declared |= dict.fromkeys(settings.categorical, "categorical")

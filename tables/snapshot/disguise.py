@@ -39,7 +39,7 @@ OTHER = len(FORMS)  # place of texts that are none of these
 PLAIN = r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"  # what is read as a number
 
 
-class Disguise:
+class DisguisedColumn:
     """Finds out what the texts of one column are.
 
     Args:
@@ -63,10 +63,10 @@ class Disguise:
         rows = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
         places = found.indices.drop_null().to_numpy()
         self._rows += np.bincount(forms[places], minlength=OTHER + 1)
-        for tally, wrong in ((self._other, forms == OTHER), (self._unreadable, ~plain)):
+        for counter, wrong in ((self._other, forms == OTHER), (self._unreadable, ~plain)):
             marks = np.zeros(len(texts), np.bool_)
             marks[rows] = wrong[places]
-            tally.add(marks, start)
+            counter.add(marks, start)
 
     def _note_different(self, texts: pa.Array, forms: NDArray[np.int64]) -> None:
         if len(self._seen) >= REMEMBERED:
@@ -110,7 +110,7 @@ def look_like_values(categories: Sequence[str]) -> bool:
     return bool(np.isin(forms, [OTHER, list(FORMS).index(TRUTH)], invert=True).any())
 
 
-def refuse_disguised(columns: Mapping[str, Disguise]) -> None:
+def refuse_disguised(columns: Mapping[str, DisguisedColumn]) -> None:
     """Return if the texts of no column are in disguise.
 
     Raises:

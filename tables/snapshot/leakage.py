@@ -17,7 +17,7 @@ SAMPLE = 50_000  # rows
 BINS = 64  # of equally many rows, by which a numeric column is cut up
 NEARLY_ALL = 0.99  # of pairs of rows in the right order; or of the variance of a number's rank
 LEAST = 10  # rows of a class, or with a number, without which chance may do it
-LEAKING = (
+LEAKAGE_TEXT = (
     "alone tells nearly every label: leave it out with `columns` if it is a copy of the label or an index of rows that "
     "are sorted by it, or if it is not known yet when you predict"
 )
@@ -41,7 +41,7 @@ def leakage_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool)
     label = table.label[marks]
     targets = [(label == one).astype(np.float64) for one in np.unique(label)] if classes else [_ranks(label)]
     found = [name for name in sample.columns if _is_leaking(_places(sample, name), targets, classes=classes)]
-    return [f"column {name!r} {LEAKING}" for name in found]
+    return [f"column {name!r} {LEAKAGE_TEXT}" for name in found]
 
 
 def _places(table: Table, name: str) -> NDArray[np.int64]:

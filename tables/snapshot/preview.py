@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from tercet.schemas.files.settings import TableSettings
-from tercet.tables.core.problem import Faults, TableProblem, UnusableError, problems_of
+from tercet.tables.core.problem import TableFaults, TableProblem, UnusableError, problems_of
 from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
@@ -56,7 +56,7 @@ def preview_table(
         TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
-        faults, target, first = Faults(), io.BytesIO(), FirstRows(source)
+        faults, target, first = TableFaults(), io.BytesIO(), FirstRows(source)
         chosen = choose_usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
         if chosen is None:
             faults.refuse()

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tercet.tables.core.problem import SHOWN, Faults, UnusableError, WrongRows
+from tercet.tables.core.problem import SHOWN, TableFaults, UnusableError, WrongRows
 from tercet.tables.core.table import Numbers
 from tercet.tables.core.values import as_numbers, as_texts, signs, truths
 from tercet.tables.encoding.label import ClassColumn
 from tercet.tables.matching.ids import IdColumn
 from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn
-from tercet.tables.snapshot.disguise import Disguise, refuse_disguised
+from tercet.tables.snapshot.disguise import DisguisedColumn, refuse_disguised
 from tercet.tables.snapshot.doubtful_columns import RowCounter, doubtful_notes
 from tercet.tables.sources.source import Source
 
@@ -67,7 +67,7 @@ class Recorder:
         )
         self._measured: set[str] = set()  # columns with a number that is neither 0 nor 1
         self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
-        self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
+        self._guessed = {one.name: DisguisedColumn(source) for one in chosen.columns if one.is_guess}
 
     def record(self, target: IO[bytes]) -> RecordedTable:
         """Read everything, write the features to `target`, and return the rest.
@@ -76,13 +76,13 @@ class Recorder:
             UnusableError: the table can't be used; what was written is worth nothing.
             OSError: `target` can't be written.
         """
-        faults = Faults()
+        faults = TableFaults()
         self.write(target, faults)
         self.check(faults)
         faults.refuse()
         return self.finish()
 
-    def write(self, target: IO[bytes], faults: Faults) -> None:
+    def write(self, target: IO[bytes], faults: TableFaults) -> None:
         """Read everything, and write the features to `target`.
 
         Raises:
@@ -95,7 +95,7 @@ class Recorder:
             if self._rows == 0:
                 raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
 
-    def check(self, faults: Faults, *, is_whole: bool = True) -> None:
+    def check(self, faults: TableFaults, *, is_whole: bool = True) -> None:
         """Add to `faults` all that is wrong with what was read.
 
         Of a part only what would be wrong with the whole.
@@ -160,7 +160,7 @@ class Recorder:
         """Notes for the owner on a table that can be used, once recorded; they name columns."""
         found = self._wrong_columns(self._signs, self._chosen.columns)
         what = "read as missing: a sign such as ? or None"
-        missing = [f"column {name!r} has {tally.describe(what)}" for name, tally in found.items()]
+        missing = [f"column {name!r} has {wrong.describe(what)}" for name, wrong in found.items()]
         if self._chosen.as_trained:
             return tuple(missing)
         counting = [
@@ -178,8 +178,8 @@ class Recorder:
         if not self._chosen.as_trained:
             return
         texts = [
-            f"{name!r} was numeric and holds text: {tally.describe('other than numbers')}"
-            for name, tally in self._wrong_columns(self._wrong, self._chosen.columns).items()
+            f"{name!r} was numeric and holds text: {wrong.describe('other than numbers')}"
+            for name, wrong in self._wrong_columns(self._wrong, self._chosen.columns).items()
         ]
         if self._chosen.unlike or texts:
             raise UnusableError(
@@ -233,7 +233,7 @@ class Recorder:
 
     def _refuse(
         self,
-        tallies: Mapping[str, WrongRows],
+        wrong_rows: Mapping[str, WrongRows],
         columns: Iterable[FeatureColumn],
         verb: str,
         what: str,
@@ -241,12 +241,12 @@ class Recorder:
         *,
         public: str = "has text in a numeric column",
     ) -> None:
-        if found := self._wrong_columns(tallies, columns):
+        if found := self._wrong_columns(wrong_rows, columns):
             raise UnusableError(_describe_columns(found, verb, what), remedy, public)
 
     @staticmethod
-    def _wrong_columns(tallies: Mapping[str, WrongRows], columns: Iterable[FeatureColumn]) -> dict[str, WrongRows]:
-        return {one.name: tallies[one.name] for one in columns if tallies[one.name]}
+    def _wrong_columns(wrong_rows: Mapping[str, WrongRows], columns: Iterable[FeatureColumn]) -> dict[str, WrongRows]:
+        return {one.name: wrong_rows[one.name] for one in columns if wrong_rows[one.name]}
 
 
 def _decimal(source: Source, column: str) -> bool:
@@ -256,9 +256,9 @@ def _decimal(source: Source, column: str) -> bool:
 
 
 def _describe_columns(found: Mapping[str, WrongRows], verb: str, what: str) -> str:
-    told = [f"column {name!r} {verb} {tally.describe(what)}" for name, tally in list(found.items())[:SHOWN]]
+    described = [f"column {name!r} {verb} {wrong.describe(what)}" for name, wrong in list(found.items())[:SHOWN]]
     more = [f"so have {len(found) - SHOWN} more columns"] if len(found) > SHOWN else []
-    return "; ".join([*told, *more])
+    return "; ".join([*described, *more])
 
 
 def _true(mask: pa.Array) -> NDArray[np.bool_]:

@@ -2,8 +2,8 @@
 
 A job reads it as often as it likes.
 
-The source is read once, so a file that changes or a query that answers otherwise later can't harm a running job. What
-is kept is for its owner alone: the file is readable for nobody else, and goes when the snapshot is closed, unless
+The source is read once, so a file that changes or a query that answers otherwise later can't harm a running job.
+The file is for its owner alone: nobody else may read it. It goes when the snapshot is closed, unless
 `tables.snapshot.stored_snapshot` has put it where it stays.
 """
 
@@ -98,7 +98,7 @@ def take_snapshot(
 class Snapshot:
     """Holds a checked table.
 
-    Leave the `with` block or call `close`, and its file is gone, unless it `stays`.
+    Leave the `with` block or call `close`, and its file is gone, unless it is `persistent`.
 
     Attributes:
         name: as the settings list it.
@@ -122,17 +122,17 @@ class Snapshot:
         *,
         notes: tuple[str, ...] = (),
         own_ids: pa.Array | None = None,
-        stays: bool = False,
+        persistent: bool = False,
         checksum: bytes = b"",
     ) -> None:
         """Take over the file.
 
-        Its `checksum` may be known; with `stays` it does not go with the snapshot.
+        Its `checksum` may be known; with `persistent` it does not go with the snapshot.
         """
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
         self.notes = notes
         self.own_ids = ids if own_ids is None else own_ids
-        self.path, self._persistent, self._checksum = path, stays, checksum
+        self.path, self._persistent, self._checksum = path, persistent, checksum
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
 
@@ -217,7 +217,7 @@ class Snapshot:
         return Table(self.name, table.num_rows, tuple(arrays), by_kind["numeric"], by_kind["categorical"])
 
     def close(self) -> None:
-        """Remove the file, unless it stays.
+        """Remove the file, unless it is persistent.
 
         Batches that were read stay as they are. May be called again.
         """

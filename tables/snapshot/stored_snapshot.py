@@ -4,8 +4,8 @@ It must be whole and the one that is meant.
 
 It lies in a folder of the party's own, for its owner alone, and says nothing of the rows when it cannot be used.
 
-Features stay in the file that they were written to; ids and label are in a second one; what they are is in a third,
-which is written last and has the checksums of the other two, so that there is all of a snapshot or none.
+Features stay in the file that they were written to; ids and label are in a second one. A third describes both. It is
+written last and has the checksums of the other two, so that there is all of a snapshot or none.
 """
 
 import os
@@ -135,7 +135,7 @@ class SnapshotFolder:
                 facts.classes,
                 own_ids=own_ids,
                 notes=facts.notes,
-                stays=True,
+                persistent=True,
                 checksum=checksum,
             )
         except (pa.ArrowException, KeyError):

@@ -67,7 +67,7 @@ class CsvSource:
             raise UnusableError(self._what(error), REMEDY, "can't be read") from None
 
     def _what(self, error: Exception) -> str:
-        """Return the library's own text may quote the table, so it is not passed on."""
+        """Describe an Arrow error; the library's own text may quote the table."""
         text = str(error)
         ragged = RAGGED.search(text)
         if ragged:

@@ -1,7 +1,7 @@
 """Asks PostgreSQL or SQLite one query, and streams the answer as Arrow batches.
 
-It can't write there, gives up on a database that does not answer, and passes on no text of a driver, which may quote
-the query, a value or the password.
+It can't write there, and gives up on a database that does not answer. It passes on no text of a driver, which may
+quote the query, a value or the password.
 """
 
 import re

@@ -22,9 +22,9 @@ from tercet.mpc.linear.checks import Projections
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness import order as ordering
+from tercet.mpc.randomness import secret_order
 from tercet.mpc.randomness.masks import ONCE, name_once
-from tercet.mpc.randomness.order import Order, derive_subkey
+from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.mpc.reference import linear as reference
 from tercet.mpc.reference.linear import Weights
 from tercet.mpc.scoring.linear import Numbers, scoring_steps
@@ -760,7 +760,7 @@ def said_commitment(heard: Heard, address: Address) -> Message:
         one.secret for at, one in heard.ear.said
         if isinstance(one, OrderContribution) and (at.sender, at.receiver) == (address.sender, to)
     }  # fmt: skip
-    return OrderCommitment(commitment=ordering.commitment(job.run, address.sender, secret))
+    return OrderCommitment(commitment=secret_order.commitment(job.run, address.sender, secret))
 
 
 def said_pseudonyms(heard: Heard, address: Address) -> Message:

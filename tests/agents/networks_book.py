@@ -18,7 +18,7 @@ from tercet.mpc.plan.architecture import NARROW_BITS, Layout, NetworkForward
 from tercet.mpc.plan.forward import noise_half_width, noise_width
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import network as network_reference
 from tercet.mpc.reference.network import NetworkWeights
 from tercet.mpc.scoring.linear import Numbers, scoring_steps

@@ -34,8 +34,8 @@ from tercet.mpc.plan.forward import Forward
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import PairMasks
-from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.openings import ModelMasks
 from tercet.schemas.files.job import Network, PredictionJob, TrainingJob, canonical_digest
 from tercet.schemas.files.settings import Settings

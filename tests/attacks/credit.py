@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
-from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.linear import train
 from tercet.mpc.scoring.linear import decode_scores, encode_scores
 from tests.attacks.tables import Levels, credit_columns

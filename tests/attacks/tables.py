@@ -18,7 +18,7 @@ from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.linear import Weights, train
 
 Levels = NDArray[np.int64]  # (rows, variables): the level that each row has in each variable
@@ -98,7 +98,7 @@ class Trained:
 
 
 def noise(rows: int, fz: int, bits: int, seed: int) -> Words:
-    """Words uniform in +-2^-bits, as `mpc.randomness.order` makes them from its own stream; more bits, less noise."""
+    """Words uniform in +-2^-bits, as `mpc.randomness.secret_order` makes them; more bits, less noise."""
     width = fz - bits + 1
     words = np.random.default_rng(seed).integers(0, 2**64, rows, np.uint64)
     return (words >> np.uint64(64 - width)) - np.uint64(1 << (width - 1))

@@ -27,7 +27,7 @@ from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.network import NetworkWeights
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper

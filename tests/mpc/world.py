@@ -24,7 +24,7 @@ from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks, PairMasks
-from tercet.mpc.randomness.order import Order, order_key
+from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.linear import Weights
 from tercet.mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
 from tercet.mpc.scoring.openings import PassMasks, WeightMasks

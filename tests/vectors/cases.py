@@ -25,7 +25,7 @@ from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness import order
+from tercet.mpc.randomness import secret_order
 from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key, name_once
 from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
 from tercet.schemas.files.key_text import with_checksum
@@ -104,16 +104,16 @@ def keystream() -> dict[str, Any]:
 
 def training_order() -> dict[str, Any]:
     """The joint keys of the data parties, and what they derive from them."""
-    key = order.order_key(bytes([1]) * 32, CONTRIBUTIONS)
+    key = secret_order.order_key(bytes([1]) * 32, CONTRIBUTIONS)
     found: dict[str, Any] = {
-        "commitment": order.commitment(bytes(32), "bank", CONTRIBUTIONS["bank"]).hex(),
-        "alignment key": order.alignment_key(bytes([1]) * 32, CONTRIBUTIONS).hex(),
+        "commitment": secret_order.commitment(bytes(32), "bank", CONTRIBUTIONS["bank"]).hex(),
+        "alignment key": secret_order.alignment_key(bytes([1]) * 32, CONTRIBUTIONS).hex(),
         "order key": key.hex(),
-        "confirmation": order.confirmation(key, "bank").hex(),
-        "held out": order.choose_held_out(key, [one.encode() for one in IDS.to_pylist()], 0.5).tolist(),
+        "confirmation": secret_order.confirmation(key, "bank").hex(),
+        "held out": secret_order.choose_held_out(key, [one.encode() for one in IDS.to_pylist()], 0.5).tolist(),
     }
     for purpose, attempt in (("training", 1), ("training", 2), ("scoring", 1), ("held-out loss", 1)):
-        drawn = order.Order(key, 100, purpose, attempt)  # type: ignore[arg-type]
+        drawn = secret_order.Order(key, 100, purpose, attempt)  # type: ignore[arg-type]
         found[f"{purpose}, attempt {attempt}"] = {
             "permutation": drawn.permutation(1).tolist(),
             "classes": drawn.classes(STEP, 4).tolist(),

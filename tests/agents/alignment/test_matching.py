@@ -400,7 +400,8 @@ def test_no_message_is_too_large_for_one_part():
 
 
 @pytest.mark.parametrize(
-    ("mode", "name"), [("helper", "pseudonyms"), ("helper", "ascending"), ("ecdh", "secret_order"), ("ecdh", "common")]
+    ("mode", "name"),
+    [("helper", "pseudonyms"), ("helper", "ascending_order"), ("ecdh", "secret_order"), ("ecdh", "common_rows")],
 )
 def test_no_maths_runs_on_the_event_loop(mode, name):
     """Or heartbeats would stop."""

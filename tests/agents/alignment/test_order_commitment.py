@@ -13,7 +13,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.session.context import system_randomness
 from tercet.agents.session.fixed_randomness import FixedRandomness
-from tercet.mpc.randomness import order as ordering
+from tercet.mpc.randomness import secret_order
 from tercet.schemas.messages.kinds import Message, OrderCommitment, OrderContribution
 from tests.agents.recovering import long_job, recovering
 from tests.agents.scenes import BANK, CARD, NOTARY, nothing_left, off, scene, three
@@ -28,14 +28,14 @@ async def chooses(self: AlignedTable) -> Mapping[str, bytes]:
     """The last sender's way: it waits for what the others open, and picks its own of many then."""
     context = self._context
     mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
-    bound = ordering.commitment(context.job.run, context.me, self._next_secret())
+    bound = secret_order.commitment(context.job.run, context.me, self._next_secret())
     await mailbox.send(OrderCommitment(commitment=bound), partners, deadline)
     await mailbox.receive(OrderCommitment, partners, deadline)
     opened = await mailbox.receive(OrderContribution, partners, deadline)
     others = {party: message.secret for party, message in opened.items()}
     mine = max(
         (system_randomness() for _ in range(64)),
-        key=lambda one: ordering.alignment_key(ROWS, {context.me: one, **others}),
+        key=lambda one: secret_order.alignment_key(ROWS, {context.me: one, **others}),
     )
     await mailbox.send(OrderContribution(secret=mine), partners, deadline)
     return {context.me: mine, **others}
@@ -65,7 +65,7 @@ async def withdraws(self: AlignedTable) -> Mapping[str, bytes]:
     if context.attempt > 1:
         context.randomness._write(context.randomness._current.model_copy(update={"draws": (system_randomness(),)}))
         return await HONEST(self)
-    bound = ordering.commitment(context.job.run, context.me, self._next_secret())
+    bound = secret_order.commitment(context.job.run, context.me, self._next_secret())
     await mailbox.send(OrderCommitment(commitment=bound), partners, deadline)
     await mailbox.receive(OrderContribution, partners, deadline)
     raise JobProblem("agent.stopped", context.me, "as it would say of itself")
@@ -117,10 +117,10 @@ async def test_nobody_opens_before_everybody_has_committed(tmp_path: Path, monke
 @given(st.binary(min_size=32, max_size=32), st.sampled_from("ab"), st.binary(min_size=32, max_size=32))
 def test_a_commitment_is_its_runs_its_partys_and_its_contributions(run: bytes, name: str, secret: bytes) -> None:
     """One that is copied from another party, or from an earlier run, opens nothing."""
-    bound = ordering.commitment(run, name, secret)
+    bound = secret_order.commitment(run, name, secret)
     assert len(bound) == 32
-    assert bound == ordering.commitment(run, name, secret)
+    assert bound == secret_order.commitment(run, name, secret)
     other = bytes([secret[0] ^ 1]) + secret[1:]
-    assert bound != ordering.commitment(run, name, other)
-    assert bound != ordering.commitment(run, name + "c", secret)
-    assert bound != ordering.commitment(bytes([run[0] ^ 1]) + run[1:], name, secret)
+    assert bound != secret_order.commitment(run, name, other)
+    assert bound != secret_order.commitment(run, name + "c", secret)
+    assert bound != secret_order.commitment(bytes([run[0] ^ 1]) + run[1:], name, secret)

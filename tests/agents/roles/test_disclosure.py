@@ -19,7 +19,7 @@ import tercet.mpc.linear.data_party
 import tercet.mpc.linear.helper
 import tercet.mpc.linear.loss
 import tercet.mpc.network.forward
-import tercet.mpc.randomness.order
+import tercet.mpc.randomness.secret_order
 import tercet.mpc.scoring.linear
 from tercet.agents.alignment import matching
 from tercet.agents.messaging.mailbox import Mailbox
@@ -32,7 +32,7 @@ from tercet.mpc.linear.checks import Checks
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import ONCE, Keystream, PairMasks, derive_key
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.held_out_loss import HeldOutNumbers
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.messages.kinds import HeldOutTerms, MaskedInputs, Message, PreactivationShare, Scores
@@ -327,12 +327,12 @@ def public_key(label: str) -> Plant:
     """What is said or chosen by a key that anybody can work out."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        derive = tercet.mpc.randomness.order.derive_subkey
+        derive = tercet.mpc.randomness.secret_order.derive_subkey
 
         def known(key: bytes, name: str) -> bytes:
             return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
 
-        for module in (matching, tercet.mpc.randomness.order):
+        for module in (matching, tercet.mpc.randomness.secret_order):
             patch.setattr(module, "derive_subkey", known)
 
     return plant

@@ -154,7 +154,7 @@ class Slow:
     [
         ("_read_snapshot", "ready", (BANK, CARD)),
         ("ids_digest", "alignment", (BANK, CARD)),
-        ("ascending", "alignment", (BANK, CARD)),
+        ("ascending_order", "alignment", (BANK, CARD)),
         ("_fit", "fit", (BANK, CARD)),
         ("_encode", "fit", (BANK, CARD)),
         ("_measure", "step", (BANK,)),

@@ -192,7 +192,12 @@ async def test_a_network_that_diverges_is_stopped_with_what_to_change(tmp_path: 
         assert not left(tmp_path)
 
 
-BESIDE = [(NetworkParty, "ahead"), (NetworkParty, "take_dealt"), (NetworkParty, "openings"), (NetworkHelper, "deal")]
+BESIDE = [
+    (NetworkParty, "prepare"),
+    (NetworkParty, "absorb_dealt"),
+    (NetworkParty, "open_weights"),
+    (NetworkHelper, "deal"),
+]
 
 
 @pytest.mark.parametrize(("role", "name"), BESIDE, ids=lambda one: getattr(one, "__name__", one))

@@ -23,7 +23,7 @@ from tercet.agents.simulation.simulate import Simulation, data_roles
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.mpc.linear.data_party import DataParty
-from tercet.mpc.randomness import order as ordering
+from tercet.mpc.randomness import secret_order
 from tercet.schemas.files.job import Evaluation, canonical_digest
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
@@ -150,10 +150,13 @@ def secret_bytes(simulation: Simulation) -> Iterator[bytes]:
         if one.context.secrets is not None:
             yield from one.context.secrets.pairs.values()
     digest = canonical_digest("tercet alignment", simulation.description.model_dump())
-    alignment = ordering.alignment_key(digest, mine)
-    yield from (alignment, *(ordering.derive_subkey(alignment, purpose) for purpose in ("pseudonyms", "rows", "split")))
+    alignment = secret_order.alignment_key(digest, mine)
+    yield from (
+        alignment,
+        *(secret_order.derive_subkey(alignment, purpose) for purpose in ("pseudonyms", "rows", "split")),
+    )
     if (context := simulation.label_run.context).terms is not None:
-        yield ordering.order_key(context.shape_digest, mine)
+        yield secret_order.order_key(context.shape_digest, mine)
 
 
 def words(told: Recorded) -> set[str]:

@@ -12,7 +12,7 @@ from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.linear import Model, losses, release, train, train_float
 from tests.mpc.world import Job, World, keyed, quiet, same
 

@@ -20,7 +20,7 @@ from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.linear import train
 from tests.mpc.world import HELPER, Job, MaskSource, World, keyed, make_job
 

@@ -12,7 +12,7 @@ from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import Words, product, total
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.linear import train
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import PassMasks, WeightMasks

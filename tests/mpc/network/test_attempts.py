@@ -13,7 +13,7 @@ from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tests.mpc.network.test_view import layers, shares_for_helper
 from tests.mpc.network_world import KEY, NetworkJob, NetworkWorld, make_network_job
 from tests.mpc.world import keyed

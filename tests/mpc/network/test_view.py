@@ -17,7 +17,7 @@ from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.order import Order
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import network as network_reference
 from tests.mpc.linear.test_disclosure import Vector, rank_gf2
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened

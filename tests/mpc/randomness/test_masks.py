@@ -17,7 +17,7 @@ from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key
-from tercet.mpc.randomness.order import (
+from tercet.mpc.randomness.secret_order import (
     Order,
     alignment_key,
     choose_held_out,

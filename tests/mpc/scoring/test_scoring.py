@@ -17,8 +17,8 @@ from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn
-from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.linear import release, scores, train
 from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, decode_scores, encode_scores, scoring_steps
 from tercet.mpc.scoring.openings import PassMasks
