@@ -29,7 +29,7 @@ from benchmarks.namespaces import NotPossible, round_trip_ms, wide_area
 from tercet.agents.cli.runner import run
 from tercet.agents.core import logs
 from tercet.agents.models import model_part
-from tercet.agents.simulation.simulate import Simulation, joint_words, simulate, summary
+from tercet.agents.simulation.simulate import Simulation, joint_words, simulate_job, summary
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import Settings, TableSettings
 from tests.fixed_agent import fixed_contribution
@@ -93,7 +93,7 @@ def in_process(job: TrainingJob, tables: dict[str, TableSettings], folder: Path)
     }
     settings[HELPER] = Settings(party=HELPER, role="helper", identity=folder, state=folder, report=False)
     contribute = {party: fixed_contribution(party) for party in settings}
-    simulation: Simulation = run(simulate(job, settings, folder, contribute=contribute))
+    simulation: Simulation = run(simulate_job(job, settings, folder, contribute=contribute))
     if not simulation.done:
         sys.exit(f"the job failed: {simulation.label_run.failure}")
     result, steps = summary(simulation), simulation.label_run.context.statistics.steps

@@ -25,7 +25,7 @@ PASSWORD: Final = "TERCET_BROKER_PASSWORD"  # noqa: S105 - the name of a variabl
 
 
 class Credentials(Written):
-    """What the credentials file holds."""
+    """Holds the user name and password of the credentials file."""
 
     username: str
     password: str

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.messaging.control import control_parcel, open_control, published_within
+from tercet.agents.messaging.control import control_envelope, open_control, publish_within
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Blocked, Broker, Delivery
 from tercet.broker.sealing.identity import Forged, Identity
@@ -25,11 +25,11 @@ ANSWER_SECONDS = 10.0
 Request = Submit | Query | Decide | Prune
 
 
-class Questions(ABC):
-    """What a console may ask of its own party's agent, however the question gets there."""
+class ConsoleClient(ABC):
+    """Asks a party's own agent, however the request gets there."""
 
     @abstractmethod
-    async def _ask(self, request: Request) -> Status:
+    async def _send_request(self, request: Request) -> Status:
         """Ask, and wait for the answer.
 
         Raises:
@@ -38,50 +38,50 @@ class Questions(ABC):
 
     async def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> Status:
         """Run a job, or learn its state."""
-        return await self._ask(Submit(description=description, who=who))
+        return await self._send_request(Submit(description=description, who=who))
 
     async def query(self, job: str | None = None, *, cancel: bool = False, who: str = "") -> Status:
-        """The state of a job, or of all; with `cancel`, after asking to end it for `who`."""
-        return await self._ask(Query(job=job, cancel=cancel, who=who))
+        """Give the state of a job, or of all; with `cancel`, ask for its end first, for `who`."""
+        return await self._send_request(Query(job=job, cancel=cancel, who=who))
 
     async def resume(self, job: str) -> Status:
         """Take up a failed job again at every party; its state then."""
-        return await self._ask(Query(job=job, resume=True))
+        return await self._send_request(Query(job=job, resume=True))
 
     async def trace(self, job: str) -> Status:
-        """The state of a job, and what one of its steps was spent on at this party."""
-        return await self._ask(Query(job=job, trace=True))
+        """Give a job's state, and the trace of one of its steps at this party."""
+        return await self._send_request(Query(job=job, trace=True))
 
     async def reveals(self, job: str) -> Status:
-        """The state of a job, and what it tells whom."""
-        return await self._ask(Query(job=job, reveals=True))
+        """Give a job's state, and who learns what from it."""
+        return await self._send_request(Query(job=job, reveals=True))
 
     async def decide(self, job: str, *, approve: bool, who: str, why: str = "") -> Status:
         """Let a job in that waits for a person, or refuse it."""
-        return await self._ask(Decide(job=job, approve=approve, who=who, why=why))
+        return await self._send_request(Decide(job=job, approve=approve, who=who, why=why))
 
     async def prune(self, days: float, *, models: bool, remove: bool, who: str) -> Status:
-        """What is left of jobs that ended so many days ago; with `remove` it is gone."""
-        return await self._ask(Prune(days=days, models=models, remove=remove, who=who))
+        """List files of jobs that ended so many days ago; with `remove`, delete them."""
+        return await self._send_request(Prune(days=days, models=models, remove=remove, who=who))
 
     async def partners(self) -> Status:
-        """Who of the partners answers a ping of this party's agent, with versions and clocks; and its settings."""
-        return await self._ask(Query(partners=True, settings=True))
+        """Ping all partners' agents; give versions, clocks and the agent's own settings."""
+        return await self._send_request(Query(partners=True, settings=True))
 
 
-class Console(Questions):
+class BrokerConsole(ConsoleClient):
     """One conversation through the broker. Use as an async context manager."""
 
     def __init__(self, party: str, identity: Identity, broker: Broker) -> None:
         self._party, self._identity, self._broker = party, identity, broker
         self._token = f"console-{secrets.token_hex(4)}"
         self._answer: asyncio.Future[Status] | None = None
-        self._asked = 0  # the number of the pending question, or of the last
+        self._request_number = 0  # the number of the pending question, or of the last
 
     async def __aenter__(self) -> Self:
         queue = topology.console_queue(self._party, self._token)
         await self._broker.declare(queue)
-        await self._broker.consume(queue.name, self._take, topology.lane(Round.CONTROL))
+        await self._broker.consume(queue.name, self._handle_delivery, topology.lane(Round.CONTROL))
         return self
 
     async def __aexit__(
@@ -89,30 +89,32 @@ class Console(Questions):
     ) -> None:
         await self._broker.close()
 
-    async def _take(self, delivery: Delivery) -> None:
+    async def _handle_delivery(self, delivery: Delivery) -> None:
         try:
-            address = parse_address(delivery.parcel.address)
-            message = open_control(delivery.parcel, self._identity, self._identity.public)
+            address = parse_address(delivery.envelope.address)
+            message = open_control(delivery.envelope, self._identity, self._identity.public)
         except (MalformedAddress, MalformedMessage, Forged) as error:
             await delivery.reject(str(error))  # not from our agent; its answer may still come
             return
         await delivery.ack()
         # An answer to an earlier question, or to another console, is our agent's too, and the broker may repeat it.
-        asked = (address.job, address.step) == (self._token, self._asked)
+        asked = (address.job, address.step) == (self._token, self._request_number)
         if isinstance(message, Status) and asked and self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
 
-    async def _ask(self, request: Request) -> Status:
-        self._asked += 1
+    async def _send_request(self, request: Request) -> Status:
+        self._request_number += 1
         self._answer = asyncio.get_running_loop().create_future()
-        address = Address(self._token, 0, Round.CONTROL, request.item, 0, self._asked, self._party, self._party)
+        address = Address(
+            self._token, 0, Round.CONTROL, request.item, 0, self._request_number, self._party, self._party
+        )
         key = topology.announce_key(self._token, self._party)
-        parcel = control_parcel(
+        envelope = control_envelope(
             request, address, self._identity, self._identity.public, routing_key=key, expires=ANSWER_SECONDS
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await published_within(self._broker, parcel, ANSWER_SECONDS)
+                await publish_within(self._broker, envelope, ANSWER_SECONDS)
                 return await self._answer
         except TimeoutError:
             if self._broker.blocked:

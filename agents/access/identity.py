@@ -21,9 +21,9 @@ def own_identity(settings: Settings, environment: MutableMapping[str, str] = os.
     Raises:
         KeyProblem: it cannot be used, or others may read its file.
     """
-    given = environment.pop(IDENTITY, "")
-    if not given:
+    value = environment.pop(IDENTITY, "")
+    if not value:
         return load_identity(settings.identity)
-    if not given.lstrip().startswith(PEM):
-        return load_identity(Path(given))
-    return identity_of(given.encode(), IDENTITY)
+    if not value.lstrip().startswith(PEM):
+        return load_identity(Path(value))
+    return identity_of(value.encode(), IDENTITY)

@@ -1,4 +1,4 @@
-"""Whether the keys that a party's settings pin can be what they are said to be: each one a party's own.
+"""Checks that each pinned key can be a partner's own, and not this party's.
 
 It looks at public keys only.
 """

@@ -18,17 +18,17 @@ NAMED: Final = ("tables", "partners")  # sections of the reader's own names, eac
 SQLITE: Final = "sqlite:///"
 
 
-def digests(settings: Settings) -> dict[str, str]:
+def settings_digests(settings: Settings) -> dict[str, str]:
     """Make a digest of each field, by its name with its section."""
     return {name: hashlib.sha256(_plain(value).encode()).hexdigest()[:16] for name, value in _fields(settings)}
 
 
-def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+def differing_fields(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
     """List the fields that are not the same, by name."""
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
-def reloadable(name: str) -> bool:
+def is_reloadable(name: str) -> bool:
     """Tell whether a running agent takes this field over when it is told to read its settings again."""
     return name.partition(".")[0] in RELOADED
 

@@ -1,4 +1,4 @@
-"""What `tercet job` says to its own agent over a socket of the machine, without the broker and the party's key.
+"""Connects `tercet job` to its own agent by a local socket, without broker and key.
 
 A message is its length in four bytes and its body as everywhere. Who may connect is the agent's business.
 """
@@ -9,7 +9,7 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-from tercet.agents.access.console import ANSWER_SECONDS, Questions, Request
+from tercet.agents.access.console import ANSWER_SECONDS, ConsoleClient, Request
 from tercet.agents.access.no_agent import NoAgent
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.codec import MalformedMessage, decode, encode
@@ -24,14 +24,14 @@ class NoSocket(Exception):
     """Nobody listens at the agent's socket, or not for this user; the text says which."""
 
 
-async def say(writer: asyncio.StreamWriter, message: Message) -> None:
+async def send_message(writer: asyncio.StreamWriter, message: Message) -> None:
     """Send a message, and wait until the other side has room for it."""
     body = encode(message)
     writer.write(len(body).to_bytes(LENGTH, "big") + body)
     await writer.drain()
 
 
-async def hear(reader: asyncio.StreamReader, most: int) -> Message:
+async def receive_message(reader: asyncio.StreamReader, most: int) -> Message:
     """Wait for the next message.
 
     Raises:
@@ -44,14 +44,14 @@ async def hear(reader: asyncio.StreamReader, most: int) -> Message:
     return decode(await reader.readexactly(size))
 
 
-class LocalConsole(Questions):
+class SocketConsole(ConsoleClient):
     """One conversation. Use as an async context manager."""
 
     def __init__(self, party: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._party, self._reader, self._writer = party, reader, writer
 
     @classmethod
-    async def reach(cls, settings: Settings) -> Self:
+    async def connect(cls, settings: Settings) -> Self:
         """Connect to the agent of this machine.
 
         Raises:
@@ -72,11 +72,11 @@ class LocalConsole(Questions):
     ) -> None:
         self._writer.close()
 
-    async def _ask(self, request: Request) -> Status:
+    async def _send_request(self, request: Request) -> Status:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await say(self._writer, request)
-                answer = await hear(self._reader, MOST_ANSWER)
+                await send_message(self._writer, request)
+                answer = await receive_message(self._reader, MOST_ANSWER)
         except TimeoutError:
             raise NoAgent(f"{self._party}'s agent does not answer at its socket; look at its log") from None
         except (OSError, asyncio.IncompleteReadError):

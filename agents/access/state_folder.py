@@ -12,7 +12,7 @@ from tercet.schemas.files.job import Invalid
 
 
 @contextmanager
-def usable(folder: Path) -> Iterator[None]:
+def report_unusable(folder: Path) -> Iterator[None]:
     """Raise Invalid for what the system refuses in the block, which reads and writes in the state folder."""
     try:
         yield
@@ -24,7 +24,7 @@ def usable(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def make(folder: Path) -> None:
+def make_state_folder(folder: Path) -> None:
     """Make the folder, or find that it can be written. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -19,7 +19,7 @@ from tercet.tables.snapshot.hints import hints
 from tercet.tables.snapshot.snapshot import Snapshot, describe, take_snapshot
 
 
-def snapshot_of(
+def read_snapshot(
     name: str,
     settings: TableSettings,
     folder: Path,
@@ -51,26 +51,26 @@ def snapshot_of(
     )
 
 
-def all_described(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any], dict[str, str]]:
+def describe_tables(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any], dict[str, str]]:
     """Describe the tables that can be used, and say of the others what is wrong."""
     found: dict[str, Any] = {}
     wrong: dict[str, str] = {}
     for name, settings in tables.items():
         try:
-            found[name] = described(name, settings)
+            found[name] = describe_table(name, settings)
         except (TableProblem, Invalid, KeyProblem) as problem:
             wrong[name] = str(problem)
     return found, wrong
 
 
-def described(name: str, settings: TableSettings) -> dict[str, Any]:
+def describe_table(name: str, settings: TableSettings) -> dict[str, Any]:
     """Tell rows, of each column its kind, what is missing and a hint where there is one, and what is odd.
 
     Raises:
         TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        snapshot = snapshot_of(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
+        snapshot = read_snapshot(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)
         with snapshot:
             found = hints(snapshot, settings)
             columns = [entry | {"hint": found.get(entry["column"])} for entry in describe(snapshot)]

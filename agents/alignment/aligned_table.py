@@ -12,51 +12,51 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tercet.agents.access.table import snapshot_of
+from tercet.agents.access.table import read_snapshot
 from tercet.agents.alignment.matching import align
-from tercet.agents.alignment.table_problems import unusable
+from tercet.agents.alignment.table_problems import unusable_table
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.policy.table import narrowed
+from tercet.agents.policy.table import narrow_table
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import KeyProblem
-from tercet.mpc.arithmetic.fixed import features
-from tercet.mpc.randomness import order as ordering
+from tercet.mpc.arithmetic.fixed import encode_features
+from tercet.mpc.randomness import order
 from tercet.schemas.files.job import Invalid, canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
 from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.encoding import Encoding
-from tercet.tables.encoding.entropy import RecordBits, record_bits, sampled
+from tercet.tables.encoding.entropy import RecordBits, record_bits, sample_rows
 from tercet.tables.encoding.store import FeatureStore, FeatureView
 from tercet.tables.snapshot.snapshot import Snapshot
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 ID_SLICE = 2**16  # ids that are Python texts at a time
 
 
 @dataclass(slots=True, repr=False)
-class Secrets:
-    """What the data parties have contributed, and the key for everything about ids that follows from it."""
+class AlignmentSecrets:
+    """Holds the data parties' contributions and the alignment key made from them."""
 
     contributions: Mapping[str, bytes]
     alignment_key: bytes
 
 
-class OwnRows:
+class AlignedTable:
     """One table in one job. The calls come in the order in which they stand here."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._secrets: Secrets | None = None
+        self._secrets: AlignmentSecrets | None = None
         self._store: FeatureStore | None = None
         self._words: FeatureView | None = None
         self._interrupt = Interrupt()
         self.snapshot: Snapshot | None = None
         self.private = b""  # 32 bytes that only this party has, the same in every attempt
         self.digest = b""  # keyed, of the ids that all parties have
-        self.rows: Rows = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
+        self.rows: RowNumbers = np.empty(0, np.int64)  # of the table, those that all parties have, in the common order
 
     @property
     def table(self) -> Snapshot:
@@ -82,7 +82,7 @@ class OwnRows:
         context = self._context
         try:
             await context.compute(
-                self._take, with_label=with_label, label_kind=label_kind, expected=expected, own_ids=own_ids
+                self._read_snapshot, with_label=with_label, label_kind=label_kind, expected=expected, own_ids=own_ids
             )
         except asyncio.CancelledError:
             # A query may take hours, and nobody wants its answer any more; to say so to a database takes a while, too.
@@ -92,9 +92,9 @@ class OwnRows:
             public = f"at {context.me} the login to a database cannot be read"
             raise JobProblem("table.unusable", context.me, public, str(problem)) from None
         except TableProblem as problem:
-            raise unusable(context, problem) from None
+            raise unusable_table(context, problem) from None
         except OSError as error:
-            raise self._disk(error) from None
+            raise self._disk_problem(error) from None
         context.statistics.table_rows = self.table.rows
         context.own_columns = tuple(column.name for column in self.table.columns)
         await self._check_unchanged()
@@ -102,20 +102,20 @@ class OwnRows:
     async def _check_unchanged(self) -> None:
         context = self._context
         try:
-            unchanged = context.drawn.begin(self._read_as(await context.compute(self.table.digest)))
+            unchanged = context.randomness.start_attempt(self._reading_digest(await context.compute(self.table.digest)))
         except OSError as error:
-            raise self._disk(error) from None
+            raise self._disk_problem(error) from None
         if not unchanged:
-            raise self._changed(context.me)
+            raise self._changed_table(context.me)
 
-    def _read_as(self, rows: bytes) -> bytes:
-        """What must be the same in each attempt: the rows, and in a training what they are encoded by."""
+    def _reading_digest(self, rows: bytes) -> bytes:
+        """Digest the rows, and in a training the settings that encode them."""
         context = self._context
         table = context.settings.tables[context.description.table_of(context.me)]
         fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
         return canonical_digest("tercet rows", [rows.hex(), *fitted])
 
-    def _changed(self, party: str) -> JobProblem:
+    def _changed_table(self, party: str) -> JobProblem:
         """Signs and noise must not meet two tables, nor may held-out rows be chosen twice in one run."""
         reason = (
             f"{party} comes back with other rows, or without what it had drawn, so the job cannot go on where it was: "
@@ -123,17 +123,19 @@ class OwnRows:
         )
         return JobProblem("table.changed", party, reason)
 
-    def _take(self, *, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None, own_ids: bool) -> None:
+    def _read_snapshot(
+        self, *, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None, own_ids: bool
+    ) -> None:
         context = self._context
         name = context.description.table_of(context.me)
-        settings = narrowed(context.settings.tables[name], context.job.description.columns_of(context.me))
+        settings = narrow_table(context.settings.tables[name], context.job.description.columns_of(context.me))
         features = None if expected is None else list(expected.items())
         # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
-        self.snapshot = context.table.snapshot(
+        self.snapshot = context.snapshots.snapshot(
             name,
             settings,
             [with_label, label_kind, features, own_ids],
-            lambda: snapshot_of(
+            lambda: read_snapshot(
                 name,
                 settings,
                 context.work_folder,
@@ -154,56 +156,56 @@ class OwnRows:
         context, contributions = self._context, await self._contribute()
         # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
         digest = canonical_digest("tercet alignment", context.job.description.model_dump())
-        self._secrets = Secrets(contributions, ordering.alignment_key(digest, contributions))
+        self._secrets = AlignmentSecrets(contributions, order.alignment_key(digest, contributions))
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
 
     async def _contribute(self) -> Mapping[str, bytes]:
         """Everybody's contribution, each fixed before any was opened: so nobody chooses the split or the order."""
         context = self._context
         mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
-        mine, run = self._drawn(), context.job.run
-        self.private = self._drawn()
-        bound = OrderCommitment(commitment=ordering.commitment(run, context.me, mine))
+        mine, run = self._next_secret(), context.job.run
+        self.private = self._next_secret()
+        bound = OrderCommitment(commitment=order.commitment(run, context.me, mine))
         await mailbox.send(bound, partners, deadline)
         commitments = await mailbox.receive(OrderCommitment, partners, deadline)
         for party in partners:
-            self._remember(party, commitments[party].commitment)
+            self._note_commitment(party, commitments[party].commitment)
         await mailbox.send(OrderContribution(secret=mine), partners, deadline)
         opened = await mailbox.receive(OrderContribution, partners, deadline)
         for party in partners:
-            if ordering.commitment(run, party, opened[party].secret) != commitments[party].commitment:
+            if order.commitment(run, party, opened[party].secret) != commitments[party].commitment:
                 reason = f"{party} contributes something else to the secret order than it had committed to"
                 raise JobProblem("order.commitment", party, f"{reason}; ask who runs {party}'s agent")
         return {context.me: mine, **{party: message.secret for party, message in opened.items()}}
 
-    def _remember(self, party: str, commitment: bytes) -> None:
+    def _note_commitment(self, party: str, commitment: bytes) -> None:
         """Note what a partner has committed to, on the disk and before it sees what others contribute."""
         try:
-            agrees = self._context.drawn.agrees(party, commitment)
+            agrees = self._context.randomness.matches_commitment(party, commitment)
         except OSError as error:
-            raise self._disk(error) from None
+            raise self._disk_problem(error) from None
         if not agrees:
-            raise self._changed(party)
+            raise self._changed_table(party)
 
-    def _drawn(self) -> bytes:
+    def _next_secret(self) -> bytes:
         try:
-            return self._context.drawn()
+            return self._context.randomness()
         except OSError as error:
-            raise self._disk(error) from None
+            raise self._disk_problem(error) from None
 
-    def belongs(self, order_key: bytes) -> bytes:
+    def checkpoint_binding(self, order_key: bytes) -> bytes:
         """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, everybody's rows."""
         context = self._context
-        order = ordering.derived(order_key, "checkpoints")
-        return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, order, self.digest])
+        of_order = order.derive_subkey(order_key, "checkpoints")
+        return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, of_order, self.digest])
 
-    def split(self, holdout: float) -> NDArray[np.bool_]:
+    def split_rows(self, holdout: float) -> NDArray[np.bool_]:
         """Of the common rows, in their order: which are held out. The same at every data party."""
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None
-        key = ordering.derived(self._secrets.alignment_key, "split")
-        return ordering.split(key, self._encoded_ids(), holdout)
+        key = order.derive_subkey(self._secrets.alignment_key, "split")
+        return order.choose_held_out(key, self._encoded_ids(), holdout)
 
     def _encoded_ids(self) -> Iterator[bytes]:
         for start in range(0, len(self.rows), ID_SLICE):
@@ -218,11 +220,11 @@ class OwnRows:
         """
         context, deadline = self._context, self._context.deadline("fit")
         assert self._secrets is not None
-        key = ordering.order_key(context.shape_digest, self._secrets.contributions)
-        confirmation = OrderConfirmation(confirmation=ordering.confirmation(key, context.me))
+        key = order.order_key(context.shape_digest, self._secrets.contributions)
+        confirmation = OrderConfirmation(confirmation=order.confirmation(key, context.me))
         await context.mailbox.send(confirmation, context.partners, deadline)
         for party, other in (await context.mailbox.receive(OrderConfirmation, context.partners, deadline)).items():
-            if not ordering.confirms(key, party, other.confirmation):
+            if not order.confirms(key, party, other.confirmation):
                 reason = f"{party} and {context.me} do not reach the same order key; run the job again"
                 raise JobProblem("order.key", party, reason)
         return key
@@ -236,9 +238,9 @@ class OwnRows:
         try:
             await self._context.compute(self._encode, encoding, norm, fx)
         except OSError as error:
-            raise self._disk(error) from None
+            raise self._disk_problem(error) from None
 
-    def _disk(self, error: OSError) -> JobProblem:
+    def _disk_problem(self, error: OSError) -> JobProblem:
         context = self._context
         public = f"{context.me} cannot write a working copy of its table to its disk"
         return JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}")
@@ -249,7 +251,7 @@ class OwnRows:
         store = FeatureStore.create(self._context.work_folder, "features", len(self.rows), len(encoding.names))
         self._store = store
         for batch in self.table.batches(wanted):
-            store.append(features(encoding.apply(batch), norm, fx))
+            store.append(encode_features(encoding.apply(batch), norm, fx))
         place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
         place[np.argsort(self.rows)] = np.arange(len(self.rows))
         self._words = store.select(place)
@@ -261,11 +263,11 @@ class OwnRows:
         assert self._words is not None
         return self._words
 
-    def view(self, chosen: NDArray[np.bool_]) -> FeatureView:
+    def view_rows(self, chosen: NDArray[np.bool_]) -> FeatureView:
         """The words of these of the common rows, in the common order."""
-        return FeatureView(self.words.kept, self.words.index[chosen])
+        return FeatureView(self.words.stored, self.words.index[chosen])
 
-    def marked(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def mark_rows(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The table's rows that these of the common rows are."""
         marks = np.zeros(self.table.rows, np.bool_)
         marks[self.rows[chosen]] = True
@@ -273,7 +275,7 @@ class OwnRows:
 
     def record_bits(self, encoding: Encoding, chosen: NDArray[np.bool_]) -> RecordBits:
         """Measure what these of the common rows hold, as they are encoded."""
-        return record_bits(encoding, sampled(self.table.batches(self.marked(chosen)), int(chosen.sum())))
+        return record_bits(encoding, sample_rows(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
 
     def close(self) -> None:
         """Remove what was written."""

@@ -1,4 +1,4 @@
-"""Whether there are as many rows as this party asks for, and whether far fewer of its own are matched than it has.
+"""Checks that there are as many rows as a party asks for, and that few ids went unmatched.
 
 What other parties read of it names settings and no number; counts and forms of ids are for this party alone.
 """

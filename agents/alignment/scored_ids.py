@@ -1,4 +1,4 @@
-"""Which of a party's rows have been scored under which model, so that none is scored twice under one.
+"""Notes which rows each model has scored, so that it scores none twice.
 
 It keeps keyed hashes of ids on the party's own disk, with a key of the party's own; nothing of them is ever sent.
 
@@ -27,13 +27,13 @@ SUFFIX: Final = ".ids"
 SLICE: Final = 2**16  # ids that are Python texts at a time
 WORD: Final = np.dtype("<u8")
 
-Marks = NDArray[np.uint64]  # keyed hashes of ids, ascending
+IdMarks = NDArray[np.uint64]  # keyed hashes of ids, ascending
 
-_turn = Lock()  # of all jobs of a process: a check and what is noted after it are one step
+_lock = Lock()  # of all jobs of a process: a check and what is noted after it are one step
 
 
-class Unusable(ValueError):
-    """What is kept there cannot be read as it was written; the text says what."""
+class UnusableMarks(ValueError):
+    """Says why the notes on scored rows cannot be read."""
 
 
 class ScoredIds:
@@ -55,7 +55,7 @@ class ScoredIds:
         """Of the model."""
         return self._root / self._name
 
-    def marks(self, ids: pa.Array, rows: NDArray[np.int64]) -> Marks:
+    def mark_ids(self, ids: pa.Array, rows: NDArray[np.int64]) -> IdMarks:
         """The hashes of the ids of these rows; a microsecond each.
 
         Raises:
@@ -70,8 +70,8 @@ class ScoredIds:
         found.sort()
         return found
 
-    def repeated(self, marks: Marks) -> int:
-        """How many of them another run has had scored.
+    def repeated(self, marks: IdMarks) -> int:
+        """Count the marks that another run has had scored.
 
         Raises:
             Unusable: what is kept cannot be read.
@@ -80,10 +80,10 @@ class ScoredIds:
         again = np.zeros(len(marks), np.bool_)
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path.stem != self._run:
-                again |= _among(marks, _read(path))
+                again |= _is_known(marks, _read(path))
         return int(again.sum())
 
-    def note(self, marks: Marks, *, repeat: bool) -> int:
+    def note(self, marks: IdMarks, *, repeat: bool) -> int:
         """Note them as scored by this run, on the disk when this returns, unless some may not be: how many.
 
         Args:
@@ -94,7 +94,7 @@ class ScoredIds:
             Unusable: what is kept cannot be read.
             OSError: the disk does not take it.
         """
-        with _turn:
+        with _lock:
             again = 0 if repeat else self.repeated(marks)
             if not again:
                 self._write(marks)
@@ -104,11 +104,11 @@ class ScoredIds:
         """There is no such model after all."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, marks: Marks) -> None:
+    def _write(self, marks: IdMarks) -> None:
         path = self.folder / f"{self._run}{SUFFIX}"
         if path.exists():
             earlier = _read(path)
-            if _among(marks, earlier).all():
+            if _is_known(marks, earlier).all():
                 return
             marks = np.union1d(marks, earlier)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,15 +116,15 @@ class ScoredIds:
 
     def _key(self) -> bytes:
         path = self._root / KEY
-        with _turn:
+        with _lock:
             if not path.exists():
                 if any(self._root.glob(f"*/*{SUFFIX}")):
-                    raise Unusable(f"{path} is gone: restore it from a copy")
+                    raise UnusableMarks(f"{path} is gone: restore it from a copy")
                 self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_durably(path, secrets.token_bytes(KEY_BYTES))
             key = path.read_bytes()
         if len(key) != KEY_BYTES:
-            raise Unusable(f"{path} is damaged: restore it from a copy")
+            raise UnusableMarks(f"{path} is damaged: restore it from a copy")
         return key
 
 
@@ -139,8 +139,8 @@ def forget_run(state: Path, run: bytes) -> None:
         path.unlink()
 
 
-def _among(marks: Marks, known: Marks) -> NDArray[np.bool_]:
-    """Which of the marks are among others; both ascend."""
+def _is_known(marks: IdMarks, known: IdMarks) -> NDArray[np.bool_]:
+    """Mark those that are among others; both ascend."""
     if not len(known):
         return np.zeros(len(marks), np.bool_)
     places = np.searchsorted(known, marks)
@@ -149,8 +149,8 @@ def _among(marks: Marks, known: Marks) -> NDArray[np.bool_]:
     return found
 
 
-def _read(path: Path) -> Marks:
+def _read(path: Path) -> IdMarks:
     """Mapped, not read: only pages that are looked at come into memory."""
     if path.stat().st_size % WORD.itemsize:
-        raise Unusable(f"{path} is damaged: restore it from a copy")
+        raise UnusableMarks(f"{path} is damaged: restore it from a copy")
     return np.empty(0, WORD) if not path.stat().st_size else np.memmap(path, WORD, "r")

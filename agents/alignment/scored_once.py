@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.aligned_table import OwnRows
-from tercet.agents.alignment.scored_ids import Marks, ScoredIds, Unusable, model_of
+from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.agents.alignment.scored_ids import IdMarks, ScoredIds, UnusableMarks, model_of
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 
@@ -19,9 +19,9 @@ class ScoredOnce:
     def __init__(self, context: JobContext) -> None:
         self._context = context
         self._scored: ScoredIds | None = None
-        self._marks: Marks = np.empty(0, np.uint64)
+        self._marks: IdMarks = np.empty(0, np.uint64)
 
-    async def check(self, model: tuple[str, str], own: OwnRows) -> None:
+    async def check(self, model: tuple[str, str], own: AlignedTable) -> None:
         """Return if none of the common rows has been scored under a model by another job.
 
         `model` is the training job and its run in hexadecimal.
@@ -30,36 +30,36 @@ class ScoredOnce:
             JobProblem: some have, and this party's settings do not permit it; or that cannot be told.
         """
         context = self._context
-        if context.leads:
+        if context.is_label_party:
             return
         self._scored = ScoredIds(context.settings.state, model, context.job.run)
         await self._check(own, own.rows)
 
-    async def held_out(self, own: OwnRows, chosen: NDArray[np.bool_]) -> None:
+    async def check_held_out(self, own: AlignedTable, chosen: NDArray[np.bool_]) -> None:
         """In a training: note that these of the common rows are scored under the model that it makes.
 
         Raises:
             JobProblem: the disk does not take it.
         """
-        if self._context.leads or not chosen.any():
+        if self._context.is_label_party or not chosen.any():
             return
         self._scored = model_of(self._context.settings.state, self._context.job)
         await self._check(own, own.rows[chosen])
-        await self.note()
+        await self.note_scored()
 
-    async def _check(self, own: OwnRows, rows: NDArray[np.int64]) -> None:
+    async def _check(self, own: AlignedTable, rows: NDArray[np.int64]) -> None:
         try:
-            again = await self._context.compute(self._find, own.table.ids, rows)
-        except (Unusable, OSError) as problem:
+            again = await self._context.compute(self._look_up, own.table.ids, rows)
+        except (UnusableMarks, OSError) as problem:
             raise self._unusable(problem) from None
         self._refuse(again)
 
-    def _find(self, ids: pa.Array, rows: NDArray[np.int64]) -> int:
+    def _look_up(self, ids: pa.Array, rows: NDArray[np.int64]) -> int:
         assert self._scored is not None
-        self._marks = self._scored.marks(ids, rows)
+        self._marks = self._scored.mark_ids(ids, rows)
         return 0 if self._permitted else self._scored.repeated(self._marks)
 
-    async def note(self) -> None:
+    async def note_scored(self) -> None:
         """Note the rows as scored, on the disk before a score leaves.
 
         Raises:
@@ -69,7 +69,7 @@ class ScoredOnce:
             return
         try:
             again = await self._context.compute(self._scored.note, self._marks, repeat=self._permitted)
-        except (Unusable, OSError) as problem:
+        except (UnusableMarks, OSError) as problem:
             raise self._unusable(problem) from None
         self._refuse(again)
 
@@ -92,8 +92,8 @@ class ScoredOnce:
                 f"job resume`, or ask {me} whether it writes rescoring = true under [tables.{self._table}]",
             )
 
-    def _unusable(self, problem: Unusable | OSError) -> JobProblem:
+    def _unusable(self, problem: UnusableMarks | OSError) -> JobProblem:
         me = self._context.me
-        detail = str(problem) if isinstance(problem, Unusable) else f"{problem.filename}: {problem.strerror}"
+        detail = str(problem) if isinstance(problem, UnusableMarks) else f"{problem.filename}: {problem.strerror}"
         public = f"{me} cannot keep which rows have been scored under a model, and has none scored without"
         return JobProblem("disk.write", me, public, detail)

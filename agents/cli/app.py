@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.cli.audit import audits
 from tercet.agents.cli.broker import brokers
 from tercet.agents.cli.doctor import doctor, explain
-from tercet.agents.cli.job import SettingsOption, jobs
-from tercet.agents.cli.job import predict as run_prediction
+from tercet.agents.cli.job import SettingsOption, jobs, run_prediction
 from tercet.agents.cli.output import use_whole_streams
 from tercet.agents.cli.runner import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
 from tercet.agents.cli.timeline import timeline
@@ -53,7 +52,7 @@ LogLevel = Annotated[Level, typer.Option("--log", help="the lowest level that is
 
 
 class DemoModel(StrEnum):
-    """What the example trains."""
+    """Names the models that the demo can train."""
 
     LOGISTIC = "logistic"
     MLP = "mlp"
@@ -97,25 +96,25 @@ def simulate(
 ) -> None:
     """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
     from tercet.agents.core import logs  # noqa: PLC0415
-    from tercet.agents.simulation import simulate as simulator  # noqa: PLC0415
+    from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
     logs.configure(log)
     description: TrainingJob | PredictionJob = checked(read_job, job)
     parties: Mapping[str, Settings] = checked(_settings_of, description, settings or job.parent)
-    with tempfile.TemporaryDirectory() as nowhere, show.Bar(description.name) as bar:
-        simulation = run(simulator.simulate(description, parties, out or Path(nowhere), watch=bar.show))
-        result = simulator.summary(simulation)
+    with tempfile.TemporaryDirectory() as nowhere, rendering.Bar(description.name) as bar:
+        simulation = run(simulate_job(description, parties, out or Path(nowhere), watch=bar.show))
+        result = summary(simulation)
     if out is None:
         for gone in ("model_parts", "scores", "reports"):
             del result[gone]
     traces = _traces(simulation) if trace else {}
     if format is Format.JSON:
-        told = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
-        show.print_json(result | told)
+        traced = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
+        rendering.print_json(result | traced)
     else:
-        show.out.print(show.summary_table(result))
+        rendering.out.print(rendering.summary_table(result))
         for step in traces.values():
-            show.out.print(timeline(step))
+            rendering.out.print(timeline(step))
     if result["state"] != "done":
         raise typer.Exit(JOB_FAILED)
     if result["worthless"]:
@@ -123,9 +122,11 @@ def simulate(
 
 
 def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
-    from tercet.agents.messaging.trace import of_all  # noqa: PLC0415
+    from tercet.agents.messaging.trace import step_of_all  # noqa: PLC0415
 
-    return of_all({party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label)
+    return step_of_all(
+        {party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label
+    )
 
 
 def _settings_of(description: JobDescription, folder: Path) -> dict[str, Settings]:
@@ -155,9 +156,9 @@ def predict(
     if out is not None and status.scores is not None:
         checked(_copy_private, Path(status.scores), out)
     if format is Format.JSON:
-        show.print_json(status.model_dump(mode="json"))
+        rendering.print_json(status.model_dump(mode="json"))
     else:
-        show.out.print(show.job_details(status))
+        rendering.out.print(rendering.job_details(status))
     if status.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
 
@@ -181,23 +182,23 @@ def table(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Read this party's tables as a job would, and print what each column is taken for."""
-    from tercet.agents.access.table import all_described  # noqa: PLC0415 - pyarrow
+    from tercet.agents.access.table import describe_tables  # noqa: PLC0415 - pyarrow
 
     own: Settings = checked(read_settings, settings)
     if name is not None and name not in own.tables:
         checked(_refuse, f"{settings}: lists no table {name!r}")
-    found, wrong = all_described({one: own.tables[one] for one in ([name] if name else own.tables)})
+    found, wrong = describe_tables({one: own.tables[one] for one in ([name] if name else own.tables)})
     if format is Format.JSON:
-        show.print_json(found | {one: {"error": what} for one, what in wrong.items()})
+        rendering.print_json(found | {one: {"error": what} for one, what in wrong.items()})
     else:
         for one, columns in found.items():
-            show.out.print(show.column_table(one, columns))
-            for hint in show.hints(columns):
-                show.out.print(hint, soft_wrap=True)
+            rendering.out.print(rendering.column_table(one, columns))
+            for hint in rendering.hints(columns):
+                rendering.out.print(hint, soft_wrap=True)
             for warning in columns["warnings"]:
-                show.warn(warning)
+                rendering.warn(warning)
     for what in wrong.values():
-        show.complain(what)
+        rendering.complain(what)
     if wrong:
         raise typer.Exit(UNUSABLE_FILE)
 
@@ -208,10 +209,12 @@ def export(
     out: Annotated[Path, typer.Option(help="a new file: .safetensors, for tercet.load, or .onnx")],
 ) -> None:
     """Write the whole model of a label party's part as one file. It needs neither job nor other parties."""
-    from tercet.agents.models.export import export as write  # noqa: PLC0415 - numpy and pydantic models
+    from tercet.agents.models.export import export_model  # noqa: PLC0415 - numpy and pydantic models
 
-    checked(write, folder, out)
-    show.err.print(f"{out} has the weights and encodings of all parties' columns; it stays with you.", soft_wrap=True)
+    checked(export_model, folder, out)
+    rendering.err.print(
+        f"{out} has the weights and encodings of all parties' columns; it stays with you.", soft_wrap=True
+    )
 
 
 @app.command()
@@ -221,9 +224,9 @@ def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new f
 
     identity = Identity.generate()
     checked(save_identity, identity, path)
-    show.err.print(f"The private key is in {path}; it stays with you. Give partners this public key:")
+    rendering.err.print(f"The private key is in {path}; it stays with you. Give partners this public key:")
     typer.echo(identity.public.text)
-    show.err.print(
+    rendering.err.print(
         f"Its fingerprint, which each partner compares with you by telephone: {identity.public.fingerprint}",
         soft_wrap=True,
     )
@@ -252,22 +255,22 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] | None = Non
     from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
     from tercet.agents.core import logs  # noqa: PLC0415
     from tercet.agents.daemon.agent import Agent  # noqa: PLC0415
-    from tercet.agents.daemon.reloading import reload_whenever  # noqa: PLC0415
-    from tercet.agents.daemon.service import attend  # noqa: PLC0415
+    from tercet.agents.daemon.reloading import reload_on_signal  # noqa: PLC0415
+    from tercet.agents.daemon.service import notify_service_manager  # noqa: PLC0415
     from tercet.agents.daemon.systemd import Notifier  # noqa: PLC0415
     from tercet.agents.session.context import system_randomness  # noqa: PLC0415
 
-    logs.of_party(settings.party)  # before the connections, whose tasks inherit it
+    logs.bind_party(settings.party)  # before the connections, whose tasks inherit it
     stop, again = asyncio.Event(), asyncio.Event()
-    for number, told in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
     identity, notifier = own_identity(settings), Notifier.of_environment()
     check_partner_keys(settings, identity.public)
     broker = await connect(settings)
     try:
         agent = Agent(settings, identity, broker, contribute=contribute or system_randomness)
-        reloading = [] if path is None else [reload_whenever(again, agent, path)]
-        await attend(agent, broker, stop, notifier, *reloading)
+        reloading = [] if path is None else [reload_on_signal(again, agent, path)]
+        await notify_service_manager(agent, broker, stop, notifier, *reloading)
     finally:
         await broker.close()
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.cli.runner import Format, FormatOption, checked
-from tercet.agents.policy.audit_log import Broken, Entry, entries, key_named_last
+from tercet.agents.policy.audit_log import BrokenLog, Entry, entries, key_named_last
 from tercet.broker.sealing.identity import parse_public
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
@@ -43,15 +43,15 @@ def verify(
     found: list[Entry] = checked(_read, _path(path, settings))
     since = checked(_since, found, expect) if expect is not None else None
     key = parse_public(key_named_last(found))
-    told: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": str(key)}
-    told["fingerprint"] = key.fingerprint
+    result: dict[str, Any] = {"entries": len(found), "last_hash": found[-1].hash, "key": str(key)}
+    result["fingerprint"] = key.fingerprint
     if format is Format.JSON:
-        show.print_json(told if since is None else told | {"entries_since": since})
+        rendering.print_json(result if since is None else result | {"entries_since": since})
         return
-    typer.echo(f"OK, {told['entries']} entries. Signed with {key.text}, fingerprint {key.fingerprint}")
+    typer.echo(f"OK, {result['entries']} entries. Signed with {key.text}, fingerprint {key.fingerprint}")
     if since is not None:
         typer.echo(f"The expected hash is there, and {since} entries after it.")
-    typer.echo(f"Last hash: {told['last_hash']}")
+    typer.echo(f"Last hash: {result['last_hash']}")
 
 
 @audits.command("show")
@@ -65,9 +65,9 @@ def show_(
     found: list[Entry] = checked(_read, _path(path, settings))
     wanted = [entry for entry in found if job is None or entry.job == job]
     if format is Format.JSON:
-        show.print_json([{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted])
+        rendering.print_json([{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted])
     else:
-        show.out.print(show.audit_table(wanted))
+        rendering.out.print(rendering.audit_table(wanted))
 
 
 @audits.command()
@@ -81,11 +81,11 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
     if settings is None:
         raise typer.BadParameter("give --settings")
     own: Settings = checked(read_settings, settings)
-    rows = list(Budget.of(checked(_spendings, own.state)).left(own))
+    rows = list(Budget.from_spendings(checked(_spendings, own.state)).entries(own))
     if format is Format.JSON:
-        show.print_json([{**one._asdict(), "left": one.left} for one in rows])
+        rendering.print_json([{**one._asdict(), "left": one.left} for one in rows])
     else:
-        show.out.print(show.budget_table(rows))
+        rendering.out.print(rendering.budget_table(rows))
 
 
 def _spendings(state: Path) -> list[Spending]:
@@ -117,7 +117,7 @@ def _read(path: Path) -> list[Entry]:
         found = list(entries(path.read_bytes()))
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}; give the audit.log in the state folder of an agent") from None
-    except Broken as broken:
+    except BrokenLog as broken:
         raise Invalid(f"{path}: {broken}; compare it with a copy, and keep both") from None
     if not found:
         raise Invalid(f"{path}: is empty, which an agent never leaves it; compare it with a copy")
@@ -125,7 +125,7 @@ def _read(path: Path) -> list[Entry]:
 
 
 def _since(found: list[Entry], expected: str) -> int:
-    """How many entries came after the one with this hash."""
+    """Count the entries after the one with this hash."""
     for place, entry in enumerate(found):
         if entry.hash == expected:
             return len(found) - place - 1

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
 from tercet.agents.cli.runner import Format, FormatOption, checked, run
 from tercet.broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
@@ -54,19 +54,19 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
 ) -> None:
     """Write RabbitMQ's definitions with the least rights for each party, and a login for each."""
     checked(_check, parties, operator)
-    kept: dict[str, str] = {} if earlier is None else checked(_earlier, earlier)
+    known: dict[str, str] = {} if earlier is None else checked(_earlier, earlier)
     users = [*parties, *([] if operator is None else [operator])]
     passwords = {
         user: secrets.token_urlsafe(PASSWORD_BYTES)
         for user in users
-        if user not in kept and (user == operator or not certificates)
+        if user not in known and (user == operator or not certificates)
     }
     hashes = {user: password_hash(password) for user, password in passwords.items()}
-    hashes = {user: kept.get(user, NO_PASSWORD) for user in users} | hashes
+    hashes = {user: known.get(user, NO_PASSWORD) for user in users} | hashes
     files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
     operators = {} if operator is None else {operator: hashes.pop(operator)}
     checked(_write, out, definitions(hashes, vhost, operators=operators))
-    _tell(out, vhost, files, sorted(kept.keys() - set(users)))
+    _tell(out, vhost, files, sorted(known.keys() - set(users)))
 
 
 def _check(parties: list[str], operator: str | None) -> None:
@@ -116,14 +116,16 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _tell(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
-    show.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
+    rendering.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
     end = "" if vhost == "/" else quote(vhost, safe="")
     url = f'Each party writes url = "amqps://HOST/{end}" under [broker], with the name of your broker for HOST.'
-    show.err.print(show.fit(url), soft_wrap=True)
+    rendering.err.print(rendering.fit(url), soft_wrap=True)
     for path in files:
-        show.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
+        rendering.err.print(f"{path}: for that user alone, as its broker credentials; keep no copy.", soft_wrap=True)
     for user in gone:
-        show.err.print(f"{user} is left out; RabbitMQ forgets it by `rabbitmqctl delete_user {user}`.", soft_wrap=True)
+        rendering.err.print(
+            f"{user} is left out; RabbitMQ forgets it by `rabbitmqctl delete_user {user}`.", soft_wrap=True
+        )
 
 
 @brokers.command("dead-letters")
@@ -137,20 +139,20 @@ def dead_letters(
     """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
-        show.print_json([letter.model_dump(mode="json") for letter in letters])
+        rendering.print_json([letter.model_dump(mode="json") for letter in letters])
     else:
-        show.out.print(_table(letters))
+        rendering.out.print(_table(letters))
     if more:
-        show.err.print(f"{more} more; see --limit.")
+        rendering.err.print(f"{more} more; see --limit.")
 
 
 async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
     from tercet.agents.access.broker import connect  # noqa: PLC0415
-    from tercet.broker.rabbitmq.dead_letters import look  # noqa: PLC0415 - aio-pika
+    from tercet.broker.rabbitmq.dead_letters import read_dead_letters  # noqa: PLC0415 - aio-pika
 
     connection = await connect(settings, "dead letters")
     try:
-        return await look(connection, settings.party, limit, remove=remove)
+        return await read_dead_letters(connection, settings.party, limit, remove=remove)
     finally:
         await connection.close()
 

@@ -15,12 +15,12 @@ import typer
 from pyarrow import csv
 from rich.table import Table as RichTable
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.cli.runner import JOB_FAILED, Format
 from tercet.agents.core.shipped_files import shipped
 from tercet.agents.evaluation import baseline_network, baselines
-from tercet.agents.session.training_defaults import in_numbers
-from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate, summary
+from tercet.agents.session.training_defaults import with_planned_numbers
+from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate_job, summary
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.reference.network import release
 from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
@@ -47,24 +47,24 @@ async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
     scores = Path(summary(scored)["scores"][prediction.label])
     result["prediction"] = summary(scored) | {"auc": prediction_auc(scores, folder / "new_outcomes.csv")}
     if output is Format.JSON:
-        show.print_json(result)
+        rendering.print_json(result)
     else:
         _print(training, result)
 
 
 async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings], out: Path) -> Simulation:
-    with show.Bar(job.name) as bar:
-        simulation = await simulate(job, settings, out, watch=bar.show)
+    with rendering.Bar(job.name) as bar:
+        simulation = await simulate_job(job, settings, out, watch=bar.show)
     if not simulation.done:
-        show.out.print(show.summary_table(summary(simulation)))
+        rendering.out.print(rendering.summary_table(summary(simulation)))
         raise typer.Exit(JOB_FAILED)
     return simulation
 
 
 def introduction(description: TrainingJob) -> None:
-    """What is about to happen, on standard error."""
+    """Describe the demo's plan on standard error."""
     label, (other,) = description.label, [p for p in description.data_parties if p != description.label]
-    show.err.print(
+    rendering.err.print(
         f"[bold]{label}[/] knows limits, demographics, payments and who defaulted; [bold]{other}[/] knows delays and "
         f"bills.\nThey find their common customers, train one model over all columns, and score new ones;\n"
         f"[bold]{description.helper}[/] matches pseudonyms, and computes activations on values in secret order with "
@@ -81,13 +81,13 @@ def compare(simulation: Simulation) -> dict[str, float]:
     x = {}
     for party, role in roles.items():
         words = role.own.words
-        x[party] = decode(words.take(np.arange(words.shape[0])), role.context.ready_plan.fx)
+        x[party] = decode(words.read_rows(np.arange(words.shape[0])), role.context.ready_plan.fx)
     alone = baselines.compare(
         {party: columns[~held_out] for party, columns in x.items()},
         {party: columns[held_out] for party, columns in x.items()},
         y[~held_out],
         y[held_out],
-        partial(_fit, in_numbers(label.context)),
+        partial(_fit, with_planned_numbers(label.context)),
         _pooled(simulation),
     )
     return alone | {JOINT: label.context.history.last_metrics["auc"]}
@@ -104,7 +104,7 @@ def _pooled(simulation: Simulation) -> baselines.Fit | None:
     weights, biases = [np.vstack(begin.blocks), *begin.upper], [bias[0] for bias in begin.biases]
     model = baseline_network.FittedNetwork(weights, biases, job.network.activation)
     start = baseline_network.Start(model, order.permutation)
-    training = in_numbers(roles[0].context).training
+    training = with_planned_numbers(roles[0].context).training
     return partial(baseline_network.sgd, training=training, network=job.network, start=start)
 
 
@@ -115,7 +115,7 @@ def _fit(job: TrainingJob, x: Floats, y: Floats) -> baselines.Model:
 
 
 def prediction_auc(scores: Path, outcomes: Path) -> float:
-    """How well the scores of new customers turned out to be."""
+    """Compute the AUC of new customers' scores against their outcomes."""
     table, truth = csv.read_csv(scores), csv.read_csv(outcomes)
     place = pc.index_in(table["id"], truth["customer"])
     known = truth["defaulted"].take(place)
@@ -125,26 +125,26 @@ def prediction_auc(scores: Path, outcomes: Path) -> float:
 def _print(description: TrainingJob, result: dict[str, Any]) -> None:
     rows, prediction = result["table_rows"], result["prediction"]
     sizes = ", ".join(f"{party} has {count:,}" for party, count in rows.items())
-    show.out.print(
+    rendering.out.print(
         f"{sizes} customers; {result['rows'] + result['held_out']:,} are in both tables, "
         f"of which {result['held_out']:,} were held out."
     )
-    show.out.print(_comparison(description, result))
+    rendering.out.print(_comparison(description, result))
     exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
     stages = result["stage_seconds"]
-    show.out.print(
+    rendering.out.print(
         f"Matched in {stages['alignment']:.1f} s; {result['steps']} steps in {stages['training']:.1f} s, "
         f"{1000 * result['seconds_per_step']:.1f} ms each; {sum(result['bytes'].values()) / 1e6:.0f} MB sent. "
         f"The joint model {exact}."
     )
-    show.out.print(
+    rendering.out.print(
         f"{prediction['rows']:,} new customers scored in {prediction['seconds']:.1f} s; of what became of them since, "
         f"the scores have an AUC of {prediction['auc']:.4f}.\n"
     )
     places = {"scores": prediction["scores"], "report": result["reports"], "model part": result["model_parts"]}
     for what, found in places.items():
         for party, path in found.items():
-            show.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
+            rendering.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
 
 
 def _comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
 from tercet.agents.cli.runner import UNUSABLE_FILE, Format, FormatOption, checked, run
-from tercet.agents.core import error_codes as codes
+from tercet.agents.core import error_codes
 from tercet.agents.doctor.finding import Finding, Outcome, failed
 
 COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
@@ -24,14 +24,14 @@ def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None
     from tercet.agents.core import logs  # noqa: PLC0415 - structlog
 
     logs.configure("error")
-    found = run(_examined(settings, format))
+    found = run(_examine(settings, format))
     if format is Format.JSON:
-        show.print_json([finding.as_json() for finding in found])
+        rendering.print_json([finding.as_json() for finding in found])
     if failed(found):
         raise typer.Exit(UNUSABLE_FILE)
 
 
-async def _examined(settings: Path, format: Format) -> list[Finding]:  # noqa: A002
+async def _examine(settings: Path, format: Format) -> list[Finding]:  # noqa: A002
     from tercet.agents.doctor.run import examine  # noqa: PLC0415 - pyarrow
 
     found = []
@@ -45,10 +45,10 @@ async def _examined(settings: Path, format: Format) -> list[Finding]:  # noqa: A
 
 def _print(finding: Finding) -> None:
     colour = COLOURS[finding.outcome]
-    line = f"[{colour}]{finding.outcome:<4}[/] [bold]{show.fit(finding.check)}[/]: {show.fit_lines(finding.said)}"
-    show.out.print(line, soft_wrap=True)
+    check, said = rendering.fit(finding.check), rendering.fit_lines(finding.said)
+    rendering.out.print(f"[{colour}]{finding.outcome:<4}[/] [bold]{check}[/]: {said}", soft_wrap=True)
     if finding.hint:
-        show.out.print(f"     do: {show.fit_lines(finding.hint)}", soft_wrap=True)
+        rendering.out.print(f"     do: {rendering.fit_lines(finding.hint)}", soft_wrap=True)
 
 
 def explain(
@@ -56,9 +56,9 @@ def explain(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Say what the code of a failed job means, what to do, and which party can do it."""
-    found: codes.Code = checked(codes.explained, code)
+    found: error_codes.Code = checked(error_codes.explain_code, code)
     if format is Format.JSON:
-        show.print_json({"code": found.code, "cause": found.cause, "remedy": found.remedy, "mender": found.mender})
+        rendering.print_json({"code": found.code, "cause": found.cause, "remedy": found.remedy, "mender": found.mender})
         return
     for name, text in (("cause", found.cause), ("remedy", found.remedy), ("who can mend it", found.mender)):
-        show.out.print(f"[bold]{name}[/]: {escape(text)}", soft_wrap=True)
+        rendering.out.print(f"[bold]{name}[/]: {escape(text)}", soft_wrap=True)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tercet.agents.cli import rendering as show
-from tercet.agents.cli.own_agent import ask_or_recall, talk
+from tercet.agents.cli import rendering
+from tercet.agents.cli.own_agent import ask_or_recall, talk_to_agent
 from tercet.agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import TERMINAL, State
 from tercet.schemas.files.job import Invalid, PredictionJob, TrainingJob, read_job
 
 if TYPE_CHECKING:
-    from tercet.agents.access.console import Questions
+    from tercet.agents.access.console import ConsoleClient
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
     from tercet.schemas.messages.trace import StepTrace
 
@@ -46,18 +46,18 @@ def submit(
     """Ask every party of the job to run it. A job that is known already is only looked up."""
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
-        description = description.anew()
-    status = talk(settings, lambda console: console.submit(description, _account()))
-    found = checked(_accepted, status)[0]
+        description = description.with_new_id()
+    status = talk_to_agent(settings, lambda console: console.submit(description, _account()))
+    found = checked(_show_accepted, status)[0]
     if status.note is not None:
-        show.remark(status.note)
+        rendering.remark(status.note)
     _show(found, format)
 
 
 @jobs.command()
 def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
-    last = talk(settings, lambda console: _watch(console, job))
+    last = talk_to_agent(settings, lambda console: _watch(console, job))
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
@@ -70,50 +70,50 @@ def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:
     """List all jobs that the agent knows, the latest first."""
     status, why = ask_or_recall(settings)
     if format is Format.JSON:
-        show.print_json([job.model_dump(mode="json") for job in status.jobs])
+        rendering.print_json([job.model_dump(mode="json") for job in status.jobs])
     else:
-        show.out.print(show.job_table(status.jobs))
+        rendering.out.print(rendering.job_table(status.jobs))
     _end(why)
 
 
 @jobs.command()
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Show the state of a job at every party, and how it ended."""
+    """Show a job's state at every party, and how it ended."""
     status, why = ask_or_recall(settings, job)
-    _show(checked(_accepted, status)[0], format)
+    _show(checked(_show_accepted, status)[0], format)
     _end(why)
 
 
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Show what a step was spent on at this party: the one of median length of the last steps."""
-    found = checked(_traced, talk(settings, lambda console: console.trace(job)), job)
+    """Show a median step at this party: the one of median whom."""
+    found = checked(_show_trace, talk_to_agent(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
-        show.print_json(found.model_dump(mode="json"))
+        rendering.print_json(found.model_dump(mode="json"))
     else:
-        show.out.print(timeline(found))
+        rendering.out.print(timeline(found))
 
 
 @jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
-    _show(checked(_accepted, talk(settings, lambda console: _cancel(console, job)))[0], format)
+    _show(checked(_show_accepted, talk_to_agent(settings, lambda console: _cancel(console, job)))[0], format)
 
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Take up a failed job again at every party, from the last checkpoint that all have."""
-    _show(checked(_accepted, talk(settings, lambda console: console.resume(job)))[0], format)
+    _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
 
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Show what a job is for, and what it tells whom."""
-    found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
+    """Show a job's purpose and who learns what from it."""
+    found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
     if format is Format.JSON:
-        show.print_json({"job": job, "reveals": list(found)})
+        rendering.print_json({"job": job, "reveals": list(found)})
     else:
-        show.out.print(show.reveals_table(job, found))
+        rendering.out.print(rendering.reveals_table(job, found))
 
 
 @jobs.command()
@@ -126,8 +126,8 @@ def approve(
 ) -> None:
     """Approve a job that waits for it here, as [policy] approval in the settings wants."""
     if not yes:
-        found = checked(_revealed, talk(settings, lambda console: console.reveals(job)))
-        show.err.print(show.reveals_table(job, found))
+        found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
+        rendering.err.print(rendering.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
     _show(_decide(settings, job, approve=True), format)
 
@@ -154,36 +154,38 @@ def prune(
 ) -> None:
     """Show which jobs ended long ago, ask, and remove their records, checkpoints, reports and scores."""
     if not yes:
-        found = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=False)))
-        show.err.print(show.pruned_table(found))
+        found = checked(
+            _show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=False))
+        )
+        rendering.err.print(rendering.pruned_table(found))
         if not found:
             raise typer.Exit
         typer.confirm("Remove all this?", abort=True, err=True)
-    gone = checked(_pruned, talk(settings, lambda console: _prune(console, days, models, remove=True)))
+    gone = checked(_show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=True)))
     if format is Format.JSON:
-        show.print_json([one.model_dump(mode="json") for one in gone])
+        rendering.print_json([one.model_dump(mode="json") for one in gone])
     else:
-        show.out.print(show.pruned_table(gone))
+        rendering.out.print(rendering.pruned_table(gone))
 
 
-async def _prune(console: Questions, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
+async def _prune(console: ConsoleClient, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
     return await console.prune(days, models=models, remove=remove, who=_account())
 
 
-def _pruned(status: Status) -> tuple[Pruned, ...]:
-    _accepted(status)
+def _show_pruned(status: Status) -> tuple[Pruned, ...]:
+    _show_accepted(status)
     return status.pruned
 
 
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
     who = _account()
-    answer = talk(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
-    decided: tuple[JobStatus, ...] = checked(_accepted, answer)
+    answer = talk_to_agent(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
+    decided: tuple[JobStatus, ...] = checked(_show_accepted, answer)
     return decided[0]
 
 
 def _account() -> str:
-    """Who runs the command, for the audit log; in an image the user need not have a name."""
+    """Name the user of the command for the audit log; in an image it may have no name."""
     try:
         return getpass.getuser()[:128]
     except (KeyError, OSError):
@@ -191,33 +193,33 @@ def _account() -> str:
 
 
 def _revealed(status: Status) -> tuple[str, ...]:
-    _accepted(status)
+    _show_accepted(status)
     return status.reveals
 
 
-async def _watch(console: Questions, job: str) -> JobStatus:
-    with show.Bar(job) as bar:
+async def _watch(console: ConsoleClient, job: str) -> JobStatus:
+    with rendering.Bar(job) as bar:
         while True:
-            (found,) = _accepted(await console.query(job))
+            (found,) = _show_accepted(await console.query(job))
             bar.show(found)
             if found.state in TERMINAL:
                 return found
             await asyncio.sleep(POLL_SECONDS)
 
 
-def predict(description: PredictionJob, settings: Path) -> JobStatus:
+def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
     """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
-    return talk(settings, lambda console: _submit_and_watch(console, description.anew()))
+    return talk_to_agent(settings, lambda console: _submit_and_watch(console, description.with_new_id()))
 
 
-async def _submit_and_watch(console: Questions, description: PredictionJob) -> JobStatus:
-    (submitted,) = _accepted(await console.submit(description, _account()))
+async def _submit_and_watch(console: ConsoleClient, description: PredictionJob) -> JobStatus:
+    (submitted,) = _show_accepted(await console.submit(description, _account()))
     return await _watch(console, submitted.job)
 
 
-async def _cancel(console: Questions, job: str) -> Status:
+async def _cancel(console: ConsoleClient, job: str) -> Status:
     answer = await console.query(job, cancel=True, who=_account())
-    while _accepted(answer)[0].state not in TERMINAL:
+    while _show_accepted(answer)[0].state not in TERMINAL:
         await asyncio.sleep(POLL_SECONDS)
         answer = await console.query(job)
     return answer
@@ -226,18 +228,18 @@ async def _cancel(console: Questions, job: str) -> Status:
 def _end(why: str) -> None:
     """A state that no agent has told may be an old one: scripts see it by the exit code."""
     if why:
-        show.remark(why)
+        rendering.remark(why)
         raise typer.Exit(CANNOT_REACH)
 
 
-def _accepted(status: Status) -> tuple[JobStatus, ...]:
+def _show_accepted(status: Status) -> tuple[JobStatus, ...]:
     if status.problem is not None:
         raise Invalid(status.problem)
     return status.jobs
 
 
-def _traced(status: Status, job: str) -> StepTrace:
-    _accepted(status)
+def _show_trace(status: Status, job: str) -> StepTrace:
+    _show_accepted(status)
     if status.trace is None:
         raise Invalid(f"{job} has no trace here: no second step is done, or the agent has ended many jobs since")
     return status.trace
@@ -245,6 +247,6 @@ def _traced(status: Status, job: str) -> StepTrace:
 
 def _show(job: JobStatus, format: Format) -> None:  # noqa: A002
     if format is Format.JSON:
-        show.print_json(job.model_dump(mode="json"))
+        rendering.print_json(job.model_dump(mode="json"))
     else:
-        show.out.print(show.job_details(job))
+        rendering.out.print(rendering.job_details(job))

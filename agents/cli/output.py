@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class Whole(io.RawIOBase):
+class WholeStream(io.RawIOBase):
     """A file descriptor that is written to the last byte; a full pipe is waited for, also one that does not block."""
 
     def __init__(self, descriptor: int) -> None:
@@ -43,7 +43,7 @@ class Whole(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Tell whether it is a terminal."""
         return os.isatty(self._descriptor)
 
 
@@ -56,5 +56,5 @@ def _whole(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):  # closed, or somebody's own
         return stream
     stream.flush()
-    raw: Any = Whole(stream.fileno())
+    raw: Any = WholeStream(stream.fileno())
     return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", write_through=True)

@@ -1,4 +1,4 @@
-"""How the command line reaches its own agent: the socket of the machine, the broker, and else the records on the disk.
+"""Reaches a party's own agent: by socket, by broker, or else by the records on the disk.
 
 It says nothing by itself; what is asked is the commands' business. Each way's modules are loaded by who goes it.
 """
@@ -16,7 +16,7 @@ from tercet.broker.sealing.identity import KeyProblem
 from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from tercet.agents.access.console import Questions
+    from tercet.agents.access.console import ConsoleClient
     from tercet.schemas.messages.kinds import Status
 
 BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
@@ -24,19 +24,19 @@ BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be re
 T = TypeVar("T")
 
 
-def talk(settings_path: Path, say: Callable[[Questions], Awaitable[T]]) -> T:
+def talk_to_agent(settings_path: Path, say: Callable[[ConsoleClient], Awaitable[T]]) -> T:
     """Speak to the agent of these settings; what goes wrong is told, with an exit code."""
-    return run(_converse(_begun(settings_path), say))
+    return run(_converse(_is_submitted(settings_path), say))
 
 
 async def _converse(
-    settings: Settings, say: Callable[[Questions], Awaitable[T]], seconds: float = CONNECT_SECONDS
+    settings: Settings, say: Callable[[ConsoleClient], Awaitable[T]], seconds: float = CONNECT_SECONDS
 ) -> T:
     """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
-    from tercet.agents.access.socket_console import LocalConsole, NoSocket  # noqa: PLC0415
+    from tercet.agents.access.socket_console import NoSocket, SocketConsole  # noqa: PLC0415
 
     try:
-        local = await LocalConsole.reach(settings)
+        local = await SocketConsole.connect(settings)
     except NoSocket as problem:
         return await _converse_through_broker(settings, say, str(problem), seconds)
     async with local:
@@ -44,10 +44,10 @@ async def _converse(
 
 
 async def _converse_through_broker(
-    settings: Settings, say: Callable[[Questions], Awaitable[T]], nearer: str, seconds: float
+    settings: Settings, say: Callable[[ConsoleClient], Awaitable[T]], nearer: str, seconds: float
 ) -> T:
     from tercet.agents.access.broker import connect  # noqa: PLC0415 - aio-pika
-    from tercet.agents.access.console import Console  # noqa: PLC0415
+    from tercet.agents.access.console import BrokerConsole  # noqa: PLC0415
     from tercet.agents.access.identity import own_identity  # noqa: PLC0415
     from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
 
@@ -57,16 +57,16 @@ async def _converse_through_broker(
         raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
     check_partner_keys(settings, identity.public)
     broker = await connect(settings, "console", seconds=seconds)
-    async with Console(settings.party, identity, broker) as console:
+    async with BrokerConsole(settings.party, identity, broker) as console:
         return await say(console)
 
 
 def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
     """Ask the agent for the state of a job, or of all; else recall its records, and why it could not be asked."""
-    return run(_asked_or_recalled(_begun(settings_path), job))
+    return run(_asked_or_recalled(_is_submitted(settings_path), job))
 
 
-def _begun(settings_path: Path) -> Settings:
+def _is_submitted(settings_path: Path) -> Settings:
     from tercet.agents.core import logs  # noqa: PLC0415 - structlog
 
     logs.configure("error")
@@ -78,9 +78,9 @@ async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Statu
     try:
         return await _converse(settings, lambda console: console.query(job), BRIEFLY), ""
     except (NoAgent, BrokerError, KeyProblem) as problem:
-        from tercet.agents.jobs.stored_jobs import recall  # noqa: PLC0415 - all of an agent, which takes a second and a half
+        from tercet.agents.jobs.stored_jobs import recall_status  # noqa: PLC0415 - all of an agent, which takes a second and a half
 
-        recalled = recall(settings, job)
+        recalled = recall_status(settings, job)
         if recalled is None:
             raise
         return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"

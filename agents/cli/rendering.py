@@ -1,4 +1,4 @@
-"""What the command line shows: tables and progress for people, JSON for scripts.
+"""Prints tables and progress for people, and JSON for scripts.
 
 Data goes to standard output, everything about the way there to standard error.
 """
@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from tercet.agents.core.states import APPROVAL
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 
 if TYPE_CHECKING:
     from tercet.agents.policy.audit_log import Entry
-    from tercet.agents.policy.budget import Left
+    from tercet.agents.policy.budget import BudgetEntry
     from tercet.schemas.messages.kinds import JobStatus, Pruned
 
 out = Console(highlight=False)
@@ -34,23 +34,23 @@ def print_json(value: Any) -> None:
 
 
 def complain(text: str) -> None:
-    """What went wrong, on standard error."""
+    """Print an error on standard error."""
     err.print(f"[bold red]error[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def remark(text: str) -> None:
-    """What is worth knowing beside the answer, on standard error."""
+    """Print a remark on standard error."""
     err.print(f"[yellow]note[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """What does not keep anything from going on, on standard error."""
+    """Print a warning on standard error; the command goes on."""
     err.print(f"[bold yellow]warning[/]: {fit_lines(text)}", soft_wrap=True)
 
 
 def fit(text: str) -> str:
-    """What may hold another party's words, fit for a terminal: it neither moves the cursor nor forges another line."""
-    return escape(visible(text))
+    """Make another party's words safe for a terminal: no cursor moves, no forged lines."""
+    return escape(escape_invisible(text))
 
 
 def fit_lines(text: str) -> str:
@@ -104,8 +104,8 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
     # an id that is cut short cannot be copied into the next command
     table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
-        pace = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
-        table.add_row(job.job, _state(job), _steps(job), pace, " and ".join(job.waits_for), job.submitted)
+        speed = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
+        table.add_row(job.job, _state(job), _steps(job), speed, " and ".join(job.waits_for), job.submitted)
     return table
 
 
@@ -143,7 +143,7 @@ def job_details(job: JobStatus) -> Table:
 
 
 def pruned_table(pruned: Iterable[Pruned]) -> Table:
-    """What is left of jobs that ended long ago."""
+    """Tabulate the files of jobs that ended long ago."""
     table = Table(Column("job", no_wrap=True), "state", *(Column(name, justify="right") for name in ("days ago", "MB")))
     for one in pruned:
         table.add_row(one.job, one.state, f"{one.days:,.0f}", f"{one.bytes / 1e6:,.1f}")
@@ -151,7 +151,7 @@ def pruned_table(pruned: Iterable[Pruned]) -> Table:
 
 
 def reveals_table(job: str, reveals: Iterable[str]) -> Table:
-    """What a job is for and tells whom, a line each."""
+    """List a job's purpose and who learns what, a line each."""
     table = Table(Column(overflow="fold"), show_header=False, title=f"{job} would tell", title_justify="left")
     for one in reveals:
         table.add_row(fit(one))
@@ -169,8 +169,8 @@ def audit_table(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def budget_table(rows: Iterable[Left]) -> Table:
-    """What label parties have had of tables, a count in each line."""
+def budget_table(rows: Iterable[BudgetEntry]) -> Table:
+    """Tabulate the label parties' use of each table's budget."""
     numbers = (Column(name, justify="right") for name in ("so far", "of", "left"))
     table = Table("table", "label party", "count", *numbers, Column("setting", no_wrap=True))
     for one in rows:
@@ -237,9 +237,9 @@ def hints(found: dict[str, Any]) -> list[str]:
 
 
 def summary_table(result: dict[str, Any]) -> Table:
-    """What a simulation came to."""
+    """Tabulate the results of a simulation."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=result["job"], title_justify="left")
-    pace = result["seconds_per_step"]
+    seconds = result["seconds_per_step"]
     failure = result["failure"]
     rows = [
         ("state", result["state"] + (f", but {result['worthless']}" if result["worthless"] else "")),
@@ -248,7 +248,7 @@ def summary_table(result: dict[str, Any]) -> Table:
         ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),
         ("held out", f"{result['held_out']:,}" if result["held_out"] else ""),
         ("columns", ", ".join(f"{party} {count}" for party, count in result["columns"].items())),
-        ("steps", f"{result['steps']}, {1000 * pace:.1f} ms each" if pace else ""),
+        ("steps", f"{result['steps']}, {1000 * seconds:.1f} ms each" if seconds else ""),
         ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
         *((name, f"{value:.4f}") for name, value in result["metrics"].items()),
         ("training loss", "" if result["loss"] is None else f"{result['loss']:.4f}"),

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, the output format, and how a coroutine is run and its errors are told.
+"""Runs a command's coroutine and reports its errors; defines exit codes and formats.
 
 Nothing here knows a command.
 """
@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.sealing.identity import KeyProblem
 from tercet.schemas.files.job import Invalid
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Format(StrEnum):
-    """How data is printed."""
+    """Names the output formats."""
 
     TEXT = "text"
     JSON = "json"
@@ -87,5 +87,5 @@ def _tell(error: BaseException) -> NoReturn:
         code = CANNOT_REACH
     else:
         raise error
-    show.complain(str(error))
+    rendering.complain(str(error))
     raise typer.Exit(code) from None

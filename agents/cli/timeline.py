@@ -44,7 +44,7 @@ def _ms(seconds: float) -> str:
 
 
 def _bar(event: TraceEvent, whole: float) -> str:
-    """Where in the step it was; what began before it begins at the left end."""
+    """Draw an event's place in the step; earlier starts begin at the left end."""
     begin, end = max(0.0, event.start) / whole, min(1.0, (event.start + event.seconds) / whole)
     left = min(BAR - 1, int(BAR * begin))
     mark = "." if event.kind == "wait" else "="
@@ -62,7 +62,7 @@ def _distance(steps: int) -> str:
 
 
 def _sums(trace: StepTrace) -> str:
-    """What the online loop waited for, and what all loops did."""
+    """Sum up the online loop's waits and all loops' work."""
     waits: dict[str, float] = defaultdict(float)
     work: dict[str, float] = defaultdict(float)
     for event in trace.events:

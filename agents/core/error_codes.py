@@ -26,21 +26,21 @@ class Code:
     mender: str  # which party can mend it
 
 
-def explained(code: str) -> Code:
-    """What a code means.
+def explain_code(code: str) -> Code:
+    """Explain an error code.
 
     Raises:
         Invalid: there is no such code; names those that are like it.
     """
-    found = listed().get(code)
+    found = all_codes().get(code)
     if found is not None:
         return found
-    like = [one for one in listed() if code.partition(".")[0] in one] or sorted(listed())
+    like = [one for one in all_codes() if code.partition(".")[0] in one] or sorted(all_codes())
     raise Invalid(f"there is no code {code[:64]!r}; there are {', '.join(like)}")
 
 
 @cache
-def listed() -> Mapping[str, Code]:
+def all_codes() -> Mapping[str, Code]:
     """All codes, as the document has them."""
     return {code.code: code for code in read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))}
 

@@ -1,4 +1,4 @@
-"""How much is logged; it stands alone so that the command line offers the choice without loading what logs."""
+"""Names the log levels; light to import, so that the command line can offer them."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""How agents log: one JSON object a line, on standard error, with party, job, attempt and step.
+"""Writes one JSON object a line to standard error, with party, job, attempt and step.
 
 Only names, numbers and sentences are logged; never a payload, a key or a row.
 """
@@ -13,11 +13,11 @@ from typing import Protocol
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from tercet.agents.core.library_log import LibraryLines
+from tercet.agents.core.library_log import LibraryLogHandler
 from tercet.agents.core.log_level import Level
 
 
-class Stepping(Protocol):
+class HasStep(Protocol):
     """Something that knows how many steps are done."""
 
     step: int
@@ -25,24 +25,24 @@ class Stepping(Protocol):
 
 @dataclass(slots=True)
 class _Place:
-    """Where a job is at a party. Tasks that an earlier attempt has started log the attempt that counts."""
+    """Holds a job's place for log lines; tasks of an earlier attempt log the newest attempt."""
 
     party: str
     job: str
     attempt: int
-    stepping: Stepping
+    stepping: HasStep
 
 
 _PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
 
 
-def of_party(party: str) -> None:
-    """What this task and its children log from here on is this party's."""
+def bind_party(party: str) -> None:
+    """Bind log lines of this task and its children to a party."""
     structlog.contextvars.bind_contextvars(party=party)
 
 
-def of_job(party: str, job: str, attempt: int, stepping: Stepping) -> None:
-    """What this task and its children log from here on belongs to this job, at whatever step it is by then."""
+def bind_job(party: str, job: str, attempt: int, stepping: HasStep) -> None:
+    """Bind log lines of this task and its children to a job and its current step."""
     structlog.contextvars.bind_contextvars(party=party, job=job)
     place = _PLACE.get()
     if place is not None and (place.party, place.job) == (party, job):
@@ -61,13 +61,13 @@ def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What nobody has caught, as a line like any other."""
+    """Log an uncaught exception as a line like any other."""
     structlog.get_logger().critical("the agent has crashed", exc_info=(kind, error, trace))
 
 
 def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
     """Set the process's logging up; called once, by the command line. A daemon tells a crash as JSON, too."""
-    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()])
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogHandler()])
     if daemon:
         logging.captureWarnings(capture=True)
         sys.excepthook = _crash

@@ -1,4 +1,4 @@
-"""What ends a job early, and whose fault it is.
+"""Defines the problems that end a job early, each with its culprit.
 
 `reason` is for every party of the job and holds no data; `detail` is for this party's own log and console.
 """
@@ -32,7 +32,7 @@ class JobProblem(Exception):
 
 
 @dataclass
-class Overdue(Exception):
+class DeadlinePassed(Exception):
     """A named deadline has passed while waiting for these parties."""
 
     deadline: str
@@ -40,8 +40,8 @@ class Overdue(Exception):
     waits_for: tuple[str, ...]
 
 
-def found(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
-    """What a check raises, if it does."""
+def collect_problem(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[JobProblem]:
+    """Run a check, and return the problem that it raises, if any."""
     try:
         check(*args, **kwargs)
     except JobProblem as problem:
@@ -49,7 +49,7 @@ def found(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> list[J
     return []
 
 
-def joined(problems: Sequence[JobProblem]) -> JobProblem:
+def join_problems(problems: Sequence[JobProblem]) -> JobProblem:
     """Several reasons as one, under the code and the culprit of the first; there is one at least."""
     problem = problems[0]
     reasons, details = [

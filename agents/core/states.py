@@ -10,7 +10,7 @@ from typing import Final
 
 
 class State(StrEnum):
-    """Where a job is at one party."""
+    """Names the states of a job at one party."""
 
     RECEIVED = "received"
     ACCEPTED = "accepted"  # this party's own policy allows it
@@ -33,10 +33,10 @@ _BEFORE: Final = (State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED)
 _AFTER: Final = (State.RELEASED, State.DONE)
 _PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING))
 _EARLY_ENDS: Final = frozenset({State.FAILED, State.CANCELLED})
-_ANEW: Final = (State.RECOVERING, State.ACCEPTED)
+_RESTART: Final = (State.RECOVERING, State.ACCEPTED)
 # Whoever comes back may learn that the others were done before it knew; a helper that stands by learns nothing else.
-_TOLD: Final = {(here, State.DONE) for here in (State.RECOVERING, State.RECEIVED)}
-_PAIRS: Final = {*(pair for path in _PATHS for pair in pairwise(path)), _ANEW, *_TOLD}
+_LATE_DONE: Final = {(here, State.DONE) for here in (State.RECOVERING, State.RECEIVED)}
+_PAIRS: Final = {*(pair for path in _PATHS for pair in pairwise(path)), _RESTART, *_LATE_DONE}
 
 
 def _next(here: State) -> frozenset[State]:

@@ -11,21 +11,21 @@ from typing import Any
 import structlog
 
 from tercet.agents.access.console import Request
-from tercet.agents.access.settings_digest import digests
-from tercet.agents.access.state_folder import make, usable
+from tercet.agents.access.settings_digest import settings_digests
+from tercet.agents.access.state_folder import make_state_folder, report_unusable
 from tercet.agents.core import logs
 from tercet.agents.core.states import TERMINAL
-from tercet.agents.daemon.ping import Greeter
-from tercet.agents.daemon.standing_queue import Reception
+from tercet.agents.daemon.ping import Pinger
+from tercet.agents.daemon.standing_queue import StandingQueue
 from tercet.agents.jobs.registry import Jobs
-from tercet.agents.jobs.requests import Desk
+from tercet.agents.jobs.requests import RequestHandler
 from tercet.agents.messaging.mailbox import Tap
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.budget_file import FILE, BudgetFile
 from tercet.agents.roles.release import discard
 from tercet.agents.runs.run import JobRun, Services
-from tercet.agents.session.checkpoint_store import forget_old
+from tercet.agents.session.checkpoint_store import discard_old
 from tercet.agents.session.context import system_randomness, work_folder
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, Delivery
@@ -53,14 +53,16 @@ class Agent:
     ) -> None:
         """`tap` and `finished`, which is handed each run as it ends, are for the simulator, the others for tests."""
         self.settings, self._identity, self._broker = settings, identity, broker
-        self._audit, self._audited = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
+        self._audit, self._audit_opened = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
         self._budget = Budget(BudgetFile(settings.state / FILE))
         self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit, self._budget)
         self.jobs = Jobs(self._services, self._spawn, finished)
-        self.desk = Desk(self._services, self.jobs, self._spawn)
-        greeter = self._greeter = Greeter(settings, identity, broker, self._spawn)
-        take, spawn = self.desk.take, self._spawn
-        self._reception = Reception(settings, identity, broker, take, self.answer, greeter=greeter, spawn=spawn)
+        self.requests = RequestHandler(self._services, self.jobs, self._spawn)
+        pinger = self._pinger = Pinger(settings, identity, broker, self._spawn)
+        handle_partner, spawn = self.requests.handle_partner, self._spawn
+        self._standing_queue = StandingQueue(
+            settings, identity, broker, handle_partner, self.answer, pinger=pinger, spawn=spawn
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
         self._log = structlog.get_logger()
@@ -76,8 +78,8 @@ class Agent:
         return self._identity.public
 
     @property
-    def busy(self) -> bool:
-        """Whether a job runs here."""
+    def is_busy(self) -> bool:
+        """Tell whether a job runs here."""
         return bool(self.jobs.runs)
 
     @property
@@ -86,14 +88,14 @@ class Agent:
         return tuple(self.jobs.runs.values())
 
     @property
-    def draining(self) -> bool:
-        """Whether it has been told to stop, and takes no more jobs."""
-        return self.jobs.draining
+    def is_draining(self) -> bool:
+        """Tell whether it was told to stop, and takes no more jobs."""
+        return self.jobs.is_draining
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """How many messages its standing queue has refused, by the name of the error."""
-        return self._reception.refused
+        """Number of messages that the standing queue has refused, by the name of the error."""
+        return self._standing_queue.refused
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then let running jobs end, or end them, and leave.
@@ -102,40 +104,40 @@ class Agent:
             Invalid: the state folder cannot be used.
             BrokerError: another agent of this party runs, or the broker refuses.
         """
-        logs.of_party(self.me)
+        logs.bind_party(self.me)
         use_threads(self.settings.limits.threads)
         await asyncio.to_thread(warm_up)  # before there is a heartbeat or a deadline that it could hold up
-        with usable(self.settings.state):
-            make(self.settings.state)
+        with report_unusable(self.settings.state):
+            make_state_folder(self.settings.state)
         async with asyncio.TaskGroup() as self._tasks:
-            with usable(self.settings.state):
-                running = self.jobs.recall()
+            with report_unusable(self.settings.state):
+                running = self.jobs.recall_records()
             queue = topology.standing_queue(self.me, self.settings.partners)
             await self._broker.declare(queue)
             consumer = await self._broker.consume(queue.name, self._deliver, topology.lane(Round.CONTROL))
-            with usable(self.settings.state):
+            with report_unusable(self.settings.state):
                 self._open_audit()
                 discard(work_folder(self.settings))  # of an earlier life; no other agent of this name can be at work
                 unfinished = {record.job.id for record in running if record.status.state not in TERMINAL}
-                forget_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
-            self.jobs.go_on(running)
+                discard_old(self.settings.state, unfinished, self.settings.recovery.keep_days)
+            self.jobs.resume_recalled(running)
             self.ready.set()
             self._log.info("agent is up", role=self.settings.role, key=str(self._identity.public))
-            await self._stopped(stop)
+            await self._await_stop(stop)
             await consumer.cancel()
             await self.jobs.drain()
         self._log.info("agent has left")
 
     def _open_audit(self) -> None:
         """Only now it is certain that no other agent of this party writes it, or the budget."""
-        self._budget.open(self._audit.open(records=len(self.jobs.known)))
-        self._audited.set()
+        self._budget.open(self._audit.open(records=len(self.jobs.last_status)))
+        self._audit_opened.set()
 
     async def _deliver(self, delivery: Delivery) -> None:
-        await self._audited.wait()
-        await self._reception.deliver(delivery)
+        await self._audit_opened.wait()
+        await self._standing_queue.deliver(delivery)
 
-    async def _stopped(self, stop: asyncio.Event) -> None:
+    async def _await_stop(self, stop: asyncio.Event) -> None:
         waiting: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         broken: asyncio.Future[Any] = asyncio.ensure_future(self._broker.failed)
         try:
@@ -149,7 +151,7 @@ class Agent:
         assert self._tasks is not None
         self._tasks.create_task(work)
 
-    async def use(self, settings: Settings) -> None:
+    async def use_settings(self, settings: Settings) -> None:
         """Go on with other tables, partners and policy; jobs that run keep those that they began with.
 
         Raises:
@@ -158,21 +160,21 @@ class Agent:
         if settings.partners.keys() - self.settings.partners.keys():
             await self._broker.declare(topology.standing_queue(self.me, settings.partners))
         self.settings = settings
-        self.jobs.use(settings)
-        self.desk.use(settings)
-        self._reception.use(settings)
-        self._greeter.use(settings)
+        self.jobs.use_settings(settings)
+        self.requests.use_settings(settings)
+        self._standing_queue.use_settings(settings)
+        self._pinger.use_settings(settings)
 
     async def answer(self, request: Request) -> Status:
         """Answer what the party's own console asks, through the broker or at the agent's socket."""
         if isinstance(request, Prune):
-            return await self.desk.prune(request)
+            return await self.requests.prune(request)
         more: dict[str, Any] = {}
-        status = self.desk.console(request)
+        status = self.requests.handle_console(request)
         if isinstance(request, Query) and request.partners:
-            more["partners"] = await self._greeter.partners()
+            more["partners"] = await self._pinger.ping_partners()
         if isinstance(request, Query) and request.settings:
-            more["settings"] = tuple(digests(self.settings).items())
+            more["settings"] = tuple(settings_digests(self.settings).items())
         return status.model_copy(update=more)
 
     # --- its jobs

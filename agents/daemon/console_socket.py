@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import structlog
 
 from tercet.agents.access.console import Request
-from tercet.agents.access.socket_console import hear, say
+from tercet.agents.access.socket_console import receive_message, send_message
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.codec import MalformedMessage
@@ -34,14 +34,14 @@ NOBODY: Final = "somebody of this machine"
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group
 
 
-class LocalDesk:
+class ConsoleSocket:
     """One agent's. Use as an async context manager; `answer` is asked what a console asks."""
 
     def __init__(self, settings: Settings, answer: Callable[[Request], Awaitable[Status]]) -> None:
         self._settings, self._answer = settings, answer
         self._path, self._group = settings.socket, settings.console.group
         self._server: asyncio.Server | None = None
-        self._busy: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._log = structlog.get_logger()
 
     async def __aenter__(self) -> Self:
@@ -51,7 +51,7 @@ class LocalDesk:
             Invalid: it cannot listen where the settings say, or there is no such group.
         """
         try:
-            listening = bound(self._path, self._group)
+            listening = bind_socket(self._path, self._group)
         except OSError as error:
             if self._settings.console.socket is not None:
                 raise Invalid(f"[console] socket {self._path}: {error.strerror}") from None
@@ -67,26 +67,26 @@ class LocalDesk:
             return
         self._path.unlink(missing_ok=True)
         self._server.close()
-        for writer in self._busy.values():
+        for writer in self._conversations.values():
             writer.transport.abort()  # by which each conversation ends
-        if self._busy:
-            await asyncio.wait(self._busy)
+        if self._conversations:
+            await asyncio.wait(self._conversations)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        user = peer(writer.get_extra_info("socket"))
+        user = peer_user(writer.get_extra_info("socket"))
         try:
-            if len(self._busy) >= MOST_CONNECTIONS or not self._may_speak(user):
+            if len(self._conversations) >= MOST_CONNECTIONS or not self._is_allowed(user):
                 return
-            self._busy[task] = writer
+            self._conversations[task] = writer
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):  # who asked has gone, or is too slow
-                await self._converse(reader, writer, name_of(user))
+                await self._converse(reader, writer, account_name(user))
         finally:
-            self._busy.pop(task, None)
+            self._conversations.pop(task, None)
             writer.close()
 
-    def _may_speak(self, user: int | None) -> bool:
+    def _is_allowed(self, user: int | None) -> bool:
         """The file's rights have let it in; without a group, nobody else is meant, whatever became of them."""
         return self._group is not None or user in {None, 0, os.geteuid()}
 
@@ -94,18 +94,18 @@ class LocalDesk:
         while True:
             async with asyncio.timeout(IDLE_SECONDS):
                 try:
-                    request = await hear(reader, MOST_REQUEST)
+                    request = await receive_message(reader, MOST_REQUEST)
                 except MalformedMessage as error:
-                    await say(writer, Status(problem=f"{error}; use the release that the agent runs"))
+                    await send_message(writer, Status(problem=f"{error}; use the release that the agent runs"))
                     return
             if not isinstance(request, Request):
                 return
             answer = await self._answer(request.model_copy(update={"who": who}))
             async with asyncio.timeout(IDLE_SECONDS):
-                await say(writer, answer)
+                await send_message(writer, answer)
 
 
-def bound(path: Path, group: str | None) -> socket.socket:
+def bind_socket(path: Path, group: str | None) -> socket.socket:
     """Make a socket under this name, in the place of one that an earlier life has left; nobody else may use it.
 
     Raises:
@@ -123,7 +123,7 @@ def bound(path: Path, group: str | None) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.bind(str(temporary))
-        _give(temporary, group)
+        _set_group(temporary, group)
         temporary.replace(path)
     except BaseException:
         made.close()
@@ -132,7 +132,7 @@ def bound(path: Path, group: str | None) -> socket.socket:
     return made
 
 
-def _give(path: Path, group: str | None) -> None:
+def _set_group(path: Path, group: str | None) -> None:
     if group is None:
         path.chmod(0o600)
         return
@@ -145,7 +145,7 @@ def _give(path: Path, group: str | None) -> None:
     path.chmod(0o660)
 
 
-def peer(connection: Any) -> int | None:
+def peer_user(connection: Any) -> int | None:
     """Find the user at the other end, as the system tells; None where it does not."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
@@ -153,7 +153,7 @@ def peer(connection: Any) -> int | None:
     return int(_CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))[1])
 
 
-def name_of(user: int | None) -> str:
+def account_name(user: int | None) -> str:
     """Name the account; nobody is asked who they say they are."""
     if user is None:
         return NOBODY

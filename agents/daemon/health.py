@@ -1,4 +1,4 @@
-"""Whether an agent is alive, and whether it can take jobs: what its supervisor and its monitor are told.
+"""Tells supervisor and monitor whether an agent is alive and can take jobs.
 
 It looks at the agent and its connections and changes nothing; no reason names a job. What it publishes nobody takes.
 """
@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tercet.agents.access.connections import Linked
+from tercet.agents.access.connections import BrokerLink
 from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, BrokerError, Lane, Parcel
+from tercet.broker.interface.base import Broker, BrokerError, Envelope, Lane
 from tercet.schemas.messages.address import Address, Round
 
 PULSE_SECONDS: Final = 0.5
@@ -23,8 +23,8 @@ UNHEARD_SECONDS: Final = 30.0
 ALARM_SECONDS: Final = 10.0  # between two questions whether the broker takes anything
 
 
-class Pulse:
-    """How late the event loop has been lately: maths that runs in it holds up heartbeats and answers."""
+class LoopMonitor:
+    """Measures the event loop's lag: maths that runs in it delays heartbeats and answers."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=REMEMBERED_PULSES)
@@ -42,17 +42,17 @@ class Pulse:
         return max(self._lags, default=0.0)
 
 
-def ailments(agent: Agent, broker: Broker) -> list[str]:
-    """Why the agent cannot go on as it is; empty while it is alive. That this is answered at all says that it turns."""
+def health_problems(agent: Agent, broker: Broker) -> list[str]:
+    """List the reasons why the agent cannot go on; none while it is alive."""
     found = ["its queue's handler has ended: see the log"] if broker.failed.done() else []
-    if unheard(agent):
+    if count_unconsumed(agent):
         found.append("a running job's queues are not consumed")
     return found
 
 
-def unheard(agent: Agent) -> int:
-    """How many running jobs nothing comes in for, though the broker is there, and longer than it takes to mend that."""
-    return sum(run.unheard > UNHEARD_SECONDS for run in agent.runs)
+def count_unconsumed(agent: Agent) -> int:
+    """Count running jobs whose queues were not consumed for longer than a repair takes."""
+    return sum(run.seconds_unconsumed > UNHEARD_SECONDS for run in agent.runs)
 
 
 def unwritable(state: Path) -> list[str]:
@@ -65,14 +65,14 @@ def unwritable(state: Path) -> list[str]:
         return [f"its state folder cannot be looked at: {error.strerror}"]
 
 
-def obstacles(agent: Agent, broker: Broker) -> list[str]:
-    """Why no job could begin here now; empty when the agent is ready."""
-    if agent.draining:
+def readiness_problems(agent: Agent, broker: Broker) -> list[str]:
+    """List the reasons why no job could start here; none when the agent is ready."""
+    if agent.is_draining:
         return ["it is leaving"]
     if not agent.ready.is_set():
         return ["it is starting"]
-    found = [*ailments(agent, broker), *unwritable(agent.settings.state)]
-    if isinstance(broker, Linked):
+    found = [*health_problems(agent, broker), *unwritable(agent.settings.state)]
+    if isinstance(broker, BrokerLink):
         if not broker.connected:
             found.append("it has no connection to the broker")
         elif not broker.consuming(topology.standing_queue(agent.me, ()).name):
@@ -87,7 +87,7 @@ async def look_for_alarms(agent: Agent, broker: Broker) -> None:
     await agent.ready.wait()
     me, token = agent.me, "alarm"
     address = Address(token, 0, Round.CONTROL, token, 0, 0, me, me)
-    nobody = Parcel(topology.exchange(me), topology.console_key(token, me), b"", token, str(address), token, me)
+    nobody = Envelope(topology.exchange(me), topology.console_key(token, me), b"", token, str(address), token, me)
     while True:
         with suppress(BrokerError, TimeoutError):  # Unroutable, as a rule
             async with asyncio.timeout(ALARM_SECONDS):

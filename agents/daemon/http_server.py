@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.health import Pulse, ailments, obstacles
+from tercet.agents.daemon.health import LoopMonitor, health_problems, readiness_problems
 from tercet.agents.daemon.prometheus import Metrics, text
 from tercet.broker.interface.base import Broker
 from tercet.schemas.files.job import Invalid
@@ -29,38 +29,38 @@ METHODS: Final = {b"GET", b"HEAD"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is sent back."""
+class HttpResponse:
+    """Holds a page that is sent back."""
 
     status: HTTPStatus
     body: bytes = b""
     kind: str = PLAIN
 
 
-Page = Callable[[], Awaitable[Answer]]
+Page = Callable[[], Awaitable[HttpResponse]]
 
 
-def pages_of(agent: Agent, broker: Broker, pulse: Pulse) -> dict[str, Page]:
-    """What an agent answers to which path."""
+def pages_of(agent: Agent, broker: Broker, pulse: LoopMonitor) -> dict[str, Page]:
+    """Map each path to the page that an agent serves there."""
     metrics = Metrics(agent, broker, pulse)
 
-    async def numbers() -> Answer:
+    async def numbers() -> HttpResponse:
         gathered = metrics.gather()  # here, where nothing changes meanwhile
-        return Answer(HTTPStatus.OK, await asyncio.to_thread(text, gathered), CONTENT_TYPE_LATEST)
+        return HttpResponse(HTTPStatus.OK, await asyncio.to_thread(text, gathered), CONTENT_TYPE_LATEST)
 
-    async def alive() -> Answer:
-        return _verdict(ailments(agent, broker))
+    async def alive() -> HttpResponse:
+        return _problems_page(health_problems(agent, broker))
 
-    async def ready() -> Answer:
-        return _verdict(obstacles(agent, broker))
+    async def ready() -> HttpResponse:
+        return _problems_page(readiness_problems(agent, broker))
 
     return {"/metrics": numbers, "/healthz": alive, "/readyz": ready}
 
 
-def _verdict(problems: list[str]) -> Answer:
+def _problems_page(problems: list[str]) -> HttpResponse:
     if not problems:
-        return Answer(HTTPStatus.OK, b"ok\n")
-    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "".join(f"{problem}\n" for problem in problems).encode())
+        return HttpResponse(HTTPStatus.OK, b"ok\n")
+    return HttpResponse(HTTPStatus.SERVICE_UNAVAILABLE, "".join(f"{problem}\n" for problem in problems).encode())
 
 
 class Monitor:
@@ -88,7 +88,7 @@ class Monitor:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port on which it listens."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -122,28 +122,28 @@ class Monitor:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            writer.write(_bytes(Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), b"GET"))
+            writer.write(_response_bytes(HttpResponse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), b"GET"))
         else:
-            method, path = _request(head)
-            writer.write(_bytes(await self._answer(method, path), method))
+            method, path = _parse_request(head)
+            writer.write(_response_bytes(await self._answer(method, path), method))
         await writer.drain()
 
-    async def _answer(self, method: bytes, path: bytes) -> Answer:
+    async def _answer(self, method: bytes, path: bytes) -> HttpResponse:
         if not path:
-            return Answer(HTTPStatus.BAD_REQUEST)
+            return HttpResponse(HTTPStatus.BAD_REQUEST)
         if method not in METHODS:
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+            return HttpResponse(HTTPStatus.METHOD_NOT_ALLOWED)
         page = self._pages.get(path.partition(b"?")[0].decode("latin-1"))
         if page is None:
-            return Answer(HTTPStatus.NOT_FOUND, b"/metrics, /healthz, /readyz\n")
+            return HttpResponse(HTTPStatus.NOT_FOUND, b"/metrics, /healthz, /readyz\n")
         try:
             return await page()
         except Exception:  # noqa: BLE001 - a bug in a page ends no agent
             self._log.exception("an error of our own in the monitor")
-            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return HttpResponse(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _request(head: bytes) -> tuple[bytes, bytes]:
+def _parse_request(head: bytes) -> tuple[bytes, bytes]:
     """Method and path; both empty for what is no HTTP/1 request."""
     words = head.partition(b"\r\n")[0].split(b" ")
     if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
@@ -151,7 +151,7 @@ def _request(head: bytes) -> tuple[bytes, bytes]:
     return words[0], words[1]
 
 
-def _bytes(answer: Answer, method: bytes) -> bytes:
+def _response_bytes(answer: HttpResponse, method: bytes) -> bytes:
     lines = (
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
         f"Content-Type: {answer.kind}",

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from tercet.agents.messaging.control import control_parcel, published
+from tercet.agents.messaging.control import control_envelope, publish_patiently
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError
 from tercet.broker.interface.clock import loop_time
@@ -31,16 +31,16 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @dataclass(slots=True)
-class _Round:
+class _PingRound:
     """One console's question, and what has come of it."""
 
     since: float = field(default_factory=loop_time)
     sent: float = field(default_factory=time.time)
     answers: dict[str, PartnerAnswer] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
-class Greeter:
+class Pinger:
     """One agent's pings. `clock` is what the partners are told, in seconds since 1970."""
 
     def __init__(
@@ -54,83 +54,83 @@ class Greeter:
     ) -> None:
         self._settings, self._identity, self._broker, self._spawn = settings, identity, broker, spawn
         self._clock = clock
-        self._rounds: dict[str, _Round] = {}
-        self._answered: dict[str, deque[float]] = {}
+        self._rounds: dict[str, _PingRound] = {}
+        self._answer_times: dict[str, deque[float]] = {}
         self._changed = asyncio.Event()
         self._log = structlog.get_logger()
 
     # --- asking
 
-    def use(self, settings: Settings) -> None:
+    def use_settings(self, settings: Settings) -> None:
         """Speak to these settings' partners from now on."""
         self._settings = settings
 
-    async def partners(self) -> tuple[PartnerAnswer, ...]:
+    async def ping_partners(self) -> tuple[PartnerAnswer, ...]:
         """Ping every partner: what came, a few seconds later at most."""
         token, partners = f"ping-{secrets.token_hex(8)}", tuple(self._settings.partners)
-        asked = self._rounds[token] = _Round()
+        ping_round = self._rounds[token] = _PingRound()
         try:
             for party in partners:
-                self._spawn(self._ping(token, party))
-            await self._until_answered(asked, len(partners))
+                self._spawn(self._send_ping(token, party))
+            await self._await_answers(ping_round, len(partners))
         finally:
             del self._rounds[token]
-        return tuple(self._heard(asked, party) for party in partners)
+        return tuple(self._answer_of(ping_round, party) for party in partners)
 
-    async def _until_answered(self, asked: _Round, partners: int) -> None:
+    async def _await_answers(self, ping_round: _PingRound, partners: int) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                while len(asked.answers) < partners:
+                while len(ping_round.answers) < partners:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             return
 
-    def _heard(self, asked: _Round, party: str) -> PartnerAnswer:
-        silent = PartnerAnswer(party=party, answered=False, why=asked.failed.get(party, "")[:500])
-        return asked.answers.get(party, silent)
+    def _answer_of(self, ping_round: _PingRound, party: str) -> PartnerAnswer:
+        silent = PartnerAnswer(party=party, answered=False, why=ping_round.failures.get(party, "")[:500])
+        return ping_round.answers.get(party, silent)
 
-    async def _ping(self, token: str, party: str) -> None:
+    async def _send_ping(self, token: str, party: str) -> None:
         ping = Ping(lowest=LOWEST_VERSION, highest=PROTOCOL_VERSION, release=version("tercet"))
-        why = await self._say(ping, token, party)
+        why = await self._publish(ping, token, party)
         if why and token in self._rounds:
-            self._rounds[token].failed[party] = why
+            self._rounds[token].failures[party] = why
 
     # --- hearing
 
-    def hear(self, address: Address, message: Ping | Pong) -> None:
+    def handle_message(self, address: Address, message: Ping | Pong) -> None:
         """Take a partner's ping, or its answer to ours."""
         if isinstance(message, Ping):
             if self._may_be_answered(address.sender):
-                self._spawn(self._answer(address))
+                self._spawn(self._send_pong(address))
         elif address.job in self._rounds:
-            self._note(self._rounds[address.job], address.sender, message)
+            self._note_pong(self._rounds[address.job], address.sender, message)
 
     def _may_be_answered(self, partner: str) -> bool:
-        """Whether it has not asked too often: the answers would fill the broker for it."""
-        answered, now = self._answered.setdefault(partner, deque(maxlen=MOST_ANSWERS)), loop_time()
+        """Tell whether it asked seldom enough; answers to a flood would fill its queue."""
+        answered, now = self._answer_times.setdefault(partner, deque(maxlen=MOST_ANSWERS)), loop_time()
         if len(answered) == MOST_ANSWERS and now - answered[0] < RENEWED:
             return False
         answered.append(now)
         return True
 
-    def _note(self, asked: _Round, party: str, pong: Pong) -> None:
-        if party in asked.answers:
+    def _note_pong(self, ping_round: _PingRound, party: str, pong: Pong) -> None:
+        if party in ping_round.answers:
             return
-        seconds = loop_time() - asked.since
-        asked.answers[party] = PartnerAnswer(
+        seconds = loop_time() - ping_round.since
+        ping_round.answers[party] = PartnerAnswer(
             party=party,
             answered=True,
             lowest=pong.lowest,
             highest=pong.highest,
             release=pong.release,
             role=pong.role,
-            clock=pong.time - (asked.sent + seconds / 2),  # it answered half way, give or take
+            clock=pong.time - (ping_round.sent + seconds / 2),  # it answered half way, give or take
             seconds=seconds,
         )
         self._changed.set()
 
-    async def _answer(self, asked: Address) -> None:
+    async def _send_pong(self, ping: Address) -> None:
         pong = Pong(
             lowest=LOWEST_VERSION,
             highest=PROTOCOL_VERSION,
@@ -138,13 +138,13 @@ class Greeter:
             role=self._settings.role,
             time=self._clock(),
         )
-        await self._say(pong, asked.job, asked.sender)
+        await self._publish(pong, ping.job, ping.sender)
 
-    async def _say(self, message: Message, token: str, party: str) -> str:
+    async def _publish(self, message: Message, token: str, party: str) -> str:
         """Publish once; why it cannot be, in words."""
         if party not in self._settings.partners:
             return "it is no partner any more"
-        parcel = control_parcel(
+        envelope = control_envelope(
             message,
             Address(token, 0, Round.CONTROL, message.item, 0, 0, self._settings.party, party),
             self._identity,
@@ -152,7 +152,7 @@ class Greeter:
             routing_key=topology.announce_key(token, party),  # late it does no harm; expired, it would be a dead letter
         )
         try:
-            return "" if await published(self._broker, parcel) else "its agent has no queue at the broker"
+            return "" if await publish_patiently(self._broker, envelope) else "its agent has no queue at the broker"
         except BrokerError as error:
             self._log.info("a partner could not be reached", partner=party, kind=message.kind, why=str(error))
             return str(error)

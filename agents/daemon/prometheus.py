@@ -1,4 +1,4 @@
-"""What Prometheus is told of an agent: jobs, steps, traffic, waits and connections, gathered when it asks.
+"""Gathers an agent's metrics for Prometheus: jobs, steps, traffic, waits, connections.
 
 Labels name parties, states, kinds and rounds; no job, table, column or value is in them, and their number is bounded.
 """
@@ -14,11 +14,11 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from tercet.agents.access.connections import Linked
-from tercet.agents.core import error_codes as codes
+from tercet.agents.access.connections import BrokerLink
+from tercet.agents.core import error_codes
 from tercet.agents.core.states import TERMINAL, State
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.health import Pulse, ailments, obstacles, unheard
+from tercet.agents.daemon.health import LoopMonitor, count_unconsumed, health_problems, readiness_problems
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.statistics import STEP_BOUNDS, StepLengths
 from tercet.broker.interface.base import Broker
@@ -39,7 +39,7 @@ Sample = tuple[tuple[str, ...], float]
 class Metrics:
     """One agent's metrics. `gather` them in the event loop; `text` may be made anywhere."""
 
-    def __init__(self, agent: Agent, broker: Broker, pulse: Pulse) -> None:
+    def __init__(self, agent: Agent, broker: Broker, pulse: LoopMonitor) -> None:
         self._agent, self._broker, self._pulse = agent, broker, pulse
         self._started = time.time()
         self._process = CollectorRegistry()
@@ -49,25 +49,36 @@ class Metrics:
         """Everything as it stands now."""
         agent, runs = self._agent, self._agent.runs
         for run in runs:
-            agent.jobs.tallies.note(run)
-        parts = (self._agent_itself(), _jobs(runs), _sums(agent), _memory(runs), self._disk(), self._process.collect())
+            agent.jobs.counters.count_job(run)
+        parts = (
+            self._agent_itself(),
+            _jobs(runs),
+            _sums(agent),
+            _memory_use(runs),
+            self._disk(),
+            self._process.collect(),
+        )
         return tuple(metric for part in parts for metric in part)
 
     def _agent_itself(self) -> Iterator[Metric]:
         agent, settings = self._agent, self._agent.settings
-        told = {"version": version("tercet"), "protocol": str(PROTOCOL_VERSION), "party": agent.me}
-        labels = {**told, "role": settings.role}
+        build = {"version": version("tercet"), "protocol": str(PROTOCOL_VERSION), "party": agent.me}
+        labels = {**build, "role": settings.role}
         yield _gauge("tercet_build_info", "Version and party, in labels", [(tuple(labels.values()), 1)], *labels)
         yield _gauge("tercet_start_time_seconds", "When the agent started", [((), self._started)])
-        yield _gauge("tercet_ready", "Whether a job could begin here now", [((), not obstacles(agent, self._broker))])
-        yield _gauge("tercet_alive", "Whether the agent can go on", [((), not ailments(agent, self._broker))])
+        yield _gauge(
+            "tercet_ready", "Whether a job could begin here now", [((), not readiness_problems(agent, self._broker))]
+        )
+        yield _gauge("tercet_alive", "Whether the agent can go on", [((), not health_problems(agent, self._broker))])
         yield _gauge("tercet_event_loop_lag_seconds", "The worst of the last minute", [((), self._pulse.lag)])
         yield _gauge("tercet_jobs_most", "Jobs at a time, as settings allow", [((), settings.limits.parallel_jobs)])
-        yield _gauge("tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), unheard(agent))])
+        yield _gauge(
+            "tercet_jobs_unheard", "Running jobs whose queues are not consumed", [((), count_unconsumed(agent))]
+        )
         yield _gauge("tercet_broker_blocked", "Whether the broker takes nothing", [((), bool(self._broker.blocked))])
-        if isinstance(self._broker, Linked):
+        if isinstance(self._broker, BrokerLink):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
-            reconnects, buried = float(self._broker.reconnects), float(self._broker.buried)
+            reconnects, buried = float(self._broker.reconnects), float(self._broker.dead_letter_count)
             yield _counter("tercet_broker_reconnects", "Connections that came back", [((), reconnects)])
             yield _counter("tercet_dead_letters", "Refused messages that are kept", [((), buried)])
 
@@ -79,11 +90,11 @@ class Metrics:
 
 
 def text(metrics: Iterable[Metric]) -> bytes:
-    """What was gathered, as Prometheus reads it."""
-    return generate_latest(_Gathered(metrics))
+    """Format gathered metrics as Prometheus reads them."""
+    return generate_latest(_GatheredRegistry(metrics))
 
 
-class _Gathered(CollectorRegistry):
+class _GatheredRegistry(CollectorRegistry):
     """A registry of what has been collected already."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -95,14 +106,14 @@ class _Gathered(CollectorRegistry):
 
 
 def _jobs(runs: Iterable[JobRun]) -> Iterator[Metric]:
-    """What runs now. A party that several jobs wait for is what keeps them all."""
+    """Gather the running jobs; a party that several of them wait for delays them all."""
     states = Counter(str(run.state) for run in runs)
     waits = Counter(party for run in runs for party in run.status().waits_for)
     running = [((str(state),), float(states[state])) for state in State if state not in TERMINAL]
     yield _gauge("tercet_jobs", "Jobs that run here now", running, "state")
     waiting = [((party,), float(count)) for party, count in sorted(waits.items())]
     yield _gauge("tercet_jobs_waiting", "Running jobs that wait for a party", waiting, "party")
-    asked = sum(run.approval.waiting for run in runs)
+    asked = sum(run.approval.is_waiting for run in runs)
     yield _gauge("tercet_approvals_waiting", "Jobs that wait for a person at this party", [((), asked)])
     unsaved = [run.context.statistics.step - run.context.statistics.checkpoint for run in runs]
     most = [((), float(max(0, *unsaved)))] if unsaved else []
@@ -110,12 +121,12 @@ def _jobs(runs: Iterable[JobRun]) -> Iterator[Metric]:
 
 
 def _sums(agent: Agent) -> Iterator[Metric]:
-    """What has come together since the agent started."""
-    of = agent.jobs.tallies.of
+    """Gather the sums since the agent started."""
+    of = agent.jobs.counters.sums_of
     yield _counter("tercet_jobs_begun", "Jobs received or submitted", _samples(of("jobs")), "kind")
     yield _counter("tercet_jobs_ended", "Jobs that ended here", _samples(of("ended")), "state")
     yield _counter("tercet_jobs_failed", "Failed jobs by code", _samples(_known(of("failed"))), "code")
-    yield _steps(agent.jobs.tallies.steps)
+    yield _steps(agent.jobs.counters.steps)
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
     what = "Optional messages that nobody took: heartbeats to a party that is away"
@@ -131,7 +142,7 @@ def _sums(agent: Agent) -> Iterator[Metric]:
 def _refusals(agent: Agent) -> Counter[str]:
     """By a job's queues and by the standing one."""
     reasons: Counter[str] = Counter()
-    for errors in (agent.jobs.tallies.of("refused"), agent.refused):
+    for errors in (agent.jobs.counters.sums_of("refused"), agent.refused):
         for error, count in errors.items():
             reasons[REASONS.get(error, OTHER)] += int(count)
     return reasons
@@ -141,7 +152,7 @@ def _known(codes_seen: Mapping[str, float]) -> dict[str, float]:
     """The same by codes that this release has, so that nobody else decides how many labels there are."""
     known: Counter[str] = Counter()
     for code, count in codes_seen.items():
-        known[code if code in codes.listed() else OTHER] += int(count)
+        known[code if code in error_codes.all_codes() else OTHER] += int(count)
     return {code: float(count) for code, count in known.items()}
 
 
@@ -154,12 +165,12 @@ def _steps(lengths: StepLengths) -> Metric:
     return histogram
 
 
-def _memory(runs: Iterable[JobRun]) -> Iterator[Metric]:
+def _memory_use(runs: Iterable[JobRun]) -> Iterator[Metric]:
     lanes: Counter[str] = Counter()
     held: Counter[str] = Counter()
     for run in runs:
         lanes.update(run.in_flight)
-        held.update(run.context.mailbox.held)
+        held.update(run.context.mailbox.held_bytes)
     yield _gauge("tercet_in_flight_bytes", "Sent and not yet confirmed", _samples(lanes), "lane")
     yield _gauge("tercet_inbox_bytes", "Received of a party and not yet used", _samples(held), "party")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from tercet.agents.access.partner_keys import check_partner_keys
-from tercet.agents.access.settings_digest import RELOADED, differing, digests, reloadable
+from tercet.agents.access.settings_digest import RELOADED, differing_fields, is_reloadable, settings_digests
 from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.sealing.identity import KeyProblem
@@ -20,12 +20,12 @@ from tercet.schemas.messages.kinds import Job
 UNCHANGED = "the settings stay as they were"
 
 
-async def reload_whenever(told: asyncio.Event, agent: Agent, path: Path) -> None:
+async def reload_on_signal(signalled: asyncio.Event, agent: Agent, path: Path) -> None:
     """Read the file again whenever `told` is set, until cancelled."""
     await agent.ready.wait()
     while True:
-        await told.wait()
-        told.clear()
+        await signalled.wait()
+        signalled.clear()
         await reload(agent, path)
 
 
@@ -37,13 +37,13 @@ async def reload(agent: Agent, path: Path) -> None:
         check_partner_keys(found, agent.key)
         now = agent.settings.model_copy(update={name: getattr(found, name) for name in RELOADED})
         _check_whole(now)
-        changed = differing(digests(agent.settings), digests(found))
-        await agent.use(now)
+        changed = differing_fields(settings_digests(agent.settings), settings_digests(found))
+        await agent.use_settings(now)
     except (Invalid, KeyProblem, BrokerError) as problem:
         log.error(UNCHANGED, why=str(problem))  # noqa: TRY400 - the sentence says all
         return
-    log.info("settings are read again", changed=[name for name in changed if reloadable(name)])
-    if stays := [name for name in changed if not reloadable(name)]:
+    log.info("settings are read again", changed=[name for name in changed if is_reloadable(name)])
+    if stays := [name for name in changed if not is_reloadable(name)]:
         log.warning("settings that count from the agent's next start", fields=stays)
     if stale := [run.job.id for run in agent.runs if _names_another_key(run.job, now)]:
         log.warning("jobs that run go on with a key that is pinned no more; cancel them, if it leaked", jobs=stale)

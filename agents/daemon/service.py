@@ -8,14 +8,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.console_socket import LocalDesk
-from tercet.agents.daemon.health import Pulse, ailments, look_for_alarms, obstacles
+from tercet.agents.daemon.console_socket import ConsoleSocket
+from tercet.agents.daemon.health import LoopMonitor, health_problems, look_for_alarms, readiness_problems
 from tercet.agents.daemon.http_server import Monitor, pages_of
 from tercet.agents.daemon.systemd import Notifier
 from tercet.broker.interface.base import Broker
 
 
-async def attend(
+async def notify_service_manager(
     agent: Agent, broker: Broker, stop: asyncio.Event, notifier: Notifier, *more: Coroutine[Any, Any, None]
 ) -> None:
     """Run an agent until `stop` is set, and answer for it meanwhile; `more` runs beside it.
@@ -24,14 +24,14 @@ async def attend(
         Invalid: the port of [monitor] or the socket of [console] cannot be had.
         BrokerError: as `Agent.serve`.
     """
-    pulse = Pulse()
+    pulse = LoopMonitor()
     monitor = Monitor(agent.settings.monitor, pages_of(agent, broker, pulse))
     async with monitor, asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(pulse.beat()),
             tasks.create_task(look_for_alarms(agent, broker)),
-            tasks.create_task(_tell(agent, broker, notifier)),
-            tasks.create_task(_tell_the_end(stop, notifier)),
+            tasks.create_task(_notify_state(agent, broker, notifier)),
+            tasks.create_task(_notify_stopping(stop, notifier)),
             tasks.create_task(_answer(agent)),
             *(tasks.create_task(one) for one in more),
         ]
@@ -42,13 +42,13 @@ async def attend(
                 task.cancel()
 
 
-async def _tell(agent: Agent, broker: Broker, notifier: Notifier) -> None:
+async def _notify_state(agent: Agent, broker: Broker, notifier: Notifier) -> None:
     await agent.ready.wait()
     notifier.ready()
-    await notifier.watch(lambda: ailments(agent, broker), lambda: _state(agent, broker))
+    await notifier.watch(lambda: health_problems(agent, broker), lambda: _state(agent, broker))
 
 
-async def _tell_the_end(stop: asyncio.Event, notifier: Notifier) -> None:
+async def _notify_stopping(stop: asyncio.Event, notifier: Notifier) -> None:
     await stop.wait()
     notifier.stopping()
 
@@ -56,13 +56,13 @@ async def _tell_the_end(stop: asyncio.Event, notifier: Notifier) -> None:
 async def _answer(agent: Agent) -> None:
     """Once it is certain that no other agent of this party runs, whose socket this would be."""
     await agent.ready.wait()
-    async with LocalDesk(agent.settings, agent.answer):
+    async with ConsoleSocket(agent.settings, agent.answer):
         await asyncio.Event().wait()
 
 
 def _state(agent: Agent, broker: Broker) -> str:
     """One line for `systemctl status`."""
-    problems = [problem for problem in obstacles(agent, broker) if not agent.draining]
+    problems = [problem for problem in readiness_problems(agent, broker) if not agent.is_draining]
     running = len(agent.runs)
     jobs = "1 job runs" if running == 1 else f"{running or 'no'} jobs run"
-    return "; ".join([f"leaving, {jobs}" if agent.draining else jobs, *problems])
+    return "; ".join([f"leaving, {jobs}" if agent.is_draining else jobs, *problems])

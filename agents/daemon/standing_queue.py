@@ -10,12 +10,12 @@ from typing import Any
 import structlog
 
 from tercet.agents.access.console import Request
-from tercet.agents.daemon.ping import Greeter
-from tercet.agents.messaging.control import control_parcel, open_control, published
+from tercet.agents.daemon.ping import Pinger
+from tercet.agents.messaging.control import control_envelope, open_control, publish_patiently
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import Allowance
-from tercet.broker.interface.base import Broker, BrokerError, Delivery, Parcel
-from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
+from tercet.broker.interface.base import Broker, BrokerError, Delivery, Envelope
+from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
@@ -35,7 +35,7 @@ from tercet.schemas.messages.kinds import (
 )
 
 
-class Reception:
+class StandingQueue:
     """Handles the deliveries of one agent's standing queue."""
 
     def __init__(
@@ -43,42 +43,46 @@ class Reception:
         settings: Settings,
         identity: Identity,
         broker: Broker,
-        take: Callable[[Job | Inquiry | Resumption, str], None],
+        handle_partner: Callable[[Job | Inquiry | Resumption, str], None],
         answer: Callable[[Request], Awaitable[Status]],
         *,
-        greeter: Greeter,
+        pinger: Pinger,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         """`take` is given partners' jobs and what they ask about them, `answer` what the console asks."""
         self._settings, self._identity, self._broker = settings, identity, broker
-        self._take, self._answer, self._greeter, self._spawn = take, answer, greeter, spawn
-        self._complaints = Allowance(BURST, EVERY_SECONDS)
+        self._handle_partner, self._answer, self._pinger, self._spawn = handle_partner, answer, pinger, spawn
+        self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self._log = structlog.get_logger()
 
-    def use(self, settings: Settings) -> None:
+    def use_settings(self, settings: Settings) -> None:
         """Open letters of these settings' partners from now on."""
         self._settings = settings
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker and settle it."""
-        parcel = delivery.parcel
+        envelope = delivery.envelope
         try:
-            address = parse_address(parcel.address)
-            message = open_control(parcel, self._identity, self._key_of(address, parcel.exchange))
+            address = parse_address(envelope.address)
+            message = open_control(envelope, self._identity, self._key_of(address, envelope.exchange))
         except (MalformedAddress, MalformedMessage, Forged) as error:
             self.refused[type(error).__name__] += 1
-            self._complain(parcel, str(error))
+            self._log_refusal(envelope, str(error))
             await delivery.reject(str(error))
             return
         await delivery.ack()
-        if not await self._handle(address, message):
-            self._complain(parcel, "not for the standing queue")
+        if not await self._dispatch(address, message):
+            self._log_refusal(envelope, "not for the standing queue")
 
-    def _complain(self, parcel: Parcel, why: str) -> None:
-        withheld = self._complaints.take(parcel.exchange)
+    def _log_refusal(self, envelope: Envelope, why: str) -> None:
+        withheld = self._complaints.admit(envelope.exchange)
         if withheld is not None:
-            exchange, sender, kind = clean(parcel.exchange), clean(parcel.sender, 32), clean(parcel.kind, 32)
+            exchange, sender, kind = (
+                clean_text(envelope.exchange),
+                clean_text(envelope.sender, 32),
+                clean_text(envelope.kind, 32),
+            )
             self._log.warning(
                 "message refused", why=why, exchange=exchange, sender=sender, kind=kind, withheld=withheld
             )
@@ -95,16 +99,16 @@ class Reception:
             raise Forged(f"{address.sender} is no partner in these settings")
         return parse_public(self._settings.partners[address.sender].key)
 
-    async def _handle(self, address: Address, message: Message) -> bool:
-        """Whether such a message has a place here."""
+    async def _dispatch(self, address: Address, message: Message) -> bool:
+        """Hand a message to its handler; tell whether it has one."""
         me = self._settings.party
         match message:
             case Job() if me not in {address.sender, message.submitter}:  # who has a job may pass it on: it is signed
-                self._take(message, address.sender)
+                self._handle_partner(message, address.sender)
             case Inquiry() | Resumption() if address.sender != me:
-                self._take(message, address.sender)
+                self._handle_partner(message, address.sender)
             case Ping() | Pong() if address.sender != me:
-                self._greeter.hear(address, message)
+                self._pinger.handle_message(address, message)
             case Query(partners=True) | Prune() if address.sender == me:  # which may take seconds
                 self._spawn(self._answer_console(address, message))
             case Submit() | Query() | Decide() if address.sender == me:
@@ -115,7 +119,7 @@ class Reception:
 
     async def _answer_console(self, request: Address, message: Request) -> None:
         status, me = await self._answer(message), self._settings.party
-        parcel = control_parcel(
+        envelope = control_envelope(
             status,
             request._replace(item=status.item, sender=me, receiver=me),
             self._identity,
@@ -123,6 +127,6 @@ class Reception:
             routing_key=topology.console_key(request.job, me),
         )
         try:
-            await published(self._broker, parcel)  # a console that has gone needs no answer
+            await publish_patiently(self._broker, envelope)  # a console that has gone needs no answer
         except BrokerError as error:
             self._log.warning("a console could not be answered", why=str(error))

@@ -1,4 +1,4 @@
-"""What `tercet doctor` asks of the broker: is it there, is TLS in order, does it take our login, what are our rights.
+"""Checks the broker for `tercet doctor`: address, TLS, login and rights.
 
 It asks on names that nobody uses, and takes and changes no message.
 """
@@ -20,7 +20,7 @@ from tercet.agents.doctor.finding import Finding, Outcome, fail, ok, warn
 from tercet.broker.interface.base import ALARM_REMEDY, BrokerError, NoLogin
 from tercet.broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS
 from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
-from tercet.broker.rabbitmq.probe import Answers, Probe
+from tercet.broker.rabbitmq.probe import Probe, ProbeResult
 from tercet.broker.sealing.identity import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import BrokerSettings, Settings
@@ -36,7 +36,7 @@ LISTED: Final = 3  # rights in one line; the rest are counted
 
 
 async def check_reachable(broker: BrokerSettings) -> Finding:
-    """Whether anything listens at the broker's address."""
+    """Check that something listens at the broker's address."""
     url = URL(broker.url)
     host, port = url.host or "", url.explicit_port or DEFAULT_PORTS[url.scheme]
     try:
@@ -57,7 +57,7 @@ def _why(error: BaseException) -> str:
 
 
 async def check_tls(broker: BrokerSettings, now: dt.datetime) -> AsyncIterator[Finding]:
-    """Whether what is said to the broker can be read on the way, and for how long certificates are valid."""
+    """Check that traffic to the broker is encrypted, and how long certificates are valid."""
     url = URL(broker.url)
     if url.scheme == "amqp":
         yield _plain(url.host or "")
@@ -117,7 +117,7 @@ def _validity(what: str, certificate: x509.Certificate | None, now: dt.datetime,
 
 
 async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIterator[Finding]:
-    """Whether the broker takes our login, of which version it is, and whether our rights are enough and not more."""
+    """Check login, the broker's version, and that the party's rights suffice and no more."""
     broker = settings.broker
     try:
         async with Probe.connect(
@@ -137,11 +137,11 @@ async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIt
             if why := await probe.alarm():
                 yield fail("alarm", f"the broker takes no messages: it is {why}", ALARM_REMEDY)
                 return
-            needed = await probe.needed()
+            needed = await probe.check_needed()
             for finding in _enough(needed):
                 yield finding
             if not needed.refused:
-                yield _narrow(await probe.wider())
+                yield _narrow(await probe.check_excess())
     except (BrokerError, ValueError) as error:
         yield fail("login", str(error), LOGIN if isinstance(error, NoLogin) else ADDRESS)
 
@@ -157,7 +157,7 @@ def _version(product: str, version: str) -> Finding:
 
 
 def _channels(allowed: int) -> Finding | None:
-    """What is wrong with the number of channels on a connection, if anything."""
+    """Describe a wrong limit of channels on a connection, if it is wrong."""
     said, hint = f"the broker allows {allowed} on a connection", "raise `channel_max` in rabbitmq.conf, to 64 or more"
     if allowed < LEAST_CHANNELS:
         return fail("channels", f"{said}, and an agent needs {LEAST_CHANNELS}", hint)
@@ -166,7 +166,7 @@ def _channels(allowed: int) -> Finding | None:
     return None
 
 
-def _enough(needed: Answers) -> Iterator[Finding]:
+def _enough(needed: ProbeResult) -> Iterator[Finding]:
     if needed.refused:
         yield fail("rights", f"the broker does not let us {_listed(needed.refused)}", RIGHTS)
     else:

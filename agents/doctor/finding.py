@@ -1,4 +1,4 @@
-"""What `tercet doctor` finds: one line for each check, and what to do where something is wrong.
+"""Defines a finding of `tercet doctor`: one line for each check, and the remedy.
 
 No finding holds a key, a password or a value of a table.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How a check went."""
+    """Names the results of a check."""
 
     OK = "ok"
     WARN = "warn"  # it works, and should be mended all the same
@@ -50,5 +50,5 @@ def fail(check: str, said: str, hint: str) -> Finding:
 
 
 def failed(findings: Iterable[Finding]) -> bool:
-    """Whether any check has failed."""
+    """Tell whether any check has failed."""
     return any(finding.outcome is Outcome.FAIL for finding in findings)

@@ -1,4 +1,4 @@
-"""What `tercet doctor` looks at on this machine: settings, key, state folder, tables and clock.
+"""Checks this machine for `tercet doctor`: settings, key, state folder, tables, clock.
 
 It reads each table as a job would, tells rows and columns, and sends nothing anywhere.
 """
@@ -15,8 +15,8 @@ from typing import Final
 
 from tercet.agents.access.identity import IDENTITY, own_identity
 from tercet.agents.access.partner_keys import check_partner_keys
-from tercet.agents.access.state_folder import make
-from tercet.agents.access.table import described
+from tercet.agents.access.state_folder import make_state_folder
+from tercet.agents.access.table import describe_table
 from tercet.agents.doctor.finding import Finding, fail, ok, warn
 from tercet.broker.sealing.identity import Identity, KeyProblem, PublicIdentity, parse_public
 from tercet.schemas.files.job import Invalid
@@ -30,7 +30,7 @@ TIMEX_BYTES: Final = 512  # more than its structure has on any machine
 
 
 def check_partners_keys(settings: Settings, own: PublicIdentity | None = None) -> Finding:
-    """Whether each partner's key is one that `tercet keygen` prints, and nobody else's."""
+    """Check that each partner's key is well formed and nobody else's."""
     try:
         check_partner_keys(settings, own)
     except KeyProblem as problem:
@@ -48,7 +48,7 @@ def fingerprints(settings: Settings) -> Iterator[Finding]:
 
 
 def check_identity(settings: Settings) -> tuple[Finding, Identity | None]:
-    """Whether the private key can be read, and by nobody else."""
+    """Check that this party alone can read the private key."""
     where = f"the variable {IDENTITY}" if os.environ.get(IDENTITY) else str(settings.identity)
     try:
         identity = own_identity(settings)
@@ -64,7 +64,7 @@ def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
     for name, table in settings.tables.items():
         check = f"table {name}"
         try:
-            found = described(name, table)
+            found = describe_table(name, table)
         except (TableProblem, Invalid, KeyProblem) as problem:
             yield fail(check, str(problem), f"correct [tables.{name}], or the table; `tercet table` shows more"), 0
             continue
@@ -73,9 +73,9 @@ def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
 
 
 def check_state(folder: Path, needed: int) -> Iterator[Finding]:
-    """Whether the state folder can be written, is nobody else's, and has room for a job over the largest table."""
+    """Check the state folder: writable, private, and large enough for the largest table."""
     try:
-        make(folder)
+        make_state_folder(folder)
         mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
         hint = f"make {folder} a folder that the agent's user may write to, or correct `state`"
@@ -85,10 +85,10 @@ def check_state(folder: Path, needed: int) -> Iterator[Finding]:
         yield warn("state", f"others may look into {folder} (mode {mode:o})", f"run: chmod 700 {folder}")
     else:
         yield ok("state", f"{folder} can be written")
-    yield _room(folder, needed)
+    yield _free_space(folder, needed)
 
 
-def _room(folder: Path, needed: int) -> Finding:
+def _free_space(folder: Path, needed: int) -> Finding:
     free = shutil.disk_usage(folder).free
     said = f"{_size(free)} free"
     if free < needed:
@@ -104,7 +104,7 @@ def _size(size: int) -> str:
 
 
 def check_clock() -> Finding:
-    """Whether something keeps this machine's clock right, as far as the system tells."""
+    """Check that something keeps this machine's clock right, if the system tells."""
     synchronised = is_synchronised()
     if synchronised is None:
         return ok("clock", "this system does not tell whether its clock is kept right; see the partners' below")
@@ -115,7 +115,7 @@ def check_clock() -> Finding:
 
 
 def is_synchronised() -> bool | None:
-    """What the kernel says of its clock; None where it cannot be asked."""
+    """Read the kernel's view of its clock; None where it cannot be asked."""
     name = ctypes.util.find_library("c") if sys.platform == "linux" else None
     if name is None:
         return None

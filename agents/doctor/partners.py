@@ -1,4 +1,4 @@
-"""What `tercet doctor` hears from agents: whether the party's own is running, and of which release the partners' are.
+"""Checks agents for `tercet doctor`: is its own running, and which versions partners have.
 
 It speaks to the party's own agent only; that one pings the partners.
 """
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from tercet.agents.access.broker import Credentials, connect
-from tercet.agents.access.console import Console
+from tercet.agents.access.console import BrokerConsole
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.access.settings_digest import differing, digests, reloadable
+from tercet.agents.access.settings_digest import differing_fields, is_reloadable, settings_digests
 from tercet.agents.doctor.finding import Finding, fail, ok, warn
 from tercet.broker.interface.base import BrokerError
-from tercet.broker.interface.dead_letters import clean
+from tercet.broker.interface.dead_letters import clean_text
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, PartnerAnswer
@@ -25,7 +25,7 @@ async def check_agents(settings: Settings, identity: Identity, login: Credential
     """Our own agent, the settings that it runs with, and through it the partners' agents."""
     try:
         broker = await connect(settings, "doctor", login)
-        async with Console(settings.party, identity, broker) as console:
+        async with BrokerConsole(settings.party, identity, broker) as console:
             answer = await console.partners()
     except (NoAgent, BrokerError) as error:
         start = "start it with `tercet agent` and the same settings file, or look at its log"
@@ -38,16 +38,16 @@ async def check_agents(settings: Settings, identity: Identity, login: Credential
 
 
 def _same_settings(settings: Settings, running: dict[str, str]) -> Iterator[Finding]:
-    """Whether the agent runs with what the file says; of an agent that does not tell, nothing is said."""
+    """Check that the agent runs with the file's settings; skip one that does not tell."""
     if not running:
         return
-    fields = differing(digests(settings), running)
+    fields = differing_fields(settings_digests(settings), running)
     if not fields:
         yield ok("running settings", "the agent's are those of the file")
         return
     said = f"the agent runs with others than the file has: {', '.join(fields)}"
     again = "send it SIGHUP (`systemctl reload`)"
-    hint = again if all(map(reloadable, fields)) else "start the agent again, with this file"
+    hint = again if all(map(is_reloadable, fields)) else "start the agent again, with this file"
     yield warn("running settings", said, hint)
 
 
@@ -58,7 +58,7 @@ def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
         hint = f"ask {party} whether its agent runs on this broker and virtual host, and compare each other's keys"
         yield warn(check, said, hint)
         return
-    said = f"release {clean(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
+    said = f"release {clean_text(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
     if answer.lowest > PROTOCOL_VERSION or answer.highest < LOWEST_VERSION:
         ours = f"{said}; we speak {_range(LOWEST_VERSION, PROTOCOL_VERSION)}"
         yield fail(check, ours, "install a later release at whoever speaks the earlier versions")

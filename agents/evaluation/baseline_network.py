@@ -41,13 +41,13 @@ class FittedNetwork:
 
 
 class Start(NamedTuple):
-    """What two runs share that are to end alike: the first weights, and the order of the rows in each epoch."""
+    """Holds the first weights and row orders that make two runs end alike."""
 
     first: FittedNetwork
     order: Callable[[int], NDArray[np.int64]]
 
 
-def drawn(columns: int, rows: int, outputs: int, network: Network, seed: int) -> Start:
+def draw_start(columns: int, rows: int, outputs: int, network: Network, seed: int) -> Start:
     """A start at random."""
     generator = np.random.default_rng(seed)
     widths = (columns, *network.hidden, outputs)
@@ -78,7 +78,7 @@ def sgd(
         epochs: fewer than the schedule is for, where the training is stopped early.
     """
     y = y.reshape(len(y), -1)
-    start = start or drawn(x.shape[1], len(y), y.shape[1], network, seed)
+    start = start or draw_start(x.shape[1], len(y), y.shape[1], network, seed)
     model = FittedNetwork(list(start.first.weights), list(start.first.biases), network.activation)
     rate = rates(training, len(y))
     for epoch in range(epochs or training.epochs):

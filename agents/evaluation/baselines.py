@@ -1,4 +1,4 @@
-"""What the same training would reach without Tercet: each party's columns alone, and all of them pooled in clear.
+"""Trains the same models in plaintext: on each party's columns alone, and on all pooled.
 
 For comparison only: it needs in one place what the parties never show one another, and shares no code with the
 protocol or its oracle, so that agreement means something.

@@ -1,4 +1,4 @@
-"""How good a model is, from labels and scores: metrics, and the few points that its curves are drawn from.
+"""Computes a model's metrics and the points of its curves from labels and scores.
 
 It sees labels and scores only, so whoever calls it must be allowed both; what it returns is about as telling as they
 are where rows are few, and belongs to the same party.
@@ -29,7 +29,7 @@ MOST_LOG = 300.0  # scores that are logarithms end here, so that squares of what
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """How many values lie between neighbouring edges: edges (bins + 1,), counts (bins,)."""
+    """Counts values between neighbouring edges: edges (bins + 1,), counts (bins,)."""
 
     edges: Floats
     counts: Floats
@@ -37,7 +37,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What a report draws; a curve that the rows do not define is None. Each row of an array is a point.
+    """Holds a report's curves; None where undefined. Each row of an array is a point.
 
     A decile is one of `BINS` groups of equally many rows (to one), by score. Rows of equal score are exchangeable:
     each counts with the mean label of all of them, so that no curve depends on the order of the rows.
@@ -239,5 +239,5 @@ def _thinned(points: Floats) -> Floats:
     if len(points) <= MOST_POINTS:
         return points
     length = np.r_[0.0, np.cumsum(np.abs(np.diff(points, axis=0)).sum(axis=1))]
-    kept = np.searchsorted(length, np.linspace(0, length[-1], MOST_POINTS - 1))
-    return np.asarray(points[np.unique(np.r_[0, kept[:-1], len(points) - 1])])
+    chosen = np.searchsorted(length, np.linspace(0, length[-1], MOST_POINTS - 1))
+    return np.asarray(points[np.unique(np.r_[0, chosen[:-1], len(points) - 1])])

@@ -1,4 +1,4 @@
-"""What an agent says to partners about jobs that have no queues yet: here is one, or: not this one.
+"""Tells partners of jobs that have no queues yet: announces, declines, asks for outcomes.
 
 It seals and publishes; whether a job is taken is the daemon's decision.
 """
@@ -11,10 +11,10 @@ import structlog
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import UNKNOWN, State
-from tercet.agents.messaging.control import control_parcel, published, published_within
+from tercet.agents.messaging.control import control_envelope, publish_patiently, publish_within
 from tercet.agents.policy.signature import sign
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, BrokerError, Parcel
+from tercet.broker.interface.base import Broker, BrokerError, Envelope
 from tercet.broker.sealing.identity import Identity, parse_public
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
@@ -30,11 +30,11 @@ class Announcer:
         self._me = settings.party
         self._log = structlog.get_logger()
 
-    def use(self, settings: Settings) -> None:
+    def use_settings(self, settings: Settings) -> None:
         """Speak to these settings' partners from now on."""
         self._settings = settings
 
-    def announcement(self, description: TrainingJob | PredictionJob) -> Job:
+    def make_announcement(self, description: TrainingJob | PredictionJob) -> Job:
         """A new run of a job, with the keys that this party has pinned.
 
         Raises:
@@ -60,9 +60,9 @@ class Announcer:
         """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
         if not self._may_reach(job, party):
             return
-        parcel = self._letter(job, job, party, topology.announce_key(job.id, party))
+        envelope = self._make_parcel(job, job, party, topology.announce_key(job.id, party))
         try:
-            await published_within(self._broker, parcel, self._settings.deadlines.accept, wanted)
+            await publish_within(self._broker, envelope, self._settings.deadlines.accept, wanted)
         except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be announced", job=job.id, partner=party, why=str(error))
 
@@ -77,7 +77,7 @@ class Announcer:
         )
         await self._insist(job, job.submitter, problem.failure(State.RECEIVED, verdict=False))
 
-    async def not_resumed(self, job: Job, party: str, problem: JobProblem) -> None:
+    async def decline_resumption(self, job: Job, party: str, problem: JobProblem) -> None:
         """Tell whoever wants a failed run to be taken up again that it is not."""
         failure = problem.failure(State.FAILED, verdict=False)
         await self._insist(job, party, Outcome(state=State.FAILED, failure=failure))
@@ -87,9 +87,9 @@ class Announcer:
         if not self._may_reach(job, party):
             return
         key = topology.routing_key(job.id, Round.CONTROL, party)
-        letter = self._letter(job, message, party, key, run=job.run, place=int(time.time()))
+        letter = self._make_parcel(job, message, party, key, run=job.run, place=int(time.time()))
         try:
-            await published_within(self._broker, letter, self._settings.deadlines.accept)
+            await publish_within(self._broker, letter, self._settings.deadlines.accept)
         except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be declined", job=job.id, why=str(error))
 
@@ -102,13 +102,13 @@ class Announcer:
         message = Resumption(id=job.id, run=job.run, issued=int(time.time()))
         await self._mention(job, party, message, topology.announce_key(job.id, party))
 
-    async def outcome(self, job: Job, party: str, status: JobStatus) -> None:
+    async def send_outcome(self, job: Job, party: str, status: JobStatus) -> None:
         """Tell a party that was away how a run has ended here."""
         by = status.cancelled_by or None
-        told = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
-        await self._answer(job, party, told)
+        outcome = Outcome(state=status.state, failure=status.failure, attempt=status.attempt, cancelled_by=by)
+        await self._answer(job, party, outcome)
 
-    async def unknown(self, about: Inquiry, party: str) -> None:
+    async def send_unknown(self, about: Inquiry, party: str) -> None:
         """Tell a party that no such run is known here; whoever has it announced to it may do so again."""
         await self._answer(about, party, Outcome(state=UNKNOWN))
 
@@ -120,21 +120,23 @@ class Announcer:
         if not self._may_reach(job, party):
             return
         try:
-            await published(self._broker, self._letter(job, message, party, key, run=run, place=int(time.time())))
+            await publish_patiently(
+                self._broker, self._make_parcel(job, message, party, key, run=run, place=int(time.time()))
+            )
         except BrokerError as error:
             self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
 
     def _may_reach(self, job: Job | Inquiry, party: str) -> bool:
-        """Whether the settings have its key: a partner may pass on a stranger's job, or be one no more itself."""
+        """Tell whether the settings have its key; a passed-on job may name a stranger."""
         known = party in self._settings.partners
         if not known:
             self._log.warning("a party of a job is no partner here, and is told nothing", job=job.id, partner=party)
         return known
 
-    def _letter(
+    def _make_parcel(
         self, job: Job | Inquiry, message: Message, party: str, routing_key: str, *, run: bytes = b"", place: int = 0
-    ) -> Parcel:
-        return control_parcel(
+    ) -> Envelope:
+        return control_envelope(
             message,
             Address(job.id, 1, Round.CONTROL, message.item, place, 0, self._me, party),
             self._identity,

@@ -1,4 +1,4 @@
-"""What a party's operator says of a job that waits for an answer, and what is shown to decide by.
+"""Shows an operator a job that waits for approval, and takes the answer.
 
 Only the party's own console gets here; what follows from the answer is the run's business.
 """
@@ -6,9 +6,9 @@ Only the party's own console gets here; what follows from the answer is the run'
 from dataclasses import replace
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.jobs.columns_used import columns_used, part_of, told
+from tercet.agents.jobs.columns_used import column_sentences, columns_used, own_model_part
 from tercet.agents.models.manifest import ModelPart
-from tercet.agents.policy.disclosures import Applied, Known, revelations
+from tercet.agents.policy.disclosures import AppliedModel, JobFacts, revelations
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import KeyProblem, parse_public
@@ -18,20 +18,20 @@ from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Failure, Job, JobStatus
 
 
-def summary(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
-    """What the job is for, which columns it uses and what it tells whom, a sentence each; a person decides by it.
+def summarize_revelations(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
+    """Describe a job in sentences: purpose, columns, and who learns what.
 
     `context` is of a run under way. The further that is, the more is known.
     """
-    description, part = job.description, part_of(job, settings)
+    description, part = job.description, own_model_part(job, settings)
     used = columns_used(job, settings, context, part)
-    known = Known.of(description, None if context is None else context.terms)
-    known = known._replace(columns=used.counts, model=known.model or _applied(description.kind, part))
+    known = JobFacts.of(description, None if context is None else context.terms)
+    known = known._replace(columns=used.counts, model=known.model or _applied_model(description.kind, part))
     if context is not None and context.plan is not None:
-        known = known._replace(exposed=_exposed(context.plan))
+        known = known._replace(exposed=_narrow_exposure(context.plan))
     return (
         f"submitted by {job.submitter}; purpose: {description.purpose or 'none given'}",
-        *told(description, used),
+        *column_sentences(description, used),
         *map(str, revelations(description, known)),
         "fingerprints of the parties' keys, to compare by telephone: "
         + "; ".join(f"{member.name} {_fingerprint(member.key)}" for member in job.members),
@@ -45,23 +45,25 @@ def _fingerprint(key: str) -> str:
         return "none, since its key is no key"
 
 
-def _applied(kind: str, part: ModelPart | None) -> Applied | None:
-    return None if part is None or kind == "training" else Applied(part.link, part.release, part.network is not None)
+def _applied_model(kind: str, part: ModelPart | None) -> AppliedModel | None:
+    return (
+        None if part is None or kind == "training" else AppliedModel(part.link, part.release, part.network is not None)
+    )
 
 
-def _exposed(plan: Plan) -> str:
-    """Why the planner would have refused the job, had it not accepted that; nothing if it would not have."""
+def _narrow_exposure(plan: Plan) -> str:
+    """Give the planner's reason against a narrow table that the job accepts, if any."""
     return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
 
 
-def decide(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:
+def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:
     """Follow an operator's decision; why it cannot be followed, if it cannot. `status` is the job's, if it is known."""
-    if run is None or not run.approval.asks or run.approval.given_by:
+    if run is None or not run.approval.is_required or run.approval.approved_by:
         return _nothing_to_decide(me, status, request.job)
     if run.approval.refused_by:
         return f"{request.job} was refused already by {run.approval.refused_by}, and is ending"
     try:
-        run.audit.note("approved" if request.approve else "refused", by=request.who, why=request.why)
+        run.audit.write_event("approved" if request.approve else "refused", by=request.who, why=request.why)
     except JobProblem as problem:
         return str(problem)
     if request.approve:

@@ -1,4 +1,4 @@
-"""What an agent knows of jobs that it has known: the latest in memory, any other from its record on the disk.
+"""Caches the last status and run of known jobs; older ones are read from their records.
 
 It decides nothing about a job, and forgets none of which there is a record.
 """
@@ -8,35 +8,35 @@ from typing import TypeVar
 
 V = TypeVar("V")
 
-KEPT = 200  # as many as one answer lists; each takes some 20 KiB
+MOST_CACHED = 200  # as many as one answer lists; each takes some 20 KiB
 
 
-class Remembered(MutableMapping[str, V]):
+class JobCache(MutableMapping[str, V]):
     """Values by job. Those set last are here; one that is not is looked up, and iterating passes over those here."""
 
-    def __init__(self, find: Callable[[str], V | None], most: int = KEPT) -> None:
+    def __init__(self, find: Callable[[str], V | None], most: int = MOST_CACHED) -> None:
         """`find` gives what the disk has of a job, or None."""
         self._find, self._most = find, most
-        self._here: dict[str, V] = {}
+        self._cached: dict[str, V] = {}
 
     def __getitem__(self, job: str) -> V:
-        value = self._here.get(job)
+        value = self._cached.get(job)
         found = self._find(job) if value is None else value
         if found is None:
             raise KeyError(job)
         return found
 
     def __setitem__(self, job: str, value: V) -> None:
-        self._here.pop(job, None)
-        self._here[job] = value
-        while len(self._here) > self._most:
-            del self._here[next(iter(self._here))]
+        self._cached.pop(job, None)
+        self._cached[job] = value
+        while len(self._cached) > self._most:
+            del self._cached[next(iter(self._cached))]
 
     def __delitem__(self, job: str) -> None:
-        self._here.pop(job, None)
+        self._cached.pop(job, None)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._here)
+        return iter(self._cached)
 
     def __len__(self) -> int:
-        return len(self._here)
+        return len(self._cached)

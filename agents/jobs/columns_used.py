@@ -1,4 +1,4 @@
-"""Which columns a job uses, as a party may tell its operator: its own by name, a partner's by their number.
+"""Lists a job's columns for an operator: its own by name, a partner's by their number.
 
 A partner's columns are named only where the job itself names them, or where this party holds the whole model. It opens
 no table.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem
-from tercet.agents.policy.disclosures import Known
+from tercet.agents.policy.disclosures import JobFacts
 from tercet.agents.session.context import JobContext
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
@@ -21,14 +21,14 @@ Names = Mapping[str, tuple[str, ...]]  # of columns as tables have them, by part
 Counts = Mapping[str, int]  # of encoded columns, by party
 
 
-class Used(NamedTuple):
-    """What is known here of each data party's columns; a party that nothing is known of is left out."""
+class UsedColumns(NamedTuple):
+    """Holds the known columns of each data party; unknown parties are left out."""
 
     names: Names
     counts: Counts
 
 
-def part_of(job: Job, settings: Settings) -> ModelPart | None:
+def own_model_part(job: Job, settings: Settings) -> ModelPart | None:
     """This party's part of the model that a job has made, or applies; None where there is none."""
     description = job.description
     model = description.of if isinstance(description, PredictionJob) else job.id
@@ -39,7 +39,7 @@ def part_of(job: Job, settings: Settings) -> ModelPart | None:
     return part if isinstance(description, PredictionJob) or part.run == job.run.hex() else None
 
 
-def columns_used(job: Job, settings: Settings, context: JobContext | None, part: ModelPart | None) -> Used:
+def columns_used(job: Job, settings: Settings, context: JobContext | None, part: ModelPart | None) -> UsedColumns:
     """Collect what the job, the settings, a run under way and a model part say."""
     description, me = job.description, settings.party
     named = {party: description.columns_of(party) for party in description.data_parties}
@@ -52,15 +52,15 @@ def columns_used(job: Job, settings: Settings, context: JobContext | None, part:
     if part is not None:
         encodings = {me: part.encoding} | part.encodings
         names |= {party: tuple(encoding.kinds) for party, encoding in encodings.items()}
-        return Used(names, dict(zip(part.parties, part.columns_of, strict=True)))
-    return Used(names, Known.of(description, None if context is None else context.terms).columns)
+        return UsedColumns(names, dict(zip(part.parties, part.columns_of, strict=True)))
+    return UsedColumns(names, JobFacts.of(description, None if context is None else context.terms).columns)
 
 
-def told(job: TrainingJob | PredictionJob, used: Used) -> Iterator[str]:
+def column_sentences(job: TrainingJob | PredictionJob, used: UsedColumns) -> Iterator[str]:
     """A sentence for each data party."""
     for party, table in job.tables:
         names, count = used.names.get(party), used.counts.get(party)
-        what = "columns that only it can name" if names is None else _named(names)
+        what = "columns that only it can name" if names is None else _list_names(names)
         if names == ():
             what = f"no column beside the {'label' if job.kind == 'training' else 'id'}"
         elif count is not None:
@@ -70,7 +70,7 @@ def told(job: TrainingJob | PredictionJob, used: Used) -> Iterator[str]:
         yield f"{party} uses {what} (table {table})"
 
 
-def _named(names: tuple[str, ...]) -> str:
+def _list_names(names: tuple[str, ...]) -> str:
     shown: list[str] = []
     size = 0
     for name in names:

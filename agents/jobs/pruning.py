@@ -40,20 +40,20 @@ async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned,
             f"a record is kept for {least:.1f} days at least, for which a signed job counts ([policy] job_seconds)"
         )
     gone = []
-    for told, record, paths in await asyncio.to_thread(_found, jobs.records, settings.state, request):
+    for leftover, record, paths in await asyncio.to_thread(_find_leftovers, jobs.records, settings.state, request):
         if record.job.id in jobs.runs:  # also one that was taken up again meanwhile
             continue
-        if not request.remove or _removed(jobs, record, paths, request.who):
-            gone.append(told)
+        if not request.remove or _remove_leftovers(jobs, record, paths, request.who):
+            gone.append(leftover)
         await asyncio.sleep(0)  # each takes some milliseconds, and jobs run
     return tuple(gone)
 
 
-def _found(records: Records, state: Path, request: Prune) -> list[tuple[Pruned, Record, list[Path]]]:
+def _find_leftovers(records: Records, state: Path, request: Prune) -> list[tuple[Pruned, Record, list[Path]]]:
     """Jobs that have ended, with nothing left at the broker, whose records have not changed for so long."""
     found = []
-    for record in records.read()[0]:
-        days = (time.time() - records.changed(record.job.id)) / DAY
+    for record in records.read_all()[0]:
+        days = (time.time() - records.last_change(record.job.id)) / DAY
         if record.cleared and record.status.state in TERMINAL and days >= request.days:
             paths = [path for path in _paths(state, record, models=request.models) if path.exists()]
             size = sum(map(_size, paths))
@@ -72,11 +72,11 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _removed(jobs: Jobs, record: Record, paths: list[Path], who: str) -> bool:
+def _remove_leftovers(jobs: Jobs, record: Record, paths: list[Path], who: str) -> bool:
     """The audit log is told first, and the record goes last: what is left of a job can be pruned again."""
     log = structlog.get_logger()
     try:
-        jobs.audit_of(record.job).note("pruned", by=who, removed=[path.parent.name for path in paths])
+        jobs.audit_of(record.job).write_event("pruned", by=who, removed=[path.parent.name for path in paths])
         for path in paths:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         jobs.forget(record.job.id)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tercet.agents.core.states import State
 from tercet.agents.runs.recovery import Attempts
 from tercet.agents.runs.run import JobRun
-from tercet.agents.runs.saved_state import Memory
+from tercet.agents.runs.saved_state import SavedRun
 from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.kinds import Job, JobStatus
 
@@ -35,13 +35,13 @@ class Record(Strict):
 
     @classmethod
     def of(cls, run: JobRun) -> Self:
-        """What is to be known of a run when the agent has forgotten it."""
+        """Make the record of a run, for when the agent has forgotten it."""
         attempts = run.attempts
         return cls(
             job=run.job,
             status=run.status(),
-            cleared=run.cleared,
-            approved=run.approval.given_by,
+            cleared=run.queues_deleted,
+            approved=run.approval.approved_by,
             attempt=attempts.number,
             helper=attempts.helper,
             gained=attempts.gained,
@@ -50,18 +50,18 @@ class Record(Strict):
             life=run.life,
         )
 
-    def memory(self, state: State) -> Memory:
+    def saved_run(self, state: State) -> SavedRun:
         """From which the run goes on, in this state."""
         helper = self.helper or self.job.description.helper
         attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
-        return Memory(state, attempts, self.released, self.approved, self.life, self.status)
+        return SavedRun(state, attempts, self.released, self.approved, self.life, self.status)
 
-    def resumed(self) -> Memory:
+    def resumed_run(self) -> SavedRun:
         """From which a run that had failed goes on."""
-        memory = self.memory(State.RECOVERING)
-        if memory.attempts is not None:
-            memory.attempts.count_anew()
-        return memory
+        saved = self.saved_run(State.RECOVERING)
+        if saved.attempts is not None:
+            saved.attempts.reset_count()
+        return saved
 
 
 class Records:
@@ -92,8 +92,8 @@ class Records:
         except (ValidationError, OSError):
             return None
 
-    def changed(self, job: str) -> float:
-        """When a job's record was written last, in seconds since 1970; now, if it has gone meanwhile."""
+    def last_change(self, job: str) -> float:
+        """Time of the record's last write, in seconds since 1970; now, if it has gone."""
         try:
             return (self._folder / f"{job}.json").stat().st_mtime
         except FileNotFoundError:
@@ -103,12 +103,12 @@ class Records:
         """Remove a job's record, if there is one."""
         (self._folder / f"{job}.json").unlink(missing_ok=True)
 
-    def read(self) -> tuple[list[Record], list[Path]]:
+    def read_all(self) -> tuple[list[Record], list[Path]]:
         """All records, and the files that are none."""
-        records, strange = [], []
+        records, unreadable = [], []
         for path in sorted(self._folder.glob("*.json")):
             try:
                 records.append(Record.model_validate_json(path.read_bytes()))
             except (ValidationError, OSError):
-                strange.append(path)
-        return records, strange
+                unreadable.append(path)
+        return records, unreadable

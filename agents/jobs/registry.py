@@ -14,13 +14,13 @@ import structlog
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import NEXT, TERMINAL, State
 from tercet.agents.jobs.announcer import Announcer
-from tercet.agents.jobs.cache import Remembered
-from tercet.agents.jobs.counters import Tallies
+from tercet.agents.jobs.cache import JobCache
+from tercet.agents.jobs.counters import Counters
 from tercet.agents.jobs.records import Record, Records
 from tercet.agents.policy.job_audit import JobAudit
-from tercet.agents.runs.queues import clear_queues
+from tercet.agents.runs.queues import delete_queues
 from tercet.agents.runs.run import JobRun, Services
-from tercet.agents.runs.saved_state import Memory
+from tercet.agents.runs.saved_state import SavedRun
 from tercet.broker.interface.base import BrokerError
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
@@ -45,38 +45,40 @@ class Jobs:
     ) -> None:
         settings = self._settings = services.settings
         self._me, self._spawn, self._finished = settings.party, spawn, finished
-        self._services = replace(services, inquire=self._inquire, announce=self._announce_again, resume=self._resume_at)
+        self._services = replace(
+            services, inquire=self._inquire, announce=self._announce_again, resume=self._send_resumption
+        )
         self.announcer = Announcer(settings, services.identity, services.broker)
         self.records = Records(settings.state / "jobs")
         self.runs: dict[str, JobRun] = {}
         found = self.records.find
-        self.known = Remembered(lambda job: None if (old := found(job)) is None else old.status)  # of ended jobs
+        self.last_status = JobCache(lambda job: None if (old := found(job)) is None else old.status)  # of ended jobs
         # The latest run of each id, to tell a repeated announcement from another run.
-        self.latest = Remembered(lambda job: None if (old := found(job)) is None else old.job)
-        self.heirs: dict[str, Job] = {}  # runs that begin when the one they supersede has left
+        self.last_run = JobCache(lambda job: None if (old := found(job)) is None else old.job)
+        self.successors: dict[str, Job] = {}  # runs that begin when the one they supersede has left
         self._traces: dict[str, StepTrace | None] = {}  # of the last that have ended here
-        self.tallies = Tallies()
-        self.draining = False
+        self.counters = Counters()
+        self.is_draining = False
         self._idle = asyncio.Event()
         self._log = structlog.get_logger()
 
-    def use(self, settings: Settings) -> None:
+    def use_settings(self, settings: Settings) -> None:
         """Begin jobs under other settings from now on."""
         self._settings, self._services = settings, replace(self._services, settings=settings)
-        self.announcer.use(settings)
+        self.announcer.use_settings(settings)
 
     # --- the agent's lives
 
-    def recall(self) -> list[Record]:
+    def recall_records(self) -> list[Record]:
         """Answer for the jobs of an earlier life; returns those that ran when it ended."""
-        records, strange = self.records.read()
-        for path in strange:
+        records, unreadable = self.records.read_all()
+        for path in unreadable:
             self._log.warning("a file among the job records is none", path=str(path))
         for record in sorted(records, key=lambda record: record.status.submitted):
-            self.known[record.job.id], self.latest[record.job.id] = record.status, record.job
+            self.last_status[record.job.id], self.last_run[record.job.id] = record.status, record.job
         return [record for record in records if record.status.state not in TERMINAL or not record.cleared]
 
-    def go_on(self, running: list[Record]) -> None:
+    def resume_recalled(self, running: list[Record]) -> None:
         """Take up again what was running, or tell that it is over where a fault ends a job."""
         why = f"{self._me}'s agent was restarted while the job ran; submit it with --again"
         recovers = self._settings.recovery.attempts > 1
@@ -85,16 +87,16 @@ class Jobs:
             if record.status.state not in NEXT:
                 self._log.warning("a job's record is in no known state", job=record.job.id)
             elif record.status.state in TERMINAL:
-                self._spawn(self._clear(record))
+                self._spawn(self._delete_queues(record))
             else:
                 self._log.warning("job was running before the restart", job=record.job.id)
-                memory = record.memory(State(record.status.state))
-                self.begin(record.job, record.status.submitted, problem, memory)
+                saved = record.saved_run(State(record.status.state))
+                self.start_run(record.job, record.status.submitted, problem, saved)
 
-    async def _clear(self, record: Record) -> None:
+    async def _delete_queues(self, record: Record) -> None:
         """Remove queues that an ended job has left, the broker being away at its end."""
         try:
-            await clear_queues(self._services.broker, self._settings, record.job.id, self._settings.deadlines.release)
+            await delete_queues(self._services.broker, self._settings, record.job.id, self._settings.deadlines.release)
         except BrokerError as error:
             self._log.warning("queues are left at the broker", job=record.job.id, why=str(error))
         else:
@@ -102,7 +104,7 @@ class Jobs:
 
     async def drain(self) -> None:
         """Let running jobs end, or else suspend them."""
-        self.draining = True
+        self.is_draining = True
         deadline = self._settings.deadlines.drain
         if not self.runs:
             return
@@ -122,87 +124,87 @@ class Jobs:
         Raises:
             JobProblem: this party cannot announce the job; nothing was sent.
         """
-        known = self.latest.get(description.id)
+        known = self.last_run.get(description.id)
         if known is not None and known.description != description:
             raise JobProblem("job.known", self._me, "another job has the same id; give this one another name")
         if known is not None:
             return self.status(description.id)[0]
-        obstacle = self.obstacle()
+        obstacle = self.busy_problem()
         if obstacle is not None:
             raise obstacle
-        job = self.announcer.announcement(description)
-        self.audit_of(job).received(who)
-        run = self.begin(job, now())
+        job = self.announcer.make_announcement(description)
+        self.audit_of(job).note_received(who)
+        run = self.start_run(job, now())
         for party in description.everybody:
             if party != self._me:
                 self._spawn(self.announcer.announce(job, party, lambda: self.runs.get(job.id) is run))
         return run.status()
 
-    def obstacle(self) -> JobProblem | None:
-        """Why no job can begin here now."""
-        if self.draining:
+    def busy_problem(self) -> JobProblem | None:
+        """Give the reason why no job can start here now, if there is one."""
+        if self.is_draining:
             return JobProblem("agent.stopped", self._me, f"{self._me}'s agent is leaving and takes no more jobs")
         if len(self.runs) >= self._settings.limits.parallel_jobs:
             reason = f"{self._me} runs {len(self.runs)} jobs already ([limits] parallel_jobs)"
             return JobProblem("agent.busy", self._me, reason)
         return None
 
-    def begin(
+    def start_run(
         self,
         job: Job,
         submitted: str,
         problem: JobProblem | None = None,
-        memory: Memory | None = None,
+        saved: SavedRun | None = None,
     ) -> JobRun:
         """Begin a run; with `problem`, only to tell the others why it cannot go on."""
-        run = JobRun(job, self._services, submitted, self._write, memory or Memory())
-        self.runs[job.id], self.latest[job.id] = run, job
+        run = JobRun(job, self._services, submitted, self._write_record, saved or SavedRun())
+        self.runs[job.id], self.last_run[job.id] = run, job
         self._idle.clear()
-        self._write(run)
+        self._write_record(run)
         self._spawn(self._execute(run, problem))
         return run
 
     async def _execute(self, run: JobRun, problem: JobProblem | None) -> None:
         try:
             if problem is not None:  # what is in its queues is sealed for keys that are gone
-                await clear_queues(self._services.broker, self._settings, run.job.id, self._settings.deadlines.release)
+                await delete_queues(self._services.broker, self._settings, run.job.id, self._settings.deadlines.release)
             await run.execute(problem)
         except BrokerError as error:
             self._log.error("the broker failed a job at its end", job=run.job.id, why=str(error))
         except Exception:  # noqa: BLE001 - a bug of ours ends one job, not all of them
             self._log.exception("an error of our own", job=run.job.id)
-        self._close(run)  # unless cancelled: then the agent itself ends, and its next life answers for the job
+        self._close_run(run)  # unless cancelled: then the agent itself ends, and its next life answers for the job
 
-    def _close(self, run: JobRun) -> None:
+    def _close_run(self, run: JobRun) -> None:
         """Forget the run and keep what is known of it; a run that took precedence begins now."""
         job = run.job.id
-        if not run.suspended:
-            run.give_up()
-        self.known[job] = run.status()
+        if not run.is_suspended:
+            run.mark_failed()
+        self.last_status[job] = run.status()
         self._note_end(run)
         self._keep_trace(run)
         del self.runs[job]
-        self._write(run)
+        self._write_record(run)
         if not self.runs:
             self._idle.set()
-        heir = self.heirs.pop(job, None)
-        if heir is None or self.draining:
+        successor = self.successors.pop(job, None)
+        if successor is None or self.is_draining:
             self._finished(run)
         else:
-            self.begin(heir, now())
+            self.start_run(successor, now())
 
     def _note_end(self, run: JobRun) -> None:
         try:
-            run.audit.ended(run.status())
+            run.audit.note_end(run.status())
         except JobProblem as problem:
             self._log.error("the audit log lacks the end of a job", job=run.job.id, why=problem.detail)
 
     def _keep_trace(self, run: JobRun) -> None:
         self._traces = dict(list(self._traces.items())[1 - MOST_TRACES :])
-        self._traces[run.job.id] = run.context.trace.median(self._me)
+        self._traces[run.job.id] = run.context.trace.median_step(self._me)
 
-    def _write(self, run: JobRun) -> None:
-        self.tallies.note(run)
+    def _write_record(self, run: JobRun) -> None:
+        self.counters.count_job(run)
         try:
             self.records.write(Record.of(run))
         except OSError as error:
@@ -213,7 +215,7 @@ class Jobs:
         if job not in self.runs:
             return
         try:
-            self.runs[job].audit.note("cancelled", by=who)
+            self.runs[job].audit.write_event("cancelled", by=who)
         except JobProblem as problem:  # what is to end does so, whatever the disk says
             self._log.error("the audit log lacks who cancelled a job", job=job, why=problem.detail)
         self.runs[job].cancel()
@@ -227,21 +229,21 @@ class Jobs:
         record = None if job in self.runs else self.records.find(job)
         if record is None:
             return  # it runs, or is unknown, which its status tells
-        self.take_up(record)
+        self.restart_failed(record)
         for party in record.job.description.everybody:
             if party != self._me:
-                self._resume_at(record.job, party)
+                self._send_resumption(record.job, party)
 
-    def take_up(self, record: Record) -> None:
+    def restart_failed(self, record: Record) -> None:
         """Go on with a failed run here. Raises JobProblem if that cannot be."""
-        obstacle, state = self.obstacle(), record.status.state
+        obstacle, state = self.busy_problem(), record.status.state
         if obstacle is not None:
             raise obstacle
         if state != State.FAILED or self._settings.recovery.attempts == 1:
             reason = f"{record.job.id} is {state} at {self._me}: only a failed job can be taken up again"
             raise JobProblem("job.resume", self._me, f"{reason}, and only with [recovery] attempts of more than 1")
         self._log.info("job is taken up again", job=record.job.id)
-        self.begin(record.job, record.status.submitted, memory=record.resumed())
+        self.start_run(record.job, record.status.submitted, saved=record.resumed_run())
 
     def forget(self, job: str) -> None:
         """Know nothing more of a job that has ended.
@@ -250,7 +252,7 @@ class Jobs:
             OSError: its record cannot be removed.
         """
         self.records.forget(job)
-        for known in (self.known, self.latest, self._traces):
+        for known in (self.last_status, self.last_run, self._traces):
             known.pop(job, None)
 
     # --- what is told
@@ -258,37 +260,37 @@ class Jobs:
     def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
         """One job, or all, the latest first; empty if the job is not known."""
         if job is not None:
-            status = self.runs[job].status() if job in self.runs else self.known.get(job)
+            status = self.runs[job].status() if job in self.runs else self.last_status.get(job)
             return () if status is None else (status,)
-        known = dict(self.known) | {name: run.status() for name, run in self.runs.items()}
+        known = dict(self.last_status) | {name: run.status() for name, run in self.runs.items()}
         return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED])
 
     def trace(self, job: str) -> StepTrace | None:
-        """What a step of median length was spent on here; None before there is one, or long after the job's end."""
-        return self.runs[job].context.trace.median(self._me) if job in self.runs else self._traces.get(job)
+        """Give the trace of a median step; None before there is one, or long after the end."""
+        return self.runs[job].context.trace.median_step(self._me) if job in self.runs else self._traces.get(job)
 
     def audit_of(self, job: Job) -> JobAudit:
         """The lines of a run in the audit log, and what it takes of the budget."""
         return JobAudit(job, self._settings, self._services.budget, self._services.log)
 
-    def received(self, job: Job) -> JobProblem | None:
+    def note_received(self, job: Job) -> JobProblem | None:
         """Tell the audit log that a partner asks for a job; why that cannot be, if it cannot."""
         try:
-            self.audit_of(job).received()
+            self.audit_of(job).note_received()
         except JobProblem as problem:
             return problem
         return None
 
-    def _resume_at(self, job: Job, party: str) -> None:
+    def _send_resumption(self, job: Job, party: str) -> None:
         self._spawn(self.announcer.resume(job, party))
 
     def _inquire(self, job: Job, party: str) -> None:
-        if party in self._settings.partners and not self.draining:
+        if party in self._settings.partners and not self.is_draining:
             self._spawn(self.announcer.inquire(job, party))
 
     def _announce_again(self, job: Job, party: str) -> None:
         """A party has no record of a job: its agent was killed before it had written one, say."""
-        if not self.draining:
+        if not self.is_draining:
             self._spawn(self.announcer.announce(job, party, lambda: job.id in self.runs))
 
 

@@ -1,4 +1,4 @@
-"""What partners and a party's own console say of jobs, and what follows: a run begins, a question is answered.
+"""Handles what partners and the party's own console ask about jobs.
 
 It trusts a job's signature and this party's policy, and nobody's word beside.
 """
@@ -12,66 +12,68 @@ import structlog
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.jobs.approvals import decide, summary
+from tercet.agents.jobs.approvals import decide_approval, summarize_revelations
 from tercet.agents.jobs.pruning import TooYoung, prune
 from tercet.agents.jobs.records import Record
 from tercet.agents.jobs.registry import Jobs, now
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.signature import signature_problem
 from tercet.agents.runs.run import Services
-from tercet.broker.interface.allowance import Allowance
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
 
 RESUMPTION_SECONDS = 300.0  # between two clocks, and on the way
 
 
-class Desk:
-    """One agent's. `spawn` runs something beside, for as long as the agent lives."""
+class RequestHandler:
+    """Handles one agent's requests. `spawn` runs a task for as long as the agent lives."""
 
     def __init__(self, services: Services, jobs: Jobs, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._settings, self._identity, self._services = services.settings, services.identity, services
         self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
-        self._refusals = Allowance(BURST, EVERY_SECONDS)
+        self._refusals = RateLimiter(BURST, EVERY_SECONDS)
         self._log = structlog.get_logger()
 
-    def use(self, settings: Settings) -> None:
+    def use_settings(self, settings: Settings) -> None:
         """Decide by other settings from now on."""
         self._settings, self._services = settings, replace(self._services, settings=settings)
 
-    def take(self, message: Job | Inquiry | Resumption, sender: str) -> None:
-        """What a partner says of a job."""
+    def handle_partner(self, message: Job | Inquiry | Resumption, sender: str) -> None:
+        """Handle a partner's message about a job."""
         if isinstance(message, Job):
-            self._take_job(message)
+            self._handle_job(message)
             return
-        job = self._jobs.latest.get(message.id)
+        job = self._jobs.last_run.get(message.id)
         if job is None and isinstance(message, Inquiry):
-            self._spawn(self._jobs.announcer.unknown(message, sender))
+            self._spawn(self._jobs.announcer.send_unknown(message, sender))
         elif job is None or job.run != message.run or sender not in job.description.everybody:
             self._log.info("a partner speaks of a run that is not known", job=message.id, partner=sender)
         elif isinstance(message, Inquiry) and message.id not in self._jobs.runs:
-            self._spawn(self._jobs.announcer.outcome(job, sender, self._jobs.known[message.id]))
+            self._spawn(self._jobs.announcer.send_outcome(job, sender, self._jobs.last_status[message.id]))
         elif isinstance(message, Resumption) and message.id not in self._jobs.runs:
-            self._resumed(job, message, sender)
+            self._handle_resumption(job, message, sender)
 
-    def _resumed(self, job: Job, message: Resumption, sender: str) -> None:
+    def _handle_resumption(self, job: Job, message: Resumption, sender: str) -> None:
         """Take a failed run up again, or tell whoever wants that why not."""
         record = self._jobs.records.find(message.id)
         stale = abs(time.time() - message.issued) >= RESUMPTION_SECONDS
-        why = "it is old, or clocks differ" if stale else self._unheeded(record, message.id, sender)
+        why = "it is old, or clocks differ" if stale else self._try_resume(record, message.id, sender)
         if why is None:
             return
         self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=why)
         if stale:  # recorded, perhaps: the answer could end a run that its sender takes up meanwhile
             return
         if record is not None and record.status.state in {State.DONE, State.CANCELLED}:
-            self._spawn(self._jobs.announcer.outcome(job, sender, record.status))
+            self._spawn(self._jobs.announcer.send_outcome(job, sender, record.status))
         else:
             reason = f"{self._me} does not take {message.id} up again for {sender}: {why}"
-            self._spawn(self._jobs.announcer.not_resumed(job, sender, JobProblem("job.resume", self._me, reason)))
+            self._spawn(
+                self._jobs.announcer.decline_resumption(job, sender, JobProblem("job.resume", self._me, reason))
+            )
 
-    def _unheeded(self, record: Record | None, job: str, sender: str) -> str | None:
+    def _try_resume(self, record: Record | None, job: str, sender: str) -> str | None:
         me, partner = self._me, self._settings.partners[sender]
         if record is None:
             return f"{me} has no record of {job} any more: submit it with --again"
@@ -81,40 +83,40 @@ class Desk:
                 f"may_submit = true under [partners.{sender}]"
             )
         try:
-            self._jobs.take_up(record)
+            self._jobs.restart_failed(record)
         except JobProblem as problem:
             return problem.reason
         return None
 
-    def _take_job(self, job: Job) -> None:
+    def _handle_job(self, job: Job) -> None:
         """A partner's job."""
-        known, running = self._jobs.latest.get(job.id), self._jobs.runs.get(job.id)
+        known, running = self._jobs.last_run.get(job.id), self._jobs.runs.get(job.id)
         problem = signature_problem(job, self._settings, self._identity, time.time())
         if known is not None and known.run == job.run:
             self._log.info("job is known already", job=job.id)
         elif problem is not None:
-            self._refuse(job, problem)
+            self._refuse_job(job, problem)
         elif known is None:
             self._log.info("job announced", job=job.id, submitter=job.submitter)
-            self._jobs.begin(job, now(), self._jobs.received(job) or self._jobs.obstacle())
+            self._jobs.start_run(job, now(), self._jobs.note_received(job) or self._jobs.busy_problem())
         elif (refusal := self._policy_problem(job)) is not None:
-            self._refuse(job, refusal)
+            self._refuse_job(job, refusal)
         elif running is None or not running.may_yield or known.description != job.description:
             self._spawn(self._jobs.announcer.decline(job))
         elif _precedence(job) < _precedence(known):
-            self._jobs.heirs[job.id] = job
-            self._jobs.received(job)
+            self._jobs.successors[job.id] = job
+            self._jobs.note_received(job)
             running.supersede()
 
-    def _refuse(self, job: Job, problem: JobProblem) -> None:
+    def _refuse_job(self, job: Job, problem: JobProblem) -> None:
         """Nothing begins, and no record is made; the submitter is told. Of a flood some are, the rest is counted."""
-        withheld = self._refusals.take(job.submitter)
+        withheld = self._refusals.admit(job.submitter)
         if withheld is None:
             return
         code, why = problem.code, problem.reason
         self._log.warning("job refused", job=job.id, submitter=job.submitter, code=code, why=why, withheld=withheld)
-        if self._jobs.received(job) is None:
-            self._jobs.audit_of(job).decided(problem, withheld=withheld)
+        if self._jobs.note_received(job) is None:
+            self._jobs.audit_of(job).note_decision(problem, withheld=withheld)
         self._spawn(self._jobs.announcer.decline(job, problem))
 
     def _policy_problem(self, job: Job) -> JobProblem | None:
@@ -131,14 +133,14 @@ class Desk:
         except TooYoung as problem:
             return Status(problem=str(problem))
 
-    def console(self, request: Submit | Query | Decide) -> Status:
-        """What the party's own console asks."""
+    def handle_console(self, request: Submit | Query | Decide) -> Status:
+        """Answer a request of the party's own console."""
         if isinstance(request, Decide):
             jobs = self._jobs.status(request.job)
-            problem = decide(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)
+            problem = decide_approval(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)
             return Status(jobs=self._jobs.status(request.job), problem=problem)
         if isinstance(request, Submit):
-            return self._submit(request)
+            return self._handle_submit(request)
         if request.cancel and request.job is not None:
             self._jobs.cancel(request.job, request.who)
         if request.resume and request.job is not None:
@@ -149,9 +151,11 @@ class Desk:
         jobs = self._jobs.status(request.job)
         unknown = request.job is not None and not jobs
         trace = self._jobs.trace(request.job) if request.trace and request.job is not None else None
-        asked = self._jobs.latest.get(request.job or "") if request.reveals else None
+        asked = self._jobs.last_run.get(request.job or "") if request.reveals else None
         run = self._jobs.runs.get(request.job or "")
-        reveals = () if asked is None else summary(asked, self._settings, None if run is None else run.context)
+        reveals = (
+            () if asked is None else summarize_revelations(asked, self._settings, None if run is None else run.context)
+        )
         return Status(
             jobs=jobs,
             trace=trace,
@@ -159,8 +163,8 @@ class Desk:
             problem=f"{self._me} knows no job {request.job}" if unknown else None,
         )
 
-    def _submit(self, request: Submit) -> Status:
-        known = request.description.id in self._jobs.latest
+    def _handle_submit(self, request: Submit) -> Status:
+        known = request.description.id in self._jobs.last_run
         try:
             status = self._jobs.submit(request.description, request.who)
         except JobProblem as problem:

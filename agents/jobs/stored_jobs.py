@@ -1,4 +1,4 @@
-"""What the records on the disk say of jobs, for who cannot ask the agent: it is not running, or the broker is away.
+"""Reads job records from the disk, when the agent cannot be asked.
 
 It only reads, and tells no more than an agent would; a job that ran may have gone on since.
 """
@@ -9,10 +9,10 @@ from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Status
 
 
-def recall(settings: Settings, job: str | None = None) -> Status | None:
+def recall_status(settings: Settings, job: str | None = None) -> Status | None:
     """Tell the state of one job, or of all, the latest first; None without records that this user may read."""
     folder = settings.state / "jobs"
-    records, _ = Records(folder).read()
+    records, _ = Records(folder).read_all()
     if not records:
         return None
     known = sorted((record.status for record in records), key=lambda status: status.submitted, reverse=True)

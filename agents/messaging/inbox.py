@@ -1,4 +1,4 @@
-"""What has come for one job at one party and waits to be used, and who waits for what has not come.
+"""Buffers opened messages until a role receives them.
 
 It holds opened messages, sees neither seals nor the broker, and bounds what each sender may leave here.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.messaging.trace import Trace
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import Address
@@ -23,14 +23,14 @@ Key = tuple[type[Message], str, int, int]
 Latest = dict[tuple[type[Message], str], tuple[int, int]]
 
 NOTHING = (-1, -1)  # before the first epoch and step
-PARCEL_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
+ENVELOPE_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
 PART_BYTES = 128  # and a part of one
 SMALLEST_PART = 1024  # what [limits] part_bytes allows
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """How long a wait may last, and what a report calls it."""
+    """Bounds a wait, and names the bound for reports."""
 
     name: str
     seconds: float
@@ -49,30 +49,30 @@ class Inbox:
     def __init__(self, me: str, senders: Iterable[str], limits: Limits, latest: Latest | None = None) -> None:
         self._me, self._limits = me, limits
         self._parts: dict[Address, dict[int, bytes]] = {}
-        self._letters: dict[Key, tuple[Message, int]] = {}  # with the size of the body
+        self._messages: dict[Key, tuple[Message, int]] = {}  # with the size of the body
         self._consumed: Latest = {}
         self._latest: Latest = {} if latest is None else latest  # of control messages, in all attempts
-        self._held: dict[str, int] = dict.fromkeys(senders, 0)
+        self._held_bytes: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
-        self._lapsed: Overdue | None = None  # the job ends with it, but not at once
-        self.waited: dict[str, float] = {}  # seconds, by round
+        self._missed: DeadlinePassed | None = None  # the job ends with it, but not at once
+        self.waited_seconds: dict[str, float] = {}  # seconds, by round
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self.trace = Trace()
 
     # --- filing
 
     def _is_new(self, address: Address, model: type[Message]) -> bool:
-        """Whether a control message is later than all of its kind from its sender; then it is noted as the latest."""
+        """Tell whether a control message is its sender's newest of this kind, and note it."""
         place = (address.epoch, address.step)
         if place <= self._latest.get((model, address.sender), NOTHING):
             return False
         self._latest[model, address.sender] = place
         return True
 
-    def _hold(self, address: Address, size: int) -> None:
-        self._held[address.sender] += size
+    def _count_bytes(self, address: Address, size: int) -> None:
+        self._held_bytes[address.sender] += size
         limit = self._limits.message_mib * 2**20
-        if self._held[address.sender] > limit or address.parts > limit // SMALLEST_PART:
+        if self._held_bytes[address.sender] > limit or address.parts > limit // SMALLEST_PART:
             raise JobProblem(
                 "message.oversized",
                 address.sender,
@@ -80,35 +80,37 @@ class Inbox:
                 f"({address.round}); {self._me} takes no more than that ([limits] message_mib)",
             )
 
-    def _has(self, address: Address, kind: str) -> bool:
-        """Whether the message at this address is here, or was and has been used."""
+    def _is_known(self, address: Address, kind: str) -> bool:
+        """Tell whether the message at this address is here, or has been used."""
         model, place = MODELS.get((kind, address.item), Message), (address.epoch, address.step)
         used = self._consumed.get((model, address.sender), NOTHING)
-        return place <= used or (model, address.sender, *place) in self._letters
+        return place <= used or (model, address.sender, *place) in self._messages
 
-    def _join(self, address: Address, chunk: bytes) -> bytes | None:
+    def _join_part(self, address: Address, chunk: bytes) -> bytes | None:
         parts = self._parts.setdefault(address.whole, {})
         if address.part not in parts:
-            self._hold(address, len(chunk) + (PART_BYTES if parts else PARCEL_BYTES))
+            self._count_bytes(address, len(chunk) + (PART_BYTES if parts else ENVELOPE_BYTES))
             parts[address.part] = chunk
         if len(parts) < address.parts:
             return None
         del self._parts[address.whole]
-        self._held[address.sender] -= sum(map(len, parts.values())) + PARCEL_BYTES + PART_BYTES * (len(parts) - 1)
+        self._held_bytes[address.sender] -= (
+            sum(map(len, parts.values())) + ENVELOPE_BYTES + PART_BYTES * (len(parts) - 1)
+        )
         return b"".join(parts[number] for number in sorted(parts))
 
-    def _file(self, address: Address, message: Message, size: int) -> None:
+    def _store_message(self, address: Address, message: Message, size: int) -> None:
         place = (address.epoch, address.step)
         if place <= self._consumed.get((type(message), address.sender), NOTHING):
             return  # a repeat of something used already
         key = (type(message), address.sender, *place)
-        if key in self._letters:
-            if encode(self._letters[key][0]) != encode(message):
+        if key in self._messages:
+            if encode(self._messages[key][0]) != encode(message):
                 raise self._malformed(address, "two different messages for one address")
             return
-        size += PARCEL_BYTES
-        self._hold(address, size)
-        self._letters[key] = (message, size)
+        size += ENVELOPE_BYTES
+        self._count_bytes(address, size)
+        self._messages[key] = (message, size)
         for wait in self._waits:
             wait.missing.discard(key)
             if not wait.missing and not wait.arrived.done():
@@ -133,13 +135,13 @@ class Inbox:
             Overdue: not all came in time; it names the parties this agent waits for.
         """
         keys: dict[str, Key] = {sender: (model, sender, epoch, step) for sender in senders}
-        missing = {key for key in keys.values() if key not in self._letters}
+        missing = {key for key in keys.values() if key not in self._messages}
         if missing:
-            index = self.trace.index(model.kind, epoch, step)
-            await self._arrival(_Wait(model.kind, missing), deadline, model.round, index)
-        return {sender: self._pop(key, model) for sender, key in keys.items()}
+            index = self.trace.step_index(model.kind, epoch, step)
+            await self._await_arrival(_Wait(model.kind, missing), deadline, model.round, index)
+        return {sender: self._take_message(key, model) for sender, key in keys.items()}
 
-    async def _arrival(self, wait: _Wait, deadline: Deadline, round_: str, step: int) -> None:
+    async def _await_arrival(self, wait: _Wait, deadline: Deadline, round_: str, step: int) -> None:
         self._waits.append(wait)
         whom = sorted({key[1] for key in wait.missing})
         since = time.perf_counter()
@@ -147,23 +149,25 @@ class Inbox:
             async with asyncio.timeout(deadline.seconds):
                 await wait.arrived
         except TimeoutError:
-            overdue = Overdue(deadline.name, self.stage, self.waits_for)
-            self._lapsed = self._lapsed or overdue
+            overdue = DeadlinePassed(deadline.name, self.stage, self.waits_for)
+            self._missed = self._missed or overdue
             raise overdue from None
         finally:
             self._waits.remove(wait)
-            self.waited[round_] = self.waited.get(round_, 0.0) + time.perf_counter() - since
+            self.waited_seconds[round_] = self.waited_seconds.get(round_, 0.0) + time.perf_counter() - since
             self.trace.note("wait", wait.stage, since, step=step, whom=whom)
 
-    def _pop(self, key: Key, model: type[M]) -> M:
-        message, size = self._letters.pop(key)
+    def _take_message(self, key: Key, model: type[M]) -> M:
+        message, size = self._messages.pop(key)
         assert isinstance(message, model)
         _, sender, epoch, step = key
         self._consumed[model, sender] = (epoch, step)
-        self._held[sender] -= size
+        self._held_bytes[sender] -= size
         return message
 
-    def words(self, messages: Mapping[str, Message], shape: Callable[[str], tuple[int, int]]) -> dict[str, Words]:
+    def checked_words(
+        self, messages: Mapping[str, Message], shape: Callable[[str], tuple[int, int]]
+    ) -> dict[str, Words]:
         """The tensors of some messages, each checked against the shape due from its sender.
 
         Raises:
@@ -180,20 +184,20 @@ class Inbox:
         return checked
 
     @property
-    def held(self) -> dict[str, int]:
+    def held_bytes(self) -> dict[str, int]:
         """Bytes of each sender that are here and not yet used."""
-        return dict(self._held)
+        return dict(self._held_bytes)
 
     @property
     def waits_for(self) -> tuple[str, ...]:
         """The parties that this agent is waiting for right now, or was when its patience ended."""
-        if self._lapsed is not None:
-            return self._lapsed.waits_for
+        if self._missed is not None:
+            return self._missed.waits_for
         return tuple(sorted({key[1] for wait in self._waits for key in wait.missing}))
 
     @property
     def stage(self) -> str:
-        """What it is waiting for."""
-        if self._lapsed is not None:
-            return self._lapsed.stage
+        """Kinds of messages that it waits for."""
+        if self._missed is not None:
+            return self._missed.stage
         return " and ".join(sorted({wait.stage for wait in self._waits}))

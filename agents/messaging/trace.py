@@ -1,4 +1,4 @@
-"""What one party does in the last steps of a job, moment by moment; one of them can be told as a `StepTrace`.
+"""Traces the last steps of a job at one party; a `StepTrace` shows one of them.
 
 It keeps names, numbers of steps and times, of a bounded number of steps, and never a word of what was computed or sent.
 Noting an event takes less than a microsecond, and a step has some thirty.
@@ -31,7 +31,7 @@ class _Event(NamedTuple):
     end: float
 
 
-class _Kept(NamedTuple):
+class _Step(NamedTuple):
     step: int
     start: float
     end: float
@@ -46,7 +46,7 @@ class Trace:
         self.layers = 1  # hidden ones of a network
         self._events: list[_Event] = []
         self._since: float | None = None  # when the step began that is under way
-        self._kept: deque[_Kept] = deque(maxlen=KEPT_STEPS)
+        self._steps: deque[_Step] = deque(maxlen=KEPT_STEPS)
 
     def note(
         self, kind: TraceKind, what: str, start: float, *, step: int, whom: Sequence[str] = (), where: str = ""
@@ -55,36 +55,36 @@ class Trace:
         if len(self._events) < MOST_EVENTS:
             self._events.append(_Event(kind, what, whom, loop.get(), where, step, start, time.perf_counter()))
 
-    def index(self, kind: str, epoch: int, place: int) -> int:
+    def step_index(self, kind: str, epoch: int, place: int) -> int:
         """The step of the job that a message of this kind and place within its epoch is for."""
         return epoch * self.steps_per_epoch + (place // self.layers if kind in LAYERED else place)
 
-    def finished(self, step: int) -> None:
+    def note_finished_step(self, step: int) -> None:
         """A step is over, and the next one begins."""
         now = time.perf_counter()
         if self._since is not None:
-            self._kept.append(_Kept(step, self._since, now, self._events))
+            self._steps.append(_Step(step, self._since, now, self._events))
         self._events, self._since = [], now
 
-    def median(self, party: str) -> StepTrace | None:
+    def median_step(self, party: str) -> StepTrace | None:
         """The step of median length among those that are remembered; None before the second step is over."""
-        if not self._kept:
+        if not self._steps:
             return None
-        by_length = sorted(self._kept, key=lambda kept: kept.end - kept.start)
-        return self._told(party, by_length[(len(by_length) - 1) // 2])
+        by_length = sorted(self._steps, key=lambda traced: traced.end - traced.start)
+        return self._to_step_trace(party, by_length[(len(by_length) - 1) // 2])
 
-    def of(self, party: str, step: int) -> StepTrace | None:
+    def step_trace(self, party: str, step: int) -> StepTrace | None:
         """This step; None if it is not remembered."""
-        return next((self._told(party, kept) for kept in self._kept if kept.step == step), None)
+        return next((self._to_step_trace(party, traced) for traced in self._steps if traced.step == step), None)
 
-    def _told(self, party: str, kept: _Kept) -> StepTrace:
-        events = tuple(_told(event, kept.start) for event in kept.events)
+    def _to_step_trace(self, party: str, step: _Step) -> StepTrace:
+        events = tuple(_to_event(event, step.start) for event in step.events)
         return StepTrace(
-            party=party, step=kept.step, steps=len(self._kept), seconds=kept.end - kept.start, events=events
+            party=party, step=step.step, steps=len(self._steps), seconds=step.end - step.start, events=events
         )
 
 
-def _told(event: _Event, start: float) -> TraceEvent:
+def _to_event(event: _Event, start: float) -> TraceEvent:
     return TraceEvent(
         kind=event.kind,
         what=event.what[:64],
@@ -97,10 +97,10 @@ def _told(event: _Event, start: float) -> TraceEvent:
     )
 
 
-def of_all(traces: Mapping[str, Trace], leading: str) -> dict[str, StepTrace]:
+def step_of_all(traces: Mapping[str, Trace], label_party: str) -> dict[str, StepTrace]:
     """One step at every party that remembers it: the median one of the party `leading`; by party."""
-    median = traces[leading].median(leading) if leading in traces else None
+    median = traces[label_party].median_step(label_party) if label_party in traces else None
     if median is None:
         return {}
-    told = {party: trace.of(party, median.step) for party, trace in traces.items()}
-    return {party: step for party, step in told.items() if step is not None}
+    traces_of_step = {party: trace.step_trace(party, median.step) for party, trace in traces.items()}
+    return {party: step for party, step in traces_of_step.items() if step is not None}

@@ -1,4 +1,4 @@
-"""Whether a model part has the arrays that its manifest promises: their names, kinds and shapes.
+"""Checks a model part's arrays against its manifest: names, kinds and shapes.
 
 It looks at no value but for whether it is finite.
 """
@@ -42,7 +42,7 @@ def check(part: ModelPart, arrays: Arrays) -> None:
 
 
 def _check_manifest(part: ModelPart) -> None:
-    """What the manifest says fits together."""
+    """Check that the manifest's own fields fit together."""
     if not {part.party, part.label_party, part.intercept_holder} <= set(part.parties):
         raise ModelPartProblem("the manifest names a party that its model does not have; restore it from a copy")
     if part.columns != tuple(part.encoding.names):

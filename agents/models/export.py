@@ -6,12 +6,12 @@ It reads a model part and writes a file for this user only; it speaks to nobody.
 from pathlib import Path
 
 from tercet.agents.core.private_file import replace
-from tercet.agents.models.full_model import WholeModel, read, write
+from tercet.agents.models.full_model import FullModel, read, write
 from tercet.agents.models.model_part import ModelPartProblem
 from tercet.schemas.files.job import Invalid
 
 
-def export(folder: Path, out: Path) -> None:
+def export_model(folder: Path, out: Path) -> None:
     """Write `out`: .safetensors for `tercet.load`, or .onnx from encoded columns to scores.
 
     Raises:
@@ -31,7 +31,7 @@ def export(folder: Path, out: Path) -> None:
         raise Invalid(f"{out}: {error.strerror}; name a file that you may write") from None
 
 
-def _write_onnx(model: WholeModel, out: Path) -> None:
+def _write_onnx(model: FullModel, out: Path) -> None:
     try:
         from tercet.agents.models.onnx_model import onnx_model  # noqa: PLC0415 - a library that not everybody has
     except ModuleNotFoundError:

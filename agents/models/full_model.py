@@ -18,7 +18,7 @@ from safetensors.numpy import save as to_safetensors
 from tercet.agents.core.private_file import replace
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, ModelPart, ModelPartProblem
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.schemas.core.strict import Name, Strict
 from tercet.schemas.files.job import ModelKind, Network, link_of
@@ -37,8 +37,8 @@ class Columns(Strict):
     norm: float = Field(ge=0)  # 0 where there are no columns
 
 
-class About(Strict):
-    """What is to be known of a model beside its weights.
+class ModelDescription(Strict):
+    """Describes a model beside its weights.
 
     Attributes:
         columns: of each data party, in the job's order.
@@ -59,7 +59,7 @@ class About(Strict):
 
     @property
     def link(self) -> str:
-        """What lies between score and label."""
+        """Link between score and label."""
         return link_of(self.model, self.network)
 
     @property
@@ -74,7 +74,7 @@ class About(Strict):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class WholeModel:
+class FullModel:
     """Every weight of a model as float64.
 
     Attributes:
@@ -83,17 +83,17 @@ class WholeModel:
         biases: of each layer, (1, units); of a model without hidden layers the intercept alone.
     """
 
-    about: About
+    description: ModelDescription
     blocks: tuple[Floats, ...]
     upper: tuple[Floats, ...]
     biases: tuple[Floats, ...]
 
     def __repr__(self) -> str:
-        parties = " and ".join(columns.party for columns in self.about.columns)
-        return f"WholeModel({self.about.job!r}: {self.about.model}, columns of {parties})"
+        parties = " and ".join(columns.party for columns in self.description.columns)
+        return f"FullModel({self.description.job!r}: {self.description.model}, columns of {parties})"
 
     @classmethod
-    def named(cls, about: About, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, about: ModelDescription, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """From arrays as a model part names them; others are left out.
 
         Raises:
@@ -106,15 +106,15 @@ class WholeModel:
         upper = {f"{UPPER}{k}": (width, about.widths[k + 1]) for k, width in enumerate(below)}
         names = [f"{BIAS}{k}" for k in layers] if about.network else [INTERCEPT]
         biases = {name: (1, width) for name, width in zip(names, about.widths, strict=True)}
-        parts = [tuple(_found(arrays, name, shape) for name, shape in shapes.items())
+        parts = [tuple(_find_array(arrays, name, shape) for name, shape in shapes.items())
                  for shapes in (blocks, upper, biases)]  # fmt: skip
         return cls(about, *parts)
 
     @property
     def arrays(self) -> dict[str, Floats]:
         """As `named` takes them."""
-        blocks = zip((f"{WEIGHTS}{columns.party}" for columns in self.about.columns), self.blocks, strict=True)
-        names = [f"{BIAS}{k}" for k in range(len(self.biases))] if self.about.network else [INTERCEPT]
+        blocks = zip((f"{WEIGHTS}{columns.party}" for columns in self.description.columns), self.blocks, strict=True)
+        names = [f"{BIAS}{k}" for k in range(len(self.biases))] if self.description.network else [INTERCEPT]
         upper = {f"{UPPER}{k}": layer for k, layer in enumerate(self.upper)}
         return dict(blocks) | upper | dict(zip(names, self.biases, strict=True))
 
@@ -127,21 +127,21 @@ class WholeModel:
         Raises:
             RangeProblem: a number is not finite.
         """
-        about, z = self.about, self.biases[0]
+        about, z = self.description, self.biases[0]
         counts = np.cumsum([len(block) for block in self.blocks])[:-1]
         for columns, block, part in zip(about.columns, self.blocks, np.hsplit(encoded, counts), strict=True):
-            z = z + decode(features(part, columns.norm, about.fx), about.fx) @ block
+            z = z + decode(encode_features(part, columns.norm, about.fx), about.fx) @ block
         for layer, bias in zip(self.upper, self.biases[1:], strict=True):
             z = self._activation(z) @ layer + bias
         return z if about.label_scaling is None else about.label_scaling.restore(z)
 
     def _activation(self, z: Floats) -> Floats:
-        assert self.about.network is not None
-        link = HIDDEN[self.about.network.activation]
-        return decode(encode(link.phi(z) + link.centre, self.about.fx), self.about.fx)
+        assert self.description.network is not None
+        link = HIDDEN[self.description.network.activation]
+        return decode(encode(link.phi(z) + link.centre, self.description.fx), self.description.fx)
 
 
-def _found(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, int]) -> Floats:
+def _find_array(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, int]) -> Floats:
     array = arrays.get(name)
     if array is None or array.shape != shape or array.dtype != np.float64 or not np.isfinite(array).all():
         raise ModelPartProblem(f"array {name!r} is not float64 {shape} and finite; export the model again")
@@ -151,7 +151,7 @@ def _found(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, int]
 # --- from and to the disk
 
 
-def read(path: Path) -> WholeModel:
+def read(path: Path) -> FullModel:
     """The whole model in a label party's part, which is a folder, or in a file that `write` made.
 
     Raises:
@@ -159,11 +159,11 @@ def read(path: Path) -> WholeModel:
     """
     if path.is_dir():
         return of_part(*model_part.load(path))
-    about, arrays = _unpacked(path)
-    return WholeModel.named(about, arrays)
+    about, arrays = _unpack(path)
+    return FullModel.from_arrays(about, arrays)
 
 
-def of_part(part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> WholeModel:
+def of_part(part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> FullModel:
     """The whole model in a part.
 
     Raises:
@@ -180,7 +180,7 @@ def of_part(part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> WholeModel:
         name: getattr(part, name)
         for name in ("job", "model", "network", "label_party", "label_scaling", "classes", "created", "tercet")
     }
-    return WholeModel.named(About(columns=tuple(columns), fx=_fx(part), **same), arrays)
+    return FullModel.from_arrays(ModelDescription(columns=tuple(columns), fx=_fx(part), **same), arrays)
 
 
 def _fx(part: ModelPart) -> int:
@@ -190,21 +190,21 @@ def _fx(part: ModelPart) -> int:
     return fx
 
 
-def write(model: WholeModel, path: Path) -> None:
+def write(model: FullModel, path: Path) -> None:
     """Write all of it into one new safetensors file, readable for this user only.
 
     Raises:
         OSError: the disk does not take it.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays.items()}
-    replace(path, to_safetensors(arrays, metadata={MANIFEST: model.about.model_dump_json()}))
+    replace(path, to_safetensors(arrays, metadata={MANIFEST: model.description.model_dump_json()}))
 
 
-def _unpacked(path: Path) -> tuple[About, dict[str, NDArray[Any]]]:
+def _unpack(path: Path) -> tuple[ModelDescription, dict[str, NDArray[Any]]]:
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(MANIFEST, "")
-            about = About.model_validate_json(text)
+            about = ModelDescription.model_validate_json(text)
             model_part.check_spelling(path, about.tercet, (one.encoding for one in about.columns))
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:

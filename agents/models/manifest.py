@@ -103,17 +103,17 @@ class ModelPart(Strict):
 
     @property
     def whole(self) -> bool:
-        """Whether this part alone is the model of all parties' columns."""
+        """Tell whether this part alone is the model of all parties' columns."""
         return self.release == "label" and self.party == self.label_party
 
     @property
     def helped(self) -> bool:
-        """Whether predictions need the helper: weights that stay shared are applied in shares."""
+        """Tell whether predictions need the helper, since weights stay shared."""
         return self.release != "owners" or self.network is not None
 
     @property
     def link(self) -> str:
-        """What lies between score and label."""
+        """Link between score and label."""
         return link_of(self.model, self.network)
 
     @property

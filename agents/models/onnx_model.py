@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tercet.agents.models.full_model import WholeModel
+from tercet.agents.models.full_model import FullModel
 from tercet.mpc.arithmetic.fixed import CLIP
 from tercet.mpc.functions.hidden import GELU_CUBE, GELU_SCALE, LEAK
 from tercet.tables.encoding.encoding import Encoding
@@ -45,7 +45,7 @@ class Graph:
         return out
 
 
-def onnx_model(model: WholeModel) -> bytes:
+def onnx_model(model: FullModel) -> bytes:
     """The graph: `columns` (rows, all parties' encoded columns) to `scores` (rows, outputs) and `predictions`.
 
     Columns are those before whitening, which is part of the graph: numbers standardised, texts one-hot.
@@ -53,7 +53,7 @@ def onnx_model(model: WholeModel) -> bytes:
     Scores are as a prediction's file has them. Predictions are the probabilities of both or all classes, or the
     expected label, (rows, 1). Names of columns and classes are in the metadata, as JSON.
     """
-    about, graph = model.about, Graph()
+    about, graph = model.description, Graph()
     scores = _in_labels_terms(graph, model, _passed(graph, model))
     _predictions(graph, about.link, scores)
     names = [f"{one.party}/{name}" for one in about.columns for name in one.encoding.column_names]
@@ -75,15 +75,15 @@ def onnx_model(model: WholeModel) -> bytes:
         producer_version=about.tercet,
     )
     classes = [] if about.classes is None else list(about.classes.names)
-    told = {"job": about.job, "link": about.link, "columns": json.dumps(names), "classes": json.dumps(classes)}
-    helper.set_model_props(made, told)
+    properties = {"job": about.job, "link": about.link, "columns": json.dumps(names), "classes": json.dumps(classes)}
+    helper.set_model_props(made, properties)
     onnx.checker.check_model(made)
     return bytes(made.SerializeToString())
 
 
-def _passed(graph: Graph, model: WholeModel) -> str:
+def _passed(graph: Graph, model: FullModel) -> str:
     """The forward pass to the last layer's scores."""
-    about, start, sums = model.about, 0, graph.constant(model.biases[0])
+    about, start, sums = model.description, 0, graph.constant(model.biases[0])
     for columns, block in zip(about.columns, model.blocks, strict=True):
         if not len(block):  # of a label party without columns
             continue
@@ -109,7 +109,7 @@ def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
 
 
 def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
-    """Clip numbers to CLIP, and rounded rows to the length `norm`, as `mpc.arithmetic.fixed.features` does."""
+    """Clip numbers to CLIP, and rounded rows to the length `norm`, as `mpc.arithmetic.fixed.encode_features` does."""
     norm -= math.sqrt(width) * 2.0 ** -(bits + 1)
     part = graph("Clip", part, -CLIP, CLIP)
     length = graph("Sqrt", graph("ReduceSum", graph("Mul", part, part), np.array([1]), keepdims=1))
@@ -121,8 +121,8 @@ def _rounded(graph: Graph, x: str, bits: int) -> str:
     return graph("Mul", graph("Round", graph("Mul", x, 2.0**bits)), 2.0**-bits)
 
 
-def _in_labels_terms(graph: Graph, model: WholeModel, scores: str) -> str:
-    scaling = model.about.label_scaling
+def _in_labels_terms(graph: Graph, model: FullModel, scores: str) -> str:
+    scaling = model.description.label_scaling
     if scaling is None:
         return graph("Identity", scores, out=SCORES)
     if scaling.log:

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from tercet.agents.evaluation.metrics import class_probabilities, expected, probabilities
-from tercet.agents.models.full_model import Columns, WholeModel, read
+from tercet.agents.models.full_model import Columns, FullModel, read
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.tables.core.problem import TableProblem, UnusableError, listed
+from tercet.tables.core.problem import TableProblem, UnusableError, join_names
 from tercet.tables.core.table import Table
-from tercet.tables.encoding.in_memory import PUBLIC, given
+from tercet.tables.encoding.in_memory import PUBLIC, table_from_arrays
 from tercet.tables.encoding.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", "softmax"}
@@ -38,11 +38,11 @@ def load(path: Path | str) -> "Classifier | Regressor":
         ModelPartProblem: there is none, or it is not the whole model.
     """
     model = read(Path(path))
-    return Classifier(model) if model.about.link in CLASSIFIERS else Regressor(model)
+    return Classifier(model) if model.description.link in CLASSIFIERS else Regressor(model)
 
 
 class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
-    """What both kinds have in common.
+    """Scores tables; the base of classifiers and regressors.
 
     Everywhere X is one of
 
@@ -57,7 +57,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
         columns_in_: the raw columns that a table must have, `party/column`.
     """
 
-    def __init__(self, model: WholeModel) -> None:
+    def __init__(self, model: FullModel) -> None:
         self.model = model
 
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: ARG002
@@ -72,19 +72,19 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
 
     @property
     def n_features_in_(self) -> int:
-        """How many encoded columns there are."""
+        """Number of encoded columns."""
         return len(self.feature_names_in_)
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
         """Of the encoded columns, in their order."""
-        names = [f"{one.party}/{name}" for one in self.model.about.columns for name in one.encoding.names]
+        names = [f"{one.party}/{name}" for one in self.model.description.columns for name in one.encoding.names]
         return np.array(names, dtype=np.object_)
 
     @property
     def columns_in_(self) -> tuple[str, ...]:
         """The raw columns, in their order."""
-        return tuple(f"{one.party}/{name}" for one in self.model.about.columns for name in one.encoding.kinds)
+        return tuple(f"{one.party}/{name}" for one in self.model.description.columns for name in one.encoding.kinds)
 
     def encode(self, X: Any) -> Floats:
         """All parties' encoded columns of a table of raw ones, float64 (rows, n_features_in_).
@@ -94,11 +94,11 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
                 no category is known. Unknown ones beside others are warned of.
         """
         table = _as_table(X)
-        places = _places(self.model.about.columns, table.column_names)
+        places = _places(self.model.description.columns, table.column_names)
         encoded = []
-        for one in self.model.about.columns:
+        for one in self.model.description.columns:
             columns = {name: _whole(table.column(places[f"{one.party}/{name}"])) for name in one.encoding.kinds}
-            whole = given(f"{one.party}'s columns", one.encoding, columns, table.num_rows)
+            whole = table_from_arrays(f"{one.party}'s columns", one.encoding, columns, table.num_rows)
             _warn_of_unseen(one, whole)
             encoded.append(one.encoding.apply(whole))
         return np.hstack(encoded)
@@ -128,25 +128,25 @@ class Classifier(ClassifierMixin, Scorer):  # type: ignore[misc]
     @property
     def classes_(self) -> NDArray[Any]:
         """0 and 1, or the texts of the label's classes."""
-        classes = self.model.about.classes
+        classes = self.model.description.classes
         return np.array([0, 1]) if classes is None else np.array(classes.names)
 
     def decision_function(self, X: Any) -> Floats:
         """Log-odds of 1, (rows,); of more than two classes a score of each, (rows, classes)."""
         scores = self.scores(X)
-        return scores if self.model.about.classes else scores[:, 0]
+        return scores if self.model.description.classes else scores[:, 0]
 
     def predict_proba(self, X: Any) -> Floats:
         """The probability of each class, (rows, classes)."""
         scores = self.scores(X)
-        if self.model.about.classes:
+        if self.model.description.classes:
             return class_probabilities(scores)
         return np.column_stack([probabilities(-scores[:, 0]), probabilities(scores[:, 0])])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class, (rows,)."""
         scores = self.scores(X)
-        places = scores.argmax(axis=1) if self.model.about.classes else (scores[:, 0] > 0).astype(np.int64)
+        places = scores.argmax(axis=1) if self.model.description.classes else (scores[:, 0] > 0).astype(np.int64)
         return np.asarray(self.classes_[places])
 
 
@@ -156,7 +156,7 @@ class Regressor(RegressorMixin, Scorer):  # type: ignore[misc]
     def predict(self, X: Any) -> Floats:
         """The expected label, (rows,), in its own unit."""
         scores = self.scores(X)[:, 0]
-        return expected(scores) if self.model.about.link in LOGARITHMS else scores
+        return expected(scores) if self.model.description.link in LOGARITHMS else scores
 
 
 def _warn_of_unseen(columns: Columns, table: Table) -> None:
@@ -186,7 +186,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _places(columns: tuple[Columns, ...], names: list[str]) -> dict[str, str]:
-    """What each `party/column` is called in a table with these names."""
+    """Map each `party/column` to its name in a table with these names."""
     wanted = {f"{one.party}/{name}": name for one in columns for name in one.encoding.kinds}
     there, owners = Counter(names), Counter(wanted.values())
 
@@ -198,8 +198,8 @@ def _places(columns: tuple[Columns, ...], names: list[str]) -> dict[str, str]:
     lacking = [full for full, name in places.items() if name not in there]
     if lacking:
         remedy = "give every party's columns, named as `columns_in_` says where two have one of the same name"
-        raise TableProblem(f"the table lacks {listed(lacking)}", remedy, PUBLIC)
+        raise TableProblem(f"the table lacks {join_names(lacking)}", remedy, PUBLIC)
     twice = [name for name in places.values() if there[name] > 1]
     if twice:
-        raise TableProblem(f"{listed(twice)} stands there more than once", "give every column once", PUBLIC)
+        raise TableProblem(f"{join_names(twice)} stands there more than once", "give every column once", PUBLIC)
     return places

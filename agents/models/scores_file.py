@@ -21,7 +21,7 @@ NUMBER: Final = "^[+-][0-9]+(\\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
 def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[str, pa.Array]:
-    """What is told of each row, by column.
+    """Make the output columns of each scored row.
 
     - linear: `score`, in the label's own unit;
     - logistic: `score`, the log-odds, and `probability`;

@@ -1,4 +1,4 @@
-"""Whether a person of this party has let a job in, where the settings ask for one.
+"""Waits for a person's approval of a job, where the settings ask for one.
 
 It waits and remembers; what a job would reveal is told by `revelations`, and who may decide is the console's business.
 """
@@ -12,34 +12,34 @@ from tercet.agents.messaging.inbox import Deadline
 class Approval:
     """The operator's word on one run of a job. It belongs to the run: a later attempt does not ask again."""
 
-    def __init__(self, me: str, *, asks: bool, given_by: str = "") -> None:
+    def __init__(self, me: str, *, is_required: bool, approved_by: str = "") -> None:
         """`given_by` is who has approved the run already, in an earlier life of the agent."""
-        self._me, self.asks, self.given_by = me, asks and not given_by, given_by
+        self._me, self.is_required, self.approved_by = me, is_required and not approved_by, approved_by
         self.refused_by = ""
-        self._given = asyncio.Event()
-        self.waiting = False
+        self._event = asyncio.Event()
+        self.is_waiting = False
 
     def approve(self, who: str) -> None:
         """A person lets the job in; before it is asked for, too."""
-        self.given_by, self.asks, self.waiting = who, False, False
-        self._given.set()
+        self.approved_by, self.is_required, self.is_waiting = who, False, False
+        self._event.set()
 
     def refuse(self, who: str) -> None:
         """A person does not let it in, and it ends."""
         self.refused_by = who or "its operator"
 
-    async def wait(self, deadline: Deadline) -> None:
+    async def wait_for_approval(self, deadline: Deadline) -> None:
         """Return when nobody has to be asked, or a person has approved.
 
         Raises:
             JobProblem: nobody did in time.
         """
-        if not self.asks or self.given_by:
+        if not self.is_required or self.approved_by:
             return
-        self.waiting = True
+        self.is_waiting = True
         try:
             async with asyncio.timeout(deadline.seconds):
-                await self._given.wait()
+                await self._event.wait()
         except TimeoutError:
             raise JobProblem(
                 "policy.approval",
@@ -48,4 +48,4 @@ class Approval:
                 f"{self._me}'s operator can run `tercet job approve`",
             ) from None
         finally:
-            self.waiting = False
+            self.is_waiting = False

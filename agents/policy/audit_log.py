@@ -25,7 +25,7 @@ SIGNED: Final = KEYS | {"ended"}  # events whose lines are signed
 _HASH_DOMAIN, _SIGNATURE_DOMAIN = b"tercet audit line", b"tercet audit signature"
 
 
-class Broken(ValueError):
+class BrokenLog(ValueError):
     """A line of an audit log is not what was written there; the text says which and what is wrong with it."""
 
 
@@ -83,11 +83,11 @@ def entries(content: bytes) -> Iterator[Entry]:
     """
     previous, lines, key = GENESIS, content.split(b"\n"), None
     if lines.pop():
-        raise Broken(f"line {len(lines) + 1} has no end: the log was cut off, or its agent is writing")
+        raise BrokenLog(f"line {len(lines) + 1} has no end: the log was cut off, or its agent is writing")
     for number, line in enumerate(lines, 1):
         entry = _parsed(number, line)
         if entry.seq != number or entry.previous != previous:
-            raise Broken(f"line {number} does not follow the one before it: lines were removed, added or moved")
+            raise BrokenLog(f"line {number} does not follow the one before it: lines were removed, added or moved")
         if number == 1 or entry.event in KEYS:
             key = _key_of(number, entry)
         _check_signature(number, entry, key)
@@ -102,7 +102,7 @@ def _parsed(number: int, line: bytes) -> Entry:
             return entry
     except (ValueError, TypeError, RecursionError):
         pass
-    raise Broken(f"line {number} was altered")
+    raise BrokenLog(f"line {number} was altered")
 
 
 def _has_types(entry: Entry) -> bool:
@@ -114,19 +114,19 @@ def _key_of(number: int, entry: Entry) -> PublicIdentity:
     try:
         return parse_public(str(entry.fields.get("key")))
     except (ValueError, AttributeError):
-        raise Broken(f"line {number} does not name the party's key, which it would if it were the first") from None
+        raise BrokenLog(f"line {number} does not name the party's key, which it would if it were the first") from None
 
 
 def _check_signature(number: int, entry: Entry, key: PublicIdentity | None) -> None:
     if (entry.event in SIGNED) != bool(entry.signature):
-        raise Broken(f"line {number} {'lacks its signature' if entry.event in SIGNED else 'should not be signed'}")
+        raise BrokenLog(f"line {number} {'lacks its signature' if entry.event in SIGNED else 'should not be signed'}")
     if not entry.signature:
         return
     try:
         assert key is not None
         key.verify(bytes.fromhex(entry.signature), _statement(entry.content))
     except (Forged, ValueError):
-        raise Broken(
+        raise BrokenLog(
             f"line {number} is not signed by the log's party: the log was written anew by somebody else"
         ) from None
 
@@ -163,7 +163,7 @@ class AuditLog:
         whole, torn = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         try:
             found = list(entries(whole))
-        except Broken as broken:
+        except BrokenLog as broken:
             raise Invalid(
                 f"{self.path}: {broken}; keep this file as evidence, move it away, and start the agent again"
             ) from None

@@ -1,4 +1,4 @@
-"""How much each label party has had of each table by all its jobs, and whether one more job may be told what it asks.
+"""Counts what jobs told each label party of each table, and bounds what one more may tell.
 
 It counts and compares; it reads no table, and what has been told is in its file before it is told.
 """
@@ -10,16 +10,16 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.audit_log import Entry
 from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
-from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, Count, exposures
+from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, ExposureCount, exposures
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job, Terms
 
 ROUNDING = 1e-6  # of sums of bits
 
-Place = tuple[str, str]  # a table and a label party
+BudgetKey = tuple[str, str]  # a table and a label party
 
 
-class Left(NamedTuple):
+class BudgetEntry(NamedTuple):
     """One count over one table for one label party; None is no bound, or one that only a job knows."""
 
     table: str
@@ -31,7 +31,7 @@ class Left(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """What may still be told."""
+        """Amount that may still be told."""
         return None if self.bound is None else max(0.0, self.bound - self.spent)
 
 
@@ -40,15 +40,15 @@ class Budget:
 
     def __init__(self, file: BudgetFile | None = None) -> None:
         self._file = file
-        self._runs: dict[Place, dict[str, dict[str, float]]] = {}
-        self._totals: dict[Place, dict[str, float]] = {}
+        self._runs: dict[BudgetKey, dict[str, dict[str, float]]] = {}
+        self._totals: dict[BudgetKey, dict[str, float]] = {}
 
     @classmethod
-    def of(cls, spendings: Iterable[Spending]) -> "Budget":
+    def from_spendings(cls, spendings: Iterable[Spending]) -> "Budget":
         """As these tell it."""
         budget = cls()
         for one in spendings:
-            budget._note(one)
+            budget._count_spending(one)
         return budget
 
     def open(self, audited: Iterable[Entry]) -> None:
@@ -62,9 +62,9 @@ class Budget:
         known = self._file.open()
         if known is None:
             known = list(audited_spendings(audited))
-            self._file.begin(known)
+            self._file.start_with(known)
         for one in known:
-            self._note(one)
+            self._count_spending(one)
 
     def check(self, job: Job, settings: Settings, terms: Terms | None = None, record_bits: float | None = None) -> None:
         """Return if the table's settings allow all that the job would tell; nothing is counted yet.
@@ -89,7 +89,7 @@ class Budget:
                 bound = _bound(count, settings.tables[name], record_bits, own=me == description.label)
                 before = self._total((name, description.label), count.name) - had
                 if bound is not None and asked > had and before + asked > bound + ROUNDING:
-                    raise _beyond(job, settings, count, before, bound)
+                    raise _budget_problem(job, settings, count, before, bound)
 
     def spend(self, job: Job, table: str, amounts: Amounts) -> None:
         """Count what is about to be told, on the disk first; what the run has told before counts once.
@@ -105,21 +105,21 @@ class Budget:
         spending = Spending(job.id, run, *place, more)
         if self._file is not None:
             self._file.append(spending)
-        self._note(spending)
+        self._count_spending(spending)
 
-    def left(self, settings: Settings) -> Iterator[Left]:
+    def entries(self, settings: Settings) -> Iterator[BudgetEntry]:
         """Every count of every table and label party that there was a job for, by their names."""
         for table, label in sorted(self._totals):
             own, of_table = label == settings.party, settings.tables.get(table)
             for count in COUNTS:
                 bound = None if of_table is None else _bound(count, of_table, None, own=own)
                 spent = self._total((table, label), count.name)
-                yield Left(table, label, count.name, count.setting, spent, bound)
+                yield BudgetEntry(table, label, count.name, count.setting, spent, bound)
 
-    def _total(self, place: Place, name: str) -> float:
+    def _total(self, place: BudgetKey, name: str) -> float:
         return self._totals.get(place, {}).get(name, 0)
 
-    def _note(self, spending: Spending) -> None:
+    def _count_spending(self, spending: Spending) -> None:
         place = (spending.table, spending.label)
         of_run = self._runs.setdefault(place, {}).setdefault(spending.run, {})
         totals = self._totals.setdefault(place, {})
@@ -130,7 +130,7 @@ class Budget:
 
 
 def audited_spendings(entries: Iterable[Entry]) -> Iterator[Spending]:
-    """What an audit log says has been told: lines of this release in full, and of earlier ones what follows from them.
+    """Derive spendings from an audit log; of earlier releases, as far as lines tell.
 
     Those released no score with noise.
     """
@@ -138,12 +138,12 @@ def audited_spendings(entries: Iterable[Entry]) -> Iterator[Spending]:
         fields = entry.fields
         if entry.event != "revealing" or "table" not in fields:
             continue
-        counts = fields.get("counts", _of_earlier(entry))
+        counts = fields.get("counts", _counts_of_earlier_release(entry))
         counts = {name: amount for name, amount in counts.items() if name in NAMES and amount > 0}
         yield Spending(entry.job, entry.run, str(fields["table"]), str(fields.get("label", "")), counts)
 
 
-def _of_earlier(entry: Entry) -> dict[str, float]:
+def _counts_of_earlier_release(entry: Entry) -> dict[str, float]:
     fields, stage = entry.fields, entry.fields.get("stage")
     scorings = int(fields.get("scorings", 0))
     scored = {"scorings": scorings, "bits": scorings * SCORE_BITS}
@@ -159,14 +159,14 @@ def _of_earlier(entry: Entry) -> dict[str, float]:
     return {}
 
 
-def _bound(count: Count, table: TableSettings, record_bits: float | None, *, own: bool) -> float | None:
+def _bound(count: ExposureCount, table: TableSettings, record_bits: float | None, *, own: bool) -> float | None:
     if own and not count.own:
         return None  # of its own columns the label party learns nothing new
     bound: float | None = getattr(table, count.setting)
     return record_bits if bound is None else bound
 
 
-def _beyond(job: Job, settings: Settings, count: Count, before: float, bound: float) -> JobProblem:
+def _budget_problem(job: Job, settings: Settings, count: ExposureCount, before: float, bound: float) -> JobProblem:
     me, label = settings.party, job.description.label
     table = job.description.table_of(me)
     return JobProblem(

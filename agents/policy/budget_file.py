@@ -22,7 +22,7 @@ _FIELDS: Final = frozenset({"job", "run", "table", "label", "counts", "hash"})
 
 
 class Spending(NamedTuple):
-    """What one run has told a label party of one table so far; of a count with two numbers the greater one holds."""
+    """Counts what one run told a label party of one table; the greater number holds."""
 
     job: str
     run: str  # in hexadecimal
@@ -31,7 +31,7 @@ class Spending(NamedTuple):
     counts: dict[str, float]
 
 
-class Damaged(ValueError):
+class DamagedBudget(ValueError):
     """A line is not what was written there; the text says which."""
 
 
@@ -42,7 +42,7 @@ class BudgetFile:
         self.path, self._last = path, START
 
     def open(self) -> list[Spending] | None:
-        """What is in it; None if there is no such file. A last line that a crash has torn is removed: it told nothing.
+        """Read the file; None if there is none. Remove a last line that a crash has torn.
 
         Raises:
             Invalid: another line is damaged.
@@ -59,7 +59,7 @@ class BudgetFile:
                 os.fsync(file.fileno())
         return found
 
-    def begin(self, spendings: Iterable[Spending]) -> None:
+    def start_with(self, spendings: Iterable[Spending]) -> None:
         """Make the file, with these in it.
 
         Raises:
@@ -95,7 +95,7 @@ class BudgetFile:
 
 
 def read(path: Path) -> list[Spending] | None:
-    """What a file holds, also while its agent writes it; None if there is none.
+    """Read a budget file, also while its agent writes it; None if there is none.
 
     Raises:
         Invalid: it is damaged.
@@ -115,7 +115,7 @@ def _checked(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
         torn = lines.pop() + b"\n"
     try:
         found, last = _parsed(lines)
-    except Damaged as damaged:
+    except DamagedBudget as damaged:
         raise Invalid(
             f"{path}: {damaged}: restore it from a copy of today, or move it away and start the agent again, which "
             f"then counts anew what the audit log beside it tells; without an audit log it counts from nothing"
@@ -127,26 +127,26 @@ def _parsed(lines: list[bytes]) -> tuple[list[Spending], str]:
     last, found = START, []
     for number, line in enumerate(lines, 1):
         try:
-            told = json.loads(line)
-            again, last = _line({name: told[name] for name in told if name != "hash"}, last)
-            if again != line + b"\n" or (number == 1) != (told.get("format") == FORMAT):
-                raise Damaged(f"line {number} is not what was written there")
-            found += [_spending(told)] if number > 1 else []
+            fields = json.loads(line)
+            again, last = _line({name: fields[name] for name in fields if name != "hash"}, last)
+            if again != line + b"\n" or (number == 1) != (fields.get("format") == FORMAT):
+                raise DamagedBudget(f"line {number} is not what was written there")
+            found += [_parse_spending(fields)] if number > 1 else []
         except (ValueError, TypeError, AttributeError, RecursionError):  # Damaged is a ValueError
-            raise Damaged(f"line {number} is not what was written there, or of another release") from None
+            raise DamagedBudget(f"line {number} is not what was written there, or of another release") from None
     if not lines:
-        raise Damaged("it is empty, which an agent never leaves it")
+        raise DamagedBudget("it is empty, which an agent never leaves it")
     return found, last
 
 
-def _spending(told: dict[str, Any]) -> Spending:
-    counts = told.get("counts")
-    texts = all(isinstance(told.get(name), str) for name in ("job", "run", "table", "label"))
-    if told.keys() != _FIELDS or not texts or not isinstance(counts, dict):
-        raise Damaged("other fields")
+def _parse_spending(fields: dict[str, Any]) -> Spending:
+    counts = fields.get("counts")
+    texts = all(isinstance(fields.get(name), str) for name in ("job", "run", "table", "label"))
+    if fields.keys() != _FIELDS or not texts or not isinstance(counts, dict):
+        raise DamagedBudget("other fields")
     if not all(type(amount) in {int, float} and amount >= 0 for amount in counts.values()):
-        raise Damaged("counts that are none")
-    return Spending(told["job"], told["run"], told["table"], told["label"], counts)
+        raise DamagedBudget("counts that are none")
+    return Spending(fields["job"], fields["run"], fields["table"], fields["label"], counts)
 
 
 def _line(content: dict[str, Any], previous: str) -> tuple[bytes, str]:

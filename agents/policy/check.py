@@ -1,9 +1,9 @@
-"""Whether this party takes part in a job: what its settings say against what the job asks.
+"""Checks a job against this party's settings before it takes part.
 
 It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
 """
 
-from tercet.agents.core.problems import JobProblem, found, joined
+from tercet.agents.core.problems import JobProblem, collect_problem, join_problems
 from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.job import job_refusals
 from tercet.agents.policy.table import table_refusals
@@ -19,7 +19,7 @@ def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budge
         JobProblem: it does not; whoever can mend it is named, and all reasons as by `refusals` are told at once.
     """
     if problems := refusals(job, settings, identity, budget):
-        raise joined(problems)
+        raise join_problems(problems)
 
 
 def refusals(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> list[JobProblem]:
@@ -33,7 +33,7 @@ def refusals(job: Job, settings: Settings, identity: Identity, budget: Budget | 
     _check_keys(job, settings, identity)
     _check_role(job, settings)
     problems = [*table_refusals(job, settings), *job_refusals(job, settings)]
-    return problems + found((budget or Budget()).check, job, settings)
+    return problems + collect_problem((budget or Budget()).check, job, settings)
 
 
 def _check_submitter(job: Job, settings: Settings) -> None:

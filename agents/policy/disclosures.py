@@ -1,4 +1,4 @@
-"""What a job tells whom, from its description: for the person who is asked, and for the audit log.
+"""Derives who learns what from a job's description, for its approver and the audit log.
 
 What is known beside it makes a sentence say what holds for this job. docs/protocol.md is where it is argued; nothing
 here has seen a table, so that no number of rows is known.
@@ -24,7 +24,7 @@ _SEEN = {  # by the helper, of the scores of a batch
 _HIDDEN = "in each batch the absolute values of all elements of each hidden layer, under noise, in secret order"
 
 
-class Applied(NamedTuple):
+class AppliedModel(NamedTuple):
     """The model that a prediction applies: its link, who has its weights, and whether it has hidden layers."""
 
     link: str
@@ -33,24 +33,24 @@ class Applied(NamedTuple):
 
     @property
     def helped(self) -> bool:
-        """Whether rows are scored with the helper; else each party scores its own columns."""
+        """Tell whether rows are scored with the helper, or each party scores its own."""
         return self.release != "owners" or self.hidden
 
 
-class Known(NamedTuple):
-    """What is known of a job beside its description."""
+class JobFacts(NamedTuple):
+    """Holds the facts about a job beside its description."""
 
     columns: Mapping[str, int] = MappingProxyType({})  # encoded, by data party
-    model: Applied | None = None  # that a prediction applies
+    model: AppliedModel | None = None  # that a prediction applies
     exposed: str | None = None  # why the planner would refuse a job that accepts narrow columns; empty if it would not
 
     @classmethod
     def of(cls, job: TrainingJob | PredictionJob, terms: Terms | None) -> Self:
-        """What the parties have agreed on, as far as they have."""
+        """Collect the facts that the parties have agreed on so far."""
         if terms is None:
             return cls()
         scoring = terms.scoring
-        model = None if scoring is None else Applied(scoring.model, scoring.release, scoring.network is not None)
+        model = None if scoring is None else AppliedModel(scoring.model, scoring.release, scoring.network is not None)
         return cls(dict(zip(job.data_parties, terms.columns, strict=True)), model)
 
 
@@ -66,20 +66,20 @@ class Revelation(NamedTuple):
         return f"{self.party} {verb} {self.what}"
 
 
-NOTHING = Known()
+NOTHING = JobFacts()
 
 
-def revelations(job: TrainingJob | PredictionJob, known: Known = NOTHING) -> tuple[Revelation, ...]:
+def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
     """Everything that the job tells anybody beside sizes, times and how far it has come, in the order of its stages.
 
     Of helpers that stand by, each learns what the first one does from when it takes over.
     """
-    told = [*_of_alignment(job)]
+    found = [*_of_alignment(job)]
     if isinstance(job, TrainingJob):
-        told += [*_of_training(job, known.exposed), *_of_release(job, known.columns)]
+        found += [*_of_training(job, known.exposed), *_of_release(job, known.columns)]
     else:
-        told += _of_scoring(job, known.model)
-    return tuple(told)
+        found += _of_scoring(job, known.model)
+    return tuple(found)
 
 
 def together(parties: Sequence[str]) -> str:
@@ -129,7 +129,7 @@ def _of_training(job: TrainingJob, exposed: str | None) -> Iterator[Revelation]:
         yield Revelation(TRAINING, f"{helper} or {job.label}", f"the parties' columns themselves{why}")
 
 
-def _of_scoring(job: PredictionJob, model: Applied | None) -> Iterator[Revelation]:
+def _of_scoring(job: PredictionJob, model: AppliedModel | None) -> Iterator[Revelation]:
     score, helper = "the score of each row in common, under noise of each partner's own", " or ".join(job.helpers)
     if model is None:  # a helper knows it when the parties have agreed on it
         score += ': with release = "label" an equation with known weights for each row'
@@ -163,7 +163,7 @@ def _of_release(job: TrainingJob, columns: Mapping[str, int]) -> Iterator[Revela
 
 
 def _owned(job: TrainingJob, party: str, columns: Mapping[str, int]) -> str:
-    """What a party is given of a model whose weights go to the owners of the columns."""
+    """Describe the weights that a party gets with release = "owners"."""
     own, above = "the weights of its own columns", "the intercept" if job.network is None else "all layers above"
     if party == job.label:
         return f"{above}, having no columns" if columns.get(party) == 0 else f"{own}, and {above}"
@@ -178,7 +178,7 @@ def rankers(job: TrainingJob, columns: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def all_weights(label: str, partners: Sequence[str]) -> str:
-    """What goes on after "the weights of its own columns"."""
+    """Phrase the part of a sentence after "the weights of its own columns"."""
     if not partners:
         return ""
     what = "all that there are" if len(partners) == 1 else f"with those of {together(partners)} all that there are"

@@ -1,4 +1,4 @@
-"""What one job tells of a table's rows, as numbers that add up over jobs, and the setting that bounds each of them.
+"""Measures what one job tells of a table's rows, as counts with a bound in the settings.
 
 It counts by a job's description, and by its terms where there are any; it reads no table and decides nothing.
 """
@@ -19,7 +19,7 @@ SCORE_BITS: Final = 19.0  # of a score without noise: rounded to 16 fractional b
 Amounts = Mapping[str, float]  # by the name of a count; absent ones are 0
 
 
-class Count(NamedTuple):
+class ExposureCount(NamedTuple):
     """One thing that is counted by table and label party.
 
     Attributes:
@@ -36,45 +36,48 @@ class Count(NamedTuple):
 
 
 COUNTS: Final = (
-    Count("models", "max_models", "models trained", own=True),
-    Count("releases", "max_releases", "models released", own=True),
-    Count("alignments", "max_alignments", "alignments of its ids", own=True),
-    Count("scorings", "max_total_scorings", "scorings of its rows"),
-    Count("bits", "max_score_bits", "bits of a record told by scores"),
-    Count("scored_rows", "max_scored_rows", "rows scored"),
-    Count("predictions", "max_predictions", "predictions"),
-    Count("losses", "max_losses", "losses opened"),
+    ExposureCount("models", "max_models", "models trained", own=True),
+    ExposureCount("releases", "max_releases", "models released", own=True),
+    ExposureCount("alignments", "max_alignments", "alignments of its ids", own=True),
+    ExposureCount("scorings", "max_total_scorings", "scorings of its rows"),
+    ExposureCount("bits", "max_score_bits", "bits of a record told by scores"),
+    ExposureCount("scored_rows", "max_scored_rows", "rows scored"),
+    ExposureCount("predictions", "max_predictions", "predictions"),
+    ExposureCount("losses", "max_losses", "losses opened"),
 )
 NAMES: Final = frozenset(count.name for count in COUNTS)
 
 
 def score_bits(noise: float) -> float:
-    """What one score tells of a record, in bits, under noise that is uniform in plus or minus `noise`."""
+    """Give the bits that one score tells of a record, under uniform noise of ± `noise`."""
     return SCORE_BITS if noise == 0 else min(SCORE_BITS, math.log2(SCORE_RANGE / (2 * noise)))
 
 
 def exposures(
     job: TrainingJob | PredictionJob, settings: Settings, terms: Terms | None = None
 ) -> dict[str, dict[str, float]]:
-    """What the job tells at each stage; without `terms` as much as the description alone is sure to tell.
+    """Count what a job tells at each stage; without `terms`, the certain minimum.
 
     Every pass over rows that are scored counts once for each output; one that an early stop leaves out counts, too.
     """
     least = settings.limits.min_scored_rows  # fewer are scored at no time
     if isinstance(job, PredictionJob):
         rows, outputs = (least, 1) if terms is None else (terms.rows, terms.outputs)
-        return {ALIGNMENT: {"alignments": 1}, SCORING: {"predictions": 1, **_scored(settings, 1, outputs, rows)}}
+        return {
+            ALIGNMENT: {"alignments": 1},
+            SCORING: {"predictions": 1, **_scoring_amounts(settings, 1, outputs, rows)},
+        }
     known = LEAST_CLASSES if job.link == "softmax" else 1
     rows, outputs = (least, known) if terms is None else (terms.held_out, terms.outputs)
     evaluation = job.evaluation
     losses = job.training.epochs * (evaluation.loss + getattr(evaluation, "held_out_loss", False))
     return {
         ALIGNMENT: {"alignments": 1},
-        TRAINING: {"models": 1, "losses": losses, **_scored(settings, job.scorings, outputs, rows)},
+        TRAINING: {"models": 1, "losses": losses, **_scoring_amounts(settings, job.scorings, outputs, rows)},
         RELEASE: {"releases": int(job.release != "shared")},
     }
 
 
-def _scored(settings: Settings, passes: int, outputs: int, rows: int) -> dict[str, float]:
+def _scoring_amounts(settings: Settings, passes: int, outputs: int, rows: int) -> dict[str, float]:
     bits = passes * outputs * score_bits(settings.policy.score_noise)
     return {"scorings": passes * outputs, "bits": bits, "scored_rows": passes * rows}

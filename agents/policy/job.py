@@ -1,4 +1,4 @@
-"""What a party's settings let a job do with everything that is common: models, releases, scores, losses, scorings.
+"""Checks a job's model, release, scores, losses and scorings against a party's settings.
 
 Descriptions and settings are compared; nothing is read. A helper is asked less, since it gives nothing of its own.
 """
@@ -6,9 +6,9 @@ Descriptions and settings are compared; nothing is read. A helper is asked less,
 from collections.abc import Callable
 from typing import Final
 
-from tercet.agents.core.problems import JobProblem, found
+from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.models.model_part import ModelPartProblem, released_as
-from tercet.mpc.plan.exposure import scored_less
+from tercet.mpc.plan.exposure import score_less_often
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
@@ -20,9 +20,9 @@ def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
     """Say all for which the settings do not let a job like this one be; whoever can mend it is named."""
     description = job.description
     if isinstance(description, PredictionJob):
-        return found(_check_prediction, description, settings)
+        return collect_problem(_check_prediction, description, settings)
     checks = _EVERYBODYS if settings.party in description.helpers else _EVERYBODYS + _DATA_PARTYS
-    return [problem for check in checks for problem in found(check, job, description, settings)]
+    return [problem for check in checks for problem in collect_problem(check, job, description, settings)]
 
 
 def accepts_exposure(job: Job, settings: Settings) -> bool:
@@ -32,7 +32,7 @@ def accepts_exposure(job: Job, settings: Settings) -> bool:
     return asked and (settings.policy.narrow or mine)
 
 
-def _refused(code: str, job: Job, settings: Settings, what: str, mend: str) -> JobProblem:
+def _refusal(code: str, job: Job, settings: Settings, what: str, mend: str) -> JobProblem:
     """The submitter can mend it, or whoever runs this party, if they want that."""
     return JobProblem(f"policy.{code}", job.submitter, f"{settings.party} {what}: {mend}, or ask {settings.party}")
 
@@ -41,21 +41,21 @@ def _check_model(job: Job, description: TrainingJob, settings: Settings) -> None
     models = settings.policy.models
     if models is not None and description.model not in models:
         what = f"trains no {description.model} models ([policy] models)"
-        raise _refused("model", job, settings, what, f"use one of {', '.join(models)}")
+        raise _refusal("model", job, settings, what, f"use one of {', '.join(models)}")
 
 
 def _check_epochs(job: Job, description: TrainingJob, settings: Settings) -> None:
     most = settings.policy.max_epochs
     if most is not None and description.training.epochs > most:
         what = f"trains for at most {most} epochs ([policy] max_epochs)"
-        raise _refused("epochs", job, settings, what, f"the job asks for {description.training.epochs}; use fewer")
+        raise _refusal("epochs", job, settings, what, f"the job asks for {description.training.epochs}; use fewer")
 
 
 def _check_release(job: Job, description: TrainingJob, settings: Settings) -> None:
     me, label, releases = settings.party, description.label, settings.policy.releases
     if description.release not in releases:
         what = f'takes part in no job with release = "{description.release}" ([policy] releases)'
-        raise _refused("release", job, settings, what, "use another release")
+        raise _refusal("release", job, settings, what, "use another release")
     # The label party gives itself what is its own.
     if me != label and description.release == "label" and not settings.partners[label].may_hold_model:
         raise JobProblem(
@@ -71,7 +71,7 @@ def _check_metrics(job: Job, description: TrainingJob, settings: Settings) -> No
     allowed = settings.policy.metrics
     if _METRICS.index(asked) > _METRICS.index(allowed):
         what = f'lets no held-out rows be scored as the job asks ([policy] metrics = "{allowed}")'
-        raise _refused("metrics", job, settings, what, _fewer_metrics(allowed))
+        raise _refusal("metrics", job, settings, what, _fewer_metrics(allowed))
 
 
 def _fewer_metrics(allowed: str) -> str:
@@ -86,7 +86,7 @@ def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> N
             "policy.scorings",
             job.submitter,
             f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
-            f"{description.scorings}: {scored_less(description.training.epochs, most)} ([limits] max_scorings at "
+            f"{description.scorings}: {score_less_often(description.training.epochs, most)} ([limits] max_scorings at "
             f"{settings.party})",
         )
 
@@ -98,7 +98,7 @@ def _check_loss(job: Job, description: TrainingJob, settings: Settings) -> None:
         (evaluation.held_out_loss, "held-out", "use held_out_loss = false"),
     ):
         if asked and not settings.policy.loss:
-            raise _refused("loss", job, settings, f"lets no {what} loss be opened ([policy] loss)", mend)
+            raise _refusal("loss", job, settings, f"lets no {what} loss be opened ([policy] loss)", mend)
 
 
 def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> None:
@@ -134,7 +134,7 @@ def _check_prediction(description: PredictionJob, settings: Settings) -> None:
 
 
 def _is_held(of: str, settings: Settings) -> bool:
-    """Whether the label party has all weights of a model. A part that is missing is found, and told, a moment later."""
+    """Tell whether the label party has all weights; a missing part is reported later."""
     try:
         return released_as(settings.state / "models" / of) == "label"
     except ModelPartProblem:

@@ -1,4 +1,4 @@
-"""What the audit log and the budget are told of one run of a job, before it happens.
+"""Writes one run's lines to the audit log and the budget, before anything happens.
 
 Nothing is revealed that is not in both first: a disk that does not take a line fails the job.
 """
@@ -10,7 +10,7 @@ from tercet.agents.core.states import TERMINAL
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.budget_file import FILE
-from tercet.agents.policy.disclosures import Known, revelations
+from tercet.agents.policy.disclosures import JobFacts, revelations
 from tercet.agents.policy.exposure import exposures
 from tercet.agents.policy.job import accepts_exposure
 from tercet.schemas.files.settings import Settings
@@ -27,7 +27,7 @@ class JobAudit:
         self._job, self._settings, self._budget, self._log = job, settings, budget, log
         self.record_bits: float | None = None
 
-    def note(self, event: str, **fields: Any) -> None:
+    def write_event(self, event: str, **fields: Any) -> None:
         """Write a line.
 
         Raises:
@@ -38,34 +38,36 @@ class JobAudit:
         try:
             self._log.append(event, self._job.id, self._job.run.hex(), fields)
         except OSError as error:
-            raise self._unwritten("audit log", str(self._log.path), error) from None
+            raise self._disk_problem("audit log", str(self._log.path), error) from None
 
-    def _unwritten(self, what: str, where: str, error: OSError) -> JobProblem:
+    def _disk_problem(self, what: str, where: str, error: OSError) -> JobProblem:
         me = self._settings.party
         reason = f"{me} cannot write its {what}, and takes part in nothing that it does not record"
         return JobProblem("disk.write", me, reason, f"{where}: {error.strerror}")
 
-    def received(self, who: str = "") -> None:
+    def note_received(self, who: str = "") -> None:
         """Somebody asks for the job; at the submitter `who` is the person's account."""
         job, description = self._job, self._job.description
-        told = {"by": who} if who else {}
-        told |= {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
-        self.note("received", **told, description=description.digest.hex(), issued=job.issued, expires=job.expires)
+        fields = {"by": who} if who else {}
+        fields |= {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
+        self.write_event(
+            "received", **fields, description=description.digest.hex(), issued=job.issued, expires=job.expires
+        )
 
-    def decided(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
+    def note_decision(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
         """This party's policy has let the job in, or not; so many refusals before this one have no line."""
         if problem is None:
-            self.note("decided", accepted=True)
+            self.write_event("decided", accepted=True)
         else:
             more = {"withheld": withheld} if withheld else {}
-            self.note("decided", accepted=False, code=problem.code, culprit=problem.culprit, **more)
+            self.write_event("decided", accepted=False, code=problem.code, culprit=problem.culprit, **more)
 
-    def begun(self, attempt: int, version: int) -> None:
+    def note_start(self, attempt: int, version: int) -> None:
         """All parties take part, and an attempt begins."""
-        self.note("begun", attempt=attempt, version=version)
+        self.write_event("begun", attempt=attempt, version=version)
 
-    def revealing(self, stage: str, terms: Terms | None = None) -> None:
-        """What the job tells whom at this stage is about to be told; `terms` where it depends on them.
+    def note_revelations(self, stage: str, terms: Terms | None = None) -> None:
+        """Write down what this stage is about to tell whom; `terms` where it needs them.
 
         Raises:
             JobProblem: it would be more than the table's settings allow, or a disk does not take it; nothing has been
@@ -75,14 +77,14 @@ class JobAudit:
         fields: dict[str, Any] = {"stage": stage, "label": description.label}
         if self._settings.party not in description.helpers:
             fields["table"] = description.table_of(self._settings.party)
-            fields["counts"] = self._spent(stage, terms)
+            fields["counts"] = self._spend_budget(stage, terms)
         if terms is not None:
             fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
-        told = revelations(description, Known.of(description, terms))
-        what = [{"to": one.party, "what": one.what} for one in told if one.stage == stage]
-        self.note("revealing", **fields, revelations=what)
+        revealed = revelations(description, JobFacts.of(description, terms))
+        what = [{"to": one.party, "what": one.what} for one in revealed if one.stage == stage]
+        self.write_event("revealing", **fields, revelations=what)
 
-    def bound_scores(self, record_bits: float) -> None:
+    def bound_score_bits(self, record_bits: float) -> None:
         """Bound what scores may tell by what a record of this party's table holds, unless it accepts that.
 
         Raises:
@@ -92,23 +94,23 @@ class JobAudit:
             self.record_bits = record_bits
             self._budget.check(self._job, self._settings, None, record_bits)
 
-    def _spent(self, stage: str, terms: Terms | None) -> dict[str, float]:
-        """What is told at this stage, once it is counted; of a helper nothing is."""
+    def _spend_budget(self, stage: str, terms: Terms | None) -> dict[str, float]:
+        """Spend the budget on this stage, and give its counts; a helper spends nothing."""
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
         amounts = exposures(job.description, settings, terms).get(stage, {})
         try:
             self._budget.spend(job, job.description.table_of(settings.party), amounts)
         except OSError as error:
-            raise self._unwritten("record of what jobs were told", FILE, error) from None
+            raise self._disk_problem("record of what jobs were told", FILE, error) from None
         return {name: amount for name, amount in amounts.items() if amount}
 
-    def ended(self, status: JobStatus) -> None:
+    def note_end(self, status: JobStatus) -> None:
         """The job is over here, or the agent leaves it to its next life; and this is how far it came."""
         failure = status.failure
-        told: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
+        fields: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
         if failure is not None:
-            told |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
+            fields |= {"code": failure.code, "culprit": failure.culprit, "stage": failure.stage}
         if status.cancelled_by:
-            told["cancelled_by"] = status.cancelled_by
-        self.note("ended" if status.state in TERMINAL else "suspended", **told)
+            fields["cancelled_by"] = status.cancelled_by
+        self.write_event("ended" if status.state in TERMINAL else "suspended", **fields)

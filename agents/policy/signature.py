@@ -1,4 +1,4 @@
-"""Whether a job is what its submitter signed, and still valid: asked before anything else of it is looked at.
+"""Checks that a submitter signed a job, and that it is still valid, before all else.
 
 Pinned keys are the only root; a clock that is a few minutes off does no harm.
 """
@@ -19,7 +19,7 @@ def sign(job: Job, identity: Identity, now: float) -> Job:
 
 
 def signature_problem(job: Job, settings: Settings, identity: Identity, now: float) -> JobProblem | None:
-    """Why nothing may begin because of this announcement; None if it is whole, signed and in its time."""
+    """Give the reason against an announcement; None if it is whole, signed and in time."""
     if job.submitter != settings.party and job.submitter not in settings.partners:
         return _forged(job, settings, f"{job.submitter} is no partner of {settings.party}")
     if job.id != job.description.id:

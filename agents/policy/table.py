@@ -1,4 +1,4 @@
-"""What a job may use one table for, and whose job: the part of a party's policy that stands with its tables.
+"""Checks a job against the policy of the one table that it names.
 
 The table itself is not opened here; only names are compared.
 """
@@ -9,7 +9,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job
-from tercet.tables.core.problem import SHOWN, listed
+from tercet.tables.core.problem import SHOWN, join_names
 
 
 def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
@@ -48,14 +48,14 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
         yield from _of_columns(job, settings, table, description.columns_of(me))
 
 
-def narrowed(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
+def narrow_table(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
     """A table's settings as a job that names these columns sees them; it may, by `table_refusals`."""
     if columns is None:
         return table
-    kept = {
+    lists = {
         kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")
     }
-    return table.model_copy(update={"columns": columns, "exclude": (), **kept})
+    return table.model_copy(update={"columns": columns, "exclude": (), **lists})
 
 
 def _among(party: str, allowed: tuple[str, ...] | None) -> bool:
@@ -86,17 +86,17 @@ def _of_columns(
     job: Job, settings: Settings, table: TableSettings, columns: tuple[str, ...] | None
 ) -> Iterator[JobProblem]:
     me = settings.party
-    wrong = [column for column in columns or () if not offered(table, column)]
+    wrong = [column for column in columns or () if not is_offered(table, column)]
     if wrong:
         yield JobProblem(
             "policy.columns",
             job.submitter,
-            f"{me} does not let jobs use column {listed(wrong, SHOWN)} of that table: "
+            f"{me} does not let jobs use column {join_names(wrong, SHOWN)} of that table: "
             f"correct [columns] {me} in the job",
         )
 
 
-def offered(table: TableSettings, column: str) -> bool:
+def is_offered(table: TableSettings, column: str) -> bool:
     """Tell whether a table's settings let jobs use a column."""
     if table.columns is not None:
         return column in table.columns

@@ -1,4 +1,4 @@
-"""When a training is noted on the disk and where it goes on from: what the data parties and the helper agree on.
+"""Schedules checkpoints and picks the one that all parties resume from.
 
 The label party decides both. A checkpoint is due at the same step everywhere, told with that step's labels, and the
 next one only when everybody has the last: so the last but one is always there at all.
@@ -17,7 +17,7 @@ from tercet.agents.session.context import JobContext
 from tercet.broker.interface.clock import loop_time
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.job import canonical_digest
-from tercet.schemas.messages.kinds import Checkpoints, GoOn, Held
+from tercet.schemas.messages.kinds import Checkpoints, GoOn, HeldCheckpoint
 
 NO_LINEAGE = bytes(32)
 
@@ -25,53 +25,53 @@ Contents = tuple[dict[str, NDArray[Any]], dict[str, JsonValue]]
 """Arrays and facts, as `checkpoints.Checkpoint` has them."""
 
 
-async def begin_at(context: JobContext, folder: CheckpointFolder) -> Checkpoint | None:
+async def find_checkpoint(context: JobContext, folder: CheckpointFolder) -> Checkpoint | None:
     """A data party's part in finding the last checkpoint that all of them have; None to begin at the first step.
 
     Raises:
         JobProblem: this party's cannot be read any more.
         Overdue: a party did not answer in time.
     """
-    deadline, held = context.deadline("fit"), await context.compute(folder.held)
-    if context.leads:
+    deadline, held = context.deadline("fit"), await context.compute(folder.list_held)
+    if context.is_label_party:
         theirs = await context.mailbox.receive(Checkpoints, context.partners, deadline)
         common = last_common([held, *(message.held for message in theirs.values())])
         checkpoint = None if common is None else await _read(context, folder, common)
-        kept = 0 if checkpoint is None else checkpoint.facts.get("kept", 0)
-        assert isinstance(kept, int)
-        await context.mailbox.send(GoOn(begin=common, kept=kept), context.others, deadline)
-        _note(context, common)
+        best_steps = 0 if checkpoint is None else checkpoint.facts.get("kept", 0)
+        assert isinstance(best_steps, int)
+        await context.mailbox.send(GoOn(begin=common, kept=best_steps), context.others, deadline)
+        _note_start(context, common)
     else:
         await context.mailbox.send(Checkpoints(held=held), [context.label], deadline)
-        common = await told_where(context)
+        common = await receive_start(context)
         if common is not None and common not in held:
-            raise _strange(context)
+            raise _unknown_start(context)
         checkpoint = None if common is None else await _read(context, folder, common)
     await context.compute(folder.keep_only, common)
     return checkpoint
 
 
-async def told_where(context: JobContext) -> Held | None:
-    """What the label party has found: all that the helper has to know of it.
+async def receive_start(context: JobContext) -> HeldCheckpoint | None:
+    """Receive the step at which the label party has all parties begin.
 
     Raises:
         JobProblem: there is no such step.
     """
     go_on = (await context.mailbox.receive(GoOn, [context.label], context.deadline("fit")))[context.label]
     if go_on.begin is not None and not 0 < go_on.begin.steps <= context.ready_plan.steps_total:
-        raise _strange(context)
-    context.kept = go_on.kept
-    _note(context, go_on.begin)
+        raise _unknown_start(context)
+    context.best_steps = go_on.kept
+    _note_start(context, go_on.begin)
     return go_on.begin
 
 
-def last_common(held: Sequence[Sequence[Held]]) -> Held | None:
+def last_common(held: Sequence[Sequence[HeldCheckpoint]]) -> HeldCheckpoint | None:
     """The furthest checkpoint that all have."""
     common = set(held[0]).intersection(*map(set, held[1:]))
     return max(common, key=lambda one: (one.steps, one.over), default=None)
 
 
-async def _read(context: JobContext, folder: CheckpointFolder, held: Held) -> Checkpoint:
+async def _read(context: JobContext, folder: CheckpointFolder, held: HeldCheckpoint) -> Checkpoint:
     try:
         return await context.compute(folder.read, held)
     except (CheckpointProblem, OSError) as problem:
@@ -79,20 +79,20 @@ async def _read(context: JobContext, folder: CheckpointFolder, held: Held) -> Ch
         raise JobProblem("checkpoint.unusable", context.me, reason, str(problem)) from None
 
 
-def _strange(context: JobContext) -> JobProblem:
+def _unknown_start(context: JobContext) -> JobProblem:
     reason = f"{context.label} wants to go on from a step or a checkpoint that {context.me} does not have"
     return JobProblem("job.terms", context.label, reason)
 
 
-def _note(context: JobContext, begin: Held | None) -> None:
+def _note_start(context: JobContext, begin: HeldCheckpoint | None) -> None:
     first = 0 if begin is None else begin.steps
-    context.first, context.over = first, begin is not None and begin.over
-    context.statistics.go_on_from(first)
+    context.first_step, context.all_steps_done = first, begin is not None and begin.over
+    context.statistics.resume_from(first)
     if first:
         context.log.info("goes on from a checkpoint", steps=first)
 
 
-class Saver:
+class CheckpointWriter:
     """Writes the checkpoints of one attempt at a data party, beside the steps.
 
     Args:
@@ -113,44 +113,44 @@ class Saver:
         before = NO_LINEAGE if checkpoint is None else checkpoint.held.lineage
         assert context.secrets is not None
         # No two attempts have one transcript. Shares of one step but of two histories do not add up to a model.
-        self._lineage = canonical_digest("tercet lineage", [before, context.secrets.transcript, context.first])
-        self._marked = context.first  # steps done at the last one that is due
+        self._lineage = canonical_digest("tercet lineage", [before, context.secrets.transcript, context.first_step])
+        self._last_due = context.first_step  # steps done at the last one that is due
         self._since = loop_time()
         self._due: set[int] = set()  # steps that end with one
         self._writing: asyncio.Task[None] | None = None
 
-    def decide(self, step: Step) -> bool:
+    def decide_due(self, step: Step) -> bool:
         """At the label party, before a step's labels leave: whether it ends with a checkpoint."""
         recovery, now = self._context.settings.recovery, loop_time()
         done = step.index + 1
-        due = done - self._marked >= recovery.checkpoint_steps or now - self._since >= recovery.checkpoint_seconds
-        if due and recovery.attempts > 1 and self._context.saved_everywhere() == self._marked:
-            self._marked, self._since = done, now
-            self.note(step)
+        due = done - self._last_due >= recovery.checkpoint_steps or now - self._since >= recovery.checkpoint_seconds
+        if due and recovery.attempts > 1 and self._context.common_checkpoint() == self._last_due:
+            self._last_due, self._since = done, now
+            self.mark_due(step)
             return True
         return False
 
-    def note(self, step: Step) -> None:
+    def mark_due(self, step: Step) -> None:
         """This step ends with a checkpoint."""
         self._due.add(step.index)
 
-    async def step_done(self, step: Step) -> None:
+    async def on_step_done(self, step: Step) -> None:
         """All of a step is done, and what comes between two epochs too: begin to write, if that is due."""
         if step.index not in self._due:
             return
         self._due.discard(step.index)
-        await self._written()  # the one before
-        self._begin(step.index + 1, over=False)
+        await self._finish_writing()  # the one before
+        self._start_writing(step.index + 1, over=False)
 
-    async def all_done(self, steps: int) -> None:
+    async def write_last(self, steps: int) -> None:
         """Nothing is left to train; when this returns the disk has it, or will not take it."""
-        await self._written()
+        await self._finish_writing()
         if self._context.settings.recovery.attempts > 1:
-            self._begin(steps, over=True)
-            await self._written()
+            self._start_writing(steps, over=True)
+            await self._finish_writing()
 
-    def _begin(self, steps: int, *, over: bool) -> None:
-        held, (arrays, facts) = Held(lineage=self._lineage, steps=steps, over=over), self._contents(steps)
+    def _start_writing(self, steps: int, *, over: bool) -> None:
+        held, (arrays, facts) = HeldCheckpoint(lineage=self._lineage, steps=steps, over=over), self._contents(steps)
         self._writing = asyncio.create_task(self._write(Checkpoint(held, arrays, facts)))
 
     async def _write(self, checkpoint: Checkpoint) -> None:
@@ -166,11 +166,11 @@ class Saver:
             context.statistics.checkpoint = steps
             context.log.info("checkpoint written", steps=steps)
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Return when nothing is being written: a thread that is late would bring a folder back that is gone."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
 
-    async def _written(self) -> None:
+    async def _finish_writing(self) -> None:
         if self._writing is not None:
             await self._writing

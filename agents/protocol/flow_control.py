@@ -1,4 +1,4 @@
-"""How the loops of a role keep step: counts that one raises and others wait for, and how far ahead they may run.
+"""Paces the loops of a role by counters, and bounds how far ahead they run.
 
 It knows how large messages are by the plan, and nothing of what is in them.
 """
@@ -11,14 +11,14 @@ from tercet.mpc.plan.schedule import LEAST_ROWS
 from tercet.schemas.files.settings import Limits
 
 
-class Count:
+class StepCounter:
     """A number that only grows."""
 
     def __init__(self, value: int = 0) -> None:
         self.value = value
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
-    def rise(self) -> None:
+    def increment(self) -> None:
         """One more; wakes who waited for it."""
         self.value += 1
         due = [future for bound, future in self._waiting if bound <= self.value]
@@ -27,7 +27,7 @@ class Count:
             if not future.done():
                 future.set_result(None)
 
-    async def reaches(self, bound: int) -> None:
+    async def wait_for(self, bound: int) -> None:
         """Return once the number is at least `bound`. Cancelling leaves nothing behind that matters."""
         if self.value < bound:
             future = asyncio.get_running_loop().create_future()
@@ -40,8 +40,8 @@ def largest_batch(plan: Plan) -> int:
     return min(plan.request.batch + LEAST_ROWS, plan.request.rows)
 
 
-def look_ahead(plan: Plan, limits: Limits) -> int:
-    """How many steps to send ahead, so that what is under way and in the inbox stays within the memory bound."""
+def look_ahead_steps(plan: Plan, limits: Limits) -> int:
+    """Compute how many steps to send ahead within the memory bound."""
     return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // (8 * words_ahead(plan))))
 
 

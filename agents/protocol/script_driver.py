@@ -10,10 +10,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import LAYERED
-from tercet.agents.protocol.checkpointing import Saver
-from tercet.agents.protocol.flow_control import Count
+from tercet.agents.protocol.checkpointing import CheckpointWriter
+from tercet.agents.protocol.flow_control import StepCounter
 from tercet.agents.session.context import JobContext
-from tercet.mpc.interface.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
+from tercet.mpc.interface.script import HELPER, Await, Event, Receive, Reply, Script, Send, Signal
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
@@ -84,7 +84,7 @@ SCORING: Kinds = {
 
 
 class Widths(Protocol):
-    """How wide a model is; a `network.Layout`."""
+    """Describes a model's widths; a `network.Layout`."""
 
     @property
     def columns(self) -> Sequence[int]:
@@ -99,7 +99,7 @@ class Widths(Protocol):
         """Units of the hidden layers and the output."""
 
 
-class Scripts:
+class ScriptDriver:
     """The scripts of one role in one training, or in one pass over rows that are scored.
 
     Args:
@@ -111,15 +111,15 @@ class Scripts:
     """
 
     def __init__(
-        self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, saver: Saver | None = None
+        self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, checkpoints: CheckpointWriter | None = None
     ) -> None:
-        self._context, self._kinds, self._saver = context, kinds, saver
+        self._context, self._kinds, self._checkpoints = context, kinds, checkpoints
         self._layers = context.trace.layers = max(1, len(layout.hidden))
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}
-        first = context.first if kinds is TRAINING else 0
-        self.counts: dict[str, Count] = defaultdict(lambda: Count(first))
+        first = context.first_step if kinds is TRAINING else 0
+        self.counts: dict[str, StepCounter] = defaultdict(lambda: StepCounter(first))
 
     async def run(self, script: Script[T], step: Step, deadline: Deadline | None = None) -> T:
         """Drive a script to its end; what it returns.
@@ -127,65 +127,71 @@ class Scripts:
         Raises:
             Overdue, JobProblem: something did not come in time, or came in a wrong shape.
         """
-        answer: Answer = None
+        answer: Reply = None
         advance = _Advance(script, self.counts)
         while True:
             marks, event = await self.compute(advance, step, answer)
             for name in marks:
-                self.counts[name].rise()
+                self.counts[name].increment()
             if event is None:
                 return advance.returned  # type: ignore[no-any-return]
-            answer = await self._answered(event, step, deadline or self._context.deadline("step"))
+            answer = await self._handle_event(event, step, deadline or self._context.deadline("step"))
 
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths of a step where the others run theirs."""
         return await self._context.compute_if_heavy(self._words, function, *args, **kwargs)
 
-    async def _answered(self, event: Event, step: Step, deadline: Deadline) -> Answer:
+    async def _handle_event(self, event: Event, step: Step, deadline: Deadline) -> Reply:
         match event:
-            case Give():
-                await self._give(event, step, deadline)
-            case Take():
-                return await self.take(event, step, deadline)
-            case Need(name):
-                await self.until(name, step)
+            case Send():
+                await self._send_tensor(event, step, deadline)
+            case Receive():
+                return await self.receive_tensors(event, step, deadline)
+            case Await(name):
+                await self.wait_for_count(name, step)
         return None
 
-    async def until(self, name: str, step: Step, ahead: int = 1) -> None:
+    async def wait_for_count(self, name: str, step: Step, ahead: int = 1) -> None:
         """Wait for another script of ours to have done something for this step (`ahead` 1), and note that."""
         bound = step.index + ahead
         if self.counts[name].value < bound:
             since = time.perf_counter()
-            await self.counts[name].reaches(bound)
+            await self.counts[name].wait_for(bound)
             self._context.trace.note("wait", name, since, step=step.index)
 
-    def _place(self, model: type[Message], turn: int, step: Step) -> int:
+    def _address_step(self, model: type[Message], turn: int, step: Step) -> int:
         """The step of an address: a message of which a step has several counts its turns in it."""
         return step.position * self._layers + turn if model.kind in LAYERED else step.position
 
-    async def _give(self, event: Give, step: Step, deadline: Deadline) -> None:
+    async def _send_tensor(self, event: Send, step: Step, deadline: Deadline) -> None:
         model = self._kinds[event.kind]
-        receivers, place = [self._names[number] for number in event.to], self._place(model, event.turn, step)
-        along = [Companion(self._message(kind, words, step), step.epoch, step.position) for kind, words in event.along]
-        message = self._message(event.kind, event.words, step)
+        receivers, place = [self._names[number] for number in event.to], self._address_step(model, event.turn, step)
+        along = [
+            Companion(self._make_message(kind, words, step), step.epoch, step.position) for kind, words in event.along
+        ]
+        message = self._make_message(event.kind, event.words, step)
         await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
 
-    def _message(self, kind: str, words: Words, step: Step) -> Message:
+    def _make_message(self, kind: str, words: Words, step: Step) -> Message:
         make: Callable[..., Message] = self._kinds[kind]
-        if make is MaskedLabels and self._saver is not None:
-            return MaskedLabels(words=words, checkpoint=self._saver.decide(step))
+        if make is MaskedLabels and self._checkpoints is not None:
+            return MaskedLabels(words=words, checkpoint=self._checkpoints.decide_due(step))
         return make(words=words)
 
-    async def take(self, event: Take, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
+    async def receive_tensors(
+        self, event: Receive, step: Step, deadline: Deadline | None = None
+    ) -> Mapping[int, Words]:
         """Wait for what a script would wait for."""
         deadline = deadline or self._context.deadline("step")
         model, mail = self._kinds[event.kind], self._context.mailbox
         senders = [self._names[number] for number in event.shapes]
-        place = self._place(model, event.turn, step)
+        place = self._address_step(model, event.turn, step)
         letters = await mail.receive(model, senders, deadline, epoch=step.epoch, step=place)
-        if self._saver is not None and any(isinstance(m, MaskedLabels) and m.checkpoint for m in letters.values()):
-            self._saver.note(step)
-        words = mail.words(letters, lambda sender: event.shapes[self._numbers[sender]])
+        if self._checkpoints is not None and any(
+            isinstance(m, MaskedLabels) and m.checkpoint for m in letters.values()
+        ):
+            self._checkpoints.mark_due(step)
+        words = mail.checked_words(letters, lambda sender: event.shapes[self._numbers[sender]])
         return {self._numbers[sender]: value for sender, value in words.items()}
 
 
@@ -195,42 +201,42 @@ class _Advance:
     So a script goes into a thread and back once for each message, and not for each thing that is done.
     """
 
-    def __init__(self, script: Script[T], counts: Mapping[str, Count]) -> None:
+    def __init__(self, script: Script[T], counts: Mapping[str, StepCounter]) -> None:
         self._script, self._counts = script, counts
         self._before: Event | None = None  # what was asked for last
         self.__name__ = "begin"  # by which the maths done last are told in a trace
         self.returned: Any = None
 
-    def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
-        """What is done by now, and what the script asks for."""
+    def __call__(self, step: Step, answer: Reply) -> tuple[list[str], Event | None]:
+        """Run the script to its next event; give the marks it passed, and the event."""
         marks: list[str] = []
         while True:
             event = self._next(answer)
             match event:
-                case Mark(name):
+                case Signal(name):
                     marks.append(name)
-                case Need(name) if name in self._counts and self._counts[name].value > step.index:
+                case Await(name) if name in self._counts and self._counts[name].value > step.index:
                     pass
                 case _:
-                    self.__name__, self._before = _named(self._before, event), event
+                    self.__name__, self._before = _maths_name(self._before, event), event
                     return marks, event
             answer = None
 
-    def _next(self, answer: Answer) -> Event | None:
+    def _next(self, answer: Reply) -> Event | None:
         try:
             return self._script.send(answer)
-        except StopIteration as over:
-            self.returned = over.value
+        except StopIteration as stop:
+            self.returned = stop.value
             return None
 
 
-def _named(before: Event | None, after: Event | None) -> str:
-    """What maths between two events are for: what they make, or else what they take in."""
+def _maths_name(before: Event | None, after: Event | None) -> str:
+    """Name the maths between two events by their result, or else by their input."""
     match before, after:
-        case _, Give(kind):
+        case _, Send(kind):
             return kind
-        case Take(kind), _:
+        case Receive(kind), _:
             return f"take in {kind}"
-        case _, Take(kind):
+        case _, Receive(kind):
             return f"ask for {kind}"
     return "go on"

@@ -20,12 +20,12 @@ from tercet.mpc.plan.plan import Plan
 AnyShares = Shares | NetworkShares
 
 
-def blocks(context: JobContext, shares: AnyShares) -> dict[int, Words]:
+def block_shares(context: JobContext, shares: AnyShares) -> dict[int, Words]:
     """This party's share of each data party's block, by that party's number."""
     return {context.number(context.me): shares.own, **shares.partners}
 
 
-def above(shares: AnyShares) -> Tensors:
+def upper_shares(shares: AnyShares) -> Tensors:
     """Its share of what is above the columns: the intercept, or a network's upper weights and all biases."""
     if isinstance(shares, Shares):
         return {(INTERCEPT, 0): shares.intercept}
@@ -33,7 +33,7 @@ def above(shares: AnyShares) -> Tensors:
     return upper | {(BIAS, k): words for k, words in enumerate(shares.biases)}
 
 
-def entries_above(plan: Plan) -> tuple[Entry, ...]:
+def upper_entries(plan: Plan) -> tuple[Entry, ...]:
     """The order in which that stands in a message."""
     if plan.network is None:
         return (Entry(INTERCEPT, 0, (1, plan.outputs)),)
@@ -42,36 +42,36 @@ def entries_above(plan: Plan) -> tuple[Entry, ...]:
     return (*upper, *(Entry(BIAS, k, (1, width)) for k, width in enumerate(layout.widths)))
 
 
-def called(name: str, k: int) -> str:
-    """What a part calls a layer of `above`."""
+def array_name(name: str, k: int) -> str:
+    """Name a layer of `upper_shares` in a model part."""
     return name if name == INTERCEPT else f"{name}{k}"
 
 
-def meant(plan: Plan, name: str, words: Words, steps: int) -> Floats:
-    """What opened words mean after so many steps; intercept and biases have no alpha."""
+def to_floats(plan: Plan, name: str, words: Words, steps: int) -> Floats:
+    """Convert opened words after so many steps; intercept and biases have no alpha."""
     return plan.intercept(words) if name in {INTERCEPT, BIAS} else plan.weights(words, steps)
 
 
-def kept_shares(context: JobContext, shares: AnyShares) -> dict[str, NDArray[Any]]:
+def share_arrays(context: JobContext, shares: AnyShares) -> dict[str, NDArray[Any]]:
     """This party's share of everything, by name."""
     parties = context.description.data_parties
-    named = {f"{SHARE}{parties[i]}": words for i, words in blocks(context, shares).items()}
-    return named | {f"{SHARE}{called(*place)}": words for place, words in above(shares).items()}
+    named = {f"{SHARE}{parties[i]}": words for i, words in block_shares(context, shares).items()}
+    return named | {f"{SHARE}{array_name(*place)}": words for place, words in upper_shares(shares).items()}
 
 
-def shares_kept(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> AnyShares:
+def shares_from_part(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> AnyShares:
     """The same from a model part."""
     layers = 0 if part.network is None else len(part.network.hidden)
-    return _taken(context, arrays, part.steps, layers)
+    return _from_arrays(context, arrays, part.steps, layers)
 
 
-def shares_of(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
+def shares_from_checkpoint(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
     """The same from a checkpoint of a training, after so many steps."""
     network = context.training.network
-    return _taken(context, arrays, steps, 0 if network is None else len(network.hidden))
+    return _from_arrays(context, arrays, steps, 0 if network is None else len(network.hidden))
 
 
-def _taken(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int, layers: int) -> AnyShares:
+def _from_arrays(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int, layers: int) -> AnyShares:
     own, partners = arrays[f"{SHARE}{context.me}"], {context.number(p): arrays[f"{SHARE}{p}"] for p in context.partners}
     if not layers:
         return Shares(steps, own, partners, arrays[f"{SHARE}{INTERCEPT}"])

@@ -51,7 +51,7 @@ LITTLE_ENDIAN = np.dtype("<u8")
 
 @dataclass(frozen=True, slots=True)
 class ModelOpenings:
-    """What a data party has of the model beside its shares, for predictions.
+    """Holds a data party's opened weights and bounds for predictions, beside its shares.
 
     Attributes:
         exponent: no score of a row may be beyond two to this.
@@ -75,27 +75,27 @@ class ModelOpenings:
         return {SEED: seed, **blocks, **({} if upper is None else {OPENED_UPPER: upper})}
 
 
-def needed(job: TrainingJob) -> bool:
-    """Whether predictions by the model need the helper; else each party scores its own columns."""
+def needs_helper(job: TrainingJob) -> bool:
+    """Tell whether predictions need the helper; else each party scores its own columns."""
     return job.release != "owners" or job.network is not None
 
 
 # --- in a training, when the last step is done
 
 
-def commitments(context: JobContext, exponent: int) -> ModelCommitments:
-    """What the helper tells of the model."""
+def make_commitments(context: JobContext, exponent: int) -> ModelCommitments:
+    """Make the helper's message about a model: score bound and commitments."""
     masks = context.data_party_masks(PURPOSE)
     return ModelCommitments(exponent=exponent, seeds=tuple(commitment(model_seed(one)) for one in masks.values()))
 
 
-def helpers_masks(context: JobContext) -> dict[int, WeightMasks]:
+def model_masks(context: JobContext) -> dict[int, WeightMasks]:
     """At the training's helper: the masks of the model's weights, by data party."""
     parties = context.description.data_parties
     return {number: ModelMasks(model_seed(one), parties) for number, one in context.data_party_masks(PURPOSE).items()}
 
 
-async def told_bound(context: JobContext) -> int:
+async def receive_bound(context: JobContext) -> int:
     """At a helper that had no step to answer: how far scores may go, as the data parties know from an earlier attempt.
 
     The least that any of them says, so that none can loosen it.
@@ -105,8 +105,8 @@ async def told_bound(context: JobContext) -> int:
     return min(letter.exponent for letter in letters.values())
 
 
-async def take_commitments(context: JobContext, known: int | None) -> ModelCommitments:
-    """What the helper tells; `known` is what an earlier attempt knew, where this one had no step left.
+async def receive_commitments(context: JobContext, known: int | None) -> ModelCommitments:
+    """Receive the helper's commitments; `known` is the score bound of an earlier attempt.
 
     Raises:
         JobProblem: it has committed to another seed than this party has with it.
@@ -123,15 +123,15 @@ async def take_commitments(context: JobContext, known: int | None) -> ModelCommi
     return found
 
 
-async def open_model(context: JobContext, shares: AnyShares, told: ModelCommitments) -> ModelOpenings:
+async def open_model(context: JobContext, shares: AnyShares, commitments: ModelCommitments) -> ModelOpenings:
     """Open the weights of the model that is kept, under masks, once for all its predictions."""
     seed, openings = _seed(context), None
-    if needed(context.training):
+    if needs_helper(context.training):
         models = ModelOpening, ModelUpperOpening
         openings = await _exchange(
             context, context.ready_plan, shares, ModelMasks(seed, context.description.data_parties), models
         )
-    return ModelOpenings(told.exponent, told.seeds, seed, openings)
+    return ModelOpenings(commitments.exponent, commitments.seeds, seed, openings)
 
 
 def _seed(context: JobContext) -> bytes:
@@ -170,28 +170,30 @@ async def _exchange(
     if isinstance(shares, NetworkShares):
         upper = await context.compute(masked_upper, me, Layout(plan), shares.upper, masks)
         await mail.send(models[1](words=upper), context.partners, deadline, epoch=epoch)
-        theirs = await _received(context, models[1], upper.shape, deadline, epoch)
+        theirs = await _receive_words(context, models[1], upper.shape, deadline, epoch)
         upper = total([upper, *theirs.values()])
-    blocks = await _received(context, models[0], shares.own.shape, deadline, epoch)
+    blocks = await _receive_words(context, models[0], shares.own.shape, deadline, epoch)
     return Openings(masks, blocks, upper)
 
 
-async def _received(
+async def _receive_words(
     context: JobContext, model: Blocks | Uppers, shape: tuple[int, ...], deadline: Deadline, epoch: int
 ) -> dict[int, Words]:
     rows, columns = shape
     letters = await context.mailbox.receive(model, context.partners, deadline, epoch=epoch)
-    found = context.mailbox.words(letters, lambda _: (rows, columns))
+    found = context.mailbox.checked_words(letters, lambda _: (rows, columns))
     return {context.number(party): words for party, words in found.items()}
 
 
 # --- in a prediction
 
 
-def kept_openings(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> Openings:
-    """What a model part has of it."""
+def openings_from_part(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> Openings:
+    """Read the openings of a model part."""
     blocks = {context.number(party): arrays[f"{OPENED}{party}"] for party in part.parties if party != context.me}
-    return Openings(ModelMasks(_kept_seed(arrays), context.description.data_parties), blocks, arrays.get(OPENED_UPPER))
+    return Openings(
+        ModelMasks(_seed_from_part(arrays), context.description.data_parties), blocks, arrays.get(OPENED_UPPER)
+    )
 
 
 def commitments_of(context: JobContext, part: ModelPart) -> tuple[bytes, ...]:
@@ -200,18 +202,18 @@ def commitments_of(context: JobContext, part: ModelPart) -> tuple[bytes, ...]:
     return tuple(seeds[party] for party in context.description.data_parties) if seeds else ()
 
 
-async def give_seed(context: JobContext, arrays: Mapping[str, NDArray[Any]]) -> None:
+async def send_seed(context: JobContext, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Let the helper of this prediction know this party's masks of weights, which it shares with it."""
-    message = WeightMaskSeed(secret=_kept_seed(arrays))
+    message = WeightMaskSeed(secret=_seed_from_part(arrays))
     await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 
 
-def _kept_seed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _seed_from_part(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     seed: bytes = arrays[SEED].astype(LITTLE_ENDIAN).tobytes()
     return seed
 
 
-async def take_seeds(context: JobContext, scoring: ScoringTerms) -> dict[int, WeightMasks]:
+async def receive_seeds(context: JobContext, scoring: ScoringTerms) -> dict[int, WeightMasks]:
     """At the helper of a prediction: the masks of weights that each data party's model part has.
 
     Raises:

@@ -32,7 +32,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 AnyRole = DataPartyRole | PredictionRole | HelperRole
 
 
-async def reported(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
+async def try_write_report(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
     """Write the page of a job that is done, if it is wanted and can be; a job is done without one, too."""
     if role is None or not context.settings.report:
         return None
@@ -60,7 +60,7 @@ def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Pat
 
 
 def report_data(context: JobContext, role: AnyRole, folder: Path | None) -> ReportData:
-    """What this party knows of its job."""
+    """Collect the data of this party's report."""
     return ReportData(**(_common(context) | _of_role(context, role, folder)))
 
 
@@ -89,7 +89,7 @@ def _common(context: JobContext) -> dict[str, Any]:
         "fx": None if plan is None else plan.fx,
         "f": None if plan is None else plan.f,
         "stage_seconds": statistics.stage_seconds,
-        "round_seconds": context.mailbox.waited,
+        "round_seconds": context.mailbox.waited_seconds,
         "sent_messages": {kind: tally.messages for kind, tally in sent.items()},
         "sent_bytes": {kind: tally.bytes for kind, tally in sent.items()},
         "steps": statistics.step,
@@ -138,7 +138,7 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
 
 
 def _predicted(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
-    """How predictions are spread."""
+    """Describe the spread of predictions."""
     match part.link:
         case "softmax":
             assert part.classes is not None
@@ -161,11 +161,11 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
         "raw_columns": len(role.encoding.kinds),
     }
     release = context.training.release
-    if folder is not None and (release == "owners" or (release == "label" and context.leads)):
+    if folder is not None and (release == "owners" or (release == "label" and context.is_label_party)):
         known |= _weights(folder)
     if role.labels.classes is not None:
         known["classes"] = role.labels.classes.names
-    if context.leads:
+    if context.is_label_party:
         known |= {"metrics": history.metrics, "shortfall": history.shortfall}
         if history.scores is not None and history.labels is not None:
             known["curves"] = curves(context.training.link, history.labels, history.scores)
@@ -208,8 +208,8 @@ def _shown(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floa
     found: dict[str, Floats] = {}
     shift = np.zeros(width)
     for prefix, encoding, weights in blocks:
-        plain = [encoding.unwhitened(column) for column in weights.T]
-        centred, means = encoding.centred(np.column_stack([column for column, _ in plain]))
+        plain = [encoding.unwhiten(column) for column in weights.T]
+        centred, means = encoding.centre(np.column_stack([column for column, _ in plain]))
         found |= {prefix + name: row for name, row in zip(encoding.column_names, centred, strict=True)}
         shift += means + [more for _, more in plain]
     return found, shift

@@ -121,7 +121,7 @@ def quality(curves: Curves, metrics: Mapping[str, float]) -> list[Chart]:
 
 
 def predictions(histogram: Histogram, *, shares: bool) -> Chart:
-    """How the predictions of new rows are spread; `shares` where they are probabilities."""
+    """Draw the spread of new rows' predictions; `shares` where they are probabilities."""
     middle = (histogram.edges[:-1] + histogram.edges[1:]) / 2
     mean = float(middle @ histogram.counts / histogram.counts.sum())
     text = f"{100 * mean:.1f} %" if shares else _short(mean)
@@ -131,7 +131,7 @@ def predictions(histogram: Histogram, *, shares: bool) -> Chart:
         if shares:
             axes.xaxis.set_major_formatter(_percent())
 
-    svg = _drawn("predictions", "predicted probability" if shares else "prediction", "rows", paint)
+    svg = _figure("predictions", "predicted probability" if shares else "prediction", "rows", paint)
     return Chart("Predictions", f"On average about {text} is predicted.", svg)
 
 
@@ -151,7 +151,7 @@ def _roc(points: Floats, metrics: Mapping[str, float]) -> Chart:
 
     found = float(np.interp(0.2, fpr, tpr))
     finding = f"At the price of a false alarm for 20 % of the negatives, {_whole(found)} of the positives are found."
-    return Chart("ROC", finding, _drawn("roc", "negatives with a false alarm", "positives found", paint))
+    return Chart("ROC", finding, _figure("roc", "negatives with a false alarm", "positives found", paint))
 
 
 def _precision_recall(points: Floats, prevalence: float) -> Chart:
@@ -165,7 +165,7 @@ def _precision_recall(points: Floats, prevalence: float) -> Chart:
 
     half = float(precision[np.argmax(recall >= 0.5)])
     finding = f"Where half of the positives are found, {_whole(half)} of the rows selected are positive."
-    svg = _drawn("precision-recall", "positives found (recall)", "of those selected, positive (precision)", paint)
+    svg = _figure("precision-recall", "positives found (recall)", "of those selected, positive (precision)", paint)
     return Chart("Precision and recall", finding, svg)
 
 
@@ -183,7 +183,7 @@ def _calibration(points: Floats, metrics: Mapping[str, float]) -> Chart:
 
     error = metrics.get("calibration_error", float(rows @ np.abs(predicted - observed) / rows.sum()))
     finding = f"Predicted and observed share of a decile differ by {100 * error:.1f} points on average."
-    svg = _drawn("calibration", "mean predicted probability of a decile", "observed share, with its 95 % range", paint)
+    svg = _figure("calibration", "mean predicted probability of a decile", "observed share, with its 95 % range", paint)
     return Chart("Calibration", finding, svg)
 
 
@@ -199,7 +199,7 @@ def _gain(points: Floats, lift: Floats) -> Chart:
 
     share = float(np.interp(0.2, contacted, found))
     finding = f"The 20 % of rows with the highest scores hold {_whole(share)} of the positives."
-    svg = _drawn(
+    svg = _figure(
         "gain", "share of rows, highest scores first", "positives among them, and the lift of the first deciles", paint
     )
     return Chart("Gain", finding, svg)
@@ -217,14 +217,14 @@ def _actual(points: Floats) -> Chart:
 
     finding = f"In the lowest tenth {_short(predicted[0])} was predicted and {_short(actual[0])} found on average, "
     finding += f"in the highest {_short(predicted[-1])} and {_short(actual[-1])}."
-    svg = _drawn("actual", "mean prediction of a decile", "mean of the actual values", paint)
+    svg = _figure("actual", "mean prediction of a decile", "mean of the actual values", paint)
     return Chart("Predicted and actual", finding, svg)
 
 
 def _residuals(histogram: Histogram) -> Chart:
     counts, edges = histogram.counts, histogram.edges
     below = float(np.interp(0, edges, np.r_[0, np.cumsum(counts)]) / counts.sum())
-    svg = _drawn("residuals", "actual minus predicted", "rows", lambda axes: _bars(axes, histogram))
+    svg = _figure("residuals", "actual minus predicted", "rows", lambda axes: _bars(axes, histogram))
     return Chart("Residuals", f"About {_whole(1 - below)} of the rows lie above their prediction.", svg)
 
 
@@ -245,7 +245,7 @@ def _by_epoch(name: str, what: str, lines: Mapping[str, Mapping[int, float]], be
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         _names_at_ends(axes, lines)
 
-    return _drawn(name, "epoch", what, paint)
+    return _figure(name, "epoch", what, paint)
 
 
 def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
@@ -262,8 +262,8 @@ def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
 
 def _few(line: Mapping[int, float]) -> tuple[Floats, Floats]:
     """Epochs, from 1, and values; not more than can be seen."""
-    kept = np.unique(np.linspace(0, len(line) - 1, min(len(line), MOST_EPOCHS)).astype(int))
-    return np.array(list(line))[kept] + 1.0, np.array(list(line.values()))[kept]
+    chosen = np.unique(np.linspace(0, len(line) - 1, min(len(line), MOST_EPOCHS)).astype(int))
+    return np.array(list(line))[chosen] + 1.0, np.array(list(line.values()))[chosen]
 
 
 def _bars(axes: Any, histogram: Histogram) -> None:
@@ -318,7 +318,7 @@ def _whole(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _drawn(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
+def _figure(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
     """A figure with one pair of axes, for the page. The same numbers give the same text."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second that only the end of a job needs
     from matplotlib.figure import Figure  # noqa: PLC0415

@@ -30,7 +30,7 @@ from tercet.agents.reports.wording import (
     sort_of,
     weight,
 )
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 from tercet.schemas.files.job import METRICS
 
 __all__ = ["ReportData", "render"]
@@ -89,18 +89,20 @@ def render(data: ReportData) -> str:
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
     )
-    return visible(page, keep="\n") + "\n"  # after all: no name, whoever gave it, hides or reorders what is beside it
+    return (
+        escape_invisible(page, keep="\n") + "\n"
+    )  # after all: no name, whoever gave it, hides or reorders what is beside it
 
 
 def _over(data: ReportData) -> str:
-    """What a model is of: the columns of whom, and whose label where that is all that its party has."""
+    """Name the columns of a model, and whose label it predicts where that has none."""
     owners = [party for party in data.data_parties if data.columns.get(party) != 0]
     columns = f"the columns of {listed(owners)}"
     return columns if data.label_party in owners else f"{columns} and the label of {data.label_party}"
 
 
 def _private(data: ReportData) -> list[str]:
-    """What of this page its party should keep to itself."""
+    """List the parts of the page that its party should keep to itself."""
     found = {
         "how good the model is": data.metrics or data.curves or data.shortfall,
         "the training loss": data.losses and data.loss_to == "label",
@@ -142,16 +144,16 @@ def _predictions(data: ReportData) -> Chart | None:
 
 def _by_epoch(data: ReportData) -> list[Chart]:
     history = partial(_history, data.metrics)
-    drawn = []
+    made = []
     if max(len(data.losses), len(data.held_out_losses)) > 1:
         deviances = history("deviance").items()  # the loss is half of it
         held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
         held_out = dict(enumerate(data.held_out_losses)) or held_out
-        drawn.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
+        made.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
     series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}
     if series:
-        drawn.append(charts.metrics_by_epoch(series, data.best_epoch))
-    return drawn
+        made.append(charts.metrics_by_epoch(series, data.best_epoch))
+    return made
 
 
 def _history(metrics: Mapping[int, Mapping[str, float]], name: str) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""What one party knows of one job, as its report takes it; it refuses what this party's role could not have learned.
+"""Holds a report's data, and refuses data that this party's role could not have learned.
 
 It has plain numbers and names, and no access to tables, keys or other parties.
 """
@@ -18,7 +18,7 @@ DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessi
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReportData:
-    """What one party knows of one job. Whatever is empty or None is left out of the page.
+    """Holds one party's view of one job. Empty or None fields are left out of the page.
 
     Attributes:
         kind: "training" or "prediction".
@@ -131,7 +131,7 @@ class ReportData:
 
     @property
     def link(self) -> str:
-        """What lies between score and label."""
+        """Link between score and label."""
         return link_of(self.model, self.network)
 
     @property

@@ -1,4 +1,4 @@
-"""What the label party's own columns would have reached without its partners, on the same held-out rows.
+"""Trains on the label party's own columns alone, and scores the same held-out rows.
 
 It uses this party's own rows only, and tells nobody.
 """
@@ -9,7 +9,7 @@ from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.training_defaults import in_numbers
+from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.schemas.files.job import TrainingJob
 
@@ -27,14 +27,14 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     labels = role.labels.centred
     if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or labels is None or context.history.labels is None:
         return {}
-    x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
-    held_out, job = role.held_out, in_numbers(context)
+    x = decode(words.read_rows(np.arange(words.shape[0])), context.ready_plan.fx)
+    held_out, job = role.held_out, with_planned_numbers(context)
     y = labels if job.link == "softmax" else labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
     best = context.history.best_epoch  # as many epochs as the joint model has seen
     scores = _fitted(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
         return {}
-    return metrics(job.link, context.history.labels, role.labels.in_labels_terms(scores))
+    return metrics(job.link, context.history.labels, role.labels.to_label_scale(scores))
 
 
 def _fitted(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:

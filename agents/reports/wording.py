@@ -107,14 +107,14 @@ def sort_of(model: str, network: Network | None) -> str:
 
 
 def seen(link: str, network: Network | None, *, training: bool) -> str:
-    """What of scores the helper sees of a batch, in secret order; in training labels may be among it."""
+    """Describe the scores that the helper sees of a batch; labels may be in them."""
     scores = (SEEN_IN_TRAINING if training else SEEN).get(link, "the scores")
     hidden = "the sizes without sign of all units of each hidden layer in one heap"
     return scores if network is None else f"{hidden}, and {scores}"
 
 
 def meaning(name: str, link: str, curves: Curves | None) -> str:
-    """What to compare a metric with."""
+    """Explain a metric's value, with another value to compare it with."""
     compared: dict[str, str] = {}
     shares = _shares(curves)
     if curves is not None and len(shares) > 1:

@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.row_counts import check_split
 from tercet.agents.alignment.scored_once import ScoredOnce
-from tercet.agents.alignment.table_problems import unfit
+from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.protocol.checkpointing import Contents, Saver, begin_at
-from tercet.agents.protocol.shares import AnyShares, kept_shares, shares_of
-from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, take_commitments
+from tercet.agents.protocol.checkpointing import CheckpointWriter, Contents, find_checkpoint
+from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
+from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
 from tercet.agents.roles.exposure_profile import check_numbers, label_kind
 from tercet.agents.roles.own_labels import OwnLabels
-from tercet.agents.roles.release import opened, save_part
-from tercet.agents.roles.release_to_label import check_declared, told
+from tercet.agents.roles.release import open_model_parts, save_part
+from tercet.agents.roles.release_to_label import check_declared, encoding_message
 from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.training_defaults import told_spread
-from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, under
-from tercet.agents.training.linear_training import Steps
-from tercet.agents.training.network_training import NetworkSteps, network_party
+from tercet.agents.session.training_defaults import announced_spread
+from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, strip_prefix
+from tercet.agents.training.linear_training import LinearTraining
+from tercet.agents.training.network_training import NetworkTraining, network_party
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.linear.checks import Checks, Projections
@@ -57,7 +57,7 @@ class DataPartyRole:
 
     def __init__(self, context: JobContext) -> None:
         self.context = context
-        self.own = OwnRows(context)
+        self.own = AlignedTable(context)
         self._me = context.number(context.me)
         self._label = context.number(context.description.label)
         self.held_out: NDArray[np.bool_] = np.empty(0, np.bool_)  # of the common rows
@@ -71,8 +71,8 @@ class DataPartyRole:
         self.first: NetworkShares | None = None  # before the first step, where there is a network
         self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
-        self._saver: Saver | None = None
-        self._exponent: int | None = None  # of how far scores may go, once all steps are done
+        self._checkpoints: CheckpointWriter | None = None
+        self._score_exponent: int | None = None  # of how far scores may go, once all steps are done
 
     async def prepare(self) -> None:
         """Read and check the table; nothing has been sent yet.
@@ -81,7 +81,7 @@ class DataPartyRole:
             JobProblem: the table, its columns or its labels cannot be used; this party is named.
         """
         training = self.context.training
-        await self.own.read(with_label=self.context.leads, label_kind=label_kind(training))
+        await self.own.read(with_label=self.context.is_label_party, label_kind=label_kind(training))
         self.labels.check_table()
 
     async def align(self) -> None:
@@ -95,7 +95,7 @@ class DataPartyRole:
             JobProblem: nothing is left to train on or to evaluate with, or columns or labels do not fit.
         """
         context, holdout = self.context, self.context.training.evaluation.holdout
-        self.held_out = await context.compute(self.own.split, holdout)
+        self.held_out = await context.compute(self.own.split_rows, holdout)
         rows, held_out = int((~self.held_out).sum()), int(self.held_out.sum())
         if rows == 0 or (held_out == 0) != (holdout == 0):
             raise JobProblem(
@@ -108,27 +108,29 @@ class DataPartyRole:
         try:
             await context.compute(self._fit)
         except (UnfitLabel, LabelProblem) as problem:
-            raise unfit(self.context, problem) from None
+            raise unfit_label(self.context, problem) from None
         except TableProblem as problem:
             raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
         assert self.encoding is not None
         if context.training.scorings:
             check_numbers(context, has_numbers=self.encoding.has_numbers)
         self.labels.check_losses()
-        if context.training.release == "label" and not context.leads:
+        if context.training.release == "label" and not context.is_label_party:
             check_declared(context, self.encoding, self.own.table.columns)
-            await context.compute(told, context, self.encoding)  # so that it is not at the end that it proves too long
+            await context.compute(
+                encoding_message, context, self.encoding
+            )  # so that it is not at the end that it proves too long
         for warning in self.warnings:
             context.note(warning)
         bits = await context.compute(self._record_bits)
-        context.audit.bound_scores(bits.record)
+        context.audit.bound_score_bits(bits.record)
         return Sizes(
             rows=rows,
             held_out=held_out,
             columns=len(self.encoding.names),
             bits=bits.collision,
             record_bits=bits.record,
-            spread=told_spread(context.training, self.encoding),
+            spread=announced_spread(context.training, self.encoding),
             outputs=self.labels.outputs,
         )
 
@@ -138,12 +140,12 @@ class DataPartyRole:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What this party should know of its own table, once encodings are fitted."""
+        """Warnings about this party's own table, once encodings are fitted."""
         found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
             found.append("no column of the table differs among the rows, so that partners' columns make the model")
         encoding = self.encoding
-        if encoding is not None and encoding.whitening is None and encoding.varies and self._whiten:
+        if encoding is not None and encoding.whitening is None and encoding.varies and self._is_whitened:
             found.append(f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower")
         return (*found, *self.labels.warnings)
 
@@ -152,23 +154,23 @@ class DataPartyRole:
         return self.context.settings.tables[self.context.description.table_of(self.context.me)]
 
     @property
-    def _whiten(self) -> bool:
+    def _is_whitened(self) -> bool:
         """Networks learn rare directions by heart if these are made as large as the others: docs/benchmarks.md.
 
         The covariance of a party's columns goes to another party with the owner's word only.
         """
         training, asked = self.context.training, self._settings.whiten
         if asked is None:
-            asked = training.release != "label" or self.context.leads
+            asked = training.release != "label" or self.context.is_label_party
         return asked and training.network is None
 
     def _fit(self) -> None:
         settings, table = self._settings, self.own.table
-        trained_on = self.own.marked(~self.held_out)
+        trained_on = self.own.mark_rows(~self.held_out)
         self.encoding = Encoding.fit(
-            lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=self._whiten
+            lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=self._is_whitened
         )
-        if not (self.encoding.varies or self.context.leads):
+        if not (self.encoding.varies or self.context.is_label_party):
             raise TableProblem(
                 f"each column of table {table.name!r} has one value in all rows that are trained on",
                 "bring columns that differ from row to row, or leave this party out of the job",
@@ -177,7 +179,7 @@ class DataPartyRole:
             )
         self.labels.fit(self.held_out)
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         """Agree on the secret order, and encode the rows.
 
         Raises:
@@ -188,38 +190,46 @@ class DataPartyRole:
         plan = context.ready_plan
         self.labels.check_plan()
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
-        self.words = self.own.view(~self.held_out)
+        self.words = self.own.view_rows(~self.held_out)
         if context.training.scorings:
-            await ScoredOnce(context).held_out(self.own, self.held_out)
+            await ScoredOnce(context).check_held_out(self.own, self.held_out)
         self.key = await self.own.confirm_order()
-        self.order = Order(self.key, context.ready_plan.request.rows, attempt=context.noise)
-        await self._find_where_to_begin()
+        self.order = Order(self.key, context.ready_plan.request.rows, attempt=context.noise_attempt)
+        await self._resume_from_checkpoint()
 
-    async def _find_where_to_begin(self) -> None:
+    async def _resume_from_checkpoint(self) -> None:
         context = self.context
-        folder = CheckpointFolder(checkpoint_folder(context.settings.state, context.job.id), self.own.belongs(self.key))
-        checkpoint = await begin_at(context, folder)
+        folder = CheckpointFolder(
+            checkpoint_folder(context.settings.state, context.job.id), self.own.checkpoint_binding(self.key)
+        )
+        checkpoint = await find_checkpoint(context, folder)
         arrays = {} if checkpoint is None else checkpoint.arrays
-        shares = None if checkpoint is None else shares_of(context, under(arrays, MODEL), checkpoint.held.steps)
-        digests = {context.number(party): words.tobytes() for party, words in under(arrays, DIGEST).items()} or None
+        shares = (
+            None
+            if checkpoint is None
+            else shares_from_checkpoint(context, strip_prefix(arrays, MODEL), checkpoint.held.steps)
+        )
+        digests = {
+            context.number(party): words.tobytes() for party, words in strip_prefix(arrays, DIGEST).items()
+        } or None
         self.party = await context.compute(self._make_party, shares, digests)
         self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
         if checkpoint is not None:
-            self._evaluation.go_on_from(arrays, checkpoint.facts)
+            self._evaluation.restore(arrays, checkpoint.facts)
             exponent = checkpoint.facts.get(EXPONENT)
-            self._exponent = exponent if isinstance(exponent, int) else None
-        self._saver = Saver(context, folder, checkpoint, self._noted)
+            self._score_exponent = exponent if isinstance(exponent, int) else None
+        self._checkpoints = CheckpointWriter(context, folder, checkpoint, self._checkpoint_contents)
 
-    def _noted(self, steps: int) -> Contents:
+    def _checkpoint_contents(self, steps: int) -> Contents:
         """All that a checkpoint holds."""
         assert self.party is not None
         assert self._evaluation is not None
-        arrays, facts = self._evaluation.noted(steps)
-        model, parties = kept_shares(self.context, self.party.shares()), self.context.description.data_parties
+        arrays, facts = self._evaluation.to_checkpoint(steps)
+        model, parties = share_arrays(self.context, self.party.shares()), self.context.description.data_parties
         digests = {parties[j]: np.frombuffer(digest, np.uint8) for j, digest in self.party.digests.items()}
         for prefix, more in ((MODEL, model), (DIGEST, digests)):
             arrays = {**arrays, **{f"{prefix}{name}": words for name, words in more.items()}}
-        return arrays, {**facts, EXPONENT: self._exponent}
+        return arrays, {**facts, EXPONENT: self._score_exponent}
 
     def _make_checks(self, digests: Mapping[int, bytes] | None) -> Checks | None:
         """Of what the helper deals, going on from digests of an earlier attempt, if the job wants that."""
@@ -267,32 +277,34 @@ class DataPartyRole:
                 self.labels.trained_on,
                 order=order,
                 helper_masks=context.masks(context.description.helper, "loss"),
-                first=context.first,
+                first=context.first_step,
                 so_far=so_far,
             )
         labels, centred = self.labels.held_out
-        words, private = self.own.view(self.held_out), self.own.private
-        held_out = HeldOut(words, labels, centred, private, self.labels.in_labels_terms)
+        words, private = self.own.view_rows(self.held_out), self.own.private
+        held_out = HeldOut(words, labels, centred, private, self.labels.to_label_scale)
         return Evaluation(context, self.key, held_out, loss, self.labels.constant())
 
-    async def work(self) -> None:
+    async def run_steps(self) -> None:
         """All steps, and what the job asks for between two epochs."""
         assert self.party is not None
         assert self.order is not None
         assert self._evaluation is not None
-        assert self._saver is not None
-        if not self.context.over:
+        assert self._checkpoints is not None
+        if not self.context.all_steps_done:
             if isinstance(self.party, NetworkParty):
-                await NetworkSteps(self.context, self.party, self.order, self._evaluation, self._saver).run()
+                await NetworkTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()
             else:
-                await Steps(self.context, self.party, self.order, self._evaluation, self._saver).run()
-        kept = self._evaluation.kept(self.party.shares())
-        told = await take_commitments(self.context, self._exponent if self.context.over else None)
-        self._exponent = told.exponent
-        if not self.context.over:
-            await self._saver.all_done(self.party.shares().step)
-        self.shares = kept
-        self.openings = await open_model(self.context, self.shares, told)
+                await LinearTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()
+        model = self._evaluation.choose_model(self.party.shares())
+        commitments = await receive_commitments(
+            self.context, self._score_exponent if self.context.all_steps_done else None
+        )
+        self._score_exponent = commitments.exponent
+        if not self.context.all_steps_done:
+            await self._checkpoints.write_last(self.party.shares().step)
+        self.shares = model
+        self.openings = await open_model(self.context, self.shares, commitments)
         await self._evaluation.finish(self.shares, self.openings.openings)
 
     async def release(self) -> Path:
@@ -300,14 +312,14 @@ class DataPartyRole:
         assert self.shares is not None
         assert self.encoding is not None
         assert self.openings is not None
-        given = await opened(self.context, self.shares, self.encoding)
+        release = await open_model_parts(self.context, self.shares, self.encoding)
         label = (self.labels.scaling, self.labels.classes)
-        return await save_part(self.context, self.encoding, label, given, self.openings, self.shares.step)
+        return await save_part(self.context, self.encoding, label, release, self.openings, self.shares.step)
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Return when no checkpoint is being written any more."""
-        if self._saver is not None:
-            await self._saver.idle()
+        if self._checkpoints is not None:
+            await self._checkpoints.wait_until_idle()
 
     def close(self) -> None:
         """Remove the working copies."""

@@ -1,4 +1,4 @@
-"""What a party's table says of a job before persons are asked and ids are matched, from its first rows.
+"""Profiles a party's table by its first rows, before persons are asked and ids matched.
 
 What is wrong with them is told; of what is right two entropies and a number of columns. The same is judged again, of
 the rows in common, once these are known.
@@ -6,12 +6,12 @@ the rows in common, once these are known.
 
 from collections.abc import Mapping, Sequence
 
-from tercet.agents.alignment.table_problems import unfit, unusable
-from tercet.agents.core.problems import JobProblem, found
+from tercet.agents.alignment.table_problems import unfit_label, unusable_table
+from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
-from tercet.agents.policy.table import narrowed, offered
+from tercet.agents.policy.table import is_offered, narrow_table
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.training_defaults import resolved
+from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
@@ -22,14 +22,14 @@ from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes
-from tercet.tables.snapshot.preview import Look, look
+from tercet.tables.snapshot.preview import PreviewResult, preview_table
 
 LEAST_CLASSES = 3
 TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
 
 
 def label_kind(job: TrainingJob) -> Kind:
-    """Whether a training takes its label for a number or a class."""
+    """Give the kind of a training's label: number or class."""
     return "categorical" if ACTIVATIONS[job.link].classes or job.link == TWO_CLASSES else "numeric"
 
 
@@ -49,23 +49,26 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         return None, problems
     first = read.preview
     context.own_columns = first.names
-    problems += found(context.audit.bound_scores, first.bits.record)
+    problems += collect_problem(context.audit.bound_score_bits, first.bits.record)
     if job.scorings:
-        problems += found(check_numbers, context, has_numbers=first.has_numbers)
+        problems += collect_problem(check_numbers, context, has_numbers=first.has_numbers)
     return Profile(columns=first.columns, bits=first.bits.collision, record_bits=first.bits.record), problems
 
 
-def _look(context: JobContext) -> tuple[Look | None, list[JobProblem]]:
+def _look(context: JobContext) -> tuple[PreviewResult | None, list[JobProblem]]:
     name, columns = context.description.table_of(context.me), context.description.columns_of(context.me)
     table = context.settings.tables[name]
-    settings = narrowed(table, None if columns is None else tuple(one for one in columns if offered(table, one)))
+    settings = narrow_table(table, None if columns is None else tuple(one for one in columns if is_offered(table, one)))
     if settings.path is None:
         return None, []
     try:
-        read = look(name, settings, with_label=context.leads, label_kind=label_kind(context.training))
+        read = preview_table(name, settings, with_label=context.is_label_party, label_kind=label_kind(context.training))
     except TableProblem as problem:
-        return None, [unusable(context, problem)]
-    return read, [*found(_check_rows, context, read.rows), *found(_check_classes, context, name, read)]
+        return None, [unusable_table(context, problem)]
+    return read, [
+        *collect_problem(_check_rows, context, read.rows),
+        *collect_problem(_check_classes, context, name, read),
+    ]
 
 
 def _check_rows(context: JobContext, rows: int | None) -> None:
@@ -80,12 +83,12 @@ def _check_rows(context: JobContext, rows: int | None) -> None:
         )
 
 
-def _check_classes(context: JobContext, name: str, read: Look) -> None:
-    if context.leads and context.training.link == TWO_CLASSES and read.rows is not None:
+def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
+    if context.is_label_party and context.training.link == TWO_CLASSES and read.rows is not None:
         try:
             check_two_classes(read.classes, read.positive, name)
         except UnfitLabel as problem:
-            raise unfit(context, problem) from None
+            raise unfit_label(context, problem) from None
 
 
 def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
@@ -95,7 +98,7 @@ def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
         JobProblem: they may not; this party is named.
     """
     me, settings = context.me, context.settings
-    if has_numbers or context.leads or settings.policy.narrow or accepts_exposure(context.job, settings):
+    if has_numbers or context.is_label_party or settings.policy.narrow or accepts_exposure(context.job, settings):
         return
     raise JobProblem(
         "policy.narrow",
@@ -118,7 +121,7 @@ def check_profiles(context: JobContext, profiles: Mapping[str, Profile | None]) 
     known = [profile for party in job.data_parties if (profile := profiles.get(party)) is not None]
     if not isinstance(job, TrainingJob) or len(known) < len(job.data_parties):
         return
-    _refuse(context, exposure_refusals(_request(context, known)))
+    _refusal(context, exposure_refusals(_request(context, known)))
 
 
 def check_sense(context: JobContext) -> None:
@@ -129,13 +132,13 @@ def check_sense(context: JobContext) -> None:
     """
     if isinstance(context.description, TrainingJob):
         anything = Profile(columns=1, bits=1.0, record_bits=1.0)
-        _refuse(context, nonsense_refusals(_request(context, [anything] * len(context.description.data_parties))))
+        _refusal(context, nonsense_refusals(_request(context, [anything] * len(context.description.data_parties))))
 
 
 def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
-    """What the planner is asked while rows are not known: of "auto" the smallest batch, so that nothing is wronged."""
+    """Make a plan request while rows are unknown; "auto" becomes the smallest batch."""
     job = context.training
-    training = resolved(job, 0, ()).model_dump()
+    training = resolve_defaults(job, 0, ()).model_dump()
     return Request(
         model=job.link,
         rows=training["batch"],
@@ -153,7 +156,7 @@ def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
     )
 
 
-def _refuse(context: JobContext, refusals: Sequence[PlanRefused]) -> None:
+def _refusal(context: JobContext, refusals: Sequence[PlanRefused]) -> None:
     try:
         refuse_all(refusals)
     except PlanRefused as refused:

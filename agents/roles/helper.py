@@ -12,15 +12,21 @@ from tercet.agents.alignment.matching import help_align
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.messaging.trace import loop
-from tercet.agents.protocol.checkpointing import told_where
-from tercet.agents.protocol.flow_control import look_ahead
-from tercet.agents.protocol.weight_openings import commitments, helpers_masks, needed, take_seeds, told_bound
+from tercet.agents.protocol.checkpointing import receive_start
+from tercet.agents.protocol.flow_control import look_ahead_steps
+from tercet.agents.protocol.weight_openings import (
+    make_commitments,
+    model_masks,
+    needs_helper,
+    receive_bound,
+    receive_seeds,
+)
 from tercet.agents.roles.prediction import scoring_numbers
 from tercet.agents.scoring.held_out_loss import answer_held_out_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
-from tercet.agents.scoring.scoring_pass import answer
+from tercet.agents.scoring.scoring_pass import answer_pass
 from tercet.agents.session.context import JobContext
-from tercet.agents.training.network_training import NetworkAnswers
+from tercet.agents.training.network_training import NetworkHelperTraining
 from tercet.mpc.linear.helper import Diverged, Helper
 from tercet.mpc.linear.loss import LossHelper
 from tercet.mpc.network.helper import NetworkHelper
@@ -61,12 +67,12 @@ class HelperRole:
     async def fit(self) -> None:
         """A helper brings no rows."""
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         """A helper has no part in the order of the rows, but is told where the steps begin."""
         if isinstance(self._context.description, TrainingJob):
-            await told_where(self._context)
+            await receive_start(self._context)
 
-    async def work(self) -> None:
+    async def run_steps(self) -> None:
         """All steps."""
         if isinstance(self._context.description, TrainingJob):
             await _Training(self._context).run()
@@ -89,8 +95,8 @@ class HelperRole:
         numbers = scoring_numbers(self._context, terms.scoring)
         steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns, numbers.network), 0, terms.scoring.alpha))
         self._context.statistics.steps = len(steps)
-        masks, limit = await take_seeds(self._context, terms.scoring), 2.0**terms.scoring.exponent
-        await answer(
+        masks, limit = await receive_seeds(self._context, terms.scoring), 2.0**terms.scoring.exponent
+        await answer_pass(
             self._context, numbers, steps, purpose="prediction", limit=limit, weight_masks=masks, first="fit"
         )  # fmt: skip
 
@@ -104,72 +110,74 @@ class _Training:
         plan, label = context.ready_plan, context.number(context.label)
         self._loss = None
         if self._job.evaluation.loss:
-            self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first)
-        self._kept = context.kept or plan.steps_total  # steps of the model that is kept
+            self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first_step)
+        self._model_steps = context.best_steps or plan.steps_total  # steps of the model that is kept
         self._helper: Helper | NetworkHelper
         if plan.network is None:
-            self._helper = Helper(plan, label, context.data_party_masks(), first=context.first)
+            self._helper = Helper(plan, label, context.data_party_masks(), first=context.first_step)
         else:
-            self._helper = NetworkHelper(plan, label, context.data_party_masks(), first=context.first)
+            self._helper = NetworkHelper(plan, label, context.data_party_masks(), first=context.first_step)
 
     async def run(self) -> None:
         """All steps, and what the job asks for between epochs and at the end."""
         context, job = self._context, self._job
-        if not context.over:
-            await (self._linear() if isinstance(self._helper, Helper) else self._network(self._helper))
-        exponent = await told_bound(context) if context.over else guard_exponent(self._helper.largest)
-        message = await context.compute(commitments, context, exponent)
+        if not context.all_steps_done:
+            await (self._run_linear() if isinstance(self._helper, Helper) else self._run_network(self._helper))
+        exponent = await receive_bound(context) if context.all_steps_done else guard_exponent(self._helper.largest)
+        message = await context.compute(make_commitments, context, exponent)
         await context.mailbox.send(message, job.data_parties, context.deadline("step"))
         if job.scorings and job.evaluation.metrics == "end":
-            masks = helpers_masks(context) if needed(job) else None
-            await self._validate(job.training.epochs - 1, self._kept, exponent, masks)
+            masks = model_masks(context) if needs_helper(job) else None
+            await self._validate(job.training.epochs - 1, self._model_steps, exponent, masks)
 
-    async def _network(self, helper: NetworkHelper) -> None:
+    async def _run_network(self, helper: NetworkHelper) -> None:
         context, plan = self._context, self._context.ready_plan
-        answers = NetworkAnswers(context, helper, self._loss)
+        answers = NetworkHelperTraining(context, helper, self._loss)
         loop.set("online")
         async with asyncio.TaskGroup() as loops:
-            dealing = loops.create_task(answers.deal())
+            dealing = loops.create_task(answers.deal_steps())
             for step in context.steps():
                 try:
-                    await answers.answer(step)
+                    await answers.answer_step(step)
                 except Diverged as diverged:
-                    raise self._diverged(diverged, step) from None
-                if step.position + 1 == plan.steps_per_epoch and not await self._epoch_over(step.epoch):
+                    raise self._divergence(diverged, step) from None
+                if step.position + 1 == plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
                     break
             dealing.cancel()  # it may be ahead of an epoch that is not to be
 
-    async def _linear(self) -> None:
+    async def _run_linear(self) -> None:
         """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
         context, dealing = self._context, self._context.steps()
-        ahead = look_ahead(context.ready_plan, context.settings.limits)
+        ahead = look_ahead_steps(context.ready_plan, context.settings.limits)
         context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
         loop.set("online")
         dealt: list[Dealt] = []
         for step in context.steps():
-            shares = await self._receive(step)
-            if step.index == context.first:  # the data parties agree on rows and order: before that nothing is dealt
-                dealt = [await self._deal(far) for far in islice(dealing, ahead)]
-            await self._answer(step, shares, dealt)
-            if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._epoch_over(step.epoch):
+            shares = await self._receive_shares(step)
+            if (
+                step.index == context.first_step
+            ):  # the data parties agree on rows and order: before that nothing is dealt
+                dealt = [await self._deal_step(far) for far in islice(dealing, ahead)]
+            await self._answer_step(step, shares, dealt)
+            if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
                 break
-            await context.handed_over()  # the answers
-            dealt = [await self._deal(far) for far in islice(dealing, 1)]
+            await context.let_messages_leave()  # the answers
+            dealt = [await self._deal_step(far) for far in islice(dealing, 1)]
 
     @property
     def _linear_helper(self) -> Helper:
         assert isinstance(self._helper, Helper)
         return self._helper
 
-    async def _deal(self, step: Step) -> Dealt:
+    async def _deal_step(self, step: Step) -> Dealt:
         return step, await self._context.compute_step(self._linear_helper.gradient_shares, step)
 
-    async def _answer(self, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
+    async def _answer_step(self, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
         context, deadline = self._context, self._context.deadline("step")
         try:
             answers, terms = await context.compute_step(self._activated, step, shares)
         except Diverged as diverged:
-            raise self._diverged(diverged, step) from None
+            raise self._divergence(diverged, step) from None
         for number, words in answers.items():
             along = [Companion(GradientShare(words=g[number]), far.epoch, far.position) for far, g in dealt]
             if terms is not None and self._names[number] == context.label:
@@ -182,31 +190,31 @@ class _Training:
                 step=step.position,
                 along=along,
             )
-        context.finished(step)
+        context.note_finished_step(step)
 
     def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
         answers = self._linear_helper.masked_activations(step, shares)
         return answers, None if self._loss is None else self._loss.terms(step, self._helper.scores)
 
-    def _diverged(self, diverged: Diverged, step: Step) -> JobProblem:
+    def _divergence(self, diverged: Diverged, step: Step) -> JobProblem:
         return JobProblem(
             "training.diverged",
             self._context.job.submitter,
             f"step {step.index}: {diverged.reason}; run the job again with a smaller rate or a faster decay",
         )
 
-    async def _receive(self, step: Step) -> dict[int, Words]:
+    async def _receive_shares(self, step: Step) -> dict[int, Words]:
         mail, shape = self._context.mailbox, (step.rows, self._context.ready_plan.outputs)
         parties = self._context.description.data_parties
-        first = step.index == self._context.first  # before it the rows are encoded
+        first = step.index == self._context.first_step  # before it the rows are encoded
         deadline = self._context.deadline("fit" if first else "step")
         letters = await mail.receive(PreactivationShare, parties, deadline, epoch=step.epoch, step=step.position)
-        words = mail.words(letters, lambda _: shape)
+        words = mail.checked_words(letters, lambda _: shape)
         return {number: words[name] for number, name in self._names.items()}
 
     # --- between two epochs
 
-    async def _epoch_over(self, epoch: int) -> bool:
+    async def _on_epoch_end(self, epoch: int) -> bool:
         context, job, done = self._context, self._job, (epoch + 1) * self._context.ready_plan.steps_per_epoch
         if job.evaluation.held_out_loss:
             assert context.terms is not None
@@ -217,7 +225,7 @@ class _Training:
             return True
         letters = await context.mailbox.receive(EpochDecision, [context.label], context.deadline("step"), epoch=epoch)
         if letters[context.label].best:
-            self._kept = done
+            self._model_steps = done
         return letters[context.label].go_on
 
     async def _validate(
@@ -227,6 +235,6 @@ class _Training:
         assert context.terms is not None
         alpha = await context.compute(plan.alpha_after, done)
         steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha))
-        await answer(
+        await answer_pass(
             context, plan, steps, purpose="validation", limit=2.0**exponent, weight_masks=weight_masks
         )  # fmt: skip

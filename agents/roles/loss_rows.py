@@ -1,4 +1,4 @@
-"""Whether a job's losses are over so many rows that they tell of none, at the label party and before one is opened.
+"""Checks that losses cover enough rows to reveal none, before one is opened.
 
 It sees labels and which of them are held out; what it says to others is that there are too few, not how many.
 
@@ -33,7 +33,7 @@ def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bo
         (evaluation.loss, "loss", "training", labels[~held_out]),
         (evaluation.held_out_loss, "held_out_loss", "held-out", labels[held_out]),
     ):
-        if asked and fewest(among, link) < least:
+        if asked and fewest_rows(among, link) < least:
             of_each = " of each label value" if link == "logistic" or ACTIVATIONS[link].classes else ""
             raise JobProblem(
                 "table.few-labels",
@@ -44,7 +44,7 @@ def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bo
             )
 
 
-def fewest(labels: Floats, link: str) -> int:
+def fewest_rows(labels: Floats, link: str) -> int:
     """Rows of the label value that has the fewest, among those that have any; of all, where labels are no classes."""
     if link != "logistic" and not ACTIVATIONS[link].classes:
         return len(labels)

@@ -6,8 +6,8 @@ At a party without the label it is empty. No label leaves from here; the role se
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.aligned_table import OwnRows
-from tercet.agents.alignment.table_problems import unfit
+from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.roles.exposure_profile import TWO_CLASSES
 from tercet.agents.roles.loss_rows import check_loss_rows
 from tercet.agents.session.context import JobContext
@@ -17,7 +17,7 @@ from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes, two_classes
-from tercet.tables.snapshot.telling import telling_warnings
+from tercet.tables.snapshot.leakage import leakage_warnings
 
 CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {  # by link; other labels are taken as they are
@@ -36,14 +36,14 @@ class OwnLabels:
         centred: (rows, outputs), as a model is trained on them; None at a party without the label.
     """
 
-    def __init__(self, context: JobContext, own: OwnRows) -> None:
+    def __init__(self, context: JobContext, own: AlignedTable) -> None:
         self._context, self._own = context, own
         self.scaling: LabelScaling | None = None
         self.classes: Classes | None = None
         self.centred: Floats | None = None
         self._plain: Floats = np.empty(0)  # (rows,), what `centred` was made from: numbers of classes, or scaled
         self._held_out: NDArray[np.bool_] = np.empty(0, np.bool_)  # (rows,), which are not trained on
-        self._telling: list[str] = []  # warnings of columns that alone tell the label
+        self._label_warnings: list[str] = []  # warnings of columns that alone tell the label
 
     def check_table(self) -> None:
         """Check labels of two classes as soon as the table is read.
@@ -51,12 +51,12 @@ class OwnLabels:
         Raises:
             JobProblem: the table has other classes; this party is named.
         """
-        if self._context.leads and self._context.training.link == TWO_CLASSES:
+        if self._context.is_label_party and self._context.training.link == TWO_CLASSES:
             table = self._own.table
             try:
                 check_two_classes(table.classes, table.chosen.positive, table.name)
             except UnfitLabel as problem:
-                raise unfit(self._context, problem) from None
+                raise unfit_label(self._context, problem) from None
 
     def fit(self, held_out: NDArray[np.bool_]) -> None:
         """Fit classes or the scaling to the rows that are trained on; nothing where there is no label.
@@ -79,7 +79,7 @@ class OwnLabels:
             label = self.scaling.apply(label)
         activation.check_labels(label)
         activation.check_labels(label[trained_on])
-        self._telling = telling_warnings(table, self._own.marked(trained_on), classes=link in CLASSES)
+        self._label_warnings = leakage_warnings(table, self._own.mark_rows(trained_on), classes=link in CLASSES)
         self._plain, self._held_out = label, held_out
         self.centred = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
 
@@ -102,18 +102,18 @@ class OwnLabels:
             try:
                 self._context.ready_plan.check_labels(self._plain)
             except LabelProblem as problem:
-                raise unfit(self._context, problem) from None
+                raise unfit_label(self._context, problem) from None
 
     @property
     def outputs(self) -> int:
-        """How many outputs a model of them has; 1 at a party without the label."""
+        """Number of outputs of a model of them; 1 at a party without the label."""
         return 1 if self.centred is None else self.centred.shape[1]
 
     @property
     def warnings(self) -> list[str]:
-        """What the label party should know of its labels, once they are fitted."""
+        """Warnings that the label party should see of its labels, once they are fitted."""
         classes = [] if self.classes is None else self.classes.warnings(self._plain[~self._held_out])
-        return [*classes, *self._telling]
+        return [*classes, *self._label_warnings]
 
     @property
     def trained_on(self) -> Floats | None:
@@ -142,7 +142,7 @@ class OwnLabels:
         unit = scaling.scale if scaling is not None and link == "poisson" else 1.0  # a deviance grows with its label
         return Constant.of(link, self.centred[~self._held_out], self.centred[self._held_out], unit)
 
-    def in_labels_terms(self, scores: Floats) -> Floats:
+    def to_label_scale(self, scores: Floats) -> Floats:
         """Turn scores, (rows, outputs), into what metrics compare with labels.
 
         That is (rows,), or a score for each class.

@@ -10,19 +10,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.scored_once import ScoredOnce
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem
 from tercet.agents.models.scores_file import scored_columns, write_scores
-from tercet.agents.protocol.shares import shares_kept
-from tercet.agents.protocol.weight_openings import commitments_of, give_seed, kept_openings
+from tercet.agents.protocol.shares import shares_from_part
+from tercet.agents.protocol.weight_openings import commitments_of, openings_from_part, send_seed
 from tercet.agents.roles.exposure_profile import check_numbers
-from tercet.agents.roles.release import unreleased, written
+from tercet.agents.roles.release import hidden_folder, write_hidden
 from tercet.agents.scoring.linear_scoring import scoring_batch
-from tercet.agents.scoring.scoring_pass import own_noise, score
+from tercet.agents.scoring.scoring_pass import own_noise, score_rows
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import total
@@ -45,7 +45,7 @@ class PredictionRole:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._own = OwnRows(context)
+        self._own = AlignedTable(context)
         self._once = ScoredOnce(context)
         self._part: ModelPart | None = None
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -88,7 +88,7 @@ class PredictionRole:
             exponent=self.part.score_exponent,
             seeds=commitments_of(context, self.part),
         )
-        await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.leads)
+        await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.is_label_party)
         await context.compute(self._compare)
 
     def _compare(self) -> None:
@@ -127,16 +127,16 @@ class PredictionRole:
         await self._once.check((self._context.prediction.of, part.run), self._own)
         every = np.ones(len(self._own.rows), np.bool_)
         bits = await self._context.compute(self._own.record_bits, part.encoding, every)
-        self._context.audit.bound_scores(bits.record)
+        self._context.audit.bound_score_bits(bits.record)
         sizes = {"rows": len(self._own.rows), "held_out": 0, "columns": len(part.columns), "outputs": part.outputs}
         return Sizes(**sizes, model=part.digest)
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
         if self._with_helper:
             fx = self.scoring_numbers.fx
             await self._own.encode(self.part.encoding, self.part.norm, fx)
-        await self._once.note()
+        await self._once.note_scored()
         self._key = await self._own.confirm_order()
         self._context.statistics.steps = len(self._steps())
 
@@ -148,7 +148,7 @@ class PredictionRole:
             batch = scoring_batch(terms.columns, self.scoring_numbers.network)
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
-    async def work(self) -> None:
+    async def run_steps(self) -> None:
         """Score all rows."""
         scores = await (self._shared() if self._with_helper else self._owned())
         if scores is not None:
@@ -160,12 +160,12 @@ class PredictionRole:
         context, scores = self._context, self.scores
         if scores is None:
             return None
-        folder = unreleased(context)
+        folder = hidden_folder(context)
         order = np.argsort(self._own.rows)
         ids = self._own.table.own_ids.take(pa.array(self._own.rows[order]))
         names = () if self.part.classes is None else self.part.classes.names
         columns = scored_columns(self.part.link, scores[order], names)
-        await written(context, folder, lambda: write_scores(folder, context.prediction.format, ids, columns))
+        await write_hidden(context, folder, lambda: write_scores(folder, context.prediction.format, ids, columns))
         return folder
 
     def close(self) -> None:
@@ -185,20 +185,20 @@ class PredictionRole:
             if noise is not None:
                 own[step.start : step.stop] += noise.words(step, self.part.outputs, 1.0, SCORE_BITS)
             share = own[step.start : step.stop] + await context.compute(zero_share, me, zero_masks, step, shape)
-            if context.leads:
+            if context.is_label_party:
                 letters = await context.mailbox.receive(PartialScores, context.partners, deadline, step=step.position)
-                words = context.mailbox.words(letters, dict.fromkeys(letters, shape).__getitem__)
+                words = context.mailbox.checked_words(letters, dict.fromkeys(letters, shape).__getitem__)
                 own[step.start : step.stop] = total([share, *words.values()])
             else:
                 await context.mailbox.send(PartialScores(words=share), [context.label], deadline, step=step.position)
-            context.statistics.finished(0, step.index)
-        return decode_scores(own) if context.leads else None
+            context.statistics.note_step(0, step.index)
+        return decode_scores(own) if context.is_label_party else None
 
     def _partial(self) -> Floats:
-        """What this party's columns add to the scores of each common row, (rows, outputs), in the common order."""
+        """Compute this party's part of common rows' scores, (rows, outputs), in order."""
         own, every = self._own, np.ones(len(self._own.rows), np.bool_)
         scores = np.empty((own.table.rows, self.part.outputs))
-        marks, start = own.marked(every), 0
+        marks, start = own.mark_rows(every), 0
         places = np.flatnonzero(marks)
         for batch in own.table.batches(marks):
             scores[places[start : start + batch.rows]] = model_part.partial_scores(self.part, self._arrays, batch)
@@ -219,9 +219,9 @@ class PredictionRole:
 
     async def _shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
-        shares = shares_kept(context, self.part, self._arrays)
-        await give_seed(context, self._arrays)
-        return await score(
+        shares = shares_from_part(context, self.part, self._arrays)
+        await send_seed(context, self._arrays)
+        return await score_rows(
             context,
             numbers,
             self._own.words,
@@ -230,7 +230,7 @@ class PredictionRole:
             key=self._key,
             purpose="prediction",
             noise=own_noise(context, self._own.private, "prediction"),
-            openings=kept_openings(context, self.part, self._arrays),
+            openings=openings_from_part(context, self.part, self._arrays),
         )
 
 

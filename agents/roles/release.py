@@ -15,9 +15,9 @@ from pathlib import Path
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import Arrays, ModelPart
-from tercet.agents.protocol.shares import AnyShares, above, called, entries_above, kept_shares, meant
+from tercet.agents.protocol.shares import AnyShares, array_name, share_arrays, to_floats, upper_entries, upper_shares
 from tercet.agents.protocol.weight_openings import ModelOpenings
-from tercet.agents.roles.release_to_label import Encodings, give, take
+from tercet.agents.roles.release_to_label import Encodings, receive_model, send_model
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.linear.data_party import Shares
@@ -28,55 +28,55 @@ from tercet.tables.core.durable import flush
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.label import Classes, LabelScaling
 
-Opened = WeightShare | InterceptShare | UpperShare
+OpenedShare = WeightShare | InterceptShare | UpperShare
 
 
-async def opened(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
+async def open_model_parts(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
     """The arrays of this party's model part, as `model_part.ModelPart` lists them, and what it gets to know beside."""
-    release, kept = context.training.release, kept_shares(context, shares)
+    release, own_shares = context.training.release, share_arrays(context, shares)
     if release == "owners":
         owned = await _opened_to_owners(context, shares)
         # A network is applied by its shares even so.
-        return owned if isinstance(shares, Shares) else {**kept, **owned}, {}
-    if release == "label" and context.leads:
-        whole, encodings = await take(context, shares)
-        return {**kept, **whole}, encodings
+        return owned if isinstance(shares, Shares) else {**own_shares, **owned}, {}
+    if release == "label" and context.is_label_party:
+        whole, encodings = await receive_model(context, shares)
+        return {**own_shares, **whole}, encodings
     if release == "label":
-        await give(context, shares, encoding)
-    return kept, {}
+        await send_model(context, shares, encoding)
+    return own_shares, {}
 
 
 async def _opened_to_owners(context: JobContext, shares: AnyShares) -> Arrays:
     """Each block of columns goes to its owner, all that is above them to the label party: what this party gets."""
     plan, mail, deadline = context.ready_plan, context.mailbox, context.deadline("release")
-    model: type[Opened] = InterceptShare if isinstance(shares, Shares) else UpperShare
-    entries = entries_above(plan)
-    mine = pack(entries, above(shares))
+    model: type[OpenedShare] = InterceptShare if isinstance(shares, Shares) else UpperShare
+    entries = upper_entries(plan)
+    mine = pack(entries, upper_shares(shares))
     for party in context.partners:
         await mail.send(WeightShare(words=shares.partners[context.number(party)]), [party], deadline)
-    if not context.leads:
+    if not context.is_label_party:
         await mail.send(model(words=mine), [context.label], deadline)
-    block = await _sum(context, WeightShare, shares.own)
+    block = await _receive_sum(context, WeightShare, shares.own)
     arrays: Arrays = {"weights": plan.weights(block, shares.step), "weight_words": block}
-    if not context.leads:
+    if not context.is_label_party:
         return arrays
-    layers = unpack(entries, await _sum(context, model, mine), "opened layers")
-    words = {f"{called(name, k)}_words": layer for (name, k), layer in layers.items()}
-    floats = {called(name, k): meant(plan, name, layer, shares.step) for (name, k), layer in layers.items()}
+    layers = unpack(entries, await _receive_sum(context, model, mine), "opened layers")
+    words = {f"{array_name(name, k)}_words": layer for (name, k), layer in layers.items()}
+    floats = {array_name(name, k): to_floats(plan, name, layer, shares.step) for (name, k), layer in layers.items()}
     return {**arrays, **words, **floats}
 
 
-async def _sum(context: JobContext, model: type[Opened], own: Words) -> Words:
+async def _receive_sum(context: JobContext, model: type[OpenedShare], own: Words) -> Words:
     letters = await context.mailbox.receive(model, context.partners, context.deadline("release"))
     rows, columns = own.shape
-    return total([own, *context.mailbox.words(letters, lambda _: (rows, columns)).values()])
+    return total([own, *context.mailbox.checked_words(letters, lambda _: (rows, columns)).values()])
 
 
 async def save_part(  # noqa: PLR0917
     context: JobContext,
     encoding: Encoding,
     label: tuple[LabelScaling | None, Classes | None],
-    given: tuple[Arrays, Encodings],
+    opened: tuple[Arrays, Encodings],
     openings: ModelOpenings,
     steps: int,
 ) -> Path:
@@ -89,7 +89,7 @@ async def save_part(  # noqa: PLR0917
     Raises:
         JobProblem: the disk does not take it.
     """
-    job, plan, (arrays, encodings) = context.training, context.ready_plan, given
+    job, plan, (arrays, encodings) = context.training, context.ready_plan, opened
     part = ModelPart(
         job=context.job.id,
         run=context.job.run.hex(),
@@ -113,12 +113,12 @@ async def save_part(  # noqa: PLR0917
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )
-    folder = unreleased(context)
-    await written(context, folder, lambda: model_part.save(folder, part, {**arrays, **openings.arrays(context)}))
+    folder = hidden_folder(context)
+    await write_hidden(context, folder, lambda: model_part.save(folder, part, {**arrays, **openings.arrays(context)}))
     return folder
 
 
-async def written(context: JobContext, folder: Path, save: Callable[[], object]) -> None:
+async def write_hidden(context: JobContext, folder: Path, save: Callable[[], object]) -> None:
     """Save something into a hidden folder; if that fails or is cancelled, nothing is left there.
 
     Raises:
@@ -137,13 +137,13 @@ async def written(context: JobContext, folder: Path, save: Callable[[], object])
         raise
 
 
-def unreleased(context: JobContext) -> Path:
-    """Where what a job gives this party lies until every party has released; job ids begin with no dot."""
+def hidden_folder(context: JobContext) -> Path:
+    """Name the folder of a job's results until all have released; job ids have no dot."""
     kind = "models" if context.description.kind == "training" else "predictions"
     return context.settings.state / kind / f".{context.job.id}"
 
 
-def keep(folder: Path) -> Path:
+def move_into_place(folder: Path) -> Path:
     """Move a folder from its hidden place to its lasting one, in one step, and return that: models/<job>, say.
 
     What an earlier run of the same job left there makes way.
@@ -162,14 +162,14 @@ def keep(folder: Path) -> Path:
     return place
 
 
-def kept(folder: Path, me: str) -> Path:
+def keep_result(folder: Path, me: str) -> Path:
     """The same, for this party: only here is it certain that the job comes to its good end.
 
     Raises:
         JobProblem: the disk does not take it.
     """
     try:
-        return keep(folder)
+        return move_into_place(folder)
     except OSError as error:
         public = f"{me} cannot move what the job gives it to its place"
         raise JobProblem("disk.write", me, public, f"{folder}: {error.strerror}") from None

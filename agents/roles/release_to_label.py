@@ -10,17 +10,17 @@ from pydantic import ValidationError
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models.model_part import WEIGHTS, Arrays
-from tercet.agents.protocol.shares import AnyShares, above, blocks, called, entries_above, meant
+from tercet.agents.protocol.shares import AnyShares, array_name, block_shares, to_floats, upper_entries, upper_shares
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.plan.architecture import Entry, pack, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
-from tercet.tables.core.problem import listed
-from tercet.tables.encoding.bare import bare
+from tercet.tables.core.problem import join_names
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
-from tercet.tables.snapshot.columns import Column
+from tercet.tables.encoding.shareable import shareable_encoding
+from tercet.tables.snapshot.columns import FeatureColumn
 from tercet.tables.snapshot.disguise import UNSAID, look_like_values
 
 BLOCK = "block"
@@ -29,20 +29,20 @@ MOST_ENTRIES = 2**21  # of an encoding: twice what whitening has at most; each m
 Encodings = Mapping[str, Encoding]
 
 
-async def give(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
+async def send_model(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
     """Send the label party this party's share of everything, and how its columns become numbers."""
     mail, label, deadline = context.mailbox, context.label, context.deadline("release")
-    await mail.send(ModelShare(words=packed(context, shares)), [label], deadline)
-    await mail.send(told(context, encoding), [label], deadline)
+    await mail.send(ModelShare(words=pack_shares(context, shares)), [label], deadline)
+    await mail.send(encoding_message(context, encoding), [label], deadline)
 
 
-def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
-    """What of an encoding the label party is told.
+def encoding_message(context: JobContext, encoding: Encoding) -> ColumnEncoding:
+    """Make the message with this party's encoding for the label party.
 
     Raises:
         JobProblem: it is too long to be; this party is named.
     """
-    text, table = bare(encoding).model_dump_json().encode(), context.description.table_of(context.me)
+    text, table = shareable_encoding(encoding).model_dump_json().encode(), context.description.table_of(context.me)
     if len(text) > MOST_ENCODING or _entries(text) > MOST_ENTRIES:
         public = f"at {context.me} the encoding of the table {table!r} is too long to be told"
         detail = (
@@ -53,7 +53,7 @@ def told(context: JobContext, encoding: Encoding) -> ColumnEncoding:
     return ColumnEncoding(encoding=text)
 
 
-def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Column]) -> None:
+def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[FeatureColumn]) -> None:
     """Return if no category that the label party would be told looks like a number or a date and is one by guess.
 
     A few such texts among others pass as categories in any other job. Here their names travel, and could be values.
@@ -70,14 +70,14 @@ def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Co
     if doubtful:
         table = context.description.table_of(context.me)
         detail = (
-            f'with release = "label" {context.label} is told the categories of column {listed(doubtful)} of table '
+            f'with release = "label" {context.label} is told the categories of column {join_names(doubtful)} of table '
             f"{table!r}, some of which look like numbers or dates: if it may be told them, list the column under "
             f"`categorical`; else list it under `numeric`, or leave it out with `columns`"
         )
         raise JobProblem("table.unusable", context.me, f"at {context.me} the table {table!r} {UNSAID}", detail)
 
 
-async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
+async def receive_model(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
     """At the label party: the whole model in float64, as `model_part.ModelPart` lists it, and the others' encodings.
 
     Raises:
@@ -85,35 +85,35 @@ async def take(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encoding
             named.
     """
     mail, deadline, partners = context.mailbox, context.deadline("release"), context.partners
-    mine = packed(context, shares)
+    mine = pack_shares(context, shares)
     letters = await mail.receive(ModelShare, partners, deadline)
-    words = total([mine, *mail.words(letters, lambda _: (1, mine.shape[1])).values()])
+    words = total([mine, *mail.checked_words(letters, lambda _: (1, mine.shape[1])).values()])
     opened = await context.compute(_opened, context, words, shares.step)
     texts = await mail.receive(ColumnEncoding, partners, deadline)
-    return opened, {party: await context.compute(_read, context, party, texts[party]) for party in partners}
+    return opened, {party: await context.compute(_read_encoding, context, party, texts[party]) for party in partners}
 
 
-def entries(plan: Plan) -> tuple[Entry, ...]:
+def model_entries(plan: Plan) -> tuple[Entry, ...]:
     """The whole model: each party's block, and what is above the columns."""
     width = plan.outputs if plan.network is None else plan.network.hidden[0]
     columns = (Entry(BLOCK, i, (count, width)) for i, count in enumerate(plan.columns))
-    return (*columns, *entries_above(plan))
+    return (*columns, *upper_entries(plan))
 
 
-def packed(context: JobContext, shares: AnyShares) -> Words:
+def pack_shares(context: JobContext, shares: AnyShares) -> Words:
     """This party's share of all of it, in one row."""
-    owned = {(BLOCK, i): words for i, words in blocks(context, shares).items()}
-    return pack(entries(context.ready_plan), owned | above(shares))
+    owned = {(BLOCK, i): words for i, words in block_shares(context, shares).items()}
+    return pack(model_entries(context.ready_plan), owned | upper_shares(shares))
 
 
 def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
     plan, parties = context.ready_plan, context.description.data_parties
 
     def place(name: str, k: int) -> str:
-        return WEIGHTS + parties[k] if name == BLOCK else called(name, k)
+        return WEIGHTS + parties[k] if name == BLOCK else array_name(name, k)
 
-    tensors = unpack(entries(plan), words, "the whole model")
-    return {place(name, k): meant(plan, name, block, steps) for (name, k), block in tensors.items()}
+    tensors = unpack(model_entries(plan), words, "the whole model")
+    return {place(name, k): to_floats(plan, name, block, steps) for (name, k), block in tensors.items()}
 
 
 def _entries(text: bytes) -> int:
@@ -121,21 +121,21 @@ def _entries(text: bytes) -> int:
     return sum(map(text.count, (b",", b"[", b"{")))
 
 
-def _read(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
-    """What a partner sent, if it is an encoding of as many columns as it announced."""
+def _read_encoding(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
+    """Parse a partner's encoding, and check its columns against the announced number."""
     if _entries(message.encoding) > MOST_ENTRIES:
-        raise _strange(context, party)
+        raise _bad_encoding(context, party)
     try:
         encoding = Encoding.model_validate_json(message.encoding)
     except ValidationError:
-        raise _strange(context, party) from None
+        raise _bad_encoding(context, party) from None
     columns = context.ready_plan.columns[context.number(party)]
     if not len(set(encoding.names)) == len(encoding.names) == columns or len(encoding.kinds) != len(encoding.columns):
-        raise _strange(context, party)
+        raise _bad_encoding(context, party)
     return encoding
 
 
-def _strange(context: JobContext, party: str) -> JobProblem:
+def _bad_encoding(context: JobContext, party: str) -> JobProblem:
     return JobProblem(
         "message.malformed",
         party,

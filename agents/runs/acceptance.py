@@ -1,4 +1,4 @@
-"""How all parties come to accept a job: each answers at once, persons are asked, and one version is agreed on.
+"""Collects all parties' acceptance of a job, and agrees on one protocol version.
 
 Each has decided by itself already (`deciding`), and tells two entropies of its table. The label party collects, and
 refuses what would expose a record; the others hear whom all wait for.
@@ -24,7 +24,7 @@ class Range(NamedTuple):
         return f"{self.lowest}" if self.lowest == self.highest else f"{self.lowest} to {self.highest}"
 
 
-async def accept(context: JobContext) -> None:
+async def accept_job(context: JobContext) -> None:
     """Accept the job together with everybody else; this party's own policy allows it already.
 
     Afterwards `context.approvers` are the parties that asked a person, and at the label party `context.version` is the
@@ -34,17 +34,17 @@ async def accept(context: JobContext) -> None:
         JobProblem: a person did not approve in time, or the parties have no version in common.
         Overdue: somebody did not answer in time.
     """
-    await (_collect(context) if context.leads else _answer(context))
+    await (_collect(context) if context.is_label_party else _answer(context))
 
 
 async def _answer(context: JobContext) -> None:
     mailbox, label, deadline = context.mailbox, context.label, context.deadline("accept")
     lowest, highest = context.versions
-    received = Received(lowest=lowest, highest=highest, asks=context.approval.asks, profile=context.profile)
+    received = Received(lowest=lowest, highest=highest, asks=context.approval.is_required, profile=context.profile)
     await mailbox.send(received, [label], deadline)
-    told = (await mailbox.receive(Approvers, [label], context.deadline("start")))[label]
-    context.approvers = told.parties
-    await context.approval.wait(context.deadline("approve"))
+    approvers = (await mailbox.receive(Approvers, [label], context.deadline("start")))[label]
+    context.approvers = approvers.parties
+    await context.approval.wait_for_approval(context.deadline("approve"))
     await mailbox.send(Accept(), [label], deadline)
 
 
@@ -57,10 +57,10 @@ async def _collect(context: JobContext) -> None:
     ranges = {party: Range(message.lowest, message.highest) for party, message in received.items()}
     context.version = common_version({context.me: Range(*context.versions), **ranges})
     asking = tuple(party for party in others if received[party].asks)
-    context.approvers = (*asking, context.me) if context.approval.asks else asking
+    context.approvers = (*asking, context.me) if context.approval.is_required else asking
     await mailbox.send(Approvers(parties=context.approvers), others, deadline)
     await mailbox.receive(Accept, [party for party in others if party not in asking], deadline)
-    await context.approval.wait(context.deadline("approve"))
+    await context.approval.wait_for_approval(context.deadline("approve"))
     await mailbox.receive(Accept, asking, after_approval(context, "accept"))
 
 

@@ -23,12 +23,12 @@ from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.roles.helper import HelperRole
 from tercet.agents.roles.prediction import PredictionRole
 from tercet.agents.roles.release import discard
-from tercet.agents.runs import phases as lifecycle
-from tercet.agents.runs.admission import decide
+from tercet.agents.runs import phases
+from tercet.agents.runs.admission import check_admission
 from tercet.agents.session.checkpoint_store import checkpoint_folder
 from tercet.agents.session.context import JobContext, system_randomness
-from tercet.agents.session.fixed_randomness import Drawn
-from tercet.agents.session.table_snapshot import KeptTable
+from tercet.agents.session.fixed_randomness import FixedRandomness
+from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface.base import Broker
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.sealing.identity import Identity, parse_public
@@ -36,7 +36,7 @@ from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message
 
-IDLE_SECONDS = 1.0  # a thread that is longer at something at an attempt's end is not waited for
+LEAVE_SECONDS = 1.0  # a thread that is longer at something at an attempt's end is not waited for
 EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done
 
 AnyRole = HelperRole | DataPartyRole | PredictionRole
@@ -44,7 +44,7 @@ AnyRole = HelperRole | DataPartyRole | PredictionRole
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What an agent lends to each of its jobs."""
+    """Holds the agent's resources that its jobs share."""
 
     settings: Settings
     identity: Identity
@@ -61,15 +61,15 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What an attempt shares with the others of its run, and whom it tells."""
+    """Holds a run's shared objects and callbacks for its attempts."""
 
     approval: Approval
     audit: JobAudit
-    table: KeptTable
+    snapshots: SnapshotStore
     latest: Latest
     on_control: Callable[[Address, Message], None]
     on_problem: Callable[[JobProblem], None]
-    saved_everywhere: Callable[[], int]
+    common_checkpoint: Callable[[], int]
 
 
 class Attempt:
@@ -113,48 +113,48 @@ class Attempt:
             self.mailbox,
             self._executor,
             structlog.get_logger(),
-            Drawn(checkpoint_folder(services.settings.state, job.id), services.contribute),
-            hooks.saved_everywhere,
+            FixedRandomness(checkpoint_folder(services.settings.state, job.id), services.contribute),
+            hooks.common_checkpoint,
             self.number,
             self.helper,
             approval=hooks.approval,
             audit=hooks.audit,
-            table=hooks.table,
+            snapshots=hooks.snapshots,
             versions=services.versions,
         )
 
     @property
     def takes_part(self) -> bool:
-        """Whether this party is not a helper that stands by while another helps."""
+        """Tell whether this party takes part, and is no helper that stands by."""
         return self.context.me in self.context.description.parties
 
-    async def work(self, enter: lifecycle.Enter) -> Path | None:
+    async def run(self, enter_state: phases.EnterState) -> Path | None:
         """All of it; returns the hidden folder with what this party gets, if any. Who stands by is never done with it.
 
         Raises:
             JobProblem: it cannot go on, and whose fault that is.
             Overdue: a deadline has passed.
         """
-        self._decision = asyncio.create_task(self._decide())
+        self._decision = asyncio.create_task(self._run_policy())
         self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
         # An end that another party tells meanwhile does not end it: `refusal` has what this party would say.
         await asyncio.shield(self._decision)
         if not self.takes_part:
             await asyncio.Event().wait()
         role = self.role = self._make_role()
-        return await lifecycle.live(self.context, role, enter)
+        return await phases.run_phases(self.context, role, enter_state)
 
-    async def _decide(self) -> None:
+    async def _run_policy(self) -> None:
         """Raises JobProblem if this party does not let the job in; the audit log is told either way."""
         audit = self._hooks.audit
         try:
-            self.context.profile = await decide(self.context, self._services.budget)
+            self.context.profile = await check_admission(self.context, self._services.budget)
         except JobProblem as problem:
-            audit.decided(problem)
+            audit.note_decision(problem)
             raise
-        audit.decided()
+        audit.note_decision()
 
-    async def refusal(self) -> JobProblem | None:
+    async def own_refusal(self) -> JobProblem | None:
         """Wait until this party has decided, and give why it does not let the job in, if it does not."""
         if self._decision is not None:
             await asyncio.wait([self._decision])
@@ -168,16 +168,16 @@ class Attempt:
         training = self.context.description.kind == "training"
         return DataPartyRole(self.context) if training else PredictionRole(self.context)
 
-    async def leave(self) -> None:
+    async def release_resources(self) -> None:
         """Give back the thread and the working files. A thread cannot be stopped: what it still writes goes after it.
 
         What is said of the run goes on until `fall_silent`.
         """
-        self.mailbox.deaf = True
+        self.mailbox.closed = True
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
+            async with asyncio.timeout(LEAVE_SECONDS):
                 if isinstance(self.role, DataPartyRole):
-                    await self.role.idle()
+                    await self.role.wait_until_idle()
                 await self.context.compute(lambda: None)
         except TimeoutError:
             self._executor.submit(self._close_role)
@@ -186,7 +186,7 @@ class Attempt:
         self._executor.shutdown(wait=False)
         discard(self.context.work_folder)
 
-    async def fall_silent(self) -> None:
+    async def close_outbox(self) -> None:
         """Say nothing more."""
         await self.outbox.close()
 

@@ -1,4 +1,4 @@
-"""Who is to blame when everybody waits: the chain of who waits for whom, followed to its end.
+"""Finds the party to blame for a wait: the end of the chain of who waits for whom.
 
 Pure functions over what parties last reported; nothing here waits or speaks.
 """
@@ -13,7 +13,7 @@ MOST_LINKS = 4  # of a chain, in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one party last said of itself."""
+    """Holds a party's last report about itself."""
 
     stage: str
     waits_for: tuple[str, ...]
@@ -38,15 +38,15 @@ def _reachable(reports: Mapping[str, Report], start: str) -> list[str]:
     return reached
 
 
-def late(reports: Mapping[str, Report], start: str, deadline: str, order: Sequence[str]) -> JobProblem:
+def blame_for_deadline(reports: Mapping[str, Report], start: str, deadline: str, order: Sequence[str]) -> JobProblem:
     """The verdict on a wait that has outlived its deadline; the same at every party that has the same reports."""
-    ends = sorted(culprits(reports, start), key=order.index)
-    chain = _chain(reports, start)
-    if not ends:
+    culprits_in_order = sorted(culprits(reports, start), key=order.index)
+    chain = _waiting_chain(reports, start)
+    if not culprits_in_order:
         return JobProblem(
             "transport.lost", BROKER, f"a message was lost on the way: {chain}, in a circle (deadline '{deadline}')"
         )
-    name = ends[0]
+    name = culprits_in_order[0]
     if name in reports:
         return JobProblem(
             "party.busy",
@@ -72,13 +72,13 @@ def _first_contact(deadline: str, start: str, name: str) -> str:
     )
 
 
-def _what(report: Report) -> str:
+def _stage_suffix(report: Report) -> str:
     return f" ({report.stage})" if report.stage else ""
 
 
-def _chain(reports: Mapping[str, Report], start: str) -> str:
+def _waiting_chain(reports: Mapping[str, Report], start: str) -> str:
     links = [
-        f"{party} waits for {' and '.join(reports[party].waits_for)}{_what(reports[party])}"
+        f"{party} waits for {' and '.join(reports[party].waits_for)}{_stage_suffix(reports[party])}"
         for party in _reachable(reports, start)
         if party in reports and reports[party].waits_for
     ]

@@ -1,4 +1,4 @@
-"""What a party says of a job beside the steps, and hears of the others: heartbeats, faults, the verdict, the end.
+"""Exchanges control messages of a job: heartbeats, faults, the verdict and the end.
 
 It speaks through the letters of the attempt that counts, and decides nothing: what follows is the run's business.
 """
@@ -16,16 +16,16 @@ from tercet.agents.runs.blame import Report
 from tercet.agents.runs.outcomes import (
     MISSED_HEARTBEATS,
     Cancelled,
-    Ending,
-    Failing,
-    Hearing,
-    Late,
-    Settled,
-    Told,
-    blocked,
-    cut_off,
-    refuses,
-    stranger,
+    DeadlineMissed,
+    FinalFailure,
+    PeerMonitor,
+    RemoteFailure,
+    RunFailure,
+    RunOutcome,
+    broker_blocked,
+    connection_lost,
+    is_refusal,
+    unknown_party,
 )
 from tercet.broker.interface.base import Blocked
 from tercet.broker.interface.clock import loop_time
@@ -37,8 +37,8 @@ from tercet.schemas.messages.kinds import Cancel, Failure, Job, Message, Outcome
 NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a run up again
 
 
-class Voice:
-    """One party's in one job.
+class ControlChannel:
+    """Speaks for one party in one job.
 
     Args:
         job: What it is about.
@@ -60,152 +60,159 @@ class Voice:
         deadlines: Deadlines,
         life: int,
         *,
-        progress: Callable[[], Progress],
-        ended: Callable[[Ending], None],
-        done: Callable[[str], None],
-        unknown: Callable[[str], None],
-        behind: Callable[[str], bool],
-        noted: Callable[[str], None],
+        current_progress: Callable[[], Progress],
+        on_outcome: Callable[[RunOutcome], None],
+        on_done: Callable[[str], None],
+        on_unknown: Callable[[str], None],
+        on_stale_failure: Callable[[str], bool],
+        on_note: Callable[[str], None],
     ) -> None:
         self._label, self._me, self._deadlines, self._life = job.description.label, me, deadlines, life
-        self._progress, self._ended, self._done, self._unknown = progress, ended, done, unknown
-        self._behind, self._noted = behind, noted
-        self._verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+        self._current_progress, self._on_outcome, self._on_done, self._on_unknown = (
+            current_progress,
+            on_outcome,
+            on_done,
+            on_unknown,
+        )
+        self._on_stale_failure, self._on_note = on_stale_failure, on_note
+        self._label_verdict: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         self._numbers = count(1)
         self._log = structlog.get_logger()
-        described = job.description
-        self.hearing = Hearing(self._label, described.everybody, described.helpers, me, self._on_verdict)
+        description = job.description
+        self.peers = PeerMonitor(self._label, description.everybody, description.helpers, me, self._on_verdict)
         self.attempt: Attempt | None = None
 
     @property
-    def _through(self) -> Attempt:
+    def _current_attempt(self) -> Attempt:
         assert self.attempt is not None
         return self.attempt
 
     # --- hearing
 
-    def hear(self, address: Address, message: Message) -> None:
+    def handle_message(self, address: Address, message: Message) -> None:
         """Take a control message of another party."""
         if isinstance(message, Outcome):
-            self._outcome(address.sender, message)
+            self._handle_outcome(address.sender, message)
             return
-        ending = self.hearing.take(address, message, self._through.context.description.parties)
-        if ending is not None:
-            self._ended(ending)
+        outcome = self.peers.note_message(address, message, self._current_attempt.context.description.parties)
+        if outcome is not None:
+            self._on_outcome(outcome)
         elif isinstance(message, Progress) and message.state == State.DONE:
-            self._done(address.sender)
+            self._on_done(address.sender)
 
-    def _outcome(self, sender: str, outcome: Outcome) -> None:
+    def _handle_outcome(self, sender: str, outcome: Outcome) -> None:
         """The run is over at a party that was asked."""
         if outcome.state == State.DONE:
-            self._done(sender)
+            self._on_done(sender)
         elif outcome.state == UNKNOWN:
-            self._unknown(sender)
+            self._on_unknown(sender)
         elif outcome.state == State.CANCELLED:
             by = outcome.cancelled_by or ""
-            self._ended(Cancelled(by) if by in ("", *self.hearing.parties) else stranger(sender))
+            self._on_outcome(Cancelled(by) if by in ("", *self.peers.parties) else unknown_party(sender))
         elif outcome.failure is None:
             return
         elif (outcome.failure.code, outcome.failure.culprit) == (NOT_RESUMED, sender):
-            self._not_resumed(JobProblem("job.resume", sender, outcome.failure.reason))
+            self._handle_declined_resumption(JobProblem("job.resume", sender, outcome.failure.reason))
         elif self._label not in {self._me, sender}:
             return
-        elif outcome.failure.culprit not in (*self.hearing.parties, BROKER):
-            self._ended(stranger(sender))
-        elif outcome.attempt >= self.hearing.attempt or not self._behind(sender):
-            self._ended(Settled(outcome.failure))
+        elif outcome.failure.culprit not in (*self.peers.parties, BROKER):
+            self._on_outcome(unknown_party(sender))
+        elif outcome.attempt >= self.peers.attempt or not self._on_stale_failure(sender):
+            self._on_outcome(FinalFailure(outcome.failure))
 
-    def _not_resumed(self, problem: JobProblem) -> None:
+    def _handle_declined_resumption(self, problem: JobProblem) -> None:
         """A party does not follow this one; it may still follow the label party, which asks it anew."""
         if self._label in {self._me, problem.culprit}:
-            self._ended(problem)
+            self._on_outcome(problem)
         else:
             self._log.warning("a party does not take the job up again", why=problem.reason)
-            self._noted(problem.reason)
+            self._on_note(problem.reason)
 
     def _on_verdict(self, failure: Failure) -> None:
-        if not self._verdict.done():
-            self._verdict.set_result(failure)
+        if not self._label_verdict.done():
+            self._label_verdict.set_result(failure)
 
     # --- saying
 
-    async def beat(self) -> None:
+    async def send_heartbeat(self) -> None:
         """A heartbeat."""
-        await self.tell(self._progress(), required=False)
+        await self.send_to_all(self._current_progress(), required=False)
 
-    async def tell(self, message: Message, *, required: bool) -> None:
+    async def send_to_all(self, message: Message, *, required: bool) -> None:
         """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
-        mailbox, deadline = self._through.mailbox, self._through.context.deadline("verdict")
+        mailbox, deadline = self._current_attempt.mailbox, self._current_attempt.context.deadline("verdict")
         life, number = self._life, next(self._numbers)
         try:
             await mailbox.send(message, mailbox.partners, deadline, epoch=life, step=number, required=required)
         except Undeliverable as error:
             self._log.warning("not everybody was told", why=str(error))
 
-    async def cancel(self, cancelled: Cancelled) -> None:
-        """Who was told passes it on, but whoever ended the job sees to it that it arrives."""
-        await self.tell(Cancel(by=cancelled.by or None), required=cancelled.here)
-        await self.drain("verdict")
+    async def send_cancel(self, cancellation: Cancelled) -> None:
+        """Tell everybody of a cancellation; the party that cancels waits for delivery."""
+        await self.send_to_all(Cancel(by=cancellation.by or None), required=cancellation.here)
+        await self.drain_outbox("verdict")
 
-    async def drain(self, deadline: str) -> None:
+    async def drain_outbox(self, deadline: str) -> None:
         """Wait until all that was said is with the broker, or the deadline has passed."""
         try:
-            await self._through.outbox.drain(self._through.context.deadline(deadline).seconds)
+            await self._current_attempt.outbox.drain(self._current_attempt.context.deadline(deadline).seconds)
         except TimeoutError as error:
             self._log.warning("not everybody was told", why=str(error))
 
     # --- judging
 
-    def judgement(self, ending: Failing, own: Report, state: State) -> Failure:
-        """What this party would say of an end, if nobody else did."""
-        return self.hearing.judgement(ending, self._me, own, str(state), stuck=self._stuck())
+    def diagnose(self, outcome: RunFailure, own: Report, state: State) -> Failure:
+        """Give this party's own view of a failure, as if nobody else spoke."""
+        return self.peers.diagnose(outcome, self._me, own, str(state), stuck=self._connection_problem())
 
-    def _stuck(self) -> JobProblem | None:
-        """Why what this party says gets nowhere, if it does not."""
-        outbox = self._through.outbox
+    def _connection_problem(self) -> JobProblem | None:
+        """Give the reason why this party's messages get nowhere, if they do not."""
+        outbox = self._current_attempt.outbox
         if outbox.blocked:
-            return blocked(Blocked(outbox.blocked))
+            return broker_blocked(Blocked(outbox.blocked))
         silence = loop_time() - outbox.answered
-        return cut_off(self._me) if silence > MISSED_HEARTBEATS * self._deadlines.heartbeat else None
+        return connection_lost(self._me) if silence > MISSED_HEARTBEATS * self._deadlines.heartbeat else None
 
-    async def judge(self, ending: Failing, own: Report, state: State, refusal: JobProblem | None = None) -> Failure:
+    async def agree_on_failure(
+        self, outcome: RunFailure, own: Report, state: State, refusal: JobProblem | None = None
+    ) -> Failure:
         """The one reason for the end that every party shows; tells the others.
 
         `refusal` is what this party does not let the job in for, whoever has ended it before that was known.
         """
-        mine = self.judgement(ending, own, state)
+        mine = self.diagnose(outcome, own, state)
         if self._me == self._label:
-            if refuses(mine):
-                await self._hear_refusals()
-                mine = self.hearing.with_all_refusals(mine, refusal)
+            if is_refusal(mine):
+                await self._await_refusals()
+                mine = self.peers.with_all_refusals(mine, refusal)
             verdict = mine.model_copy(update={"verdict": True})
-            await self.tell(verdict, required=True)
-            await self.drain("verdict")
+            await self.send_to_all(verdict, required=True)
+            await self.drain_outbox("verdict")
             return verdict
-        if isinstance(ending, Settled):
-            return ending.failure
+        if isinstance(outcome, FinalFailure):
+            return outcome.failure
         if refusal is None:
-            await self._complain(ending, mine)
+            await self._report_failure(outcome, mine)
         else:  # of each party the label party minds the first word
-            await self.tell(refusal.failure(state, verdict=False), required=True)
+            await self.send_to_all(refusal.failure(state, verdict=False), required=True)
         try:
             async with asyncio.timeout(self._deadlines.verdict):
-                return await asyncio.shield(self._verdict)
+                return await asyncio.shield(self._label_verdict)
         except TimeoutError:
-            return self.judgement(ending, own, state)
+            return self.diagnose(outcome, own, state)
 
-    async def _hear_refusals(self) -> None:
+    async def _await_refusals(self) -> None:
         """Give the others time to say what they refuse the job for, unless all have decided already."""
-        others, heartbeat = self._through.context.others, self._deadlines.heartbeat
+        others, heartbeat = self._current_attempt.context.others, self._deadlines.heartbeat
         for _ in range(max(1, int(self._deadlines.verdict / 2 / heartbeat))):
             await asyncio.sleep(heartbeat)
-            if all(self.hearing.has_decided(party) for party in others):
+            if all(self.peers.has_decided(party) for party in others):
                 return
 
-    async def _complain(self, ending: Failing, mine: Failure) -> None:
-        if isinstance(ending, JobProblem):
-            await self.tell(mine, required=True)
-        elif isinstance(ending, Told):  # its sender may be one of those who cannot speak to the label party
-            await self.tell(ending.failure.model_copy(update={"verdict": False}), required=False)
-        elif isinstance(ending, Late) and ending.reporter == self._me:
-            await self.beat()
+    async def _report_failure(self, outcome: RunFailure, mine: Failure) -> None:
+        if isinstance(outcome, JobProblem):
+            await self.send_to_all(mine, required=True)
+        elif isinstance(outcome, RemoteFailure):  # its sender may be one of those who cannot speak to the label party
+            await self.send_to_all(outcome.failure.model_copy(update={"verdict": False}), required=False)
+        elif isinstance(outcome, DeadlineMissed) and outcome.reporter == self._me:
+            await self.send_heartbeat()

@@ -1,4 +1,4 @@
-"""Whether a job's batches fit into this party's memory, by the sizes that all were told, before a share leaves.
+"""Checks that a job's batches fit into this party's memory, before a share leaves.
 
 It sees counts only. A helper has no table to compare them with: without this whoever leads a job would tell it how much
 to make.
@@ -16,44 +16,44 @@ from tercet.schemas.messages.kinds import Terms
 MOST_SCORED_BATCHES = 2**20  # of one pass, each with an entry in a list; far more rows than any table has
 
 
-def check_room(context: JobContext, terms: Terms) -> None:
-    """What another party sends of one batch, and what a helper makes for it, is well within what this party takes in.
+def check_memory_limits(context: JobContext, terms: Terms) -> None:
+    """Check that a batch's largest tensor fits into half of `message_mib`.
 
     Raises:
         JobProblem: it is not.
     """
-    helps, scored = context.me == context.description.helper, terms.rows
+    is_helper, scored = context.me == context.description.helper, terms.rows
     if isinstance(context.description, TrainingJob):
-        _check_training(context, helps=helps)
+        _check_training_memory(context, is_helper=is_helper)
         scored = terms.held_out
-    if helps and scored:
+    if is_helper and scored:
         forward = context.plan or scoring_numbers(context, terms.scoring)
-        _check_scoring(context, forward, scored)
+        _check_scoring_memory(context, forward, scored)
 
 
-def _check_training(context: JobContext, *, helps: bool) -> None:
+def _check_training_memory(context: JobContext, *, is_helper: bool) -> None:
     plan, rows = context.ready_plan, largest_batch(context.ready_plan)
-    words = largest_message(plan, helper=helps)
-    if helps:
+    words = largest_message(plan, helper=is_helper)
+    if is_helper:
         words = max(
             words, words_made(plan, rows), 0 if plan.network is None else dealt_words(plan), checked_words(plan)
         )
     if not _fits(context, words):
         narrower = "" if plan.network is None else " or narrower layers"
-        raise _too_much(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")
+        raise _memory_problem(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")
 
 
-def _check_scoring(context: JobContext, forward: NetworkForward, rows: int) -> None:
+def _check_scoring_memory(context: JobContext, forward: NetworkForward, rows: int) -> None:
     batch = scoring_batch(forward.columns, forward.network)
     if -(-rows // batch) > MOST_SCORED_BATCHES or not _fits(context, words_made(forward, batch)):
-        raise _too_much(context, f"to score {rows} rows", "score fewer rows")
+        raise _memory_problem(context, f"to score {rows} rows", "score fewer rows")
 
 
 def _fits(context: JobContext, words: int) -> bool:
     return 2 * 8 * words <= context.settings.limits.message_mib * 2**20
 
 
-def _too_much(context: JobContext, why: str, remedy: str) -> JobProblem:
+def _memory_problem(context: JobContext, why: str, remedy: str) -> JobProblem:
     sends = " or ".join(party for party in context.description.parties if party != context.me)
     makes = ", or what it makes itself," if context.me == context.description.helper else ""
     return JobProblem(

@@ -6,59 +6,59 @@ It looks into none of them; whether a fault may pass is for its owner to say.
 import asyncio
 from collections.abc import Callable
 
-from tercet.agents.runs.outcomes import Anew, Ending
+from tercet.agents.runs.outcomes import Restart, RunOutcome
 
 
-class Ends:
+class OutcomeSlot:
     """One run's. `may_pass` says whether an end is a fault after which the run may go on."""
 
-    def __init__(self, may_pass: Callable[[Ending], bool]) -> None:
-        self._may_pass = may_pass
-        self._over = _future()
+    def __init__(self, is_recoverable: Callable[[RunOutcome], bool]) -> None:
+        self._is_recoverable = is_recoverable
+        self._outcome = _future()
 
     @property
-    def there(self) -> bool:
-        """Whether there is one that nobody has looked at."""
-        return self._over.done()
+    def is_filled(self) -> bool:
+        """Tell whether there is an outcome that nobody has taken."""
+        return self._outcome.done()
 
-    def put(self, ending: Ending) -> None:
+    def put(self, outcome: RunOutcome) -> None:
         """The first end counts, but a fault that may pass, or another attempt, gives way to what is final."""
-        if self._over.done():
-            if self._weight(ending) <= self._weight(self._over.result()):
+        if self._outcome.done():
+            if self._priority(outcome) <= self._priority(self._outcome.result()):
                 return
-            self._over = _future()
-        self._over.set_result(ending)
+            self._outcome = _future()
+        self._outcome.set_result(outcome)
 
-    def _weight(self, ending: Ending) -> tuple[int, int]:
-        if isinstance(ending, Anew):
-            return 1, ending.attempt
-        return (0, 0) if self._may_pass(ending) else (2, 0)
+    def _priority(self, outcome: RunOutcome) -> tuple[int, int]:
+        if isinstance(outcome, Restart):
+            return 1, outcome.attempt
+        return (0, 0) if self._is_recoverable(outcome) else (2, 0)
 
-    async def take(self) -> Ending:
+    async def take_outcome(self) -> RunOutcome:
         """The first end that there is from now on."""
-        await asyncio.shield(self._over)
-        over = self._over.result()  # which may have taken the place of what was waited for
-        self._over = _future()
-        return over
+        await asyncio.shield(self._outcome)
+        outcome = self._outcome.result()  # which may have taken the place of what was waited for
+        self._outcome = _future()
+        return outcome
 
-    async def take_within(self, seconds: float) -> Ending | None:
+    async def take_final_within(self, seconds: float) -> RunOutcome | None:
         """An end that is not just another fault of the attempt that is over, if there is one so soon."""
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    over = await self.take()
-                    if not self._may_pass(over):
-                        return over
+                    outcome = await self.take_outcome()
+                    if not self._is_recoverable(outcome):
+                        return outcome
         except TimeoutError:
             return None
 
-    def pass_over(self, attempt: int) -> None:
+    def drop_stale(self, attempt: int) -> None:
         """An end of the attempt that is over has no bearing on this one, nor has being told of this one again."""
-        if self._over.done():
-            stale = self._over.result()
-            if stale.attempt <= attempt if isinstance(stale, Anew) else self._may_pass(stale):
-                self._over = _future()
+        if self._outcome.done():
+            stale = self._outcome.result()
+            if stale.attempt <= attempt if isinstance(stale, Restart) else self._is_recoverable(stale):
+                self._outcome = _future()
 
 
-def _future() -> "asyncio.Future[Ending]":
+def _future() -> "asyncio.Future[RunOutcome]":
     return asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""How a job ends before its time, and what the parties have said of it: who complains, who was heard, who is to blame.
+"""Defines the outcomes of a run, and notes what the parties report about them.
 
 Nothing here speaks or waits; `run` does both. The label party's verdict counts; where it does not come, each party
 judges by itself, from the same reports in the same way.
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tercet.agents.core.problems import BROKER, JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs.blame import Report, culprits, late
+from tercet.agents.runs.blame import Report, blame_for_deadline, culprits
 from tercet.broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
 from tercet.broker.interface.clock import loop_time
 from tercet.broker.interface.outbox import Undeliverable
@@ -26,7 +26,7 @@ E_ = TypeVar("E_", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class DeadlineMissed:
     """A wait has outlived its deadline: here, or at the party that reported it."""
 
     reporter: str
@@ -34,7 +34,7 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RemoteFailure:
     """Another party says that the job is off."""
 
     failure: Failure
@@ -48,14 +48,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class FinalFailure:
     """The run has failed at a party that cannot go on with it any more."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Anew:
+class Restart:
     """The attempt is over, and another one begins."""
 
     attempt: int
@@ -80,13 +80,13 @@ class Cancelled:
     here: bool = False
 
 
-Failing = JobProblem | Late | Told | Settled
-Ending = Done | Failing | Anew | Suspended | Cancelled | Superseded
+RunFailure = JobProblem | DeadlineMissed | RemoteFailure | FinalFailure
+RunOutcome = Done | RunFailure | Restart | Suspended | Cancelled | Superseded
 
 
 @dataclass(slots=True)
-class Hearing:
-    """What one party has heard from the others about themselves and about the end."""
+class PeerMonitor:
+    """Notes the last reports of all other parties."""
 
     label: str
     parties: Sequence[str]
@@ -94,139 +94,144 @@ class Hearing:
     me: str
     on_verdict: Callable[[Failure], None]
     attempt: int = 1
-    heard: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
+    last_progress: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
     overdue: dict[str, str] = field(default_factory=dict)  # each party's deadline that has passed
     complaints: dict[str, Failure] = field(default_factory=dict)  # why each party says that the attempt is off
     since: float = field(default_factory=loop_time)
-    _at: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
+    _progress_attempt: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
 
-    def begin(self, attempt: int) -> None:
+    def start_attempt(self, attempt: int) -> None:
         """Another attempt: nobody is late in it yet."""
         self.attempt, self.overdue, self.complaints = attempt, {}, {}
 
-    def take(self, address: Address, message: Message, taking_part: Sequence[str]) -> Ending | None:
+    def note_message(self, address: Address, message: Message, taking_part: Sequence[str]) -> RunOutcome | None:
         """Note a control message; the ending that it means, or None if the attempt goes on."""
         match message:
-            case Progress() | Failure() if self._speaks_of_strangers(message):
-                return stranger(address.sender)
+            case Progress() | Failure() if self._names_unknown_party(message):
+                return unknown_party(address.sender)
             case Progress():
-                self.heard[address.sender] = (loop_time(), message)
-                self._at[address.sender] = address.attempt
-                return self._progress(address, message, taking_part)
+                self.last_progress[address.sender] = (loop_time(), message)
+                self._progress_attempt[address.sender] = address.attempt
+                return self._note_progress(address, message, taking_part)
             case Failure():
-                return self._failure(address, message)
+                return self._note_failure(address, message)
             case Cancel():
-                return self._cancelled(address.sender, message.by or address.sender)
+                return self._note_cancellation(address.sender, message.by or address.sender)
         return None
 
-    def _cancelled(self, sender: str, by: str) -> Ending:
-        return Cancelled(by) if by in self.parties else stranger(sender)
+    def _note_cancellation(self, sender: str, by: str) -> RunOutcome:
+        return Cancelled(by) if by in self.parties else unknown_party(sender)
 
-    def _speaks_of_strangers(self, message: Progress | Failure) -> bool:
+    def _names_unknown_party(self, message: Progress | Failure) -> bool:
         if isinstance(message, Failure):
             return message.culprit not in (*self.parties, BROKER)
         # Whoever helps has the masks of all data parties.
         return not set(message.waits_for) <= set(self.parties) or message.helper not in self.helpers
 
-    def _failure(self, address: Address, message: Failure) -> Ending | None:
+    def _note_failure(self, address: Address, message: Failure) -> RunOutcome | None:
         if message.verdict and address.sender == self.label:
             self.on_verdict(message)
-            return Told(message)
+            return RemoteFailure(message)
         if address.attempt != self.attempt:
             return None
-        told = message.model_copy(update={"verdict": False})
-        self.complaints.setdefault(address.sender, told)
-        return Told(told)
+        complaint = message.model_copy(update={"verdict": False})
+        self.complaints.setdefault(address.sender, complaint)
+        return RemoteFailure(complaint)
 
     def has_decided(self, party: str) -> bool:
-        """Whether a party has refused the job, or else waits for others' answers."""
-        heard = self.heard.get(party)
-        return party in self.complaints or (heard is not None and bool(heard[1].waits_for))
+        """Tell whether a party has refused the job, or waits for others' answers."""
+        progress = self.last_progress.get(party)
+        return party in self.complaints or (progress is not None and bool(progress[1].waits_for))
 
     def with_all_refusals(self, failure: Failure, own: JobProblem | None) -> Failure:
         """Add to the first reason of all what this party and others refuse the job for."""
         reasons = [failure.reason, *([] if own is None else [own.reason])]
-        reasons += [told.reason for told in self.complaints.values() if refuses(told)]
+        reasons += [complaint.reason for complaint in self.complaints.values() if is_refusal(complaint)]
         return failure.model_copy(update={"reason": "; also: ".join(dict.fromkeys(reasons))[:2000]})
 
-    def _progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> Ending | None:
+    def _note_progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> RunOutcome | None:
         sender, theirs, helper = address.sender, address.attempt, message.helper
         if self.me == self.label:
             if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
-                return Anew(theirs + 1, helper)
+                return Restart(theirs + 1, helper)
             if theirs == self.attempt and message.lost and sender in taking_part:
-                return Told(back(sender).failure(message.state, verdict=False))
+                return RemoteFailure(restarted_agent(sender).failure(message.state, verdict=False))
         elif sender == self.label and self.attempt < theirs < MOST_ATTEMPTS:
-            return Anew(theirs, helper)
+            return Restart(theirs, helper)
         if message.overdue is None or theirs != self.attempt:
             return None
-        return self.complain(sender, message.overdue)
+        return self.note_missed_deadline(sender, message.overdue)
 
-    def silence(self, party: str) -> float:
+    def seconds_silent(self, party: str) -> float:
         """Seconds since a party was heard of."""
-        return loop_time() - self.heard[party][0] if party in self.heard else loop_time() - self.since
+        return loop_time() - self.last_progress[party][0] if party in self.last_progress else loop_time() - self.since
 
-    def silent(self, parties: Sequence[str]) -> list[str]:
+    def silent_parties(self, parties: Sequence[str]) -> list[str]:
         """Those that are not heard of."""
         reports = self.reports()
         return [party for party in parties if party not in reports]
 
-    def checkpoints(self, parties: Sequence[str]) -> list[int]:
+    def checkpoint_steps(self, parties: Sequence[str]) -> list[int]:
         """Steps that were done at the last checkpoint of each party in this attempt; -1 where that is not known."""
-        return [self.heard[p][1].checkpoint if self._at.get(p) == self.attempt else -1 for p in parties]
+        return [
+            self.last_progress[p][1].checkpoint if self._progress_attempt.get(p) == self.attempt else -1
+            for p in parties
+        ]
 
-    def complain(self, party: str, deadline: str) -> Late:
+    def note_missed_deadline(self, party: str, deadline: str) -> DeadlineMissed:
         """Note that a party's deadline has passed."""
         self.overdue.setdefault(party, deadline)
-        return Late(party, deadline)
+        return DeadlineMissed(party, deadline)
 
     def reports(self) -> dict[str, Report]:
-        """What each other party that is not silent said last."""
+        """Give the last report of each other party that is not silent."""
         now = loop_time()
         return {
             party: Report(progress.stage, progress.waits_for)
-            for party, (heard, progress) in self.heard.items()
-            if now - heard <= MISSED_HEARTBEATS * progress.interval
+            for party, (received_at, progress) in self.last_progress.items()
+            if now - received_at <= MISSED_HEARTBEATS * progress.interval
         }
 
-    def judgement(self, ending: Failing, me: str, own: Report, stage: str, *, stuck: JobProblem | None) -> Failure:
-        """What this party would say of the end, if nobody else did; `stuck` if it knows that the broker is at fault."""
-        match ending:
-            case Told() | Settled():
-                return ending.failure
+    def diagnose(self, outcome: RunFailure, me: str, own: Report, stage: str, *, stuck: JobProblem | None) -> Failure:
+        """Give this party's own view of a failure; `stuck` if the broker is known to be at fault."""
+        match outcome:
+            case RemoteFailure() | FinalFailure():
+                return outcome.failure
             case JobProblem():
-                return ending.failure(stage, verdict=False)
-            case Late():
-                return (stuck or self._late(me, own)).failure(stage, verdict=False)
+                return outcome.failure(stage, verdict=False)
+            case DeadlineMissed():
+                return (stuck or self._blame_for_deadline(me, own)).failure(stage, verdict=False)
 
-    def _late(self, me: str, own: Report) -> JobProblem:
+    def _blame_for_deadline(self, me: str, own: Report) -> JobProblem:
         # Where several complain at once and no verdict comes, all begin with the same complaint.
         reporter = next(party for party in self.parties if party in self.overdue)
         reports = self.reports() | {me: own}
         for party in culprits(reports, reporter):
-            if party in reports and party != me and self.heard[party][1].lost:  # neither silent nor busy: it is back
-                return back(party)
-        return late(reports, reporter, self.overdue[reporter], self.parties)
+            if (
+                party in reports and party != me and self.last_progress[party][1].lost
+            ):  # neither silent nor busy: it is back
+                return restarted_agent(party)
+        return blame_for_deadline(reports, reporter, self.overdue[reporter], self.parties)
 
 
-def refuses(failure: Failure) -> bool:
+def is_refusal(failure: Failure) -> bool:
     """Tell whether a party has not let the job in, by what its settings, its table or the planner say; no fault."""
     return failure.stage == State.RECEIVED and failure.code.startswith(REFUSALS)
 
 
-def stranger(sender: str) -> JobProblem:
+def unknown_party(sender: str) -> JobProblem:
     """A control message speaks of somebody who has no part in the job."""
     return JobProblem(
         "message.malformed", sender, f"{sender} speaks of a party that the job does not have; update its agent"
     )
 
 
-def back(party: str) -> JobProblem:
+def restarted_agent(party: str) -> JobProblem:
     """A party has lost the attempt, by a restart as a rule."""
     return JobProblem("agent.restarted", party, f"{party}'s agent has lost the attempt, and is back")
 
 
-def silent_label(label: str) -> JobProblem:
+def silent_label_party(label: str) -> JobProblem:
     """The label party does not come back."""
     return JobProblem(
         "party.silent",
@@ -245,7 +250,7 @@ def broker_problem(error: BrokerError, me: str) -> JobProblem:
     """The broker, or whoever should have a queue there, fails this party."""
     cause = error.reason if isinstance(error, Undeliverable) else error
     if isinstance(cause, Blocked):
-        return blocked(cause)
+        return broker_blocked(cause)
     if isinstance(cause, Disconnected):
         reason = f"{me} has lost its connection to the broker, and could not send in time; see {me}'s log"
         return JobProblem("party.cut-off", me, reason, str(error))
@@ -262,12 +267,12 @@ def broker_problem(error: BrokerError, me: str) -> JobProblem:
     )
 
 
-def blocked(alarm: Blocked) -> JobProblem:
+def broker_blocked(alarm: Blocked) -> JobProblem:
     """The broker has an alarm, so that nobody's messages get through."""
     return JobProblem("transport.broker", BROKER, str(alarm))
 
 
-def cut_off(me: str) -> JobProblem:
+def connection_lost(me: str) -> JobProblem:
     """The broker does not answer this party."""
     reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
     return JobProblem("party.cut-off", me, reason)

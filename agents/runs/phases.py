@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs.acceptance import accept, after_approval, check_version
-from tercet.agents.runs.terms import agree
+from tercet.agents.runs.acceptance import accept_job, after_approval, check_version
+from tercet.agents.runs.terms import agree_on_terms
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState, SmallOrder
 from tercet.broker.sealing.identity import Forged, parse_public
@@ -26,11 +26,11 @@ from tercet.schemas.messages.kinds import (
 )
 
 T = TypeVar("T")
-Enter = Callable[[State], None]
+EnterState = Callable[[State], None]
 
 
 class Role(Protocol):
-    """What a data party and the helper do differently, and what training and prediction do."""
+    """Does the work of a data party or a helper, in training or prediction."""
 
     working: State  # training or scoring
     scoring: ScoringTerms | None  # in prediction at a data party: what its part says of the model
@@ -47,11 +47,11 @@ class Role(Protocol):
         """Split the rows and fit what encodes them: what this party brings; None at the helper."""
         ...
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         """Agree on the secret order, and encode the rows."""
         ...
 
-    async def work(self) -> None:
+    async def run_steps(self) -> None:
         """All steps."""
         ...
 
@@ -64,48 +64,48 @@ class Role(Protocol):
         ...
 
 
-async def live(context: JobContext, role: Role, enter: Enter) -> Path | None:
+async def run_phases(context: JobContext, role: Role, enter: EnterState) -> Path | None:
     """Take a job from received to released by everybody; returns the hidden folder with what this party gets, if any.
 
     Raises:
         JobProblem: it cannot go on, and whose fault that is.
         Overdue: a deadline has passed.
     """
-    stage = context.statistics.enter
+    stage = context.statistics.enter_stage
     stage("reading")
-    await accept(context)
+    await accept_job(context)
     enter(State.ACCEPTED)
     await role.prepare()
     enter(State.READY)
     await _start(context)
-    await _shake_hands(context)
+    await _run_handshake(context)
     stage("alignment")
-    context.audit.revealing("alignment")
+    context.audit.note_revelations("alignment")
     await role.align()
     enter(State.ALIGNED)
     stage("fitting")
-    await agree(context, await role.fit(), role.scoring)
-    context.audit.revealing(role.working, context.terms)
-    await role.begin()
+    await agree_on_terms(context, await role.fit(), role.scoring)
+    context.audit.note_revelations(role.working, context.terms)
+    await role.set_up()
     enter(role.working)
     stage(role.working)
-    context.statistics.begin()
-    await role.work()
-    context.statistics.end()
+    context.statistics.start_steps()
+    await role.run_steps()
+    context.statistics.stop_steps()
     stage("release")
-    context.audit.revealing("release", context.terms)
+    context.audit.note_revelations("release", context.terms)
     folder = await role.release()
     enter(State.RELEASED)
-    await _everybody_released(context)
+    await _await_releases(context)
     stage(None)
     return folder
 
 
 async def _start(context: JobContext) -> None:
     label = context.description.label
-    if context.leads:
+    if context.is_label_party:
         await context.mailbox.receive(Ready, context.others, context.deadline("ready"))
-        context.audit.begun(context.attempt, context.version)
+        context.audit.note_start(context.attempt, context.version)
         start = Start(attempt=context.attempt, version=context.version)
         await context.mailbox.send(start, context.others, context.deadline("start"))
         return
@@ -116,10 +116,10 @@ async def _start(context: JobContext) -> None:
         raise JobProblem("job.terms", label, reason)
     check_version(context, start.version)
     context.version = start.version
-    context.audit.begun(context.attempt, context.version)
+    context.audit.note_start(context.attempt, context.version)
 
 
-async def _shake_hands(context: JobContext) -> None:
+async def _run_handshake(context: JobContext) -> None:
     present = context.description.parties  # without helpers that stand by
     parties = [HandshakeParty(m.name, m.role, parse_public(m.key)) for m in context.job.members if m.name in present]
     state = HandshakeState(context.identity, context.me, parties, context.run_digest, context.attempt)
@@ -149,7 +149,7 @@ def _or_blame(sender: str, check: Callable[[str, T], None], message: T) -> None:
         ) from None
 
 
-async def _everybody_released(context: JobContext) -> None:
+async def _await_releases(context: JobContext) -> None:
     # A party whose disk is full at the last moment still fails the job for all. In a prediction some have nothing left
     # to do, the helper from the beginning, while others still score their rows.
     deadline = context.deadline("release" if context.description.kind == "training" else "fit")

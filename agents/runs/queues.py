@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from tercet.agents.access.connections import Linked
+from tercet.agents.access.connections import BrokerLink
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Consumer, Handler
 from tercet.schemas.files.settings import Settings
@@ -19,7 +19,7 @@ PAUSE_SECONDS = 0.25
 T = TypeVar("T")
 
 
-async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+async def retry_patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
     """The call's result, after as many attempts as a broker that is briefly away takes.
 
     Raises:
@@ -56,7 +56,7 @@ class JobQueues:
             try:
                 await self._consume_all(patience)
             except BaseException:
-                await _to_the_end(self._leave())
+                await _to_the_end(self._cancel_consumers())
                 raise
             self._open = True
 
@@ -65,38 +65,38 @@ class JobQueues:
         senders = tuple(party for party in job.description.everybody if party in settings.partners)
         rounds = topology.ROUNDS[settings.role]
         queues = {round_: topology.job_queue(settings.party, job.id, round_, senders) for round_ in rounds}
-        await _together([patiently(partial(broker.declare, queue), patience) for queue in queues.values()])
+        await _together([retry_patiently(partial(broker.declare, queue), patience) for queue in queues.values()])
         for round_, queue in queues.items():
             consume = partial(broker.consume, queue.name, self._deliver, topology.lane(round_))
-            self._consumers.append(await patiently(consume, patience))
+            self._consumers.append(await retry_patiently(consume, patience))
 
     async def reopen(self, patience: float) -> None:
         """Consume them anew, where something that should not be has taken a consumer away. Raises as `open`."""
-        await self.leave()
+        await self.cancel_consumers()
         await self.open(patience)
 
     @property
-    def heard(self) -> bool:
-        """Whether deliveries of all of them come through, or the broker cannot tell, or is away."""
+    def are_consumed(self) -> bool:
+        """Tell whether all queues deliver; true where the broker cannot tell, or is away."""
         broker, me, job = self._broker, self._settings.party, self._job.id
-        if not isinstance(broker, Linked) or not broker.connected:
+        if not isinstance(broker, BrokerLink) or not broker.connected:
             return True
         rounds = topology.ROUNDS[self._settings.role]
         return all(broker.consuming(topology.job_queue_name(me, job, round_)) for round_ in rounds)
 
-    async def leave(self) -> None:
+    async def cancel_consumers(self) -> None:
         """Take no more from them."""
         async with self._changing:
-            await _to_the_end(self._leave())
+            await _to_the_end(self._cancel_consumers())
 
-    async def _leave(self) -> None:
+    async def _cancel_consumers(self) -> None:
         self._open = False
         consumers, self._consumers = self._consumers, []
         await asyncio.gather(*(consumer.cancel() for consumer in consumers))
 
-    async def clear(self, patience: float) -> None:
+    async def delete_queues(self, patience: float) -> None:
         """Delete them, with what is in them. Raises as `clear_queues`."""
-        await clear_queues(self._broker, self._settings, self._job.id, patience)
+        await delete_queues(self._broker, self._settings, self._job.id, patience)
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
@@ -120,11 +120,11 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-async def clear_queues(broker: Broker, settings: Settings, job: str, patience: float) -> None:
+async def delete_queues(broker: Broker, settings: Settings, job: str, patience: float) -> None:
     """Delete this party's queues of a job, with what is in them, if the broker is there within `patience` seconds.
 
     Raises:
         BrokerError: they may still be there.
     """
     names = [topology.job_queue_name(settings.party, job, round_) for round_ in topology.ROUNDS[settings.role]]
-    await asyncio.gather(*(patiently(partial(broker.delete, name), patience) for name in names))
+    await asyncio.gather(*(retry_patiently(partial(broker.delete, name), patience) for name in names))

@@ -1,4 +1,4 @@
-"""Whether a job goes on after a fault, as which attempt, and with which helper: the label party's decisions.
+"""Decides whether a job goes on after a fault, as which attempt, and with which helper.
 
 Nothing here waits or speaks; `run` does both.
 """
@@ -40,22 +40,22 @@ class Attempts:
     gained: int = 1
     furthest: int = 0
 
-    def begun(self, first: int) -> None:
+    def note_progress(self, first_step: int) -> None:
         """The attempt that counts goes on from this step."""
-        if first > self.furthest:
-            self.gained, self.furthest = self.number, first
+        if first_step > self.furthest:
+            self.gained, self.furthest = self.number, first_step
 
-    def count_anew(self) -> None:
+    def reset_count(self) -> None:
         """A person takes the job up again: those until now came to nothing and do not count."""
         self.gained = self.number + 1
 
     @property
     def fruitless(self) -> int:
-        """How many in a row, this one among them, have not got further."""
+        """Number of attempts in a row, this one included, that have not got further."""
         return self.number - self.gained + 1
 
     def may_follow(self, code: str, most: int) -> bool:
-        """Whether there may be another one after a fault of this code, where so many may be fruitless in a row."""
+        """Tell whether another attempt may follow a fault of this code."""
         if code == BUSY:
             return self.fruitless < min(most, BUSY_ATTEMPTS)
         return code in RECOVERABLE and self.fruitless < most
@@ -66,8 +66,8 @@ class Attempts:
         return PAUSES[max(0, min(self.fruitless, len(PAUSES)) - 1)]
 
 
-def choose_helper(helpers: Sequence[str], present: Mapping[str, object], now: str) -> str:
-    """Who helps next: who does now, unless it is silent and another one is not. `present` are the parties heard of."""
-    if now in present:
-        return now
-    return next((helper for helper in helpers if helper in present), now)
+def choose_helper(helpers: Sequence[str], present: Mapping[str, object], current: str) -> str:
+    """Keep the current helper, unless it is silent and another one is not."""
+    if current in present:
+        return current
+    return next((helper for helper in helpers if helper in present), current)

@@ -1,4 +1,4 @@
-"""What is known of a run when it begins: of a new one nothing, of another one what its record has kept.
+"""Holds the known facts of a run when it begins; a new run has none.
 
 It is read once; the run itself writes the record.
 """
@@ -11,8 +11,8 @@ from tercet.schemas.messages.kinds import JobStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What an agent's earlier life, or its operator, knows.
+class SavedRun:
+    """Holds the facts that an agent's earlier life, or its operator, knows.
 
     Attributes:
         state: where it was.

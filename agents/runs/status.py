@@ -15,12 +15,12 @@ from tercet.schemas.messages.kinds import JobStatus, PartyStatus, Progress
 
 NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
 MOST_NOTES = 20
-Heard = Mapping[str, tuple[float, Progress]]
+ProgressByParty = Mapping[str, tuple[float, Progress]]
 """When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
 
 
-def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
-    """Where a job is; whom it waits for and how it ended is for the caller to add."""
+def job_status(context: JobContext, state: State, heard: ProgressByParty) -> JobStatus:
+    """Describe a job's progress; the caller adds waits and the end."""
     job, statistics, ended = context.description, context.statistics, state in TERMINAL
     sent = context.mailbox.sent
     return JobStatus(
@@ -54,7 +54,7 @@ def job_status(context: JobContext, state: State, heard: Heard) -> JobStatus:
 
 
 def who_holds(job: TrainingJob) -> str:
-    """What of the model the job gives to whom, in words."""
+    """Describe in words which parties get which part of the model."""
     above = "all layers above the first" if job.network else "the intercept"
     return {
         "owners": f"each data party has the weights of its own columns, {job.label} {above} too",

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.runs.memory_limits import check_room
+from tercet.agents.runs.memory_limits import check_memory_limits
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.plan_warnings import warnings_of
-from tercet.agents.session.training_defaults import resolved
+from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
@@ -22,7 +22,7 @@ MOST_ROWS = 2**32
 
 
 class Tables(NamedTuple):
-    """What all data parties have said of their columns, in the job's order."""
+    """Holds the data parties' column numbers, in the job's order."""
 
     columns: tuple[int, ...]
     bits: tuple[float, ...]
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
         return cls(columns, bits, record_bits, spreads)
 
 
-async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
+async def agree_on_terms(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
     """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
 
     `mine` is None at the helper. `scoring` is what a data party's own part says of the model that a prediction applies.
@@ -46,7 +46,7 @@ async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms |
         JobProblem: sizes or plans differ, or the planner refuses.
     """
     label = context.description.label
-    if context.leads:
+    if context.is_label_party:
         assert mine is not None
         tables = await _collect(context, mine)
         terms = await _made(context, mine, tables, scoring)
@@ -57,7 +57,7 @@ async def agree(context: JobContext, mine: Sizes | None, scoring: ScoringTerms |
         terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
         await _check(context, terms, mine, scoring)
     _note(context, terms, mine)
-    check_room(context, terms)
+    check_memory_limits(context, terms)
 
 
 async def _collect(context: JobContext, mine: Sizes) -> Tables:
@@ -104,7 +104,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         JobProblem: the planner refuses; whoever wrote the job can mend it.
     """
     job = context.training
-    training = resolved(job, sizes.rows, tables.spreads)
+    training = resolve_defaults(job, sizes.rows, tables.spreads)
     request = Request(
         model=job.link,
         rows=sizes.rows,
@@ -150,7 +150,7 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
 
 
 def _strange_outputs(context: JobContext, terms: Terms, mine: Sizes | None) -> bool:
-    """Whether the model cannot have so many: the label party alone knows how many classes its label has."""
+    """Tell whether the model cannot have so many; only the label party knows its classes."""
     if isinstance(context.description, TrainingJob):
         return terms.outputs > 1 and not ACTIVATIONS[context.description.link].classes
     return mine is not None and mine.outputs != terms.outputs  # of a trained model every part says how many

@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from tercet.agents.protocol.script_driver import Kinds, Scripts
+from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
-from tercet.agents.scoring.linear_scoring import left_range, scoring_batch
+from tercet.agents.scoring.linear_scoring import range_problem, scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.linear.loss import LossNumbers, opened_loss
@@ -58,7 +58,7 @@ KINDS: Kinds = {
 
 
 async def held_out_loss(
-    context: JobContext, rows: Rows, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
+    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
 ) -> float | None:
     """A data party's part in the loss after an epoch; the mean, where this party may know it.
 
@@ -76,7 +76,7 @@ async def held_out_loss(
     plan, count = context.ready_plan, rows.shape[0]
     alpha = await context.compute(plan.alpha_after, shares.step)
     steps = _steps(plan, count, epoch, alpha)
-    order = Order(key, count, PURPOSE, context.noise)
+    order = Order(key, count, PURPOSE, context.noise_attempt)
     await context.compute(order.permutation, epoch)  # sorting many rows takes long
     helper_masks = context.masks(context.description.helper, PURPOSE)
     kinds = HeldOutWeights, HeldOutWeightOpening
@@ -88,9 +88,9 @@ async def held_out_loss(
     )  # fmt: skip
     scripts = _scripts(context, steps)
     async with asyncio.TaskGroup() as loops:
-        for script in (party.scoring, party.losing):
-            loops.create_task(_each(scripts, script, steps))
-    return await opened(context, HeldOutLossShare, party.share(), party.numbers, epoch)
+        for script in (party.score_batch, party.add_loss):
+            loops.create_task(_run_steps(scripts, script, steps))
+    return await open_mean_loss(context, HeldOutLossShare, party.share(), party.numbers, epoch)
 
 
 async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, done: int) -> None:
@@ -106,12 +106,12 @@ async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, do
     helper = HeldOutLossHelper(plan, context.number(context.label), masks, weight_masks, steps)
     scripts = _scripts(context, steps)
     try:
-        await _each(scripts, helper.script, steps)
+        await _run_steps(scripts, helper.script, steps)
     except Diverged as diverged:
-        raise left_range(context, diverged) from None
+        raise range_problem(context, diverged) from None
 
 
-async def opened(
+async def open_mean_loss(
     context: JobContext, model: type[LossShare | HeldOutLossShare], share: Words, numbers: LossNumbers, epoch: int
 ) -> float | None:
     """Bring this party's share of a loss to whom the job names; the mean, where this party is one of them."""
@@ -122,27 +122,27 @@ async def opened(
     if context.me not in knowing:
         return None
     letters = await context.mailbox.receive(model, context.partners, deadline, epoch=epoch)
-    others = context.mailbox.words(letters, lambda _: (1, 1)).values()
+    others = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
     return opened_loss([share, *others], numbers)
 
 
-async def _each(scripts: Scripts, script: Callable[[Step], Script[None]], steps: Sequence[Step]) -> None:
+async def _run_steps(scripts: ScriptDriver, script: Callable[[Step], Script[None]], steps: Sequence[Step]) -> None:
     for step in steps:
         await scripts.run(script(step), step)
 
 
-class _Flat(NamedTuple):
-    """How wide a model without hidden layers is."""
+class _LinearLayout(NamedTuple):
+    """Describes the widths of a model without hidden layers."""
 
     columns: tuple[int, ...]
     widths: tuple[int, ...]
     hidden: tuple[int, ...] = ()
 
 
-def _scripts(context: JobContext, steps: Sequence[Step]) -> Scripts:
+def _scripts(context: JobContext, steps: Sequence[Step]) -> ScriptDriver:
     plan = context.ready_plan
-    layout = _Flat(plan.columns, (plan.outputs,)) if plan.network is None else Layout(plan)
-    return Scripts(context, KINDS, layout, max(step.rows for step in steps))
+    layout = _LinearLayout(plan.columns, (plan.outputs,)) if plan.network is None else Layout(plan)
+    return ScriptDriver(context, KINDS, layout, max(step.rows for step in steps))
 
 
 def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
@@ -150,14 +150,21 @@ def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
 
 
 def _scorer(
-    context: JobContext, rows: Rows, shares: AnyShares, alpha: float, *, openings: Openings, order: Order, key: bytes
+    context: JobContext,
+    rows: FeatureSource,
+    shares: AnyShares,
+    alpha: float,
+    *,
+    openings: Openings,
+    order: Order,
+    key: bytes,
 ) -> Scorer | NetworkScorer:
     me, plan, zero_masks = context.number(context.me), context.ready_plan, context.zero_masks(PURPOSE)
     helper_masks = context.masks(context.description.helper, PURPOSE)
     if isinstance(shares, NetworkShares):
         return NetworkScorer(
             me, NOBODY, plan, rows, shares=shares, alpha=alpha, order=order,
-            elements=Elements(key, PURPOSE, context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
+            elements=Elements(key, PURPOSE, context.noise_attempt), helper_masks=helper_masks, zero_masks=zero_masks,
             weight_masks=openings.masks,
         )  # fmt: skip
     return Scorer(

@@ -34,7 +34,7 @@ def scoring_batch(columns: Sequence[int], network: Network | None = None) -> int
     return max(32, min(MOST_ROWS, MOST_WORDS // (sum(columns) + units)))
 
 
-class Scoring:
+class LinearScoring:
     """One pass over some rows at a data party."""
 
     def __init__(
@@ -58,56 +58,60 @@ class Scoring:
             JobProblem: a tensor of a wrong shape came.
         """
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._send())
-            collecting = loops.create_task(self._collect()) if self._context.leads else None
+            loops.create_task(self._send_batches())
+            collecting = loops.create_task(self._collect_scores()) if self._context.is_label_party else None
         return None if collecting is None else collecting.result()
 
-    async def _send(self) -> None:
+    async def _send_batches(self) -> None:
         context = self._context
         partners, helper = context.partners, context.description.helper
         await context.compute(self._order.permutation, self._steps[0].epoch)  # sorting many rows takes long
         for step in self._steps:
-            inputs = await self._computed(self._scorer.masked_inputs, step)
-            await self._give(ScoringInputs(words=inputs), partners, step)
-            received = await self._take(ScoringInputs, step, {p: (step.rows, self._columns(p)) for p in partners})
-            theirs, dealt = {context.number(p): words for p, words in received.items()}, await self._dealt(step)
+            inputs = await self._compute_batch(self._scorer.masked_inputs, step)
+            await self._send_message(ScoringInputs(words=inputs), partners, step)
+            received = await self._receive_words(
+                ScoringInputs, step, {p: (step.rows, self._columns(p)) for p in partners}
+            )
+            theirs, dealt = {context.number(p): words for p, words in received.items()}, await self._receive_dealt(step)
             opened = self._openings.blocks
-            share = await self._computed(self._scorer.preactivation, step, theirs, opened, dealt)
-            await self._give(ScoringShare(words=share), [helper], step)
-            note_scored(context, step)
+            share = await self._compute_batch(self._scorer.preactivation, step, theirs, opened, dealt)
+            await self._send_message(ScoringShare(words=share), [helper], step)
+            note_scored_step(context, step)
 
-    async def _computed(self, function: Callable[..., T], step: Step, *args: Any) -> T:
+    async def _compute_batch(self, function: Callable[..., T], step: Step, *args: Any) -> T:
         assert self._context.terms is not None
         words = step.rows * sum(self._context.terms.columns)
         return await self._context.compute_if_heavy(words, function, step, *args)
 
-    async def _dealt(self, step: Step) -> Words | None:
-        """What the helper deals this party, if it is the one to which it does."""
+    async def _receive_dealt(self, step: Step) -> Words | None:
+        """Receive the helper's dealt words, if this party is the carrier."""
         if self._outputs == 1 or self._context.number(self._context.me) != CARRIER:
             return None
         helper = self._context.description.helper
-        return (await self._take(ScoringDealtShares, step, {helper: (step.rows, self._outputs)}))[helper]
+        return (await self._receive_words(ScoringDealtShares, step, {helper: (step.rows, self._outputs)}))[helper]
 
-    async def _collect(self) -> Floats:
+    async def _collect_scores(self) -> Floats:
         helper = self._context.description.helper
         scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
         for step in self._steps:
-            words = (await self._take(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
-            scores[self._order.rows(step)] = await self._context.compute(self._scorer.opened, step, words)
+            words = (await self._receive_words(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
+            scores[self._order.rows(step)] = await self._context.compute(self._scorer.open_scores, step, words)
         return scores
 
     def _columns(self, party: str) -> int:
         assert self._context.terms is not None
         return self._context.terms.columns[self._context.number(party)]
 
-    async def _give(self, message: Message, receivers: Sequence[str], step: Step) -> None:
+    async def _send_message(self, message: Message, receivers: Sequence[str], step: Step) -> None:
         await self._context.mailbox.send(message, receivers, self._deadline, epoch=step.epoch, step=step.position)
 
-    async def _take(self, model: type[Message], step: Step, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Words]:
+    async def _receive_words(
+        self, model: type[Message], step: Step, shapes: Mapping[str, tuple[int, int]]
+    ) -> dict[str, Words]:
         """One tensor from each sender, by sender."""
         mail = self._context.mailbox
         letters = await mail.receive(model, shapes, self._deadline, epoch=step.epoch, step=step.position)
-        return mail.words(letters, shapes.__getitem__)
+        return mail.checked_words(letters, shapes.__getitem__)
 
 
 async def answer_scores(
@@ -122,31 +126,31 @@ async def answer_scores(
     """
     mail, job = context.mailbox, context.description
     if outputs > 1:
-        await _deal(context, helper, steps[0], context.deadline(first))
+        await _deal_batch(context, helper, steps[0], context.deadline(first))
     for step in steps:
         deadline = context.deadline(first if step.index == 0 else "step")
         if outputs > 1 and step.index + 1 < len(steps):
-            await _deal(context, helper, steps[step.index + 1], deadline)
+            await _deal_batch(context, helper, steps[step.index + 1], deadline)
         epoch, position = step.epoch, step.position
         letters = await mail.receive(ScoringShare, job.data_parties, deadline, epoch=epoch, step=position)
-        words = mail.words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)
+        words = mail.checked_words(letters, dict.fromkeys(letters, (step.rows, outputs)).__getitem__)
         shares = {context.number(party): share for party, share in words.items()}
         try:
             scores = await context.compute(helper.scores, step, shares)
         except Diverged as diverged:
-            raise left_range(context, diverged) from None
+            raise range_problem(context, diverged) from None
         await mail.send(Scores(words=scores), [job.label], deadline, epoch=epoch, step=position)
-        note_scored(context, step)
+        note_scored_step(context, step)
 
 
-async def _deal(context: JobContext, helper: ScoringHelper, step: Step, deadline: Deadline) -> None:
+async def _deal_batch(context: JobContext, helper: ScoringHelper, step: Step, deadline: Deadline) -> None:
     """Deal the data parties what the helper cannot add to several outputs in secret order, a step ahead."""
     words, carrier = await context.compute(helper.dealt, step), context.description.data_parties[CARRIER]
     message = ScoringDealtShares(words=words)
     await context.mailbox.send(message, [carrier], deadline, epoch=step.epoch, step=step.position)
 
 
-def left_range(context: JobContext, diverged: Diverged) -> JobProblem:
+def range_problem(context: JobContext, diverged: Diverged) -> JobProblem:
     """A scored row is unlike those trained on, or a party has shifted scores; whoever wrote the job can mend it."""
     reason = (
         f"a scored row left the range of the model ({diverged.reason}): compare the columns of the rows with those "
@@ -155,7 +159,7 @@ def left_range(context: JobContext, diverged: Diverged) -> JobProblem:
     return JobProblem("scoring.range", context.job.submitter, reason)
 
 
-def note_scored(context: JobContext, step: Step) -> None:
+def note_scored_step(context: JobContext, step: Step) -> None:
     """A step of a prediction is done; held-out rows are no steps of the training."""
     if context.plan is None:
-        context.finished(step)
+        context.note_finished_step(step)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring import network_scoring
-from tercet.agents.scoring.linear_scoring import Scoring, answer_scores
+from tercet.agents.scoring.linear_scoring import LinearScoring, answer_scores
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import NetworkForward
 from tercet.mpc.plan.schedule import Step
@@ -23,10 +23,10 @@ from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
 
 
-async def score(
+async def score_rows(
     context: JobContext,
     plan: NetworkForward,
-    rows: Rows,
+    rows: FeatureSource,
     shares: AnyShares,
     steps: Sequence[Step],
     *,
@@ -52,22 +52,22 @@ async def score(
         JobProblem: a tensor of a wrong shape came.
     """
     me, label = context.number(context.me), context.number(context.label)
-    order, alpha = Order(key, rows.shape[0], "scoring", context.noise), steps[0].alpha
+    order, alpha = Order(key, rows.shape[0], "scoring", context.noise_attempt), steps[0].alpha
     helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
     if openings is None:
         openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), steps[0].epoch)
     if isinstance(shares, NetworkShares):
         network_scorer = NetworkScorer(
             me, label, plan, rows, shares=shares, alpha=alpha, order=order,
-            elements=Elements(key, "scoring", context.noise), helper_masks=helper_masks, zero_masks=zero_masks,
+            elements=Elements(key, "scoring", context.noise_attempt), helper_masks=helper_masks, zero_masks=zero_masks,
             weight_masks=openings.masks, noise=noise,
         )  # fmt: skip
-        return await network_scoring.score(context, network_scorer, order, steps, openings)
+        return await network_scoring.score_network(context, network_scorer, order, steps, openings)
     scorer = Scorer(
         me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
         weight_masks=openings.masks, noise=noise,
     )  # fmt: skip
-    return await Scoring(context, scorer, order, steps, plan.outputs, openings=openings).run()
+    return await LinearScoring(context, scorer, order, steps, plan.outputs, openings=openings).run()
 
 
 def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise | None:
@@ -75,10 +75,10 @@ def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise |
 
     `private` is this party's own secret of the run.
     """
-    return None if context.leads else ScoreNoise(private, context.settings.policy.score_noise, purpose)
+    return None if context.is_label_party else ScoreNoise(private, context.settings.policy.score_noise, purpose)
 
 
-async def answer(
+async def answer_pass(
     context: JobContext,
     plan: NetworkForward,
     steps: Sequence[Step],
@@ -109,4 +109,4 @@ async def answer(
         await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan.outputs, first)
     else:
         helper = NetworkScoringHelper(plan, context.number(context.label), masks, weight_masks, limit)
-        await network_scoring.answer(context, helper, steps, first)
+        await network_scoring.answer_network_scores(context, helper, steps, first)

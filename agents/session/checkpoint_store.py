@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from tercet.schemas.messages.kinds import Held
+from tercet.schemas.messages.kinds import HeldCheckpoint
 from tercet.tables.core.durable import write_durably
 
 FORMAT: Final = "1"
-KEPT: Final = 3  # the last two on the way, and the one when all steps are done
+MOST_CHECKPOINTS: Final = 3  # the last two on the way, and the one when all steps are done
 SUFFIX: Final = ".checkpoint"
 DIGEST_BYTES: Final = 32
 MOST_BYTES: Final = 2**34
@@ -40,7 +40,7 @@ class CheckpointProblem(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a training is.
+    """Holds the state of a training after a step.
 
     Attributes:
         held: its lineage, and how many steps are done.
@@ -48,7 +48,7 @@ class Checkpoint:
         facts: the rest, as plain values.
     """
 
-    held: Held
+    held: HeldCheckpoint
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     facts: Mapping[str, JsonValue]
 
@@ -61,8 +61,8 @@ class CheckpointFolder:
         belongs: a digest of all that a checkpoint must agree with to be gone on from.
     """
 
-    def __init__(self, folder: Path, belongs: bytes) -> None:
-        self._folder, self._belongs = folder, belongs.hex()
+    def __init__(self, folder: Path, binding: bytes) -> None:
+        self._folder, self._binding = folder, binding.hex()
         self._log = structlog.get_logger()
 
     def write(self, checkpoint: Checkpoint) -> None:
@@ -73,14 +73,14 @@ class CheckpointFolder:
         """
         held = checkpoint.held
         facts = {"lineage": held.lineage.hex(), "steps": held.steps, "over": held.over, **checkpoint.facts}
-        told = {"format": FORMAT, "belongs": self._belongs, "facts": json.dumps(facts)}
-        content = to_safetensors({name: np.ascontiguousarray(a) for name, a in checkpoint.arrays.items()}, told)
+        metadata = {"format": FORMAT, "belongs": self._binding, "facts": json.dumps(facts)}
+        content = to_safetensors({name: np.ascontiguousarray(a) for name, a in checkpoint.arrays.items()}, metadata)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_durably(self._place(held), hashlib.sha256(content).digest() + content)
-        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime_ns)[:-KEPT]:
+        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime_ns)[:-MOST_CHECKPOINTS]:
             path.unlink(missing_ok=True)
 
-    def held(self) -> tuple[Held, ...]:
+    def list_held(self) -> tuple[HeldCheckpoint, ...]:
         """Those that can be gone on from, the latest first; what is wrong with the others is logged."""
         found = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}"), reverse=True):
@@ -92,9 +92,9 @@ class CheckpointFolder:
                     "a checkpoint cannot be used, the one before it counts", code="checkpoint.unusable", path=str(path),
                     why=why,
                 )  # fmt: skip
-        return tuple(found[:KEPT])
+        return tuple(found[:MOST_CHECKPOINTS])
 
-    def read(self, held: Held) -> Checkpoint:
+    def read(self, held: HeldCheckpoint) -> Checkpoint:
         """One that `held` has told.
 
         Raises:
@@ -102,13 +102,13 @@ class CheckpointFolder:
         """
         return self._read(self._place(held))
 
-    def keep_only(self, held: Held | None) -> None:
+    def keep_only(self, held: HeldCheckpoint | None) -> None:
         """Remove the others: they are of a history that does not go on."""
         for path in self._folder.glob(f"*{SUFFIX}"):
             if held is None or path != self._place(held):
                 path.unlink(missing_ok=True)
 
-    def _place(self, held: Held) -> Path:
+    def _place(self, held: HeldCheckpoint) -> Path:
         over = "-over" if held.over else ""
         return self._folder / f"{held.steps:012d}-{held.lineage.hex()[:16]}{over}{SUFFIX}"
 
@@ -118,12 +118,12 @@ class CheckpointFolder:
         digest, content = _split(path.read_bytes())
         if hashlib.sha256(content).digest() != digest:
             raise CheckpointProblem("it is torn or was changed")
-        told = _told(content)
-        if (told.get("format"), told.get("belongs")) != (FORMAT, self._belongs):
+        metadata = _metadata(content)
+        if (metadata.get("format"), metadata.get("belongs")) != (FORMAT, self._binding):
             raise CheckpointProblem("it is of another run, of other rows or of another version of tercet")
         try:
-            facts = json.loads(told["facts"])
-            held = Held(lineage=bytes.fromhex(facts["lineage"]), steps=facts["steps"], over=facts["over"])
+            facts = json.loads(metadata["facts"])
+            held = HeldCheckpoint(lineage=bytes.fromhex(facts["lineage"]), steps=facts["steps"], over=facts["over"])
             checkpoint = Checkpoint(held, from_safetensors(content), facts)
         except (KeyError, ValueError, TypeError, RecursionError, SafetensorError):  # pydantic's are ValueErrors
             raise CheckpointProblem("it does not hold what a checkpoint holds") from None
@@ -136,24 +136,24 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
     return content[:DIGEST_BYTES], content[DIGEST_BYTES:]
 
 
-def _told(content: bytes) -> dict[str, str]:
+def _metadata(content: bytes) -> dict[str, str]:
     """The metadata of a safetensors file."""
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
-        told = header.get("__metadata__", {})
+        metadata = header.get("__metadata__", {})
     except (ValueError, AttributeError, RecursionError):
         raise CheckpointProblem("it does not hold what a checkpoint holds") from None
-    return told if isinstance(told, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def checkpoint_folder(state: Path, job: str) -> Path:
-    """Where a party's checkpoints of a job are, and what it has drawn for it."""
+    """Name the folder of a job's checkpoints and fixed randomness."""
     return state / "checkpoints" / job
 
 
 def table_folder(state: Path, job: str) -> Path:
-    """Where the snapshot of its table is, beside the checkpoints."""
+    """Name the folder of the table's snapshot, beside the checkpoints."""
     return checkpoint_folder(state, job) / "table"
 
 
@@ -167,7 +167,7 @@ def discard_checkpoints(state: Path, job: str) -> None:
     shutil.rmtree(checkpoint_folder(state, job), ignore_errors=True)
 
 
-def forget_old(state: Path, unfinished: Container[str], days: float) -> None:
+def discard_old(state: Path, unfinished: Container[str], days: float) -> None:
     """Remove what is kept of jobs that are over and that nobody has taken up again for so long; tables at once."""
     for folder in (state / "checkpoints").glob("*"):
         if folder.name in unfinished:

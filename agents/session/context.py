@@ -1,4 +1,4 @@
-"""What one job at one party has at hand: its description, its letters, its deadlines and a place for the maths to run.
+"""Gathers one job's means at one party: description, mailbox, deadlines, maths thread.
 
 The roles and the lifecycle read it; nothing here decides.
 """
@@ -19,10 +19,10 @@ from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.messaging.trace import Trace
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
-from tercet.agents.session.fixed_randomness import Drawn
+from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.agents.session.history import History
 from tercet.agents.session.statistics import Statistics
-from tercet.agents.session.table_snapshot import KeptTable
+from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Identity
 from tercet.mpc.plan.plan import Plan
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIGHT_WORDS = 2**18  # of features in a batch, all parties together: the longest call takes about 1 ms
-HANDING_OVER = 3  # rounds of the event loop until a message that was sent is in the hands of the operating system
+HANDOVER_ROUNDS = 3  # rounds of the event loop until a message that was sent is in the hands of the operating system
 
 
 def system_randomness() -> bytes:
@@ -54,8 +54,8 @@ class JobContext:
     mailbox: Mailbox
     executor: Executor
     log: Any
-    drawn: Drawn  # what this party adds to the secret order, and first weights
-    saved_everywhere: Callable[[], int]  # steps done at the last checkpoint of all data parties; -1 if they differ
+    randomness: FixedRandomness  # what this party adds to the secret order, and first weights
+    common_checkpoint: Callable[[], int]  # steps done at the last checkpoint of all data parties; -1 if they differ
     attempt: int
     helper: str  # who helps in this attempt
     statistics: Statistics = field(default_factory=Statistics)
@@ -67,15 +67,15 @@ class JobContext:
     secrets: SessionSecrets | None = None
     approval: Approval = field(kw_only=True)
     audit: JobAudit = field(kw_only=True)
-    table: KeptTable = field(kw_only=True)  # of this party, as the run's first attempt found it
+    snapshots: SnapshotStore = field(kw_only=True)  # of this party, as the run's first attempt found it
     versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
     version: int = PROTOCOL_VERSION  # that all speak in this job, once it starts
     approvers: tuple[str, ...] = ()  # the parties at which a person was asked
-    first: int = 0  # the step that this attempt begins with
-    over: bool = False  # whether nothing is left to train
+    first_step: int = 0  # the step that this attempt begins with
+    all_steps_done: bool = False  # whether nothing is left to train
     _description: TrainingJob | PredictionJob = field(init=False)
     notes: list[str] = field(default_factory=list)  # what this party's operator should know; for nobody else
-    kept: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
+    best_steps: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
 
     def __post_init__(self) -> None:
         self._description = self.job.description.helped_by(self.helper)
@@ -87,7 +87,7 @@ class JobContext:
 
     @property
     def description(self) -> TrainingJob | PredictionJob:
-        """What the job is to do, with the helper of this attempt; `job.description` is what all have agreed to."""
+        """Task of the job with this attempt's helper; all agreed to `job.description`."""
         return self._description
 
     @property
@@ -103,7 +103,7 @@ class JobContext:
         return self._description
 
     @property
-    def noise(self) -> int:
+    def noise_attempt(self) -> int:
         """The attempt whose noise is added to what the helper sees.
 
         Its own where a network's roundings are drawn anew, since old noise would cancel in what the helper sees twice;
@@ -114,7 +114,7 @@ class JobContext:
 
     @property
     def work_folder(self) -> Path:
-        """Where this job may leave files while it runs; gone with the job."""
+        """Folder for this job's files while it runs; gone with the job."""
         return work_folder(self.settings) / self.job.id
 
     @property
@@ -133,8 +133,8 @@ class JobContext:
         return self.description.label
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the label party."""
+    def is_label_party(self) -> bool:
+        """Tell whether this is the label party."""
         return self.description.label == self.me
 
     @property
@@ -145,7 +145,7 @@ class JobContext:
 
     def steps(self) -> Iterator[Step]:
         """The steps of this attempt."""
-        return self.ready_plan.steps(self.first)
+        return self.ready_plan.steps(self.first_step)
 
     def number(self, party: str) -> int:
         """A data party's number in the protocol."""
@@ -211,17 +211,17 @@ class JobContext:
 
     @property
     def trace(self) -> Trace:
-        """What this party does in its last steps, moment by moment."""
+        """Trace of this party's last steps."""
         return self.mailbox.trace
 
-    def finished(self, step: Step) -> None:
+    def note_finished_step(self, step: Step) -> None:
         """A step is done at this party."""
-        self.statistics.finished(step.epoch, step.index)
-        self.trace.finished(step.index)
+        self.statistics.note_step(step.epoch, step.index)
+        self.trace.note_finished_step(step.index)
 
-    async def handed_over(self) -> None:
+    async def let_messages_leave(self) -> None:
         """Let what was just sent leave, before maths in place holds up the event loop; others wait for it already."""
-        for _ in range(HANDING_OVER):
+        for _ in range(HANDOVER_ROUNDS):
             await asyncio.sleep(0)
 
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -229,7 +229,7 @@ class JobContext:
         since, call = time.perf_counter(), partial(function, *args, **kwargs)
         call = partial(copy_context().run, call)  # what is logged there is this job's
         result = await asyncio.get_running_loop().run_in_executor(self.executor, call)
-        self._note(function, args, since, "thread")
+        self._trace_maths(function, args, since, "thread")
         return result
 
     async def compute_step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -247,10 +247,10 @@ class JobContext:
             return await self.compute(function, *args, **kwargs)
         since = time.perf_counter()
         result = function(*args, **kwargs)
-        self._note(function, args, since, "in place")
+        self._trace_maths(function, args, since, "in place")
         return result
 
-    def _note(self, function: Callable[..., Any], args: tuple[Any, ...], since: float, where: str) -> None:
+    def _trace_maths(self, function: Callable[..., Any], args: tuple[Any, ...], since: float, where: str) -> None:
         """For the trace: under the name of the function, and the step that is its first argument."""
         name = getattr(function, "__name__", "maths").strip("_").replace("_", " ")
         step = args[0].index if args and isinstance(args[0], Step) else -1
@@ -258,5 +258,5 @@ class JobContext:
 
 
 def work_folder(settings: Settings) -> Path:
-    """Where all jobs of an agent leave their files while they run."""
+    """Name the folder where an agent's jobs leave files while they run."""
     return settings.state / "work"

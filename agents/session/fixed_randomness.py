@@ -1,4 +1,4 @@
-"""What a party has drawn at random for one run of a job, kept so that each attempt says the same and nothing new.
+"""Keeps a run's random draws on the disk, so that each attempt repeats them.
 
 The contribution to the secret order, and the first weights of a network: with others, each attempt would split, order
 and score the rows anew, and those to whom results are told would learn more with each. So nobody may bring other rows
@@ -19,15 +19,15 @@ FILE = "drawn"
 MOST_BYTES = 2**16
 
 
-class Kept(Strict):
-    """What is on the disk."""
+class StoredRandomness(Strict):
+    """Holds the draws as the disk has them."""
 
     rows: Digest
     draws: tuple[Digest, ...] = Field(default=(), repr=False)
     partners: dict[Name, Digest] = {}  # what each of them has committed to
 
 
-class Drawn:
+class FixedRandomness:
     """A source of contributions, 32 bytes each, that repeats itself in each attempt.
 
     Args:
@@ -37,20 +37,20 @@ class Drawn:
 
     def __init__(self, folder: Path, source: Callable[[], bytes]) -> None:
         self._path, self._source = folder / FILE, source
-        self._kept: Kept | None = None
+        self._stored: StoredRandomness | None = None
         self._next = 0
 
-    def begin(self, rows: bytes) -> bool:
+    def start_attempt(self, rows: bytes) -> bool:
         """An attempt begins, and the table has this digest; whether it is as it was in the attempts before.
 
         Raises:
             OSError: the disk does not let them be read or written.
         """
         self._next, found = 0, self._read()
-        self._kept = found or Kept(rows=rows)
+        self._stored = found or StoredRandomness(rows=rows)
         if found is None:
-            self._write(self._kept)
-        return self._kept.rows == rows
+            self._write(self._stored)
+        return self._stored.rows == rows
 
     def __call__(self) -> bytes:
         """The next one.
@@ -58,37 +58,37 @@ class Drawn:
         Raises:
             OSError: it cannot be kept.
         """
-        kept = self._now
-        if self._next == len(kept.draws):
-            kept = self._write(kept.model_copy(update={"draws": (*kept.draws, self._source())}))
+        stored = self._current
+        if self._next == len(stored.draws):
+            stored = self._write(stored.model_copy(update={"draws": (*stored.draws, self._source())}))
         self._next += 1
-        return kept.draws[self._next - 1]
+        return stored.draws[self._next - 1]
 
-    def agrees(self, partner: str, commitment: bytes) -> bool:
-        """Whether a partner commits to the contribution of the attempts before, if there were any.
+    def matches_commitment(self, partner: str, commitment: bytes) -> bool:
+        """Tell whether a partner commits to the same contribution as in earlier attempts.
 
         Raises:
             OSError: it cannot be kept.
         """
-        kept = self._now
-        if partner not in kept.partners:
-            self._write(kept.model_copy(update={"partners": {**kept.partners, partner: commitment}}))
-        return kept.partners.get(partner, commitment) == commitment
+        stored = self._current
+        if partner not in stored.partners:
+            self._write(stored.model_copy(update={"partners": {**stored.partners, partner: commitment}}))
+        return stored.partners.get(partner, commitment) == commitment
 
     @property
-    def _now(self) -> Kept:
-        assert self._kept is not None
-        return self._kept
+    def _current(self) -> StoredRandomness:
+        assert self._stored is not None
+        return self._stored
 
-    def _write(self, kept: Kept) -> Kept:
+    def _write(self, stored: StoredRandomness) -> StoredRandomness:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(self._path, msgpack.packb(kept.model_dump()))
-        self._kept = kept
-        return kept
+        write_durably(self._path, msgpack.packb(stored.model_dump()))
+        self._stored = stored
+        return stored
 
-    def _read(self) -> Kept | None:
+    def _read(self) -> StoredRandomness | None:
         try:
             with self._path.open("rb") as file:
-                return Kept.model_validate(msgpack.unpackb(file.read(MOST_BYTES), use_list=False))
+                return StoredRandomness.model_validate(msgpack.unpackb(file.read(MOST_BYTES), use_list=False))
         except (FileNotFoundError, ValidationError, ValueError, msgpack.UnpackException):
             return None

@@ -1,4 +1,4 @@
-"""What a party has learned of the model while it was trained: losses and metrics of epochs, scores of held-out rows.
+"""Keeps what a party learned in training: losses, metrics and held-out scores.
 
 Only what the job lets this party know comes in here, and nothing here is sent on.
 """
@@ -38,7 +38,7 @@ class History:
     scores: Floats | None = field(default=None, repr=False)
     labels: Floats | None = field(default=None, repr=False)
 
-    def noted(self) -> tuple[dict[str, Floats], dict[str, Any]]:
+    def to_checkpoint(self) -> tuple[dict[str, Floats], dict[str, Any]]:
         """Arrays and facts from which `go_on_from` makes the same again; what is learned later changes neither."""
         arrays = {name: getattr(self, name) for name in ("latest", "scores", "labels")}
         facts = {
@@ -49,13 +49,13 @@ class History:
         }
         return {name: array for name, array in arrays.items() if array is not None}, facts
 
-    def go_on_from(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
         """An attempt begins where an earlier one was."""
         self.losses, self.metrics = list(facts["losses"]), {epoch: dict(found) for epoch, found in facts["metrics"]}
         self.held_out_losses, self.best_epoch = list(facts["held_out_losses"]), facts["best_epoch"]
         self.latest, self.scores, self.labels = (arrays.get(name) for name in ("latest", "scores", "labels"))
 
-    def keep(self, epoch: int | None = None) -> None:
+    def keep_scores(self, epoch: int | None = None) -> None:
         """The model as it is now is the one to keep; `epoch` where the job chooses among epochs."""
         self.scores = self.latest
         self.best_epoch = self.best_epoch if epoch is None else epoch
@@ -68,13 +68,13 @@ class History:
         return next(reversed(self.metrics.values()), {})
 
     def value(self, epoch: int, on: str) -> float | None:
-        """What early stopping looks at after an epoch; None if it is undefined."""
+        """Give the value that early stopping compares; None if it is undefined."""
         losses = {"loss": self.losses, "held_out_loss": self.held_out_losses}
         return losses[on][epoch] if on in losses else self.metrics[epoch].get(on)
 
 
-class Stopping:
-    """Whether an epoch's model is the best so far, and whether to go on; the label party's decision."""
+class EarlyStopper:
+    """Finds the best epoch so far, and decides whether to go on, at the label party."""
 
     def __init__(self, job: TrainingJob) -> None:
         assert job.early_stopping is not None
@@ -92,13 +92,13 @@ class Stopping:
         self._without_gain = 0 if best or gained else self._without_gain + 1
         return best, self._without_gain < self._rule.patience
 
-    def noted(self) -> list[float | int | None]:
-        """What `go_on_from` takes."""
+    def to_checkpoint(self) -> list[float | int | None]:
+        """Give the state that `restore` takes."""
         return [self._best, self._seen, self._without_gain]
 
-    def go_on_from(self, noted: list[Any]) -> None:
+    def restore(self, state: list[Any]) -> None:
         """An attempt begins where an earlier one was."""
-        self._best, self._seen, self._without_gain = noted
+        self._best, self._seen, self._without_gain = state
 
     def _gains(self, value: float | None, best: float | None) -> bool:
         if value is None:

@@ -1,4 +1,4 @@
-"""What a job has cost so far at one party: steps, seconds and processor time.
+"""Measures a job's cost so far at one party: steps, seconds and processor time.
 
 Bounded memory; nothing here touches data.
 """
@@ -9,13 +9,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-REMEMBERED_STEPS = 4096
+KEPT_INTERVALS = 4096
 STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
 
 
 @dataclass(slots=True)
 class StepLengths:
-    """How many steps took how long: a count for each of STEP_BOUNDS, and one for what took longer."""
+    """Counts steps by their length: one count for each of STEP_BOUNDS, one for longer steps."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(STEP_BOUNDS) + 1))
     seconds: float = 0.0
@@ -25,7 +25,7 @@ class StepLengths:
         self.counts[bisect_left(STEP_BOUNDS, seconds)] += 1
         self.seconds += seconds
 
-    def take(self, other: "StepLengths") -> None:
+    def move_from(self, other: "StepLengths") -> None:
         """Move everything of another one here."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
@@ -49,12 +49,12 @@ class Statistics:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # of the stages that are over
     lengths: StepLengths = field(default_factory=StepLengths)  # of steps that no sum over all jobs has yet
     _stage: tuple[str, float] | None = None
-    _intervals: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_STEPS))
+    _intervals: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_INTERVALS))
     _last: float = 0.0
     _processor_start: float = 0.0
     _processor_end: float | None = None
 
-    def enter(self, stage: str | None) -> None:
+    def enter_stage(self, stage: str | None) -> None:
         """A stage begins, and the one before it is over."""
         now = time.perf_counter()
         if self._stage is not None:
@@ -62,22 +62,22 @@ class Statistics:
             self.stage_seconds[before] = self.stage_seconds.get(before, 0.0) + now - since
         self._stage = None if stage is None else (stage, now)
 
-    def go_on_from(self, steps: int) -> None:
+    def resume_from(self, steps: int) -> None:
         """An attempt begins after so many steps."""
         self.step = self.checkpoint = steps
 
-    def begin(self) -> None:
+    def start_steps(self) -> None:
         """The first step starts now."""
         self._last, self._processor_start = time.perf_counter(), time.process_time()
 
-    def finished(self, epoch: int, step: int) -> None:
+    def note_step(self, epoch: int, step: int) -> None:
         """A step is done."""
         now = time.perf_counter()
         self._intervals.append(now - self._last)
         self.lengths.add(now - self._last)
         self.epoch, self.step, self._last = epoch, step + 1, now
 
-    def end(self) -> None:
+    def stop_steps(self) -> None:
         """The last step is over."""
         self._processor_end = time.process_time()
 

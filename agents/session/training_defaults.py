@@ -1,4 +1,4 @@
-"""What a job says of its training, with numbers in the place of "auto".
+"""Replaces "auto" in a job's training by numbers.
 
 It needs sizes that all parties have told, and reads nothing.
 """
@@ -11,7 +11,7 @@ from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.encoding.encoding import Encoding
 
 
-def resolved(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
+def resolve_defaults(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
     """Give the job's training with numbers in the place of "auto"."""
     training, found = job.training, dict[str, float]()
     if training.batch == "auto":
@@ -21,7 +21,7 @@ def resolved(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
     return training.model_copy(update=found)
 
 
-def told_spread(job: TrainingJob, encoding: Encoding) -> float:
+def announced_spread(job: TrainingJob, encoding: Encoding) -> float:
     """Give what this party says of its columns' variance: only as far as an automatic rate needs it.
 
     Of columns that are not whitened it tells how many there are before they are encoded.
@@ -30,7 +30,7 @@ def told_spread(job: TrainingJob, encoding: Encoding) -> float:
     return encoding.spread if needed else 1.0
 
 
-def in_numbers(context: JobContext) -> TrainingJob:
+def with_planned_numbers(context: JobContext) -> TrainingJob:
     """Give the job as its plan has it, with numbers in the place of "auto"."""
     request, job = context.ready_plan.request, context.training
     training = job.training.model_copy(update={"batch": request.batch, "rate": request.rate})

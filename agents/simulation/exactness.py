@@ -1,4 +1,4 @@
-"""Whether the joint model of a simulated job is the plaintext oracle's, to the last bit.
+"""Compares a simulated job's model with the plaintext oracle, to the last bit.
 
 The simulator alone may look at every party's tables, keys and shares, which is what this takes.
 """
@@ -19,15 +19,14 @@ from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.reference import linear as reference
-from tercet.mpc.reference import network as network_reference
+from tercet.mpc.reference import linear, network
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.tensor import Words
 
 
 @dataclass(slots=True)
 class Simulation:
-    """What came of it: each party's finished run, by name."""
+    """Holds a simulation's result: each party's finished run, by name."""
 
     description: TrainingJob | PredictionJob
     runs: dict[str, JobRun] = field(default_factory=dict)
@@ -40,14 +39,14 @@ class Simulation:
 
     @property
     def done(self) -> bool:
-        """Whether every party says so."""
+        """Tell whether the job is done at every party."""
         return self.runs.keys() == set(self.description.parties) and all(
             run.state == State.DONE for run in self.runs.values()
         )
 
 
 def bit_exact(simulation: Simulation) -> bool | None:
-    """Whether the model parts on disk add up to the plaintext oracle's words; None where nothing was trained."""
+    """Tell whether model parts add up to the oracle's words; None without a training."""
     if not isinstance(simulation.description, TrainingJob):
         return None
     if not simulation.done or not whole_exact(simulation):
@@ -60,7 +59,7 @@ def bit_exact(simulation: Simulation) -> bool | None:
 
 
 def whole_exact(simulation: Simulation) -> bool:
-    """Whether what the label party holds with release = "label" is what all parties' shares on disk add up to."""
+    """Tell whether the label party's full model equals the sum of all shares on disk."""
     label, parties = simulation.description.label, simulation.description.data_parties
     parts = {party: model_part.load(_folder(simulation, party)) for party in parties}
     part, whole = parts[label]
@@ -68,12 +67,12 @@ def whole_exact(simulation: Simulation) -> bool:
         return True
     bits = data_roles(simulation)[label].context.ready_plan.fw
 
-    def meant(name: str) -> Floats:
+    def opened(name: str) -> Floats:
         shares = (arrays[model_part.SHARE + name.removeprefix(model_part.WEIGHTS)] for _, arrays in parts.values())
         unscaled = name == model_part.INTERCEPT or name.startswith(model_part.BIAS)
         return (1.0 if unscaled else part.alpha) * decode(total(shares), bits)
 
-    return all(np.array_equal(array, meant(name)) for name, array in whole.items() if array.dtype == np.float64)
+    return all(np.array_equal(array, opened(name)) for name, array in whole.items() if array.dtype == np.float64)
 
 
 def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
@@ -81,14 +80,14 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def oracle_words(simulation: Simulation) -> reference.Weights:
-    """What the same training comes to in plaintext."""
+def oracle_words(simulation: Simulation) -> linear.Weights:
+    """Run the same training in plaintext."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.labels.centred is not None
     assert label.order is not None
     assert label.shares is not None
     plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
-    return reference.train(training_words(simulation), y, plan, label.order, label.shares.step)
+    return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
 
 
 def training_words(simulation: Simulation) -> list[Words]:
@@ -96,7 +95,7 @@ def training_words(simulation: Simulation) -> list[Words]:
     words = []
     for role in data_roles(simulation).values():
         assert role.words is not None
-        words.append(role.words.take(np.arange(role.words.shape[0])))
+        words.append(role.words.read_rows(np.arange(role.words.shape[0])))
     return words
 
 
@@ -128,15 +127,15 @@ def network_words(simulation: Simulation) -> list[Words]:
 
 
 def network_oracle(simulation: Simulation) -> list[Words]:
-    """What the same training of a network comes to in plaintext, rounded as the dealt masks of this run say."""
+    """Run the same network training in plaintext, rounded by this run's dealt masks."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
-    weights = network_reference.train(network_arguments(simulation), label.shares.step)
+    weights = network.train(network_arguments(simulation), label.shares.step)
     return [*weights.blocks, *weights.upper, *weights.biases]
 
 
-def network_arguments(simulation: Simulation) -> network_reference.Run:
-    """What the oracle of networks takes to repeat this training, but for the number of steps."""
+def network_arguments(simulation: Simulation) -> network.TrainingRun:
+    """Collect the network oracle's arguments, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
     assert label.labels.centred is not None
@@ -149,20 +148,20 @@ def network_arguments(simulation: Simulation) -> network_reference.Run:
         return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
 
     first = opened_shares([role.first for role in roles if role.first is not None])
-    elements = Elements(label.key, attempt=label.context.noise)
-    begin = label.context.first  # of the last attempt; how earlier ones have rounded is in its first shares
-    return network_reference.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
+    elements = Elements(label.key, attempt=label.context.noise_attempt)
+    begin = label.context.first_step  # of the last attempt; how earlier ones have rounded is in its first shares
+    return network.TrainingRun(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
 
 
-def opened_shares(shares: Sequence[NetworkShares]) -> network_reference.NetworkWeights:
-    """What all parties' shares of one step add up to."""
+def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
+    """Add up all parties' shares of one step."""
     blocks = tuple(
         total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
         for i, mine in enumerate(shares)
     )
     upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
     biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
-    return network_reference.NetworkWeights(blocks, upper, biases)
+    return network.NetworkWeights(blocks, upper, biases)
 
 
 def _folder(simulation: Simulation, party: str) -> Path:

@@ -45,7 +45,7 @@ __all__ = [
     "network_words",
     "opened_shares",
     "oracle_words",
-    "simulate",
+    "simulate_job",
     "summary",
     "training_words",
 ]
@@ -66,7 +66,7 @@ def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple
 
 
 def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
-    """Whom nobody has listed may submit, but holds no model."""
+    """Add missing partners to the settings; they may submit, but hold no model."""
     listed = settings.partners.get(party)
     may_hold = listed is not None and listed.may_hold_model
     return Partner(key=str(identity.public), may_submit=True, may_hold_model=may_hold)
@@ -82,7 +82,7 @@ def _forget(state: Path, job: str) -> None:
     discard_checkpoints(state, job)
 
 
-async def simulate(
+async def simulate_job(
     description: TrainingJob | PredictionJob,
     settings: Mapping[str, Settings],
     folder: Path,
@@ -105,7 +105,7 @@ async def simulate(
         if run.job.id == description.id:  # and not one that an earlier simulation in this folder left unfinished
             simulation.runs[run.context.me] = run
         # A party that the job never reached has no run of it.
-        if description.label in simulation.runs and not any(agent.busy for agent in agents.values()):
+        if description.label in simulation.runs and not any(agent.is_busy for agent in agents.values()):
             simulation.seconds = asyncio.get_running_loop().time() - started
             stop.set()
 

@@ -14,7 +14,7 @@ from tercet.schemas.messages.kinds import CheckCommitment, CheckOpening
 SALT_BYTES = 32
 
 
-async def compare(context: JobContext, digests: Mapping[int, bytes], epoch: int) -> None:
+async def compare_dealing(context: JobContext, digests: Mapping[int, bytes], epoch: int) -> None:
     """Tell each other data party what it can check its own digest by, once it is bound to that one.
 
     `digests` are those of this party and each other one, by number; empty where nothing is checked.
@@ -35,11 +35,11 @@ async def compare(context: JobContext, digests: Mapping[int, bytes], epoch: int)
     opened = await mail.receive(CheckOpening, context.partners, deadline, epoch=epoch)
     for party, digest in mine.items():
         if not commits(digest, opened[party].salt, party, bound[party].commitment):
-            raise dealt_wrongly(context)
+            raise dealing_problem(context)
 
 
-def dealt_wrongly(context: JobContext) -> JobProblem:
-    """Which of its shares were wrong is not said: that would tell the helper something of the projections."""
+def dealing_problem(context: JobContext) -> JobProblem:
+    """Blame the helper; naming the wrong shares would tell it of the projections."""
     helper = context.description.helper
     return JobProblem(
         "dealing.wrong",

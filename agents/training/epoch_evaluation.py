@@ -1,4 +1,4 @@
-"""What a data party does between two epochs: open the loss, score held-out rows, and go on or not.
+"""Opens losses and scores held-out rows between two epochs, and decides to go on.
 
 Only the label party learns scores; the loss goes to whom the job names. Nothing here changes a weight.
 """
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.protocol.checkpointing import Contents
-from tercet.agents.protocol.shares import AnyShares, kept_shares, shares_of
-from tercet.agents.scoring.held_out_loss import held_out_loss, opened
+from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
+from tercet.agents.scoring.held_out_loss import held_out_loss, open_mean_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
-from tercet.agents.scoring.scoring_pass import own_noise, score
+from tercet.agents.scoring.scoring_pass import own_noise, score_rows
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.history import Stopping
-from tercet.agents.training.worth import Constant, shortfall, unkept
+from tercet.agents.session.history import EarlyStopper
+from tercet.agents.training.worth import Constant, shortfall, worthless_model
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.scoring.linear import scoring_steps
@@ -29,7 +29,7 @@ from tercet.tables.encoding.store import FeatureView
 HISTORY, BEST, LOSS = "history/", "best/", "loss"  # in a checkpoint
 
 
-def under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+def strip_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     """Those whose names begin so, without that."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
@@ -53,11 +53,11 @@ class Evaluation:
         job = context.training
         self._constant = constant  # at the label party
         self._context, self._key, self._held_out = context, key, held_out
-        self._stopping = Stopping(job) if context.leads and job.early_stopping is not None else None
+        self._stopping = EarlyStopper(job) if context.is_label_party and job.early_stopping is not None else None
         self.loss = loss
         self.best: AnyShares | None = None
 
-    async def epoch_over(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
+    async def on_epoch_end(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         """Do what the job asks for after an epoch; whether there may be another one."""
         job = self._context.training
         if self.loss is not None:
@@ -67,15 +67,15 @@ class Evaluation:
         if job.scored_after(epoch):
             await self._validate(epoch, shares())
         if job.early_stopping is None:
-            self._context.history.keep()
+            self._context.history.keep_scores()
             return True
-        decision = await self._decision(epoch)
+        decision = await self._agree_on_decision(epoch)
         if decision.best:
             self.best = shares()
-            self._context.history.keep(epoch)
+            self._context.history.keep_scores(epoch)
         return decision.go_on
 
-    def kept(self, last: AnyShares) -> AnyShares:
+    def choose_model(self, last: AnyShares) -> AnyShares:
         """Choose the model to keep: the best epoch's where the job stops early, else the last.
 
         Raises:
@@ -84,7 +84,7 @@ class Evaluation:
         if self._context.training.early_stopping is None:
             return last
         if self.best is None:
-            raise unkept(self._context)
+            raise worthless_model(self._context)
         return self.best
 
     async def finish(self, shares: AnyShares, openings: Openings | None) -> None:
@@ -95,44 +95,44 @@ class Evaluation:
         job, history = self._context.training, self._context.history
         if job.scorings and job.evaluation.metrics == "end":
             await self._validate(job.training.epochs - 1, shares, openings)
-            history.keep()
+            history.keep_scores()
         if self._constant is not None:
             epoch = job.training.epochs - 1 if history.best_epoch is None else history.best_epoch
             history.shortfall = shortfall(self._constant, history, epoch, last=True)
 
     # --- for checkpoints
 
-    def noted(self, steps: int) -> Contents:
-        """What to go on from after so many steps, beside the shares that are trained."""
-        arrays, facts = self._context.history.noted()
-        noted: dict[str, NDArray[Any]] = {f"{HISTORY}{name}": array for name, array in arrays.items()}
+    def to_checkpoint(self, steps: int) -> Contents:
+        """Give the state to resume from after so many steps, beside the trained shares."""
+        arrays, facts = self._context.history.to_checkpoint()
+        contents: dict[str, NDArray[Any]] = {f"{HISTORY}{name}": array for name, array in arrays.items()}
         if self.best is not None:
-            noted |= {f"{BEST}{name}": words for name, words in kept_shares(self._context, self.best).items()}
+            contents |= {f"{BEST}{name}": words for name, words in share_arrays(self._context, self.best).items()}
         if self.loss is not None:
-            noted[LOSS] = self.loss.before(steps)
-        stopping = None if self._stopping is None else self._stopping.noted()
-        kept = 0 if self.best is None else self.best.step
-        return noted, {"history": facts, "stopping": stopping, "kept": kept}  # type: ignore[dict-item]
+            contents[LOSS] = self.loss.before(steps)
+        stopping = None if self._stopping is None else self._stopping.to_checkpoint()
+        best_steps = 0 if self.best is None else self.best.step
+        return contents, {"history": facts, "stopping": stopping, "kept": best_steps}  # type: ignore[dict-item]
 
-    def go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """An attempt begins where an earlier one was. The loss has its part from `LOSS` already."""
-        self._context.history.go_on_from(under(arrays, HISTORY), facts["history"])
+        self._context.history.restore(strip_prefix(arrays, HISTORY), facts["history"])
         if facts["kept"]:
-            self.best = shares_of(self._context, under(arrays, BEST), facts["kept"])
+            self.best = shares_from_checkpoint(self._context, strip_prefix(arrays, BEST), facts["kept"])
         if self._stopping is not None and facts["stopping"] is not None:
-            self._stopping.go_on_from(facts["stopping"])
+            self._stopping.restore(facts["stopping"])
 
     # --- losses
 
     async def _open_loss(self, epoch: int) -> None:
         context, loss = self._context, self.loss
         assert loss is not None
-        mean = await opened(context, LossShare, loss.share(epoch), context.ready_plan, epoch)
+        mean = await open_mean_loss(context, LossShare, loss.share(epoch), context.ready_plan, epoch)
         if mean is not None:
-            context.history.losses.append(mean * self._unit)
+            context.history.losses.append(mean * self._loss_unit)
 
     @property
-    def _unit(self) -> float:
+    def _loss_unit(self) -> float:
         """The others are told losses in units of the mean label, which they do not know."""
         return 1.0 if self._constant is None else self._constant.unit
 
@@ -140,7 +140,7 @@ class Evaluation:
         words, labels = self._held_out.words, self._held_out.centred
         mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
         if mean is not None:
-            self._context.history.held_out_losses.append(mean * self._unit)
+            self._context.history.held_out_losses.append(mean * self._loss_unit)
 
     # --- held-out rows
 
@@ -149,7 +149,7 @@ class Evaluation:
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
         noise = own_noise(context, held_out.private, "validation")
-        scores = await score(
+        scores = await score_rows(
             context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise,
             openings=openings,
         )  # fmt: skip
@@ -163,16 +163,16 @@ class Evaluation:
 
     # --- early stopping
 
-    async def _decision(self, epoch: int) -> EpochDecision:
+    async def _agree_on_decision(self, epoch: int) -> EpochDecision:
         context, deadline = self._context, self._context.deadline("step")
         if self._stopping is None:
             letters = await context.mailbox.receive(EpochDecision, [context.label], deadline, epoch=epoch)
             return letters[context.label]
-        decision = self._judged(epoch, self._stopping)
+        decision = self._decide(epoch, self._stopping)
         await context.mailbox.send(decision, context.others, deadline, epoch=epoch)
         return decision
 
-    def _judged(self, epoch: int, stopping: Stopping) -> EpochDecision:
+    def _decide(self, epoch: int, stopping: EarlyStopper) -> EpochDecision:
         context, job = self._context, self._context.training
         assert job.early_stopping is not None
         on = job.early_stopping.on

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from tercet.agents.messaging.trace import loop
-from tercet.agents.protocol.checkpointing import Saver
-from tercet.agents.protocol.flow_control import Count, look_ahead
+from tercet.agents.protocol.checkpointing import CheckpointWriter
+from tercet.agents.protocol.flow_control import StepCounter, look_ahead_steps
 from tercet.agents.session.context import JobContext
-from tercet.agents.training.dealing_check import compare
+from tercet.agents.training.dealing_check import compare_dealing
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.linear.data_party import DataParty, dealt_shape
 from tercet.mpc.plan.schedule import Step
@@ -41,8 +41,8 @@ M = TypeVar("M", bound=Message)
 EARLY = 2  # steps that masked weights leave before their own: a step lasts as long as they are under way, or longer
 
 
-class _Masked(NamedTuple):
-    """What leaves ahead of a step."""
+class _MaskedInputs(NamedTuple):
+    """Holds the words that leave ahead of a step."""
 
     inputs: Words
     along: tuple[Message, ...]  # the label party's, with the inputs
@@ -56,22 +56,26 @@ class _Weights(NamedTuple):
     words: dict[int, Words]
 
 
-class Steps:
+class LinearTraining:
     """All loops; run `send_ahead` and `online` side by side."""
 
     def __init__(
-        self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation, saver: Saver
+        self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation, checkpoints: CheckpointWriter
     ) -> None:
         self._context, self._party, self._order, self._mail = context, party, order, context.mailbox
-        self._evaluation, self._saver = evaluation, saver
+        self._evaluation, self._checkpoints = evaluation, checkpoints
         self._plan, self._deadline = context.ready_plan, context.deadline("step")
         self._numbers = {name: context.number(name) for name in context.partners}
         columns = self._plan.request.columns[context.number(context.me)]
         self._own_block = (columns, self._plan.outputs)
-        self._ahead = look_ahead(self._plan, context.settings.limits)
+        self._ahead = look_ahead_steps(self._plan, context.settings.limits)
         first = next(context.steps())
-        self._masked, self._absorbed, self._done = Count(first.index), Count(first.index), Count(first.index)
-        self._epochs = Count(first.epoch)
+        self._masked, self._absorbed, self._done = (
+            StepCounter(first.index),
+            StepCounter(first.index),
+            StepCounter(first.index),
+        )
+        self._epochs = StepCounter(first.epoch)
         self._next: Step | None = first  # whose masked inputs leave next
         self._unsent: list[_Weights] = []  # which leave with them
         self._stopped = False
@@ -83,7 +87,7 @@ class Steps:
         """All steps, or as many as the job goes on for."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self.send_ahead())
-            loops.create_task(self.online())
+            loops.create_task(self.run_online())
 
     # --- ahead of time
 
@@ -95,74 +99,76 @@ class Steps:
 
     async def _send_inputs(self) -> None:
         loop.set("ahead")
-        for step, after in _followed(self._context.steps()):
-            await self._until(self._done, self._due(step), "look-ahead", step)
-            await self._context.handed_over()  # the pre-activation share of the next step
-            if step.position == 0 and not await self._epoch_begins(step):
+        for step, after in _with_next(self._context.steps()):
+            await self._wait_for_count(self._done, self._steps_before(step), "look-ahead", step)
+            await self._context.let_messages_leave()  # the pre-activation share of the next step
+            if step.position == 0 and not await self._await_epoch(step):
                 return
             masked = await self._context.compute_step(self._masked_ahead, step)
-            self._masked.rise()
+            self._masked.increment()
             weights, self._unsent, self._next = self._unsent, [], after
             for partner in self._context.partners:
                 messages = [*masked.along, *self._checked_for(partner, masked)]
                 along = [Companion(message, step.epoch, step.position) for message in messages]
                 along += [self._weights_for(partner, each) for each in weights]
-                await self._send(MaskedInputs(words=masked.inputs), [partner], step, along)
+                await self._send_message(MaskedInputs(words=masked.inputs), [partner], step, along)
 
-    def _checked_for(self, partner: str, masked: _Masked) -> list[Message]:
+    def _checked_for(self, partner: str, masked: _MaskedInputs) -> list[Message]:
         number = self._numbers[partner]
         return [CheckedMasks(words=masked.checked[number])] if masked.checked else []
 
-    def _due(self, step: Step) -> int:
-        """How many steps are done before this one's inputs leave."""
+    def _steps_before(self, step: Step) -> int:
+        """Count the steps that must be done before this one's inputs leave."""
         return step.index if self._may_stop and step.position == 0 else step.index + 1 - self._ahead
 
-    async def _epoch_begins(self, step: Step) -> bool:
-        """Whether there is this epoch; its order is there then."""
-        if not await self._goes_on(step):
+    async def _await_epoch(self, step: Step) -> bool:
+        """Tell whether this epoch takes place, and make its order."""
+        if not await self._may_continue(step):
             return False
         await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
         return True
 
-    async def _goes_on(self, step: Step) -> bool:
-        """Whether there is this step, the first of an epoch."""
+    async def _may_continue(self, step: Step) -> bool:
+        """Tell whether an epoch's first step takes place."""
         if self._may_stop:
-            await self._epochs.reaches(step.epoch)
+            await self._epochs.wait_for(step.epoch)
         return not self._stopped
 
-    def _masked_ahead(self, step: Step) -> _Masked:
+    def _masked_ahead(self, step: Step) -> _MaskedInputs:
         inputs, loss = self._party.masked_inputs(step), self._evaluation.loss
         along: list[Message] = []
-        if self._context.leads:
+        if self._context.is_label_party:
             labels = self._party.masked_labels(step)
-            along.append(MaskedLabels(words=labels, checkpoint=self._saver.decide(step)))
+            along.append(MaskedLabels(words=labels, checkpoint=self._checkpoints.decide_due(step)))
             if loss is not None:
                 along.append(MaskedLossLabels(words=loss.masked_labels(step)))
-        return _Masked(inputs, tuple(along), self._party.openings(step))
+        return _MaskedInputs(inputs, tuple(along), self._party.openings(step))
 
     async def _absorb(self) -> None:
         loop.set("absorb")
         first = next(self._context.steps())
-        await self._give(_Weights(first, await self._context.compute_step(self._party.masked_weights, first)))
-        for step, after in _followed(self._context.steps()):
-            if step.position == 0 and not await self._goes_on(step):
+        await self._send_weights(_Weights(first, await self._context.compute_step(self._party.masked_weights, first)))
+        for step, after in _with_next(self._context.steps()):
+            if step.position == 0 and not await self._may_continue(step):
                 return
             await self._absorb_step(step, after)
 
     async def _absorb_step(self, step: Step, after: Step | None) -> None:
-        await self._until(self._masked, step.index + 1, "own masked inputs", step)  # partners send theirs as far ahead
-        received = await self._receive(MaskedInputs, self._context.partners, step)
-        checked = {} if not self._checks else await self._receive(CheckedMasks, self._context.partners, step)
+        await self._wait_for_count(
+            self._masked, step.index + 1, "own masked inputs", step
+        )  # partners send theirs as far ahead
+        received = await self._receive_words(MaskedInputs, self._context.partners, step)
+        checked = {} if not self._checks else await self._receive_words(CheckedMasks, self._context.partners, step)
         weights = await self._context.compute_step(
-            self._absorbed_with, step, self._numbered(received), self._numbered(checked), after
+            self._absorbed_with, step, self._by_number(received), self._by_number(checked), after
         )
         loss, label = self._evaluation.loss, self._context.label
-        if loss is not None and not self._context.leads:
-            labels = (await self._receive(MaskedLossLabels, [label], step))[label]
+        if loss is not None and not self._context.is_label_party:
+            labels = (await self._receive_words(MaskedLossLabels, [label], step))[label]
             await self._context.compute_step(loss.absorb, step, labels)
-        self._absorbed.rise()
+        self._absorbed.increment()
         if weights is not None:
-            await self._give(weights)
+            await self._send_weights(weights)
 
     def _absorbed_with(
         self, step: Step, received: dict[int, Words], checked: dict[int, Words], after: Step | None
@@ -171,14 +177,16 @@ class Steps:
         self._party.absorb(step, received, checked)
         return None if after is None else _Weights(after, self._party.masked_weights(after))
 
-    async def _give(self, weights: _Weights) -> None:
+    async def _send_weights(self, weights: _Weights) -> None:
         """Let masked weights leave: with the next masked inputs, unless those are due too late for them.
 
         Weights of a step that is not the next one's own must leave EARLY steps before it; those of an epoch that may
         not be are always with its first inputs, which are not due before all steps of the one before are done.
         """
         step, following = weights.step, self._next
-        if following is not None and (following.index == step.index or self._due(following) <= step.index - EARLY):
+        if following is not None and (
+            following.index == step.index or self._steps_before(following) <= step.index - EARLY
+        ):
             self._unsent.append(weights)
             return
         for partner in self._context.partners:
@@ -191,72 +199,72 @@ class Steps:
 
     # --- online
 
-    async def online(self) -> None:
+    async def run_online(self) -> None:
         """A pre-activation share to the helper, a masked activation back, the step taken; the epoch looked at."""
         loop.set("online")
         for step in self._context.steps():
-            await self._until(self._absorbed, step.index + 1, "absorbed inputs", step)
-            await self._take(step)
-            if step.position + 1 == self._plan.steps_per_epoch and not await self._epoch_ends(step):
+            await self._wait_for_count(self._absorbed, step.index + 1, "absorbed inputs", step)
+            await self._take_step(step)
+            if step.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(step):
                 return
-            await self._saver.step_done(step)
+            await self._checkpoints.on_step_done(step)
 
-    async def _take(self, step: Step) -> None:
+    async def _take_step(self, step: Step) -> None:
         context = self._context
         helper, label = context.description.helper, context.description.label
-        weights = self._numbered(await self._receive(MaskedWeights, context.partners, step))
+        weights = self._by_number(await self._receive_words(MaskedWeights, context.partners, step))
         share = await context.compute_step(self._party.preactivation, step, weights)
-        await self._send(PreactivationShare(words=share), [helper], step)
-        labels = None if context.leads else await self._labels(step, label)
-        gradient = (await self._receive(GradientShare, [helper], step))[helper]
-        activation = (await self._receive(MaskedActivation, [helper], step))[helper]
-        if self._evaluation.loss is not None and context.leads:
-            await self._take_loss(step)
+        await self._send_message(PreactivationShare(words=share), [helper], step)
+        labels = None if context.is_label_party else await self._receive_labels(step, label)
+        gradient = (await self._receive_words(GradientShare, [helper], step))[helper]
+        activation = (await self._receive_words(MaskedActivation, [helper], step))[helper]
+        if self._evaluation.loss is not None and context.is_label_party:
+            await self._receive_loss(step)
         await context.compute_step(self._party.update, step, activation, gradient, labels)
-        context.finished(step)
-        self._done.rise()
+        context.note_finished_step(step)
+        self._done.increment()
 
-    async def _labels(self, step: Step, label: str) -> Words:
+    async def _receive_labels(self, step: Step, label: str) -> Words:
         letters = await self._mail.receive(MaskedLabels, [label], self._deadline, epoch=step.epoch, step=step.position)
         if letters[label].checkpoint:
-            self._saver.note(step)
-        return self._mail.words(letters, lambda _: (step.rows, self._plan.outputs))[label]
+            self._checkpoints.mark_due(step)
+        return self._mail.checked_words(letters, lambda _: (step.rows, self._plan.outputs))[label]
 
-    async def _take_loss(self, step: Step) -> None:
+    async def _receive_loss(self, step: Step) -> None:
         helper, loss = self._context.description.helper, self._evaluation.loss
         assert loss is not None
         terms = await self._mail.receive(LossTerms, [helper], self._deadline, epoch=step.epoch, step=step.position)
-        words = self._mail.words(terms, lambda _: (step.rows + 1, self._plan.outputs))[helper]
+        words = self._mail.checked_words(terms, lambda _: (step.rows + 1, self._plan.outputs))[helper]
         await self._context.compute_step(loss.absorb_terms, step, words[:-1], words[-1:])
 
-    async def _epoch_ends(self, step: Step) -> bool:
-        """Whether to go on."""
-        await compare(self._context, self._party.digests, step.epoch)
-        go_on = await self._evaluation.epoch_over(step.epoch, self._party.shares)
+    async def _on_epoch_end(self, step: Step) -> bool:
+        """Evaluate the epoch; tell whether to go on."""
+        await compare_dealing(self._context, self._party.digests, step.epoch)
+        go_on = await self._evaluation.on_epoch_end(step.epoch, self._party.shares)
         self._stopped = not go_on
-        self._epochs.rise()
+        self._epochs.increment()
         return go_on
 
     # --- all
 
-    async def _until(self, count: Count, bound: int, what: str, step: Step) -> None:
+    async def _wait_for_count(self, count: StepCounter, bound: int, what: str, step: Step) -> None:
         """Wait for another loop of ours, and note that."""
         if count.value < bound:
             since = time.perf_counter()
-            await count.reaches(bound)
+            await count.wait_for(bound)
             self._context.trace.note("wait", what, since, step=step.index)
 
-    async def _send(
+    async def _send_message(
         self, message: Message, receivers: Sequence[str], step: Step, along: Sequence[Companion] = ()
     ) -> None:
         epoch, position = step.epoch, step.position
         await self._mail.send(message, receivers, self._deadline, epoch=epoch, step=position, along=along)
 
-    async def _receive(self, model: type[M], senders: Sequence[str], step: Step) -> dict[str, Words]:
+    async def _receive_words(self, model: type[M], senders: Sequence[str], step: Step) -> dict[str, Words]:
         messages = await self._mail.receive(model, senders, self._deadline, epoch=step.epoch, step=step.position)
-        return self._mail.words(messages, lambda sender: self._shape(model, sender, step))
+        return self._mail.checked_words(messages, lambda sender: self._due_shape(model, sender, step))
 
-    def _shape(self, model: type[Message], sender: str, step: Step) -> tuple[int, int]:
+    def _due_shape(self, model: type[Message], sender: str, step: Step) -> tuple[int, int]:
         if model is MaskedInputs:
             return step.rows, self._plan.request.columns[self._numbers[sender]]
         if model is CheckedMasks:
@@ -267,11 +275,11 @@ class Steps:
             return self._own_block
         return step.rows, self._plan.outputs
 
-    def _numbered(self, words: dict[str, Words]) -> dict[int, Words]:
+    def _by_number(self, words: dict[str, Words]) -> dict[int, Words]:
         return {self._numbers[party]: value for party, value in words.items()}
 
 
-def _followed(steps: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:
+def _with_next(steps: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:
     """Each step with the one after it."""
     before: Step | None = None
     for step in steps:

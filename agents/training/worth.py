@@ -1,4 +1,4 @@
-"""Whether a model is better than always predicting the same, told by the label party of what it knows anyway.
+"""Tells whether a model beats a constant prediction, by what the label party knows.
 
 It sees losses and metrics that the job opens, and labels; nothing of it leaves the label party but what an early stop
 tells all: that no epoch was worth keeping.
@@ -50,13 +50,13 @@ def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -
         last: Whether metrics of the finished model, which are noted under the job's last epoch, are of this one.
     """
     found = history.last_metrics if last else history.metrics.get(epoch, {})
-    trained = _said("training loss", _at(history.losses, epoch), constant.training)
+    trained = _worse_than_constant("training loss", _loss_at(history.losses, epoch), constant.training)
     explained = [(name, found[name]) for name in EXPLAINED if name in found]
-    held_out = _at(history.held_out_losses, epoch)
+    held_out = _loss_at(history.held_out_losses, epoch)
     if held_out is None:
         held_out = found.get("log_loss")
     if held_out is not None and constant.held_out is not None:
-        said = _said("held-out loss", held_out, constant.held_out)
+        said = _worse_than_constant("held-out loss", held_out, constant.held_out)
     elif explained:
         name, value = explained[0]
         said = f"the held-out rows' {name} is {value:.3g}, and a constant has 0" if not value > 0 else ""
@@ -69,17 +69,17 @@ def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -
     return f"no better than a constant: {said}; {by_heart if fits else SLOWER}"
 
 
-def _at(losses: list[float], epoch: int) -> float | None:
+def _loss_at(losses: list[float], epoch: int) -> float | None:
     return losses[epoch] if epoch < len(losses) else None
 
 
-def _said(name: str, loss: float | None, constant: float) -> str:
+def _worse_than_constant(name: str, loss: float | None, constant: float) -> str:
     if loss is None or loss < constant:
         return ""
     return f"the {name} is {loss:.4g}, and that of a constant {constant:.4g}"
 
 
-def unkept(context: JobContext) -> JobProblem:
+def worthless_model(context: JobContext) -> JobProblem:
     """Say that a job which stops early has no model to keep; every data party knows it by the label party's answers."""
     return JobProblem(
         "training.worthless",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
@@ -216,7 +216,7 @@ async def run(
 ) -> Simulation:
     """A job from its announcement to its end at every party. `hooks` go to `simulate`."""
     async with asyncio.timeout(LIMIT_SECONDS):
-        return await simulate(sample.description(), settings or sample.settings(folder), folder, **hooks)
+        return await simulate_job(sample.description(), settings or sample.settings(folder), folder, **hooks)
 
 
 def exact(sample: Sample, **hooks: Any) -> tuple[Simulation, bool]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tercet.agents.roles.helper
-from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, simulate_job
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.reference.linear import train
@@ -164,7 +164,7 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
 
     patch.setattr(tercet.agents.roles.helper, "Helper", Lying)
     job = SAMPLE.description().model_copy(update={"privacy": Privacy(checks=checks)})
-    simulation = virtual_time.run(simulate(job, parties, folder, contribute=contributions(1)))
+    simulation = virtual_time.run(simulate_job(job, parties, folder, contribute=contributions(1)))
     return simulation, liars[0], bits
 
 

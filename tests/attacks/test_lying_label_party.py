@@ -9,7 +9,7 @@ import pytest
 
 import tercet.agents.protocol.weight_openings
 import tercet.agents.roles.helper
-from tercet.agents.protocol.weight_openings import take_seeds
+from tercet.agents.protocol.weight_openings import receive_seeds
 from tercet.agents.roles.prediction import PredictionRole
 from tercet.agents.session.context import JobContext
 from tercet.mpc.linear.helper import Diverged
@@ -110,7 +110,7 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
     trained(sample, tmp_path)
     tables, give, label = (
         newcomers(sample),
-        tercet.agents.protocol.weight_openings._kept_seed,
+        tercet.agents.protocol.weight_openings._seed_from_part,
         sample.parties[sample.label],
     )
     first = hear_prediction(sample, tmp_path, tables)
@@ -119,10 +119,10 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
 
     async def lie(context: JobContext, arrays: Any) -> None:
         seed = give(arrays)
-        message = WeightMaskSeed(secret=bytes(32 - len(seed)) + seed[::-1] if context.leads else seed)
+        message = WeightMaskSeed(secret=bytes(32 - len(seed)) + seed[::-1] if context.is_label_party else seed)
         await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 
-    monkeypatch.setattr("tercet.agents.roles.prediction.give_seed", lie)
+    monkeypatch.setattr("tercet.agents.roles.prediction.send_seed", lie)
     second = predict(sample, tmp_path, tables)
     refused(second, "model.openings", label)
     assert not any(run.scores for run in second.runs.values())
@@ -136,7 +136,7 @@ def test_terms_with_another_seed_or_bound_are_refused_by_the_partners(what: str,
 
     async def lie(role: PredictionRole) -> None:
         await prepare(role)
-        if role._context.leads:
+        if role._context.is_label_party:
             assert role.scoring is not None
             changes = {"seeds": (b"1" * 32, *role.scoring.seeds[1:]), "exponent": 40}
             role.scoring = role.scoring.model_copy(update={what: changes[what]})
@@ -152,14 +152,14 @@ def test_without_the_comparison_of_seeds_nobody_would_notice_a_small_shift(tmp_p
 
     async def careless(context: JobContext, scoring: ScoringTerms) -> Any:
         monkeypatch.setattr("tercet.agents.protocol.weight_openings.commitment", lambda _: b"")
-        return await take_seeds(context, scoring.model_copy(update={"seeds": (b"",) * len(sample.parties)}))
+        return await receive_seeds(context, scoring.model_copy(update={"seeds": (b"",) * len(sample.parties)}))
 
     async def lie(context: JobContext, arrays: Any) -> None:
-        message = WeightMaskSeed(secret=bytes([3 + context.leads]) * 32)
+        message = WeightMaskSeed(secret=bytes([3 + context.is_label_party]) * 32)
         await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 
-    monkeypatch.setattr("tercet.agents.roles.prediction.give_seed", lie)
-    monkeypatch.setattr(tercet.agents.roles.helper, "take_seeds", careless)
+    monkeypatch.setattr("tercet.agents.roles.prediction.send_seed", lie)
+    monkeypatch.setattr(tercet.agents.roles.helper, "receive_seeds", careless)
     refused(predict(sample, tmp_path, newcomers(sample)), "scoring.range", sample.parties[sample.label])
 
 

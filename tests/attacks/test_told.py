@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tercet.agents.session.training_defaults import told_spread
+from tercet.agents.session.training_defaults import announced_spread
 from tests.attacks import told
 from tests.attacks.__main__ import judged
 from tests.attacks.registry import ATTACKS, PARTNER
@@ -20,5 +20,5 @@ def test_the_spread_is_the_same_whatever_the_rows_are():
     """So it tells nothing of any of them: at most log2 of the number of encoded columns, and that of columns."""
     job = told.job_with("auto")
     for columns in range(1, told.MOST_COLUMNS + 1):
-        spreads = {told_spread(job, told.table_of(columns, np.random.default_rng(seed))) for seed in range(8)}
+        spreads = {announced_spread(job, told.table_of(columns, np.random.default_rng(seed))) for seed in range(8)}
         assert spreads == {float(columns)}

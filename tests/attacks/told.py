@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tercet.agents.session.training_defaults import told_spread
+from tercet.agents.session.training_defaults import announced_spread
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.schemas.files.job import Evaluation, Training, TrainingJob
@@ -44,7 +44,7 @@ def raw_columns(protected: bool) -> float:
     """Tables whose number of columns the helper reads off the spread."""
     rng, job = np.random.default_rng(0), job_with(0.5 if protected else "auto")
     made = [table_of(int(rng.integers(2, MOST_COLUMNS + 1)), rng) for _ in range(TABLES)]
-    return float(np.mean([round(told_spread(job, one)) == len(one.columns) for one in made]))
+    return float(np.mean([round(announced_spread(job, one)) == len(one.columns) for one in made]))
 
 
 def guessed_columns() -> float:

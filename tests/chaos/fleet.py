@@ -17,7 +17,7 @@ from typing import Any
 from yarl import URL
 
 from tercet.agents.access.broker import connect
-from tercet.agents.access.console import Console
+from tercet.agents.access.console import BrokerConsole
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.jobs.records import Record
 from tercet.broker.interface.base import BrokerError
@@ -95,12 +95,12 @@ class Fleet:
     # --- what can be asked
 
     @asynccontextmanager
-    async def console(self, party: str) -> AsyncIterator[Console]:
+    async def console(self, party: str) -> AsyncIterator[BrokerConsole]:
         """A console of a party, which no fault touches but that of the broker."""
         settings = self.settings(party)
         direct = settings.broker.model_copy(update={"url": _bare(self.node.url)})
         broker = await connect(settings.model_copy(update={"broker": direct}), "console")
-        async with Console(party, load_identity(settings.identity), broker) as console:
+        async with BrokerConsole(party, load_identity(settings.identity), broker) as console:
             yield console
 
     async def until_up(self) -> None:

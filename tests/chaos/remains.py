@@ -5,7 +5,7 @@ It looks and removes nothing.
 
 from pathlib import Path
 
-from tercet.agents.policy import audit_log as audit
+from tercet.agents.policy import audit_log
 from tests.chaos.fleet import Fleet
 
 GONE = ("work/*", "checkpoints/*", "models/.*", "predictions/.*")  # once a job is over, in every party's state
@@ -27,7 +27,7 @@ async def remains(fleet: Fleet) -> list[str]:
 
 def _audit(path: Path) -> list[str]:
     try:
-        lines = list(audit.entries(path.read_bytes()))
-    except (audit.Broken, OSError) as problem:
+        lines = list(audit_log.entries(path.read_bytes()))
+    except (audit_log.BrokenLog, OSError) as problem:
         return [f"{path}: {problem}"]
     return [] if lines else [f"{path} is empty"]

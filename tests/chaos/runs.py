@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.core.states import TERMINAL
 from tercet.agents.models import model_part
-from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.broker.interface.base import BrokerError
 from tercet.schemas.files.job import Evaluation, Network, PredictionJob, Training, TrainingJob
 from tests.chaos.fleet import Fleet
@@ -250,4 +250,4 @@ def _same_arrays(party: str, ours: dict[str, NDArray[Any]], undisturbed: dict[st
 def _undisturbed(fleet: Fleet, job: TrainingJob | PredictionJob) -> Simulation:
     settings = {party: fleet.settings(party) for party in fleet.parties}
     contribute = {party: fixed_contribution(party) for party in settings}
-    return asyncio.run(simulate(job, settings, fleet.deployment.folder / "undisturbed", contribute=contribute))
+    return asyncio.run(simulate_job(job, settings, fleet.deployment.folder / "undisturbed", contribute=contribute))

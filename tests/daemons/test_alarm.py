@@ -11,7 +11,7 @@ from tercet.agents.access.identity import own_identity
 from tercet.agents.cli.own_agent import _converse
 from tercet.agents.daemon import health
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.health import look_for_alarms, obstacles
+from tercet.agents.daemon.health import look_for_alarms, readiness_problems
 from tercet.agents.doctor.finding import Outcome
 from tercet.agents.doctor.run import examine
 from tercet.broker.interface.base import ALARM_REMEDY, Blocked
@@ -38,15 +38,15 @@ async def test_a_memory_alarm_is_told_by_agent_doctor_and_command_line(
         serving = tasks.create_task(agent.serve(stop))
         looking = tasks.create_task(look_for_alarms(agent, broker))
         await agent.ready.wait()
-        assert obstacles(agent, broker) == []
+        assert readiness_problems(agent, broker) == []
         async with short_of_memory(guarded.node):
-            await _until(lambda: obstacles(agent, broker) == [f"the broker takes no messages: {LOW}"])
+            await _until(lambda: readiness_problems(agent, broker) == [f"the broker takes no messages: {LOW}"])
             found = [finding async for finding in examine(place.settings())][-1]
             assert (found.check, found.outcome, found.hint) == ("alarm", Outcome.FAIL, ALARM_REMEDY)
             assert LOW in found.said
             with pytest.raises(Blocked, match=LOW):  # and before a question of the broker's own could be over
                 await asyncio.wait_for(_converse(settings, lambda talk: talk.query()), RPC_SECONDS - 5)
-        await _until(lambda: obstacles(agent, broker) == [])
+        await _until(lambda: readiness_problems(agent, broker) == [])
         answer = await _converse(settings, lambda talk: talk.query())
         assert answer.jobs == ()
         looking.cancel()

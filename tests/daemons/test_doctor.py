@@ -18,10 +18,10 @@ from tercet.agents.access import console
 from tercet.agents.access.broker import connect, read_credentials
 from tercet.agents.access.identity import own_identity
 from tercet.agents.cli.app import app
-from tercet.agents.daemon import ping as greeter
+from tercet.agents.daemon import ping
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.doctor import broker as doctor_broker
-from tercet.agents.doctor import local as doctor_local
+from tercet.agents.doctor import local
 from tercet.agents.doctor import partners as doctor_partners
 from tercet.agents.doctor.broker import check_tls
 from tercet.agents.doctor.finding import Finding, Outcome, fail
@@ -100,10 +100,10 @@ def alone(tmp_path: Path) -> Place:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is not there is not waited for long; this machine's clock and disk are not what is tested."""
-    monkeypatch.setattr(greeter, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(ping, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(console, "ANSWER_SECONDS", 2.0)
-    monkeypatch.setattr(doctor_local, "is_synchronised", lambda: True)
-    monkeypatch.setattr(doctor_local, "SPARE_BYTES", 0)
+    monkeypatch.setattr(local, "is_synchronised", lambda: True)
+    monkeypatch.setattr(local, "SPARE_BYTES", 0)
 
 
 @asynccontextmanager
@@ -292,7 +292,7 @@ async def test_full_disks_wide_folders_and_clocks_that_nobody_keeps_are_told(
     alone: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that has no room for the largest table fails; the others are warnings."""
-    monkeypatch.setattr(doctor_local, "is_synchronised", lambda: False)
+    monkeypatch.setattr(local, "is_synchronised", lambda: False)
     (alone.folder / "bank").mkdir(mode=0o755)
     usage = namedtuple("usage", "total used free")  # noqa: PYI024
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**40, 0, 100))
@@ -302,7 +302,7 @@ async def test_full_disks_wide_folders_and_clocks_that_nobody_keeps_are_told(
     }  # fmt: skip
     assert "chmod 700" in troubles["state"].hint
     assert "NTP" in troubles["clock"].hint
-    monkeypatch.setattr(doctor_local, "SPARE_BYTES", 2**30)
+    monkeypatch.setattr(local, "SPARE_BYTES", 2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**40, 0, 2**29))
     assert (await alone.troubles())["disk"].outcome is Outcome.WARN
 

@@ -16,7 +16,7 @@ import pytest
 from pyarrow import csv
 
 from tercet.agents.models import model_part
-from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate_job
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
@@ -156,7 +156,7 @@ def simulated(deployment: Deployment, description: TrainingJob | PredictionJob) 
     """The same job in one process, with the same contributions."""
     settings: dict[str, Settings] = {p: read_settings(deployment.settings(p)) for p in deployment.parties}
     contribute = {party: fixed_contribution(party) for party in settings}
-    return asyncio.run(simulate(description, settings, deployment.folder / "simulated", contribute=contribute))
+    return asyncio.run(simulate_job(description, settings, deployment.folder / "simulated", contribute=contribute))
 
 
 def same_words(deployment: Deployment, job: str, simulation: Simulation) -> None:

@@ -14,16 +14,16 @@ import numpy as np
 from safetensors.numpy import save as to_safetensors
 
 from tercet.agents.jobs.records import Record
-from tercet.agents.models.full_model import About, Columns, WholeModel, write
+from tercet.agents.models.full_model import Columns, FullModel, ModelDescription, write
 from tercet.agents.models.model_part import MANIFEST, ModelPart, save
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.session.checkpoint_store import Checkpoint, CheckpointFolder
-from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
 from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.codec import MODELS, Companion, encode
 from tercet.schemas.messages.kinds import (
-    Held,
+    HeldCheckpoint,
     Job,
     JobStatus,
     MaskedInputs,
@@ -267,7 +267,7 @@ def weights() -> list[bytes]:
 def exported() -> list[bytes]:
     """What `tercet export` writes."""
     encoding = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
-    about = About(
+    about = ModelDescription(
         job="credit-default-0123abcd",
         model="logistic",
         label_party="bank",
@@ -279,7 +279,7 @@ def exported() -> list[bytes]:
     weights = np.linspace(-1, 1, len(encoding.names))[:, None]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        write(WholeModel(about, (weights, weights), (), (np.ones((1, 1)),)), path)
+        write(FullModel(about, (weights, weights), (), (np.ones((1, 1)),)), path)
         return [path.read_bytes(), _bfloat16()]
 
 
@@ -321,7 +321,7 @@ CHECKPOINT = f"{7:012d}-{LINEAGE.hex()[:16]}.checkpoint"
 def checkpoints() -> list[bytes]:
     """Of a step on the way, without the digest in front."""
     arrays = {"share": np.arange(6, dtype=np.uint64).reshape(2, 3), "scores": np.ones((4, 1))}
-    held = Held(lineage=LINEAGE, steps=7, over=False)
+    held = HeldCheckpoint(lineage=LINEAGE, steps=7, over=False)
     with tempfile.TemporaryDirectory() as folder:
         CheckpointFolder(Path(folder), bytes(32)).write(Checkpoint(held, arrays, {"alpha": 0.5, "losses": [1.0]}))
         return [(Path(folder) / CHECKPOINT).read_bytes()[32:], _bfloat16()]
@@ -331,10 +331,10 @@ def checkpoints() -> list[bytes]:
 def drawn() -> list[bytes]:
     """What a party has drawn for a job."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Drawn(Path(folder), lambda: bytes(range(32)))
-        source.begin(bytes(32))
+        source = FixedRandomness(Path(folder), lambda: bytes(range(32)))
+        source.start_attempt(bytes(32))
         source()
-        source.agrees("card", b"c" * 32)
+        source.matches_commitment("card", b"c" * 32)
         return [(Path(folder) / FILE).read_bytes()]
 
 

@@ -20,9 +20,9 @@ from tercet.agents.jobs.records import Records
 from tercet.agents.models.full_model import read as read_model
 from tercet.agents.models.manifest import ModelPartProblem
 from tercet.agents.models.model_part import MANIFEST, load
-from tercet.agents.policy.audit_log import Broken, _hash, entries
+from tercet.agents.policy.audit_log import BrokenLog, _hash, entries
 from tercet.agents.session.checkpoint_store import CheckpointFolder
-from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
 from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Forged, Identity, KeyProblem, load_identity, parse_public
 from tercet.broker.sealing.seal import SessionSeal
@@ -177,14 +177,14 @@ def _exported(data: bytes) -> None:
 def _record(data: bytes) -> None:
     _empty()
     _file(data, "job.json")
-    records, strange = Records(_folder()).read()
+    records, strange = Records(_folder()).read_all()
     promised(len(records) + len(strange) == 1, "a file that is neither a record nor strange")
 
 
 def _audit(data: bytes) -> None:
     try:
         found = list(entries(data))
-    except Broken:
+    except BrokenLog:
         return
     promised(b"".join(entry.line() for entry in found) == data, "two texts of one log")
 
@@ -206,7 +206,7 @@ def _checkpoint(data: bytes) -> None:
     _file(hashlib.sha256(data).digest() + data, seeds.CHECKPOINT)
     folder = CheckpointFolder(_folder(), bytes(32))
     with capture_logs() as logs:
-        held = folder.held()
+        held = folder.list_held()
     promised(len(held) + len(logs) == 1, "a checkpoint that is neither one nor told")
     if held:
         promised(folder.read(held[0]).held == held[0], "a checkpoint that changes")
@@ -215,8 +215,8 @@ def _checkpoint(data: bytes) -> None:
 def _drawn(data: bytes) -> None:
     _empty()
     _file(data, FILE)
-    source = Drawn(_folder(), lambda: bytes(32))
-    if source.begin(bytes(32)):
+    source = FixedRandomness(_folder(), lambda: bytes(32))
+    if source.start_attempt(bytes(32)):
         promised(len(source()) == 32, "a contribution of another length")
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tercet.agents.core.problems import JobProblem, Overdue
+from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.messaging.inbox import Deadline, Inbox
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import Address
@@ -63,7 +63,7 @@ class InboxMachine(RuleBasedStateMachine):
         message = model(words=np.full((1, 1), content, np.uint64))
         place, known = (model, sender, step), self.letters.get((model, sender, step))
         full = self.held(sender) + size > LIMIT
-        problem = self.problem(lambda: self.inbox._file(address, message, size))
+        problem = self.problem(lambda: self.inbox._store_message(address, message, size))
         if step <= self.used.get((model, sender), -1):
             assert problem is None
         elif known is not None:
@@ -88,7 +88,7 @@ class InboxMachine(RuleBasedStateMachine):
 
         def join() -> None:
             nonlocal body
-            body = self.inbox._join(address, bytes([part]) * 5)
+            body = self.inbox._join_part(address, bytes([part]) * 5)
 
         if self.problem(join) is not None:
             self.end()
@@ -140,7 +140,7 @@ class InboxMachine(RuleBasedStateMachine):
         for model, (task, _, _) in list(self.waits.items()):
             if task.done():
                 overdue = task.exception()
-                assert isinstance(overdue, Overdue)
+                assert isinstance(overdue, DeadlinePassed)
                 assert overdue.deadline == "step"
                 self.lapsed = self.lapsed or set(missing)
                 del self.waits[model]
@@ -177,7 +177,7 @@ class InboxMachine(RuleBasedStateMachine):
         for sender in SENDERS:
             count = sum(place[1] == sender for place in self.letters)
             count += sum(len(sizes) for (other, _), sizes in self.parts.items() if other == sender)
-            assert self.held(sender) <= self.inbox._held[sender] <= self.held(sender) + count * BESIDE
+            assert self.held(sender) <= self.inbox._held_bytes[sender] <= self.held(sender) + count * BESIDE
 
     def teardown(self) -> None:
         """Let go of what waits."""

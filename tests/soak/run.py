@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from pathlib import Path
 
 from tercet.agents.access.broker import connect
-from tercet.agents.access.console import Console
+from tercet.agents.access.console import BrokerConsole
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.core.states import TERMINAL
 from tercet.broker.sealing.identity import load_identity
@@ -49,11 +49,11 @@ def agents(folder: Path, url: str) -> Iterator[Deployment]:
 class Operators:
     """A console at each party, each with one question at a time."""
 
-    def __init__(self, consoles: dict[str, Console]) -> None:
+    def __init__(self, consoles: dict[str, BrokerConsole]) -> None:
         self._consoles = consoles
         self._locks = {party: asyncio.Lock() for party in consoles}
 
-    async def ask(self, party: str, question: Callable[[Console], Awaitable[Status]]) -> Status:
+    async def ask(self, party: str, question: Callable[[BrokerConsole], Awaitable[Status]]) -> Status:
         """What a party's agent answers; it is asked again where a busy machine takes too long."""
         for _ in range(TRIES):
             with suppress(NoAgent):
@@ -96,7 +96,9 @@ async def operators(deployment: Deployment) -> AsyncIterator[Operators]:
         for party in deployment.parties:
             settings = read_settings(deployment.settings(party))
             broker = await connect(settings, "console")
-            consoles[party] = await stack.enter_async_context(Console(party, load_identity(settings.identity), broker))
+            consoles[party] = await stack.enter_async_context(
+                BrokerConsole(party, load_identity(settings.identity), broker)
+            )
         yield Operators(consoles)
 
 

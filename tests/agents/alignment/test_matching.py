@@ -22,7 +22,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.agents.alignment import matching as alignment
+from tercet.agents.alignment import matching
 from tercet.agents.alignment.matching import align, help_align
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.mailbox import Mailbox, Tap
@@ -30,10 +30,10 @@ from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.fixed_randomness import Drawn
-from tercet.agents.session.table_snapshot import KeptTable
+from tercet.agents.session.fixed_randomness import FixedRandomness
+from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.handshake import SessionSecrets
@@ -88,7 +88,7 @@ class Alignment:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     run: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     said: list[tuple[Address, Message]] = field(default_factory=list)
-    parcels: list[Parcel] = field(default_factory=list)
+    envelopes: list[Envelope] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)
 
     def found(self, party: str) -> list[str]:
@@ -107,7 +107,7 @@ class Alignment:
 
     async def execute(self) -> "Alignment":
         """From the contexts to everybody's rows. Raises the first problem of any party."""
-        office = MemoryBroker(tap=self.parcels.append)
+        office = MemoryBroker(tap=self.envelopes.append)
         with ExitStack() as executors:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -130,7 +130,7 @@ class Alignment:
             return
         ids = list(self.tables[context.me])
         in_two = pa.chunked_array([ids[:3], ids[3:]], pa.large_string())
-        rows, _ = await align(context, self.key, in_two if context.leads else pa.array(ids, pa.large_string()))
+        rows, _ = await align(context, self.key, in_two if context.is_label_party else pa.array(ids, pa.large_string()))
         assert rows.dtype == "int64"
         self.rows[context.me] = rows.tolist()
 
@@ -158,12 +158,12 @@ class Alignment:
         )
         mailbox = await self._mailbox(office, me, job)
         executor = executors.enter_context(ThreadPoolExecutor(1))
-        drawn = Drawn(Path("unused"), lambda: bytes(32))
+        drawn = FixedRandomness(Path("unused"), lambda: bytes(32))
         audit = JobAudit(job, settings, Budget())
         return JobContext(
             job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), drawn, lambda: 0, 1, NOTARY,
-            approval=Approval(me, asks=False), audit=audit,
-            table=KeptTable(job, settings),
+            approval=Approval(me, is_required=False), audit=audit,
+            snapshots=SnapshotStore(job, settings),
         )  # fmt: skip
 
     async def _mailbox(self, office: MemoryBroker, me: str, job: Job) -> Mailbox:
@@ -199,10 +199,10 @@ def _raise(problem: JobProblem) -> None:
 
 
 def execute(
-    tables: Tables, *, chunk: int = alignment.CHUNK, elements: int = alignment.ELEMENTS, **more: Any
+    tables: Tables, *, chunk: int = matching.CHUNK, elements: int = matching.ELEMENTS, **more: Any
 ) -> Alignment:
     """Align these tables, in chunks of this size."""
-    with patch.object(alignment, "CHUNK", chunk), patch.object(alignment, "ELEMENTS", elements):
+    with patch.object(matching, "CHUNK", chunk), patch.object(matching, "ELEMENTS", elements):
         return virtual_time.run(Alignment(tables, **more).execute())
 
 
@@ -336,7 +336,7 @@ def test_two_runs_share_no_pseudonym():
 def test_the_broker_sees_neither_ids_nor_pseudonyms_nor_elements(mode):
     """Bodies are sealed from party to party."""
     done = execute(TWO, mode=mode)
-    stream = b"".join(parcel.body for parcel in done.parcels) + repr(done.parcels).encode()
+    stream = b"".join(envelope.body for envelope in done.envelopes) + repr(done.envelopes).encode()
     secret = [one.encode() for ids in TWO.values() for one in ids]
     secret += [one for model in ENTRIES for party in TWO for one in done.entries(model, party)]
     assert len(secret) == (2 if mode == "helper" else 3) * (5 + 6)
@@ -365,7 +365,7 @@ def test_between_two_elements_are_not_sent_in_the_order_of_the_table():
         return blindings[-1]
 
     everybody = people(*range(60))
-    with patch.object(alignment, "Blinding", made):
+    with patch.object(matching, "Blinding", made):
         done = execute(dict.fromkeys((BANK, CARD), everybody), mode="ecdh", elements=7)
     names = {element: one for b in blindings for one in everybody for element in [b.blind([one])]}
     for party in (BANK, CARD):
@@ -388,15 +388,15 @@ def test_a_party_has_at_most_a_window_of_chunks_unanswered():
             )
             most = max(most, out)
         assert out == 0
-        assert most == alignment.WINDOW
+        assert most == matching.WINDOW
 
 
 def test_no_message_is_too_large_for_one_part():
     """A mebibyte with all that stands around the content."""
-    done = execute({BANK: people(*range(alignment.CHUNK + 5)), CARD: people(*range(3, alignment.CHUNK))})
-    assert max(len(parcel.body) for parcel in done.parcels) < Limits().part_bytes
-    assert all(parcel.address.endswith("/1.1") for parcel in done.parcels)
-    assert len(done.rows[BANK]) == alignment.CHUNK - 3
+    done = execute({BANK: people(*range(matching.CHUNK + 5)), CARD: people(*range(3, matching.CHUNK))})
+    assert max(len(envelope.body) for envelope in done.envelopes) < Limits().part_bytes
+    assert all(envelope.address.endswith("/1.1") for envelope in done.envelopes)
+    assert len(done.rows[BANK]) == matching.CHUNK - 3
 
 
 @pytest.mark.parametrize(
@@ -405,13 +405,13 @@ def test_no_message_is_too_large_for_one_part():
 def test_no_maths_runs_on_the_event_loop(mode, name):
     """Or heartbeats would stop."""
     threads = set()
-    original = getattr(alignment, name)
+    original = getattr(matching, name)
 
     def noted(*args: Any) -> Any:
         threads.add(threading.get_ident())
         return original(*args)
 
-    with patch.object(alignment, name, noted):
+    with patch.object(matching, name, noted):
         execute(TWO, mode=mode)
     assert threads
     assert threading.get_ident() not in threads
@@ -427,7 +427,7 @@ def test_elements_are_raised_in_several_threads_that_end_with_the_alignment(name
         threads.add(threading.current_thread())
         return original(self, pieces)
 
-    small = patch.multiple(alignment, PIECE=2, _processors=lambda: 3)
+    small = patch.multiple(matching, PIECE=2, _processors=lambda: 3)
     with patch.object(Blinding, name, noted), small:
         execute({BANK: people(*range(200)), CARD: people(*range(100, 300))}, mode="ecdh")
     assert 2 < len(threads) <= 6
@@ -450,7 +450,7 @@ def test_after_an_invalid_element_no_more_are_raised():
 
     change = swapped(CARD, BlindedIds, lambda m: {"elements": bytes(32) + m.elements[32:]})
     tables: Tables = {BANK: [], CARD: people(*range(100))}
-    small = patch.multiple(alignment, PIECE=1, _processors=lambda: 2)
+    small = patch.multiple(matching, PIECE=1, _processors=lambda: 2)
     with patch.object(Blinding, "blind_again", noted), small:
         assert refused(tables, mode="ecdh", change=change, hostile=CARD).culprit == CARD
         over.set()
@@ -469,7 +469,7 @@ async def test_an_alignment_that_is_cancelled_leaves_no_thread_behind():
         return message
 
     everybody = people(*range(2000))
-    with patch.object(alignment, "ELEMENTS", 10):
+    with patch.object(matching, "ELEMENTS", 10):
         task = asyncio.ensure_future(Alignment({BANK: everybody, CARD: everybody}, mode="ecdh", change=look).execute())
         await begun.wait()
         task.cancel()

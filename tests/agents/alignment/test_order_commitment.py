@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.agents.alignment.aligned_table import OwnRows
+from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.session.context import system_randomness
-from tercet.agents.session.fixed_randomness import Drawn
+from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.mpc.randomness import order as ordering
 from tercet.schemas.messages.kinds import Message, OrderCommitment, OrderContribution
 from tests.agents.recovering import long_job, recovering
@@ -24,11 +24,11 @@ M = TypeVar("M", bound=Message)
 ROWS = b"r" * 32
 
 
-async def chooses(self: OwnRows) -> Mapping[str, bytes]:
+async def chooses(self: AlignedTable) -> Mapping[str, bytes]:
     """The last sender's way: it waits for what the others open, and picks its own of many then."""
     context = self._context
     mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
-    bound = ordering.commitment(context.job.run, context.me, self._drawn())
+    bound = ordering.commitment(context.job.run, context.me, self._next_secret())
     await mailbox.send(OrderCommitment(commitment=bound), partners, deadline)
     await mailbox.receive(OrderCommitment, partners, deadline)
     opened = await mailbox.receive(OrderContribution, partners, deadline)
@@ -41,9 +41,9 @@ async def chooses(self: OwnRows) -> Mapping[str, bytes]:
     return {context.me: mine, **others}
 
 
-def at(party: str, other: Callable[[OwnRows], Any]) -> Callable[[OwnRows], Any]:
+def at(party: str, other: Callable[[AlignedTable], Any]) -> Callable[[AlignedTable], Any]:
     """One party deviates, the others go by the protocol."""
-    honest = OwnRows._contribute
+    honest = AlignedTable._contribute
     return lambda self: other(self) if self._context.me == party else honest(self)
 
 
@@ -51,34 +51,34 @@ async def test_a_party_that_picks_its_contribution_after_the_others_ends_the_job
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its name, at every party, before an id is matched."""
-    monkeypatch.setattr(OwnRows, "_contribute", at(CARD, chooses))
+    monkeypatch.setattr(AlignedTable, "_contribute", at(CARD, chooses))
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job_of())
         assert "had committed to" in off(ended, "order.commitment", CARD)
         nothing_left(stage)
 
 
-async def withdraws(self: OwnRows) -> Mapping[str, bytes]:
+async def withdraws(self: AlignedTable) -> Mapping[str, bytes]:
     """Sees what the others open, and has its agent end before it opens its own; then it would choose another."""
     context = self._context
     mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
     if context.attempt > 1:
-        context.drawn._write(context.drawn._now.model_copy(update={"draws": (system_randomness(),)}))
+        context.randomness._write(context.randomness._current.model_copy(update={"draws": (system_randomness(),)}))
         return await HONEST(self)
-    bound = ordering.commitment(context.job.run, context.me, self._drawn())
+    bound = ordering.commitment(context.job.run, context.me, self._next_secret())
     await mailbox.send(OrderCommitment(commitment=bound), partners, deadline)
     await mailbox.receive(OrderContribution, partners, deadline)
     raise JobProblem("agent.stopped", context.me, "as it would say of itself")
 
 
-HONEST = OwnRows._contribute
+HONEST = AlignedTable._contribute
 
 
 async def test_a_party_that_withdraws_once_it_has_seen_the_others_cannot_choose_in_a_later_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it had committed to counts for all attempts of the run."""
-    monkeypatch.setattr(OwnRows, "_contribute", at(CARD, withdraws))
+    monkeypatch.setattr(AlignedTable, "_contribute", at(CARD, withdraws))
     async with recovering(tmp_path) as stage:
         stage.draws = lambda _: system_randomness
         await stage.start()
@@ -90,11 +90,11 @@ async def test_a_party_that_withdraws_once_it_has_seen_the_others_cannot_choose_
 async def test_nobody_opens_before_everybody_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither to one partner nor to another; what is received is on the disk by then."""
     held: dict[str, set[str]] = {}
-    remember, send = OwnRows._remember, Mailbox.send
+    remember, send = AlignedTable._note_commitment, Mailbox.send
 
-    def noted(self: OwnRows, party: str, commitment: bytes) -> None:
+    def noted(self: AlignedTable, party: str, commitment: bytes) -> None:
         remember(self, party, commitment)
-        kept = Drawn(self._context.drawn._path.parent, system_randomness)._read()
+        kept = FixedRandomness(self._context.randomness._path.parent, system_randomness)._read()
         assert kept is not None
         assert kept.partners[party] == commitment
         held.setdefault(self._context.me, set()).add(party)
@@ -105,7 +105,7 @@ async def test_nobody_opens_before_everybody_has_committed(tmp_path: Path, monke
             assert held[me] == {BANK, CARD} - {me}
         await send(self, message, to, *more, **named)
 
-    monkeypatch.setattr(OwnRows, "_remember", noted)
+    monkeypatch.setattr(AlignedTable, "_note_commitment", noted)
     monkeypatch.setattr(Mailbox, "send", watched)
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job_of())

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.scored_ids import ScoredIds, Unusable
+from tercet.agents.alignment.scored_ids import ScoredIds, UnusableMarks
 from tercet.schemas.files.job import Evaluation, PredictionJob
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.recovering import THREE, recovering
@@ -48,7 +48,7 @@ def store(folder: Path, run: int, model: tuple[str, str] = MODEL) -> ScoredIds:
 def marks(scored: ScoredIds, people: Sequence[int]) -> NDArray[np.uint64]:
     """Of these people, who stand somewhere in a table."""
     ids = pa.array([f"person-{number}" for number in range(40)], pa.large_string())
-    return scored.marks(ids, np.array(people, np.int64))
+    return scored.mark_ids(ids, np.array(people, np.int64))
 
 
 people = st.sets(st.integers(0, 39)).map(sorted)
@@ -96,10 +96,10 @@ def test_a_key_that_is_gone_or_a_torn_file_is_told(tmp_path: Path) -> None:
     scored.note(found, repeat=False)
     (path,) = scored.folder.iterdir()
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(Unusable, match="damaged"):
+    with pytest.raises(UnusableMarks, match="damaged"):
         store(tmp_path, 2).note(found, repeat=False)
     (tmp_path / "scored" / "key").unlink()
-    with pytest.raises(Unusable, match="is gone"):
+    with pytest.raises(UnusableMarks, match="is gone"):
         marks(scored, range(4))
 
 
@@ -144,10 +144,10 @@ async def test_rows_of_two_predictions_may_not_overlap(tmp_path: Path) -> None:
         second = (await stage.run(job("second")))[CARD].job
         assert (await stage.run(scoring(second, "some")))[CARD].state == "done"
         await stage.stop()
-        off(await stage.run(scoring(trained, "some").anew()), "policy.rescored", CARD)
+        off(await stage.run(scoring(trained, "some").with_new_id()), "policy.rescored", CARD)
         await stage.stop()
         stage.change(CARD, tables=table(rescoring=True)(stage.parties[CARD][0]).tables)
-        assert (await stage.run(scoring(trained, "some").anew()))[CARD].state == "done"
+        assert (await stage.run(scoring(trained, "some").with_new_id()))[CARD].state == "done"
 
 
 @pytest.mark.parametrize("release", ["owners", "shared"])
@@ -166,22 +166,22 @@ async def test_a_later_attempt_says_what_the_first_has_said(tmp_path: Path) -> N
     async with recovering(tmp_path) as stage:
         trained = (await stage.run(job()))[CARD].job
         again = prediction(trained)
-        on(stage, lambda parcel: parcel.kind == "partial scores", lambda: restart(stage, BANK))
+        on(stage, lambda envelope: envelope.kind == "partial scores", lambda: restart(stage, BANK))
         ended = await stage.ended(stage.submit(again), *THREE, seconds=20)
         assert {status.state for status in ended.values()} == {"done"}
         assert ended[BANK].attempt > 1
         assert len(list((tmp_path / CARD / "scored").glob("*/*.ids"))) == 1
-        off(await stage.run(again.anew()), "policy.rescored", CARD)
+        off(await stage.run(again.with_new_id()), "policy.rescored", CARD)
 
 
 async def test_a_training_that_comes_to_nothing_leaves_no_hashes(tmp_path: Path) -> None:
     """There is no model under which anybody could be scored; a label party keeps none, and a helper has none."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        on(stage, lambda parcel: parcel.kind == "scores", lambda: stage.agents[NOTARY].cancel(failing))
+        on(stage, lambda envelope: envelope.kind == "scores", lambda: stage.agents[NOTARY].cancel(failing))
         failing = stage.submit(job("failing", evaluation=Evaluation(holdout=0.25, metrics="epoch")))
         assert (await stage.ended(failing))[CARD].state == "cancelled"
-        await stage.until(lambda: not stage.agents[CARD].busy)
+        await stage.until(lambda: not stage.agents[CARD].is_busy)
         assert list((tmp_path / CARD / "scored").glob("*/*")) == []
         await stage.run(job(evaluation=Evaluation(holdout=0.25)))
         assert len(list((tmp_path / CARD / "scored").glob("*/*"))) == 1

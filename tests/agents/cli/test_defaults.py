@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from benchmarks.rates import Data, measure
-from tercet.agents.session.training_defaults import resolved
+from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.core.table import Table
 
@@ -51,11 +51,17 @@ def test_what_is_said_counts_and_the_rest_follows_from_model_parties_and_rows() 
     """Each word by itself."""
     tables = {"tables": (("bank", "customers"), ("card", "customers")), "label": "bank", "helper": "notary"}
     job = TrainingJob.model_validate({"name": "credit", "model": "linear", **tables})
-    assert resolved(job, 8000, (1.0, 1.0)).model_dump() == {
+    assert resolve_defaults(job, 8000, (1.0, 1.0)).model_dump() == {
         "epochs": 30, "batch": 500, "rate": 1 / 6, "schedule": "linear", "decay": 0.0, "l2": 0.0,
     }  # fmt: skip
     said = job.model_copy(update={"training": Training(batch=64)})
-    assert (resolved(said, 8000, (1.0, 1.0)).batch, resolved(said, 8000, (1.0, 1.0)).rate) == (64, 1 / 6)
+    assert (resolve_defaults(said, 8000, (1.0, 1.0)).batch, resolve_defaults(said, 8000, (1.0, 1.0)).rate) == (
+        64,
+        1 / 6,
+    )
     said = job.model_copy(update={"training": Training(rate=0.25)})
-    assert (resolved(said, 8000, (1.0, 1.0)).batch, resolved(said, 8000, (1.0, 1.0)).rate) == (500, 0.25)
+    assert (resolve_defaults(said, 8000, (1.0, 1.0)).batch, resolve_defaults(said, 8000, (1.0, 1.0)).rate) == (
+        500,
+        0.25,
+    )
     assert said.training.schedule == "constant"

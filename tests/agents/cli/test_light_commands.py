@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tercet.agents.access.console import Request
-from tercet.agents.daemon.console_socket import LocalDesk
+from tercet.agents.daemon.console_socket import ConsoleSocket
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Query, Status
 
@@ -52,6 +52,6 @@ async def test_a_question_to_the_agent_of_this_machine_loads_its_messages_alone(
         assert isinstance(request, Query)
         return Status(problem="no such job")
 
-    async with LocalDesk(read_settings(tmp_path / "bank.toml"), answer):
+    async with ConsoleSocket(read_settings(tmp_path / "bank.toml"), answer):
         code, packages = await loaded("job", "status", "a-01234567", "--settings", str(tmp_path / "bank.toml"))
     assert (code, packages & (HEAVY | FOR_MESSAGES)) == (3, {"numpy"})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.schemas.files.job import TrainingJob, read_job
 from tercet.schemas.files.settings import Settings
 from tests import virtual_time
@@ -60,7 +60,7 @@ def run(folder: Path, **changes: Any) -> Simulation:
         "notary": Settings.model_validate({"party": "notary", "role": "helper"} | common),
     }
     drawn = {party: lambda number=number: bytes([number]) * 32 for number, party in enumerate(("shop", "insurer"))}
-    return virtual_time.run(simulate(description.model_copy(update=changes), settings, folder, contribute=drawn))
+    return virtual_time.run(simulate_job(description.model_copy(update=changes), settings, folder, contribute=drawn))
 
 
 def numbers() -> dict[str, Any]:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tercet.agents.cli import rendering as show
-from tercet.agents.jobs.approvals import summary
+from tercet.agents.cli import rendering
+from tercet.agents.jobs.approvals import summarize_revelations
 from tercet.agents.policy.audit_log import GENESIS, Entry
 from tercet.agents.runs.status import _first
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 from tercet.schemas.messages.kinds import Job, JobStatus
 from tests.agents.scenes import BANK, CARD, job, party_settings
 
@@ -30,19 +30,21 @@ def printed(value: Any) -> str:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_is_one_line_of_its_own_visible_signs(text: str) -> None:
     """Brackets are no markup either; a backslash at the end may be there twice, so that it escapes nothing."""
-    shown = visible(text).rstrip()
-    assert printed(show.fit(text)).rstrip() in {shown, f"{shown}\\"}
+    shown = escape_invisible(text).rstrip()
+    assert printed(rendering.fit(text)).rstrip() in {shown, f"{shown}\\"}
 
 
 def test_a_purpose_cannot_change_what_a_person_decides_by(tmp_path: Path) -> None:
     """Somebody else wrote it, and the lines below it say what the job would tell whom."""
     asked = job(purpose=HOSTILE)
     settings = party_settings(tmp_path, CARD)
-    told = summary(Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD), settings)
-    page = printed(show.reveals_table(asked.id, told))
+    told = summarize_revelations(
+        Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD), settings
+    )
+    page = printed(rendering.reveals_table(asked.id, told))
     assert SHOWN in page
     assert "\x1b[2J" not in page
-    assert page.count("\n") == printed(show.reveals_table(asked.id, ["x" * 40] * len(told))).count("\n")
+    assert page.count("\n") == printed(rendering.reveals_table(asked.id, ["x" * 40] * len(told))).count("\n")
 
 
 def test_the_audit_log_is_shown_as_words() -> None:
@@ -50,10 +52,10 @@ def test_the_audit_log_is_shown_as_words() -> None:
     entry = Entry(
         1, "now", "received", "credit-0a1b2c3d", "", {"purpose": HOSTILE, "submitter": BANK}, GENESIS, GENESIS
     )
-    page = printed(show.audit_table([entry]))
+    page = printed(rendering.audit_table([entry]))
     assert SHOWN in page
     assert "\x1b[2J" not in page
-    assert page.count("\n") == printed(show.audit_table([entry, entry])).count("\n") - 1
+    assert page.count("\n") == printed(rendering.audit_table([entry, entry])).count("\n") - 1
 
 
 def test_a_status_has_as_many_notes_as_a_person_reads() -> None:
@@ -67,7 +69,7 @@ def test_warnings_are_counted_while_a_job_runs_and_told_at_its_end() -> None:
     """Unseen categories, say: the scores are given all the same."""
     fields = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "scores-0a1b2c3d")
     status = JobStatus.model_validate(fields | {"parties": (), "warnings": ("3 of 9 values were not there",)})
-    assert "1 warning" in show._note(status)
-    assert "2 warnings" in show._note(status.model_copy(update={"warnings": ("one", "two")}))
-    assert "warning" not in show._note(status.model_copy(update={"warnings": ()}))
-    assert "3 of 9 values were not there" in printed(show.job_details(status))
+    assert "1 warning" in rendering._note(status)
+    assert "2 warnings" in rendering._note(status.model_copy(update={"warnings": ("one", "two")}))
+    assert "warning" not in rendering._note(status.model_copy(update={"warnings": ()}))
+    assert "3 of 9 values were not there" in printed(rendering.job_details(status))

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
-from tercet.agents.core import error_codes as codes
+from tercet.agents.core import error_codes
 from tercet.agents.core.shipped_files import shipped
 from tercet.schemas.files.job import Invalid
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 ROOMS = ("agents", "broker", "mpc", "schemas", "tables")
 CODE = re.compile(r"[a-z]+(\.[a-z-]+)+")
 MAKERS = {"JobProblem": ""}  # what is called with a code first, and what it puts before it
-OF_POLICY = {"_refused": "policy."}  # beside them, in agents/policy/job.py
+OF_POLICY = {"_refusal": "policy."}  # beside them, in agents/policy/job.py
 PASSED_ON = re.compile(r"(problem|self|failure|found)\.code|code")  # of an error that was made elsewhere
 
 
@@ -41,7 +41,7 @@ def codes_in(path: Path) -> Iterator[str]:
             node.value for node in ast.walk(code) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         if isinstance(code, ast.JoinedStr) and found == ["policy."]:
-            continue  # `_refused` itself
+            continue  # `_refusal` itself
         assert found or PASSED_ON.fullmatch(ast.unparse(code)), f"{path}: write codes as they are: {ast.unparse(code)}"
         yield from (prefix + text for text in found)
 
@@ -55,13 +55,13 @@ def test_the_document_has_the_codes_of_the_source_and_no_others() -> None:
     """A code without an entry tells nobody what to do; an entry without a code tells of what cannot happen."""
     found = used()
     assert all(CODE.fullmatch(code) for code in found)
-    assert sorted(found - codes.listed().keys()) == []
-    assert sorted(codes.listed().keys() - found) == []
+    assert sorted(found - error_codes.all_codes().keys()) == []
+    assert sorted(error_codes.all_codes().keys() - found) == []
 
 
 def test_every_entry_says_cause_remedy_and_who_can_mend_it() -> None:
     """In alphabetical order, each code once."""
-    rows = codes.read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))
+    rows = error_codes.read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))
     assert [row.code for row in rows] == sorted({row.code for row in rows})
     assert not [row.code for row in rows if not (row.cause and row.remedy and row.mender)]
 
@@ -71,7 +71,7 @@ def test_an_entry_is_read_over_its_line_ends_and_without_a_part_it_has_an_empty_
     text = (
         "### `made.up`\n\n- **Cause:** one\n  - two.\n- **Who can mend it:** all.\n\n## Else\n\n- **Remedy:** none.\n"
     )
-    assert codes.read(text) == [codes.Code("made.up", "one - two", "", "all")]
+    assert error_codes.read(text) == [error_codes.Code("made.up", "one - two", "", "all")]
 
 
 def test_a_code_that_is_made_up_is_found(tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_explain_of_an_unknown_code_names_those_that_are_like_it() -> None:
     assert done.exit_code == 3
     assert "table.unusable" in done.output
     with pytest.raises(Invalid, match=r"agent\.busy"):
-        codes.explained("nothing")
+        error_codes.explain_code("nothing")

@@ -18,7 +18,7 @@ from pamqp.body import ContentBody
 import tercet.agents.access.table
 import tercet.agents.alignment.aligned_table
 from tercet.agents.core import logs
-from tercet.agents.core.library_log import LibraryLines
+from tercet.agents.core.library_log import LibraryLogHandler
 from tercet.schemas.files.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -43,14 +43,14 @@ def log() -> Iterator[StringIO]:
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table is read with a word of ours and one of a library's, in the job's thread."""
-    quiet = tercet.agents.access.table.snapshot_of
+    quiet = tercet.agents.access.table.read_snapshot
 
     def talking(*args: Any, **options: Any) -> Any:
         structlog.get_logger().info("in a thread")
         logging.getLogger("some.library").warning("cannot read %s", SECRET)
         return quiet(*args, **options)
 
-    monkeypatch.setattr(tercet.agents.alignment.aligned_table, "snapshot_of", talking)
+    monkeypatch.setattr(tercet.agents.alignment.aligned_table, "read_snapshot", talking)
 
 
 def lines(log: StringIO) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ async def test_a_line_about_another_job_has_no_step_of_this_one(tmp_path: Path, 
     class At:
         step = 7
 
-    logs.of_job("bank", "credit-00000001", 2, At())
+    logs.bind_job("bank", "credit-00000001", 2, At())
     structlog.get_logger().info("of this one")
     structlog.get_logger().info("of another", job="credit-00000002")
     here, there = lines(log)
@@ -147,7 +147,7 @@ async def test_a_librarys_line_is_filled_in_and_holds_no_data(log: StringIO) -> 
     pika.warning("Cancelling cause reader exited abnormally", exc_info=lost)
     other.warning("row %d: %s is odd, %r", 7, SECRET, ValueError(SECRET))
     odd = other.makeRecord("some.library", logging.WARNING, "", 0, "%d of %s", ("strange", SECRET), None)
-    LibraryLines().emit(odd)  # which no handler of pytest's has to format
+    LibraryLogHandler().emit(odd)  # which no handler of pytest's has to format
     other.warning("%(what)s", {"what": SECRET})
     pika.error("failed", exc_info=ValueError(SECRET))
     texts = [(line["level"], line["text"], line["error"]) for line in lines(log)]

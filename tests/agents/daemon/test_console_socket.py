@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 
 from tercet.agents.access.console import Request
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.access.socket_console import LocalConsole, NoSocket, hear
+from tercet.agents.access.socket_console import NoSocket, SocketConsole, receive_message
 from tercet.agents.cli.app import app
 from tercet.agents.cli.job import _account
-from tercet.agents.daemon.console_socket import MOST_REQUEST, LocalDesk, bound
+from tercet.agents.daemon.console_socket import MOST_REQUEST, ConsoleSocket, bind_socket
 from tercet.agents.policy.audit_log import entries
 from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.console_settings import ConsoleSettings
@@ -56,7 +56,7 @@ async def test_all_that_a_console_does_goes_over_the_socket_too(tmp_path: Path) 
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         settings = stage.parties[BANK][0]
-        async with LocalDesk(settings, stage.agents[BANK].answer), await LocalConsole.reach(settings) as console:
+        async with ConsoleSocket(settings, stage.agents[BANK].answer), await SocketConsole.connect(settings) as console:
             (submitted,) = (await console.submit(job(epochs=1000), "mallory")).jobs
             await stage.until(lambda: stage.state(BANK, submitted.job) == "training")
             assert (await console.query()).jobs[0].state == "training"
@@ -74,7 +74,7 @@ async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
         settings = stage.parties[CARD][0]
         job_id = stage.submit(job(epochs=1000))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
-        async with LocalDesk(settings, stage.agents[CARD].answer), await LocalConsole.reach(settings) as console:
+        async with ConsoleSocket(settings, stage.agents[CARD].answer), await SocketConsole.connect(settings) as console:
             stage.hang(CARD)
             assert [status.job for status in (await console.query()).jobs] == [job_id]
             stage.wake()
@@ -86,12 +86,12 @@ async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
 async def test_the_files_rights_say_who_may_speak(tmp_path: Path, group: str | None) -> None:
     """Its own user alone, or the group that the settings name; the file goes with the agent."""
     settings = settings_of(tmp_path, socket=tmp_path / "s", group=group)
-    async with LocalDesk(settings, silent) as desk:
+    async with ConsoleSocket(settings, silent) as desk:
         found = settings.socket.stat()
         assert stat.S_IMODE(found.st_mode) == (0o600 if group is None else 0o660)
         assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
-        assert desk._may_speak(NOBODY) is (group is not None)
-        assert desk._may_speak(os.geteuid())
+        assert desk._is_allowed(NOBODY) is (group is not None)
+        assert desk._is_allowed(os.geteuid())
     assert not settings.socket.exists()
 
 
@@ -112,7 +112,7 @@ async def test_another_user_gets_in_by_the_group_alone(group: str | None, answer
         os.fchmod(opened := os.open(folder, os.O_RDONLY), 0o755)
         os.close(opened)
         settings = settings_of(folder, socket=folder / "s", group=group)
-        async with LocalDesk(settings, silent):
+        async with ConsoleSocket(settings, silent):
             done = await asyncio.to_thread(
                 subprocess.run,
                 [sys.executable, "-c", connect, str(settings.socket)],
@@ -126,22 +126,25 @@ async def test_another_user_gets_in_by_the_group_alone(group: str | None, answer
 
 async def test_what_an_earlier_life_has_left_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     """A path that somebody's file has is refused where the settings name it; by default there is no socket then."""
-    bound(tmp_path / "agent.sock", None).close()  # killed
-    async with LocalDesk(settings_of(tmp_path), silent), await LocalConsole.reach(settings_of(tmp_path)) as console:
+    bind_socket(tmp_path / "agent.sock", None).close()  # killed
+    async with (
+        ConsoleSocket(settings_of(tmp_path), silent),
+        await SocketConsole.connect(settings_of(tmp_path)) as console,
+    ):
         assert (await console.query()).problem == f"for {ME}"
     (tmp_path / "agent.sock").write_text("somebody's notes")
-    async with LocalDesk(settings_of(tmp_path), silent):
+    async with ConsoleSocket(settings_of(tmp_path), silent):
         assert (tmp_path / "agent.sock").read_text() == "somebody's notes"
     with pytest.raises(Invalid, match="something else is there"):
-        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "agent.sock"), silent).__aenter__()
+        await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / "agent.sock"), silent).__aenter__()
     (tmp_path / "open").mkdir()
     os.chmod(tmp_path / "open", 0o777)  # noqa: PTH101
     with pytest.raises(Invalid, match="others may write to"):
-        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "open" / "s"), silent).__aenter__()
+        await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / "open" / "s"), silent).__aenter__()
     with pytest.raises(Invalid, match="no group 'nosuch'"):
-        await LocalDesk(settings_of(tmp_path, socket=tmp_path / "s", group="nosuch"), silent).__aenter__()
+        await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / "s", group="nosuch"), silent).__aenter__()
     with pytest.raises(Invalid, match="at most 90 bytes"):
-        await LocalDesk(settings_of(tmp_path, socket=tmp_path / ("s" * 90)), silent).__aenter__()
+        await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / ("s" * 90)), silent).__aenter__()
 
 
 @pytest.mark.parametrize(
@@ -155,28 +158,28 @@ async def test_what_an_earlier_life_has_left_is_replaced_and_nothing_else(tmp_pa
 async def test_what_is_no_question_is_answered_so_and_ends_the_conversation(tmp_path: Path, said: bytes) -> None:
     """And the next one is answered."""
     settings = settings_of(tmp_path)
-    async with LocalDesk(settings, silent):
+    async with ConsoleSocket(settings, silent):
         reader, writer = await asyncio.open_unix_connection(settings.socket)
         writer.write(said)
-        answer = await hear(reader, MOST_REQUEST)
+        answer = await receive_message(reader, MOST_REQUEST)
         assert isinstance(answer, Status)
         assert answer.problem
         assert await reader.read() == b""
         writer.close()
-        async with await LocalConsole.reach(settings) as console:
+        async with await SocketConsole.connect(settings) as console:
             assert (await console.query()).problem
 
 
 async def test_an_agent_that_goes_is_told_as_such(tmp_path: Path) -> None:
     """In the middle of a conversation, too; afterwards nobody listens."""
     settings = settings_of(tmp_path)
-    async with LocalDesk(settings, silent):
-        console = await LocalConsole.reach(settings)
+    async with ConsoleSocket(settings, silent):
+        console = await SocketConsole.connect(settings)
         assert (await console.query()).problem
     with pytest.raises(NoAgent, match="ended the conversation"):
         await console.query()
     with pytest.raises(NoSocket, match="nobody listens"):
-        await LocalConsole.reach(settings)
+        await SocketConsole.connect(settings)
 
 
 def written(folder: Path) -> Path:
@@ -195,7 +198,7 @@ async def test_the_command_line_needs_neither_broker_nor_key_beside_the_socket(t
     """So that a group of the machine can do what the agent does."""
     path = written(tmp_path)
     (tmp_path / BANK).mkdir()
-    async with LocalDesk(read_settings(path), silent):
+    async with ConsoleSocket(read_settings(path), silent):
         done = await asyncio.to_thread(invoke, "job", "status", "credit-00000000", "-s", path)
     assert (done.exit_code, f"for {ME}" in done.stderr) == (3, True)
     alone = await asyncio.to_thread(invoke, "job", "cancel", "credit-00000000", "-s", path)

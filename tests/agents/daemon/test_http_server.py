@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tercet.agents.core.states import State
-from tercet.agents.daemon import http_server as monitor
-from tercet.agents.daemon.health import Pulse, unwritable
+from tercet.agents.daemon import http_server
+from tercet.agents.daemon.health import LoopMonitor, unwritable
 from tercet.agents.daemon.http_server import Monitor, pages_of
 from tercet.agents.daemon.prometheus import _jobs
 from tercet.broker.interface import topology
@@ -35,7 +35,7 @@ ANY_PORT = MonitorSettings(port=0)
 @asynccontextmanager
 async def watched(stage: Scene, party: str = BANK) -> AsyncIterator[Monitor]:
     """The monitor of a party of a scene."""
-    pages = pages_of(stage.agents[party], stage.connection(party), Pulse())
+    pages = pages_of(stage.agents[party], stage.connection(party), LoopMonitor())
     async with Monitor(ANY_PORT, pages) as server:
         yield server
 
@@ -140,7 +140,7 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
         failure = failed[BANK].failure
         assert failure is not None
         stage.runs[BANK, job().id].failure = failure.model_copy(update={"code": "made.up"})
-        stage.agents[BANK].jobs.tallies.note(stage.runs[BANK, job().id])
+        stage.agents[BANK].jobs.counters.count_job(stage.runs[BANK, job().id])
         forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
         stage.office.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
         await stage.until(lambda: bool(stage.agents[BANK].refused))
@@ -158,15 +158,15 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
         await stage.start()
         async with watched(stage) as server:
             assert await get(server, "/readyz") == (200, "ok\n")
-            stage.connection(BANK).cut()
+            stage.connection(BANK).disconnect()
             assert await get(server, "/readyz") == (
                 503,
                 "it has no connection to the broker\n",
             )
             assert await get(server, "/healthz") == (200, "ok\n")
-            stage.connection(BANK).mend()
+            stage.connection(BANK).reconnect()
             assert (await get(server, "/readyz"))[0] == 200
-            with stage.office.short("low on disk"):
+            with stage.office.shortage("low on disk"):
                 assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
                 assert await get(server, "/healthz") == (200, "ok\n")
                 assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
@@ -184,7 +184,7 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             running = stage.submit(job(epochs=1000))
             await stage.until(lambda: stage.state(NOTARY, running) == "training")
             leaving = asyncio.create_task(stage.stop(BANK))
-            await stage.until(lambda: stage.agents[BANK].draining)
+            await stage.until(lambda: stage.agents[BANK].is_draining)
             assert await get(server, "/readyz") == (503, "it is leaving\n")
             await leaving
 
@@ -206,7 +206,7 @@ async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) ->
         await stage.start(BANK)
         broker = stage.office.connect(CARD)
         broker.failed.set_exception(RuntimeError("a bug"))
-        async with Monitor(ANY_PORT, pages_of(stage.agents[BANK], broker, Pulse())) as server:
+        async with Monitor(ANY_PORT, pages_of(stage.agents[BANK], broker, LoopMonitor())) as server:
             assert (await get(server, "/healthz"))[0] == 503
             assert (await get(server, "/readyz"))[0] == 503
 
@@ -228,8 +228,8 @@ async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) ->
 async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status: bytes) -> None:
     """And nothing that was asked comes back in it."""
 
-    async def page() -> monitor.Answer:
-        return monitor.Answer(HTTPStatus.OK, b"here")
+    async def page() -> http_server.HttpResponse:
+        return http_server.HttpResponse(HTTPStatus.OK, b"here")
 
     async with Monitor(ANY_PORT, {"/healthz": page, "/metrics": page}) as server:
         answer = await say(server, request_)
@@ -248,9 +248,9 @@ async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str)
 
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """And there is room for others again."""
-    monkeypatch.setattr(monitor, "SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "SECONDS", 0.3)
     async with Monitor(ANY_PORT, {}) as server:
-        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(monitor.MOST_CONNECTIONS)]
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
         assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in silent] == [b""] * len(silent)
         for _, writer in silent:
             writer.close()
@@ -259,9 +259,9 @@ async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who are in already are still heard."""
-    monkeypatch.setattr(monitor, "SECONDS", 600)
+    monkeypatch.setattr(http_server, "SECONDS", 600)
     async with Monitor(ANY_PORT, {}) as server:
-        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(monitor.MOST_CONNECTIONS)]
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
         late, closing = await asyncio.open_connection("127.0.0.1", server.port)
         assert await asyncio.wait_for(late.read(), 10) == b""
         closing.close()
@@ -275,7 +275,7 @@ async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatc
 async def test_a_page_with_a_bug_ends_neither_agent_nor_monitor() -> None:
     """It is told as an error of our own, without its text."""
 
-    async def page() -> monitor.Answer:
+    async def page() -> http_server.HttpResponse:
         raise ValueError("a secret")
 
     async with Monitor(ANY_PORT, {"/metrics": page}) as server:
@@ -309,7 +309,7 @@ async def test_without_a_port_nothing_listens() -> None:
 async def test_the_pulse_shows_what_holds_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """In seconds, the worst that was."""
     monkeypatch.setattr("tercet.agents.daemon.health.PULSE_SECONDS", 0.01)
-    pulse = Pulse()
+    pulse = LoopMonitor()
     beating = asyncio.create_task(pulse.beat())
     await asyncio.sleep(0.03)
     time.sleep(0.2)  # noqa: ASYNC251 - on purpose

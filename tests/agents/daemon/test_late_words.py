@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from tercet.agents.daemon.ping import Greeter
+from tercet.agents.daemon.ping import Pinger
 from tercet.agents.jobs.announcer import Announcer
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Delivery, Lane
@@ -32,12 +32,12 @@ async def heard_late(*, announces: bool = False) -> tuple[list[str], list[str]]:
         def spawn(work: Coroutine[Any, Any, None]) -> None:
             tasks.create_task(work)
 
-        greeter = Greeter(settings, KEYS[BANK], bank, spawn)
-        await greeter.partners()
+        greeter = Pinger(settings, KEYS[BANK], bank, spawn)
+        await greeter.ping_partners()
     await asyncio.sleep(LONG)
 
     async def take(delivery: Delivery) -> None:
-        kinds.append(delivery.parcel.kind)
+        kinds.append(delivery.envelope.kind)
         await delivery.ack()
 
     consumer = await card.consume(topology.standing_queue(CARD, [BANK]).name, take, Lane.ONLINE)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tercet.agents.daemon import ping as greeter
-from tercet.agents.messaging.control import control_parcel
+from tercet.agents.daemon import ping
+from tercet.agents.messaging.control import control_envelope
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import PROTOCOL_VERSION, Message, Ping, Pong
@@ -21,14 +21,14 @@ TOKEN = "ping-0123456789abcdef"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not answer is not waited for long."""
-    monkeypatch.setattr(greeter, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(ping, "ANSWER_SECONDS", 0.3)
 
 
-def letter(stage: Scene, message: Message, identity: Identity, sender: str, receiver: str) -> Parcel:
+def letter(stage: Scene, message: Message, identity: Identity, sender: str, receiver: str) -> Envelope:
     """A ping or a pong, sealed with some key in the name of some party."""
     address = Address(TOKEN, 0, Round.CONTROL, message.item, 0, 0, sender, receiver)
     key = topology.announce_key(TOKEN, receiver)
-    return control_parcel(message, address, identity, stage.parties[receiver][1].public, routing_key=key)
+    return control_envelope(message, address, identity, stage.parties[receiver][1].public, routing_key=key)
 
 
 PING = Ping(lowest=1, highest=9, release="0.0.1")
@@ -77,12 +77,12 @@ async def test_a_partner_that_pings_without_end_is_answered_a_few_times(tmp_path
     """So that it cannot make an agent fill the broker."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        for _ in range(3 * greeter.MOST_ANSWERS):
+        for _ in range(3 * ping.MOST_ANSWERS):
             stage.office.accept(letter(stage, PING, stage.parties[CARD][1], CARD, BANK), CARD)
-        await stage.until(lambda: len(stage.said("pong")) == greeter.MOST_ANSWERS)
+        await stage.until(lambda: len(stage.said("pong")) == ping.MOST_ANSWERS)
         async with stage.console(BANK) as console:
             await console.query()
-        assert len(stage.said("pong")) == greeter.MOST_ANSWERS
+        assert len(stage.said("pong")) == ping.MOST_ANSWERS
 
 
 @pytest.mark.usefixtures("impatient")

@@ -8,8 +8,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tercet.agents.access.settings_digest import differing, digests
-from tercet.agents.daemon.reloading import UNCHANGED, reload, reload_whenever
+from tercet.agents.access.settings_digest import differing_fields, settings_digests
+from tercet.agents.daemon.reloading import UNCHANGED, reload, reload_on_signal
 from tercet.agents.doctor.partners import _same_settings
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Query
@@ -95,7 +95,7 @@ async def test_a_signal_reads_the_file_again(tmp_path: Path) -> None:
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         told = asyncio.Event()
-        reading = asyncio.create_task(reload_whenever(told, stage.agents[CARD], write(stage, tmp_path, CARD)))
+        reading = asyncio.create_task(reload_on_signal(told, stage.agents[CARD], write(stage, tmp_path, CARD)))
         for table in ("others", "customers"):
             write(stage, tmp_path, CARD, table=table)
             told.set()
@@ -109,9 +109,15 @@ def test_a_path_is_the_same_from_wherever_the_file_was_read(tmp_path: Path, monk
     source = 'database = "sqlite:///own.db"\nquery = "select 1"\nid = "a"'
     path.write_text(f'party = "bank"\nidentity = "k"\nstate = "s"\n[tables.one]\n{source}\n')
     monkeypatch.chdir(tmp_path)
-    assert differing(digests(read_settings(Path("bank.toml"))), digests(read_settings(path))) == []
+    assert (
+        differing_fields(settings_digests(read_settings(Path("bank.toml"))), settings_digests(read_settings(path)))
+        == []
+    )
     path.write_text(path.read_text().replace("own.db", "other.db"))
-    assert differing(digests(read_settings(Path("bank.toml"))), digests(read_settings(path))) == []
+    assert (
+        differing_fields(settings_digests(read_settings(Path("bank.toml"))), settings_digests(read_settings(path)))
+        == []
+    )
 
 
 async def test_a_strangers_job_that_a_partner_passes_on_ends_no_agent(tmp_path: Path) -> None:
@@ -121,7 +127,7 @@ async def test_a_strangers_job_that_a_partner_passes_on_ends_no_agent(tmp_path: 
         submitted = stage.submit(job("one"), NOTARY)
         await stage.ended(submitted, seconds=60)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))
-        announcer, known = stage.agents[CARD].jobs.announcer, stage.agents[CARD].jobs.latest[submitted]
+        announcer, known = stage.agents[CARD].jobs.announcer, stage.agents[CARD].jobs.last_run[submitted]
         await announcer.decline(known)
         await announcer.resume(known, NOTARY)
         await announcer.inquire(known, NOTARY)

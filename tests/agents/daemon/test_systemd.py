@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.service import attend
+from tercet.agents.daemon.service import notify_service_manager
 from tercet.agents.daemon.systemd import Notifier
 from tests.agents.scenes import BANK, CARD, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -119,7 +119,7 @@ async def attended(stage: Scene, notifier: Notifier) -> tuple["asyncio.Task[None
 
     async def serve() -> None:
         try:
-            await attend(agent, broker, stop, notifier)
+            await notify_service_manager(agent, broker, stop, notifier)
         finally:
             await broker.close()
 

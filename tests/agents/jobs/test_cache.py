@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.jobs.cache import KEPT, Remembered
+from tercet.agents.jobs.cache import MOST_CACHED, JobCache
 from tests.agents.scenes import BANK, job, scene, three
 
 jobs = st.sampled_from("abcdefg")
@@ -16,7 +16,7 @@ jobs = st.sampled_from("abcdefg")
 def test_what_was_set_last_is_found_wherever_it_is(said: list[tuple[str, int]], most: int) -> None:
     """And no more is held than there is room for."""
     disk: dict[str, int] = {}
-    known = Remembered(disk.get, most)
+    known = JobCache(disk.get, most)
     for name, value in said:
         disk[name] = known[name] = value
         assert len(known) <= most
@@ -34,14 +34,14 @@ async def test_a_restarted_agent_holds_the_latest_jobs_and_answers_for_the_first
         record = stage.agents[BANK].jobs.records.find(first)
         assert record is not None
         await stage.stop(BANK)
-        for number in range(KEPT + 20):
+        for number in range(MOST_CACHED + 20):
             name = f"later-{number:08d}"
             later = record.job.model_copy(update={"id": name})
             status = record.status.model_copy(update={"job": name, "submitted": f"2999-01-01T00:{number:04d}"})
             stage.agents[BANK].jobs.records.write(record.model_copy(update={"job": later, "status": status}))
         await stage.start(BANK)
         agent: Agent = stage.agents[BANK]
-        assert len(agent.jobs.known) == len(agent.jobs.latest) == KEPT
+        assert len(agent.jobs.last_status) == len(agent.jobs.last_run) == MOST_CACHED
         assert first not in {status.job for status in agent.status()}
         assert agent.status(first) == (record.status,)
         assert agent.submit(job(accept_narrow=True)) == record.status  # it is known, and not run again
@@ -54,10 +54,10 @@ async def test_a_job_that_runs_is_known_however_many_have_come_since(tmp_path: P
         await stage.start()
         running = stage.submit(job(epochs=50_000, accept_narrow=True))
         agent = stage.agents[BANK]
-        run = agent.jobs.latest[running].run
-        for number in range(KEPT + 1):
-            agent.jobs.latest[f"later-{number}"] = agent.jobs.latest[running]
-        assert running not in list(agent.jobs.latest)
-        assert agent.jobs.latest[running].run == run
+        run = agent.jobs.last_run[running].run
+        for number in range(MOST_CACHED + 1):
+            agent.jobs.last_run[f"later-{number}"] = agent.jobs.last_run[running]
+        assert running not in list(agent.jobs.last_run)
+        assert agent.jobs.last_run[running].run == run
         agent.cancel(running)
         await stage.ended(running)

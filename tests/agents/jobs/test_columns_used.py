@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tercet.agents.jobs.approvals import summary
-from tercet.agents.jobs.columns_used import MOST_SHOWN, Used, told
-from tercet.agents.policy.disclosures import Applied, Known, revelations
+from tercet.agents.jobs.approvals import summarize_revelations
+from tercet.agents.jobs.columns_used import MOST_SHOWN, UsedColumns, column_sentences
+from tercet.agents.policy.disclosures import AppliedModel, JobFacts, revelations
 from tercet.agents.simulation.simulate import Simulation
 from tercet.schemas.files.job import Network
 from tercet.schemas.messages.kinds import Job
@@ -24,7 +24,7 @@ def asked(description: Any) -> Job:
     return Job(id=description.id, run=bytes(32), description=description, members=(), submitter=CARD)
 
 
-def learns(description: Any, known: Known = Known()) -> list[str]:  # noqa: B008 - it does not change
+def learns(description: Any, known: JobFacts = JobFacts()) -> list[str]:  # noqa: B008 - it does not change
     """A sentence for each party and thing."""
     return list(map(str, revelations(description, known)))
 
@@ -34,20 +34,23 @@ def learns(description: Any, known: Known = Known()) -> list[str]:  # noqa: B008
 
 def test_own_columns_have_names_and_a_partners_only_a_number() -> None:
     """Of which each party says as much as it knows: nothing, how many, or which."""
-    used = Used({BANK: ("age", "region")}, {BANK: 5, CARD: 12})
-    assert list(told(job(), used)) == [
+    used = UsedColumns({BANK: ("age", "region")}, {BANK: 5, CARD: 12})
+    assert list(column_sentences(job(), used)) == [
         "bank uses 2 columns: age, region; 5 when encoded (table customers)",
         "card uses columns that only it can name; 12 when encoded (table customers)",
     ]
-    assert list(told(job(), Used({}, {})))[1] == "card uses the columns that its own settings list (table customers)"
-    (bank, _) = told(job(), Used({BANK: ()}, ALONE))
+    assert (
+        list(column_sentences(job(), UsedColumns({}, {})))[1]
+        == "card uses the columns that its own settings list (table customers)"
+    )
+    (bank, _) = column_sentences(job(), UsedColumns({BANK: ()}, ALONE))
     assert bank == "bank uses no column beside the label (table customers)"
 
 
 def test_many_or_long_names_are_cut_to_a_sentence_that_can_be_said() -> None:
     """How many are left out is told; one is always there."""
     for names in (tuple(f"a column {n}" for n in range(5000)), ("x" * 256,) * 40):
-        (said, _) = told(job(), Used({BANK: names}, {}))
+        (said, _) = column_sentences(job(), UsedColumns({BANK: names}, {}))
         assert MOST_SHOWN < len(said) + 300 < 2000
         assert f"{len(names)} columns: {names[0]}, " in said
         assert said.endswith("more (table customers)")
@@ -76,10 +79,12 @@ def test_before_a_table_is_read_its_owner_sees_what_settings_and_job_say(tmp_pat
     settings = three(tmp_path, PATIENT)[CARD]
     table = settings.tables["customers"].model_copy(update={"columns": ("card-1", "card-2")})
     listed = settings.model_copy(update={"tables": {"customers": table}})
-    assert "card uses 2 columns: card-1, card-2 (table customers)" in summary(asked(job()), listed)
-    assert "card uses the columns that its own settings list (table customers)" in summary(asked(job()), settings)
+    assert "card uses 2 columns: card-1, card-2 (table customers)" in summarize_revelations(asked(job()), listed)
+    assert "card uses the columns that its own settings list (table customers)" in summarize_revelations(
+        asked(job()), settings
+    )
     named = job(columns=((CARD, ("card-2",)),))
-    assert "card uses 1 column: card-2 (table customers)" in summary(asked(named), listed)
+    assert "card uses 1 column: card-2 (table customers)" in summarize_revelations(asked(named), listed)
 
 
 async def test_the_holder_of_a_whole_model_reads_everybodys_names(tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ async def test_the_holder_of_a_whole_model_reads_everybodys_names(tmp_path: Path
     for party, names_it in (("card", True), ("bank", False)):
         state = {"state": tmp_path / party}
         for one in (done.runs[party].job, asked(prediction_of(sample))):
-            text = "\n".join(summary(one, settings[party].model_copy(update=state)))
+            text = "\n".join(summarize_revelations(one, settings[party].model_copy(update=state)))
             assert ("bank_quantity_0" in text) == (names_it or party == "bank")
             assert ("card_quantity_0" in text) == (party == "card")
             assert "bank uses" in text
@@ -111,16 +116,16 @@ def test_several_parties_learn_and_one_learns() -> None:
 @pytest.mark.parametrize(
     ("model", "helpers", "labels"),
     [
-        (Applied("logistic", "owners", hidden=False), 0, "under noise of each partner's own"),
-        (Applied("logistic", "shared", hidden=False), 1, "under noise of each partner's own"),
-        (Applied("gamma", "label", hidden=False), 1, "with weights that bank knows: an equation for each row"),
-        (Applied("softmax", "owners", hidden=True), 2, "under noise of each partner's own"),
+        (AppliedModel("logistic", "owners", hidden=False), 0, "under noise of each partner's own"),
+        (AppliedModel("logistic", "shared", hidden=False), 1, "under noise of each partner's own"),
+        (AppliedModel("gamma", "label", hidden=False), 1, "with weights that bank knows: an equation for each row"),
+        (AppliedModel("softmax", "owners", hidden=True), 2, "under noise of each partner's own"),
     ],
 )
 def test_of_a_prediction_the_one_sentence_is_said_that_holds_for_its_model(model, helpers, labels) -> None:
     """The helper sees nothing of a score where each party scores its own columns."""
     before = len([line for line in learns(prediction("credit-1")) if line.startswith(NOTARY)])
-    said = learns(prediction("credit-1"), Known(model=model))
+    said = learns(prediction("credit-1"), JobFacts(model=model))
     assert not any("unless" in line or 'with release = "label"' in line for line in said)
     assert len([line for line in said if line.startswith(NOTARY)]) == before - 1 + helpers
     (scores,) = (line for line in said if "the score of each row" in line)
@@ -131,14 +136,14 @@ def test_of_a_prediction_the_one_sentence_is_said_that_holds_for_its_model(model
 @pytest.mark.parametrize("exposed", [None, "", "records have only 4 bits"])
 def test_what_narrow_columns_expose_is_said_of_this_job_once_that_is_known(exposed) -> None:
     """Before, on which condition; then why, or nothing at all."""
-    said = [line for line in learns(job(accept_narrow=True), Known(exposed=exposed)) if "columns themselves" in line]
+    said = [line for line in learns(job(accept_narrow=True), JobFacts(exposed=exposed)) if "columns themselves" in line]
     assert len(said) == (exposed != "")
     assert all((exposed or "where they are so few") in line for line in said)
 
 
 def test_a_label_party_without_columns_reads_who_can_do_without_it() -> None:
     """One partner alone or all together hold every weight; not of a network, nor where weights stay shared."""
-    known = Known(columns=ALONE)
+    known = JobFacts(columns=ALONE)
     said = learns(job(), known)
     assert "bank learns the intercept, having no columns" in said
     assert any("all that there are: customers can be ranked by them without bank" in line for line in said)

@@ -8,7 +8,7 @@ import pytest
 
 from tercet.agents.messaging.mailbox import Tap
 from tercet.agents.policy.signature import sign
-from tercet.agents.runs.blame import Report, late
+from tercet.agents.runs.blame import Report, blame_for_deadline
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Failure, Message, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, scene, three
@@ -46,7 +46,7 @@ def test_a_chain_of_many_parties_still_fits_into_a_reason() -> None:
     """The sentence is cut short, and every agent can say and read it."""
     names = [f"party-{number:02d}-of-many-others" for number in range(17)]
     reports = {name: Report("", tuple(other for other in names if other != name)) for name in names}
-    failure = late(reports, names[0], "step", names).failure("training", verdict=True)
+    failure = blame_for_deadline(reports, names[0], "step", names).failure("training", verdict=True)
     assert Failure.model_validate(failure.model_dump()).code == "transport.lost"
 
 
@@ -56,7 +56,7 @@ async def test_an_error_of_our_own_at_a_jobs_end_leaves_the_agent_alive(tmp_path
         await stage.start()
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
-        monkeypatch.setattr(stage.agents[CARD].jobs.runs[job_id], "_settle", lambda _: 1 / 0)
+        monkeypatch.setattr(stage.agents[CARD].jobs.runs[job_id], "_settle_outcome", lambda _: 1 / 0)
         stage.agents[BANK].cancel(job_id)
         ended = await stage.ended(job_id)
         assert (ended[CARD].state, ended[BANK].state) == ("failed", "cancelled")
@@ -74,12 +74,12 @@ async def test_a_run_of_somebody_who_may_not_submit_does_not_touch_the_one_that_
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         theirs = (
             stage.agents[CARD]
-            .jobs.latest[job_id]
+            .jobs.last_run[job_id]
             .model_copy(update={"run": secrets.token_bytes(32), "submitter": NOTARY})
         )
-        stage.agents[CARD].desk.take(sign(theirs, stage.parties[NOTARY][1], time.time()), NOTARY)
+        stage.agents[CARD].requests.handle_partner(sign(theirs, stage.parties[NOTARY][1], time.time()), NOTARY)
         assert {s.state for s in (await stage.ended(job_id)).values()} == {"done"}
-        assert {stage.agents[party].jobs.latest[job_id].submitter for party in PARTIES} == {BANK}
+        assert {stage.agents[party].jobs.last_run[job_id].submitter for party in PARTIES} == {BANK}
 
 
 async def test_queues_are_cleared_when_the_broker_is_back(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ async def test_queues_are_cleared_when_the_broker_is_back(tmp_path: Path) -> Non
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: all(stage.state(party, job_id) == "training" for party in PARTIES))
         connection = stage._living[CARD][2]
-        connection.cut()
+        connection.disconnect()
         off(await stage.ended(job_id, BANK, NOTARY), "party.silent", CARD)
         await stage.until(lambda: stage.agents[CARD].status(job_id)[0].state == "failed")
         failure = stage.agents[CARD].status(job_id)[0].failure
         assert failure is not None
         assert (failure.code, failure.culprit) == ("party.cut-off", CARD)
-        connection.mend()
+        connection.reconnect()
         await stage.ended(job_id)
         assert not [name for name in stage.office.queues if job_id in name]

@@ -36,7 +36,7 @@ def test_a_record_comes_back_as_it_was_written_last(tmp_path: Path) -> None:
     records, latest = Records(tmp_path / "jobs"), record("done")
     records.write(record())
     records.write(latest)
-    assert records.read() == ([latest], [])
+    assert records.read_all() == ([latest], [])
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -61,4 +61,4 @@ def test_a_write_that_fails_leaves_the_earlier_record(tmp_path: Path, monkeypatc
         with pytest.raises(OSError, match="No space"):
             records.write(record("done"))
     assert len(list(tmp_path.iterdir())) == 1
-    assert records.read() == ([one], [])
+    assert records.read_all() == ([one], [])

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from tercet.agents.cli.timeline import timeline
-from tercet.agents.core.problems import Overdue
+from tercet.agents.core.problems import DeadlinePassed
 from tercet.agents.messaging.inbox import Deadline, Inbox
-from tercet.agents.messaging.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, of_all
+from tercet.agents.messaging.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, step_of_all
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.kinds import Accept
 from tercet.schemas.messages.trace import StepTrace, TraceEvent
@@ -21,18 +21,18 @@ from tests.agents.world import HELPER, run
 def traced(*lengths: float) -> Trace:
     """Steps that pretend to have lasted so long, each with one event."""
     trace = Trace()
-    trace.finished(0)
+    trace.note_finished_step(0)
     for step, seconds in enumerate(lengths, 1):
         assert trace._since is not None
         trace._since = time.perf_counter() - seconds
         trace.note("maths", f"of {step}", time.perf_counter(), step=step)
-        trace.finished(step)
+        trace.note_finished_step(step)
     return trace
 
 
 def test_the_step_of_median_length_is_told() -> None:
     """Neither the quickest nor one that the machine was busy in."""
-    found = traced(0.1, 5.0, 0.2, 0.3, 9.0).median("bank")
+    found = traced(0.1, 5.0, 0.2, 0.3, 9.0).median_step("bank")
     assert found is not None
     assert (found.step, found.steps, found.party) == (4, 5, "bank")
     assert [event.what for event in found.events] == ["of 4"]
@@ -41,10 +41,10 @@ def test_the_step_of_median_length_is_told() -> None:
 def test_nothing_is_told_before_a_whole_step_was_seen() -> None:
     """The first one began before anybody looked."""
     trace = Trace()
-    assert trace.median("bank") is None
-    trace.finished(0)
-    assert trace.median("bank") is None
-    assert of_all({"bank": trace}, "bank") == of_all({"bank": trace}, "card") == {}
+    assert trace.median_step("bank") is None
+    trace.note_finished_step(0)
+    assert trace.median_step("bank") is None
+    assert step_of_all({"bank": trace}, "bank") == step_of_all({"bank": trace}, "card") == {}
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -52,25 +52,25 @@ def test_what_is_remembered_is_bounded() -> None:
     trace = traced(*[0.1] * (KEPT_STEPS + 10))
     for _ in range(MOST_EVENTS + 10):
         trace.note("send", "masked inputs", time.perf_counter(), step=0)
-    trace.finished(99)
-    found = trace.of("bank", 99)
+    trace.note_finished_step(99)
+    found = trace.step_trace("bank", 99)
     assert found is not None
     assert found.steps == KEPT_STEPS
     assert len(found.events) == MOST_EVENTS
-    assert trace.of("bank", 1) is None
+    assert trace.step_trace("bank", 1) is None
 
 
 def test_all_parties_tell_of_the_same_step() -> None:
     """The one that is the median at the party that leads; who does not remember it is left out."""
     traces = {"bank": traced(0.1, 0.2, 0.3), "card": traced(9.0, 0.1, 0.2), "notary": traced(0.1)}
-    told = of_all(traces, "bank")
+    told = step_of_all(traces, "bank")
     assert {party: step.step for party, step in told.items()} == {"bank": 2, "card": 2}
 
 
 def test_an_event_belongs_to_the_loop_that_noted_it() -> None:
     """Each loop says so in its own task."""
     trace = Trace()
-    trace.finished(0)
+    trace.note_finished_step(0)
 
     async def work(name: str) -> None:
         loop.set(name)
@@ -82,8 +82,8 @@ def test_an_event_belongs_to_the_loop_that_noted_it() -> None:
 
     asyncio.run(both())
     trace.note("open", "inbox", time.perf_counter(), step=1)
-    trace.finished(1)
-    found = trace.median("bank")
+    trace.note_finished_step(1)
+    found = trace.median_step("bank")
     assert found is not None
     assert all(event.loop == event.what for event in found.events)
     assert {event.loop for event in found.events} == {"online", "ahead", "inbox"}
@@ -93,11 +93,11 @@ def test_an_event_belongs_to_the_loop_that_noted_it() -> None:
 async def test_a_wait_is_noted_with_whom_it_was_for() -> None:
     """Also one that was in vain."""
     inbox = Inbox("bank", ["card", "notary"], Limits())
-    inbox.trace.finished(0)
-    with pytest.raises(Overdue):
+    inbox.trace.note_finished_step(0)
+    with pytest.raises(DeadlinePassed):
         await inbox.receive(Accept, ["notary", "card"], Deadline("step", 0.01))
-    inbox.trace.finished(1)
-    found = inbox.trace.median("bank")
+    inbox.trace.note_finished_step(1)
+    found = inbox.trace.median_step("bank")
     assert found is not None
     (event,) = found.events
     assert (event.kind, event.what, event.whom) == ("wait", "accept", ("card", "notary"))
@@ -118,7 +118,7 @@ async def test_maths_of_a_network_are_named_by_what_they_make(tmp_path):
 
 def maths_of(trace: Trace, party: str) -> set[str]:
     """What the maths of all steps that are remembered are called."""
-    told = [trace.of(party, kept.step) for kept in trace._kept]
+    told = [trace.step_trace(party, kept.step) for kept in trace._steps]
     return {event.what for step in told if step for event in step.events if event.kind == "maths"}
 
 

@@ -23,7 +23,7 @@ import tercet.mpc.plan.planner
 from tercet.agents.cli.app import app
 from tercet.agents.cli.runner import UNUSABLE_FILE
 from tercet.agents.models import model_part
-from tercet.agents.models.export import export
+from tercet.agents.models.export import export_model
 from tercet.agents.models.model_part import ModelPartProblem
 from tercet.agents.models.scorer import Classifier, Regressor, UnseenCategories, load
 from tercet.agents.simulation.simulate import bit_exact
@@ -149,10 +149,10 @@ def test_one_file_says_the_same_without_the_part(trained, tmp_path):
     """To the last bit, and for its owner's eyes only."""
     out = tmp_path / "model.safetensors"
     out.write_bytes(b"of an earlier export")
-    export(trained.part, out)
+    export_model(trained.part, out)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     whole, alone = load(trained.part), load(out)
-    assert whole.model.about == alone.model.about
+    assert whole.model.description == alone.model.description
     assert np.array_equal(whole.scores(trained.table), alone.scores(trained.table))
 
 
@@ -175,7 +175,7 @@ def check_onnx(scorer: Any, path: Path, encoded: Floats) -> None:
 def test_so_does_an_onnx_file_from_encoded_columns_on(trained, tmp_path):
     """In float64, rounded as in training; long rows are clipped there, too."""
     out, scorer = tmp_path / "model.onnx", load(trained.part)
-    export(trained.part, out)
+    export_model(trained.part, out)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     encoded = scorer.encode(trained.table)
     check_onnx(scorer, out, encoded)
@@ -187,7 +187,7 @@ def test_every_hidden_activation_has_its_onnx_nodes(activation, tmp_path):
     """The four others are among the models above."""
     sample = network("logistic", activation, 5, rate=0.1)
     trained = Trained(sample, tmp_path)
-    export(trained.part, tmp_path / "model.onnx")
+    export_model(trained.part, tmp_path / "model.onnx")
     scorer = load(trained.part)
     check_as_predicted(trained, scorer, trained.table)
     check_onnx(scorer, tmp_path / "model.onnx", 3 * scorer.encode(trained.table))
@@ -200,20 +200,20 @@ def test_whitened_columns_and_an_early_stop_change_nothing_of_it(tmp_path):
     trained = Trained(sample, tmp_path, reading={"whiten": True, "rare": 30, "clip": 3.0})
     assert model_part.load(trained.part)[0].steps < 9 * 5
     scorer = load(trained.part)
-    assert all(one.encoding.whitening is not None for one in scorer.model.about.columns)
+    assert all(one.encoding.whitening is not None for one in scorer.model.description.columns)
     check_as_predicted(trained, scorer, trained.table)
     check_whitened_onnx(trained, scorer, tmp_path / "model.onnx")
 
 
 def check_whitened_onnx(trained: Trained, scorer: Any, path: Path) -> None:
     """Give the file columns that somebody can make who has never heard of whitening: the scores are the same."""
-    export(trained.part, path)
+    export_model(trained.part, path)
     plain = load(trained.part)
     columns = tuple(
         one.model_copy(update={"encoding": one.encoding.model_copy(update={"whitening": None})})
-        for one in plain.model.about.columns
+        for one in plain.model.description.columns
     )
-    plain.model = replace(plain.model, about=plain.model.about.model_copy(update={"columns": columns}))
+    plain.model = replace(plain.model, description=plain.model.description.model_copy(update={"columns": columns}))
     encoded = plain.encode(trained.table)
     told, scores, _ = onnx_outputs(path, encoded)
     assert json.loads(told["columns"]) == [f"{c.party}/{n}" for c in columns for n in c.encoding.column_names]
@@ -258,7 +258,7 @@ def test_a_scorer_is_an_estimator(trained):
     assert clone(scorer) is scorer
     assert len(scorer.feature_names_in_) == scorer.n_features_in_ == scorer.encode(trained.table).shape[1]
     assert set(scorer.columns_in_) == {f"{name.partition('_')[0]}/{name}" for name in trained.table}
-    assert "WholeModel" in repr(scorer)
+    assert "FullModel" in repr(scorer)
     assert "[" not in repr(scorer)  # no weight
     people_ = people(trained.sample, 150, 3)
     table = together(people_, people_["bank"][PERSON])
@@ -328,7 +328,7 @@ def test_only_the_label_partys_part_is_a_whole_model(classes, tmp_path):
     with pytest.raises(ModelPartProblem, match=r"bank's part .* is not the whole model: it is in telco's part"):
         load(other)
     with pytest.raises(Invalid, match="it is in telco's part"):
-        export(other, tmp_path / "model.safetensors")
+        export_model(other, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -347,7 +347,7 @@ def test_files_that_are_no_model_are_refused(classes, tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(ModelPartProblem, match="exported file"):
         load(path)
-    export(classes.part, path)
+    export_model(classes.part, path)
     content = path.read_bytes()
     part, arrays = model_part.load(classes.part)
     for other in (b"", b"text", content[:-8], content.replace(b"weights/bank", b"weights/rank")):
@@ -356,7 +356,7 @@ def test_files_that_are_no_model_are_refused(classes, tmp_path):
             load(path)
     for name, change in (("name.txt", "name the file"), ("nowhere/name.onnx", "No such file")):
         with pytest.raises(Invalid, match=change):
-            export(classes.part, tmp_path / name)
+            export_model(classes.part, tmp_path / name)
     assert part.whole
     assert "weights/bank" in arrays
 
@@ -365,7 +365,7 @@ def test_without_its_library_there_is_no_onnx_file_and_a_word_on_how_to_get_it(c
     """It is not among what everybody installs."""
     monkeypatch.setitem(sys.modules, "tercet.agents.models.onnx_model", None)
     with pytest.raises(Invalid, match=r"pip install 'tercet\[onnx\]'"):
-        export(classes.part, tmp_path / "model.onnx")
+        export_model(classes.part, tmp_path / "model.onnx")
 
 
 def test_the_command_writes_the_file_and_says_whose_it_is(classes, tmp_path):
@@ -374,7 +374,7 @@ def test_the_command_writes_the_file_and_says_whose_it_is(classes, tmp_path):
     told = CliRunner().invoke(app, ["export", str(classes.part), "--out", str(out)])
     assert told.exit_code == 0, told.output
     assert "it stays with you" in told.output
-    assert load(out).model.about.job == classes.part.name
+    assert load(out).model.description.job == classes.part.name
     told = CliRunner().invoke(app, ["export", str(classes.parts["bank"]), "--out", str(out)])
     assert told.exit_code == UNUSABLE_FILE
     assert "not the whole model" in " ".join(told.output.split())

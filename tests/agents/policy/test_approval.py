@@ -10,7 +10,7 @@ from rich.console import Console as Paper
 
 from tercet.agents.cli.rendering import job_details, job_table
 from tercet.agents.core.states import APPROVAL
-from tercet.agents.jobs.approvals import summary
+from tercet.agents.jobs.approvals import summarize_revelations
 from tercet.agents.policy.audit_log import entries
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.job import Evaluation
@@ -263,12 +263,12 @@ async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
 def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
     """More with each thing that a job asks for."""
     settings = settings_of(CARD)
-    plain = summary(announced(), settings)
+    plain = summarize_revelations(announced(), settings)
     assert any("notary learns how many ids" in line for line in plain)
     assert any("card learns the weights of its own columns" in line for line in plain)
     assert not any("scores of held-out" in line or "training loss" in line for line in plain)
     asks: dict[str, Any] = {"release": "label", "alignment": "ecdh", "evaluation": Evaluation(loss=True, loss_to="all")}
-    much = summary(announced(**asks), settings)
+    much = summarize_revelations(announced(**asks), settings)
     assert any("bank learns all weights" in line for line in much)
     assert any("bank and card learn the mean training loss" in line for line in much)
     assert not any("notary learns how many ids" in line for line in much)
@@ -283,4 +283,4 @@ async def test_nobody_but_the_label_party_says_whom_all_wait_for(tmp_path: Path)
         await waiting(stage, job_id, CARD)
         await decide(stage, CARD, job_id)
         await stage.ended(job_id)
-        assert {parcel.sender for parcel in stage.said(Approvers.kind)} == {BANK}
+        assert {envelope.sender for envelope in stage.said(Approvers.kind)} == {BANK}

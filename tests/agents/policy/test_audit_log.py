@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
 from tercet.agents.daemon.agent import Agent
-from tercet.agents.policy import audit_log as audit
-from tercet.agents.policy.audit_log import AuditLog, Broken, Entry, entries, key_named_last
+from tercet.agents.policy import audit_log
+from tercet.agents.policy.audit_log import AuditLog, BrokenLog, Entry, entries, key_named_last
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.job import Invalid
@@ -70,7 +70,7 @@ def test_any_changed_byte_is_found(content: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(content) - 1))
     changed = bytearray(content)
     changed[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(Broken, match="line"):
+    with pytest.raises(BrokenLog, match="line"):
         list(entries(bytes(changed)))
 
 
@@ -84,7 +84,7 @@ def test_lines_that_are_missing_repeated_or_moved_are_found(content: bytes, data
     swapped = list(lines)
     swapped[one], swapped[other] = lines[other], lines[one]
     for changed in (without, swapped, [*lines[:one], lines[one], *lines[one:]]):
-        with pytest.raises(Broken, match="line"):
+        with pytest.raises(BrokenLog, match="line"):
             list(entries(b"".join(changed)))
 
 
@@ -92,17 +92,17 @@ def test_lines_that_are_missing_repeated_or_moved_are_found(content: bytes, data
 def test_any_bytes_are_a_log_or_the_one_error(data: bytes) -> None:
     """Whoever puts a strange file there breaks nothing."""
     for strange in (data, data + b"\n"):
-        with suppress(Broken):
+        with suppress(BrokenLog):
             assert list(entries(strange)) == [] == strange.split()
 
 
 def forged(found: list[Entry], identity: Identity, **changes: object) -> bytes:
     """A log written anew with other content, all hashes right, by somebody who has another key."""
-    previous, lines = audit.GENESIS, []
+    previous, lines = audit_log.GENESIS, []
     for entry in found:
         inside = entry.content | {"previous": previous} | (changes if entry.event == "ended" else {})
-        signature = identity.sign(audit._statement(inside)).hex() if entry.signature else ""
-        again = Entry(**inside, hash=audit._hash(inside, signature), signature=signature)
+        signature = identity.sign(audit_log._statement(inside)).hex() if entry.signature else ""
+        again = Entry(**inside, hash=audit_log._hash(inside, signature), signature=signature)
         lines.append(again.line())
         previous = again.hash
     return b"".join(lines)
@@ -112,7 +112,7 @@ def test_a_log_that_was_written_anew_is_not_signed_by_its_party(content: bytes) 
     """All its hashes may be right; the signatures cannot be."""
     found = list(entries(content))
     assert list(entries(forged(found, ME))) == found
-    with pytest.raises(Broken, match="line 1 is not signed"):
+    with pytest.raises(BrokenLog, match="line 1 is not signed"):
         list(entries(forged(found, OTHER, job="fraud-00000000")))
 
 
@@ -120,8 +120,8 @@ def test_a_line_that_was_rewritten_with_a_right_hash_breaks_the_next_one(content
     """Whoever changes one line has to write all that follow anew, up to one that is signed."""
     lines, decided = content.splitlines(keepends=True), list(entries(content))[2]
     inside = decided.content | {"fields": {"accepted": True}}
-    lines[2] = Entry(**inside, hash=audit._hash(inside, "")).line()
-    with pytest.raises(Broken, match="line 4 does not follow"):
+    lines[2] = Entry(**inside, hash=audit_log._hash(inside, "")).line()
+    with pytest.raises(BrokenLog, match="line 4 does not follow"):
         list(entries(b"".join(lines)))
 
 
@@ -132,15 +132,15 @@ def test_a_line_that_says_the_same_in_other_words_is_found(content: bytes, old: 
     """There is one way to write an entry."""
     lines = content.splitlines(keepends=True)
     lines[2] = lines[2].replace(old, new, 1)
-    with pytest.raises(Broken, match="line 3 was altered"):
+    with pytest.raises(BrokenLog, match="line 3 was altered"):
         list(entries(b"".join(lines)))
 
 
 def test_a_line_without_its_signature_is_found(content: bytes) -> None:
     """Its hash may be right."""
     lines, ended = content.splitlines(keepends=True), list(entries(content))[5]
-    bare = Entry(**ended.content, hash=audit._hash(ended.content, ""))
-    with pytest.raises(Broken, match="line 6 lacks its signature"):
+    bare = Entry(**ended.content, hash=audit_log._hash(ended.content, ""))
+    with pytest.raises(BrokenLog, match="line 6 lacks its signature"):
         list(entries(b"".join([*lines[:5], bare.line()])))
 
 

@@ -55,9 +55,9 @@ def live(job: Job, settings: Settings, budget: Budget, record_bits: float | None
     audit = JobAudit(job, settings, budget)
     audit.record_bits = record_bits
     before, at_work, after = STAGES[job.description.kind]
-    audit.revealing(before)
-    audit.revealing(at_work, terms())
-    audit.revealing(after)
+    audit.note_revelations(before)
+    audit.note_revelations(at_work, terms())
+    audit.note_revelations(after)
 
 
 def refused(job: Job, settings: Settings, budget: Budget, record_bits: float | None = None) -> str:
@@ -120,7 +120,7 @@ def test_a_later_attempt_of_a_run_counts_once() -> None:
     settings, budget = table(**bounds)(settings_of(CARD)), Budget()
     for _ in range(3):
         live(number(1, job(evaluation=EACH_EPOCH)), settings, budget)
-    spent = {one.name: one.spent for one in budget.left(settings)}
+    spent = {one.name: one.spent for one in budget.entries(settings)}
     expected = {"models": 1, "releases": 1, "alignments": 1, "scorings": 4, "bits": 28, "scored_rows": 96}
     assert spent == expected | {"predictions": 0, "losses": 4}
     assert "1 models trained" in refused(number(2, job(evaluation=EACH_EPOCH)), settings, budget)
@@ -166,7 +166,7 @@ def test_a_helper_has_no_budget() -> None:
     """It has no table."""
     budget = Budget()
     live(number(1, job(evaluation=EACH_EPOCH)), settings_of(NOTARY), budget)
-    assert list(budget.left(settings_of(NOTARY))) == []
+    assert list(budget.entries(settings_of(NOTARY))) == []
 
 
 def test_every_bound_of_a_table_bounds_a_count() -> None:
@@ -187,7 +187,7 @@ def spendings() -> st.SearchStrategy[list[Spending]]:
 
 def everything(told: Budget) -> list[Any]:
     """All that a budget says."""
-    return list(told.left(settings_of(CARD)))
+    return list(told.entries(settings_of(CARD)))
 
 
 @given(spendings(), spendings(), st.data())
@@ -198,7 +198,7 @@ def test_whatever_was_appended_is_read_again_and_a_torn_end_costs_only_itself(
     path = tmp_path_factory.mktemp("budget") / "exposure.jsonl"
     file = BudgetFile(path)
     assert file.open() is None
-    file.begin(first)
+    file.start_with(first)
     for one in more:
         file.append(one)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -223,7 +223,7 @@ def test_any_other_damage_is_refused_with_what_to_do(
 ) -> None:
     """A changed byte, a line that is gone or moved, an empty file."""
     path = tmp_path_factory.mktemp("budget") / "exposure.jsonl"
-    BudgetFile(path).begin(found)
+    BudgetFile(path).start_with(found)
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     place = data.draw(st.integers(0, len(whole) - len(lines[-1]) - 2))
@@ -248,7 +248,7 @@ def test_lines_of_earlier_releases_count_for_what_follows_from_them() -> None:
     log = [entry("alignment"), entry("training", rows=70, held_out=20, scorings=4), entry("release", released=True),
            entry("training", held_out=20, scorings=4), entry("alignment", "02"), entry("scoring", "02", rows=90),
            entry("release", "03", released=False)]  # fmt: skip
-    told = {one.name: one.spent for one in Budget.of(audited_spendings(log)).left(settings_of(CARD))}
+    told = {one.name: one.spent for one in Budget.from_spendings(audited_spendings(log)).entries(settings_of(CARD))}
     expected = {"models": 1, "releases": 1, "alignments": 2, "scorings": 5, "bits": 95, "scored_rows": 170}
     assert told == expected | {"predictions": 1, "losses": 0}
 
@@ -307,7 +307,7 @@ async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_
         one = description(trained)
         assert (await stage.run(one))[CARD].state == "done"
         await restart(stage, tmp_path)
-        assert setting in off(await stage.run(one.anew()), "policy.exposure", CARD)
+        assert setting in off(await stage.run(one.with_new_id()), "policy.exposure", CARD)
 
 
 async def test_jobs_side_by_side_do_not_get_past_a_bound_of_predictions(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ async def test_counts_of_an_audit_log_are_taken_over_where_there_is_no_file(tmp_
         before = read(file)
         file.unlink()
         assert "max_models" in off(await stage.run(job("second")), "policy.exposure", CARD)
-        assert everything(Budget.of(read(file) or ())) == everything(Budget.of(before or ()))
+        assert everything(Budget.from_spendings(read(file) or ())) == everything(Budget.from_spendings(before or ()))
 
 
 async def test_an_agent_does_not_start_with_a_damaged_budget(tmp_path: Path) -> None:

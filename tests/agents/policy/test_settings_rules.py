@@ -12,7 +12,7 @@ import pytest
 
 from tercet.agents.policy.audit_log import entries
 from tercet.agents.policy.check import check_policy
-from tercet.agents.policy.table import narrowed
+from tercet.agents.policy.table import narrow_table
 from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Settings, TableSettings
@@ -162,8 +162,8 @@ def test_predictions_need_consent() -> None:
 def test_settings_of_a_table_are_narrowed_to_the_columns_of_a_job() -> None:
     """Kinds of columns that are not used go too."""
     whole = TableSettings(path=Path("a.csv"), id="id", numeric=("a", "b"), categorical=("c",))
-    assert narrowed(whole, None) == whole
-    few = narrowed(whole, ("a", "c"))
+    assert narrow_table(whole, None) == whole
+    few = narrow_table(whole, ("a", "c"))
     assert (few.columns, few.numeric, few.categorical) == (("a", "c"), ("a",), ("c",))
 
 

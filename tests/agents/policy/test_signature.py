@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tercet.agents.policy.audit_log import Entry, entries
 from tercet.agents.policy.signature import TOLERANCE_SECONDS, VALID_SECONDS, sign, signature_problem
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, Parcel, Queue
+from tercet.broker.interface.base import Broker, Envelope, Queue
 from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.memory.broker import MemoryConnection
 from tercet.broker.sealing.identity import Identity
@@ -110,12 +110,12 @@ def test_a_job_that_is_valid_for_longer_than_this_party_takes_is_refused() -> No
 # --- through agents
 
 
-def announcement(stage: Scene, announced: Job) -> Parcel:
+def announcement(stage: Scene, announced: Job) -> Envelope:
     """A job as the bank's agent hands it to the broker for the card processor."""
     address = Address(announced.id, 1, Round.CONTROL, Job.item, 0, 0, BANK, CARD)
     forged = stage.forge(BANK, CARD, announced.id, "job", Job.item, encode(announced))
     key = topology.announce_key(announced.id, CARD)
-    return Parcel(forged.exchange, key, forged.body, "job", str(address), announced.id, BANK)
+    return Envelope(forged.exchange, key, forged.body, "job", str(address), announced.id, BANK)
 
 
 def audited(stage: Scene, party: str) -> list[Entry]:
@@ -134,7 +134,7 @@ async def test_a_job_that_is_unsigned_or_expired_begins_nothing_and_is_audited(t
     """No queue, no record; a line in the log of who asked and why not; and the next good job is taken."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        honest = stage.agents[BANK].jobs.announcer.announcement(job())
+        honest = stage.agents[BANK].jobs.announcer.make_announcement(job())
         bad = BAD[expected](honest, stage.parties[BANK][1])
         stage.office.accept(announcement(stage, bad), BANK)
         await stage.until(lambda: len(audited(stage, CARD)) == 3)
@@ -151,7 +151,7 @@ async def test_a_flood_of_unsigned_jobs_does_not_fill_the_log(tmp_path: Path) ->
     """Some are told of, the others counted; a good job is taken all the same."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        honest = stage.agents[BANK].jobs.announcer.announcement(job("flood"))
+        honest = stage.agents[BANK].jobs.announcer.make_announcement(job("flood"))
         for number in range(3 * BURST):
             bad = honest.model_copy(update={"run": number.to_bytes(32, "big"), "signature": b""})
             stage.office.accept(announcement(stage, bad), BANK)
@@ -167,8 +167,8 @@ async def test_a_submitter_whose_clock_is_wrong_is_told_by_those_who_refuse(
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
         own = stage.agents[BANK].jobs.announcer
-        late = sign(own.announcement(job()), stage.parties[BANK][1], time.time() - 2 * VALID_SECONDS)
-        monkeypatch.setattr(own, "announcement", lambda _: late)
+        late = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() - 2 * VALID_SECONDS)
+        monkeypatch.setattr(own, "make_announcement", lambda _: late)
         ended = await stage.ended(stage.submit(job()), BANK)
         assert "compare the clocks" in off(ended, "job.expired", BANK)
 
@@ -196,8 +196,8 @@ async def test_a_refusal_that_is_quicker_than_the_submitters_queues_is_told_all_
     async with scene(three(tmp_path, PATIENT), tmp_path, make=SlowQueues) as stage:
         await stage.start()
         own = stage.agents[BANK].jobs.announcer
-        early = sign(own.announcement(job()), stage.parties[BANK][1], time.time() + 2 * VALID_SECONDS)
-        monkeypatch.setattr(own, "announcement", lambda _: early)
+        early = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() + 2 * VALID_SECONDS)
+        monkeypatch.setattr(own, "make_announcement", lambda _: early)
         ended = await stage.ended(stage.submit(job()), BANK)
         assert "was issued in the future" in off(ended, "job.expired", BANK)
 
@@ -216,10 +216,10 @@ async def test_a_repeated_announcement_begins_nothing_while_it_is_known(tmp_path
         await asyncio.sleep(0.05)
         assert len(audited(stage, CARD)) == before
         assert [status.state for status in stage.agents[CARD].status()] == ["done"]
-        record = stage.agents[CARD].jobs.records.read()[0][0]  # with the signature, for who asks later
+        record = stage.agents[CARD].jobs.records.read_all()[0][0]  # with the signature, for who asks later
         stage.parties[BANK][1].public.verify(record.job.signature, record.job.statement)
 
 
-def parse_receiver(parcel: Parcel) -> str:
+def parse_receiver(envelope: Envelope) -> str:
     """To whom a job was announced."""
-    return parcel.routing_key.rpartition(".")[2]
+    return envelope.routing_key.rpartition(".")[2]

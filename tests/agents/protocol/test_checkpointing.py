@@ -20,7 +20,7 @@ from tercet.mpc.linear.helper import Helper
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
 from tercet.schemas.files.recovery import Recovery
-from tercet.schemas.messages.kinds import Held, HeldOutLossShare, Message
+from tercet.schemas.messages.kinds import HeldCheckpoint, HeldOutLossShare, Message
 from tests.agents.recovering import (
     DATA,
     THREE,
@@ -40,9 +40,9 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 ONE, OTHER = b"1" * 32, b"2" * 32
 
 
-def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> Held:
+def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> HeldCheckpoint:
     """What a party says that it has."""
-    return Held(lineage=lineage, steps=steps, over=over)
+    return HeldCheckpoint(lineage=lineage, steps=steps, over=over)
 
 
 # --- what all have
@@ -65,7 +65,7 @@ def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> Held:
     ],
 )
 def test_it_goes_on_from_the_furthest_that_all_have_of_one_history(
-    all_held: Sequence[Sequence[Held]], common: Held | None
+    all_held: Sequence[Sequence[HeldCheckpoint]], common: HeldCheckpoint | None
 ) -> None:
     """Shares of one step but of two histories do not add up to a model."""
     assert last_common(all_held) == common
@@ -75,7 +75,7 @@ HELD = st.builds(held, st.integers(1, 5), st.sampled_from([ONE, OTHER]), over=st
 
 
 @given(st.lists(st.lists(HELD, max_size=4), min_size=2, max_size=4))
-def test_whatever_the_parties_have_nothing_is_chosen_that_one_lacks(all_held: list[list[Held]]) -> None:
+def test_whatever_the_parties_have_nothing_is_chosen_that_one_lacks(all_held: list[list[HeldCheckpoint]]) -> None:
     """And nothing that is further on is passed over."""
     common = last_common(all_held)
     everybodys = [one for one in all_held[0] if all(one in theirs for theirs in all_held)]
@@ -95,9 +95,9 @@ async def test_a_party_without_its_latest_checkpoint_takes_the_others_back_to_th
         lost.unlink()
         await stage.start(CARD)
         await stage.until(lambda: stage.agents[BANK].status(name)[0].attempt > 1 and trains(stage, name))
-        assert 0 < stage.run_of(BANK, name).context.first < int(lost.name.split("-")[0])
+        assert 0 < stage.run_of(BANK, name).context.first_step < int(lost.name.split("-")[0])
         assert lost.name not in {path.name for path in files(stage.state_folder(BANK), name)}
-        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first)
+        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first_step)
         assert lineage(files(stage.state_folder(BANK), name)[0]) != lineage(lost)
         assert states(await stage.ended(name)) == {"done"}
         assert same_parts(parts(tmp_path, name), same.parts)
@@ -249,11 +249,11 @@ def words_of(stage: Recovering, kind: str) -> dict[tuple[str, str, int, int], li
 def test_what_is_noted_of_a_history_does_not_go_on_with_it() -> None:
     """A checkpoint is written beside the steps, while losses of later epochs come in."""
     history = History(losses=[0.7], held_out_losses=[0.8], metrics={0: {"auc": 0.6}})
-    arrays, facts = history.noted()
+    arrays, facts = history.to_checkpoint()
     history.losses.append(0.6)
     history.held_out_losses.append(0.75)
     history.metrics[1] = {"auc": 0.7}
     assert (facts["losses"], facts["metrics"]) == ([0.7], [(0, {"auc": 0.6})])
     again = History()
-    again.go_on_from(arrays, facts)
+    again.restore(arrays, facts)
     assert (again.held_out_losses, again.value(0, "held_out_loss")) == ([0.8], 0.8)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tercet.agents.cli import rendering as show
+from tercet.agents.cli import rendering
 from tercet.agents.models.scorer import load
 from tercet.agents.reports.report import render
 from tests.agents.networks import mlp
@@ -63,14 +63,14 @@ def test_the_label_party_reads_the_weights_of_all_columns(runs):
     trained, _ = runs
     data, text = data_of(trained, LABEL), text_of(trained, LABEL)
     whole = load(part_of(trained)).model
-    columns = [f"{one.party}/{name}" for one in whole.about.columns for name in one.encoding.column_names]
+    columns = [f"{one.party}/{name}" for one in whole.description.columns for name in one.encoding.column_names]
     if trained.sample.model == "softmax":
         named = [f"{name} → {one}" for one in sorted(CLASSES) for name in (*columns, "intercept")]
         assert set(data.weights) == set(named)
     else:
         assert list(data.weights) == columns
     if trained.sample.model == "logistic":
-        shown = [one.encoding.centred(part) for one, part in zip(whole.about.columns, whole.blocks, strict=True)]
+        shown = [one.encoding.centre(part) for one, part in zip(whole.description.columns, whole.blocks, strict=True)]
         assert list(data.weights.values()) == pytest.approx(np.vstack([part for part, _ in shown])[:, 0].tolist())
         assert data.intercept == pytest.approx(float(whole.biases[0][0, 0] + sum(taken[0] for _, taken in shown)))
     assert "The weights of all parties' columns" in text
@@ -111,8 +111,8 @@ def test_status_says_it_in_one_line_and_the_command_shows_that(runs):
     for party in trained.simulation.runs:
         status = trained.simulation.runs[party].status()
         assert status.release.startswith(f"{LABEL} has the whole model and everybody's encoding")
-        with show.out.capture() as captured:
-            show.out.print(show.job_details(status))
+        with rendering.out.capture() as captured:
+            rendering.out.print(rendering.job_details(status))
         assert f"{LABEL} has the whole model" in " ".join(captured.get().split())
         assert predicted.simulation.runs[party].status().release == ""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tercet.agents.models import model_part
-from tercet.agents.roles.release import discard, keep
+from tercet.agents.roles.release import discard, move_into_place
 from tests.agents.models.test_model_part import owned, part
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -27,7 +27,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_part_that_is_kept_moves_to_the_jobs_own_name(tmp_path: Path) -> None:
     """Whole, and nothing of the hidden folder stays."""
-    place = keep(written(tmp_path / BANK, "1"))
+    place = move_into_place(written(tmp_path / BANK, "1"))
     assert place == tmp_path / BANK / "models" / "credit-01234567"
     assert names(place.parent) == ["credit-01234567"]
     assert model_part.load(place)[0].run == "1"
@@ -35,12 +35,12 @@ def test_a_part_that_is_kept_moves_to_the_jobs_own_name(tmp_path: Path) -> None:
 
 def test_a_part_of_an_earlier_run_makes_way_when_the_new_one_is_kept_and_not_before(tmp_path: Path) -> None:
     """The simulator runs one job again and again; one that fails must not cost the model that is there."""
-    place = keep(written(tmp_path / BANK, "1"))
+    place = move_into_place(written(tmp_path / BANK, "1"))
     hidden = written(tmp_path / BANK, "2")
     assert model_part.load(place)[0].run == "1"
     discard(hidden)
     assert (names(place.parent), model_part.load(place)[0].run) == (["credit-01234567"], "1")
-    assert keep(written(tmp_path / BANK, "3")) == place
+    assert move_into_place(written(tmp_path / BANK, "3")) == place
     assert (names(place.parent), model_part.load(place)[0].run) == (["credit-01234567"], "3")
 
 
@@ -53,7 +53,7 @@ def test_a_part_that_cannot_be_moved_stays_hidden(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match="No space"):
-        keep(hidden)
+        move_into_place(hidden)
     assert names(hidden.parent) == [hidden.name]
     discard(hidden)
     discard(hidden)

@@ -71,7 +71,7 @@ async def test_a_network_that_goes_on_is_the_oracles_under_the_last_attempts_noi
     async with recovering(tmp_path) as stage:
         name = await disturbed(stage, NETWORK, NOTARY)
         runs = {party: stage.runs[party, name] for party in THREE}
-        assert runs[BANK].context.noise == runs[BANK].attempts.number > 1
+        assert runs[BANK].context.noise_attempt == runs[BANK].attempts.number > 1
         assert bit_exact(Simulation(NETWORK, runs))
 
 

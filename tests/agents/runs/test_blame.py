@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.agents.core.problems import BROKER
-from tercet.agents.runs.blame import Report, culprits, late
+from tercet.agents.runs.blame import Report, blame_for_deadline, culprits
 
 ORDER = ("bank", "card", "telco", "notary")
 names = st.sampled_from(ORDER)
@@ -21,7 +21,7 @@ def waiting(*parties: str) -> Report:
 def test_the_one_who_hangs_is_named_and_not_the_one_who_waits_for_it() -> None:
     """The bank waits for the helper, the helper for the card processor, which says nothing."""
     known = {"bank": waiting("notary"), "notary": waiting("card")}
-    problem = late(known, "bank", "step", ORDER)
+    problem = blame_for_deadline(known, "bank", "step", ORDER)
     assert (problem.code, problem.culprit) == ("party.silent", "card")
     assert "bank waits for notary (training), notary waits for card (training)" in problem.reason
     assert "'step'" in problem.reason
@@ -30,27 +30,27 @@ def test_the_one_who_hangs_is_named_and_not_the_one_who_waits_for_it() -> None:
 def test_a_party_that_speaks_and_waits_for_nobody_is_busy() -> None:
     """It computes, or hangs in its own affairs."""
     known = {"bank": waiting("notary"), "notary": waiting("card"), "card": waiting()}
-    problem = late(known, "bank", "step", ORDER)
+    problem = blame_for_deadline(known, "bank", "step", ORDER)
     assert (problem.code, problem.culprit) == ("party.busy", "card")
 
 
 def test_parties_that_wait_for_one_another_have_lost_a_message() -> None:
     """All speak, and all wait."""
     known = {"bank": waiting("notary"), "notary": waiting("card"), "card": waiting("bank")}
-    problem = late(known, "bank", "step", ORDER)
+    problem = blame_for_deadline(known, "bank", "step", ORDER)
     assert (problem.code, problem.culprit) == ("transport.lost", BROKER)
 
 
 def test_silence_weighs_more_than_work() -> None:
     """A busy party may well be busy because of the silent one."""
     known = {"bank": waiting("card", "notary"), "card": waiting()}
-    assert late(known, "bank", "step", ORDER).culprit == "notary"
+    assert blame_for_deadline(known, "bank", "step", ORDER).culprit == "notary"
 
 
 def test_at_the_first_contact_the_reason_speaks_of_keys() -> None:
     """Who does not have our key cannot read what we say."""
-    assert "key" in late({"bank": waiting("card")}, "bank", "accept", ORDER).reason
-    assert "key" not in late({"bank": waiting("card")}, "bank", "step", ORDER).reason
+    assert "key" in blame_for_deadline({"bank": waiting("card")}, "bank", "accept", ORDER).reason
+    assert "key" not in blame_for_deadline({"bank": waiting("card")}, "bank", "step", ORDER).reason
 
 
 @given(reports, names)
@@ -70,14 +70,14 @@ def test_the_culprit_is_at_the_end_of_a_chain_that_begins_with_the_complaint(
 @given(reports, names)
 def test_who_waits_is_never_named(known: dict[str, Report], start: str) -> None:
     """Unless for nobody, or it is silent itself."""
-    name = late(known, start, "step", ORDER).culprit
+    name = blame_for_deadline(known, start, "step", ORDER).culprit
     assert name == BROKER or name not in known or known[name].waits_for == ()
 
 
 @given(reports, names)
 def test_the_broker_is_named_only_when_everybody_reached_waits(known: dict[str, Report], start: str) -> None:
     """That is, in a circle."""
-    blamed = late(known, start, "step", ORDER).culprit == BROKER
+    blamed = blame_for_deadline(known, start, "step", ORDER).culprit == BROKER
     assert blamed == (culprits(known, start) == [])
 
 
@@ -88,12 +88,12 @@ def test_the_verdict_does_not_depend_on_the_order_in_which_reports_came(
     """Parties that hold the same reports come to the same verdict."""
     items = list(known.items())
     shuffled.shuffle(items)  # type: ignore[attr-defined]
-    assert late(dict(items), start, "step", ORDER) == late(known, start, "step", ORDER)
+    assert blame_for_deadline(dict(items), start, "step", ORDER) == blame_for_deadline(known, start, "step", ORDER)
 
 
 @given(reports, names)
 def test_the_reason_fits_into_a_failure(known: dict[str, Report], start: str) -> None:
     """Whatever the chain, it can be told."""
-    failure = late(known, start, "step", ORDER).failure("training", verdict=True)
+    failure = blame_for_deadline(known, start, "step", ORDER).failure("training", verdict=True)
     assert failure.reason
     assert failure.culprit in {*ORDER, BROKER}

@@ -3,7 +3,15 @@
 import pytest
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.runs.outcomes import MOST_ATTEMPTS, Anew, Cancelled, Ending, Hearing, Late, Told
+from tercet.agents.runs.outcomes import (
+    MOST_ATTEMPTS,
+    Cancelled,
+    DeadlineMissed,
+    PeerMonitor,
+    RemoteFailure,
+    Restart,
+    RunOutcome,
+)
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 
@@ -11,17 +19,17 @@ BANK, CARD, NOTARY, SECOND = "bank", "card", "notary", "second"
 PARTIES, HELPERS = (BANK, CARD, NOTARY, SECOND), (NOTARY, SECOND)
 
 
-def hearing(me: str, attempt: int = 3) -> Hearing:
+def hearing(me: str, attempt: int = 3) -> PeerMonitor:
     """A party's, in an attempt of a job whose label is the bank's."""
-    found = Hearing(BANK, PARTIES, HELPERS, me, lambda _: None)
-    found.begin(attempt)
+    found = PeerMonitor(BANK, PARTIES, HELPERS, me, lambda _: None)
+    found.start_attempt(attempt)
     return found
 
 
-def said(by: Hearing, sender: str, message: Message, attempt: int = 3) -> Ending | None:
+def said(by: PeerMonitor, sender: str, message: Message, attempt: int = 3) -> RunOutcome | None:
     """What follows from a message of a sender that is at some attempt."""
     address = Address("job-1", attempt, Round.CONTROL, message.item, 1, 1, sender, by.me)
-    return by.take(address, message, (BANK, CARD, NOTARY))
+    return by.note_message(address, message, (BANK, CARD, NOTARY))
 
 
 def beat(**changes: object) -> Progress:
@@ -32,7 +40,7 @@ def beat(**changes: object) -> Progress:
 
 def test_the_label_partys_heartbeat_tells_the_attempt_and_the_helper():
     """Everybody follows it forwards, and nobody backwards."""
-    assert said(hearing(CARD), BANK, beat(helper=SECOND), 4) == Anew(4, SECOND)
+    assert said(hearing(CARD), BANK, beat(helper=SECOND), 4) == Restart(4, SECOND)
     assert said(hearing(CARD), BANK, beat(helper=SECOND), 3) is None
     assert said(hearing(CARD), BANK, beat(helper=SECOND), 2) is None
 
@@ -64,13 +72,13 @@ def test_a_number_that_counts_nothing_is_not_followed(attempt: int):
 
 def test_a_label_party_that_has_lost_count_begins_an_attempt_that_nobody_has_seen():
     """Its record is older than what the others know, after a restore say."""
-    assert said(hearing(BANK, 1), CARD, beat(), 7) == Anew(8, NOTARY)
+    assert said(hearing(BANK, 1), CARD, beat(), 7) == Restart(8, NOTARY)
 
 
 def test_who_is_out_of_the_attempt_ends_it_at_the_label_party_only():
     """And only a party that takes part in it, and only this attempt."""
     ending = said(hearing(BANK), CARD, beat(lost=True))
-    assert isinstance(ending, Told)
+    assert isinstance(ending, RemoteFailure)
     assert (ending.failure.code, ending.failure.culprit) == ("agent.restarted", CARD)
     assert said(hearing(BANK), SECOND, beat(lost=True)) is None
     assert said(hearing(BANK), CARD, beat(lost=True), 2) is None
@@ -80,11 +88,11 @@ def test_who_is_out_of_the_attempt_ends_it_at_the_label_party_only():
 def test_complaints_and_failures_of_another_attempt_say_nothing_of_this_one():
     """But a verdict ends the run, and so does a person's cancel, whatever attempt its sender was at."""
     failure = Failure(code="party.busy", stage="training", culprit=CARD, reason="busy")
-    assert isinstance(said(hearing(BANK), CARD, beat(overdue="step")), Late)
+    assert isinstance(said(hearing(BANK), CARD, beat(overdue="step")), DeadlineMissed)
     assert said(hearing(BANK), CARD, beat(overdue="step"), 2) is None
     assert said(hearing(NOTARY), CARD, failure, 2) is None
-    assert said(hearing(NOTARY), CARD, failure) == Told(failure)
+    assert said(hearing(NOTARY), CARD, failure) == RemoteFailure(failure)
     verdict = failure.model_copy(update={"verdict": True})
-    assert said(hearing(NOTARY), BANK, verdict, 2) == Told(verdict)
-    assert said(hearing(NOTARY), CARD, verdict) == Told(failure)
+    assert said(hearing(NOTARY), BANK, verdict, 2) == RemoteFailure(verdict)
+    assert said(hearing(NOTARY), CARD, verdict) == RemoteFailure(failure)
     assert said(hearing(NOTARY), CARD, Cancel(), 2) == Cancelled(CARD)

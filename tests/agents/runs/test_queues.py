@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tercet.agents.daemon import health
-from tercet.agents.runs.outcomes import Anew
+from tercet.agents.runs.outcomes import Restart
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, Consumer, Delivery, Disconnected, Handler, Lane, Parcel, Queue
+from tercet.broker.interface.base import Broker, Consumer, Delivery, Disconnected, Envelope, Handler, Lane, Queue
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.address import Round
@@ -76,7 +76,7 @@ class Place:
     @property
     def consumed(self) -> set[str]:
         """The names of the job's queues that have a consumer."""
-        office = self.connection.office
+        office = self.connection.broker
         return {name for name, queue in office.queues.items() if queue.consumer is not None}
 
     @property
@@ -94,7 +94,7 @@ def place(folder: Path) -> Place:
     connection, heard = office.connect(BANK), list[str]()
 
     async def deliver(delivery: Delivery) -> None:
-        heard.append(delivery.parcel.address)
+        heard.append(delivery.envelope.address)
         await delivery.ack()
 
     job = Job.model_construct(id="credit-1", description=job_of())
@@ -102,10 +102,10 @@ def place(folder: Path) -> Place:
     return Place(JobQueues(broker, own, job, deliver), connection, broker, heard)
 
 
-def said(round_: Round, address: str) -> Parcel:
+def said(round_: Round, address: str) -> Envelope:
     """What the card processor says to the bank."""
     key = topology.routing_key("credit-1", round_, BANK)
-    return Parcel(topology.exchange(CARD), key, b"", "progress", address, "credit-1", CARD)
+    return Envelope(topology.exchange(CARD), key, b"", "progress", address, "credit-1", CARD)
 
 
 async def cut_short(opening: Awaitable[None], turns: int) -> bool:
@@ -144,12 +144,12 @@ async def test_whenever_the_opening_is_cancelled_none_is_consumed_and_the_next_o
         assert not here.connection.consumers
         await here.queues.open(1.0)
         assert here.consumed == here.all, turn
-        assert here.queues.heard
+        assert here.queues.are_consumed
         await here.connection.publish(said(Round.CONTROL, f"at {turn}"), Lane.ONLINE)
         for _ in range(5):
             await asyncio.sleep(0)
         assert here.heard == [f"at {turn}"]
-        await here.queues.leave()
+        await here.queues.cancel_consumers()
         assert here.consumed == set()
 
 
@@ -196,10 +196,10 @@ async def test_whatever_goes_wrong_none_is_consumed_and_nothing_is_declared_late
         with pytest.raises(type(error)):
             await here.queues.open(-1.0)
         assert here.consumed == set()
-        declared = set(here.connection.office.queues)
+        declared = set(here.connection.broker.queues)
         for _ in range(2 * TURNS):
             await asyncio.sleep(0)
-        assert set(here.connection.office.queues) == declared
+        assert set(here.connection.broker.queues) == declared
 
 
 # --- whole agents
@@ -217,7 +217,7 @@ class Far(Scene):
     def anew(self) -> None:
         """What the label party does after a fault that may pass: its next heartbeat tells of another attempt."""
         for run in self.agents[BANK].runs:
-            run._end(Anew(run.attempts.number + 1, NOTARY))
+            run._put_outcome(Restart(run.attempts.number + 1, NOTARY))
 
 
 class Disturbed(Slow):
@@ -270,11 +270,11 @@ async def test_a_job_whose_consumers_are_gone_opens_its_queues_again_and_hears_t
         consumers = run._queues._consumers
         for consumer in consumers:
             await consumer.cancel()
-        assert not run._queues.heard
-        await stage.until(lambda: bool(health.ailments(stage.agents[CARD], connection)))
-        assert health.unheard(stage.agents[CARD]) == 1
-        assert "a running job's queues are not consumed" in health.obstacles(stage.agents[CARD], connection)
+        assert not run._queues.are_consumed
+        await stage.until(lambda: bool(health.health_problems(stage.agents[CARD], connection)))
+        assert health.count_unconsumed(stage.agents[CARD]) == 1
+        assert "a running job's queues are not consumed" in health.readiness_problems(stage.agents[CARD], connection)
         stage.agents[BANK].cancel(name)
         ended = await stage.ended(name)
         assert {status.state for status in ended.values()} == {"cancelled"}
-        assert health.ailments(stage.agents[CARD], connection) == []
+        assert health.health_problems(stage.agents[CARD], connection) == []

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import tercet.agents.access.table
-from tercet.agents.alignment.aligned_table import OwnRows
-from tercet.broker.interface.base import Parcel
+from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
 from tercet.tables.snapshot.snapshot import take_snapshot
@@ -24,15 +24,15 @@ PARTIES = (BANK, CARD, NOTARY)
 LONG = 1000  # epochs
 
 # Where the parties are when this is said first: from the table being read to a model part being on the disk.
-STAGES: dict[str, Callable[[Parcel], bool]] = {
-    "reading": lambda parcel: parcel.kind == "accept",
-    "ready": lambda parcel: parcel.kind == "ready",
-    "alignment": lambda parcel: parcel.kind == "pseudonyms",
-    "fitting": lambda parcel: parcel.kind == "sizes",
-    "encoded": lambda parcel: parse_address(parcel.address).item == "confirmation",
-    "training": lambda parcel: parcel.kind == "masked activation",
-    "scoring": lambda parcel: parcel.kind == "scores",
-    "release": lambda parcel: parcel.kind == "weight share",
+STAGES: dict[str, Callable[[Envelope], bool]] = {
+    "reading": lambda envelope: envelope.kind == "accept",
+    "ready": lambda envelope: envelope.kind == "ready",
+    "alignment": lambda envelope: envelope.kind == "pseudonyms",
+    "fitting": lambda envelope: envelope.kind == "sizes",
+    "encoded": lambda envelope: parse_address(envelope.address).item == "confirmation",
+    "training": lambda envelope: envelope.kind == "masked activation",
+    "scoring": lambda envelope: envelope.kind == "scores",
+    "release": lambda envelope: envelope.kind == "weight share",
 }
 SCORED = Evaluation(holdout=0.25, metrics="epoch")
 
@@ -188,9 +188,9 @@ async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for the words of a large table."""
-    encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), OwnRows._encode
+    encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), AlignedTable._encode
 
-    def slow(own: OwnRows, *how: Any) -> None:
+    def slow(own: AlignedTable, *how: Any) -> None:
         if own._context.me != CARD:
             real(own, *how)
             return
@@ -201,7 +201,7 @@ async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
         finally:
             encoded.set()
 
-    monkeypatch.setattr(OwnRows, "_encode", slow)
+    monkeypatch.setattr(AlignedTable, "_encode", slow)
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         job_id = stage.submit(job())

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from structlog.testing import capture_logs
 
 from tercet.agents.session.checkpoint_store import (
-    KEPT,
+    MOST_CHECKPOINTS,
     SUFFIX,
     Checkpoint,
     CheckpointFolder,
@@ -29,7 +29,7 @@ from tercet.agents.session.checkpoint_store import (
     checkpoint_folder,
     discard_checkpoints,
 )
-from tercet.schemas.messages.kinds import Held
+from tercet.schemas.messages.kinds import HeldCheckpoint
 from tests.agents.recovering import (
     DATA,
     OFTEN,
@@ -51,7 +51,9 @@ BELONGS, LINEAGE = b"b" * 32, b"l" * 32
 def checkpoint(steps: int = 4, lineage: bytes = LINEAGE, *, over: bool = False, **facts: Any) -> Checkpoint:
     """One whose words tell at which step it was made."""
     words = np.arange(steps, steps + 6, dtype=np.uint64).reshape(3, 2)
-    return Checkpoint(Held(lineage=lineage, steps=steps, over=over), {"model/share": words}, {"kept": 0, **facts})
+    return Checkpoint(
+        HeldCheckpoint(lineage=lineage, steps=steps, over=over), {"model/share": words}, {"kept": 0, **facts}
+    )
 
 
 def store(folder: Path, *steps: int, belongs: bytes = BELONGS) -> CheckpointFolder:
@@ -65,7 +67,7 @@ def store(folder: Path, *steps: int, belongs: bytes = BELONGS) -> CheckpointFold
 def held_of(folder: CheckpointFolder) -> tuple[list[int], list[str]]:
     """The steps of what can be gone on from, and why the rest cannot."""
     with capture_logs() as logs:
-        held = folder.held()
+        held = folder.list_held()
     assert all(line["code"] == "checkpoint.unusable" for line in logs)
     return [one.steps for one in held], [line["why"] for line in logs]
 
@@ -91,12 +93,12 @@ def test_what_is_read_is_what_was_written(
     arrays: dict[str, list[int]], steps: int, over: bool, facts: dict[str, Any]
 ) -> None:
     """Any arrays and facts, to the last bit."""
-    held = Held(lineage=LINEAGE, steps=steps, over=over)
+    held = HeldCheckpoint(lineage=LINEAGE, steps=steps, over=over)
     words = {name: np.array(values, np.uint64) for name, values in arrays.items()}
     with tempfile.TemporaryDirectory() as place:
         folder = CheckpointFolder(Path(place) / "job", BELONGS)
         folder.write(Checkpoint(held, words, facts))
-        (found,) = folder.held()
+        (found,) = folder.list_held()
         read = folder.read(found)
     assert found == read.held == held
     assert read.arrays.keys() == words.keys()
@@ -107,8 +109,8 @@ def test_what_is_read_is_what_was_written(
 def test_only_the_last_few_are_kept_the_latest_first(tmp_path: Path) -> None:
     """And after an attempt has chosen one, only that."""
     kept = store(tmp_path, 2, 4, 6, 8, 10)
-    assert held_of(kept) == ([10, 8, 6][:KEPT], [])
-    (eight,) = [held for held in kept.held() if held.steps == 8]
+    assert held_of(kept) == ([10, 8, 6][:MOST_CHECKPOINTS], [])
+    (eight,) = [held for held in kept.list_held() if held.steps == 8]
     kept.keep_only(eight)
     assert held_of(kept) == ([8], [])
     kept.keep_only(None)

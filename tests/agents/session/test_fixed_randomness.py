@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tercet.agents.session.checkpoint_store import checkpoint_folder, discard_table
 from tercet.agents.session.context import system_randomness
-from tercet.agents.session.fixed_randomness import FILE, Drawn
+from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
 from tercet.schemas.messages.kinds import OrderContribution
 from tests.agents.recovering import Recovering, attempts_of, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, make_table, off
@@ -28,45 +28,45 @@ def numbers() -> Callable[[], bytes]:
 
 def test_an_attempt_draws_what_the_ones_before_have_drawn(tmp_path: Path) -> None:
     """In order, whatever the source would say now; and then anew."""
-    first = Drawn(tmp_path / "job", numbers())
-    assert first.begin(ROWS)
+    first = FixedRandomness(tmp_path / "job", numbers())
+    assert first.start_attempt(ROWS)
     drawn = [first(), first()]
     assert drawn[0] != drawn[1]
-    second = Drawn(tmp_path / "job", system_randomness)
-    assert second.begin(ROWS)
+    second = FixedRandomness(tmp_path / "job", system_randomness)
+    assert second.start_attempt(ROWS)
     assert [second(), second()] == drawn
     third = second()
     assert third not in drawn
-    assert second.begin(ROWS)
+    assert second.start_attempt(ROWS)
     assert [second(), second(), second()] == [*drawn, third]
 
 
 def test_other_rows_are_noticed(tmp_path: Path) -> None:
     """Also where nothing had been drawn yet."""
-    drawn = Drawn(tmp_path / "job", numbers())
-    assert drawn.begin(ROWS)
-    assert not drawn.begin(OTHER)
-    assert not Drawn(tmp_path / "job", numbers()).begin(OTHER)
-    assert Drawn(tmp_path / "job", numbers()).begin(ROWS)
+    drawn = FixedRandomness(tmp_path / "job", numbers())
+    assert drawn.start_attempt(ROWS)
+    assert not drawn.start_attempt(OTHER)
+    assert not FixedRandomness(tmp_path / "job", numbers()).start_attempt(OTHER)
+    assert FixedRandomness(tmp_path / "job", numbers()).start_attempt(ROWS)
 
 
 def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> None:
     """In a later attempt; each partner for itself."""
-    drawn = Drawn(tmp_path / "job", numbers())
-    drawn.begin(ROWS)
-    assert drawn.agrees(CARD, b"1" * 32)
-    assert drawn.agrees("telco", b"2" * 32)
-    again = Drawn(tmp_path / "job", numbers())
-    again.begin(ROWS)
-    assert again.agrees(CARD, b"1" * 32)
-    assert not again.agrees(CARD, b"2" * 32)
-    assert again.agrees("telco", b"2" * 32)
+    drawn = FixedRandomness(tmp_path / "job", numbers())
+    drawn.start_attempt(ROWS)
+    assert drawn.matches_commitment(CARD, b"1" * 32)
+    assert drawn.matches_commitment("telco", b"2" * 32)
+    again = FixedRandomness(tmp_path / "job", numbers())
+    again.start_attempt(ROWS)
+    assert again.matches_commitment(CARD, b"1" * 32)
+    assert not again.matches_commitment(CARD, b"2" * 32)
+    assert again.matches_commitment("telco", b"2" * 32)
 
 
 def test_only_the_agents_own_user_may_read_what_was_drawn(tmp_path: Path) -> None:
     """With everybody's, the secret order follows from it."""
-    drawn = Drawn(tmp_path / "job", numbers())
-    drawn.begin(ROWS)
+    drawn = FixedRandomness(tmp_path / "job", numbers())
+    drawn.start_attempt(ROWS)
     drawn()
     assert stat.S_IMODE((tmp_path / "job" / FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "job").stat().st_mode) == 0o700
@@ -77,8 +77,8 @@ def test_a_file_that_is_none_counts_as_nothing_drawn(tmp_path_factory: pytest.Te
     """The partners notice that then."""
     folder = tmp_path_factory.mktemp("drawn")
     (folder / FILE).write_bytes(content)
-    drawn = Drawn(folder, numbers())
-    assert drawn.begin(ROWS)
+    drawn = FixedRandomness(folder, numbers())
+    assert drawn.start_attempt(ROWS)
     assert drawn() == (1).to_bytes(32, "big")
 
 
@@ -86,7 +86,7 @@ def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:
     """What could not be repeated is not said at all."""
     (tmp_path / "job").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="job"):
-        Drawn(tmp_path / "job", numbers()).begin(ROWS)
+        FixedRandomness(tmp_path / "job", numbers()).start_attempt(ROWS)
 
 
 # --- in a job

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 import tercet.agents.access.table
 from tercet.agents.session.checkpoint_store import checkpoint_folder, table_folder
-from tercet.agents.session.table_snapshot import KeptTable
+from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.memory.memory_queue import Drop, no_faults
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import TableSettings
@@ -132,7 +132,7 @@ async def test_a_prediction_has_one_table_too(tmp_path: Path) -> None:
         stage.hang(NOTARY)  # at the latest in the alignment
         second = stage.submit(prediction(trained, name="again"))
         stage.wake()
-        stage.office.faults = lambda parcel, _: [Drop()] if parcel.kind == "partial scores" else []
+        stage.office.faults = lambda envelope, _: [Drop()] if envelope.kind == "partial scores" else []
         await stage.until(lambda: bool(stage.said("partial scores")[1:]), seconds=20)
         assert all(table(stage, party, second) for party in DATA)
         for party in DATA:
@@ -208,7 +208,7 @@ async def test_another_run_of_the_same_job_reads_its_own(tmp_path: Path) -> None
     copied = settings.model_copy(update={"state": tmp_path / "copy"})
     said = settings.tables["customers"]
     asked = ("customers", said, [False, "categorical", None, False])
-    with KeptTable(run, copied).snapshot(*asked, pytest.fail) as again:
+    with SnapshotStore(run, copied).snapshot(*asked, pytest.fail) as again:
         assert again.rows == ROWS
     another, taken = run.model_copy(update={"run": bytes(32)}), []
 
@@ -216,7 +216,7 @@ async def test_another_run_of_the_same_job_reads_its_own(tmp_path: Path) -> None
         taken.append(take_snapshot("customers", said, tmp_path / "copy" / "work", with_label=False))
         return taken[0]
 
-    with KeptTable(another, copied).snapshot(*asked, take) as own:
+    with SnapshotStore(another, copied).snapshot(*asked, take) as own:
         assert own is taken[0]
     assert len(table_files(tmp_path / "copy", name)) == 3
 
@@ -300,9 +300,9 @@ async def test_a_table_that_a_thread_is_at_when_its_run_ends_is_removed_behind_i
             wait()
         fsync(descriptor)
 
-    real, fsync = KeptTable.snapshot, os.fsync
+    real, fsync = SnapshotStore.snapshot, os.fsync
 
-    def watched(kept: KeptTable, *how: Any) -> Snapshot:
+    def watched(kept: SnapshotStore, *how: Any) -> Snapshot:
         try:
             return real(kept, *how)
         finally:
@@ -311,7 +311,7 @@ async def test_a_table_that_a_thread_is_at_when_its_run_ends_is_removed_behind_i
 
     monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
     monkeypatch.setattr(os, "fsync", slow_sync)
-    monkeypatch.setattr(KeptTable, "snapshot", watched)
+    monkeypatch.setattr(SnapshotStore, "snapshot", watched)
     async with recovering(tmp_path, **SLOW) as stage:
         await stage.start()
         name = stage.submit(job())
@@ -336,20 +336,20 @@ async def test_attempts_of_a_run_take_turns_at_its_table(tmp_path: Path, monkeyp
             assert go_on.wait(10.0)
         return take_snapshot(name, settings, folder, **how)
 
-    def watched(kept: KeptTable, *how: Any) -> Snapshot:
+    def watched(kept: SnapshotStore, *how: Any) -> Snapshot:
         asked.append(kept)
         return real(kept, *how)
 
-    asked: list[KeptTable] = []
-    real = KeptTable.snapshot
+    asked: list[SnapshotStore] = []
+    real = SnapshotStore.snapshot
     monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
     async with recovering(tmp_path, **SLOW) as stage:
         await stage.start()
         name = stage.submit(job())
         await stage.until(reading.is_set)
-        monkeypatch.setattr(KeptTable, "snapshot", watched)
+        monkeypatch.setattr(SnapshotStore, "snapshot", watched)
         await stage.restart(NOTARY)
-        await stage.until(lambda: stage.run_of(CARD, name)._table in asked)
+        await stage.until(lambda: stage.run_of(CARD, name)._snapshots in asked)
         go_on.set()
         assert states(await stage.ended(name)) == {"done"}
         assert reads == ["customers"]

@@ -110,7 +110,7 @@ def test_how_far_ahead_is_sent_changes_nothing(ahead, tmp_path):
     assert bit_exact(simulation)
     for one in simulation.runs.values():
         assert not one.context.mailbox._parts
-        assert not any(one.context.mailbox._held.values())
+        assert not any(one.context.mailbox._held_bytes.values())
 
 
 def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):

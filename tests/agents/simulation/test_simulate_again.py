@@ -24,7 +24,7 @@ async def test_a_simulation_is_not_disturbed_by_another_job_that_was_killed_here
     other = TrainingJob.model_validate(Sample().description().model_dump() | {"name": "other"})
     for party in first.runs:
         records = Records(tmp_path / party / "jobs")
-        (record,), _ = records.read()
+        (record,), _ = records.read_all()
         ran = record.status.model_copy(update={"job": other.id, "state": "training"})
         records.write(
             record.model_copy(

@@ -376,7 +376,7 @@ def test_a_class_that_only_held_out_rows_have_is_a_warning_to_its_party():
 def hear_held_out(sample: Sample) -> list[bool]:
     """Which rows of the label party's table are held out."""
     role = heard(sample).label
-    return [bool(held) for held in role.own.marked(role.held_out)]
+    return [bool(held) for held in role.own.mark_rows(role.held_out)]
 
 
 # --- alignment
@@ -445,7 +445,7 @@ def test_others_contributions_hold_out_other_rows(tmp_path):
         folder = tmp_path / str(seed)
         folder.mkdir()
         run = hear(sample, folder, order=seed)
-        marks.append(run.label.own.marked(run.label.held_out))
+        marks.append(run.label.own.mark_rows(run.label.held_out))
     assert (marks[0] != marks[1]).sum() > 10
 
 

@@ -11,7 +11,7 @@ from tercet.agents.cli.rendering import job_details, job_table
 from tercet.agents.cli.runner import WORTHLESS
 from tercet.agents.reports.build import report_data
 from tercet.agents.reports.report import render
-from tercet.agents.session.history import History, Stopping
+from tercet.agents.session.history import EarlyStopper, History
 from tercet.agents.simulation.simulate import Simulation, summary
 from tercet.agents.training.worth import Constant, shortfall
 from tercet.mpc.functions.links import ACTIVATIONS
@@ -92,10 +92,12 @@ def test_an_early_stop_keeps_no_model_that_is_no_better_than_a_constant(tmp_path
         assert not list((tmp_path / party / "models").glob("sample-*"))
 
 
-def stopping(on: str, patience: int) -> Stopping:
+def stopping(on: str, patience: int) -> EarlyStopper:
     """The label party's rule."""
     evaluation = Evaluation(holdout=0.3, loss=True, metrics="epoch")
-    return Stopping(Sample(evaluation=evaluation, early_stopping=EarlyStopping(on=on, patience=patience)).description())
+    return EarlyStopper(
+        Sample(evaluation=evaluation, early_stopping=EarlyStopping(on=on, patience=patience)).description()
+    )
 
 
 def test_a_model_on_its_way_is_waited_for_and_kept_once_it_is_worth_something() -> None:
@@ -113,8 +115,8 @@ def test_the_best_ranking_of_a_worthless_epoch_bars_no_other() -> None:
     assert rule.decide(0.8, worthless=True) == (False, True)
     assert rule.decide(0.75, worthless=False) == (True, True)
     again = stopping("auc", patience=3)
-    again.go_on_from(rule.noted())
-    assert again.noted() == rule.noted()
+    again.restore(rule.to_checkpoint())
+    assert again.to_checkpoint() == rule.to_checkpoint()
     assert again.decide(0.74, worthless=False) == (False, True)
 
 
