@@ -88,7 +88,7 @@ def test_no_docstring_begins_with_a_question() -> None:
         "self._drawn = 1",
         "f(given=1)",
         "import rendering as desk",
-        "from agents import room",
+        "from tercet.agents import room",
         "try: ...\nexcept OSError as late: ...",
         "match x:\n  case y as ending: ...",
     ],

@@ -129,7 +129,7 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
         f"{sizes} customers; {result['rows'] + result['held_out']:,} are in both tables, "
         f"of which {result['held_out']:,} were held out."
     )
-    rendering.out.print(_comparison(description, result))
+    rendering.out.print(comparison(description, result))
     exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
     stages = result["stage_seconds"]
     rendering.out.print(
@@ -147,7 +147,8 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
             rendering.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
 
 
-def _comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
+def comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
+    """Compare who trains over how many columns, and how well, in a table."""
     title = f"{result['held_out']:,} customers nobody trained on"
     table = RichTable("who trains", "columns", "held-out AUC", title=title)
     auc, columns = result["held_out_auc"], result["columns"]
