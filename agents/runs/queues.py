@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import structlog
+
 from tercet.agents.access.connections import BrokerLink
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Consumer, Handler
+from tercet.broker.interface.clock import loop_time
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
 PAUSE_SECONDS = 0.25
+REOPEN_BEATS = 10  # heartbeats after which queues that are not consumed are opened again
 
 T = TypeVar("T")
 
@@ -42,6 +46,8 @@ class JobQueues:
         self._broker, self._settings, self._job, self._deliver = broker, settings, job, deliver
         self._consumers: list[Consumer] = []
         self._open = False  # all of them are consumed; said at the end only
+        self._last_consumed = loop_time()
+        self._log = structlog.get_logger()
         self._changing = asyncio.Lock()  # an attempt may be at work on them when the next one or the end comes
 
     async def open(self, patience: float) -> None:
@@ -74,6 +80,29 @@ class JobQueues:
         """Consume them anew, where something that should not be has taken a consumer away. Raises as `open`."""
         await self.cancel_consumers()
         await self.open(patience)
+
+    async def keep_consumed(self) -> None:
+        """Reopen them, for ever, where nothing comes in though the broker is there.
+
+        Without that nobody could end the job at this party.
+        """
+        heartbeat, tried = self._settings.deadlines.heartbeat, 0.0
+        while True:
+            await asyncio.sleep(heartbeat)
+            if self.are_consumed:
+                self._last_consumed = loop_time()
+            elif loop_time() - max(self._last_consumed, tried) > REOPEN_BEATS * heartbeat:
+                tried, seconds = loop_time(), self.seconds_unconsumed
+                self._log.error("the job's queues are not consumed, and are opened again", seconds=seconds)
+                try:
+                    await self.reopen(heartbeat)
+                except BrokerError as error:
+                    self._log.warning("the job's queues cannot be opened", why=str(error))
+
+    @property
+    def seconds_unconsumed(self) -> float:
+        """Tell how long nothing has come in though the broker was there, as `keep_consumed` saw it."""
+        return loop_time() - self._last_consumed
 
     @property
     def are_consumed(self) -> bool:

@@ -62,7 +62,6 @@ RESULT_FIELDS = (  # of the status
     "worthless",
 )  # fmt: skip
 NEW_RUN = SavedRun()
-REOPEN_BEATS = 10  # heartbeats after which queues that are not consumed are opened again
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
 
 
@@ -98,7 +97,6 @@ class JobRun:
         self.life, self._is_recalled = max(int(time.time()), saved.life + 1), saved.life > 0
         self._log = structlog.get_logger()
         self._queues = JobQueues(services.broker, settings, job, self._deliver)
-        self._last_consumed = loop_time()
         self._last_wait = Report("", ())  # as it was when the end began
         self._waits_for_label = False  # for another attempt
         self._attempt_over = False  # the attempt, by an end of some kind
@@ -160,7 +158,7 @@ class JobRun:
         logs.bind_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._send_heartbeats()), tasks.create_task(self._watch_queues())]
+                beside = [tasks.create_task(self._send_heartbeats()), tasks.create_task(self._queues.keep_consumed())]
                 result = await self._run_attempts(outcome)
                 await (self._suspend() if isinstance(result, Suspended) else self._conclude(result))
                 for task in beside:
@@ -260,28 +258,11 @@ class JobRun:
         deadline = "accept" if self.state == State.RECEIVED else "recover"
         await self._queues.open(self.context.deadline(deadline).seconds)
 
-    async def _watch_queues(self) -> None:
-        """Open them again where nothing comes in though the broker is there: else nobody could end the job here."""
-        deadlines, tried = self._services.settings.deadlines, 0.0
-        while True:
-            await asyncio.sleep(deadlines.heartbeat)
-            if self._queues.are_consumed:
-                self._last_consumed = loop_time()
-            elif loop_time() - max(self._last_consumed, tried) > REOPEN_BEATS * deadlines.heartbeat:
-                tried = loop_time()
-                self._log.error(
-                    "the job's queues are not consumed, and are opened again", seconds=self.seconds_unconsumed
-                )
-                try:
-                    await self._queues.reopen(deadlines.heartbeat)
-                except BrokerError as error:
-                    self._log.warning("the job's queues cannot be opened", why=str(error))
-
     @property
     def seconds_unconsumed(self) -> float:
         """Seconds for which nothing has come in from the job's queues though the broker was there."""
         over = self.is_suspended or self.state in TERMINAL
-        return 0.0 if over else loop_time() - self._last_consumed
+        return 0.0 if over else self._queues.seconds_unconsumed
 
     async def _deliver(self, delivery: Delivery) -> None:
         await self.context.mailbox.deliver(delivery)
