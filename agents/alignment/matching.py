@@ -1,4 +1,4 @@
-"""Finding the rows that all data parties have, in an order that they share: through the helper, between two, or as is.
+"""Finds the data parties' common rows: through the helper, between two, or as they are.
 
 What leaves a party are keyed pseudonyms, blinded group elements and a keyed digest, never an id; the helper has no part
 in the key.
@@ -33,7 +33,7 @@ PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a 
 
 
 async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[Rows, bytes]:
-    """The rows of this party's table that all data parties have, in an order that is the same at all of them.
+    """Find this party's rows that all data parties have, in an order common to all.
 
     With them a keyed digest of their ids, which is the same too.
 
@@ -63,7 +63,7 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
 
 
 async def help_align(context: JobContext) -> None:
-    """The helper's part: tell each party which of its pseudonyms all have. Nothing to do in the other modes.
+    """Tell each party which of its pseudonyms all have; do nothing in the other modes.
 
     It holds a few chunks of each list, whatever the lists' length.
 
@@ -143,7 +143,7 @@ async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
 
 
 class _Exchange:
-    """One party's side of ECDH. The two go in step: a chunk of mine, a chunk of the partner's, the partner's answer.
+    """Runs one side of ECDH in step: my chunk, the partner's chunk, the partner's answer.
 
     The own elements go out in a random order, so that their places say nothing of the table's.
     """
@@ -154,7 +154,7 @@ class _Exchange:
         self._deadline = context.deadline("alignment")
 
     async def run(self) -> tuple[Hashes, Hashes]:
-        """The twice blinded hashes of this party's ids, in its secret order, and of the partner's."""
+        """Exchange ids; give twice blinded hashes of mine, in secret order, and of the partner's."""
         chunks = _chunks(len(self._order), ELEMENTS)
         mine, theirs, more, number = np.empty(len(self._order), HASH), bytearray(), True, 0
         while number < len(chunks) or more:
@@ -170,7 +170,7 @@ class _Exchange:
         return mine, np.frombuffer(theirs, HASH)
 
     async def compare(self, mine: Hashes, theirs: Hashes) -> Rows:
-        """The places in `mine` of what `theirs` has too, in the common order."""
+        """Find the places in `mine` of values that `theirs` has too, in the common order."""
         try:
             return await self._context.compute(common, mine, theirs)
         except Repeated:  # this party's ids are all different, and so then are their elements
@@ -272,7 +272,7 @@ def _malformed(context: JobContext, party: str, model: type[Message], what: str)
 
 
 def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """In one piece, from which rows in any order are quickly taken."""
+    """Join the chunks into one piece, from which rows are taken quickly in any order."""
     return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
 
 

@@ -1,4 +1,4 @@
-"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table`, `doctor` and others.
+"""Defines the command line: `tercet demo`, `simulate`, `agent`, `job`, `predict` and more.
 
 It reads files, calls the rooms behind it and shows what they say. Each command imports what it alone needs when it is
 called, so that the others start at once. Exit codes: 0 done; 1 the job failed or was
@@ -76,7 +76,7 @@ def demo(
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
     log: LogLevel = Level.ERROR,
 ) -> None:
-    """Train the credit example with all parties in this process, and compare with who goes alone."""
+    """Train the credit example with all parties in this process; compare with each alone."""
     from tercet.agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
     from tercet.agents.core import logs  # noqa: PLC0415
 
@@ -96,7 +96,7 @@ def simulate(
     format: FormatOption = Format.TEXT,  # noqa: A002
     log: LogLevel = Level.ERROR,
 ) -> None:
-    """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
+    """Run a job with all its parties in this process; check it against plaintext bit for bit."""
     from tercet.agents.core import logs  # noqa: PLC0415
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
@@ -146,7 +146,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="where to copy the scores, at the label party")] = None,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Score new rows with a model that was trained before; only the label party gets the scores."""
+    """Score new rows with a trained model; only the label party gets the scores."""
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if not isinstance(description, PredictionJob):
         checked(_refuse, f'{job}: no prediction; write kind = "prediction" and of = "the id of a training job"')
@@ -210,7 +210,10 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="PART_FOLDER", help='the label party\'s part, release = "label"')],
     out: Annotated[Path, typer.Option(help="a new file: .safetensors, for tercet.load, or .onnx")],
 ) -> None:
-    """Write the whole model of a label party's part as one file, which needs neither job nor other parties."""
+    """Write the whole model of a label party's part as one file.
+
+    The file needs neither job nor other parties.
+    """
     from tercet.agents.models.export import export_model  # noqa: PLC0415 - numpy and pydantic models
 
     checked(export_model, folder, out)
@@ -239,7 +242,10 @@ def agent(
     settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
     log: LogLevel = Level.INFO,
 ) -> None:
-    """Run a party's agent until it is told to stop (SIGTERM or Ctrl-C); it logs JSON to standard error."""
+    """Run a party's agent until it is told to stop; it logs JSON to standard error.
+
+    SIGTERM and Ctrl-C stop it.
+    """
     from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log, daemon=True)
@@ -248,7 +254,7 @@ def agent(
 
 
 async def serve(settings: Settings, contribute: Callable[[], bytes] | None = None, path: Path | None = None) -> None:
-    """A daemon's life, from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
+    """Run a daemon from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
 
     Only tests pass another `contribute`.
     """
@@ -278,6 +284,6 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] | None = Non
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command line."""
     use_whole_streams()
     app()

@@ -1,4 +1,4 @@
-"""`tercet broker`: what RabbitMQ must know of a set of parties, and what a party's agent has refused.
+"""Writes RabbitMQ definitions for a set of parties; shows dead letters (`tercet broker`).
 
 Passwords go to files that only their owner may read, and into the definitions as salted hashes; none is ever printed.
 """
@@ -80,7 +80,7 @@ def _check(parties: list[str], operator: str | None) -> None:
 
 
 def _earlier(path: Path) -> dict[str, str]:
-    """The hashes of the users in definitions that were written before."""
+    """Read the users' hashes from definitions that were written before."""
     try:
         content: Any = json.loads(path.read_bytes())
         return {str(user["name"]): str(user["password_hash"]) for user in content["users"]}
@@ -91,7 +91,7 @@ def _earlier(path: Path) -> dict[str, str]:
 
 
 def _write_credentials(folder: Path, passwords: Mapping[str, str]) -> list[Path]:
-    """A file for each user, none of which is there yet."""
+    """Write a file for each user, none of which is there yet."""
     paths = {user: folder / f"{user}.credentials.toml" for user in passwords}
     there = [path for path in paths.values() if path.exists()]
     if there:
@@ -134,7 +134,10 @@ def dead_letters(
     remove: Annotated[bool, typer.Option("--remove", help="remove those that are shown")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
-    """Show what this party's agent has refused and why; anybody with a login at the broker may have sent it."""
+    """Show messages that this party's agent refused, and why.
+
+    Anybody with a login at the broker may have sent them.
+    """
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])

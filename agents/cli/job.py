@@ -1,4 +1,4 @@
-"""`tercet job`: submit, watch, list, status, approve, resume and cancel, each through one party's own agent.
+"""Submits, watches, lists, approves, resumes and cancels jobs through a party's own agent.
 
 Nothing here is needed for a job to go on: killing any of these commands changes nothing.
 """
@@ -67,7 +67,7 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 
 @jobs.command("list")
 def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """All jobs that the agent knows, the latest first."""
+    """List all jobs that the agent knows, the latest first."""
     status, why = ask_or_recall(settings)
     if format is Format.JSON:
         rendering.print_json([job.model_dump(mode="json") for job in status.jobs])
@@ -102,7 +102,7 @@ def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Take up a failed job again at every party, from the last checkpoint that all of them have."""
+    """Resume a failed job at every party, from the last checkpoint that all have."""
     _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
 
 
@@ -152,7 +152,10 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Remove records, checkpoints, reports and scores of jobs that ended long ago; first it shows which, and asks."""
+    """Remove files of jobs that ended long ago; show them first, and ask.
+
+    These are records, checkpoints, reports and scores.
+    """
     if not yes:
         found = checked(
             _show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=False))
@@ -208,7 +211,7 @@ async def _watch(console: ConsoleClient, job: str) -> JobStatus:
 
 
 def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
-    """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
+    """Run a prediction through the party's own agent; always a new run, as tables change."""
     return talk_to_agent(settings, lambda console: _submit_and_watch(console, description.anew()))
 
 
@@ -226,7 +229,7 @@ async def _cancel(console: ConsoleClient, job: str) -> Status:
 
 
 def _end(why: str) -> None:
-    """A state that no agent has told may be an old one: scripts see it by the exit code."""
+    """End with the exit code for a state that no agent has told, and that may be old."""
     if why:
         rendering.remark(why)
         raise typer.Exit(CANNOT_REACH)

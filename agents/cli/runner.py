@@ -49,7 +49,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def checked(call: Any, *args: Any) -> Any:
-    """The result of a plain call, with the same errors told in the same way."""
+    """Make a plain call, and report its errors like a command's."""
     try:
         return call(*args)
     except (Invalid, KeyProblem, TableProblem) as error:
@@ -57,7 +57,7 @@ def checked(call: Any, *args: Any) -> Any:
 
 
 def leave() -> None:
-    """End the process now if a thread is still at something that cannot be ended, such as a query of SQLite.
+    """End the process if a thread is at work that cannot be ended, like a SQLite query.
 
     The interpreter would wait for it, for hours perhaps; all that the agent had to say and write is said and written.
     """

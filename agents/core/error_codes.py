@@ -1,4 +1,4 @@
-"""The codes of failed jobs, with cause, remedy and who can mend it: `tercet explain`, and what metrics may count.
+"""Lists the codes of failed jobs, with cause, remedy and who can mend it.
 
 docs/errors.md is the one place where they are written; it comes with the package, and this module only reads it.
 """
@@ -18,7 +18,7 @@ _CELL: Final = re.compile(r"(?<!\\)\|")
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One row of docs/errors.md."""
+    """Holds one row of docs/errors.md."""
 
     code: str
     cause: str
@@ -41,12 +41,12 @@ def explain_code(code: str) -> Code:
 
 @cache
 def all_codes() -> Mapping[str, Code]:
-    """All codes, as the document has them."""
+    """List all codes, as the document has them."""
     return {code.code: code for code in read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))}
 
 
 def read(text: str) -> list[Code]:
-    """The rows of a document. A row without a fourth column names nobody who can mend it."""
+    """Read a document's rows. Without a fourth column nobody is named who can mend it."""
     rows = []
     for code, rest in _ROW.findall(text):
         cause, remedy, mender, *_ = [cell.strip() for cell in _CELL.split(rest)] + ["", ""]

@@ -28,7 +28,7 @@ class LibraryLogHandler(logging.Handler):
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """The sentence of a record."""
+    """Format a record as a sentence."""
     sentence, args = str(record.msg).strip(), record.args
     if not args:
         return sentence
@@ -42,7 +42,7 @@ def text_of(record: logging.LogRecord) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """The name of an error, and what it says if it is one of a connection's."""
+    """Name an error; quote it only if it is one of a connection."""
     name = type(error).__name__
     speaks = isinstance(error, OSError) or _root(type(error).__module__) in TALKATIVE
     if speaks and all(isinstance(arg, str | int | float | None) for arg in error.args):
@@ -64,7 +64,7 @@ def _shown(value: Any, *, open_: bool) -> Any:
 
 
 class _Unquoted(str):
-    """A text that is the same for %s and %r."""
+    """Holds a text that is the same for %s and %r."""
 
     __slots__ = ()
 

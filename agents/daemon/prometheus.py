@@ -37,7 +37,7 @@ Sample = tuple[tuple[str, ...], float]
 
 
 class Metrics:
-    """One agent's metrics. `gather` them in the event loop; `text` may be made anywhere."""
+    """Gathers one agent's metrics in the event loop; `text` may format them anywhere."""
 
     def __init__(self, agent: Agent, broker: Broker, pulse: LoopMonitor) -> None:
         self._agent, self._broker, self._pulse = agent, broker, pulse
@@ -46,7 +46,7 @@ class Metrics:
         ProcessCollector(registry=self._process)
 
     def gather(self) -> tuple[Metric, ...]:
-        """Everything as it stands now."""
+        """Gather all metrics as they stand now."""
         agent, runs = self._agent, self._agent.runs
         for run in runs:
             agent.jobs.counters.count_job(run)
@@ -95,7 +95,7 @@ def text(metrics: Iterable[Metric]) -> bytes:
 
 
 class _GatheredRegistry(CollectorRegistry):
-    """A registry of what has been collected already."""
+    """Holds metrics that were gathered before."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         super().__init__(auto_describe=False)
@@ -140,7 +140,7 @@ def _sums(agent: Agent) -> Iterator[Metric]:
 
 
 def _refusals(agent: Agent) -> Counter[str]:
-    """By a job's queues and by the standing one."""
+    """Gather refused messages, of jobs' queues and of the standing queue."""
     reasons: Counter[str] = Counter()
     for errors in (agent.jobs.counters.sums_of("refused"), agent.refused):
         for error, count in errors.items():
@@ -149,7 +149,7 @@ def _refusals(agent: Agent) -> Counter[str]:
 
 
 def _known(codes_seen: Mapping[str, float]) -> dict[str, float]:
-    """The same by codes that this release has, so that nobody else decides how many labels there are."""
+    """Count by this release's codes only, so that nobody else makes new labels."""
     known: Counter[str] = Counter()
     for code, count in codes_seen.items():
         known[code if code in error_codes.all_codes() else OTHER] += int(count)

@@ -44,7 +44,10 @@ class _Wait:
 
 
 class Inbox:
-    """Messages by sender, kind, epoch and step. Each is used once, in the order of steps; repeats are dropped."""
+    """Holds messages by sender, kind, epoch and step, for one use each, in order of steps.
+
+    Repeats are dropped.
+    """
 
     def __init__(self, me: str, senders: Iterable[str], limits: Limits, latest: Latest | None = None) -> None:
         self._me, self._limits = me, limits
@@ -127,7 +130,7 @@ class Inbox:
     async def receive(
         self, model: type[M], senders: Iterable[str], deadline: Deadline, *, epoch: int = 0, step: int = 0
     ) -> dict[str, M]:
-        """One message of this model from each sender, by sender. Each can be received once, in the order of steps.
+        """Receive one message of this model from each sender; each only once, in step order.
 
         Raises:
             Overdue: not all came in time; it names the parties this agent waits for.
@@ -166,7 +169,7 @@ class Inbox:
     def checked_words(
         self, messages: Mapping[str, Message], shape: Callable[[str], tuple[int, int]]
     ) -> dict[str, Words]:
-        """The tensors of some messages, each checked against the shape due from its sender.
+        """Check the tensors of messages against the shapes due from their senders.
 
         Raises:
             JobProblem: a tensor has another shape; its sender is named.

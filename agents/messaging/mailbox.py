@@ -37,11 +37,11 @@ LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, a
 
 
 class Unwanted(ValueError):
-    """A parcel that is not taken, and that says nothing for sure about whoever it claims to be from."""
+    """Refuses a parcel that proves nothing about the party it claims to be from."""
 
 
 class Mailbox(Inbox):
-    """Everything that one party says and hears in one attempt of one job."""
+    """Sends and receives all messages of one party in one attempt of a job."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Mailbox(Inbox):
             tally.bytes += times * self._body_size(companion)
 
     def _body_size(self, message: Message) -> int:
-        """Bytes of its body; those of a tensor are packed once for each shape, since they depend on nothing else."""
+        """Measure a body; tensors are packed once per shape, as only that decides their size."""
         words: Words | None = getattr(message, "words", None)
         if words is None:
             return len(encode(message))
@@ -190,7 +190,7 @@ class Mailbox(Inbox):
     # --- receiving
 
     async def establish(self, session: SessionSeal) -> None:
-        """The handshake is done: open what other parties, who were faster, have sent already."""
+        """Use session keys from now on, and open early messages of faster parties."""
         self._session = session
         early, self._early = self._early, {}
         for address, parcel in early.items():
@@ -215,7 +215,7 @@ class Mailbox(Inbox):
             await delivery.reject(why)
 
     def _trace_step(self, address: Address, kind: str) -> int:
-        """The step for the trace; what is said beside the steps has none."""
+        """Find a message's step for the trace; control messages have none."""
         return -1 if address.round == Round.CONTROL else self.trace.step_index(kind, address.epoch, address.step)
 
     def _checked_address(self, parcel: Parcel) -> Address:
@@ -278,7 +278,7 @@ class Mailbox(Inbox):
                 self._deliver_message(place, companion, _size_in_body(companion))
 
     def _hold_early(self, address: Address, parcel: Parcel) -> None:
-        """For when there are keys. Anybody may have sent it, so the room for it is small."""
+        """Hold a message until there are keys; anybody may send it, so space is small."""
         sizes = [len(p.body) + PARCEL_BYTES for a, p in self._early.items() if a.sender == address.sender]
         if address not in self._early and sum(sizes) + len(parcel.body) + PARCEL_BYTES > self._early_bytes:
             raise Unwanted("more than a partner has to say before the handshake is done")
@@ -314,7 +314,7 @@ class Mailbox(Inbox):
 
 
 def _size_in_body(message: Message) -> int:
-    """Bytes that it takes in a body, or nearly: of a tensor those of its words."""
+    """Estimate a message's bytes in a body: of a tensor those of its words."""
     words: Words | None = getattr(message, "words", None)
     return len(encode(message)) if words is None else words.nbytes
 

@@ -1,4 +1,4 @@
-"""A whole model as an ONNX graph in float64, from all parties' encoded columns to scores and what they say.
+"""Converts a whole model to an ONNX graph in float64, from encoded columns to predictions.
 
 It uses ONNX's own operators alone, those of which runtimes have float64 kernels; of tables and categories it knows
 nothing. Features and hidden activations are rounded as in training.
@@ -31,7 +31,7 @@ class Graph:
         self.constants: list[Any] = []
 
     def constant(self, value: Any) -> str:
-        """A tensor that is part of the model; numbers are float64, whole ones int64."""
+        """Add a constant tensor: numbers as float64, whole ones as int64."""
         array = np.asarray(value)
         name = f"constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -46,7 +46,9 @@ class Graph:
 
 
 def onnx_model(model: FullModel) -> bytes:
-    """The graph: `columns` (rows, all parties' encoded columns) to `scores` (rows, outputs) and `predictions`.
+    """Make the graph from `columns` to `scores` (rows, outputs) and `predictions`.
+
+    `columns` are (rows, all parties' encoded columns).
 
     Columns are those before whitening, which is part of the graph: numbers standardised, texts one-hot.
 
@@ -82,7 +84,7 @@ def onnx_model(model: FullModel) -> bytes:
 
 
 def _passed(graph: Graph, model: FullModel) -> str:
-    """The forward pass to the last layer's scores."""
+    """Add the forward pass to the last layer's scores."""
     about, start, sums = model.description, 0, graph.constant(model.biases[0])
     for columns, block in zip(about.columns, model.blocks, strict=True):
         if not len(block):  # of a label party without columns
@@ -101,7 +103,7 @@ def _passed(graph: Graph, model: FullModel) -> str:
 
 
 def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
-    """The columns that a party's weights are for, which are clipped and rounded as in training."""
+    """Whiten, clip and round a party's columns as in training."""
     if encoding.whitening is None:
         return part
     directions, offset = np.array(encoding.whitening.directions), np.array(encoding.whitening.offset)
@@ -109,7 +111,7 @@ def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
 
 
 def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
-    """Clip numbers to CLIP, and rounded rows to the length `norm`, as `mpc.arithmetic.fixed.features` does."""
+    """Clip numbers to CLIP, and rounded rows to the length `norm`, like `fixed.features`."""
     norm -= math.sqrt(width) * 2.0 ** -(bits + 1)
     part = graph("Clip", part, -CLIP, CLIP)
     length = graph("Sqrt", graph("ReduceSum", graph("Mul", part, part), np.array([1]), keepdims=1))
@@ -117,7 +119,7 @@ def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str
 
 
 def _rounded(graph: Graph, x: str, bits: int) -> str:
-    """To so many fractional bits, ties to even."""
+    """Round to so many fractional bits, ties to even."""
     return graph("Mul", graph("Round", graph("Mul", x, 2.0**bits)), 2.0**-bits)
 
 

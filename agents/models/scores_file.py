@@ -1,4 +1,4 @@
-"""The file with which a prediction ends: an id and what the model says of each row, as CSV or Parquet.
+"""Writes a prediction's scores, with ids, as CSV or Parquet.
 
 It is the label party's alone, and is written before the job is over; whoever ends the job decides whether it stays.
 """
@@ -50,7 +50,7 @@ def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[st
 def write_scores(
     folder: Path, kind: Literal["csv", "parquet"], ids: pa.Array | pa.ChunkedArray, columns: Mapping[str, pa.Array]
 ) -> Path:
-    """Write scores.csv or scores.parquet into a new folder, readable for its owner only; returns the file.
+    """Write scores.csv or scores.parquet into a new private folder; return the file.
 
     It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more, and
     whole numbers of any type are digits, as people write ids.

@@ -10,7 +10,7 @@ from tercet.agents.messaging.inbox import Deadline
 
 
 class Approval:
-    """The operator's word on one run of a job. It belongs to the run: a later attempt does not ask again."""
+    """Holds the operator's word on one run; a later attempt does not ask again."""
 
     def __init__(self, me: str, *, is_required: bool, approved_by: str = "") -> None:
         """`given_by` is who has approved the run already, in an earlier life of the agent."""
@@ -20,16 +20,16 @@ class Approval:
         self.is_waiting = False
 
     def approve(self, who: str) -> None:
-        """A person lets the job in; before it is asked for, too."""
+        """Let the job in, also before anybody was asked."""
         self.approved_by, self.is_required, self.is_waiting = who, False, False
         self._event.set()
 
     def refuse(self, who: str) -> None:
-        """A person does not let it in, and it ends."""
+        """Refuse the job, which ends it."""
         self.refused_by = who or "its operator"
 
     async def wait_for_approval(self, deadline: Deadline) -> None:
-        """Return when nobody has to be asked, or a person has approved.
+        """Wait until a person has approved, or nobody has to.
 
         Raises:
             JobProblem: nobody did in time.

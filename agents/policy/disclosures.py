@@ -25,7 +25,7 @@ _HIDDEN = "in each batch the absolute values of all elements of each hidden laye
 
 
 class AppliedModel(NamedTuple):
-    """The model that a prediction applies: its link, who has its weights, and whether it has hidden layers."""
+    """Describes the model that a prediction applies: link, holders of weights, layers."""
 
     link: str
     release: str
@@ -55,7 +55,7 @@ class JobFacts(NamedTuple):
 
 
 class Revelation(NamedTuple):
-    """One party, or several, learn one thing at one stage."""
+    """Says that one or more parties learn one thing at one stage."""
 
     stage: str
     party: str
@@ -70,7 +70,7 @@ NOTHING = JobFacts()
 
 
 def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
-    """Everything that the job tells anybody beside sizes, times and how far it has come, in the order of its stages.
+    """List all that a job tells anybody, by stage, beside sizes, times and progress.
 
     Of helpers that stand by, each learns what the first one does from when it takes over.
     """
@@ -83,7 +83,7 @@ def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> 
 
 
 def together(parties: Sequence[str]) -> str:
-    """One, one and two, or one, two and three."""
+    """Join parties: one; one and two; or one, two and three."""
     return " and ".join(filter(None, [", ".join(parties[:-1]), parties[-1]]))
 
 
@@ -171,7 +171,7 @@ def _owned(job: TrainingJob, party: str, columns: Mapping[str, int]) -> str:
 
 
 def rankers(job: TrainingJob, columns: Mapping[str, int]) -> tuple[str, ...]:
-    """The partners who together get all weights of a model, since the label party has no columns; else nobody."""
+    """List partners who together get all weights, as the label party has no columns."""
     if columns.get(job.label) != 0 or job.release != "owners" or job.network is not None:
         return ()
     return tuple(party for party in job.data_parties if party != job.label)

@@ -1,4 +1,4 @@
-"""One party's report of one job, as a page that needs nothing but itself: no script, no font, no other address.
+"""Renders one party's report of one job as a page that needs no other file.
 
 It shows what its own party may know, which `report_data` sees to, and is for that party alone.
 """
@@ -65,7 +65,7 @@ def _template() -> Template:
 
 
 def render(data: ReportData) -> str:
-    """The page, in UTF-8 when written. The same data give the same text. Takes a second: not for an event loop."""
+    """Render the page; the same data give the same text. Takes a second: use a thread."""
     page = _template().render(
         d=data,
         others=[party for party in data.data_parties if party != data.party],
@@ -115,7 +115,7 @@ def _private(data: ReportData) -> list[str]:
 
 
 def _confused(data: ReportData) -> list[dict[str, Any]]:
-    """Class by class: rows, how many of them are found, how often it is rightly predicted, and what it is taken for."""
+    """Tabulate each class: rows, share found, precision, and confusions."""
     counts = None if data.curves is None else data.curves.confusion
     if counts is None:
         return []
@@ -159,7 +159,7 @@ def _history(metrics: Mapping[int, Mapping[str, float]], name: str) -> dict[int,
 
 
 def _deciles(curves: Curves) -> list[dict[str, Any]]:
-    """The rows of the gains table, the highest scores first."""
+    """Tabulate the gains table, the highest scores first."""
     if curves.calibration is None or curves.gain is None or curves.lift is None:
         return []
     return [

@@ -1,4 +1,4 @@
-"""A data party's part of a training job: its rows, the secret order, the steps, and its released model part.
+"""Plays a data party in a training: rows, secret order, steps, released model part.
 
 It decides what is done when; the equations are in mpc, the loops of the steps in `steps` and `network_steps`.
 """
@@ -61,7 +61,7 @@ SCALINGS = {  # by link; other labels are taken as they are
 
 
 class DataPartyRole:
-    """The role behind `lifecycle.Role` for a party that holds columns."""
+    """Plays `phases.Role` for a party that holds columns."""
 
     working = State.TRAINING
     scoring: ScoringTerms | None = None
@@ -268,7 +268,7 @@ class DataPartyRole:
         self._checkpoints = CheckpointWriter(context, folder, checkpoint, self._checkpoint_contents)
 
     def _checkpoint_contents(self, steps: int) -> Contents:
-        """All that a checkpoint holds."""
+        """Collect all that a checkpoint holds."""
         assert self.party is not None
         assert self._evaluation is not None
         arrays, facts = self._evaluation.to_checkpoint(steps)
@@ -284,7 +284,7 @@ class DataPartyRole:
         return None if self.labels is None else self.labels[~self.held_out]
 
     def _make_checks(self, digests: Mapping[int, bytes] | None) -> Checks | None:
-        """Of what the helper deals, going on from digests of an earlier attempt, if the job wants that."""
+        """Make checks of the helper's dealing, from an earlier attempt's digests if any."""
         context, plan = self.context, self.context.ready_plan
         if not plan.request.checks:
             return None
@@ -352,14 +352,14 @@ class DataPartyRole:
         return HeldOut(words, labels[self.held_out], centred, self.own.private, self.to_label_scale)
 
     def to_label_scale(self, scores: Floats) -> Floats:
-        """Scores, (rows, outputs), as `evaluate.metrics` compares them with labels: (rows,), or one for each class."""
+        """Convert scores, (rows, outputs), to the labels' scale: (rows,), or by class."""
         if self.classes is not None:
             return scores
         scores = scores.reshape(len(scores))
         return scores if self.scaling is None else self.scaling.restore(scores)
 
     async def run_steps(self) -> None:
-        """All steps, and what the job asks for between two epochs."""
+        """Run all steps, and the job's evaluation between epochs."""
         assert self.party is not None
         assert self.order is not None
         assert self._evaluation is not None
@@ -390,7 +390,7 @@ class DataPartyRole:
         return await save_part(self.context, self.encoding, label, release, self.openings, self.shares.step)
 
     async def wait_until_idle(self) -> None:
-        """Return when no checkpoint is being written any more."""
+        """Wait until no checkpoint is being written any more."""
         if self._checkpoints is not None:
             await self._checkpoints.wait_until_idle()
 

@@ -1,4 +1,4 @@
-"""A data party's part of a prediction job: new rows, matched as in training, and what its columns say of them.
+"""Plays a data party in a prediction: matches new rows, and scores its columns.
 
 Only the label party gets scores, and a file with them; the other parties' columns and weights stay where they are.
 """
@@ -39,7 +39,7 @@ PART = 65_536  # partial scores in a message: 512 KiB
 
 
 class PredictionRole:
-    """The role behind `lifecycle.Role` for a party that holds columns."""
+    """Plays `phases.Role` for a party that holds columns."""
 
     working = State.SCORING
 
@@ -92,7 +92,7 @@ class PredictionRole:
         await context.compute(self._compare)
 
     def _compare(self) -> None:
-        """Note what is worth knowing of the table, unseen categories above all; refuse a column of these alone."""
+        """Warn of unseen categories and the like; refuse a column of these alone."""
         context, table = self._context, self._own.table
         try:
             unseen = count_unseen(self.part.encoding, table.batches())
@@ -118,7 +118,7 @@ class PredictionRole:
         await self._own.align()
 
     async def fit(self) -> Sizes:
-        """Nothing is fitted: the encoding is the training's.
+        """Fit nothing: the encoding is the training's.
 
         Raises:
             JobProblem: some of the rows have been scored under the model before.
@@ -156,7 +156,7 @@ class PredictionRole:
             self.scores = scores if scaling is None else scaling.restore(scores)
 
     async def release(self) -> Path | None:
-        """At the label party: write the scores, with the ids of its own table, in the order of that."""
+        """Write the scores at the label party, with ids, in the order of its table."""
         context, scores = self._context, self.scores
         if scores is None:
             return None
@@ -235,7 +235,7 @@ class PredictionRole:
 
 
 def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Numbers:
-    """The fixed point that a prediction's terms speak of."""
+    """Make the fixed point from a prediction's terms."""
     assert scoring is not None
     assert context.terms is not None
     terms = context.terms

@@ -101,7 +101,7 @@ class ControlChannel:
             self._on_done(address.sender)
 
     def _handle_outcome(self, sender: str, outcome: Outcome) -> None:
-        """The run is over at a party that was asked."""
+        """Handle the news that the run is over at a party that was asked."""
         if outcome.state == State.DONE:
             self._on_done(sender)
         elif outcome.state == UNKNOWN:
@@ -121,7 +121,7 @@ class ControlChannel:
             self._on_outcome(FinalFailure(outcome.failure))
 
     def _handle_declined_resumption(self, problem: JobProblem) -> None:
-        """A party does not follow this one; it may still follow the label party, which asks it anew."""
+        """Handle a party's refusal to resume; it may still follow the label party."""
         if self._label in {self._me, problem.culprit}:
             self._on_outcome(problem)
         else:
@@ -135,11 +135,11 @@ class ControlChannel:
     # --- saying
 
     async def send_heartbeat(self) -> None:
-        """A heartbeat."""
+        """Send a heartbeat to everybody."""
         await self.send_to_all(self._current_progress(), required=False)
 
     async def send_to_all(self, message: Message, *, required: bool) -> None:
-        """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
+        """Send a message to all partners; one that is not reached will find us silent."""
         mailbox, deadline = self._current_attempt.mailbox, self._current_attempt.context.deadline("verdict")
         life, number = self._life, next(self._numbers)
         try:
@@ -176,7 +176,7 @@ class ControlChannel:
     async def agree_on_failure(
         self, outcome: RunFailure, own: Report, state: State, refusal: JobProblem | None = None
     ) -> Failure:
-        """The one reason for the end that every party shows; tells the others.
+        """Agree with the others on the one failure that every party shows.
 
         `refusal` is what this party does not let the job in for, whoever has ended it before that was known.
         """
@@ -202,7 +202,7 @@ class ControlChannel:
             return self.diagnose(outcome, own, state)
 
     async def _await_refusals(self) -> None:
-        """Give the others time to say what they refuse the job for, unless all have decided already."""
+        """Give the others time to refuse too, unless all have decided already."""
         others, heartbeat = self._current_attempt.context.others, self._deadlines.heartbeat
         for _ in range(max(1, int(self._deadlines.verdict / 2 / heartbeat))):
             await asyncio.sleep(heartbeat)

@@ -26,7 +26,7 @@ BUSY_ATTEMPTS = 3  # a party that is alive and does not answer may be back from 
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts of one run so far, as its record keeps them.
+    """Counts the attempts of one run so far, as its record keeps them.
 
     Attributes:
         number: of the one that counts, from 1.
@@ -41,12 +41,12 @@ class Attempts:
     furthest: int = 0
 
     def note_progress(self, first_step: int) -> None:
-        """The attempt that counts goes on from this step."""
+        """Note the step from which this attempt goes on."""
         if first_step > self.furthest:
             self.gained, self.furthest = self.number, first_step
 
     def reset_count(self) -> None:
-        """A person takes the job up again: those until now came to nothing and do not count."""
+        """Discount all attempts until now, when a person resumes the job."""
         self.gained = self.number + 1
 
     @property

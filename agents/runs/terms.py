@@ -1,4 +1,4 @@
-"""The terms of a job: everybody's sizes, collected by the label party, and the plan that follows from them.
+"""Collects everybody's sizes at the label party, and makes terms and plan from them.
 
 Each party makes the plan anew from the sizes and compares; nothing of a table but its sizes is here.
 """
@@ -38,7 +38,7 @@ class Tables(NamedTuple):
 
 
 async def agree_on_terms(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
-    """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
+    """Send this party's sizes, and set `context.terms`, in training also the plan.
 
     `mine` is None at the helper. `scoring` is what a data party's own part says of the model that a prediction applies.
 
@@ -77,7 +77,7 @@ async def _collect(context: JobContext, mine: Sizes) -> Tables:
 
 
 async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
-    """Make the terms that follow from the label party's sizes and everybody's tables; set the plan of a training."""
+    """Make terms from the label party's sizes and all tables; set the plan of a training."""
     if isinstance(context.description, TrainingJob):
         plan = context.plan = await context.compute(_plan, context, sizes, tables)
         digest = canonical_digest("tercet plan", plan.canonical())
@@ -98,7 +98,7 @@ async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scori
 
 
 def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
-    """The fixed-point plan and schedule, which every party makes for itself.
+    """Make the plan of fixed point and schedule, which every party makes for itself.
 
     Raises:
         JobProblem: the planner refuses; whoever wrote the job can mend it.

@@ -1,4 +1,4 @@
-"""All parties of a job in one process over the in-process broker, and the plaintext oracle beside them.
+"""Runs all parties of a job in one process, with the plaintext oracle beside them.
 
 The same agents as in production; only the keys are fresh and the broker is memory. The simulator alone may look at
 everything, which is how it can tell whether the joint model is the oracle's to the last bit.
@@ -55,7 +55,7 @@ WATCH_SECONDS = 0.1
 
 
 def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple[Settings, Identity]]:
-    """The parties with fresh keys, each other's keys pinned, and their state under `folder`."""
+    """Give the parties fresh keys, pin each other's, and put their state under `folder`."""
     identities = {party: Identity.generate() for party in settings}
     introduced = {}
     for party, own in settings.items():
@@ -73,7 +73,7 @@ def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
 
 
 def _forget(state: Path, job: str) -> None:
-    """That an earlier simulation in the same folder ran this job, what was scored in it, and what it was killed at."""
+    """Remove traces of an earlier simulation of this job: run, scored rows, checkpoints."""
     records = Records(state / "jobs")
     earlier = records.find(job)
     if earlier is not None:
@@ -92,7 +92,7 @@ async def simulate_job(
     tap: Tap | None = None,
     office: MemoryBroker | None = None,
 ) -> Simulation:
-    """Run a job with all its parties in this process; their state and model parts go under `folder`.
+    """Run a job with all its parties in this process; state goes under `folder`.
 
     `contribute` and `tap` are for tests: sources of the order key, and a look at (or a hand on) what is sent.
     """
@@ -143,7 +143,7 @@ async def _watch(agent: Agent, job: str, watch: Watch, stop: asyncio.Event) -> N
 
 
 def summary(simulation: Simulation) -> dict[str, Any]:
-    """One JSON object that says it all."""
+    """Summarize the simulation as one JSON object."""
     run, description = simulation.label_run, simulation.description
     status = run.status()
     return {
