@@ -67,7 +67,7 @@ def describe_table(name: str, settings: TableSettings) -> dict[str, Any]:
     """Describe a table: rows, each column's kind, missing values and hints, and oddities.
 
     Raises:
-        TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
+        TableProblem, Invalid, KeyProblem: as for `read_snapshot`.
     """
     with tempfile.TemporaryDirectory() as folder:
         snapshot = read_snapshot(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)

@@ -1,6 +1,6 @@
 """Runs the credit example from two companies' files to scores of new customers.
 
-Training and prediction run as `simulate` runs them. The plaintext comparisons need everybody's rows in one place, and
+`simulate_job` runs training and prediction. The plaintext comparisons need everybody's rows in one place, and
 exist here only.
 """
 

@@ -1,6 +1,6 @@
 """Holds a job's state table: which state may follow which.
 
-No I/O and no reasons here; why a job moves is for its lifecycle to say.
+No I/O and no reasons here: `runs` decides why a job moves.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Runs an agent: takes jobs from partners and its console, runs many at once, answers.
 
-It decides which jobs are known and who is told; how one job goes is `run`'s business. It holds no job's data: that is
-gone with the run, and only the record stays.
+It wires the parts together; `runs` carries one job out. It holds no job's data: that ends with the run, and only the
+record stays.
 """
 
 import asyncio

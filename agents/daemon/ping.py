@@ -1,6 +1,6 @@
 """Pings partners' agents for the party's own console, and answers partners' pings.
 
-It says versions, role and time, and nothing of any job; who is no partner has been turned away before.
+It tells versions, role and time, and nothing of any job. Strangers have been refused before.
 """
 
 import asyncio

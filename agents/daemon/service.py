@@ -1,4 +1,4 @@
-"""An agent as a service of its machine: its monitor, and what its service manager hears, around its own work.
+"""Serves an agent's monitor and its service manager, beside the agent's own work.
 
 It decides nothing about jobs; an agent without either runs the same.
 """

@@ -1,6 +1,6 @@
 """Opens messages in an agent's standing queue, and answers its console.
 
-It decides nothing about jobs; the daemon does.
+It decides nothing about jobs; `requests` does.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Keeps all jobs of one agent, running and ended; starts and ends them.
 
-It keeps their records; how one goes is `run`'s business, and whether a partner's may begin `desk`'s.
+It keeps their records. `runs` carries one job out; `requests` decides on partners' jobs.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class Jobs:
                 self.start_run(record.job, record.status.submitted, problem, saved)
 
     async def _delete_queues(self, record: Record) -> None:
-        """Remove queues that an ended job has left, the broker being away at its end."""
+        """Delete queues that an ended job has left, the broker being away at its end."""
         try:
             await delete_queues(self._services.broker, self._settings, record.job.id, self._settings.deadlines.release)
         except BrokerError as error:

@@ -1,6 +1,6 @@
 """Handles what partners and the party's own console ask about jobs.
 
-It trusts a job's signature and this party's policy, and nobody's word beside.
+It trusts a job's signature and this party's policy, and nothing else.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Buffers opened messages until a role receives them.
 
-It holds opened messages, sees neither seals nor the broker, and bounds what each sender may leave here.
+It sees neither seals nor the broker, and bounds the bytes that each sender may leave here.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Inbox:
         self._latest: Latest = {} if latest is None else latest  # of control messages, in all attempts
         self._held_bytes: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
-        self._missed: DeadlinePassed | None = None  # the job ends with it, but not at once
+        self._missed: DeadlinePassed | None = None  # it will end the attempt soon
         self.waited_seconds: dict[str, float] = {}  # seconds, by round
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self.trace = Trace()

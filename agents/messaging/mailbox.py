@@ -1,10 +1,10 @@
 """Seals outgoing messages; opens and files incoming ones.
 
-It knows addresses, kinds and sizes; what a message means and when it is due is decided elsewhere. A delivery is settled
-as soon as it is in here, never when it is used: holding deliveries until use deadlocks once two senders share a queue.
+It knows addresses, kinds and sizes, but not the meaning of a message or when it is due. It settles a delivery on
+arrival, not on use: otherwise two senders that share a queue would deadlock.
 
-What does not open proves nothing about the party it names, so it is refused and the job goes on; what opens and is
-wrong ends the job with its sender named.
+A message that does not open proves nothing about the party it names. It is refused, and the job goes on. A message that
+opens and is wrong ends the job, and its sender is named.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Mailbox(Inbox):
         the control messages that came last, which the attempts of a run share.
         """
         super().__init__(address.sender, partners, limits, latest)
-        self.closed = False  # what is not a control message is of no use any more
+        self.closed = False  # then it takes in control messages only
         self._template, self._run = address, run
         self._identity, self._partners, self._outbox = identity, partners, outbox
         self._on_control, self._on_problem, self._tap = on_control, on_problem, tap

@@ -1,6 +1,6 @@
 """Traces the last steps of a job at one party; a `StepTrace` shows one of them.
 
-It keeps names, numbers of steps and times, of a bounded number of steps, and never a word of what was computed or sent.
+It keeps names, step numbers and times of a bounded number of steps, and never a value that was computed or sent.
 Noting an event takes less than a microsecond, and a step has some thirty.
 """
 

@@ -112,7 +112,7 @@ class FullModel:
 
     @property
     def arrays(self) -> dict[str, Floats]:
-        """As `named` takes them."""
+        """Arrays that `from_arrays` takes."""
         blocks = zip((f"{WEIGHTS}{columns.party}" for columns in self.description.columns), self.blocks, strict=True)
         names = [f"{BIAS}{k}" for k in range(len(self.biases))] if self.description.network else [INTERCEPT]
         upper = {f"{UPPER}{k}": layer for k, layer in enumerate(self.upper)}

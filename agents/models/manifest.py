@@ -147,5 +147,5 @@ class ModelPart(Strict):
 
     @property
     def weights_file(self) -> str:
-        """The name of the weights file: of its content, so that a manifest never meets another run's weights."""
+        """Name of the weights file, from its content: no manifest meets another run's weights."""
         return f"weights-{self.weights_sha256[:16]}.safetensors"

@@ -1,6 +1,6 @@
 """Waits for a person's approval of a job, where the settings ask for one.
 
-It waits and remembers; what a job would reveal is told by `revelations`, and who may decide is the console's business.
+It waits and remembers. `disclosures` lists what a job would reveal; the console says who may decide.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ class Approval:
     """Holds the operator's word on one run; a later attempt does not ask again."""
 
     def __init__(self, me: str, *, is_required: bool, approved_by: str = "") -> None:
-        """`given_by` is who has approved the run already, in an earlier life of the agent."""
+        """Start unapproved, unless `approved_by` did it in an earlier life of the agent."""
         self._me, self.is_required, self.approved_by = me, is_required and not approved_by, approved_by
         self.refused_by = ""
         self._event = asyncio.Event()

@@ -22,7 +22,7 @@ from tercet.schemas.messages.kinds import Checkpoints, GoOn, Held
 NO_LINEAGE = bytes(32)
 
 Contents = tuple[dict[str, NDArray[Any]], dict[str, JsonValue]]
-"""Arrays and facts, as `checkpoints.Checkpoint` has them."""
+"""Arrays and facts, as `checkpoint_store.Checkpoint` has them."""
 
 
 async def find_checkpoint(context: JobContext, folder: CheckpointFolder) -> Checkpoint | None:

@@ -1,6 +1,6 @@
 """Plays a data party in a training: rows, secret order, steps, released model part.
 
-It decides what is done when; the equations are in mpc, the loops of the steps in `steps` and `network_steps`.
+It decides the order of work. The equations are in mpc, the loops of the steps in `training`.
 """
 
 from collections.abc import Mapping
@@ -179,7 +179,9 @@ class DataPartyRole:
 
     @property
     def _is_whitened(self) -> bool:
-        """Networks learn rare directions by heart if these are made as large as the others: docs/benchmarks.md.
+        """Tell whether columns are whitened; a network would learn rare directions by heart.
+
+        See docs/benchmarks.md.
 
         The covariance of a party's columns goes to another party with the owner's word only.
         """

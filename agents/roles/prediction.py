@@ -133,7 +133,7 @@ class PredictionRole:
 
     async def set_up(self) -> None:
         """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
-        if self._with_helper:
+        if self._needs_helper:
             fx = self.scoring_numbers.fx
             await self._own.encode(self.part.encoding, self.part.norm, fx)
         await self._once.note_scored()
@@ -144,13 +144,13 @@ class PredictionRole:
         assert self._context.terms is not None
         terms = self._context.terms
         batch = PART // terms.outputs
-        if self._with_helper:
+        if self._needs_helper:
             batch = scoring_batch(terms.columns, self.scoring_numbers.network)
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
     async def run_steps(self) -> None:
         """Score all rows."""
-        scores = await (self._shared() if self._with_helper else self._owned())
+        scores = await (self._shared() if self._needs_helper else self._owned())
         if scores is not None:
             scaling = self.part.label_scaling
             self.scores = scores if scaling is None else scaling.restore(scores)
@@ -208,8 +208,8 @@ class PredictionRole:
     # --- shared weights, whoever knows them too: the forward pass with the helper
 
     @property
-    def _with_helper(self) -> bool:
-        """A hidden layer's partial sums would tell the label party too much, so that a network always needs it."""
+    def _needs_helper(self) -> bool:
+        """Tell whether the helper scores; a network's partial sums would reveal too much."""
         return self.part.release != "owners" or self.part.network is not None
 
     @property

@@ -1,8 +1,8 @@
 """Ends a job at a data party: opens weights as the job says, and writes the model part.
 
-A part lies in a hidden folder until every party has released: whoever ends the job then calls `keep`, or `discard`.
-Under release = "owners" each party receives the others' shares of its own block and nothing else, the label party the
-intercept's as well; under "shared" nobody receives anything; under "label" the label party alone receives everything.
+A part lies in a hidden folder until every party has released. Then `keep_result` moves it into place, or `discard`
+removes it. With release = "owners" each party receives the others' shares of its own block, and the label party those
+of the intercept too. With "shared" nobody receives anything, with "label" the label party alone receives everything.
 """
 
 import asyncio
@@ -82,9 +82,8 @@ async def save_part(  # noqa: PLR0917
 ) -> Path:
     """Write the part, as it is after so many steps, to its hidden folder and return that.
 
-    `label` is what the label party keeps of its own, `given` what was `opened` to this party, `openings` what is for
-    predictions. A save that fails or is
-    cancelled leaves nothing there.
+    `label` is the label party's own scaling and classes. `opened` is the result of `open_model_parts`; `openings` are
+    for predictions. A save that fails or is cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.

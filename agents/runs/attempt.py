@@ -1,6 +1,6 @@
 """Runs one attempt of a job at one party: mailbox, thread and role, from policy to result.
 
-Keys, masks and what has come in belong to one attempt and go with it; the run decides whether another follows.
+Keys, masks and received messages belong to one attempt and end with it. The run decides whether another follows.
 """
 
 import asyncio
@@ -139,7 +139,7 @@ class Attempt:
         """
         self._decision = asyncio.create_task(self._run_policy())
         self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
-        # An end that another party tells meanwhile does not end it: `refusal` has what this party would say.
+        # An end that another party tells meanwhile does not end it: `own_refusal` has what this party would say.
         await asyncio.shield(self._decision)
         if not self.takes_part:
             await asyncio.Event().wait()
@@ -176,7 +176,7 @@ class Attempt:
     async def release_resources(self) -> None:
         """Give back the thread and the working files; a busy thread removes its own later.
 
-        What is said of the run goes on until `fall_silent`.
+        Control messages of the run go on until `close_outbox`.
         """
         self.mailbox.closed = True
         try:

@@ -1,6 +1,6 @@
 """Finds the party to blame for a wait: the end of the chain of who waits for whom.
 
-Pure functions over what parties last reported; nothing here waits or speaks.
+Pure functions over the parties' last reports; nothing here waits or sends.
 """
 
 from collections.abc import Mapping, Sequence

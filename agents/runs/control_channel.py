@@ -1,6 +1,6 @@
 """Exchanges control messages of a job: heartbeats, faults, the verdict and the end.
 
-It speaks through the letters of the attempt that counts, and decides nothing: what follows is the run's business.
+It sends through the current attempt's mailbox, and decides nothing: `run` does.
 """
 
 import asyncio
@@ -34,23 +34,23 @@ from tercet.schemas.files.settings import Deadlines
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Cancel, Failure, Job, Message, Outcome, Progress
 
-NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a run up again
+NOT_RESUMED = "job.resume"  # code of a party that declines to resume a run
 
 
 class ControlChannel:
     """Speaks for one party in one job.
 
     Args:
-        job: What it is about.
-        me: The party.
-        deadlines: Of this party.
-        life: Of the agent with this run: what it says is newer than what an earlier one said.
-        progress: Where it is now.
-        ended: Told of an end that somebody's words mean.
-        done: Told of a party that is done with the job.
-        unknown: Told of a party that does not know it.
-        behind: Told of a party where it has failed, in an attempt before this one; whether that is no longer true.
-        noted: Told what this party's operator should know, and nobody else.
+        job: The job.
+        me: This party.
+        deadlines: This party's deadlines.
+        life: Number of the agent's life with this run. Messages of a later life are newer.
+        current_progress: Gives this party's progress for a heartbeat.
+        on_outcome: Called with an outcome that a message means.
+        on_done: Called with a party that is done with the job.
+        on_unknown: Called with a party that does not know the job.
+        on_stale_failure: Called with a party where an earlier attempt failed. Tells whether the run was resumed since.
+        on_note: Called with a text for this party's operator alone.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ControlChannel:
         assert self.attempt is not None
         return self.attempt
 
-    # --- hearing
+    # --- receiving
 
     def handle_message(self, address: Address, message: Message) -> None:
         """Take a control message of another party."""
@@ -132,7 +132,7 @@ class ControlChannel:
         if not self._label_verdict.done():
             self._label_verdict.set_result(failure)
 
-    # --- saying
+    # --- sending
 
     async def send_heartbeat(self) -> None:
         """Send a heartbeat to everybody."""
@@ -159,7 +159,7 @@ class ControlChannel:
         except TimeoutError as error:
             self._log.warning("not everybody was told", why=str(error))
 
-    # --- judging
+    # --- failures
 
     def diagnose(self, outcome: RunFailure, own: Report, state: State) -> Failure:
         """Give this party's own view of a failure, as if nobody else spoke."""
@@ -178,7 +178,7 @@ class ControlChannel:
     ) -> Failure:
         """Agree with the others on the one failure that every party shows.
 
-        `refusal` is what this party does not let the job in for, whoever has ended it before that was known.
+        `refusal` is this party's own reason against the job, even if another party has ended it first.
         """
         mine = self.diagnose(outcome, own, state)
         if self._me == self._label:

@@ -1,6 +1,6 @@
 """Holds the outcome of an attempt that counts, until it is taken.
 
-It looks into none of them; whether a fault may pass is for its owner to say.
+It looks into none of them: its owner tells which faults are recoverable.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class OutcomeSlot:
     async def take_outcome(self) -> RunOutcome:
         """Wait for the next outcome, and take it."""
         await asyncio.shield(self._outcome)
-        outcome = self._outcome.result()  # which may have taken the place of what was waited for
+        outcome = self._outcome.result()  # a final one may have replaced it meanwhile
         self._outcome = _future()
         return outcome
 

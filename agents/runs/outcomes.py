@@ -1,7 +1,7 @@
 """Defines the outcomes of a run, and notes what the parties report about them.
 
-Nothing here speaks or waits; `run` does both. The label party's verdict counts; where it does not come, each party
-judges by itself, from the same reports in the same way.
+Nothing here sends or waits; `run` does both. The label party's verdict counts. Without it each party decides by itself,
+from the same reports in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -152,7 +152,7 @@ class PeerMonitor:
     def _note_progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> RunOutcome | None:
         sender, theirs, helper = address.sender, address.attempt, message.helper
         if self.me == self.label:
-            if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
+            if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and starts a later one
                 return Restart(theirs + 1, helper)
             if theirs == self.attempt and message.lost and sender in taking_part:
                 return RemoteFailure(restarted_agent(sender).failure(message.state, verdict=False))

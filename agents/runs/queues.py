@@ -95,7 +95,7 @@ class JobQueues:
         await asyncio.gather(*(consumer.cancel() for consumer in consumers))
 
     async def delete_queues(self, patience: float) -> None:
-        """Delete them, with what is in them. Raises as `clear_queues`."""
+        """Delete them, with what is in them. Raises as the function `delete_queues`."""
         await delete_queues(self._broker, self._settings, self._job.id, patience)
 
 

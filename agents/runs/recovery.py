@@ -1,12 +1,12 @@
 """Decides whether a job goes on after a fault, as which attempt, and with which helper.
 
-Nothing here waits or speaks; `run` does both.
+Nothing here waits or sends; `run` does both.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by how many before it have gained nothing
+PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by the number of fruitless attempts before it
 
 RECOVERABLE = frozenset(
     {
@@ -19,7 +19,7 @@ RECOVERABLE = frozenset(
         "transport.lost",
     }
 )
-"""Codes of faults after which another attempt may succeed, nobody having changed anything."""
+"""Codes of faults after which another attempt may succeed, although nobody has changed anything."""
 BUSY = "party.busy"
 BUSY_ATTEMPTS = 3  # a party that is alive and does not answer may be back from a halt, or have hung for good
 

@@ -1,8 +1,8 @@
 """Runs one job at one party from acceptance to end: attempts, heartbeat, queues, outcome.
 
-It ends in exactly one terminal state whatever happens, with the same reason at every party: the label party's verdict
-counts, and where the label party is silent each party follows the chain of who waits for whom by itself. After a fault
-that may pass, the label party begins another attempt, which its heartbeats tell.
+It ends in exactly one terminal state, with the same reason at every party. The label party's verdict counts. Where the
+label party is silent, each party follows the chain of who waits for whom by itself. After a recoverable fault the label
+party begins another attempt, which its heartbeats tell.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class JobRun:
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
         self.state, self.released, self._released_status = saved.state, saved.released, saved.status
         self.failure: Failure | None = None
-        self.fault: Failure | None = None  # which ended the attempt before
+        self.fault: Failure | None = None  # which ended the last attempt
         self.detail: str | None = None
         self.cancelled_by = ""
         self.model_part: Path | None = None
@@ -150,7 +150,7 @@ class JobRun:
     # --- from the beginning to the end
 
     async def execute(self, outcome: JobProblem | None = None) -> None:
-        """Run the job to a terminal state; with `ending`, only tell the others why it cannot go on."""
+        """Run the job to a terminal state; with `outcome`, only tell the others of it."""
         patience = self.context.deadline("release").seconds
         result: RunOutcome = Suspended()
         logs.bind_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
@@ -332,7 +332,7 @@ class JobRun:
             await self._open_queues()
         except BrokerError as error:
             return broker_problem(error, me)
-        if self.attempts.fruitless:  # else it is taken up again, and who is yet to hear that would say that it failed
+        if self.attempts.fruitless:  # after `resume`, do not ask: a party that has not heard yet would answer FAILED
             self._inquire(self.context.others)
         return JobProblem("agent.restarted", me, f"{me}'s agent was restarted while the job ran")
 
@@ -427,7 +427,7 @@ class JobRun:
         await self.channel.send_heartbeat()
         await self.channel.drain_outbox("verdict")
 
-    # --- what others say, and what we say of ourselves
+    # --- messages of the others, and our own heartbeat
 
     def _on_done(self, sender: str) -> None:
         """End the job when a party is done: then all have released.
@@ -492,7 +492,7 @@ class JobRun:
             await asyncio.shield(self._attempt.outbox.failed)
         except BrokerError as error:
             self._report_problem(broker_problem(error, self.context.me))
-        except Exception:  # noqa: BLE001 - as in `_work`
+        except Exception:  # noqa: BLE001 - as in `_run_work`
             self._report_own_error()
 
     # --- how it ends
@@ -616,6 +616,6 @@ class JobRun:
             "report": str(self.report) if self.report else None,
         }
         last_progress = {self.context.me: (loop_time(), self._progress()), **self.channel.peers.last_progress}
-        if self.released and self._released_status is not None:  # nor does this attempt know it, if that is another
+        if self.released and self._released_status is not None:  # a later attempt does not know these results
             fields |= {name: getattr(self._released_status, name) for name in RESULT_FIELDS}
         return job_status(self.context, self.state, last_progress).model_copy(update=fields)

@@ -1,9 +1,9 @@
 """Stores one job's checkpoints at one data party, on its own disk.
 
-They hold its shares and what it alone may know of the training; nothing of them is ever sent, nor a key kept in them.
+They hold its shares and its own knowledge of the training. Nothing of them is ever sent, and they hold no key.
 
-A file is a SHA-256 and what that is of: arrays in safetensors, and beside them in JSON what they belong to. One that is
-torn or of something else is told and passed over, so that the one before it counts.
+A file is a SHA-256 and the content it covers: arrays in safetensors, with JSON metadata that binds them to a run.
+A torn or foreign file is logged and skipped, so that the one before it counts.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Gathers one job's means at one party: description, mailbox, deadlines, maths thread.
 
-The roles and the lifecycle read it; nothing here decides.
+Roles and phases read it; nothing here decides.
 """
 
 import asyncio

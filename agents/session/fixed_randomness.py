@@ -1,8 +1,8 @@
 """Keeps a run's random draws on the disk, so that each attempt repeats them.
 
-The contribution to the secret order, and the first weights of a network: with others, each attempt would split, order
-and score the rows anew, and those to whom results are told would learn more with each. So nobody may bring other rows
-or another contribution to a later attempt: signs and noise must not meet two tables.
+The draws are the contribution to the secret order, and a network's first weights. With new draws each attempt would
+split, order and score the rows anew, and its results would tell more each time. So nobody may bring other rows or
+another contribution to a later attempt: signs and noise must not meet two tables.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Keeps the snapshot of a party's table in one run, for every later attempt.
 
-It is read from the source again only where none is kept, or none that can be used; whether that is still the same
-table is for `fixed_randomness` to say. Nothing here looks at a row.
+It reads the source again only if no usable snapshot is stored. `fixed_randomness` tells whether the table is still the
+same. Nothing here looks at a row.
 """
 
 from collections.abc import Callable, Sequence

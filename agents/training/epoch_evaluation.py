@@ -38,7 +38,7 @@ class HeldOut(NamedTuple):
     """Holds the rows that are not trained on."""
 
     words: FeatureView
-    labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
+    labels: Floats | None  # (rows,), at the label party: as `evaluation.metrics` has them
     centred: Floats | None  # (rows, outputs), at the label party: as a loss has them
     private: bytes  # this party's own secret, which its noise on scores is made of
     to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with

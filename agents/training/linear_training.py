@@ -1,6 +1,6 @@
 """Trains a linear model at a data party in three loops: two ahead, one online.
 
-What is between two epochs, losses and metrics and whether to go on, is `evaluation`'s; the equations are in mpc.
+`epoch_evaluation` opens losses and metrics between two epochs. The equations are in mpc.
 
 One loop masks and sends this party's inputs, as far ahead as the look-ahead allows; one absorbs those of the partners
 as they come, which makes the next masked weights. So over a slow line a step's inputs leave while those before them are

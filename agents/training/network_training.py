@@ -1,6 +1,6 @@
 """Trains a network in loops at a data party, and deals and answers at the helper.
 
-What is between two epochs is `evaluation`'s; the equations are in mpc, as scripts that `scripts` drives.
+`epoch_evaluation` works between two epochs. The equations are in mpc, as scripts for `script_driver`.
 """
 
 import asyncio
