@@ -49,8 +49,8 @@ def _plain(value: Any) -> str:
     plain = value.model_dump() if isinstance(value, BaseModel) else value
     if isinstance(value, TableSettings) and value.database is not None and value.database.startswith(SQLITE):
         plain["database"] = Path(value.database.removeprefix(SQLITE))
-    return json.dumps(plain, default=_placed, sort_keys=True)
+    return json.dumps(plain, default=_absolute, sort_keys=True)
 
 
-def _placed(value: Any) -> str:
+def _absolute(value: Any) -> str:
     return str(value.absolute()) if isinstance(value, Path) else repr(value)

@@ -75,19 +75,19 @@ async def help_align(context: JobContext) -> None:
         return
     merger, deadline = Merger(context.description.data_parties), context.deadline("alignment")
     while (wanted := merger.wanted) is not None:
-        for answer in await _merged(context, merger, wanted):
+        for answer in await _merge(context, merger, wanted):
             await context.mailbox.send(Presence(bits=answer.bits), [answer.party], deadline, step=answer.chunk)
 
 
-async def _merged(context: JobContext, merger: Merger, wanted: Wanted) -> list[Answer]:
+async def _merge(context: JobContext, merger: Merger, wanted: Wanted) -> list[Answer]:
     party, step = wanted
     received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
     if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):
-        raise _malformed(context, party, Pseudonyms, "a chunk of another size")
+        raise _malformed_message(context, party, Pseudonyms, "a chunk of another size")
     try:
         return await context.compute(merger.take, received[party].pseudonyms, last=received[party].last)
     except Disordered as problem:
-        raise _malformed(context, party, Pseudonyms, str(problem)) from None
+        raise _malformed_message(context, party, Pseudonyms, str(problem)) from None
 
 
 # --- through the helper
@@ -125,7 +125,7 @@ async def _presence(context: JobContext, number: int, count: int) -> Flags:
     try:
         return unpack(answer.bits, count)
     except ValueError as problem:
-        raise _malformed(context, helper, Presence, str(problem)) from None
+        raise _malformed_message(context, helper, Presence, str(problem)) from None
 
 
 # --- between two data parties alone
@@ -174,7 +174,9 @@ class _Exchange:
         try:
             return await self._context.compute(common, mine, theirs)
         except Repeated:  # this party's ids are all different, and so then are their elements
-            raise _malformed(self._context, self._partner, BlindedIds, "the same element or hash twice") from None
+            raise _malformed_message(
+                self._context, self._partner, BlindedIds, "the same element or hash twice"
+            ) from None
 
     async def _offer(self, rows: Rows, number: int, *, last: bool) -> None:
         blinded = await self._spread(self._blind, [rows[at : at + PIECE] for at in range(0, len(rows), PIECE)])
@@ -190,12 +192,12 @@ class _Exchange:
         chunk = (await mail.receive(BlindedIds, [partner], self._deadline, step=number))[partner]
         elements, width = chunk.elements, PIECE * ELEMENT_BYTES
         if not _full(len(elements) // ELEMENT_BYTES, ELEMENTS, last=chunk.last):
-            raise _malformed(self._context, partner, BlindedIds, "a chunk of another size")
+            raise _malformed_message(self._context, partner, BlindedIds, "a chunk of another size")
         pieces = [elements[at : at + width] for at in range(0, len(elements), width)]
         try:
             hashes = await self._spread(self._blinding.blind_again, pieces)
         except InvalidElement as problem:
-            raise _malformed(self._context, partner, BlindedIds, str(problem)) from None
+            raise _malformed_message(self._context, partner, BlindedIds, str(problem)) from None
         await mail.send(TwiceBlindedIds(hashes=hashes), [partner], self._deadline, step=number)
         return hashes, not chunk.last
 
@@ -204,7 +206,7 @@ class _Exchange:
         answer = await self._context.mailbox.receive(TwiceBlindedIds, [partner], self._deadline, step=number)
         hashes = as_hashes(answer[partner].hashes)
         if len(hashes) != count:
-            raise _malformed(self._context, partner, TwiceBlindedIds, "not one hash for each element")
+            raise _malformed_message(self._context, partner, TwiceBlindedIds, "not one hash for each element")
         return hashes
 
     async def _spread(self, function: Callable[[T], bytes], pieces: list[T]) -> bytes:
@@ -262,7 +264,7 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
     )
 
 
-def _malformed(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
+def _malformed_message(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
     return JobProblem(
         "message.malformed",
         party,

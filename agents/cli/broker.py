@@ -64,7 +64,7 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
     files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
     operators = {} if operator is None else {operator: hashes.pop(operator)}
     checked(_write, out, definitions(hashes, vhost, operators=operators))
-    _tell(out, vhost, files, sorted(known.keys() - set(users)))
+    _print_summary(out, vhost, files, sorted(known.keys() - set(users)))
 
 
 def _check(parties: list[str], operator: str | None) -> None:
@@ -113,7 +113,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise Invalid(f"{path}: {error.strerror}; give a file that can be written") from None
 
 
-def _tell(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
+def _print_summary(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
     rendering.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
     end = "" if vhost == "/" else quote(vhost, safe="")
     url = f'Each party writes url = "amqps://HOST/{end}" under [broker], with the name of your broker for HOST.'

@@ -88,12 +88,12 @@ def compare(simulation: Simulation) -> dict[str, float]:
         y[~held_out],
         y[held_out],
         partial(_fit, with_planned_numbers(label.context)),
-        _pooled(simulation),
+        _train_pooled(simulation),
     )
     return alone | {JOINT: label.context.history.last_metrics["auc"]}
 
 
-def _pooled(simulation: Simulation) -> baselines.Fit | None:
+def _train_pooled(simulation: Simulation) -> baselines.Fit | None:
     """Train a plaintext network with the joint one's first weights and order.
 
     With others it would end some thousandths apart.

@@ -109,7 +109,7 @@ def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a job's purpose and who learns what from it."""
-    found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
+    found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
     if format is Format.JSON:
         rendering.print_json({"job": job, "reveals": list(found)})
     else:
@@ -126,7 +126,7 @@ def approve(
 ) -> None:
     """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
     if not yes:
-        found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
+        found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
         rendering.err.print(rendering.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
     _show(_decide(settings, job, approve=True), format)
@@ -195,7 +195,7 @@ def _account() -> str:
         return f"user {os.getuid()}"
 
 
-def _revealed(status: Status) -> tuple[str, ...]:
+def _print_revelations(status: Status) -> tuple[str, ...]:
     _show_accepted(status)
     return status.reveals
 

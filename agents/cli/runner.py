@@ -43,9 +43,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(main)
     except BaseExceptionGroup as group:
-        _tell(_known(group))
+        _report(_known(group))
     except (Invalid, KeyProblem, TableProblem, NoAgent, BrokerError) as error:
-        _tell(error)
+        _report(error)
 
 
 def checked(call: Any, *args: Any) -> Any:
@@ -53,7 +53,7 @@ def checked(call: Any, *args: Any) -> Any:
     try:
         return call(*args)
     except (Invalid, KeyProblem, TableProblem) as error:
-        _tell(error)
+        _report(error)
 
 
 def leave() -> None:
@@ -80,7 +80,7 @@ def _known(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _known(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def _tell(error: BaseException) -> NoReturn:
+def _report(error: BaseException) -> NoReturn:
     if isinstance(error, Invalid | KeyProblem | TableProblem):
         code = UNUSABLE_FILE
     elif isinstance(error, NoAgent | BrokerError):

@@ -71,8 +71,8 @@ def _sums(trace: StepTrace) -> str:
             work[event.kind] += inside
         elif event.loop == "online":
             waits[" and ".join(event.whom) or event.what] += inside
-    return f"The online loop waited, in ms, for: {_listed(waits)}. All loops: {_listed(work)}."
+    return f"The online loop waited, in ms, for: {_join(waits)}. All loops: {_join(work)}."
 
 
-def _listed(seconds: Mapping[str, float]) -> str:
+def _join(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{what} {_ms(seconds[what])}" for what in sorted(seconds, key=seconds.__getitem__, reverse=True))

@@ -35,8 +35,8 @@ def text_of(record: logging.LogRecord) -> str:
     open_ = _root(record.name) in TALKATIVE
     try:
         if isinstance(args, Mapping):
-            return sentence % {key: _shown(value, open_=open_) for key, value in args.items()}
-        return sentence % tuple(_shown(value, open_=open_) for value in args)
+            return sentence % {key: _safe_argument(value, open_=open_) for key, value in args.items()}
+        return sentence % tuple(_safe_argument(value, open_=open_) for value in args)
     except (TypeError, ValueError, KeyError):
         return sentence.replace("%", "")
 
@@ -50,7 +50,7 @@ def cause(error: BaseException) -> str:
     return name  # it may hold a message
 
 
-def _shown(value: Any, *, open_: bool) -> Any:
+def _safe_argument(value: Any, *, open_: bool) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, BaseException):

@@ -125,7 +125,7 @@ def _sums(agent: Agent) -> Iterator[Metric]:
     of = agent.jobs.counters.sums_of
     yield _counter("tercet_jobs_begun", "Jobs received or submitted", _samples(of("jobs")), "kind")
     yield _counter("tercet_jobs_ended", "Jobs that ended here", _samples(of("ended")), "state")
-    yield _counter("tercet_jobs_failed", "Failed jobs by code", _samples(_known(of("failed"))), "code")
+    yield _counter("tercet_jobs_failed", "Failed jobs by code", _samples(_by_known_code(of("failed"))), "code")
     yield _steps(agent.jobs.counters.steps)
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
@@ -148,7 +148,7 @@ def _refusals(agent: Agent) -> Counter[str]:
     return reasons
 
 
-def _known(codes_seen: Mapping[str, float]) -> dict[str, float]:
+def _by_known_code(codes_seen: Mapping[str, float]) -> dict[str, float]:
     """Count by this release's codes only, so that nobody else makes new labels."""
     known: Counter[str] = Counter()
     for code, count in codes_seen.items():
@@ -180,14 +180,14 @@ def _samples(values: Mapping[str, float]) -> list[Sample]:
 
 
 def _gauge(name: str, what: str, samples: Iterable[Sample], *labels: str) -> Metric:
-    return _filled(GaugeMetricFamily(name, what, labels=labels), samples)
+    return _fill(GaugeMetricFamily(name, what, labels=labels), samples)
 
 
 def _counter(name: str, what: str, samples: Iterable[Sample], *labels: str) -> Metric:
-    return _filled(CounterMetricFamily(name, what, labels=labels), samples)
+    return _fill(CounterMetricFamily(name, what, labels=labels), samples)
 
 
-def _filled(family: Any, samples: Iterable[Sample]) -> Metric:
+def _fill(family: Any, samples: Iterable[Sample]) -> Metric:
     for labels, value in samples:
         family.add_metric(labels, float(value))
     filled: Metric = family

@@ -93,7 +93,7 @@ def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
         case "softmax":
             return _choice(labels.astype(np.int64), scores)
         case "poisson" | "gamma":
-            return _counted(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
+            return _count_metrics(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
     return _regression(labels, scores)
 
 
@@ -116,8 +116,8 @@ def curves(link: str, labels: Floats, scores: Floats) -> Curves:
     gain = np.column_stack([np.cumsum(rows) / rows.sum(), np.cumsum(rows * observed) / positive.sum()])
     return Curves(
         prevalence=float(positive.mean()),
-        roc=_thinned(np.column_stack([fpr, tpr])),
-        precision_recall=_thinned(np.column_stack([recall, precision])[::-1]),
+        roc=_thin(np.column_stack([fpr, tpr])),
+        precision_recall=_thin(np.column_stack([recall, precision])[::-1]),
         calibration=calibration,
         gain=np.vstack([np.zeros(2), gain]),
         lift=observed / positive.mean(),
@@ -202,7 +202,7 @@ def _choice_curves(labels: NDArray[np.int64], scores: Floats) -> Curves:
     )
 
 
-def _counted(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
+def _count_metrics(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
     found, deviance = {}, _deviance(link, labels, logs)
     if np.ptp(labels) > 0:
         of_mean = _deviance(link, labels, np.full_like(labels, np.log(labels.mean())))
@@ -234,7 +234,7 @@ def _deciles(scores: Floats, predicted: Floats, actual: NDArray[np.float64 | np.
     return np.array([[predicted[rows].mean(), shared[rows].mean(), len(rows)] for rows in groups])
 
 
-def _thinned(points: Floats) -> Floats:
+def _thin(points: Floats) -> Floats:
     """Choose at most `MOST_POINTS` of a curve, evenly along its length, with both ends."""
     if len(points) <= MOST_POINTS:
         return points

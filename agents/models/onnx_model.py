@@ -56,7 +56,7 @@ def onnx_model(model: FullModel) -> bytes:
     expected label, (rows, 1). Names of columns and classes are in the metadata, as JSON.
     """
     about, graph = model.description, Graph()
-    scores = _in_labels_terms(graph, model, _passed(graph, model))
+    scores = _in_labels_terms(graph, model, _add_forward_pass(graph, model))
     _predictions(graph, about.link, scores)
     names = [f"{one.party}/{name}" for one in about.columns for name in one.encoding.column_names]
     outputs = 2 if about.link == "logistic" else about.outputs
@@ -83,7 +83,7 @@ def onnx_model(model: FullModel) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def _passed(graph: Graph, model: FullModel) -> str:
+def _add_forward_pass(graph: Graph, model: FullModel) -> str:
     """Add the forward pass to the last layer's scores."""
     about, start, sums = model.description, 0, graph.constant(model.biases[0])
     for columns, block in zip(about.columns, model.blocks, strict=True):
@@ -91,18 +91,18 @@ def _passed(graph: Graph, model: FullModel) -> str:
             continue
         stop = start + len(columns.encoding.column_names)
         part = graph("Slice", COLUMNS, np.array([start]), np.array([stop]), np.array([1]))
-        part = _whitened(graph, part, columns.encoding)
-        features = _rounded(graph, _clipped(graph, part, columns.norm, len(block), about.fx), about.fx)
+        part = _whiten(graph, part, columns.encoding)
+        features = _round(graph, _clip(graph, part, columns.norm, len(block), about.fx), about.fx)
         sums = graph("Add", sums, graph("MatMul", features, block))
         start = stop
     for layer, bias in zip(model.upper, model.biases[1:], strict=True):
         assert about.network is not None
-        activation = _rounded(graph, HIDDEN_NODES[about.network.activation](graph, sums), about.fx)
+        activation = _round(graph, HIDDEN_NODES[about.network.activation](graph, sums), about.fx)
         sums = graph("Add", graph("MatMul", activation, layer), bias)
     return sums
 
 
-def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
+def _whiten(graph: Graph, part: str, encoding: Encoding) -> str:
     """Whiten, clip and round a party's columns as in training."""
     if encoding.whitening is None:
         return part
@@ -110,7 +110,7 @@ def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
     return graph("Clip", graph("Sub", graph("MatMul", part, directions.T), offset), -encoding.clip, encoding.clip)
 
 
-def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
+def _clip(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
     """Clip numbers to CLIP, and rounded rows to the length `norm`, like `fixed.features`."""
     norm -= math.sqrt(width) * 2.0 ** -(bits + 1)
     part = graph("Clip", part, -CLIP, CLIP)
@@ -118,7 +118,7 @@ def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str
     return graph("Mul", part, graph("Div", norm, graph("Max", length, norm)))
 
 
-def _rounded(graph: Graph, x: str, bits: int) -> str:
+def _round(graph: Graph, x: str, bits: int) -> str:
     """Round to so many fractional bits, ties to even."""
     return graph("Mul", graph("Round", graph("Mul", x, 2.0**bits)), 2.0**-bits)
 

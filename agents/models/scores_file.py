@@ -80,15 +80,15 @@ def without_formulas(table: pa.Table) -> pa.Table:
 
     Numbers stay, also those that are texts. Whoever takes off one quote wherever a formula follows has the text again.
     """
-    names = _defused(pa.array(table.column_names, pa.large_string())).to_pylist()
-    return pa.table([_defused(column) if _is_text(column) else column for column in table.columns], names)
+    names = _defuse(pa.array(table.column_names, pa.large_string())).to_pylist()
+    return pa.table([_defuse(column) if _is_text(column) else column for column in table.columns], names)
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
-def _defused(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def _defuse(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     runs = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
     quote, nothing = pa.scalar("'", texts.type), pa.scalar("", texts.type)
     return pc.binary_join_element_wise(pc.if_else(runs, quote, nothing), texts, nothing)

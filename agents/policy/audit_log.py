@@ -85,7 +85,7 @@ def entries(content: bytes) -> Iterator[Entry]:
     if lines.pop():
         raise BrokenLog(f"line {len(lines) + 1} has no end: the log was cut off, or its agent is writing")
     for number, line in enumerate(lines, 1):
-        entry = _parsed(number, line)
+        entry = _parse(number, line)
         if entry.seq != number or entry.previous != previous:
             raise BrokenLog(f"line {number} does not follow the one before it: lines were removed, added or moved")
         if number == 1 or entry.event in KEYS:
@@ -95,7 +95,7 @@ def entries(content: bytes) -> Iterator[Entry]:
         yield entry
 
 
-def _parsed(number: int, line: bytes) -> Entry:
+def _parse(number: int, line: bytes) -> Entry:
     try:
         entry = Entry(**json.loads(line))
         if entry.line() == line + b"\n" and entry.hash == _hash(entry.content, entry.signature) and _has_types(entry):

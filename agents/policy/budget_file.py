@@ -52,7 +52,7 @@ class BudgetFile:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        found, self._last, whole = _checked(self.path, content)
+        found, self._last, whole = _parse_file(self.path, content)
         if whole < len(content):
             with self.path.open("r+b") as file:
                 file.truncate(whole)
@@ -102,19 +102,19 @@ def read(path: Path) -> list[Spending] | None:
         OSError: it cannot be read.
     """
     try:
-        return _checked(path, path.read_bytes())[0]
+        return _parse_file(path, path.read_bytes())[0]
     except FileNotFoundError:
         return None
 
 
-def _checked(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
+def _parse_file(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
     """Parse a file: the spendings, the last hash, and the bytes of whole lines."""
     lines = content.split(b"\n")
     torn = lines.pop()
     if not torn and lines and b"\0" in lines[-1]:  # a crash may leave a hole before the line's end
         torn = lines.pop() + b"\n"
     try:
-        found, last = _parsed(lines)
+        found, last = _parse_lines(lines)
     except DamagedBudget as damaged:
         raise Invalid(
             f"{path}: {damaged}: restore it from a copy of today, or move it away and start the agent again, which "
@@ -123,7 +123,7 @@ def _checked(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
     return found, last, len(content) - len(torn)
 
 
-def _parsed(lines: list[bytes]) -> tuple[list[Spending], str]:
+def _parse_lines(lines: list[bytes]) -> tuple[list[Spending], str]:
     last, found = START, []
     for number, line in enumerate(lines, 1):
         try:

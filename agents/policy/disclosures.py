@@ -151,7 +151,7 @@ def _of_release(job: TrainingJob, columns: Mapping[str, int]) -> Iterator[Revela
     match job.release:
         case "owners":
             for party in job.data_parties:
-                yield Revelation(RELEASE, party, _owned(job, party, columns))
+                yield Revelation(RELEASE, party, _owned_weights(job, party, columns))
         case "label":
             what = (
                 "all weights, and everybody's column names, categories, means and deviations, and the covariance of "
@@ -162,7 +162,7 @@ def _of_release(job: TrainingJob, columns: Mapping[str, int]) -> Iterator[Revela
             return
 
 
-def _owned(job: TrainingJob, party: str, columns: Mapping[str, int]) -> str:
+def _owned_weights(job: TrainingJob, party: str, columns: Mapping[str, int]) -> str:
     """Describe the weights that a party gets with release = "owners"."""
     own, above = "the weights of its own columns", "the intercept" if job.network is None else "all layers above"
     if party == job.label:

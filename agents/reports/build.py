@@ -131,13 +131,13 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
             part = role.part
             own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
             return {"model": part.model, "network": part.network, **own} | (
-                {} if role.scores is None else _predicted(part, role.scores)
+                {} if role.scores is None else _describe_predictions(part, role.scores)
             )
         case HelperRole():
             return {}
 
 
-def _predicted(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
+def _describe_predictions(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
     """Describe the spread of predictions."""
     match part.link:
         case "softmax":
@@ -179,7 +179,7 @@ def _weights(folder: Path) -> dict[str, Any]:
     Each category's weight is relative to its column's mean.
     """
     part, arrays = model_part.load(folder)
-    rows, shift = _shown(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
+    rows, shift = _unwhiten(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
     if part.network is not None:  # how strongly the first layer listens to each column
         return {"weights": {name: float(np.sqrt(np.sum(np.square(row)))) for name, row in rows.items()}}
     intercepts = (arrays[INTERCEPT][0] + shift).tolist() if INTERCEPT in arrays else []
@@ -206,7 +206,7 @@ def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block
     return [(f"{party}/", encodings[party], arrays[f"{model_part.WEIGHTS}{party}"]) for party in part.parties]
 
 
-def _shown(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
+def _unwhiten(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
     """Undo whitening of weights, (width,); give the rest that goes to the intercept."""
     found: dict[str, Floats] = {}
     shift = np.zeros(width)

@@ -76,7 +76,7 @@ def render(data: ReportData) -> str:
         by_epoch=_by_epoch(data),
         quality=charts.quality(data.curves, data.result) if data.curves else [],
         deciles=_deciles(data.curves) if data.curves else [],
-        confused=_confused(data),
+        confused=_confusion_rows(data),
         most_confused=MOST_CONFUSED,
         predictions=_predictions(data),
         score=SCORE.get(data.link, "the score") if data.network is None else NORMS,
@@ -114,7 +114,7 @@ def _private(data: ReportData) -> list[str]:
     return [text for text, there in found.items() if there]
 
 
-def _confused(data: ReportData) -> list[dict[str, Any]]:
+def _confusion_rows(data: ReportData) -> list[dict[str, Any]]:
     """Tabulate each class: rows, share found, precision, and confusions."""
     counts = None if data.curves is None else data.curves.confusion
     if counts is None:

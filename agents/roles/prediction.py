@@ -150,7 +150,7 @@ class PredictionRole:
 
     async def run_steps(self) -> None:
         """Score all rows."""
-        scores = await (self._shared() if self._needs_helper else self._owned())
+        scores = await (self._score_shared() if self._needs_helper else self._score_owned())
         if scores is not None:
             scaling = self.part.label_scaling
             self.scores = scores if scaling is None else scaling.restore(scores)
@@ -174,7 +174,7 @@ class PredictionRole:
 
     # --- release = "owners": each party scores its own columns
 
-    async def _owned(self) -> Floats | None:
+    async def _score_owned(self) -> Floats | None:
         context = self._context
         own = encode_scores(await context.compute(self._partial))
         noise = own_noise(context, self._own.private, "prediction")
@@ -217,7 +217,7 @@ class PredictionRole:
         """The fixed point of the model."""
         return scoring_numbers(self._context, self.scoring)
 
-    async def _shared(self) -> Floats | None:
+    async def _score_shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
         shares = shares_from_part(context, self.part, self._arrays)
         await send_seed(context, self._arrays)

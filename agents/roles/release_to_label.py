@@ -88,7 +88,7 @@ async def receive_model(context: JobContext, shares: AnyShares) -> tuple[Arrays,
     mine = pack_shares(context, shares)
     letters = await mail.receive(ModelShare, partners, deadline)
     words = total([mine, *mail.checked_words(letters, lambda _: (1, mine.shape[1])).values()])
-    opened = await context.compute(_opened, context, words, shares.step)
+    opened = await context.compute(_open_words, context, words, shares.step)
     texts = await mail.receive(ColumnEncoding, partners, deadline)
     return opened, {party: await context.compute(_read_encoding, context, party, texts[party]) for party in partners}
 
@@ -106,7 +106,7 @@ def pack_shares(context: JobContext, shares: AnyShares) -> Words:
     return pack(model_entries(context.ready_plan), owned | upper_shares(shares))
 
 
-def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
+def _open_words(context: JobContext, words: Words, steps: int) -> Arrays:
     plan, parties = context.ready_plan, context.description.data_parties
 
     def place(name: str, k: int) -> str:

@@ -49,14 +49,14 @@ async def agree_on_terms(context: JobContext, mine: Sizes | None, scoring: Scori
     if context.is_label_party:
         assert mine is not None
         tables = await _collect(context, mine)
-        terms = await _made(context, mine, tables, scoring)
+        terms = await _make_terms(context, mine, tables, scoring)
         await context.mailbox.send(terms, context.others, context.deadline("terms"))
     else:
         if mine is not None:
             await context.mailbox.send(mine, [label], context.deadline("fit"))
         terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
         await _check(context, terms, mine, scoring)
-    _note(context, terms, mine)
+    _note_terms(context, terms, mine)
     check_memory_limits(context, terms)
 
 
@@ -76,7 +76,7 @@ async def _collect(context: JobContext, mine: Sizes) -> Tables:
     return Tables.of(sizes[party] for party in context.description.data_parties)
 
 
-async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
+async def _make_terms(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
     """Make terms from the label party's sizes and all tables; set the plan of a training."""
     if isinstance(context.description, TrainingJob):
         plan = context.plan = await context.compute(_plan, context, sizes, tables)
@@ -145,7 +145,7 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
         if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits, mine.spread):
             raise _strange_terms(context, label)
     # A helper has no model part to compare with, and takes a prediction's numbers as they are.
-    if terms != await _made(context, terms, tables, scoring or terms.scoring):
+    if terms != await _make_terms(context, terms, tables, scoring or terms.scoring):
         raise _strange_terms(context, label)
 
 
@@ -164,7 +164,7 @@ def _strange_terms(context: JobContext, party: str) -> JobProblem:
     )
 
 
-def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
+def _note_terms(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
     context.terms = terms
     statistics, plan = context.statistics, context.plan
     statistics.rows, statistics.held_out = terms.rows, terms.held_out

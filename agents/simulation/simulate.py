@@ -59,13 +59,13 @@ def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple
     identities = {party: Identity.generate() for party in settings}
     introduced = {}
     for party, own in settings.items():
-        partners = {p: _introduced(own, p, i) for p, i in identities.items() if p != party}
+        partners = {p: _introduce_party(own, p, i) for p, i in identities.items() if p != party}
         changes = {"partners": partners, "state": folder / party}
         introduced[party] = (own.model_copy(update=changes), identities[party])
     return introduced
 
 
-def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
+def _introduce_party(settings: Settings, party: str, identity: Identity) -> Partner:
     """Add missing partners to the settings; they may submit, but hold no model."""
     listed = settings.partners.get(party)
     may_hold = listed is not None and listed.may_hold_model
@@ -160,8 +160,8 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "seconds": round(simulation.seconds, 3),
         "stage_seconds": status.stage_seconds,
         "seconds_per_step": status.seconds_per_step,
-        "bytes": _added(simulation, "sent_bytes"),
-        "messages": _added(simulation, "sent_messages"),
+        "bytes": _add_counts(simulation, "sent_bytes"),
+        "messages": _add_counts(simulation, "sent_messages"),
         "loss": status.loss,
         "held_out_loss": status.held_out_loss,
         "metrics": status.metrics,
@@ -181,7 +181,7 @@ def _places(simulation: Simulation, name: str) -> dict[str, str]:
     return {party: str(value) for party, value in found.items() if value is not None}
 
 
-def _added(simulation: Simulation, name: str) -> dict[str, int]:
+def _add_counts(simulation: Simulation, name: str) -> dict[str, int]:
     sums: dict[str, int] = {}
     for run in simulation.runs.values():
         for kind, count in getattr(run.status(), name).items():
