@@ -31,13 +31,13 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     held_out, job = role.held_out, with_planned_numbers(context)
     y = labels if job.link == "softmax" else labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
     best = context.history.best_epoch  # as many epochs as the joint model has seen
-    scores = _fitted(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
+    scores = _fit(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
         return {}
     return metrics(job.link, context.history.labels, role.labels.to_label_scale(scores))
 
 
-def _fitted(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:
+def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:
     if job.network is None:
         return baselines.sgd(x, y, job.training, link=job.link, epochs=epochs)
     return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)
