@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["agents"]  # whose words are settled; more follow
+LONGEST = 90  # characters of a docstring's first line
 QUESTIONS = {"what", "who", "whose", "whom", "whether", "how", "where", "why", "which", "when"}
 OLD_WORDS = {
     "anew", "called", "deaf", "desk", "drawn", "ending", "ends", "given", "greeter", "hearing", "kept", "late", "leads",
@@ -60,15 +61,22 @@ def old_words(file: str, tree: ast.Module) -> list[Place]:
     ]
 
 
-def questions(file: str, tree: ast.Module) -> list[Place]:
-    """Docstrings whose first word asks."""
-    found = []
+def first_lines(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The first line of each docstring, with its number."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first, *_ = (ast.get_docstring(node) or "").split(maxsplit=1) or [""]
-            if first.strip(",.:;").lower() in QUESTIONS:
-                found.append((file, node.body[0].lineno, first))
-    return found
+            text = ast.get_docstring(node)
+            if text:
+                yield node.body[0].lineno, text.partition("\n")[0]
+
+
+def questions(file: str, tree: ast.Module) -> list[Place]:
+    """Docstrings whose first word asks."""
+    return [
+        (file, line, first)
+        for line, first in first_lines(tree)
+        if first.split(maxsplit=1)[0].strip(",.:;").lower() in QUESTIONS
+    ]
 
 
 def test_no_identifier_is_an_old_word() -> None:
@@ -77,6 +85,11 @@ def test_no_identifier_is_an_old_word() -> None:
 
 def test_no_docstring_begins_with_a_question() -> None:
     assert [place for file, tree in sources() for place in questions(file, tree)] == []
+
+
+def test_no_first_line_of_a_docstring_is_long() -> None:
+    found = [(file, line, first) for file, tree in sources() for line, first in first_lines(tree)]
+    assert [place for place in found if len(place[2]) > LONGEST] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From settings to a connection with RabbitMQ: credentials from a file or the environment, TLS if the URL says so.
+"""Connects to RabbitMQ as the settings say: credentials from file or environment, maybe TLS.
 
 Secrets are read here and handed on; they are in no text that this module makes.
 """
@@ -37,7 +37,7 @@ async def connect(
     credentials: Credentials | None = None,
     seconds: float = CONNECT_SECONDS,
 ) -> RabbitBroker:
-    """Connect as the settings say, with a login that has been read already or will be now, for so long at most.
+    """Connect as the settings say, within some seconds; read the login if none is given.
 
     Raises:
         Invalid, KeyProblem: a file that the settings name cannot be used.
@@ -57,7 +57,7 @@ async def connect(
 
 
 def own_credentials(broker: BrokerSettings, environment: MutableMapping[str, str] = os.environ) -> Credentials | None:
-    """The login at the broker; the environment takes the place of the settings' file. None if there is neither.
+    """Read the broker login from the environment, or else from the settings' file, if any.
 
     It is read once and taken out of the environment, so that no child process inherits it.
 
@@ -88,7 +88,7 @@ def read_credentials(path: Path) -> Credentials:
 
 
 def tls_context(broker: BrokerSettings) -> ssl.SSLContext | None:
-    """The TLS settings for an amqps URL, with the client's certificate if there is one.
+    """Make the TLS context for an amqps URL, with the client's certificate if there is one.
 
     Raises:
         Invalid, KeyProblem: a certificate or key file cannot be used, or others may read the key.

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class BrokerLink(Protocol):
-    """A broker that can tell how its connections are."""
+    """Describes a broker that can tell the state of its connections."""
 
     @property
     def connected(self) -> bool:

@@ -1,4 +1,4 @@
-"""The other end of an agent's standing queue: what `tercet job` says to its own agent, and hears from it.
+"""Asks a party's own agent through its standing queue, for `tercet job`.
 
 It holds the party's key, as the agent does, and speaks to nobody else.
 """
@@ -70,7 +70,7 @@ class ConsoleClient(ABC):
 
 
 class BrokerConsole(ConsoleClient):
-    """One conversation through the broker. Use as an async context manager."""
+    """Holds one conversation through the broker. Use as an async context manager."""
 
     def __init__(self, party: str, identity: Identity, broker: Broker) -> None:
         self._party, self._identity, self._broker = party, identity, broker

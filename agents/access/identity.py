@@ -1,4 +1,4 @@
-"""A party's own private key: from the file that its settings name, or from the environment.
+"""Reads a party's own private key, from a file or the environment.
 
 It is read once and taken out of the environment, so that no child process inherits it; nothing here prints it.
 """
@@ -16,7 +16,7 @@ PEM: Final = "-----BEGIN "
 
 
 def own_identity(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> Identity:
-    """The party's key; the environment takes the place of the settings' file.
+    """Read the party's key from the environment, or else from the settings' file.
 
     Raises:
         KeyProblem: it cannot be used, or others may read its file.

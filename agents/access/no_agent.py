@@ -1,5 +1,5 @@
-"""The error of a command whose agent does not answer; it stands alone so that telling it loads nothing else."""
+"""Defines the error of an agent that does not answer; imports nothing else."""
 
 
 class NoAgent(Exception):
-    """The party's agent does not answer; the text says what to do."""
+    """Says that the party's agent does not answer, and what to do."""

@@ -8,7 +8,9 @@ from tercet.schemas.files.settings import Settings
 
 
 def check_partner_keys(settings: Settings, own: PublicIdentity | None = None) -> None:
-    """Refuse keys that no `keygen` printed, and a key, or a half of one, that two parties share, `own` among them.
+    """Refuse keys that no `keygen` printed, or that two parties share, even in part.
+
+    `own` is among the keys compared.
 
     Found at the first job, it would end the agent then, or let one party speak for two.
 

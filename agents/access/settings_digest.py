@@ -1,4 +1,4 @@
-"""Compares two readings of a party's settings by their fields, and says what a running agent can take over.
+"""Compares two readings of the settings by field, and tells which changes need no restart.
 
 A field is told by its name and a digest, so that values need not travel; no settings hold a secret.
 """
@@ -29,7 +29,7 @@ def differing_fields(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list
 
 
 def is_reloadable(name: str) -> bool:
-    """Tell whether a running agent takes this field over when it is told to read its settings again."""
+    """Tell whether a running agent takes over this field when it reads its settings again."""
     return name.partition(".")[0] in RELOADED
 
 
@@ -45,12 +45,12 @@ def _fields(settings: Settings) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    """A text of the value; a path counts as the place that it names, from wherever the file was read."""
+    """Convert a value to text; a path counts as the place it names, wherever the file lies."""
     plain = value.model_dump() if isinstance(value, BaseModel) else value
     if isinstance(value, TableSettings) and value.database is not None and value.database.startswith(SQLITE):
         plain["database"] = Path(value.database.removeprefix(SQLITE))
-    return json.dumps(plain, default=_placed, sort_keys=True)
+    return json.dumps(plain, default=_absolute, sort_keys=True)
 
 
-def _placed(value: Any) -> str:
+def _absolute(value: Any) -> str:
     return str(value.absolute()) if isinstance(value, Path) else repr(value)

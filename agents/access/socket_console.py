@@ -21,7 +21,7 @@ LENGTH: Final = 4
 
 
 class NoSocket(Exception):
-    """Nobody listens at the agent's socket, or not for this user; the text says which."""
+    """Says why this user cannot reach the agent's socket."""
 
 
 async def send_message(writer: asyncio.StreamWriter, message: Message) -> None:
@@ -45,7 +45,7 @@ async def receive_message(reader: asyncio.StreamReader, most: int) -> Message:
 
 
 class SocketConsole(ConsoleClient):
-    """One conversation. Use as an async context manager."""
+    """Holds one conversation by socket. Use as an async context manager."""
 
     def __init__(self, party: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._party, self._reader, self._writer = party, reader, writer

@@ -1,4 +1,4 @@
-"""The state folder at an agent's start: made if it is missing, and refused in a sentence if it cannot be used.
+"""Makes the state folder at an agent's start, or refuses one that cannot be used.
 
 It writes nothing that stays.
 """
@@ -13,7 +13,7 @@ from tercet.schemas.files.job import Invalid
 
 @contextmanager
 def report_unusable(folder: Path) -> Iterator[None]:
-    """Raise Invalid for what the system refuses in the block, which reads and writes in the state folder."""
+    """Raise Invalid where the system refuses access to the state folder in the block."""
     try:
         yield
     except OSError as error:

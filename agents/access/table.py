@@ -1,4 +1,4 @@
-"""`tercet table`: a party's own table read as a job would read it, and what its columns are taken for.
+"""Reads a party's own table as a job would, and describes its columns (`tercet table`).
 
 Nothing is sent, and nothing of it stays on the disk.
 """
@@ -30,7 +30,7 @@ def read_snapshot(
     own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> Snapshot:
-    """A snapshot of a table in `folder`, with the login that its settings name.
+    """Take a snapshot of a table in `folder`, with the login that its settings name.
 
     Raises:
         TableProblem: the table cannot be used.
@@ -64,10 +64,10 @@ def describe_tables(tables: Mapping[str, TableSettings]) -> tuple[dict[str, Any]
 
 
 def describe_table(name: str, settings: TableSettings) -> dict[str, Any]:
-    """Tell rows, of each column its kind, what is missing and a hint where there is one, and what is odd.
+    """Describe a table: rows, each column's kind, missing values and hints, and oddities.
 
     Raises:
-        TableProblem, Invalid, KeyProblem: as for `snapshot_of`.
+        TableProblem, Invalid, KeyProblem: as for `read_snapshot`.
     """
     with tempfile.TemporaryDirectory() as folder:
         snapshot = read_snapshot(name, settings, Path(folder), with_label=settings.label is not None, label_kind=None)

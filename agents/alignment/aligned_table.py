@@ -1,4 +1,4 @@
-"""A data party's own table in one job: a snapshot of it, the rows that all parties have, and their encoded words.
+"""Holds a data party's table in one job: snapshot, common rows and their encoded words.
 
 Nothing of it leaves this process but pseudonyms of ids and what the roles mask and share.
 """
@@ -45,7 +45,7 @@ class AlignmentSecrets:
 
 
 class AlignedTable:
-    """One table in one job. The calls come in the order in which they stand here."""
+    """Holds one table in one job. Call the methods in the order in which they stand here."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -72,7 +72,7 @@ class AlignedTable:
         expected: Mapping[str, Kind] | None = None,
         own_ids: bool = False,
     ) -> None:
-        """Take the snapshot, or open the one that the run began with; nothing of it has been sent yet in this attempt.
+        """Take the snapshot, or open the run's earlier one, before anything of it is sent.
 
         Arguments are those of `take_snapshot`.
 
@@ -116,7 +116,10 @@ class AlignedTable:
         return canonical_digest("tercet rows", [rows.hex(), *fitted])
 
     def _changed_table(self, party: str) -> JobProblem:
-        """Signs and noise must not meet two tables, nor may held-out rows be chosen twice in one run."""
+        """Make the problem of a changed table: signs and noise must not meet two tables.
+
+        Nor may held-out rows be chosen twice in one run.
+        """
         reason = (
             f"{party} comes back with other rows, or without what it had drawn, so the job cannot go on where it was: "
             f"submit it with --again"
@@ -160,7 +163,7 @@ class AlignedTable:
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
 
     async def _contribute(self) -> Mapping[str, bytes]:
-        """Everybody's contribution, each fixed before any was opened: so nobody chooses the split or the order."""
+        """Exchange contributions; commitments come first, so nobody chooses split or order."""
         context = self._context
         mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
         mine, run = self._next_secret(), context.job.run
@@ -179,7 +182,7 @@ class AlignedTable:
         return {context.me: mine, **{party: message.secret for party, message in opened.items()}}
 
     def _note_commitment(self, party: str, commitment: bytes) -> None:
-        """Note what a partner has committed to, on the disk and before it sees what others contribute."""
+        """Note a partner's commitment on the disk, before it sees others' contributions."""
         try:
             agrees = self._context.randomness.matches_commitment(party, commitment)
         except OSError as error:
@@ -194,13 +197,13 @@ class AlignedTable:
             raise self._disk_problem(error) from None
 
     def checkpoint_binding(self, order_key: bytes) -> bytes:
-        """Of all that a checkpoint must agree with: the run, the sizes and the plan, the order, everybody's rows."""
+        """Digest all that a checkpoint must agree with: run, sizes, plan, order, rows."""
         context = self._context
         of_order = secret_order.derive_subkey(order_key, "checkpoints")
         return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, of_order, self.digest])
 
     def split_rows(self, holdout: float) -> NDArray[np.bool_]:
-        """Of the common rows, in their order: which are held out. The same at every data party."""
+        """Mark the held-out rows among the common ones; the same at every data party."""
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None
@@ -213,7 +216,7 @@ class AlignedTable:
             yield from (one.encode() for one in some.to_pylist())
 
     async def confirm_order(self) -> bytes:
-        """The order key, which follows from the contributions and the terms, and is the same at all data parties.
+        """Derive the order key, and confirm with all data parties that it is the same.
 
         Raises:
             JobProblem: it is not.
@@ -230,7 +233,7 @@ class AlignedTable:
         return key
 
     async def encode(self, encoding: Encoding, norm: float, fx: int) -> None:
-        """Write the words of all common rows to disk, for `view`; of the snapshot only ids and label stay.
+        """Write all common rows' words to disk; drop the snapshot but for ids and label.
 
         Raises:
             JobProblem: the disk does not take it.
@@ -264,11 +267,11 @@ class AlignedTable:
         return self._words
 
     def view_rows(self, chosen: NDArray[np.bool_]) -> FeatureView:
-        """The words of these of the common rows, in the common order."""
+        """Select words of the chosen common rows, in the common order."""
         return FeatureView(self.words.stored, self.words.index[chosen])
 
     def mark_rows(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The table's rows that these of the common rows are."""
+        """Mark the table's rows that are the chosen common rows."""
         marks = np.zeros(self.table.rows, np.bool_)
         marks[self.rows[chosen]] = True
         return marks

@@ -1,4 +1,4 @@
-"""Finding the rows that all data parties have, in an order that they share: through the helper, between two, or as is.
+"""Finds the data parties' common rows: through the helper, between two, or as they are.
 
 What leaves a party are keyed pseudonyms, blinded group elements and a keyed digest, never an id; the helper has no part
 in the key.
@@ -49,7 +49,7 @@ PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a 
 
 
 async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[RowNumbers, bytes]:
-    """The rows of this party's table that all data parties have, in an order that is the same at all of them.
+    """Find this party's rows that all data parties have, in an order common to all.
 
     With them a keyed digest of their ids, which is the same too.
 
@@ -79,7 +79,7 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
 
 
 async def help_align(context: JobContext) -> None:
-    """The helper's part: tell each party which of its pseudonyms all have. Nothing to do in the other modes.
+    """Tell each party which of its pseudonyms all have; do nothing in the other modes.
 
     It holds a few chunks of each list, whatever the lists' length.
 
@@ -91,19 +91,19 @@ async def help_align(context: JobContext) -> None:
         return
     merger, deadline = Merger(context.description.data_parties), context.deadline("alignment")
     while (wanted := merger.next_chunk) is not None:
-        for answer in await _merged(context, merger, wanted):
+        for answer in await _merge(context, merger, wanted):
             await context.mailbox.send(Presence(bits=answer.bits), [answer.party], deadline, step=answer.chunk)
 
 
-async def _merged(context: JobContext, merger: Merger, wanted: ChunkRequest) -> list[PresenceBits]:
+async def _merge(context: JobContext, merger: Merger, wanted: ChunkRequest) -> list[PresenceBits]:
     party, step = wanted
     received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
     if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):
-        raise _malformed(context, party, Pseudonyms, "a chunk of another size")
+        raise _malformed_message(context, party, Pseudonyms, "a chunk of another size")
     try:
         return await context.compute(merger.add_chunk, received[party].pseudonyms, last=received[party].last)
     except Disordered as problem:
-        raise _malformed(context, party, Pseudonyms, str(problem)) from None
+        raise _malformed_message(context, party, Pseudonyms, str(problem)) from None
 
 
 # --- through the helper
@@ -141,7 +141,7 @@ async def _presence(context: JobContext, number: int, count: int) -> Flags:
     try:
         return unpack_flags(answer.bits, count)
     except ValueError as problem:
-        raise _malformed(context, helper, Presence, str(problem)) from None
+        raise _malformed_message(context, helper, Presence, str(problem)) from None
 
 
 # --- between two data parties alone
@@ -159,7 +159,7 @@ async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> RowNum
 
 
 class _Exchange:
-    """One party's side of ECDH. The two go in step: a chunk of mine, a chunk of the partner's, the partner's answer.
+    """Runs one side of ECDH in step: my chunk, the partner's chunk, the partner's answer.
 
     The own elements go out in a random order, so that their places say nothing of the table's.
     """
@@ -172,7 +172,7 @@ class _Exchange:
         self._deadline = context.deadline("alignment")
 
     async def run(self) -> tuple[Hashes, Hashes]:
-        """The twice blinded hashes of this party's ids, in its secret order, and of the partner's."""
+        """Exchange ids; give twice blinded hashes of mine, in secret order, and of the partner's."""
         chunks = _chunks(len(self._order), ELEMENTS)
         mine, theirs, more, number = np.empty(len(self._order), HASH), bytearray(), True, 0
         while number < len(chunks) or more:
@@ -188,11 +188,13 @@ class _Exchange:
         return mine, np.frombuffer(theirs, HASH)
 
     async def compare(self, mine: Hashes, theirs: Hashes) -> RowNumbers:
-        """The places in `mine` of what `theirs` has too, in the common order."""
+        """Find the places in `mine` of values that `theirs` has too, in the common order."""
         try:
             return await self._context.compute(common_rows, mine, theirs)
         except Repeated:  # this party's ids are all different, and so then are their elements
-            raise _malformed(self._context, self._partner, BlindedIds, "the same element or hash twice") from None
+            raise _malformed_message(
+                self._context, self._partner, BlindedIds, "the same element or hash twice"
+            ) from None
 
     async def _offer(self, rows: RowNumbers, number: int, *, last: bool) -> None:
         blinded = await self._spread(self._blind, [rows[at : at + PIECE] for at in range(0, len(rows), PIECE)])
@@ -208,12 +210,12 @@ class _Exchange:
         chunk = (await mail.receive(BlindedIds, [partner], self._deadline, step=number))[partner]
         elements, width = chunk.elements, PIECE * ELEMENT_BYTES
         if not _full(len(elements) // ELEMENT_BYTES, ELEMENTS, last=chunk.last):
-            raise _malformed(self._context, partner, BlindedIds, "a chunk of another size")
+            raise _malformed_message(self._context, partner, BlindedIds, "a chunk of another size")
         pieces = [elements[at : at + width] for at in range(0, len(elements), width)]
         try:
             hashes = await self._spread(self._blinding.blind_again, pieces)
         except InvalidElement as problem:
-            raise _malformed(self._context, partner, BlindedIds, str(problem)) from None
+            raise _malformed_message(self._context, partner, BlindedIds, str(problem)) from None
         await mail.send(TwiceBlindedIds(hashes=hashes), [partner], self._deadline, step=number)
         return hashes, not chunk.last
 
@@ -222,7 +224,7 @@ class _Exchange:
         answer = await self._context.mailbox.receive(TwiceBlindedIds, [partner], self._deadline, step=number)
         hashes = as_hashes(answer[partner].hashes)
         if len(hashes) != count:
-            raise _malformed(self._context, partner, TwiceBlindedIds, "not one hash for each element")
+            raise _malformed_message(self._context, partner, TwiceBlindedIds, "not one hash for each element")
         return hashes
 
     async def _spread(self, function: Callable[[T], bytes], pieces: list[T]) -> bytes:
@@ -280,7 +282,7 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
     )
 
 
-def _malformed(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
+def _malformed_message(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
     return JobProblem(
         "message.malformed",
         party,
@@ -290,7 +292,7 @@ def _malformed(context: JobContext, party: str, model: type[Message], what: str)
 
 
 def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """In one piece, from which rows in any order are quickly taken."""
+    """Join the chunks into one piece, from which rows are taken quickly in any order."""
     return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
 
 

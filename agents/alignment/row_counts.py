@@ -15,7 +15,7 @@ FEW_MATCHED = 0.5  # of a table's ids; with fewer in common its party is told wh
 
 
 async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
-    """Return if so many rows in common, to train on or to score, are as many as this party asks for.
+    """Check that the common rows are as many as this party asks for.
 
     Raises:
         JobProblem: they are too few.
@@ -36,7 +36,7 @@ async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
 
 
 def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
-    """Return if so many of the rows in common are left to train on, and so many held out, as this party asks for.
+    """Check that rows to train on and held-out rows are as many as this party asks for.
 
     Raises:
         JobProblem: they are too few, though enough are in common.
@@ -64,7 +64,7 @@ def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
 
 
 def partly_matched(name: str, ids: pa.Array, rows: NDArray[np.int64]) -> str | None:
-    """Tell the owner of table `name` that few of its ids are in all tables; None where many are.
+    """Warn table `name`'s owner when few of its ids are in all tables; None where many are.
 
     It describes ids by their form and shows none. The two forms side by side often tell the cause.
     """

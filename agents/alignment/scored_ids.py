@@ -37,7 +37,7 @@ class UnusableMarks(ValueError):
 
 
 class ScoredIds:
-    """Those of one model at one party.
+    """Keeps the marks of ids that one model has scored at one party.
 
     Args:
         state: the party's state folder.
@@ -56,7 +56,7 @@ class ScoredIds:
         return self._root / self._name
 
     def mark_ids(self, ids: pa.Array, rows: NDArray[np.int64]) -> IdMarks:
-        """The hashes of the ids of these rows; a microsecond each.
+        """Hash the ids of these rows, in a microsecond each.
 
         Raises:
             Unusable: the key is gone or damaged, and hashes by it are there.
@@ -84,7 +84,7 @@ class ScoredIds:
         return int(again.sum())
 
     def note(self, marks: IdMarks, *, repeat: bool) -> int:
-        """Note them as scored by this run, on the disk when this returns, unless some may not be: how many.
+        """Note marks as scored by this run, on the disk; if some may not be, count those instead.
 
         Args:
             marks: of the rows that are about to be scored.
@@ -101,7 +101,7 @@ class ScoredIds:
             return again
 
     def discard(self) -> None:
-        """There is no such model after all."""
+        """Remove the marks of a model that does not exist after all."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, marks: IdMarks) -> None:
@@ -129,12 +129,12 @@ class ScoredIds:
 
 
 def model_of(state: Path, job: Job) -> ScoredIds:
-    """Those of the model that a training job makes."""
+    """Open the marks of the model that a training job makes."""
     return ScoredIds(state, (job.id, job.run.hex()), job.run)
 
 
 def forget_run(state: Path, run: bytes) -> None:
-    """A run scored nobody who exists: it was a simulation, which another one takes the place of."""
+    """Remove the marks of a simulated run, which scored nobody who exists."""
     for path in (state / FOLDER).glob(f"*/{run.hex()}{SUFFIX}"):
         path.unlink()
 

@@ -1,4 +1,4 @@
-"""No row is scored twice under one model: what a data party other than the label party sees to in its jobs.
+"""Keeps a model from scoring any row twice, at data parties other than the label party.
 
 Another job's rows are refused before anything of them is told; a later attempt of the same run says what it said.
 """
@@ -14,7 +14,7 @@ from tercet.agents.session.context import JobContext
 
 
 class ScoredOnce:
-    """The rows that one job is to have scored. At the label party, which learns the scores, nothing is kept."""
+    """Checks the rows that one job scores; the label party, which learns scores, keeps nothing."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -22,7 +22,7 @@ class ScoredOnce:
         self._marks: IdMarks = np.empty(0, np.uint64)
 
     async def check(self, model: tuple[str, str], own: AlignedTable) -> None:
-        """Return if none of the common rows has been scored under a model by another job.
+        """Check that no other job has scored any of the common rows under a model.
 
         `model` is the training job and its run in hexadecimal.
 
@@ -36,7 +36,7 @@ class ScoredOnce:
         await self._check(own, own.rows)
 
     async def check_held_out(self, own: AlignedTable, chosen: NDArray[np.bool_]) -> None:
-        """In a training: note that these of the common rows are scored under the model that it makes.
+        """Note the chosen common rows as scored under the model that this training makes.
 
         Raises:
             JobProblem: the disk does not take it.

@@ -1,4 +1,4 @@
-"""The command line: `tercet demo`, `simulate`, `keygen`, `agent`, `job`, `predict`, `table`, `doctor` and others.
+"""Defines the command line: `tercet demo`, `simulate`, `agent`, `job`, `predict` and more.
 
 It reads files, calls the rooms behind it and shows what they say. Each command imports what it alone needs when it is
 called, so that the others start at once. Exit codes: 0 done; 1 the job failed or was
@@ -74,7 +74,7 @@ def demo(
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
     log: LogLevel = Level.ERROR,
 ) -> None:
-    """Train the credit example with all parties in one process, and compare with each party alone."""
+    """Train the credit example with all parties in one process; compare with each party alone."""
     from tercet.agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
     from tercet.agents.core import logs  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ def simulate(
     format: FormatOption = Format.TEXT,  # noqa: A002
     log: LogLevel = Level.ERROR,
 ) -> None:
-    """Run a job with all its parties in this process, and check it against plaintext bit for bit."""
+    """Run a job with all its parties in this process; check it against plaintext bit for bit."""
     from tercet.agents.core import logs  # noqa: PLC0415
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
@@ -237,7 +237,10 @@ def agent(
     settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
     log: LogLevel = Level.INFO,
 ) -> None:
-    """Run a party's agent until SIGTERM or Ctrl-C. It logs JSON to standard error."""
+    """Run a party's agent until SIGTERM or Ctrl-C. It logs JSON to standard error.
+
+    SIGTERM and Ctrl-C stop it.
+    """
     from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log, daemon=True)
@@ -246,7 +249,7 @@ def agent(
 
 
 async def serve(settings: Settings, contribute: Callable[[], bytes] | None = None, path: Path | None = None) -> None:
-    """A daemon's life, from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
+    """Run a daemon from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
 
     Only tests pass another `contribute`.
     """
@@ -276,6 +279,6 @@ async def serve(settings: Settings, contribute: Callable[[], bytes] | None = Non
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command line."""
     use_whole_streams()
     app()

@@ -1,4 +1,4 @@
-"""`tercet audit`: check a party's audit log, read what it says of a job, and what label parties may still be told.
+"""Checks and reads a party's audit log, and shows what may still be told (`tercet audit`).
 
 It opens one file or two, also copies on another machine; no agent is asked.
 """
@@ -61,7 +61,7 @@ def show_(
     path: Annotated[Path | None, typer.Option(help="a log elsewhere")] = None,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Print what the log says: who asked, what was decided, what was told whom, and how it ended."""
+    """Print the log of a job: who asked, decisions, what was told whom, and the end."""
     found: list[Entry] = checked(_read, _path(path, settings))
     wanted = [entry for entry in found if job is None or entry.job == job]
     if format is Format.JSON:
@@ -72,7 +72,7 @@ def show_(
 
 @audits.command()
 def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Print what each label party has had of each table by all its jobs, the bound, and the rest.
+    """Print what all jobs told each label party of each table, the bound, and the rest.
 
     Where no bound is shown there is none. Of bits it is what a record holds, which only a job finds out.
     """
@@ -89,7 +89,7 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
 
 
 def _spendings(state: Path) -> list[Spending]:
-    """As the agent would count at its next start."""
+    """Read the spendings as the agent would count them at its next start."""
     from tercet.agents.policy.budget import audited_spendings  # noqa: PLC0415
     from tercet.agents.policy.budget_file import FILE, read  # noqa: PLC0415
 

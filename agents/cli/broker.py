@@ -1,4 +1,4 @@
-"""`tercet broker`: what RabbitMQ must know of a set of parties, and what a party's agent has refused.
+"""Writes RabbitMQ definitions for a set of parties; shows dead letters (`tercet broker`).
 
 Passwords go to files that only their owner may read, and into the definitions as salted hashes; none is ever printed.
 """
@@ -66,7 +66,7 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
     files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
     operators = {} if operator is None else {operator: hashes.pop(operator)}
     checked(_write, out, definitions(hashes, vhost, operators=operators))
-    _tell(out, vhost, files, sorted(known.keys() - set(users)))
+    _print_summary(out, vhost, files, sorted(known.keys() - set(users)))
 
 
 def _check(parties: list[str], operator: str | None) -> None:
@@ -82,7 +82,7 @@ def _check(parties: list[str], operator: str | None) -> None:
 
 
 def _earlier(path: Path) -> dict[str, str]:
-    """The hashes of the users in definitions that were written before."""
+    """Read the users' hashes from definitions that were written before."""
     try:
         content: Any = json.loads(path.read_bytes())
         return {str(user["name"]): str(user["password_hash"]) for user in content["users"]}
@@ -93,7 +93,7 @@ def _earlier(path: Path) -> dict[str, str]:
 
 
 def _write_credentials(folder: Path, passwords: Mapping[str, str]) -> list[Path]:
-    """A file for each user, none of which is there yet."""
+    """Write a file for each user, none of which is there yet."""
     paths = {user: folder / f"{user}.credentials.toml" for user in passwords}
     there = [path for path in paths.values() if path.exists()]
     if there:
@@ -115,7 +115,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise Invalid(f"{path}: {error.strerror}; give a file that can be written") from None
 
 
-def _tell(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
+def _print_summary(out: Path, vhost: str, files: list[Path], gone: list[str]) -> None:
     rendering.err.print(f"{out}: load it with `rabbitmqctl import_definitions {out}`.", soft_wrap=True)
     end = "" if vhost == "/" else quote(vhost, safe="")
     url = f'Each party writes url = "amqps://HOST/{end}" under [broker], with the name of your broker for HOST.'
@@ -136,7 +136,7 @@ def dead_letters(
     remove: Annotated[bool, typer.Option("--remove", help="remove those that are shown")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
-    """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
+    """Show messages that this party's agent refused, and why. Anybody with a login may have sent them."""
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])

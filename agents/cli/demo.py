@@ -1,6 +1,6 @@
-"""`tercet demo`: the credit example from two companies' files to scores of new customers, and what it was worth.
+"""Runs the credit example from two companies' files to scores of new customers.
 
-Training and prediction run as `simulate` runs them. The plaintext comparisons need everybody's rows in one place, and
+`simulate_job` runs training and prediction. The plaintext comparisons need everybody's rows in one place, and
 exist here only.
 """
 
@@ -73,7 +73,7 @@ def introduction(description: TrainingJob) -> None:
 
 
 def compare(simulation: Simulation) -> dict[str, float]:
-    """AUC on the held-out rows: each party alone, Tercet, and all columns pooled in plaintext, all by one schedule."""
+    """Compute held-out AUC of each party alone, of Tercet, and of all columns pooled."""
     roles = data_roles(simulation)
     label = roles[simulation.description.label]
     assert label.labels.centred is not None
@@ -88,13 +88,16 @@ def compare(simulation: Simulation) -> dict[str, float]:
         y[~held_out],
         y[held_out],
         partial(_fit, with_planned_numbers(label.context)),
-        _pooled(simulation),
+        _train_pooled(simulation),
     )
     return alone | {JOINT: label.context.history.last_metrics["auc"]}
 
 
-def _pooled(simulation: Simulation) -> baselines.Fit | None:
-    """A network in plaintext with the joint one's first weights and order: others end some thousandths apart."""
+def _train_pooled(simulation: Simulation) -> baselines.Fit | None:
+    """Train a plaintext network with the joint one's first weights and order.
+
+    With others it would end some thousandths apart.
+    """
     roles, job = list(data_roles(simulation).values()), simulation.description
     assert isinstance(job, TrainingJob)
     first, order = [role.first for role in roles if role.first is not None], roles[0].order

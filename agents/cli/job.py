@@ -1,4 +1,4 @@
-"""`tercet job`: submit, watch, list, status, approve, resume and cancel, each through one party's own agent.
+"""Submits, watches, lists, approves, resumes and cancels jobs through a party's own agent.
 
 Nothing here is needed for a job to go on: killing any of these commands changes nothing.
 """
@@ -102,14 +102,14 @@ def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Take up a failed job again at every party, from the last checkpoint that all have."""
+    """Resume a failed job at every party, from the last checkpoint that all have."""
     _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
 
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a job's purpose and who learns what from it."""
-    found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
+    found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
     if format is Format.JSON:
         rendering.print_json({"job": job, "reveals": list(found)})
     else:
@@ -126,7 +126,7 @@ def approve(
 ) -> None:
     """Approve a job that waits for it here, as [policy] approval in the settings wants."""
     if not yes:
-        found = checked(_revealed, talk_to_agent(settings, lambda console: console.reveals(job)))
+        found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
         rendering.err.print(rendering.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
     _show(_decide(settings, job, approve=True), format)
@@ -192,7 +192,7 @@ def _account() -> str:
         return f"user {os.getuid()}"
 
 
-def _revealed(status: Status) -> tuple[str, ...]:
+def _print_revelations(status: Status) -> tuple[str, ...]:
     _show_accepted(status)
     return status.reveals
 
@@ -208,7 +208,7 @@ async def _watch(console: ConsoleClient, job: str) -> JobStatus:
 
 
 def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
-    """Run a prediction to its end, through one's own agent; always a new run, since tables change."""
+    """Run a prediction through the party's own agent; always a new run, as tables change."""
     return talk_to_agent(settings, lambda console: _submit_and_watch(console, description.with_new_id()))
 
 
@@ -226,7 +226,7 @@ async def _cancel(console: ConsoleClient, job: str) -> Status:
 
 
 def _end(why: str) -> None:
-    """A state that no agent has told may be an old one: scripts see it by the exit code."""
+    """End with the exit code for a state that no agent has told, and that may be old."""
     if why:
         rendering.remark(why)
         raise typer.Exit(CANNOT_REACH)

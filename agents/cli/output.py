@@ -1,4 +1,4 @@
-"""Standard output and error of which nothing is lost: whatever is written arrives, or there is an error.
+"""Writes standard output and error without loss: whatever is written arrives, or fails.
 
 Python's own streams cut a text where the reader is slow and PYTHONUNBUFFERED is set. It decides nothing about formats.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class WholeStream(io.RawIOBase):
-    """A file descriptor that is written to the last byte; a full pipe is waited for, also one that does not block."""
+    """Writes to a file descriptor to the last byte; waits for a full pipe, blocking or not."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -35,11 +35,11 @@ class WholeStream(io.RawIOBase):
         return size
 
     def writable(self) -> bool:
-        """It is for nothing else."""
+        """Tell that it can be written; it does nothing else."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor, by which others tell a terminal."""
+        """Give the descriptor, by which others tell a terminal."""
         return self._descriptor
 
     def isatty(self) -> bool:
@@ -48,7 +48,7 @@ class WholeStream(io.RawIOBase):
 
 
 def use_whole_streams() -> None:
-    """Let this process's standard output and error lose nothing; what an encoding lacks is printed as an escape."""
+    """Make standard output and error lossless; print what an encoding lacks as escapes."""
     sys.stdout, sys.stderr = _whole(sys.stdout), _whole(sys.stderr)
 
 

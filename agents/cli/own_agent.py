@@ -32,7 +32,7 @@ def talk_to_agent(settings_path: Path, say: Callable[[ConsoleClient], Awaitable[
 async def _converse(
     settings: Settings, say: Callable[[ConsoleClient], Awaitable[T]], seconds: float = CONNECT_SECONDS
 ) -> T:
-    """Over the agent's socket, if it is on this machine and this user may; else through the broker, by the key."""
+    """Talk over the agent's socket if possible, or else through the broker."""
     from tercet.agents.access.socket_console import NoSocket, SocketConsole  # noqa: PLC0415
 
     try:
@@ -62,7 +62,7 @@ async def _converse_through_broker(
 
 
 def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
-    """Ask the agent for the state of a job, or of all; else recall its records, and why it could not be asked."""
+    """Ask the agent for the state of jobs, or recall records and say why it was not asked."""
     return run(_asked_or_recalled(_is_submitted(settings_path), job))
 
 

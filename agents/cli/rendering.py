@@ -29,7 +29,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
+    """Print one JSON value on standard output."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
@@ -54,12 +54,12 @@ def fit(text: str) -> str:
 
 
 def fit_lines(text: str) -> str:
-    """Words of our own, of several lines."""
+    """Make text of our own, of several lines, fit for a terminal."""
     return "\n".join(map(fit, text.split("\n")))
 
 
 class Bar:
-    """Live progress of one job, on standard error."""
+    """Shows live progress of one job on standard error."""
 
     def __init__(self, what: str) -> None:
         self._progress = Progress(
@@ -100,7 +100,7 @@ def _note(status: JobStatus) -> str:
 
 
 def job_table(jobs: Iterable[JobStatus]) -> Table:
-    """One line for each job."""
+    """Tabulate jobs, one line for each."""
     # an id that is cut short cannot be copied into the next command
     table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
     for job in jobs:
@@ -110,7 +110,7 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
 
 
 def job_details(job: JobStatus) -> Table:
-    """All about one job."""
+    """Tabulate all about one job."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=job.job, title_justify="left")
     rows: list[tuple[str, str]] = [
         ("state", _state(job)),
@@ -217,7 +217,7 @@ def _party(job: JobStatus, name: str) -> str:
 
 
 def column_table(name: str, found: dict[str, Any]) -> Table:
-    """One of a party's own tables."""
+    """Tabulate the columns of one of a party's own tables."""
     columns = [{key: value for key, value in column.items() if key != "hint"} for column in found["columns"]]
     table = Table(*columns[0], title=f"{name}: {found['rows']:,} rows", title_justify="left")
     for column in columns:

@@ -43,21 +43,21 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(main)
     except BaseExceptionGroup as group:
-        _tell(_known(group))
+        _report(_known(group))
     except (Invalid, KeyProblem, TableProblem, NoAgent, BrokerError) as error:
-        _tell(error)
+        _report(error)
 
 
 def checked(call: Any, *args: Any) -> Any:
-    """The result of a plain call, with the same errors told in the same way."""
+    """Make a plain call, and report its errors like a command's."""
     try:
         return call(*args)
     except (Invalid, KeyProblem, TableProblem) as error:
-        _tell(error)
+        _report(error)
 
 
 def leave() -> None:
-    """End the process now if a thread is still at something that cannot be ended, such as a query of SQLite.
+    """End the process if a thread is at work that cannot be ended, like a SQLite query.
 
     The interpreter would wait for it, for hours perhaps; all that the agent had to say and write is said and written.
     """
@@ -80,7 +80,7 @@ def _known(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _known(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def _tell(error: BaseException) -> NoReturn:
+def _report(error: BaseException) -> NoReturn:
     if isinstance(error, Invalid | KeyProblem | TableProblem):
         code = UNUSABLE_FILE
     elif isinstance(error, NoAgent | BrokerError):

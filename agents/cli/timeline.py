@@ -1,4 +1,4 @@
-"""A traced step as a person reads it: a line for each event, and what the time came to.
+"""Shows a traced step to a person: a line for each event, and sums of time.
 
 It knows what a `StepTrace` holds, and nothing of how it came about.
 """
@@ -18,7 +18,7 @@ PREPOSITION = {"wait": "for", "send": "to", "open": "from"}
 
 
 def timeline(trace: StepTrace) -> RenderableType:
-    """The events in the order in which they began, each with a bar on the step's own time, and sums below."""
+    """Draw the events in order, each with a bar on the step's time, and sums below."""
     title = f"{trace.party}, step {trace.step + 1}: {_ms(trace.seconds)} ms, the median of the last {trace.steps}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("at ms", justify="right", no_wrap=True)
@@ -71,8 +71,8 @@ def _sums(trace: StepTrace) -> str:
             work[event.kind] += inside
         elif event.loop == "online":
             waits[" and ".join(event.whom) or event.what] += inside
-    return f"The online loop waited, in ms, for: {_listed(waits)}. All loops: {_listed(work)}."
+    return f"The online loop waited, in ms, for: {_join(waits)}. All loops: {_join(work)}."
 
 
-def _listed(seconds: Mapping[str, float]) -> str:
+def _join(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{what} {_ms(seconds[what])}" for what in sorted(seconds, key=seconds.__getitem__, reverse=True))

@@ -28,21 +28,21 @@ class LibraryLogHandler(logging.Handler):
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """The sentence of a record."""
+    """Format a record as a sentence."""
     sentence, args = str(record.msg).strip(), record.args
     if not args:
         return sentence
     open_ = _root(record.name) in TALKATIVE
     try:
         if isinstance(args, Mapping):
-            return sentence % {key: _shown(value, open_=open_) for key, value in args.items()}
-        return sentence % tuple(_shown(value, open_=open_) for value in args)
+            return sentence % {key: _safe_argument(value, open_=open_) for key, value in args.items()}
+        return sentence % tuple(_safe_argument(value, open_=open_) for value in args)
     except (TypeError, ValueError, KeyError):
         return sentence.replace("%", "")
 
 
 def cause(error: BaseException) -> str:
-    """The name of an error, and what it says if it is one of a connection's."""
+    """Name an error; quote it only if it is one of a connection."""
     name = type(error).__name__
     speaks = isinstance(error, OSError) or _root(type(error).__module__) in TALKATIVE
     if speaks and all(isinstance(arg, str | int | float | None) for arg in error.args):
@@ -50,7 +50,7 @@ def cause(error: BaseException) -> str:
     return name  # it may hold a message
 
 
-def _shown(value: Any, *, open_: bool) -> Any:
+def _safe_argument(value: Any, *, open_: bool) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, BaseException):
@@ -64,7 +64,7 @@ def _shown(value: Any, *, open_: bool) -> Any:
 
 
 class _Unquoted(str):
-    """A text that is the same for %s and %r."""
+    """Holds a text that is the same for %s and %r."""
 
     __slots__ = ()
 

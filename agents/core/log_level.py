@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """The least that is logged."""
+    """Names the least severe lines that are logged."""
 
     DEBUG = "debug"
     INFO = "info"

@@ -18,7 +18,7 @@ from tercet.agents.core.log_level import Level
 
 
 class HasStep(Protocol):
-    """Something that knows how many steps are done."""
+    """Knows how many steps are done."""
 
     step: int
 
@@ -52,7 +52,7 @@ def bind_job(party: str, job: str, attempt: int, stepping: HasStep) -> None:
 
 
 def _complete(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Every line has the same four keys."""
+    """Give every line the same four keys."""
     place = _PLACE.get()
     here = {} if place is None else {"attempt": place.attempt, "step": place.stepping.step}
     if event.get("job", None if place is None else place.job) != (place and place.job):
@@ -66,7 +66,7 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 
 def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
-    """Set the process's logging up; called once, by the command line. A daemon tells a crash as JSON, too."""
+    """Set up the process's logging once; a daemon logs a crash as JSON, too."""
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogHandler()])
     if daemon:
         logging.captureWarnings(capture=True)

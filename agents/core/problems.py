@@ -16,7 +16,7 @@ BROKER = "broker"  # the culprit when nobody is: something was lost between two 
 
 @dataclass
 class JobProblem(Exception):
-    """A job cannot go on."""
+    """Ends a job, with code, culprit and reason."""
 
     code: str
     culprit: str
@@ -27,13 +27,13 @@ class JobProblem(Exception):
         return f"{self.code}: {self.culprit}: {self.reason}"
 
     def failure(self, stage: str, *, verdict: bool) -> Failure:
-        """The message that tells the other parties."""
+        """Make the message that tells the other parties."""
         return Failure(code=self.code, stage=stage, culprit=self.culprit, reason=self.reason[:2000], verdict=verdict)
 
 
 @dataclass
 class DeadlinePassed(Exception):
-    """A named deadline has passed while waiting for these parties."""
+    """Says that a named deadline has passed while waiting for these parties."""
 
     deadline: str
     stage: str  # what it was waiting for
@@ -50,7 +50,7 @@ def collect_problem(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs)
 
 
 def join_problems(problems: Sequence[JobProblem]) -> JobProblem:
-    """Several reasons as one, under the code and the culprit of the first; there is one at least."""
+    """Join one or more problems, under the first one's code and culprit."""
     problem = problems[0]
     reasons, details = [
         "; also: ".join(dict.fromkeys(filter(None, said)))

@@ -1,6 +1,6 @@
-"""The state table of a job, in one place: which state may follow which.
+"""Holds a job's state table: which state may follow which.
 
-No I/O and no reasons here; why a job moves is for its lifecycle to say.
+No I/O and no reasons here: `runs` decides why a job moves.
 """
 
 from collections.abc import Mapping
@@ -50,11 +50,11 @@ NEXT: Final[Mapping[State, frozenset[State]]] = {here: _next(here) for here in S
 
 
 class IllegalMove(RuntimeError):
-    """A bug of ours: the lifecycle tried a step that the table does not have."""
+    """Reports a bug of ours: a step between states that the table does not have."""
 
 
 def move(here: State, there: State) -> State:
-    """The state `there`, if it may follow `here`.
+    """Return the state `there`, if it may follow `here`.
 
     Raises:
         IllegalMove: it may not.

@@ -1,7 +1,7 @@
-"""An agent: takes jobs from partners and from its own console, runs many at once, and answers for them.
+"""Runs an agent: takes jobs from partners and its console, runs many at once, answers.
 
-It decides which jobs are known and who is told; how one job goes is `run`'s business. It holds no job's data: that is
-gone with the run, and only the record stays.
+It wires the parts together; `runs` carries one job out. It holds no job's data: that ends with the run, and only the
+record stays.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, JobS
 
 
 class Agent:
-    """One party's agent. `serve` runs it; the rest may be called while it runs."""
+    """Runs one party's agent by `serve`; the other methods may be called meanwhile."""
 
     def __init__(
         self,
@@ -51,7 +51,10 @@ class Agent:
         finished: Callable[[JobRun], None] = lambda _: None,
         versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION),
     ) -> None:
-        """`tap` and `finished`, which is handed each run as it ends, are for the simulator, the others for tests."""
+        """Make an agent; `tap` and `finished` (given each ended run) are for the simulator.
+
+        The other optional arguments are for tests.
+        """
         self.settings, self._identity, self._broker = settings, identity, broker
         self._audit, self._audit_opened = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
         self._budget = Budget(BudgetFile(settings.state / FILE))
@@ -129,7 +132,7 @@ class Agent:
         self._log.info("agent has left")
 
     def _open_audit(self) -> None:
-        """Only now it is certain that no other agent of this party writes it, or the budget."""
+        """Open audit log and budget, once no other agent of this party can write them."""
         self._budget.open(self._audit.open(records=len(self.jobs.last_status)))
         self._audit_opened.set()
 
@@ -152,7 +155,7 @@ class Agent:
         self._tasks.create_task(work)
 
     async def use_settings(self, settings: Settings) -> None:
-        """Go on with other tables, partners and policy; jobs that run keep those that they began with.
+        """Use other tables, partners and policy from now on; running jobs keep theirs.
 
         Raises:
             BrokerError: new partners cannot be heard; nothing has changed.

@@ -1,4 +1,4 @@
-"""An agent's socket on its own machine: it answers there what `tercet job` asks, also while the broker is away.
+"""Answers `tercet job` on a local socket, also while the broker is away.
 
 The file's rights say who may connect: the agent's user, or a group that the settings name. It decides nothing else.
 """
@@ -35,7 +35,7 @@ _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group
 
 
 class ConsoleSocket:
-    """One agent's. Use as an async context manager; `answer` is asked what a console asks."""
+    """Serves one agent's socket; `answer` handles requests. Use as an async context manager."""
 
     def __init__(self, settings: Settings, answer: Callable[[Request], Awaitable[Status]]) -> None:
         self._settings, self._answer = settings, answer
@@ -87,7 +87,7 @@ class ConsoleSocket:
             writer.close()
 
     def _is_allowed(self, user: int | None) -> bool:
-        """The file's rights have let it in; without a group, nobody else is meant, whatever became of them."""
+        """Tell whether a user may ask; without a group, only the owner and root may."""
         return self._group is not None or user in {None, 0, os.geteuid()}
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, who: str) -> None:
@@ -106,7 +106,7 @@ class ConsoleSocket:
 
 
 def bind_socket(path: Path, group: str | None) -> socket.socket:
-    """Make a socket under this name, in the place of one that an earlier life has left; nobody else may use it.
+    """Bind a socket in the place of an earlier life's; nobody else may use it.
 
     Raises:
         OSError: there cannot be one.

@@ -56,7 +56,7 @@ def count_unconsumed(agent: Agent) -> int:
 
 
 def unwritable(state: Path) -> list[str]:
-    """Tell why nothing can be written into the state folder: a full disk, rights, a read-only mount."""
+    """List reasons why the state folder cannot be written: full disk, rights, mount."""
     try:
         if not os.access(state, os.W_OK | os.X_OK):
             return ["its state folder cannot be written"]
@@ -83,7 +83,7 @@ def readiness_problems(agent: Agent, broker: Broker) -> list[str]:
 
 
 async def look_for_alarms(agent: Agent, broker: Broker) -> None:
-    """Publish something that no queue takes, now and then: RabbitMQ tells its alarms to nobody else."""
+    """Publish a message that no queue takes: RabbitMQ tells alarms to publishers only."""
     await agent.ready.wait()
     me, token = agent.me, "alarm"
     address = Address(token, 0, Round.CONTROL, token, 0, 0, me, me)

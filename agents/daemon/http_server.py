@@ -1,4 +1,4 @@
-"""Answers GET /metrics, /healthz and /readyz on a port of the agent's own, and nothing else.
+"""Answers GET /metrics, /healthz and /readyz on the agent's own port, and nothing else.
 
 It takes no input but a path, holds few connections for a short time, and can change nothing.
 """
@@ -64,7 +64,7 @@ def _problems_page(problems: list[str]) -> HttpResponse:
 
 
 class Monitor:
-    """The server. Use as an async context manager; without a port in the settings it does nothing."""
+    """Serves the pages if the settings name a port. Use as an async context manager."""
 
     def __init__(self, settings: MonitorSettings, pages: Mapping[str, Page]) -> None:
         self._settings, self._pages = settings, pages

@@ -1,6 +1,6 @@
 """Pings partners' agents for the party's own console, and answers partners' pings.
 
-It says versions, role and time, and nothing of any job; who is no partner has been turned away before.
+It tells versions, role and time, and nothing of any job. Strangers have been refused before.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 @dataclass(slots=True)
 class _PingRound:
-    """One console's question, and what has come of it."""
+    """Collects the answers to one console's question."""
 
     since: float = field(default_factory=loop_time)
     sent: float = field(default_factory=time.time)
@@ -41,7 +41,7 @@ class _PingRound:
 
 
 class Pinger:
-    """One agent's pings. `clock` is what the partners are told, in seconds since 1970."""
+    """Sends and answers one agent's pings; `clock` gives seconds since 1970."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ Sample = tuple[tuple[str, ...], float]
 
 
 class Metrics:
-    """One agent's metrics. `gather` them in the event loop; `text` may be made anywhere."""
+    """Gathers one agent's metrics in the event loop; `text` may format them anywhere."""
 
     def __init__(self, agent: Agent, broker: Broker, pulse: LoopMonitor) -> None:
         self._agent, self._broker, self._pulse = agent, broker, pulse
@@ -46,7 +46,7 @@ class Metrics:
         ProcessCollector(registry=self._process)
 
     def gather(self) -> tuple[Metric, ...]:
-        """Everything as it stands now."""
+        """Gather all metrics as they stand now."""
         agent, runs = self._agent, self._agent.runs
         for run in runs:
             agent.jobs.counters.count_job(run)
@@ -95,7 +95,7 @@ def text(metrics: Iterable[Metric]) -> bytes:
 
 
 class _GatheredRegistry(CollectorRegistry):
-    """A registry of what has been collected already."""
+    """Holds metrics that were gathered before."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         super().__init__(auto_describe=False)
@@ -125,7 +125,7 @@ def _sums(agent: Agent) -> Iterator[Metric]:
     of = agent.jobs.counters.sums_of
     yield _counter("tercet_jobs_begun", "Jobs received or submitted", _samples(of("jobs")), "kind")
     yield _counter("tercet_jobs_ended", "Jobs that ended here", _samples(of("ended")), "state")
-    yield _counter("tercet_jobs_failed", "Failed jobs by code", _samples(_known(of("failed"))), "code")
+    yield _counter("tercet_jobs_failed", "Failed jobs by code", _samples(_by_known_code(of("failed"))), "code")
     yield _steps(agent.jobs.counters.steps)
     yield _counter("tercet_sent_bytes", "Sealed bytes confirmed by the broker", _samples(of("sent bytes")), "kind")
     yield _counter("tercet_sent_messages", "Messages confirmed", _samples(of("sent messages")), "kind")
@@ -140,7 +140,7 @@ def _sums(agent: Agent) -> Iterator[Metric]:
 
 
 def _refusals(agent: Agent) -> Counter[str]:
-    """By a job's queues and by the standing one."""
+    """Gather refused messages, of jobs' queues and of the standing queue."""
     reasons: Counter[str] = Counter()
     for errors in (agent.jobs.counters.sums_of("refused"), agent.refused):
         for error, count in errors.items():
@@ -148,8 +148,8 @@ def _refusals(agent: Agent) -> Counter[str]:
     return reasons
 
 
-def _known(codes_seen: Mapping[str, float]) -> dict[str, float]:
-    """The same by codes that this release has, so that nobody else decides how many labels there are."""
+def _by_known_code(codes_seen: Mapping[str, float]) -> dict[str, float]:
+    """Count by this release's codes only, so that nobody else makes new labels."""
     known: Counter[str] = Counter()
     for code, count in codes_seen.items():
         known[code if code in error_codes.all_codes() else OTHER] += int(count)
@@ -180,14 +180,14 @@ def _samples(values: Mapping[str, float]) -> list[Sample]:
 
 
 def _gauge(name: str, what: str, samples: Iterable[Sample], *labels: str) -> Metric:
-    return _filled(GaugeMetricFamily(name, what, labels=labels), samples)
+    return _fill(GaugeMetricFamily(name, what, labels=labels), samples)
 
 
 def _counter(name: str, what: str, samples: Iterable[Sample], *labels: str) -> Metric:
-    return _filled(CounterMetricFamily(name, what, labels=labels), samples)
+    return _fill(CounterMetricFamily(name, what, labels=labels), samples)
 
 
-def _filled(family: Any, samples: Iterable[Sample]) -> Metric:
+def _fill(family: Any, samples: Iterable[Sample]) -> Metric:
     for labels, value in samples:
         family.add_metric(labels, float(value))
     filled: Metric = family

@@ -1,4 +1,4 @@
-"""Reads a running agent's settings again: tables, partners and policy count at once, for jobs that begin from then on.
+"""Reads a running agent's settings again, for the jobs that start from then on.
 
 A file that is wrong changes nothing; what cannot change while the agent runs is named.
 """
@@ -21,7 +21,7 @@ UNCHANGED = "the settings stay as they were"
 
 
 async def reload_on_signal(signalled: asyncio.Event, agent: Agent, path: Path) -> None:
-    """Read the file again whenever `told` is set, until cancelled."""
+    """Read the file again whenever `signalled` is set, until cancelled."""
     await agent.ready.wait()
     while True:
         await signalled.wait()

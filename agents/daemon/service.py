@@ -1,4 +1,4 @@
-"""An agent as a service of its machine: its monitor, and what its service manager hears, around its own work.
+"""Serves an agent's monitor and its service manager, beside the agent's own work.
 
 It decides nothing about jobs; an agent without either runs the same.
 """
@@ -61,7 +61,7 @@ async def _answer(agent: Agent) -> None:
 
 
 def _state(agent: Agent, broker: Broker) -> str:
-    """One line for `systemctl status`."""
+    """Describe the agent in one line for `systemctl status`."""
     problems = [problem for problem in readiness_problems(agent, broker) if not agent.is_draining]
     running = len(agent.runs)
     jobs = "1 job runs" if running == 1 else f"{running or 'no'} jobs run"

@@ -1,6 +1,6 @@
-"""An agent's standing queue: opens what partners and the party's own console send there, and answers the console.
+"""Opens messages in an agent's standing queue, and answers its console.
 
-It decides nothing about jobs; the daemon does.
+It decides nothing about jobs; `requests` does.
 """
 
 from collections import Counter
@@ -49,7 +49,7 @@ class StandingQueue:
         pinger: Pinger,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        """`take` is given partners' jobs and what they ask about them, `answer` what the console asks."""
+        """Set up; `handle_partner` gets partners' messages, `answer` the console's requests."""
         self._settings, self._identity, self._broker = settings, identity, broker
         self._handle_partner, self._answer, self._pinger, self._spawn = handle_partner, answer, pinger, spawn
         self._complaints = RateLimiter(BURST, EVERY_SECONDS)

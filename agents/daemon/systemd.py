@@ -1,4 +1,4 @@
-"""Tells a service manager how the agent is: ready, its state in a sentence, alive, leaving (systemd's datagrams).
+"""Tells a service manager (systemd) that the agent is ready, alive or leaving.
 
 It sends short fixed words to the socket that the manager names in the environment, and reads nothing.
 """
@@ -16,7 +16,7 @@ MICROSECONDS: Final = 1_000_000
 
 
 class Notifier:
-    """Speaks to the manager, if there is one; to nobody otherwise.
+    """Speaks to the service manager, if there is one.
 
     Args:
         address: a path, or `@` and a name in the abstract namespace; empty for nobody.
@@ -30,7 +30,7 @@ class Notifier:
 
     @classmethod
     def of_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
-        """As the manager has set it up; its variables are taken out, so that no child speaks in our name."""
+        """Read the manager's variables, and remove them, so that no child speaks for us."""
         address = environment.pop("NOTIFY_SOCKET", "")
         microseconds = environment.pop("WATCHDOG_USEC", "")
         meant_for = environment.pop("WATCHDOG_PID", "")
@@ -43,11 +43,11 @@ class Notifier:
         return SLOWEST_PULSE if self._watchdog is None else min(SLOWEST_PULSE, self._watchdog / 2)
 
     def ready(self) -> None:
-        """The agent takes jobs."""
+        """Say that the agent takes jobs."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """The agent has been told to leave, and lets its jobs end."""
+        """Say that the agent is leaving, and lets its jobs end."""
         self._send("STOPPING=1", "STATUS=leaving when the running jobs are over")
 
     async def watch(self, ailments: Callable[[], list[str]], state: Callable[[], str]) -> None:

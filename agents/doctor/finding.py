@@ -18,7 +18,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check. Only what is fine needs no hint."""
+    """Holds the result of one check; only a good one needs no hint."""
 
     check: str
     outcome: Outcome
@@ -30,22 +30,22 @@ class Finding:
             raise ValueError(f"{self.check}: a finding that is not ok says what to do")
 
     def as_json(self) -> dict[str, str]:
-        """For scripts."""
+        """Convert to JSON for scripts."""
         return asdict(self)
 
 
 def ok(check: str, said: str) -> Finding:
-    """Nothing to do."""
+    """Make a finding that needs nothing done."""
     return Finding(check, Outcome.OK, said)
 
 
 def warn(check: str, said: str, hint: str) -> Finding:
-    """To be mended some day."""
+    """Make a finding to be mended some day."""
     return Finding(check, Outcome.WARN, said, hint)
 
 
 def fail(check: str, said: str, hint: str) -> Finding:
-    """To be mended before a job can run."""
+    """Make a finding to be mended before a job can run."""
     return Finding(check, Outcome.FAIL, said, hint)
 
 

@@ -42,7 +42,7 @@ def check_partners_keys(settings: Settings, own: PublicIdentity | None = None) -
 
 
 def fingerprints(settings: Settings) -> Iterator[Finding]:
-    """Tell what to compare with each partner by telephone, once their keys are known to be keys."""
+    """Tell which fingerprints to compare by telephone, once keys are known to be keys."""
     for name, partner in settings.partners.items():
         yield ok(f"key of {name}", f"fingerprint {parse_public(partner.key).fingerprint}; compare it by telephone")
 
@@ -60,7 +60,7 @@ def check_identity(settings: Settings) -> tuple[Finding, Identity | None]:
 
 
 def check_tables(settings: Settings) -> Iterator[tuple[Finding, int]]:
-    """Each table, read as a job would read it, and the bytes that a job takes for it on the disk."""
+    """Read each table as a job would, and measure the disk space that a job needs for it."""
     for name, table in settings.tables.items():
         check = f"table {name}"
         try:

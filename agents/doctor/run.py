@@ -1,4 +1,4 @@
-"""`tercet doctor`: looks at everything that a party's jobs depend on, one check after another.
+"""Runs all checks of `tercet doctor`, one after another.
 
 It changes nothing but the state folder, which it makes if it is missing, and stops asking where an answer cannot come.
 """
@@ -25,7 +25,7 @@ from tercet.schemas.files.settings import Settings, read_settings
 
 
 async def examine(path: Path) -> AsyncIterator[Finding]:
-    """Every finding, as soon as it is made."""
+    """Make every finding, and yield it at once."""
     try:
         settings = read_settings(path)
     except Invalid as problem:

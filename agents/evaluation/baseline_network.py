@@ -1,4 +1,4 @@
-"""A multilayer perceptron in plain float64, to compare a joint one with.
+"""Trains a multilayer perceptron in plain float64, to compare a joint one with.
 
 It shares no code with the protocol or its oracle, so that agreement means something.
 """
@@ -20,19 +20,19 @@ Slope = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True, slots=True)
 class FittedNetwork:
-    """Weights (units below, units above) and biases (units above,) of each layer."""
+    """Holds weights (units below, units above) and biases (units above,) of each layer."""
 
     weights: list[Numbers]
     biases: list[Numbers]
     activation: str
 
     def scores(self, x: Numbers) -> Numbers:
-        """The pre-activations of rows: (rows,), or (rows, classes)."""
+        """Compute rows' pre-activations: (rows,), or (rows, classes)."""
         scores = self.layers(x)[-1]
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def layers(self, x: Numbers) -> list[Numbers]:
-        """The pre-activations of each layer."""
+        """Compute the pre-activations of each layer."""
         phi, _ = ACTIVATIONS[self.activation]
         found = [x @ self.weights[0] + self.biases[0]]
         for weights, biases in zip(self.weights[1:], self.biases[1:], strict=True):
@@ -48,7 +48,7 @@ class Start(NamedTuple):
 
 
 def draw_start(columns: int, rows: int, outputs: int, network: Network, seed: int) -> Start:
-    """A start at random."""
+    """Draw a random start."""
     generator = np.random.default_rng(seed)
     widths = (columns, *network.hidden, outputs)
     return Start(_first(generator, widths, network.activation), lambda _: generator.permutation(rows))
@@ -64,7 +64,7 @@ def sgd(
     seed: int = 0,
     epochs: int | None = None,
 ) -> FittedNetwork:
-    """The network by float64 SGD, the L2 penalty on the weights but not on the biases.
+    """Train the network by float64 SGD, with the L2 penalty on weights, not on biases.
 
     A rate that is too large gives weights that are not finite, without a warning.
 
@@ -109,7 +109,7 @@ def _step(model: FittedNetwork, x: Numbers, error: Numbers, rate: float, l2: flo
 
 
 def _normal(z: Numbers) -> Numbers:
-    """The share of a normal distribution below z."""
+    """Compute the share of a normal distribution below z."""
     return np.asarray((1 + erf(z / np.sqrt(2))) / 2)
 
 

@@ -25,7 +25,7 @@ class Model(Protocol):
     """Anything that was fitted."""
 
     def scores(self, x: Numbers) -> Numbers:
-        """The pre-activations of rows: (rows,), or (rows, classes)."""
+        """Compute rows' pre-activations: (rows,), or (rows, classes)."""
         ...
 
 
@@ -34,13 +34,13 @@ Fit = Callable[[Numbers, Numbers], Model]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A generalised linear model: weights (d,) and intercept, or of softmax (d, classes) and (classes,)."""
+    """Holds a linear model: weights (d,) and intercept; softmax (d, classes) and (classes,)."""
 
     weights: Numbers
     intercept: Numbers | float
 
     def scores(self, x: Numbers) -> Numbers:
-        """The pre-activations of rows: (rows,), or (rows, classes)."""
+        """Compute rows' pre-activations: (rows,), or (rows, classes)."""
         return np.asarray(x @ self.weights + self.intercept)
 
 
@@ -53,7 +53,9 @@ def sgd(
     seed: int = 0,
     epochs: int | None = None,
 ) -> Fitted:
-    """A generalised linear model by float64 SGD from zero, the L2 penalty on the weights but not on the intercept.
+    """Train a generalised linear model by float64 SGD from zero.
+
+    The L2 penalty is on the weights but not on the intercept.
 
     A rate that is too large gives weights that are not finite, without a warning.
 
@@ -81,7 +83,7 @@ def sgd(
 
 
 def auc(y: Numbers, scores: Numbers) -> float:
-    """The area under the ROC curve."""
+    """Compute the area under the ROC curve."""
     return float(roc_auc_score(y, scores))
 
 
@@ -93,7 +95,7 @@ def compare(  # noqa: PLR0917
     fit: Fit,
     pooled: Fit | None = None,
 ) -> dict[str, float]:
-    """Held-out AUC for each party's encoded columns alone, and under "pooled" for all of them side by side.
+    """Compute held-out AUC for each party's columns alone, and for all "pooled".
 
     Every party gets the label, though in truth only one has it: what its columns could do at best.
 
@@ -112,7 +114,7 @@ def compare(  # noqa: PLR0917
 
 
 def batches(order: NDArray[np.int64], training: Training) -> Iterator[NDArray[np.int64]]:
-    """The rows of an epoch, batch by batch."""
+    """Yield the rows of an epoch, batch by batch."""
     batch = training.batch
     assert isinstance(batch, int)
     starts = list(range(0, len(order), batch))
@@ -123,7 +125,7 @@ def batches(order: NDArray[np.int64], training: Training) -> Iterator[NDArray[np
 
 
 def rates(training: Training, rows: int) -> Iterator[float]:
-    """The rate of each step, counted over the whole job."""
+    """Compute the rate of each step, counted over the whole job."""
     rate, last = training.rate, training.epochs * len(list(batches(np.arange(rows), training))) - 1
     assert not isinstance(rate, str)
     for step in itertools.count():

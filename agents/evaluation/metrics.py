@@ -68,7 +68,7 @@ class Curves:
 
 
 def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
-    """The metrics that `schemas.files.job.METRICS` names for the link, without those that the rows do not define.
+    """Compute the link's metrics, without those that the rows do not define.
 
     auc, ks and average_precision need rows of both classes, r2 and d2 rows that differ, and all of them a row. A score
     above 0 predicts the positive class, of several classes that with the highest score is predicted.
@@ -93,12 +93,12 @@ def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
         case "softmax":
             return _choice(labels.astype(np.int64), scores)
         case "poisson" | "gamma":
-            return _counted(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
+            return _count_metrics(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
     return _regression(labels, scores)
 
 
 def curves(link: str, labels: Floats, scores: Floats) -> Curves:
-    """The curves of a model with this link; arguments as of `metrics`."""
+    """Compute the curves of a model with this link; arguments as of `metrics`."""
     if not len(labels):
         return Curves()
     if link == "softmax":
@@ -116,8 +116,8 @@ def curves(link: str, labels: Floats, scores: Floats) -> Curves:
     gain = np.column_stack([np.cumsum(rows) / rows.sum(), np.cumsum(rows * observed) / positive.sum()])
     return Curves(
         prevalence=float(positive.mean()),
-        roc=_thinned(np.column_stack([fpr, tpr])),
-        precision_recall=_thinned(np.column_stack([recall, precision])[::-1]),
+        roc=_thin(np.column_stack([fpr, tpr])),
+        precision_recall=_thin(np.column_stack([recall, precision])[::-1]),
         calibration=calibration,
         gain=np.vstack([np.zeros(2), gain]),
         lift=observed / positive.mean(),
@@ -125,7 +125,7 @@ def curves(link: str, labels: Floats, scores: Floats) -> Curves:
 
 
 def probabilities(scores: Floats) -> Floats:
-    """Of log-odds."""
+    """Convert log-odds to probabilities."""
     odds = np.exp(-np.abs(scores))  # never overflows
     return np.asarray(np.where(scores >= 0, 1, odds) / (1 + odds))
 
@@ -136,12 +136,12 @@ def expected(logs: Floats) -> Floats:
 
 
 def class_probabilities(scores: Floats) -> Floats:
-    """Of scores (rows, classes); each row adds up to 1."""
+    """Convert scores (rows, classes) to probabilities; each row adds up to 1."""
     return np.exp(_log_probabilities(scores))
 
 
 def histogram(values: Floats, bins: int = RESIDUAL_BINS) -> Histogram:
-    """Equally wide bins from the lowest value to the highest. A value in each bin at most: small tables, few bins."""
+    """Count values in equally wide bins; small tables have few bins."""
     counts, edges = np.histogram(values, bins=min(bins, max(1, len(values))))
     return Histogram(edges, counts.astype(np.float64))
 
@@ -202,7 +202,7 @@ def _choice_curves(labels: NDArray[np.int64], scores: Floats) -> Curves:
     )
 
 
-def _counted(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
+def _count_metrics(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
     found, deviance = {}, _deviance(link, labels, logs)
     if np.ptp(labels) > 0:
         of_mean = _deviance(link, labels, np.full_like(labels, np.log(labels.mean())))
@@ -216,7 +216,7 @@ def _counted(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
 
 
 def _deviance(link: str, labels: Floats, logs: Floats) -> float:
-    """The mean unit deviance from expected labels of these logarithms."""
+    """Compute the mean unit deviance from expected labels of these logarithms."""
     if link == "poisson":
         parts = labels * (np.log(np.where(labels > 0, labels, 1)) - logs) - labels + np.exp(logs)
     else:
@@ -234,8 +234,8 @@ def _deciles(scores: Floats, predicted: Floats, actual: NDArray[np.float64 | np.
     return np.array([[predicted[rows].mean(), shared[rows].mean(), len(rows)] for rows in groups])
 
 
-def _thinned(points: Floats) -> Floats:
-    """At most `MOST_POINTS` of a curve, evenly along its length, with both ends."""
+def _thin(points: Floats) -> Floats:
+    """Choose at most `MOST_POINTS` of a curve, evenly along its length, with both ends."""
     if len(points) <= MOST_POINTS:
         return points
     length = np.r_[0.0, np.cumsum(np.abs(np.diff(points, axis=0)).sum(axis=1))]

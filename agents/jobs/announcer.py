@@ -23,7 +23,7 @@ from tercet.schemas.messages.kinds import Inquiry, Job, JobStatus, Member, Messa
 
 
 class Announcer:
-    """One agent's voice towards the standing queues of its partners."""
+    """Sends one agent's messages to the standing queues of its partners."""
 
     def __init__(self, settings: Settings, identity: Identity, broker: Broker) -> None:
         self._settings, self._identity, self._broker = settings, identity, broker
@@ -35,7 +35,7 @@ class Announcer:
         self._settings = settings
 
     def make_announcement(self, description: TrainingJob | PredictionJob) -> Job:
-        """A new run of a job, with the keys that this party has pinned.
+        """Make and sign a new run of a job, with the keys that this party has pinned.
 
         Raises:
             JobProblem: this party has no part in the job, or does not know a party of it.
@@ -57,7 +57,7 @@ class Announcer:
         return sign(job, self._identity, time.time())
 
     async def announce(self, job: Job, party: str, wanted: Callable[[], bool]) -> None:
-        """Publish until the party's standing queue has it; who never takes it shows as silent to the label party."""
+        """Publish until the party's queue has it; later, silence shows who never took it."""
         if not self._may_reach(job, party):
             return
         envelope = self._make_parcel(job, job, party, topology.announce_key(job.id, party))
@@ -67,7 +67,7 @@ class Announcer:
             self._log.warning("a job could not be announced", job=job.id, partner=party, why=str(error))
 
     async def decline(self, job: Job, problem: JobProblem | None = None) -> None:
-        """Tell a submitter that its run does not begin here: by default since its id is taken here by another."""
+        """Tell a submitter that its run does not start here; by default as its id is taken."""
         if problem is None:
             self._log.warning("job declined", why="another run of this id is known", job=job.id, by=job.submitter)
         problem = problem or JobProblem(
@@ -109,7 +109,7 @@ class Announcer:
         await self._answer(job, party, outcome)
 
     async def send_unknown(self, about: Inquiry, party: str) -> None:
-        """Tell a party that no such run is known here; whoever has it announced to it may do so again."""
+        """Tell a party that this run is not known here, and may be announced again."""
         await self._answer(about, party, Outcome(state=UNKNOWN))
 
     async def _answer(self, about: Job | Inquiry, party: str, outcome: Outcome) -> None:

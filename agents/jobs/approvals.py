@@ -57,7 +57,7 @@ def _narrow_exposure(plan: Plan) -> str:
 
 
 def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:
-    """Follow an operator's decision; why it cannot be followed, if it cannot. `status` is the job's, if it is known."""
+    """Follow an operator's decision on a job of this `status`, or say why not."""
     if run is None or not run.approval.is_required or run.approval.approved_by:
         return _nothing_to_decide(me, status, request.job)
     if run.approval.refused_by:

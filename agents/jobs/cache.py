@@ -12,7 +12,7 @@ MOST_CACHED = 200  # as many as one answer lists; each takes some 20 KiB
 
 
 class JobCache(MutableMapping[str, V]):
-    """Values by job. Those set last are here; one that is not is looked up, and iterating passes over those here."""
+    """Caches the values set last, by job; looks up others. Iterating sees the cached ones."""
 
     def __init__(self, find: Callable[[str], V | None], most: int = MOST_CACHED) -> None:
         """`find` gives what the disk has of a job, or None."""

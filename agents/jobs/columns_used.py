@@ -29,7 +29,7 @@ class UsedColumns(NamedTuple):
 
 
 def own_model_part(job: Job, settings: Settings) -> ModelPart | None:
-    """This party's part of the model that a job has made, or applies; None where there is none."""
+    """Read this party's part of the model that a job makes or applies, if there is one."""
     description = job.description
     model = description.of if isinstance(description, PredictionJob) else job.id
     try:
@@ -57,7 +57,7 @@ def columns_used(job: Job, settings: Settings, context: JobContext | None, part:
 
 
 def column_sentences(job: TrainingJob | PredictionJob, used: UsedColumns) -> Iterator[str]:
-    """A sentence for each data party."""
+    """Yield a sentence about each data party's columns."""
     for party, table in job.tables:
         names, count = used.names.get(party), used.counts.get(party)
         what = "columns that only it can name" if names is None else _list_names(names)

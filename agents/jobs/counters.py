@@ -37,7 +37,7 @@ class Counters:
             seen[key] = seen.get(key, 0.0) + new
 
     def sums_of(self, name: str) -> dict[str, float]:
-        """All sums of one name."""
+        """Give all sums of one name."""
         return {what: count for (kind, what), count in self._sums.items() if kind == name}
 
 

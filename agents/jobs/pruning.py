@@ -1,4 +1,4 @@
-"""Removes what is left of jobs that ended long ago: their records, checkpoints, pages and scores, at will model parts.
+"""Removes files of jobs that ended long ago: records, checkpoints, pages, scores, parts.
 
 Never of a job that runs, and never the audit log, the exposure budget or the ids that were scored: those bound what
 partners may still be told.
@@ -25,7 +25,7 @@ MOST_PRUNED: Final = 1000  # jobs in one answer
 
 
 class TooYoung(ValueError):
-    """A record is still needed; the text says for how long one is."""
+    """Says that a record is still needed, and for how long."""
 
 
 async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned, ...]:
@@ -50,7 +50,7 @@ async def prune(jobs: Jobs, settings: Settings, request: Prune) -> tuple[Pruned,
 
 
 def _find_leftovers(records: Records, state: Path, request: Prune) -> list[tuple[Pruned, Record, list[Path]]]:
-    """Jobs that have ended, with nothing left at the broker, whose records have not changed for so long."""
+    """Find ended jobs without queues whose records have not changed for so long."""
     found = []
     for record in records.read_all()[0]:
         days = (time.time() - records.last_change(record.job.id)) / DAY
@@ -73,7 +73,10 @@ def _size(path: Path) -> int:
 
 
 def _remove_leftovers(jobs: Jobs, record: Record, paths: list[Path], who: str) -> bool:
-    """The audit log is told first, and the record goes last: what is left of a job can be pruned again."""
+    """Remove a job's files: the audit log is told first, the record goes last.
+
+    So what is left can be pruned again.
+    """
     log = structlog.get_logger()
     try:
         jobs.audit_of(record.job).write_event("pruned", by=who, removed=[path.parent.name for path in paths])

@@ -1,4 +1,4 @@
-"""The jobs an agent has known, one JSON file each, so that a restarted agent can answer for them.
+"""Keeps one JSON file for each known job, so that a restarted agent can answer for it.
 
 Holds descriptions, public keys and states; never a key, a share or a row.
 """
@@ -20,7 +20,7 @@ from tercet.schemas.messages.kinds import Job, JobStatus
 
 
 class Record(Strict):
-    """One job, with its submitter's signature."""
+    """Holds one job's state, with its submitter's signature."""
 
     job: Job
     status: JobStatus
@@ -51,13 +51,13 @@ class Record(Strict):
         )
 
     def saved_run(self, state: State) -> SavedRun:
-        """From which the run goes on, in this state."""
+        """Make the facts from which the run goes on, in this state."""
         helper = self.helper or self.job.description.helper
         attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
         return SavedRun(state, attempts, self.released, self.approved, self.life, self.status)
 
     def resumed_run(self) -> SavedRun:
-        """From which a run that had failed goes on."""
+        """Make the facts from which a failed run goes on."""
         saved = self.saved_run(State.RECOVERING)
         if saved.attempts is not None:
             saved.attempts.reset_count()
@@ -65,7 +65,7 @@ class Record(Strict):
 
 
 class Records:
-    """The folder of records of one agent."""
+    """Reads and writes the folder of one agent's records."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -86,7 +86,7 @@ class Records:
             Path(temporary).unlink(missing_ok=True)  # a disk that is full is not filled further
 
     def find(self, job: str) -> Record | None:
-        """A job's record, if there is one."""
+        """Find a job's record, if there is one."""
         try:
             return Record.model_validate_json((self._folder / f"{job}.json").read_bytes())
         except (ValidationError, OSError):
@@ -104,7 +104,7 @@ class Records:
         (self._folder / f"{job}.json").unlink(missing_ok=True)
 
     def read_all(self) -> tuple[list[Record], list[Path]]:
-        """All records, and the files that are none."""
+        """Read all records; list the files that are none."""
         records, unreadable = [], []
         for path in sorted(self._folder.glob("*.json")):
             try:

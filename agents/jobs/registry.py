@@ -1,6 +1,6 @@
-"""All jobs of one agent: those that run here, those that were, and how one begins and ends.
+"""Keeps all jobs of one agent, running and ended; starts and ends them.
 
-It keeps their records; how one goes is `run`'s business, and whether a partner's may begin `desk`'s.
+It keeps their records. `runs` carries one job out; `requests` decides on partners' jobs.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ MOST_TRACES = 16  # of jobs that are over, the latest
 
 
 class Jobs:
-    """One agent's.
+    """Keeps one agent's jobs.
 
     Args:
         services: what it lends to each of them.
@@ -94,7 +94,7 @@ class Jobs:
                 self.start_run(record.job, record.status.submitted, problem, saved)
 
     async def _delete_queues(self, record: Record) -> None:
-        """Remove queues that an ended job has left, the broker being away at its end."""
+        """Delete queues that an ended job has left, the broker being away at its end."""
         try:
             await delete_queues(self._services.broker, self._settings, record.job.id, self._settings.deadlines.release)
         except BrokerError as error:
@@ -119,7 +119,7 @@ class Jobs:
     # --- from the beginning to the end
 
     def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> JobStatus:
-        """Start a job, or tell the state of a known one; `who` is the account of the person who wants that.
+        """Start a job, or tell a known one's state; `who` is the submitting person's account.
 
         Raises:
             JobProblem: this party cannot announce the job; nothing was sent.
@@ -258,7 +258,7 @@ class Jobs:
     # --- what is told
 
     def status(self, job: str | None = None) -> tuple[JobStatus, ...]:
-        """One job, or all, the latest first; empty if the job is not known."""
+        """Give the status of one job, or of all, the latest first; empty if it is not known."""
         if job is not None:
             status = self.runs[job].status() if job in self.runs else self.last_status.get(job)
             return () if status is None else (status,)
@@ -270,7 +270,7 @@ class Jobs:
         return self.runs[job].context.trace.median_step(self._me) if job in self.runs else self._traces.get(job)
 
     def audit_of(self, job: Job) -> JobAudit:
-        """The lines of a run in the audit log, and what it takes of the budget."""
+        """Open a run's lines in the audit log, and its share of the budget."""
         return JobAudit(job, self._settings, self._services.budget, self._services.log)
 
     def note_received(self, job: Job) -> JobProblem | None:
@@ -289,11 +289,11 @@ class Jobs:
             self._spawn(self.announcer.inquire(job, party))
 
     def _announce_again(self, job: Job, party: str) -> None:
-        """A party has no record of a job: its agent was killed before it had written one, say."""
+        """Announce a job to a party without a record of it, as after a kill."""
         if not self.is_draining:
             self._spawn(self.announcer.announce(job, party, lambda: job.id in self.runs))
 
 
 def now() -> str:
-    """The time in UTC, as records have it."""
+    """Give the time in UTC, as records have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
 """Handles what partners and the party's own console ask about jobs.
 
-It trusts a job's signature and this party's policy, and nobody's word beside.
+It trusts a job's signature and this party's policy, and nothing else.
 """
 
 import time
@@ -89,7 +89,7 @@ class RequestHandler:
         return None
 
     def _handle_job(self, job: Job) -> None:
-        """A partner's job."""
+        """Handle a partner's job."""
         known, running = self._jobs.last_run.get(job.id), self._jobs.runs.get(job.id)
         problem = signature_problem(job, self._settings, self._identity, time.time())
         if known is not None and known.run == job.run:
@@ -109,7 +109,7 @@ class RequestHandler:
             running.supersede()
 
     def _refuse_job(self, job: Job, problem: JobProblem) -> None:
-        """Nothing begins, and no record is made; the submitter is told. Of a flood some are, the rest is counted."""
+        """Refuse a job without a record; tell the submitter. Count the refusals of a flood."""
         withheld = self._refusals.admit(job.submitter)
         if withheld is None:
             return
@@ -176,5 +176,5 @@ class RequestHandler:
 
 
 def _precedence(job: Job) -> tuple[bool, bytes]:
-    """Of two runs of one job, announced at the same time by two parties, everybody keeps the same: the lesser."""
+    """Order two runs of one job that were announced at once; all parties keep the lesser."""
     return job.submitter != job.description.label, job.run

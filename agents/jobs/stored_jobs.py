@@ -10,7 +10,7 @@ from tercet.schemas.messages.kinds import Status
 
 
 def recall_status(settings: Settings, job: str | None = None) -> Status | None:
-    """Tell the state of one job, or of all, the latest first; None without records that this user may read."""
+    """Recall jobs' states from records, the latest first; None if they are unreadable."""
     folder = settings.state / "jobs"
     records, _ = Records(folder).read_all()
     if not records:

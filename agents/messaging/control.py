@@ -1,4 +1,4 @@
-"""Control messages outside any job's own queues: announcements of jobs, and what a console and its agent say.
+"""Seals and opens control messages outside any job's queues: announcements and console.
 
 All are sealed by long-lived identities; this module knows how they are addressed and opened, and decides nothing.
 """
@@ -28,7 +28,7 @@ def control_envelope(
     run: bytes = b"",
     expires: float | None = None,
 ) -> Envelope:
-    """A sealed control message, ready to be published; `run` names the run whose own queue it goes to."""
+    """Seal a control message for publishing; `run` names the run whose queue it goes to."""
     associated = associated_data(str(address), message.kind, run)
     return Envelope(
         exchange=topology.exchange(address.sender),
@@ -78,7 +78,7 @@ async def publish_patiently(broker: Broker, envelope: Envelope) -> bool:
 async def publish_within(
     broker: Broker, envelope: Envelope, seconds: float, wanted: Callable[[], bool] = lambda: True
 ) -> None:
-    """Publish until a queue has the envelope, or it is no longer wanted: an agent that is just starting has none yet.
+    """Publish until a queue has the envelope, or it is unwanted; a starting agent has no queue yet.
 
     Raises:
         TimeoutError: nobody took it in time.

@@ -1,6 +1,6 @@
 """Buffers opened messages until a role receives them.
 
-It holds opened messages, sees neither seals nor the broker, and bounds what each sender may leave here.
+It sees neither seals nor the broker, and bounds the bytes that each sender may leave here.
 """
 
 import asyncio
@@ -44,7 +44,10 @@ class _Wait:
 
 
 class Inbox:
-    """Messages by sender, kind, epoch and step. Each is used once, in the order of steps; repeats are dropped."""
+    """Holds messages by sender, kind, epoch and step, for one use each, in order of steps.
+
+    Repeats are dropped.
+    """
 
     def __init__(self, me: str, senders: Iterable[str], limits: Limits, latest: Latest | None = None) -> None:
         self._me, self._limits = me, limits
@@ -54,7 +57,7 @@ class Inbox:
         self._latest: Latest = {} if latest is None else latest  # of control messages, in all attempts
         self._held_bytes: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
-        self._missed: DeadlinePassed | None = None  # the job ends with it, but not at once
+        self._missed: DeadlinePassed | None = None  # it will end the attempt soon
         self.waited_seconds: dict[str, float] = {}  # seconds, by round
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self.trace = Trace()
@@ -129,7 +132,7 @@ class Inbox:
     async def receive(
         self, model: type[M], senders: Iterable[str], deadline: Deadline, *, epoch: int = 0, step: int = 0
     ) -> dict[str, M]:
-        """One message of this model from each sender, by sender. Each can be received once, in the order of steps.
+        """Receive one message of this model from each sender; each only once, in step order.
 
         Raises:
             Overdue: not all came in time; it names the parties this agent waits for.
@@ -168,7 +171,7 @@ class Inbox:
     def checked_words(
         self, messages: Mapping[str, Message], shape: Callable[[str], tuple[int, int]]
     ) -> dict[str, Words]:
-        """The tensors of some messages, each checked against the shape due from its sender.
+        """Check the tensors of messages against the shapes due from their senders.
 
         Raises:
             JobProblem: a tensor has another shape; its sender is named.

@@ -1,10 +1,10 @@
 """Seals outgoing messages; opens and files incoming ones.
 
-It knows addresses, kinds and sizes; what a message means and when it is due is decided elsewhere. A delivery is settled
-as soon as it is in here, never when it is used: holding deliveries until use deadlocks once two senders share a queue.
+It knows addresses, kinds and sizes, but not the meaning of a message or when it is due. It settles a delivery on
+arrival, not on use: otherwise two senders that share a queue would deadlock.
 
-What does not open proves nothing about the party it names, so it is refused and the job goes on; what opens and is
-wrong ends the job with its sender named.
+A message that does not open proves nothing about the party it names. It is refused, and the job goes on. A message that
+opens and is wrong ends the job, and its sender is named.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, a
 
 
 class Unwanted(ValueError):
-    """An envelope that is not taken, and that says nothing for sure about whoever it claims to be from."""
+    """An envelope that a parcel that proves nothing about the party it claims to be from."""
 
 
 class Mailbox(Inbox):
-    """Everything that one party says and hears in one attempt of one job."""
+    """Sends and receives all messages of one party in one attempt of a job."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Mailbox(Inbox):
         the control messages that came last, which the attempts of a run share.
         """
         super().__init__(address.sender, partners, limits, latest)
-        self.closed = False  # what is not a control message is of no use any more
+        self.closed = False  # then it takes in control messages only
         self._template, self._run = address, run
         self._identity, self._partners, self._outbox = identity, partners, outbox
         self._on_control, self._on_problem, self._tap = on_control, on_problem, tap
@@ -130,7 +130,7 @@ class Mailbox(Inbox):
             tally.bytes += times * self._body_size(companion)
 
     def _body_size(self, message: Message) -> int:
-        """Bytes of its body; those of a tensor are packed once for each shape, since they depend on nothing else."""
+        """Measure a body; tensors are packed once per shape, as only that decides their size."""
         words: Words | None = getattr(message, "words", None)
         if words is None:
             return len(encode(message))
@@ -192,7 +192,7 @@ class Mailbox(Inbox):
     # --- receiving
 
     async def establish(self, session: SessionSeal) -> None:
-        """The handshake is done: open what other parties, who were faster, have sent already."""
+        """Use session keys from now on, and open early messages of faster parties."""
         self._session = session
         early, self._early = self._early, {}
         for address, envelope in early.items():
@@ -217,7 +217,7 @@ class Mailbox(Inbox):
             await delivery.reject(why)
 
     def _trace_step(self, address: Address, kind: str) -> int:
-        """The step for the trace; what is said beside the steps has none."""
+        """Find a message's step for the trace; control messages have none."""
         return -1 if address.round == Round.CONTROL else self.trace.step_index(kind, address.epoch, address.step)
 
     def _checked_address(self, envelope: Envelope) -> Address:
@@ -280,7 +280,7 @@ class Mailbox(Inbox):
                 self._deliver_message(place, companion, _size_in_body(companion))
 
     def _hold_early(self, address: Address, envelope: Envelope) -> None:
-        """For when there are keys. Anybody may have sent it, so the room for it is small."""
+        """Hold a message until there are keys; anybody may send it, so space is small."""
         sizes = [len(p.body) + ENVELOPE_BYTES for a, p in self._early.items() if a.sender == address.sender]
         if address not in self._early and sum(sizes) + len(envelope.body) + ENVELOPE_BYTES > self._early_bytes:
             raise Unwanted("more than a partner has to say before the handshake is done")
@@ -316,7 +316,7 @@ class Mailbox(Inbox):
 
 
 def _size_in_body(message: Message) -> int:
-    """Bytes that it takes in a body, or nearly: of a tensor those of its words."""
+    """Estimate a message's bytes in a body: of a tensor those of its words."""
     words: Words | None = getattr(message, "words", None)
     return len(encode(message)) if words is None else words.nbytes
 

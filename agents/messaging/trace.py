@@ -1,6 +1,6 @@
 """Traces the last steps of a job at one party; a `StepTrace` shows one of them.
 
-It keeps names, numbers of steps and times, of a bounded number of steps, and never a word of what was computed or sent.
+It keeps names, step numbers and times of a bounded number of steps, and never a value that was computed or sent.
 Noting an event takes less than a microsecond, and a step has some thirty.
 """
 
@@ -39,7 +39,7 @@ class _Step(NamedTuple):
 
 
 class Trace:
-    """The last complete steps of one job at one party. A step lasts from the end of the one before to its own end."""
+    """Keeps the last complete steps of one job; each begins where the one before it ends."""
 
     def __init__(self) -> None:
         self.steps_per_epoch = 0  # until the steps begin
@@ -51,30 +51,30 @@ class Trace:
     def note(
         self, kind: TraceKind, what: str, start: float, *, step: int, whom: Sequence[str] = (), where: str = ""
     ) -> None:
-        """Something began at `start`, on `time.perf_counter`'s clock, and has just ended."""
+        """Note an event that began at `start`, by `time.perf_counter`, and has just ended."""
         if len(self._events) < MOST_EVENTS:
             self._events.append(_Event(kind, what, whom, loop.get(), where, step, start, time.perf_counter()))
 
     def step_index(self, kind: str, epoch: int, place: int) -> int:
-        """The step of the job that a message of this kind and place within its epoch is for."""
+        """Find the job's step for a message of this kind and place within its epoch."""
         return epoch * self.steps_per_epoch + (place // self.layers if kind in LAYERED else place)
 
     def note_finished_step(self, step: int) -> None:
-        """A step is over, and the next one begins."""
+        """Note that a step is over, and the next one begins."""
         now = time.perf_counter()
         if self._since is not None:
             self._steps.append(_Step(step, self._since, now, self._events))
         self._events, self._since = [], now
 
     def median_step(self, party: str) -> StepTrace | None:
-        """The step of median length among those that are remembered; None before the second step is over."""
+        """Trace the step of median length; None before the second step is over."""
         if not self._steps:
             return None
         by_length = sorted(self._steps, key=lambda traced: traced.end - traced.start)
         return self._to_step_trace(party, by_length[(len(by_length) - 1) // 2])
 
     def step_trace(self, party: str, step: int) -> StepTrace | None:
-        """This step; None if it is not remembered."""
+        """Trace this step; None if it is not remembered."""
         return next((self._to_step_trace(party, traced) for traced in self._steps if traced.step == step), None)
 
     def _to_step_trace(self, party: str, step: _Step) -> StepTrace:
@@ -98,7 +98,7 @@ def _to_event(event: _Event, start: float) -> TraceEvent:
 
 
 def step_of_all(traces: Mapping[str, Trace], label_party: str) -> dict[str, StepTrace]:
-    """One step at every party that remembers it: the median one of the party `leading`; by party."""
+    """Trace the label party's median step at every party that remembers it, by party."""
     median = traces[label_party].median_step(label_party) if label_party in traces else None
     if median is None:
         return {}

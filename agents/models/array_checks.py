@@ -27,7 +27,7 @@ Shapes = dict[str, tuple[int, int]]
 
 
 def check(part: ModelPart, arrays: Arrays) -> None:
-    """The arrays are those that the manifest promises."""
+    """Check that the arrays are those that the manifest promises."""
     _check_manifest(part)
     if part.helped:
         arrays = _without_opened(part, arrays)
@@ -61,7 +61,7 @@ def _check_shared(part: ModelPart, arrays: Arrays) -> None:
 
 
 def _without_opened(part: ModelPart, arrays: Arrays) -> Arrays:
-    """The arrays but for those that are opened once, which are checked here."""
+    """Check the arrays that are opened once, and return the others."""
     blocks, above = _shapes(part)
     shapes = {SEED: (1, 4)} | {OPENED + party: blocks[part.party] for party in part.parties if party != part.party}
     if part.network is not None:
@@ -83,7 +83,7 @@ def _check_owned(part: ModelPart, arrays: Arrays) -> None:
 
 
 def _check_network(part: ModelPart, arrays: Arrays) -> None:
-    """Shares of everything whatever the release; with `owners` also what was opened, as numbers and words."""
+    """Check a network's shares; with `owners` also opened numbers and words."""
     blocks, above = _shapes(part)
     words = {SHARE + name: shape for name, shape in (blocks | above).items()}
     opened: Shapes = {}
@@ -96,7 +96,7 @@ def _check_network(part: ModelPart, arrays: Arrays) -> None:
 
 
 def _check_for_label(part: ModelPart, arrays: Arrays) -> None:
-    """Shares of everything; at the label party also all of it as numbers, and everybody's encoding."""
+    """Check all shares; at the label party also all numbers and encodings."""
     blocks, above = _shapes(part)
     words = {SHARE + name: shape for name, shape in (blocks | above).items()}
     opened = {WEIGHTS + party: shape for party, shape in blocks.items()} | above if part.whole else {}
@@ -111,7 +111,7 @@ def _check_for_label(part: ModelPart, arrays: Arrays) -> None:
 
 
 def _shapes(part: ModelPart) -> tuple[Shapes, Shapes]:
-    """Of each party's block, by party, and of what is above the columns, by name."""
+    """Give the shapes of each party's block, and by name of the layers above."""
     widths = (part.outputs,) if part.network is None else (*part.network.hidden, part.outputs)
     blocks = {party: (count, widths[0]) for party, count in zip(part.parties, part.columns_of, strict=True)}
     if part.network is None:

@@ -1,4 +1,4 @@
-"""`tercet export`: a label party's whole model as one file, by the name that the file is to have.
+"""Exports a label party's whole model as one file, in the format its name asks for.
 
 It reads a model part and writes a file for this user only; it speaks to nobody.
 """

@@ -1,4 +1,4 @@
-"""The whole model of a job with release = "label": from the label party's part, or from one file without anything else.
+"""Reads and writes the whole model of a job with release = "label".
 
 It is the label party's to keep, since it has the weights and encodings of all parties' columns. It holds no share, no
 key and no row, and nothing in it can run.
@@ -30,7 +30,7 @@ MANIFEST = "tercet"  # under which the file's metadata have the manifest
 
 
 class Columns(Strict):
-    """One party's columns: how they become numbers, and the public norm at which its rows are clipped."""
+    """Describes one party's columns: their encoding, and the norm at which rows are clipped."""
 
     party: Name
     encoding: Encoding
@@ -75,7 +75,7 @@ class ModelDescription(Strict):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FullModel:
-    """Every weight of a model as float64.
+    """Holds every weight of a model as float64.
 
     Attributes:
         blocks: of each party's encoded columns, (columns, units of the first layer).
@@ -94,7 +94,7 @@ class FullModel:
 
     @classmethod
     def from_arrays(cls, about: ModelDescription, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """From arrays as a model part names them; others are left out.
+        """Make a model from arrays named as in a model part; ignore others.
 
         Raises:
             ModelPartProblem: one lacks, or has another shape or kind than `about` says.
@@ -112,14 +112,14 @@ class FullModel:
 
     @property
     def arrays(self) -> dict[str, Floats]:
-        """As `named` takes them."""
+        """Arrays that `from_arrays` takes."""
         blocks = zip((f"{WEIGHTS}{columns.party}" for columns in self.description.columns), self.blocks, strict=True)
         names = [f"{BIAS}{k}" for k in range(len(self.biases))] if self.description.network else [INTERCEPT]
         upper = {f"{UPPER}{k}": layer for k, layer in enumerate(self.upper)}
         return dict(blocks) | upper | dict(zip(names, self.biases, strict=True))
 
     def scores(self, encoded: Floats) -> Floats:
-        """The scores (rows, outputs) of all parties' encoded columns (rows, columns), side by side in the job's order.
+        """Score all parties' encoded columns (rows, columns), in job order: (rows, outputs).
 
         Features and hidden activations are rounded as in training, so that these are Tercet's own scores but for
         their rounding to 16 fractional bits. Of a label that was scaled they are in its own terms.
@@ -152,7 +152,7 @@ def _find_array(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int,
 
 
 def read(path: Path) -> FullModel:
-    """The whole model in a label party's part, which is a folder, or in a file that `write` made.
+    """Read the whole model from a label party's part, or from a file that `write` made.
 
     Raises:
         ModelPartProblem: there is none, or it is damaged; what a part of another release lacks is said.
@@ -164,7 +164,7 @@ def read(path: Path) -> FullModel:
 
 
 def of_part(part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> FullModel:
-    """The whole model in a part.
+    """Make the whole model from a part.
 
     Raises:
         ModelPartProblem: the part is not the whole.

@@ -1,4 +1,4 @@
-"""The manifest of a model part: what a party's arrays mean, and what they are called.
+"""Defines the manifest of a model part: names and meaning of its arrays.
 
 It holds no weight, and of another party's columns nothing but where all parties agreed to that.
 """
@@ -24,11 +24,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class ModelPartProblem(ValueError):
-    """A folder that holds no usable model part; the text says what is wrong and how to mend it."""
+    """Says why a folder holds no usable model part, and how to mend it."""
 
 
 class ModelPart(Strict):
-    """The manifest of one party's part.
+    """Describes one party's part of a model.
 
     The arrays that belong to it, by release:
 
@@ -93,7 +93,7 @@ class ModelPart(Strict):
         return self.norm_of(self.party)
 
     def norm_of(self, party: str) -> float:
-        """The public norm that a party's rows are clipped at."""
+        """Give the public norm at which a party's rows are clipped."""
         norms = self.plan.get("norms")
         fits = isinstance(norms, list) and len(norms) == len(self.parties)
         norm = norms[self.parties.index(party)] if isinstance(norms, list) and fits else None
@@ -147,5 +147,5 @@ class ModelPart(Strict):
 
     @property
     def weights_file(self) -> str:
-        """The name of the weights file: of its content, so that a manifest never meets another run's weights."""
+        """Name of the weights file, from its content: no manifest meets another run's weights."""
         return f"weights-{self.weights_sha256[:16]}.safetensors"

@@ -1,4 +1,4 @@
-"""One party's part of a trained model on its own disk: weights as safetensors beside a manifest in JSON.
+"""Reads and writes one party's model part: safetensors beside a JSON manifest.
 
 A part is self-contained: with its manifest it scores a table without the job, the settings or another party. It holds
 no key and no row, of another party's columns nothing but where all parties agreed to that, and nothing in it can run.
@@ -163,7 +163,7 @@ def manifest(folder: Path) -> ModelPart:
 
 
 def check_spelling(path: Path, version: str, encodings: Iterable[Encoding]) -> None:
-    """Return if these encodings tell no categories apart that are one by `tables.core.spelling`.
+    """Check that no two categories are one by `tables.core.spelling`.
 
     Raises:
         ModelPartProblem: they do: they are older than that rule.

@@ -1,4 +1,4 @@
-"""A whole model as an ONNX graph in float64, from all parties' encoded columns to scores and what they say.
+"""Converts a whole model to an ONNX graph in float64, from encoded columns to predictions.
 
 It uses ONNX's own operators alone, those of which runtimes have float64 kernels; of tables and categories it knows
 nothing. Features and hidden activations are rounded as in training.
@@ -31,7 +31,7 @@ class Graph:
         self.constants: list[Any] = []
 
     def constant(self, value: Any) -> str:
-        """A tensor that is part of the model; numbers are float64, whole ones int64."""
+        """Add a constant tensor: numbers as float64, whole ones as int64."""
         array = np.asarray(value)
         name = f"constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -46,7 +46,9 @@ class Graph:
 
 
 def onnx_model(model: FullModel) -> bytes:
-    """The graph: `columns` (rows, all parties' encoded columns) to `scores` (rows, outputs) and `predictions`.
+    """Make the graph from `columns` to `scores` (rows, outputs) and `predictions`.
+
+    `columns` are (rows, all parties' encoded columns).
 
     Columns are those before whitening, which is part of the graph: numbers standardised, texts one-hot.
 
@@ -54,7 +56,7 @@ def onnx_model(model: FullModel) -> bytes:
     expected label, (rows, 1). Names of columns and classes are in the metadata, as JSON.
     """
     about, graph = model.description, Graph()
-    scores = _in_labels_terms(graph, model, _passed(graph, model))
+    scores = _in_labels_terms(graph, model, _add_forward_pass(graph, model))
     _predictions(graph, about.link, scores)
     names = [f"{one.party}/{name}" for one in about.columns for name in one.encoding.column_names]
     outputs = 2 if about.link == "logistic" else about.outputs
@@ -81,43 +83,43 @@ def onnx_model(model: FullModel) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def _passed(graph: Graph, model: FullModel) -> str:
-    """The forward pass to the last layer's scores."""
+def _add_forward_pass(graph: Graph, model: FullModel) -> str:
+    """Add the forward pass to the last layer's scores."""
     about, start, sums = model.description, 0, graph.constant(model.biases[0])
     for columns, block in zip(about.columns, model.blocks, strict=True):
         if not len(block):  # of a label party without columns
             continue
         stop = start + len(columns.encoding.column_names)
         part = graph("Slice", COLUMNS, np.array([start]), np.array([stop]), np.array([1]))
-        part = _whitened(graph, part, columns.encoding)
-        features = _rounded(graph, _clipped(graph, part, columns.norm, len(block), about.fx), about.fx)
+        part = _whiten(graph, part, columns.encoding)
+        features = _round(graph, _clip(graph, part, columns.norm, len(block), about.fx), about.fx)
         sums = graph("Add", sums, graph("MatMul", features, block))
         start = stop
     for layer, bias in zip(model.upper, model.biases[1:], strict=True):
         assert about.network is not None
-        activation = _rounded(graph, HIDDEN_NODES[about.network.activation](graph, sums), about.fx)
+        activation = _round(graph, HIDDEN_NODES[about.network.activation](graph, sums), about.fx)
         sums = graph("Add", graph("MatMul", activation, layer), bias)
     return sums
 
 
-def _whitened(graph: Graph, part: str, encoding: Encoding) -> str:
-    """The columns that a party's weights are for, which are clipped and rounded as in training."""
+def _whiten(graph: Graph, part: str, encoding: Encoding) -> str:
+    """Whiten, clip and round a party's columns as in training."""
     if encoding.whitening is None:
         return part
     directions, offset = np.array(encoding.whitening.directions), np.array(encoding.whitening.offset)
     return graph("Clip", graph("Sub", graph("MatMul", part, directions.T), offset), -encoding.clip, encoding.clip)
 
 
-def _clipped(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
-    """Clip numbers to CLIP, and rounded rows to the length `norm`, as `mpc.arithmetic.fixed.encode_features` does."""
+def _clip(graph: Graph, part: str, norm: float, width: int, bits: int) -> str:
+    """Clip numbers to CLIP, and rounded rows to the length `norm`, like `fixed.encode_features`."""
     norm -= math.sqrt(width) * 2.0 ** -(bits + 1)
     part = graph("Clip", part, -CLIP, CLIP)
     length = graph("Sqrt", graph("ReduceSum", graph("Mul", part, part), np.array([1]), keepdims=1))
     return graph("Mul", part, graph("Div", norm, graph("Max", length, norm)))
 
 
-def _rounded(graph: Graph, x: str, bits: int) -> str:
-    """To so many fractional bits, ties to even."""
+def _round(graph: Graph, x: str, bits: int) -> str:
+    """Round to so many fractional bits, ties to even."""
     return graph("Mul", graph("Round", graph("Mul", x, 2.0**bits)), 2.0**-bits)
 
 

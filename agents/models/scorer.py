@@ -1,4 +1,4 @@
-"""A released whole model as an estimator of scikit-learn's kind: `load`, then `predict`, without any other party.
+"""Wraps a whole model as a scikit-learn estimator: `load`, then `predict`.
 
 It learns nothing and tells nobody anything; whoever calls it must have every party's columns of the rows, and may hold
 them.
@@ -28,11 +28,11 @@ LOGARITHMS = {"poisson", "gamma"}  # links whose score is the logarithm of what 
 
 
 class UnseenCategories(UserWarning):
-    """Rows to be scored have categories that no row of the training had."""
+    """Warns of rows with categories that no row of the training had."""
 
 
 def load(path: Path | str) -> "Classifier | Regressor":
-    """The model in the label party's part, or in a file that `tercet export` wrote.
+    """Load the model from a label party's part, or from a file that `tercet export` wrote.
 
     Raises:
         ModelPartProblem: there is none, or it is not the whole model.
@@ -61,7 +61,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
         self.model = model
 
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: ARG002
-        """Nothing: the model is trained, and stays as it is."""
+        """Do nothing: the model is trained, and stays as it is."""
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -87,7 +87,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
         return tuple(f"{one.party}/{name}" for one in self.model.description.columns for name in one.encoding.kinds)
 
     def encode(self, X: Any) -> Floats:
-        """All parties' encoded columns of a table of raw ones, float64 (rows, n_features_in_).
+        """Encode a table of all parties' raw columns: float64 (rows, n_features_in_).
 
         Raises:
             TableProblem: a column lacks, stands there twice, or holds what cannot be read, or of a column of many rows
@@ -104,7 +104,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
         return np.hstack(encoded)
 
     def scores(self, X: Any) -> Floats:
-        """The scores (rows, outputs), as a prediction's file has them: log-odds, or in the label's own unit, or logs.
+        """Score a table, (rows, outputs): log-odds, or in the label's unit, or logarithms.
 
         Raises:
             TableProblem: as `encode`.
@@ -137,24 +137,24 @@ class Classifier(ClassifierMixin, Scorer):  # type: ignore[misc]
         return scores if self.model.description.classes else scores[:, 0]
 
     def predict_proba(self, X: Any) -> Floats:
-        """The probability of each class, (rows, classes)."""
+        """Predict the probability of each class, (rows, classes)."""
         scores = self.scores(X)
         if self.model.description.classes:
             return class_probabilities(scores)
         return np.column_stack([probabilities(-scores[:, 0]), probabilities(scores[:, 0])])
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class, (rows,)."""
+        """Predict the most probable class, (rows,)."""
         scores = self.scores(X)
         places = scores.argmax(axis=1) if self.model.description.classes else (scores[:, 0] > 0).astype(np.int64)
         return np.asarray(self.classes_[places])
 
 
 class Regressor(RegressorMixin, Scorer):  # type: ignore[misc]
-    """Scores of a linear, Poisson or gamma link."""
+    """Predicts with a linear, Poisson or gamma link."""
 
     def predict(self, X: Any) -> Floats:
-        """The expected label, (rows,), in its own unit."""
+        """Predict the expected label, (rows,), in its own unit."""
         scores = self.scores(X)[:, 0]
         return expected(scores) if self.model.description.link in LOGARITHMS else scores
 

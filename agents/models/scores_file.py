@@ -1,4 +1,4 @@
-"""The file with which a prediction ends: an id and what the model says of each row, as CSV or Parquet.
+"""Writes a prediction's scores, with ids, as CSV or Parquet.
 
 It is the label party's alone, and is written before the job is over; whoever ends the job decides whether it stays.
 """
@@ -50,7 +50,7 @@ def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[st
 def write_scores(
     folder: Path, kind: Literal["csv", "parquet"], ids: pa.Array | pa.ChunkedArray, columns: Mapping[str, pa.Array]
 ) -> Path:
-    """Write scores.csv or scores.parquet into a new folder, readable for its owner only; returns the file.
+    """Write scores.csv or scores.parquet into a new private folder; return the file.
 
     It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more, and
     whole numbers of any type are digits, as people write ids.
@@ -80,15 +80,15 @@ def without_formulas(table: pa.Table) -> pa.Table:
 
     Numbers stay, also those that are texts. Whoever takes off one quote wherever a formula follows has the text again.
     """
-    names = _defused(pa.array(table.column_names, pa.large_string())).to_pylist()
-    return pa.table([_defused(column) if _is_text(column) else column for column in table.columns], names)
+    names = _defuse(pa.array(table.column_names, pa.large_string())).to_pylist()
+    return pa.table([_defuse(column) if _is_text(column) else column for column in table.columns], names)
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
-def _defused(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def _defuse(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     runs = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
     quote, nothing = pa.scalar("'", texts.type), pa.scalar("", texts.type)
     return pc.binary_join_element_wise(pc.if_else(runs, quote, nothing), texts, nothing)

@@ -1,6 +1,6 @@
 """Waits for a person's approval of a job, where the settings ask for one.
 
-It waits and remembers; what a job would reveal is told by `revelations`, and who may decide is the console's business.
+It waits and remembers. `disclosures` lists what a job would reveal; the console says who may decide.
 """
 
 import asyncio
@@ -10,26 +10,26 @@ from tercet.agents.messaging.inbox import Deadline
 
 
 class Approval:
-    """The operator's word on one run of a job. It belongs to the run: a later attempt does not ask again."""
+    """Holds the operator's word on one run; a later attempt does not ask again."""
 
     def __init__(self, me: str, *, is_required: bool, approved_by: str = "") -> None:
-        """`given_by` is who has approved the run already, in an earlier life of the agent."""
+        """Start unapproved, unless `approved_by` did it in an earlier life of the agent."""
         self._me, self.is_required, self.approved_by = me, is_required and not approved_by, approved_by
         self.refused_by = ""
         self._event = asyncio.Event()
         self.is_waiting = False
 
     def approve(self, who: str) -> None:
-        """A person lets the job in; before it is asked for, too."""
+        """Let the job in, also before anybody was asked."""
         self.approved_by, self.is_required, self.is_waiting = who, False, False
         self._event.set()
 
     def refuse(self, who: str) -> None:
-        """A person does not let it in, and it ends."""
+        """Refuse the job, which ends it."""
         self.refused_by = who or "its operator"
 
     async def wait_for_approval(self, deadline: Deadline) -> None:
-        """Return when nobody has to be asked, or a person has approved.
+        """Wait until a person has approved, or nobody has to.
 
         Raises:
             JobProblem: nobody did in time.

@@ -1,4 +1,4 @@
-"""A party's audit log: JSON lines, each with the hash of the one before it, on the disk before anything goes on.
+"""Writes a party's audit log: chained JSON lines, on the disk before anything goes on.
 
 It holds names, codes, counts and digests, never a row, a share or a key. Whoever may write the file can cut its end
 off or write all of it anew; lines that end a job are signed, so that the second shows, and a copy of the last hash kept
@@ -26,12 +26,12 @@ _HASH_DOMAIN, _SIGNATURE_DOMAIN = b"tercet audit line", b"tercet audit signature
 
 
 class BrokenLog(ValueError):
-    """A line of an audit log is not what was written there; the text says which and what is wrong with it."""
+    """Says which line of an audit log is not as it was written, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. `run` is in hexadecimal; `fields` belong to the event."""
+    """Holds one line; `run` is in hexadecimal, `fields` belong to the event."""
 
     seq: int
     time: str
@@ -50,7 +50,7 @@ class Entry:
         return {name: getattr(self, name) for name in names}
 
     def line(self) -> bytes:
-        """The one way in which this entry is written."""
+        """Write this entry in the one possible way."""
         return _canonical(_signed(self.content, self.signature) | {"hash": self.hash}) + b"\n"
 
 
@@ -74,7 +74,7 @@ def _statement(content: dict[str, Any]) -> bytes:
 
 
 def entries(content: bytes) -> Iterator[Entry]:
-    """The entries of a log that ends with a whole line, in order.
+    """Read the entries of a log that ends with a whole line, in order.
 
     Signatures are by the key that the log itself names last; whether that is the party's is for the reader to compare.
 
@@ -85,7 +85,7 @@ def entries(content: bytes) -> Iterator[Entry]:
     if lines.pop():
         raise BrokenLog(f"line {len(lines) + 1} has no end: the log was cut off, or its agent is writing")
     for number, line in enumerate(lines, 1):
-        entry = _parsed(number, line)
+        entry = _parse(number, line)
         if entry.seq != number or entry.previous != previous:
             raise BrokenLog(f"line {number} does not follow the one before it: lines were removed, added or moved")
         if number == 1 or entry.event in KEYS:
@@ -95,7 +95,7 @@ def entries(content: bytes) -> Iterator[Entry]:
         yield entry
 
 
-def _parsed(number: int, line: bytes) -> Entry:
+def _parse(number: int, line: bytes) -> Entry:
     try:
         entry = Entry(**json.loads(line))
         if entry.line() == line + b"\n" and entry.hash == _hash(entry.content, entry.signature) and _has_types(entry):
@@ -132,7 +132,7 @@ def _check_signature(number: int, entry: Entry, key: PublicIdentity | None) -> N
 
 
 def key_named_last(found: Iterable[Entry]) -> str:
-    """The public key that the last signatures of a log are by."""
+    """Find the public key of the last signatures of a log."""
     return next((str(entry.fields.get("key")) for entry in reversed(list(found)) if entry.event in KEYS), "")
 
 
@@ -144,14 +144,14 @@ def _now() -> str:
 
 
 class AuditLog:
-    """The log of one agent, which alone writes it."""
+    """Writes the log of one agent, and no other writes it."""
 
     def __init__(self, path: Path, party: str, identity: Identity, *, now: Callable[[], str] = _now) -> None:
         self.path, self._party, self._identity, self._now = path, party, identity, now
         self._seq, self._last = 0, GENESIS
 
     def open(self, **known: int) -> list[Entry]:
-        """Check what an earlier life of the agent has left, mend a torn last line, and begin the log if there is none.
+        """Check an earlier life's log, mend a torn last line, or begin a new log.
 
         `known` is told in the first line of a new log.
 

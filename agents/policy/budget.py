@@ -20,7 +20,10 @@ BudgetKey = tuple[str, str]  # a table and a label party
 
 
 class BudgetEntry(NamedTuple):
-    """One count over one table for one label party; None is no bound, or one that only a job knows."""
+    """Holds one count over one table for one label party.
+
+    A bound of None is none, or known only to a job.
+    """
 
     table: str
     label: str
@@ -36,7 +39,7 @@ class BudgetEntry(NamedTuple):
 
 
 class Budget:
-    """One agent's. Without a file, as in tests of parts, it forgets with the process."""
+    """Counts what one agent's jobs told; without a file, as in tests, it forgets."""
 
     def __init__(self, file: BudgetFile | None = None) -> None:
         self._file = file
@@ -45,14 +48,14 @@ class Budget:
 
     @classmethod
     def from_spendings(cls, spendings: Iterable[Spending]) -> "Budget":
-        """As these tell it."""
+        """Make a budget from spendings."""
         budget = cls()
         for one in spendings:
             budget._count_spending(one)
         return budget
 
     def open(self, audited: Iterable[Entry]) -> None:
-        """Count what earlier lives of the agent have told: from the file, or, if there is none, from the audit log.
+        """Count earlier spendings from the file, or, if there is none, from the audit log.
 
         Raises:
             Invalid: the file is damaged.
@@ -67,7 +70,7 @@ class Budget:
             self._count_spending(one)
 
     def check(self, job: Job, settings: Settings, terms: Terms | None = None, record_bits: float | None = None) -> None:
-        """Return if the table's settings allow all that the job would tell; nothing is counted yet.
+        """Check that the settings allow all that the job would tell; count nothing yet.
 
         Args:
             job: of which an earlier attempt may have told something already, which counts once.
@@ -92,7 +95,7 @@ class Budget:
                     raise _budget_problem(job, settings, count, before, bound)
 
     def spend(self, job: Job, table: str, amounts: Amounts) -> None:
-        """Count what is about to be told, on the disk first; what the run has told before counts once.
+        """Count what is about to be told, on the disk first; a run's repeats count once.
 
         Raises:
             OSError: the disk does not take it, and nothing is counted.
@@ -108,7 +111,7 @@ class Budget:
         self._count_spending(spending)
 
     def entries(self, settings: Settings) -> Iterator[BudgetEntry]:
-        """Every count of every table and label party that there was a job for, by their names."""
+        """Yield every count of every table and label party, by name."""
         for table, label in sorted(self._totals):
             own, of_table = label == settings.party, settings.tables.get(table)
             for count in COUNTS:

@@ -1,4 +1,4 @@
-"""The file in which an agent keeps what label parties have had of its tables: JSON lines, each with a hash.
+"""Stores an agent's spendings as JSON lines, each with a hash.
 
 A line holds names, a run and numbers, never a row; nothing here knows what the numbers bound.
 """
@@ -32,11 +32,11 @@ class Spending(NamedTuple):
 
 
 class DamagedBudget(ValueError):
-    """A line is not what was written there; the text says which."""
+    """Says which line of the budget is not as it was written."""
 
 
 class BudgetFile:
-    """The file of one agent, which alone writes it."""
+    """Writes the file of one agent, and no other writes it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._last = path, START
@@ -52,7 +52,7 @@ class BudgetFile:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        found, self._last, whole = _checked(self.path, content)
+        found, self._last, whole = _parse_file(self.path, content)
         if whole < len(content):
             with self.path.open("r+b") as file:
                 file.truncate(whole)
@@ -102,19 +102,19 @@ def read(path: Path) -> list[Spending] | None:
         OSError: it cannot be read.
     """
     try:
-        return _checked(path, path.read_bytes())[0]
+        return _parse_file(path, path.read_bytes())[0]
     except FileNotFoundError:
         return None
 
 
-def _checked(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
-    """The spendings, the last hash, and how many bytes of whole lines there are."""
+def _parse_file(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
+    """Parse a file: the spendings, the last hash, and the bytes of whole lines."""
     lines = content.split(b"\n")
     torn = lines.pop()
     if not torn and lines and b"\0" in lines[-1]:  # a crash may leave a hole before the line's end
         torn = lines.pop() + b"\n"
     try:
-        found, last = _parsed(lines)
+        found, last = _parse_lines(lines)
     except DamagedBudget as damaged:
         raise Invalid(
             f"{path}: {damaged}: restore it from a copy of today, or move it away and start the agent again, which "
@@ -123,7 +123,7 @@ def _checked(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
     return found, last, len(content) - len(torn)
 
 
-def _parsed(lines: list[bytes]) -> tuple[list[Spending], str]:
+def _parse_lines(lines: list[bytes]) -> tuple[list[Spending], str]:
     last, found = START, []
     for number, line in enumerate(lines, 1):
         try:
@@ -150,7 +150,7 @@ def _parse_spending(fields: dict[str, Any]) -> Spending:
 
 
 def _line(content: dict[str, Any], previous: str) -> tuple[bytes, str]:
-    """A line and its hash, which is of the one before, too."""
+    """Write a line with a hash over it and the one before."""
     digest = hashlib.sha256(_DOMAIN + previous.encode() + _canonical(content)).hexdigest()
     return _canonical(content | {"hash": digest}) + b"\n", digest
 

@@ -13,7 +13,7 @@ from tercet.schemas.messages.kinds import Job, Member
 
 
 def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> None:
-    """Return if this party may and can take part.
+    """Check that this party may and can take part.
 
     Raises:
         JobProblem: it does not; whoever can mend it is named, and all reasons as by `refusals` are told at once.

@@ -20,7 +20,7 @@ Amounts = Mapping[str, float]  # by the name of a count; absent ones are 0
 
 
 class ExposureCount(NamedTuple):
-    """One thing that is counted by table and label party.
+    """Describes one thing that is counted by table and label party.
 
     Attributes:
         name: in the file, and on the command line.

@@ -17,7 +17,7 @@ _METRICS: Final = ("none", "end", "epoch")  # each allows what is before it
 
 
 def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
-    """Say all for which the settings do not let a job like this one be; whoever can mend it is named."""
+    """List all refusals of a job by the settings, each with who can mend it."""
     description = job.description
     if isinstance(description, PredictionJob):
         return collect_problem(_check_prediction, description, settings)
@@ -26,14 +26,14 @@ def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
 
 
 def accepts_exposure(job: Job, settings: Settings) -> bool:
-    """Tell whether this party accepts that its few columns are exposed: by its policy, or as it submits the job."""
+    """Tell whether this party accepts exposure of few columns, by policy or as submitter."""
     description, mine = job.description, job.submitter == settings.party
     asked = description.accept_narrow if isinstance(description, TrainingJob) else True
     return asked and (settings.policy.narrow or mine)
 
 
 def _refusal(code: str, job: Job, settings: Settings, what: str, mend: str) -> JobProblem:
-    """The submitter can mend it, or whoever runs this party, if they want that."""
+    """Make a refusal that the submitter, or this party's operator, can mend."""
     return JobProblem(f"policy.{code}", job.submitter, f"{settings.party} {what}: {mend}, or ask {settings.party}")
 
 

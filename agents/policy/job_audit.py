@@ -18,7 +18,7 @@ from tercet.schemas.messages.kinds import Job, JobStatus, Terms
 
 
 class JobAudit:
-    """The lines of one run. Without a log, as in tests of parts, only the budget is kept.
+    """Writes the lines of one run; without a log, as in tests, it keeps only the budget.
 
     `record_bits` is for whoever knows it: what a record of this party's table holds, which bounds scores.
     """
@@ -46,7 +46,7 @@ class JobAudit:
         return JobProblem("disk.write", me, reason, f"{where}: {error.strerror}")
 
     def note_received(self, who: str = "") -> None:
-        """Somebody asks for the job; at the submitter `who` is the person's account."""
+        """Note that a job was asked for; at the submitter `who` is the person's account."""
         job, description = self._job, self._job.description
         fields = {"by": who} if who else {}
         fields |= {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
@@ -55,7 +55,7 @@ class JobAudit:
         )
 
     def note_decision(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
-        """This party's policy has let the job in, or not; so many refusals before this one have no line."""
+        """Note this party's decision, and how many refusals before it have no line."""
         if problem is None:
             self.write_event("decided", accepted=True)
         else:
@@ -63,7 +63,7 @@ class JobAudit:
             self.write_event("decided", accepted=False, code=problem.code, culprit=problem.culprit, **more)
 
     def note_start(self, attempt: int, version: int) -> None:
-        """All parties take part, and an attempt begins."""
+        """Note that all parties take part, and an attempt begins."""
         self.write_event("begun", attempt=attempt, version=version)
 
     def note_revelations(self, stage: str, terms: Terms | None = None) -> None:
@@ -85,7 +85,7 @@ class JobAudit:
         self.write_event("revealing", **fields, revelations=what)
 
     def bound_score_bits(self, record_bits: float) -> None:
-        """Bound what scores may tell by what a record of this party's table holds, unless it accepts that.
+        """Bound what scores tell by a record's bits, unless this party accepts more.
 
         Raises:
             JobProblem: the job, with those before it, would tell more.
@@ -106,7 +106,7 @@ class JobAudit:
         return {name: amount for name, amount in amounts.items() if amount}
 
     def note_end(self, status: JobStatus) -> None:
-        """The job is over here, or the agent leaves it to its next life; and this is how far it came."""
+        """Note the job's end or suspension here, and how far it came."""
         failure = status.failure
         fields: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
         if failure is not None:

@@ -13,7 +13,7 @@ TOLERANCE_SECONDS = 300  # by which the clocks of two parties may differ
 
 
 def sign(job: Job, identity: Identity, now: float) -> Job:
-    """The job as its submitter announces it from now on."""
+    """Sign the job, as its submitter announces it from now on."""
     dated = job.model_copy(update={"issued": int(now), "expires": int(now) + VALID_SECONDS})
     return dated.model_copy(update={"signature": identity.sign(dated.statement)})
 

@@ -13,7 +13,7 @@ from tercet.tables.core.problem import SHOWN, join_names
 
 
 def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
-    """Say all for which the job may not use this party's table, which its settings list; the helper has none.
+    """List all refusals of a job by a table's own settings; the helper has no table.
 
     Whoever can mend it is named.
     """
@@ -49,7 +49,7 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
 
 
 def narrow_table(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
-    """A table's settings as a job that names these columns sees them; it may, by `table_refusals`."""
+    """Restrict a table's settings to a job's columns, which `table_refusals` has checked."""
     if columns is None:
         return table
     lists = {

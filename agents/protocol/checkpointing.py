@@ -22,11 +22,11 @@ from tercet.schemas.messages.kinds import Checkpoints, GoOn, HeldCheckpoint
 NO_LINEAGE = bytes(32)
 
 Contents = tuple[dict[str, NDArray[Any]], dict[str, JsonValue]]
-"""Arrays and facts, as `checkpoints.Checkpoint` has them."""
+"""Arrays and facts, as `checkpoint_store.Checkpoint` has them."""
 
 
 async def find_checkpoint(context: JobContext, folder: CheckpointFolder) -> Checkpoint | None:
-    """A data party's part in finding the last checkpoint that all of them have; None to begin at the first step.
+    """Find the last checkpoint common to all data parties; None to begin anew.
 
     Raises:
         JobProblem: this party's cannot be read any more.
@@ -66,7 +66,7 @@ async def receive_start(context: JobContext) -> HeldCheckpoint | None:
 
 
 def last_common(held: Sequence[Sequence[HeldCheckpoint]]) -> HeldCheckpoint | None:
-    """The furthest checkpoint that all have."""
+    """Find the furthest checkpoint that all have."""
     common = set(held[0]).intersection(*map(set, held[1:]))
     return max(common, key=lambda one: (one.steps, one.over), default=None)
 
@@ -120,7 +120,7 @@ class CheckpointWriter:
         self._writing: asyncio.Task[None] | None = None
 
     def decide_due(self, step: Step) -> bool:
-        """At the label party, before a step's labels leave: whether it ends with a checkpoint."""
+        """Decide, at the label party, whether a step ends with a checkpoint."""
         recovery, now = self._context.settings.recovery, loop_time()
         done = step.index + 1
         due = done - self._last_due >= recovery.checkpoint_steps or now - self._since >= recovery.checkpoint_seconds
@@ -131,11 +131,11 @@ class CheckpointWriter:
         return False
 
     def mark_due(self, step: Step) -> None:
-        """This step ends with a checkpoint."""
+        """Mark that this step ends with a checkpoint."""
         self._due.add(step.index)
 
     async def on_step_done(self, step: Step) -> None:
-        """All of a step is done, and what comes between two epochs too: begin to write, if that is due."""
+        """Begin to write if a checkpoint is due, after a step and its epoch's end."""
         if step.index not in self._due:
             return
         self._due.discard(step.index)
@@ -143,7 +143,7 @@ class CheckpointWriter:
         self._start_writing(step.index + 1, over=False)
 
     async def write_last(self, steps: int) -> None:
-        """Nothing is left to train; when this returns the disk has it, or will not take it."""
+        """Write the last checkpoint; return when the disk has it, or refuses it."""
         await self._finish_writing()
         if self._context.settings.recovery.attempts > 1:
             self._start_writing(steps, over=True)
@@ -167,7 +167,7 @@ class CheckpointWriter:
             context.log.info("checkpoint written", steps=steps)
 
     async def wait_until_idle(self) -> None:
-        """Return when nothing is being written: a thread that is late would bring a folder back that is gone."""
+        """Wait until no thread writes; a late one would restore a removed folder."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
 

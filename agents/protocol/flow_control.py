@@ -12,14 +12,14 @@ from tercet.schemas.files.settings import Limits
 
 
 class StepCounter:
-    """A number that only grows."""
+    """Counts steps, and wakes those who wait for a count."""
 
     def __init__(self, value: int = 0) -> None:
         self.value = value
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def increment(self) -> None:
-        """One more; wakes who waited for it."""
+        """Count one more, and wake those who wait for it."""
         self.value += 1
         due = [future for bound, future in self._waiting if bound <= self.value]
         self._waiting = [(bound, future) for bound, future in self._waiting if bound > self.value]
@@ -28,7 +28,7 @@ class StepCounter:
                 future.set_result(None)
 
     async def wait_for(self, bound: int) -> None:
-        """Return once the number is at least `bound`. Cancelling leaves nothing behind that matters."""
+        """Wait until the count is at least `bound`. It may be cancelled."""
         if self.value < bound:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((bound, future))
@@ -36,7 +36,7 @@ class StepCounter:
 
 
 def largest_batch(plan: Plan) -> int:
-    """At most so many rows are in a batch: a short last one joins the one before."""
+    """Compute the most rows of a batch; a short last one joins the one before."""
     return min(plan.request.batch + LEAST_ROWS, plan.request.rows)
 
 
@@ -46,7 +46,7 @@ def look_ahead_steps(plan: Plan, limits: Limits) -> int:
 
 
 def words_ahead(plan: Plan) -> int:
-    """Words that one party sends and receives ahead of one step, at most.
+    """Compute the most words that one party sends and receives ahead of one step.
 
     In a network that is the carrier, which gets nearly all that the helper deals: ten for each hidden element, and
     three for each upper weight whatever the batch.
@@ -61,7 +61,7 @@ def words_ahead(plan: Plan) -> int:
 
 
 def checked_words(plan: Plan) -> int:
-    """Words by which one data party lets another check what the helper deals it for one step."""
+    """Compute the words by which one party lets another check a step's dealt shares."""
     if not plan.request.checks:
         return 0
     height, width = plan.checks.opened(largest_batch(plan))
@@ -69,13 +69,13 @@ def checked_words(plan: Plan) -> int:
 
 
 def dealt_words(plan: Plan) -> int:
-    """Words that the helper deals the carrier of a network for one step."""
+    """Compute the words that the helper deals a network's carrier for one step."""
     entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
     return flat(entries)[1]
 
 
 def largest_message(plan: Plan, *, helper: bool) -> int:
-    """Words that one other party sends the helper, or a data party, at once for one step, at most."""
+    """Compute the most words of one message to the helper, or to a data party, in a step."""
     rows = largest_batch(plan)
     most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
     if plan.request.checks and not helper:
@@ -86,7 +86,7 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
 
 
 def words_made(forward: NetworkForward, rows: int) -> int:
-    """Words of the largest mask that the helper makes for a forward pass of so many rows, or of all that it deals."""
+    """Compute the words of the largest mask, or of all dealt ones, of a forward pass."""
     width = forward.outputs if forward.network is None else forward.network.hidden[0]
     most = max(forward.columns) * max(rows, width)
     if forward.network is None:

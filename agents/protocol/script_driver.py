@@ -1,4 +1,4 @@
-"""Drives the scripts of a role (`mpc.interface.script`) over a party's mailbox: sends, waits and answers.
+"""Drives a role's scripts over a party's mailbox: sends, waits and answers.
 
 It knows which message stands for which kind, and when something is to be said; not what it means.
 """
@@ -100,7 +100,7 @@ class Widths(Protocol):
 
 
 class ScriptDriver:
-    """The scripts of one role in one training, or in one pass over rows that are scored.
+    """Drives the scripts of one role in a training, or in a scoring pass.
 
     Args:
         context: The job at this party.
@@ -152,7 +152,7 @@ class ScriptDriver:
         return None
 
     async def wait_for_count(self, name: str, step: Step, ahead: int = 1) -> None:
-        """Wait for another script of ours to have done something for this step (`ahead` 1), and note that."""
+        """Wait until another script of ours has passed this step (`ahead` 1); trace the wait."""
         bound = step.index + ahead
         if self.counts[name].value < bound:
             since = time.perf_counter()
@@ -160,7 +160,7 @@ class ScriptDriver:
             self._context.trace.note("wait", name, since, step=step.index)
 
     def _address_step(self, model: type[Message], turn: int, step: Step) -> int:
-        """The step of an address: a message of which a step has several counts its turns in it."""
+        """Number a message for its address; several of one step count by turn."""
         return step.position * self._layers + turn if model.kind in LAYERED else step.position
 
     async def _send_tensor(self, event: Send, step: Step, deadline: Deadline) -> None:
@@ -181,7 +181,7 @@ class ScriptDriver:
     async def receive_tensors(
         self, event: Receive, step: Step, deadline: Deadline | None = None
     ) -> Mapping[int, Words]:
-        """Wait for what a script would wait for."""
+        """Wait for the tensors that a script asks for."""
         deadline = deadline or self._context.deadline("step")
         model, mail = self._kinds[event.kind], self._context.mailbox
         senders = [self._names[number] for number in event.shapes]
@@ -196,7 +196,9 @@ class ScriptDriver:
 
 
 class _Advance:
-    """Has a script go on to what has to be waited for, or to its end: None; no StopIteration may pass through a future.
+    """Runs a script to its next wait, or to its end (None).
+
+    No StopIteration may pass through a future.
 
     So a script goes into a thread and back once for each message, and not for each thing that is done.
     """

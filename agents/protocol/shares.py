@@ -1,4 +1,4 @@
-"""A data party's shares of a model, be it linear or a network, and what a model part calls them.
+"""Names and stores a data party's shares of a model, linear or network.
 
 Nothing here is sent or opened; a share is worthless without those of all other data parties.
 """
@@ -21,12 +21,12 @@ AnyShares = Shares | NetworkShares
 
 
 def block_shares(context: JobContext, shares: AnyShares) -> dict[int, Words]:
-    """This party's share of each data party's block, by that party's number."""
+    """Give this party's share of each data party's block, by party number."""
     return {context.number(context.me): shares.own, **shares.partners}
 
 
 def upper_shares(shares: AnyShares) -> Tensors:
-    """Its share of what is above the columns: the intercept, or a network's upper weights and all biases."""
+    """Give its share of the intercept, or of a network's upper weights and all biases."""
     if isinstance(shares, Shares):
         return {(INTERCEPT, 0): shares.intercept}
     upper = {(UPPER, k): words for k, words in enumerate(shares.upper)}
@@ -34,7 +34,7 @@ def upper_shares(shares: AnyShares) -> Tensors:
 
 
 def upper_entries(plan: Plan) -> tuple[Entry, ...]:
-    """The order in which that stands in a message."""
+    """Give the order of `upper_shares` in a message."""
     if plan.network is None:
         return (Entry(INTERCEPT, 0, (1, plan.outputs)),)
     layout = Layout(plan)
@@ -53,20 +53,20 @@ def to_floats(plan: Plan, name: str, words: Words, steps: int) -> Floats:
 
 
 def share_arrays(context: JobContext, shares: AnyShares) -> dict[str, NDArray[Any]]:
-    """This party's share of everything, by name."""
+    """Give this party's share of everything, by name."""
     parties = context.description.data_parties
     named = {f"{SHARE}{parties[i]}": words for i, words in block_shares(context, shares).items()}
     return named | {f"{SHARE}{array_name(*place)}": words for place, words in upper_shares(shares).items()}
 
 
 def shares_from_part(context: JobContext, part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> AnyShares:
-    """The same from a model part."""
+    """Read all shares from a model part."""
     layers = 0 if part.network is None else len(part.network.hidden)
     return _from_arrays(context, arrays, part.steps, layers)
 
 
 def shares_from_checkpoint(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
-    """The same from a checkpoint of a training, after so many steps."""
+    """Read all shares from a checkpoint, after so many steps."""
     network = context.training.network
     return _from_arrays(context, arrays, steps, 0 if network is None else len(network.hidden))
 

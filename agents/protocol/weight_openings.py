@@ -1,4 +1,4 @@
-"""Weights that are opened once under masks: exchanged among data parties, kept with a model, applied in predictions.
+"""Opens weights once under masks, keeps them with a model, and reads them for predictions.
 
 Nothing here is opened bare. What a helper is given of a model's masks is a seed, which it must find to be the one that
 the training's helper has committed to: by another one a party could shift a partner's scores by that partner's columns.
@@ -66,7 +66,7 @@ class ModelOpenings:
     openings: Openings | None
 
     def arrays(self, context: JobContext) -> Arrays:
-        """As a model part keeps it."""
+        """Make the arrays that a model part keeps."""
         if self.openings is None:
             return {}
         parties, upper = context.description.data_parties, self.openings.upper
@@ -90,13 +90,13 @@ def make_commitments(context: JobContext, exponent: int) -> ModelCommitments:
 
 
 def model_masks(context: JobContext) -> dict[int, WeightMasks]:
-    """At the training's helper: the masks of the model's weights, by data party."""
+    """Make the masks of the model's weights at the training's helper, by data party."""
     parties = context.description.data_parties
     return {number: ModelMasks(model_seed(one), parties) for number, one in context.data_party_masks(PURPOSE).items()}
 
 
 async def receive_bound(context: JobContext) -> int:
-    """At a helper that had no step to answer: how far scores may go, as the data parties know from an earlier attempt.
+    """Receive the score bound of an earlier attempt, at a helper without a step left.
 
     The least that any of them says, so that none can loosen it.
     """
@@ -124,7 +124,7 @@ async def receive_commitments(context: JobContext, known: int | None) -> ModelCo
 
 
 async def open_model(context: JobContext, shares: AnyShares, commitments: ModelCommitments) -> ModelOpenings:
-    """Open the weights of the model that is kept, under masks, once for all its predictions."""
+    """Open the chosen model's weights under masks, once for all its predictions."""
     seed, openings = _seed(context), None
     if needs_helper(context.training):
         models = ModelOpening, ModelUpperOpening
@@ -197,13 +197,13 @@ def openings_from_part(context: JobContext, part: ModelPart, arrays: Mapping[str
 
 
 def commitments_of(context: JobContext, part: ModelPart) -> tuple[bytes, ...]:
-    """To the seed of each data party, in the order of this job; none where the part has none."""
+    """List commitments to each data party's seed, in job order; none if the part has none."""
     seeds = dict(zip(part.parties, map(bytes.fromhex, part.seeds), strict=False))
     return tuple(seeds[party] for party in context.description.data_parties) if seeds else ()
 
 
 async def send_seed(context: JobContext, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Let the helper of this prediction know this party's masks of weights, which it shares with it."""
+    """Send the helper of this prediction the seed of this party's masks of weights."""
     message = WeightMaskSeed(secret=_seed_from_part(arrays))
     await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 
@@ -214,7 +214,7 @@ def _seed_from_part(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 async def receive_seeds(context: JobContext, scoring: ScoringTerms) -> dict[int, WeightMasks]:
-    """At the helper of a prediction: the masks of weights that each data party's model part has.
+    """Receive each data party's masks of weights, at the helper of a prediction.
 
     Raises:
         JobProblem: a party's seed is not the one that the parts of the model name.

@@ -1,4 +1,4 @@
-"""From a finished job to its page: gathers what this party knows, and writes it into the state folder.
+"""Gathers a finished job's data, and writes its page into the state folder.
 
 It adds nothing that the party was not told: the page of a partner has no metric, that of a helper no column.
 """
@@ -33,7 +33,7 @@ AnyRole = DataPartyRole | PredictionRole | HelperRole
 
 
 async def try_write_report(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
-    """Write the page of a job that is done, if it is wanted and can be; a job is done without one, too."""
+    """Write the page of a finished job if wanted; a failure does not matter to the job."""
     if role is None or not context.settings.report:
         return None
     try:
@@ -46,7 +46,7 @@ async def try_write_report(context: JobContext, role: AnyRole | None, folder: Pa
 
 
 def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Path:
-    """Write the page of a job that is done, readable for this user only; `folder` is where its model part is.
+    """Write a finished job's page for this user only; `folder` holds its model part.
 
     Raises:
         OSError: the disk does not take it.
@@ -131,13 +131,13 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
             part = role.part
             own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
             return {"model": part.model, "network": part.network, **own} | (
-                {} if role.scores is None else _predicted(part, role.scores)
+                {} if role.scores is None else _describe_predictions(part, role.scores)
             )
         case HelperRole():
             return {}
 
 
-def _predicted(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
+def _describe_predictions(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
     """Describe the spread of predictions."""
     match part.link:
         case "softmax":
@@ -174,9 +174,12 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
 
 
 def _weights(folder: Path) -> dict[str, Any]:
-    """Those that this party holds, by encoded column before whitening, each category's against its column's mean."""
+    """Collect this party's weights by encoded column before whitening.
+
+    Each category's weight is relative to its column's mean.
+    """
     part, arrays = model_part.load(folder)
-    rows, shift = _shown(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
+    rows, shift = _unwhiten(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
     if part.network is not None:  # how strongly the first layer listens to each column
         return {"weights": {name: float(np.sqrt(np.sum(np.square(row)))) for name, row in rows.items()}}
     intercepts = (arrays[INTERCEPT][0] + shift).tolist() if INTERCEPT in arrays else []
@@ -196,15 +199,15 @@ Block = tuple[str, Encoding, Floats]  # what stands before the names of its colu
 
 
 def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block]:
-    """This party's own columns, or all parties' where it holds the whole model."""
+    """List this party's own columns, or all parties' where it holds the whole model."""
     if not part.whole:
         return [("", part.encoding, arrays["weights"])]
     encodings = {part.party: part.encoding} | part.encodings
     return [(f"{party}/", encodings[party], arrays[f"{model_part.WEIGHTS}{party}"]) for party in part.parties]
 
 
-def _shown(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
-    """The weights of each column, (width,), and what goes to the intercept for whitening and means of categories."""
+def _unwhiten(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
+    """Undo whitening of weights, (width,); give the rest that goes to the intercept."""
     found: dict[str, Floats] = {}
     shift = np.zeros(width)
     for prefix, encoding, weights in blocks:

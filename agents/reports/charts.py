@@ -1,4 +1,4 @@
-"""The charts of a report, as SVG that is part of its page: text stays text, colours and fonts are the page's own.
+"""Draws a report's charts as SVG with text, in the page's own colours and fonts.
 
 A chart is drawn from numbers alone. No name that a person has given may come in here, so that nothing has to be escaped
 and no font has to have its letters; bars with names are the page's own.
@@ -68,7 +68,7 @@ _RENDERING = threading.Lock()  # matplotlib's settings belong to the process, an
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture, what it is called, and in one sentence what one sees in it."""
+    """Holds a picture, its name, and its finding in one sentence."""
 
     name: str
     finding: str
@@ -78,7 +78,7 @@ class Chart:
 def losses_by_epoch(
     losses: Sequence[float], held_out: Mapping[int, float], best: int | None, *, worthless: bool = False
 ) -> Chart:
-    """The mean training loss and the held-out loss by epoch, those of which there are two; epochs count from 0.
+    """Draw mean training and held-out loss by epoch, of two epochs or more, from 0.
 
     `worthless` if the model is no better than a constant, whichever way they went.
     """
@@ -103,7 +103,7 @@ def metrics_by_epoch(series: Mapping[str, Mapping[int, float]], best: int | None
 
 
 def quality(curves: Curves, metrics: Mapping[str, float]) -> list[Chart]:
-    """All that the held-out rows define."""
+    """Draw all charts that the held-out rows define."""
     charts = []
     if curves.roc is not None:
         charts.append(_roc(curves.roc, metrics))
@@ -249,7 +249,7 @@ def _by_epoch(name: str, what: str, lines: Mapping[str, Mapping[int, float]], be
 
 
 def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
-    """At the height of each line's last value, moved apart where they would cover one another."""
+    """Name each line at its last value, moved apart where names would overlap."""
     low, high = axes.get_ylim()
     end = max(max(line) for line in lines.values()) + 1
     free = low
@@ -299,7 +299,7 @@ def _percent() -> Any:
 
 
 def _plain(axes: Any) -> None:
-    """Numbers of any size on both axes, few enough to stand side by side."""
+    """Label both axes with numbers of any size, few enough to stand side by side."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -308,7 +308,7 @@ def _plain(axes: Any) -> None:
 
 
 def _short(value: float) -> str:
-    """With at most 4 digits that say something: 114,400, 0.01234."""
+    """Format with at most 4 significant digits: 114,400, 0.01234."""
     rounded = float(f"{value:.4g}")
     whole = abs(rounded) >= 1000 and abs(rounded) < 1e7
     return (f"{rounded:,.0f}" if whole else f"{rounded:.4g}").replace("-", "\N{MINUS SIGN}")
@@ -319,7 +319,7 @@ def _whole(share: float) -> str:
 
 
 def _figure(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
-    """A figure with one pair of axes, for the page. The same numbers give the same text."""
+    """Draw a figure with one pair of axes. The same numbers give the same text."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second that only the end of a job needs
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -337,7 +337,10 @@ def _figure(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
 
 
 def _for_the_page(svg: str, name: str) -> str:
-    """Without what a page does not need or must not have: other names' addresses, sizes, a style for all, clipping."""
+    """Remove from a figure what a page does not need or must not have.
+
+    That is: other names' addresses, sizes, a style for all, clipping.
+    """
     svg = svg[svg.index(">", svg.index("<svg")) + 1 :]
     svg = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>", "", svg, flags=re.DOTALL)
     svg = re.sub(r" clip-path=\"[^\"]*\"|<g id=\"patch_1\">.*?</g>", "", svg, flags=re.DOTALL)

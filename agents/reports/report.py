@@ -1,4 +1,4 @@
-"""One party's report of one job, as a page that needs nothing but itself: no script, no font, no other address.
+"""Renders one party's report of one job as a page that needs no other file.
 
 It shows what its own party may know, which `report_data` sees to, and is for that party alone.
 """
@@ -65,7 +65,7 @@ def _template() -> Template:
 
 
 def render(data: ReportData) -> str:
-    """The page, in UTF-8 when written. The same data give the same text. Takes a second: not for an event loop."""
+    """Render the page; the same data give the same text. Takes a second: use a thread."""
     page = _template().render(
         d=data,
         others=[party for party in data.data_parties if party != data.party],
@@ -76,7 +76,7 @@ def render(data: ReportData) -> str:
         by_epoch=_by_epoch(data),
         quality=charts.quality(data.curves, data.result) if data.curves else [],
         deciles=_deciles(data.curves) if data.curves else [],
-        confused=_confused(data),
+        confused=_confusion_rows(data),
         most_confused=MOST_CONFUSED,
         predictions=_predictions(data),
         score=SCORE.get(data.link, "the score") if data.network is None else NORMS,
@@ -116,8 +116,8 @@ def _private(data: ReportData) -> list[str]:
     return [text for text, there in found.items() if there]
 
 
-def _confused(data: ReportData) -> list[dict[str, Any]]:
-    """Class by class: rows, how many of them are found, how often it is rightly predicted, and what it is taken for."""
+def _confusion_rows(data: ReportData) -> list[dict[str, Any]]:
+    """Tabulate each class: rows, share found, precision, and confusions."""
     counts = None if data.curves is None else data.curves.confusion
     if counts is None:
         return []
@@ -161,7 +161,7 @@ def _history(metrics: Mapping[int, Mapping[str, float]], name: str) -> dict[int,
 
 
 def _deciles(curves: Curves) -> list[dict[str, Any]]:
-    """The rows of the gains table, the highest scores first."""
+    """Tabulate the gains table, the highest scores first."""
     if curves.calibration is None or curves.gain is None or curves.lift is None:
         return []
     return [

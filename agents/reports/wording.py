@@ -1,4 +1,4 @@
-"""The words and numbers of a report: what things are called, how figures are written, what to compare them with.
+"""Words a report: names of things, formats of figures, values to compare with.
 
 It knows nothing of jobs or parties, and sees no value but those it is to write.
 """
@@ -44,7 +44,7 @@ NORMS = "the first hidden layer: the length of the column's weights to all its u
 
 
 def number(value: float) -> str:
-    """As people write it: 0.759, 12.3, 1,234."""
+    """Format a number as people write it: 0.759, 12.3, 1,234."""
     if abs(value) >= 1000:
         text = f"{value:,.0f}"
     elif abs(value) >= 10:
@@ -57,12 +57,12 @@ def number(value: float) -> str:
 
 
 def weight(value: float) -> str:
-    """With its sign: +0.1234."""
+    """Format a weight with its sign: +0.1234."""
     return (f"{value:+.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:+.1e}").replace("-", MINUS)
 
 
 def signed(value: float) -> str:
-    """A difference: +0.057."""
+    """Format a difference: +0.057."""
     return ("+" if value > 0 else "") + number(value)
 
 
@@ -93,12 +93,12 @@ def size(count: int) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """One, one and two, or one, two and three."""
+    """Join names: one; one and two; or one, two and three."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def sort_of(model: str, network: Network | None) -> str:
-    """A model in words."""
+    """Describe a model in words."""
     if network is None:
         return f"{model} regression"
     layers = listed([str(width) for width in network.hidden])
@@ -141,7 +141,7 @@ def meaning(name: str, link: str, curves: Curves | None) -> str:
 
 
 def _shares(curves: Curves | None) -> list[float]:
-    """Of the rows, by class that occurs; of two classes the positive one comes last."""
+    """Compute each class's share of the rows; of two classes the positive one is last."""
     if curves is None:
         return []
     if curves.confusion is not None:

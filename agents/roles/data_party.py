@@ -1,6 +1,6 @@
-"""A data party's part of a training job: its rows, the secret order, the steps, and its released model part.
+"""Plays a data party in a training: rows, secret order, steps, released model part.
 
-It decides what is done when; the equations are in mpc, the loops of the steps in `steps` and `network_steps`.
+It decides the order of work. The equations are in mpc, the loops of the steps in `training`.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ DIGEST = "digest/"  # likewise: what this party and each other one have found of
 
 
 class DataPartyRole:
-    """The role behind `lifecycle.Role` for a party that holds columns."""
+    """Plays `phases.Role` for a party that holds columns."""
 
     working = State.TRAINING
     scoring: ScoringTerms | None = None
@@ -155,7 +155,9 @@ class DataPartyRole:
 
     @property
     def _is_whitened(self) -> bool:
-        """Networks learn rare directions by heart if these are made as large as the others: docs/benchmarks.md.
+        """Tell whether columns are whitened; a network would learn rare directions by heart.
+
+        See docs/benchmarks.md.
 
         The covariance of a party's columns goes to another party with the owner's word only.
         """
@@ -286,7 +288,7 @@ class DataPartyRole:
         return Evaluation(context, self.key, held_out, loss, self.labels.constant())
 
     async def run_steps(self) -> None:
-        """All steps, and what the job asks for between two epochs."""
+        """Run all steps, and the job's evaluation between epochs."""
         assert self.party is not None
         assert self.order is not None
         assert self._evaluation is not None
@@ -317,7 +319,7 @@ class DataPartyRole:
         return await save_part(self.context, self.encoding, label, release, self.openings, self.shares.step)
 
     async def wait_until_idle(self) -> None:
-        """Return when no checkpoint is being written any more."""
+        """Wait until no checkpoint is being written any more."""
         if self._checkpoints is not None:
             await self._checkpoints.wait_until_idle()
 

@@ -34,7 +34,7 @@ def label_kind(job: TrainingJob) -> Kind:
 
 
 async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProblem]]:
-    """Look at the first rows of this party's own table in a training, if it has one that is a file.
+    """Profile the first rows of this party's table in a training, if it is a file.
 
     Returns:
         What the others are told of it, and all for which it refuses the job.
@@ -92,7 +92,7 @@ def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
 
 
 def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
-    """Return if this party's rows may be scored: records of categories alone can be solved for from few scores.
+    """Check that rows have numbers: few scores would reveal categories alone.
 
     Raises:
         JobProblem: they may not; this party is named.
@@ -110,7 +110,7 @@ def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
 
 
 def check_profiles(context: JobContext, profiles: Mapping[str, Profile | None]) -> None:
-    """Refuse at the label party what the planner would refuse for exposure once rows are matched.
+    """Refuse at the label party tables too narrow for the planner, before matching.
 
     Where one party's table has no profile, what depends on all of them is left for then.
 

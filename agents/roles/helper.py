@@ -1,4 +1,4 @@
-"""The helper's part of a job: it matches pseudonyms, deals gradient shares ahead and computes each step's activation.
+"""Plays the helper: matches pseudonyms, deals gradient shares, computes activations.
 
 It holds no table, takes no part in the secret order, and keeps nothing of a step once that is answered.
 """
@@ -49,7 +49,7 @@ Dealt = tuple[Step, dict[int, Words]]  # a step, and each data party's gradient 
 
 
 class HelperRole:
-    """The role behind `lifecycle.Role` for the helper, in training and in prediction."""
+    """Plays `phases.Role` for the helper, in training and in prediction."""
 
     scoring: ScoringTerms | None = None
 
@@ -58,33 +58,33 @@ class HelperRole:
         self.working = State.TRAINING if isinstance(context.description, TrainingJob) else State.SCORING
 
     async def prepare(self) -> None:
-        """A helper has no table."""
+        """Do nothing: a helper has no table."""
 
     async def align(self) -> None:
         """Match pseudonyms, if the job wants that."""
         await help_align(self._context)
 
     async def fit(self) -> None:
-        """A helper brings no rows."""
+        """Do nothing: a helper brings no rows."""
 
     async def set_up(self) -> None:
-        """A helper has no part in the order of the rows, but is told where the steps begin."""
+        """Receive the first step; a helper has no part in the order of the rows."""
         if isinstance(self._context.description, TrainingJob):
             await receive_start(self._context)
 
     async def run_steps(self) -> None:
-        """All steps."""
+        """Run all steps."""
         if isinstance(self._context.description, TrainingJob):
             await _Training(self._context).run()
         else:
             await self._predict()
 
     async def release(self) -> Path | None:
-        """A helper keeps nothing."""
+        """Return nothing: a helper keeps nothing."""
         return None
 
     def close(self) -> None:
-        """A helper has no files."""
+        """Do nothing: a helper has no files."""
 
     async def _predict(self) -> None:
         terms = self._context.terms
@@ -102,7 +102,7 @@ class HelperRole:
 
 
 class _Training:
-    """The steps of one training job."""
+    """Runs the helper's steps of one training job."""
 
     def __init__(self, context: JobContext) -> None:
         self._context, self._job = context, context.training
@@ -119,7 +119,7 @@ class _Training:
             self._helper = NetworkHelper(plan, label, context.data_party_masks(), first=context.first_step)
 
     async def run(self) -> None:
-        """All steps, and what the job asks for between epochs and at the end."""
+        """Run all steps, and the job's evaluation between epochs and at the end."""
         context, job = self._context, self._job
         if not context.all_steps_done:
             await (self._run_linear() if isinstance(self._helper, Helper) else self._run_network(self._helper))
@@ -146,7 +146,7 @@ class _Training:
             dealing.cancel()  # it may be ahead of an epoch that is not to be
 
     async def _run_linear(self) -> None:
-        """Answer one step, then deal for one further on, whose gradient shares leave with the next answer."""
+        """Answer one step, then deal a later one, whose shares leave with the next answer."""
         context, dealing = self._context, self._context.steps()
         ahead = look_ahead_steps(context.ready_plan, context.settings.limits)
         context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch

@@ -17,7 +17,7 @@ from tercet.mpc.functions.links import ACTIVATIONS
 
 
 def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bool_]) -> None:
-    """At the label party: every loss that the job opens is over enough rows of each label value, or of all.
+    """Check, at the label party, that each opened loss is over enough rows of each label.
 
     Args:
         context: The job at this party.
@@ -45,7 +45,7 @@ def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bo
 
 
 def fewest_rows(labels: Floats, link: str) -> int:
-    """Rows of the label value that has the fewest, among those that have any; of all, where labels are no classes."""
+    """Count the rows of the rarest label value; all rows, where labels are no classes."""
     if link != "logistic" and not ACTIVATIONS[link].classes:
         return len(labels)
     return int(np.unique(labels, return_counts=True)[1].min(initial=len(labels)))

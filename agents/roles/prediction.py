@@ -1,4 +1,4 @@
-"""A data party's part of a prediction job: new rows, matched as in training, and what its columns say of them.
+"""Plays a data party in a prediction: matches new rows, and scores its columns.
 
 Only the label party gets scores, and a file with them; the other parties' columns and weights stay where they are.
 """
@@ -39,7 +39,7 @@ PART = 65_536  # partial scores in a message: 512 KiB
 
 
 class PredictionRole:
-    """The role behind `lifecycle.Role` for a party that holds columns."""
+    """Plays `phases.Role` for a party that holds columns."""
 
     working = State.SCORING
 
@@ -92,7 +92,7 @@ class PredictionRole:
         await context.compute(self._compare)
 
     def _compare(self) -> None:
-        """Note what is worth knowing of the table, unseen categories above all; refuse a column of these alone."""
+        """Warn of unseen categories and the like; refuse a column of these alone."""
         context, table = self._context, self._own.table
         try:
             unseen = count_unseen(self.part.encoding, table.batches())
@@ -118,7 +118,7 @@ class PredictionRole:
         await self._own.align()
 
     async def fit(self) -> Sizes:
-        """Nothing is fitted: the encoding is the training's.
+        """Fit nothing: the encoding is the training's.
 
         Raises:
             JobProblem: some of the rows have been scored under the model before.
@@ -133,7 +133,7 @@ class PredictionRole:
 
     async def set_up(self) -> None:
         """Encode the rows if the forward pass needs them in words, and agree on the secret order."""
-        if self._with_helper:
+        if self._needs_helper:
             fx = self.scoring_numbers.fx
             await self._own.encode(self.part.encoding, self.part.norm, fx)
         await self._once.note_scored()
@@ -144,19 +144,19 @@ class PredictionRole:
         assert self._context.terms is not None
         terms = self._context.terms
         batch = PART // terms.outputs
-        if self._with_helper:
+        if self._needs_helper:
             batch = scoring_batch(terms.columns, self.scoring_numbers.network)
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
     async def run_steps(self) -> None:
         """Score all rows."""
-        scores = await (self._shared() if self._with_helper else self._owned())
+        scores = await (self._score_shared() if self._needs_helper else self._score_owned())
         if scores is not None:
             scaling = self.part.label_scaling
             self.scores = scores if scaling is None else scaling.restore(scores)
 
     async def release(self) -> Path | None:
-        """At the label party: write the scores, with the ids of its own table, in the order of that."""
+        """Write the scores at the label party, with ids, in the order of its table."""
         context, scores = self._context, self.scores
         if scores is None:
             return None
@@ -174,7 +174,7 @@ class PredictionRole:
 
     # --- release = "owners": each party scores its own columns
 
-    async def _owned(self) -> Floats | None:
+    async def _score_owned(self) -> Floats | None:
         context = self._context
         own = encode_scores(await context.compute(self._partial))
         noise = own_noise(context, self._own.private, "prediction")
@@ -208,8 +208,8 @@ class PredictionRole:
     # --- shared weights, whoever knows them too: the forward pass with the helper
 
     @property
-    def _with_helper(self) -> bool:
-        """A hidden layer's partial sums would tell the label party too much, so that a network always needs it."""
+    def _needs_helper(self) -> bool:
+        """Tell whether the helper scores; a network's partial sums would reveal too much."""
         return self.part.release != "owners" or self.part.network is not None
 
     @property
@@ -217,7 +217,7 @@ class PredictionRole:
         """The fixed point of the model."""
         return scoring_numbers(self._context, self.scoring)
 
-    async def _shared(self) -> Floats | None:
+    async def _score_shared(self) -> Floats | None:
         context, numbers = self._context, self.scoring_numbers
         shares = shares_from_part(context, self.part, self._arrays)
         await send_seed(context, self._arrays)
@@ -235,7 +235,7 @@ class PredictionRole:
 
 
 def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Numbers:
-    """The fixed point that a prediction's terms speak of."""
+    """Make the fixed point from a prediction's terms."""
     assert scoring is not None
     assert context.terms is not None
     terms = context.terms

@@ -1,8 +1,8 @@
-"""The end of a job at a data party: open its own block if the job says so, and write the model part to disk.
+"""Ends a job at a data party: opens weights as the job says, and writes the model part.
 
-A part lies in a hidden folder until every party has released: whoever ends the job then calls `keep`, or `discard`.
-Under release = "owners" each party receives the others' shares of its own block and nothing else, the label party the
-intercept's as well; under "shared" nobody receives anything; under "label" the label party alone receives everything.
+A part lies in a hidden folder until every party has released. Then `keep_result` moves it into place, or `discard`
+removes it. With release = "owners" each party receives the others' shares of its own block, and the label party those
+of the intercept too. With "shared" nobody receives anything, with "label" the label party alone receives everything.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ OpenedShare = WeightShare | InterceptShare | UpperShare
 
 
 async def open_model_parts(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
-    """The arrays of this party's model part, as `model_part.ModelPart` lists them, and what it gets to know beside."""
+    """Open the arrays of this party's model part, and any encodings that it learns."""
     release, own_shares = context.training.release, share_arrays(context, shares)
     if release == "owners":
         owned = await _opened_to_owners(context, shares)
@@ -47,7 +47,7 @@ async def open_model_parts(context: JobContext, shares: AnyShares, encoding: Enc
 
 
 async def _opened_to_owners(context: JobContext, shares: AnyShares) -> Arrays:
-    """Each block of columns goes to its owner, all that is above them to the label party: what this party gets."""
+    """Open each block to its owner, and the layers above to the label party."""
     plan, mail, deadline = context.ready_plan, context.mailbox, context.deadline("release")
     model: type[OpenedShare] = InterceptShare if isinstance(shares, Shares) else UpperShare
     entries = upper_entries(plan)
@@ -82,9 +82,8 @@ async def save_part(  # noqa: PLR0917
 ) -> Path:
     """Write the part, as it is after so many steps, to its hidden folder and return that.
 
-    `label` is what the label party keeps of its own, `given` what was `opened` to this party, `openings` what is for
-    predictions. A save that fails or is
-    cancelled leaves nothing there.
+    `label` is the label party's own scaling and classes. `opened` is the result of `open_model_parts`; `openings` are
+    for predictions. A save that fails or is cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.
@@ -119,7 +118,7 @@ async def save_part(  # noqa: PLR0917
 
 
 async def write_hidden(context: JobContext, folder: Path, save: Callable[[], object]) -> None:
-    """Save something into a hidden folder; if that fails or is cancelled, nothing is left there.
+    """Save into a hidden folder; leave nothing there after failure or cancellation.
 
     Raises:
         JobProblem: the disk does not take it.
@@ -144,7 +143,7 @@ def hidden_folder(context: JobContext) -> Path:
 
 
 def move_into_place(folder: Path) -> Path:
-    """Move a folder from its hidden place to its lasting one, in one step, and return that: models/<job>, say.
+    """Move a folder from its hidden place to its lasting one in one step; return that.
 
     What an earlier run of the same job left there makes way.
 
@@ -163,7 +162,7 @@ def move_into_place(folder: Path) -> Path:
 
 
 def keep_result(folder: Path, me: str) -> Path:
-    """The same, for this party: only here is it certain that the job comes to its good end.
+    """Move this party's result into place, once the job is certain to end well.
 
     Raises:
         JobProblem: the disk does not take it.

@@ -1,4 +1,4 @@
-"""The release of a whole model to the label party: every other data party gives it its shares and its encoding.
+"""Releases a whole model to the label party: shares and encodings of all others.
 
 Nobody but the label party receives anything, and shares stay with their holders as well, by which predictions go on.
 Whether a data party agrees to this was asked of its settings before the job began, in `policy`.
@@ -30,7 +30,7 @@ Encodings = Mapping[str, Encoding]
 
 
 async def send_model(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
-    """Send the label party this party's share of everything, and how its columns become numbers."""
+    """Send the label party this party's shares of everything, and its encoding."""
     mail, label, deadline = context.mailbox, context.label, context.deadline("release")
     await mail.send(ModelShare(words=pack_shares(context, shares)), [label], deadline)
     await mail.send(encoding_message(context, encoding), [label], deadline)
@@ -54,7 +54,7 @@ def encoding_message(context: JobContext, encoding: Encoding) -> ColumnEncoding:
 
 
 def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[FeatureColumn]) -> None:
-    """Return if no category that the label party would be told looks like a number or a date and is one by guess.
+    """Check that no category to be told is a guess that looks like a number or date.
 
     A few such texts among others pass as categories in any other job. Here their names travel, and could be values.
 
@@ -78,7 +78,7 @@ def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Fe
 
 
 async def receive_model(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
-    """At the label party: the whole model in float64, as `model_part.ModelPart` lists it, and the others' encodings.
+    """Receive the whole model in float64 at the label party, and the others' encodings.
 
     Raises:
         JobProblem: a share has another length than is due, or an encoding is none or of other columns; its sender is
@@ -88,25 +88,25 @@ async def receive_model(context: JobContext, shares: AnyShares) -> tuple[Arrays,
     mine = pack_shares(context, shares)
     letters = await mail.receive(ModelShare, partners, deadline)
     words = total([mine, *mail.checked_words(letters, lambda _: (1, mine.shape[1])).values()])
-    opened = await context.compute(_opened, context, words, shares.step)
+    opened = await context.compute(_open_words, context, words, shares.step)
     texts = await mail.receive(ColumnEncoding, partners, deadline)
     return opened, {party: await context.compute(_read_encoding, context, party, texts[party]) for party in partners}
 
 
 def model_entries(plan: Plan) -> tuple[Entry, ...]:
-    """The whole model: each party's block, and what is above the columns."""
+    """List the whole model's entries: each party's block, and the layers above."""
     width = plan.outputs if plan.network is None else plan.network.hidden[0]
     columns = (Entry(BLOCK, i, (count, width)) for i, count in enumerate(plan.columns))
     return (*columns, *upper_entries(plan))
 
 
 def pack_shares(context: JobContext, shares: AnyShares) -> Words:
-    """This party's share of all of it, in one row."""
+    """Pack this party's share of the whole model into one row."""
     owned = {(BLOCK, i): words for i, words in block_shares(context, shares).items()}
     return pack(model_entries(context.ready_plan), owned | upper_shares(shares))
 
 
-def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
+def _open_words(context: JobContext, words: Words, steps: int) -> Arrays:
     plan, parties = context.ready_plan, context.description.data_parties
 
     def place(name: str, k: int) -> str:
@@ -117,7 +117,7 @@ def _opened(context: JobContext, words: Words, steps: int) -> Arrays:
 
 
 def _entries(text: bytes) -> int:
-    """No JSON has more values than this; some of the marks may be in texts."""
+    """Bound the number of values in a JSON text; marks inside texts count too."""
     return sum(map(text.count, (b",", b"[", b"{")))
 
 

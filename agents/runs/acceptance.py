@@ -15,7 +15,7 @@ from tercet.schemas.messages.kinds import Accept, Approvers, Received
 
 
 class Range(NamedTuple):
-    """The versions of the protocol that a party speaks, from the lowest to the highest."""
+    """Holds the lowest and highest protocol version that a party speaks."""
 
     lowest: int
     highest: int
@@ -65,7 +65,7 @@ async def _collect(context: JobContext) -> None:
 
 
 def after_approval(context: JobContext, name: str) -> Deadline:
-    """A deadline for something that comes when everybody has accepted, so long as persons are still asked."""
+    """Make the deadline for an event after acceptance, while persons are still asked."""
     deadline = context.deadline(name)
     if not context.approvers:
         return deadline
@@ -73,7 +73,7 @@ def after_approval(context: JobContext, name: str) -> Deadline:
 
 
 def common_version(ranges: Mapping[str, Range]) -> int:
-    """The highest version of the protocol that all parties speak.
+    """Find the highest protocol version that all parties speak.
 
     Raises:
         JobProblem: there is none; the party with the oldest release is named.
@@ -91,7 +91,10 @@ def common_version(ranges: Mapping[str, Range]) -> int:
 
 
 def check_version(context: JobContext, version: int) -> None:
-    """Raises JobProblem unless this party speaks the version that the label party says all speak."""
+    """Check that this party speaks the version that the label party chose.
+
+    Raises JobProblem if it does not.
+    """
     lowest, highest = context.versions
     if not lowest <= version <= highest:
         raise JobProblem(

@@ -1,6 +1,6 @@
-"""One attempt of a job's run at one party: its letters, its thread, its role, from the policy to what it gives.
+"""Runs one attempt of a job at one party: mailbox, thread and role, from policy to result.
 
-Keys, masks and what has come in belong to one attempt and go with it; the run decides whether another follows.
+Keys, masks and received messages belong to one attempt and end with it. The run decides whether another follows.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Hooks:
 
 
 class Attempt:
-    """Number `number`, with this helper."""
+    """Runs attempt `number` with this helper."""
 
     def __init__(self, job: Job, services: Services, number: int, helper: str, hooks: Hooks) -> None:
         self.number, self.helper, self._services, self._hooks = number, helper, services, hooks
@@ -129,7 +129,9 @@ class Attempt:
         return self.context.me in self.context.description.parties
 
     async def run(self, enter_state: phases.EnterState) -> Path | None:
-        """All of it; returns the hidden folder with what this party gets, if any. Who stands by is never done with it.
+        """Run the whole attempt; return the hidden folder of its result, if any.
+
+        A helper that stands by never returns.
 
         Raises:
             JobProblem: it cannot go on, and whose fault that is.
@@ -137,7 +139,7 @@ class Attempt:
         """
         self._decision = asyncio.create_task(self._run_policy())
         self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
-        # An end that another party tells meanwhile does not end it: `refusal` has what this party would say.
+        # An end that another party tells meanwhile does not end it: `own_refusal` has what this party would say.
         await asyncio.shield(self._decision)
         if not self.takes_part:
             await asyncio.Event().wait()
@@ -145,7 +147,10 @@ class Attempt:
         return await phases.run_phases(self.context, role, enter_state)
 
     async def _run_policy(self) -> None:
-        """Raises JobProblem if this party does not let the job in; the audit log is told either way."""
+        """Decide whether to let the job in, and tell the audit log.
+
+        Raises JobProblem if it is refused.
+        """
         audit = self._hooks.audit
         try:
             self.context.profile = await check_admission(self.context, self._services.budget)
@@ -155,7 +160,7 @@ class Attempt:
         audit.note_decision()
 
     async def own_refusal(self) -> JobProblem | None:
-        """Wait until this party has decided, and give why it does not let the job in, if it does not."""
+        """Wait for this party's decision, and give its refusal, if it refuses."""
         if self._decision is not None:
             await asyncio.wait([self._decision])
             if not self._decision.cancelled() and isinstance(problem := self._decision.exception(), JobProblem):
@@ -169,9 +174,9 @@ class Attempt:
         return DataPartyRole(self.context) if training else PredictionRole(self.context)
 
     async def release_resources(self) -> None:
-        """Give back the thread and the working files. A thread cannot be stopped: what it still writes goes after it.
+        """Give back the thread and the working files; a busy thread removes its own later.
 
-        What is said of the run goes on until `fall_silent`.
+        Control messages of the run go on until `close_outbox`.
         """
         self.mailbox.closed = True
         try:

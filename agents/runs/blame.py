@@ -1,6 +1,6 @@
 """Finds the party to blame for a wait: the end of the chain of who waits for whom.
 
-Pure functions over what parties last reported; nothing here waits or speaks.
+Pure functions over the parties' last reports; nothing here waits or sends.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class Report:
 
 
 def culprits(reports: Mapping[str, Report], start: str) -> list[str]:
-    """The parties at which the waiting that `start` complains of ends, in the order in which it reaches them.
+    """Find the parties where the waiting that starts at `start` ends, in order of reach.
 
     `reports` holds the parties heard from lately. A party that is silent, or that waits for nobody, is an end;
     silence weighs more. No end at all means that some wait for one another: a message was lost between them.
@@ -39,7 +39,7 @@ def _reachable(reports: Mapping[str, Report], start: str) -> list[str]:
 
 
 def blame_for_deadline(reports: Mapping[str, Report], start: str, deadline: str, order: Sequence[str]) -> JobProblem:
-    """The verdict on a wait that has outlived its deadline; the same at every party that has the same reports."""
+    """Blame a party for a missed deadline; equal reports give equal blame everywhere."""
     culprits_in_order = sorted(culprits(reports, start), key=order.index)
     chain = _waiting_chain(reports, start)
     if not culprits_in_order:

@@ -1,6 +1,6 @@
 """Exchanges control messages of a job: heartbeats, faults, the verdict and the end.
 
-It speaks through the letters of the attempt that counts, and decides nothing: what follows is the run's business.
+It sends through the current attempt's mailbox, and decides nothing: `run` does.
 """
 
 import asyncio
@@ -34,23 +34,23 @@ from tercet.schemas.files.settings import Deadlines
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Cancel, Failure, Job, Message, Outcome, Progress
 
-NOT_RESUMED = "job.resume"  # the code of a failure of whoever does not take a run up again
+NOT_RESUMED = "job.resume"  # code of a party that declines to resume a run
 
 
 class ControlChannel:
     """Speaks for one party in one job.
 
     Args:
-        job: What it is about.
-        me: The party.
-        deadlines: Of this party.
-        life: Of the agent with this run: what it says is newer than what an earlier one said.
-        progress: Where it is now.
-        ended: Told of an end that somebody's words mean.
-        done: Told of a party that is done with the job.
-        unknown: Told of a party that does not know it.
-        behind: Told of a party where it has failed, in an attempt before this one; whether that is no longer true.
-        noted: Told what this party's operator should know, and nobody else.
+        job: The job.
+        me: This party.
+        deadlines: This party's deadlines.
+        life: Number of the agent's life with this run. Messages of a later life are newer.
+        current_progress: Gives this party's progress for a heartbeat.
+        on_outcome: Called with an outcome that a message means.
+        on_done: Called with a party that is done with the job.
+        on_unknown: Called with a party that does not know the job.
+        on_stale_failure: Called with a party where an earlier attempt failed. Tells whether the run was resumed since.
+        on_note: Called with a text for this party's operator alone.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ControlChannel:
         assert self.attempt is not None
         return self.attempt
 
-    # --- hearing
+    # --- receiving
 
     def handle_message(self, address: Address, message: Message) -> None:
         """Take a control message of another party."""
@@ -101,7 +101,7 @@ class ControlChannel:
             self._on_done(address.sender)
 
     def _handle_outcome(self, sender: str, outcome: Outcome) -> None:
-        """The run is over at a party that was asked."""
+        """Handle the news that the run is over at a party that was asked."""
         if outcome.state == State.DONE:
             self._on_done(sender)
         elif outcome.state == UNKNOWN:
@@ -121,7 +121,7 @@ class ControlChannel:
             self._on_outcome(FinalFailure(outcome.failure))
 
     def _handle_declined_resumption(self, problem: JobProblem) -> None:
-        """A party does not follow this one; it may still follow the label party, which asks it anew."""
+        """Handle a party's refusal to resume; it may still follow the label party."""
         if self._label in {self._me, problem.culprit}:
             self._on_outcome(problem)
         else:
@@ -132,14 +132,14 @@ class ControlChannel:
         if not self._label_verdict.done():
             self._label_verdict.set_result(failure)
 
-    # --- saying
+    # --- sending
 
     async def send_heartbeat(self) -> None:
-        """A heartbeat."""
+        """Send a heartbeat to everybody."""
         await self.send_to_all(self._current_progress(), required=False)
 
     async def send_to_all(self, message: Message, *, required: bool) -> None:
-        """To everybody with whom we speak. Whom it does not reach in time will find us silent."""
+        """Send a message to all partners; one that is not reached will find us silent."""
         mailbox, deadline = self._current_attempt.mailbox, self._current_attempt.context.deadline("verdict")
         life, number = self._life, next(self._numbers)
         try:
@@ -159,7 +159,7 @@ class ControlChannel:
         except TimeoutError as error:
             self._log.warning("not everybody was told", why=str(error))
 
-    # --- judging
+    # --- failures
 
     def diagnose(self, outcome: RunFailure, own: Report, state: State) -> Failure:
         """Give this party's own view of a failure, as if nobody else spoke."""
@@ -176,9 +176,9 @@ class ControlChannel:
     async def agree_on_failure(
         self, outcome: RunFailure, own: Report, state: State, refusal: JobProblem | None = None
     ) -> Failure:
-        """The one reason for the end that every party shows; tells the others.
+        """Agree with the others on the one failure that every party shows.
 
-        `refusal` is what this party does not let the job in for, whoever has ended it before that was known.
+        `refusal` is this party's own reason against the job, even if another party has ended it first.
         """
         mine = self.diagnose(outcome, own, state)
         if self._me == self._label:
@@ -202,7 +202,7 @@ class ControlChannel:
             return self.diagnose(outcome, own, state)
 
     async def _await_refusals(self) -> None:
-        """Give the others time to say what they refuse the job for, unless all have decided already."""
+        """Give the others time to refuse too, unless all have decided already."""
         others, heartbeat = self._current_attempt.context.others, self._deadlines.heartbeat
         for _ in range(max(1, int(self._deadlines.verdict / 2 / heartbeat))):
             await asyncio.sleep(heartbeat)

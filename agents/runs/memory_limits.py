@@ -1,7 +1,7 @@
 """Checks that a job's batches fit into this party's memory, before a share leaves.
 
-It sees counts only. A helper has no table to compare them with: without this whoever leads a job would tell it how much
-to make.
+It sees counts only. A helper has no table to compare them with; without this check a label party could make it compute
+any amount.
 """
 
 from tercet.agents.core.problems import JobProblem

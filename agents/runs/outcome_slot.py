@@ -1,6 +1,6 @@
-"""The ends of an attempt, or of a run, as they come: which one counts, and until when.
+"""Holds the outcome of an attempt that counts, until it is taken.
 
-It looks into none of them; whether a fault may pass is for its owner to say.
+It looks into none of them: its owner tells which faults are recoverable.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from tercet.agents.runs.outcomes import Restart, RunOutcome
 
 
 class OutcomeSlot:
-    """One run's. `may_pass` says whether an end is a fault after which the run may go on."""
+    """Holds one run's outcome; `is_recoverable` tells faults after which it may go on."""
 
     def __init__(self, is_recoverable: Callable[[RunOutcome], bool]) -> None:
         self._is_recoverable = is_recoverable
@@ -22,7 +22,7 @@ class OutcomeSlot:
         return self._outcome.done()
 
     def put(self, outcome: RunOutcome) -> None:
-        """The first end counts, but a fault that may pass, or another attempt, gives way to what is final."""
+        """Keep the first outcome, unless it is recoverable or a restart and this is final."""
         if self._outcome.done():
             if self._priority(outcome) <= self._priority(self._outcome.result()):
                 return
@@ -35,14 +35,14 @@ class OutcomeSlot:
         return (0, 0) if self._is_recoverable(outcome) else (2, 0)
 
     async def take_outcome(self) -> RunOutcome:
-        """The first end that there is from now on."""
+        """Wait for the next outcome, and take it."""
         await asyncio.shield(self._outcome)
-        outcome = self._outcome.result()  # which may have taken the place of what was waited for
+        outcome = self._outcome.result()  # a final one may have replaced it meanwhile
         self._outcome = _future()
         return outcome
 
     async def take_final_within(self, seconds: float) -> RunOutcome | None:
-        """An end that is not just another fault of the attempt that is over, if there is one so soon."""
+        """Take the next outcome that is no recoverable fault, if one comes soon."""
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -53,7 +53,7 @@ class OutcomeSlot:
             return None
 
     def drop_stale(self, attempt: int) -> None:
-        """An end of the attempt that is over has no bearing on this one, nor has being told of this one again."""
+        """Drop an outcome of the last attempt, or a repeated restart of this one."""
         if self._outcome.done():
             stale = self._outcome.result()
             if stale.attempt <= attempt if isinstance(stale, Restart) else self._is_recoverable(stale):

@@ -1,7 +1,7 @@
 """Defines the outcomes of a run, and notes what the parties report about them.
 
-Nothing here speaks or waits; `run` does both. The label party's verdict counts; where it does not come, each party
-judges by itself, from the same reports in the same way.
+Nothing here sends or waits; `run` does both. The label party's verdict counts. Without it each party decides by itself,
+from the same reports in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ E_ = TypeVar("E_", bound=BaseException)
 
 @dataclass(frozen=True, slots=True)
 class DeadlineMissed:
-    """A wait has outlived its deadline: here, or at the party that reported it."""
+    """Says that a wait has outlived its deadline, here or at the party that reported it."""
 
     reporter: str
     deadline: str
@@ -35,28 +35,28 @@ class DeadlineMissed:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFailure:
-    """Another party says that the job is off."""
+    """Says that another party has reported a failure."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The good end: where what this party gets is, if it gets something."""
+    """Says that the run ended well, with the folder of this party's result, if any."""
 
     folder: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class FinalFailure:
-    """The run has failed at a party that cannot go on with it any more."""
+    """Says that the run has failed at a party that cannot go on with it."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The attempt is over, and another one begins."""
+    """Says that the attempt is over, and another one begins."""
 
     attempt: int
     helper: str
@@ -64,17 +64,17 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """This party's agent leaves for a while."""
+    """Says that this party's agent leaves for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Another run of the same job has precedence, and everybody knows by the same rule."""
+    """Says that another run of the job has precedence, which everybody knows by one rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A person wants the job off: at this party, or at another that says so."""
+    """Says that a person has cancelled the job, here or at another party."""
 
     by: str  # the party; empty where whoever tells it does not know
     here: bool = False
@@ -101,7 +101,7 @@ class PeerMonitor:
     _progress_attempt: dict[str, int] = field(default_factory=dict)  # the attempt of what was heard last
 
     def start_attempt(self, attempt: int) -> None:
-        """Another attempt: nobody is late in it yet."""
+        """Begin another attempt, in which nobody is late yet."""
         self.attempt, self.overdue, self.complaints = attempt, {}, {}
 
     def note_message(self, address: Address, message: Message, taking_part: Sequence[str]) -> RunOutcome | None:
@@ -152,7 +152,7 @@ class PeerMonitor:
     def _note_progress(self, address: Address, message: Progress, taking_part: Sequence[str]) -> RunOutcome | None:
         sender, theirs, helper = address.sender, address.attempt, message.helper
         if self.me == self.label:
-            if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and begins one of its own
+            if self.attempt < theirs < MOST_ATTEMPTS:  # this party has lost count, and starts a later one
                 return Restart(theirs + 1, helper)
             if theirs == self.attempt and message.lost and sender in taking_part:
                 return RemoteFailure(restarted_agent(sender).failure(message.state, verdict=False))
@@ -163,16 +163,16 @@ class PeerMonitor:
         return self.note_missed_deadline(sender, message.overdue)
 
     def seconds_silent(self, party: str) -> float:
-        """Seconds since a party was heard of."""
+        """Measure the seconds since a party was last heard of."""
         return loop_time() - self.last_progress[party][0] if party in self.last_progress else loop_time() - self.since
 
     def silent_parties(self, parties: Sequence[str]) -> list[str]:
-        """Those that are not heard of."""
+        """List the parties that are not heard of."""
         reports = self.reports()
         return [party for party in parties if party not in reports]
 
     def checkpoint_steps(self, parties: Sequence[str]) -> list[int]:
-        """Steps that were done at the last checkpoint of each party in this attempt; -1 where that is not known."""
+        """List each party's steps at its last checkpoint in this attempt; -1 if unknown."""
         return [
             self.last_progress[p][1].checkpoint if self._progress_attempt.get(p) == self.attempt else -1
             for p in parties
@@ -215,24 +215,24 @@ class PeerMonitor:
 
 
 def is_refusal(failure: Failure) -> bool:
-    """Tell whether a party has not let the job in, by what its settings, its table or the planner say; no fault."""
+    """Tell whether a failure is a refusal by settings, table or planner, and no fault."""
     return failure.stage == State.RECEIVED and failure.code.startswith(REFUSALS)
 
 
 def unknown_party(sender: str) -> JobProblem:
-    """A control message speaks of somebody who has no part in the job."""
+    """Make the problem of a control message about a party that the job does not have."""
     return JobProblem(
         "message.malformed", sender, f"{sender} speaks of a party that the job does not have; update its agent"
     )
 
 
 def restarted_agent(party: str) -> JobProblem:
-    """A party has lost the attempt, by a restart as a rule."""
+    """Make the problem of a party that has lost the attempt, mostly by a restart."""
     return JobProblem("agent.restarted", party, f"{party}'s agent has lost the attempt, and is back")
 
 
 def silent_label_party(label: str) -> JobProblem:
-    """The label party does not come back."""
+    """Make the problem of a label party that does not come back."""
     return JobProblem(
         "party.silent",
         label,
@@ -242,12 +242,12 @@ def silent_label_party(label: str) -> JobProblem:
 
 
 def own_error(me: str) -> JobProblem:
-    """A bug of ours; the log has the traceback."""
+    """Make the problem of a bug of ours; the log has the traceback."""
     return JobProblem("agent.error", me, f"{me}'s agent met an error of its own")
 
 
 def broker_problem(error: BrokerError, me: str) -> JobProblem:
-    """The broker, or whoever should have a queue there, fails this party."""
+    """Make the problem of a broker error, or of a party without a queue."""
     cause = error.reason if isinstance(error, Undeliverable) else error
     if isinstance(cause, Blocked):
         return broker_blocked(cause)
@@ -268,17 +268,17 @@ def broker_problem(error: BrokerError, me: str) -> JobProblem:
 
 
 def broker_blocked(alarm: Blocked) -> JobProblem:
-    """The broker has an alarm, so that nobody's messages get through."""
+    """Make the problem of a broker alarm, which stops all messages."""
     return JobProblem("transport.broker", BROKER, str(alarm))
 
 
 def connection_lost(me: str) -> JobProblem:
-    """The broker does not answer this party."""
+    """Make the problem of a broker that does not answer this party."""
     reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
     return JobProblem("party.cut-off", me, reason)
 
 
 def first_error(group: BaseExceptionGroup[E_]) -> E_:
-    """The first error of a group, however deep."""
+    """Find the first error of a group, however deep."""
     inner = group.exceptions[0]
     return first_error(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,4 +1,4 @@
-"""A job's way from received to done, the same for every party; what differs between the roles is behind `Role`.
+"""Takes a job from received to done, the same at every party; roles do the rest.
 
 Nothing here knows the mathematics or the transport. The label party leads: it collects, decides and says `start`.
 """
@@ -52,7 +52,7 @@ class Role(Protocol):
         ...
 
     async def run_steps(self) -> None:
-        """All steps."""
+        """Run all steps."""
         ...
 
     async def release(self) -> Path | None:
@@ -65,7 +65,7 @@ class Role(Protocol):
 
 
 async def run_phases(context: JobContext, role: Role, enter: EnterState) -> Path | None:
-    """Take a job from received to released by everybody; returns the hidden folder with what this party gets, if any.
+    """Take a job from received to released; return the hidden folder of the result, if any.
 
     Raises:
         JobProblem: it cannot go on, and whose fault that is.

@@ -1,4 +1,4 @@
-"""A job's queues at the broker: opened before a party says `ready`, gone when the job ends.
+"""Opens a job's queues before a party says `ready`, and deletes them at its end.
 
 Names and bindings are the topology's; what arrives is the mailbox's.
 """
@@ -8,19 +8,23 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import structlog
+
 from tercet.agents.access.connections import BrokerLink
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Consumer, Handler
+from tercet.broker.interface.clock import loop_time
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
 PAUSE_SECONDS = 0.25
+REOPEN_BEATS = 10  # heartbeats after which queues that are not consumed are opened again
 
 T = TypeVar("T")
 
 
 async def retry_patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """The call's result, after as many attempts as a broker that is briefly away takes.
+    """Repeat a call while the broker is briefly away, and return its result.
 
     Raises:
         BrokerError: it refuses, or is still away after so many seconds.
@@ -36,16 +40,18 @@ async def retry_patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T
 
 
 class JobQueues:
-    """One party's queues of one job, over all its attempts."""
+    """Opens and closes one party's queues of one job, over all its attempts."""
 
     def __init__(self, broker: Broker, settings: Settings, job: Job, deliver: Handler) -> None:
         self._broker, self._settings, self._job, self._deliver = broker, settings, job, deliver
         self._consumers: list[Consumer] = []
         self._open = False  # all of them are consumed; said at the end only
+        self._last_consumed = loop_time()
+        self._log = structlog.get_logger()
         self._changing = asyncio.Lock()  # an attempt may be at work on them when the next one or the end comes
 
     async def open(self, patience: float) -> None:
-        """Declare and consume all of them, if that is not done; `patience`: seconds that the broker may be away.
+        """Declare and consume all queues once; the broker may be away for `patience` seconds.
 
         Raises:
             BrokerError: the broker refuses, or is away; none is consumed. Nor is any when this is cancelled.
@@ -71,9 +77,32 @@ class JobQueues:
             self._consumers.append(await retry_patiently(consume, patience))
 
     async def reopen(self, patience: float) -> None:
-        """Consume them anew, where something that should not be has taken a consumer away. Raises as `open`."""
+        """Consume the queues anew, after a consumer was lost. Raises as `open`."""
         await self.cancel_consumers()
         await self.open(patience)
+
+    async def keep_consumed(self) -> None:
+        """Reopen them, for ever, where nothing comes in though the broker is there.
+
+        Without that nobody could end the job at this party.
+        """
+        heartbeat, tried = self._settings.deadlines.heartbeat, 0.0
+        while True:
+            await asyncio.sleep(heartbeat)
+            if self.are_consumed:
+                self._last_consumed = loop_time()
+            elif loop_time() - max(self._last_consumed, tried) > REOPEN_BEATS * heartbeat:
+                tried, seconds = loop_time(), self.seconds_unconsumed
+                self._log.error("the job's queues are not consumed, and are opened again", seconds=seconds)
+                try:
+                    await self.reopen(heartbeat)
+                except BrokerError as error:
+                    self._log.warning("the job's queues cannot be opened", why=str(error))
+
+    @property
+    def seconds_unconsumed(self) -> float:
+        """Tell how long nothing has come in though the broker was there, as `keep_consumed` saw it."""
+        return loop_time() - self._last_consumed
 
     @property
     def are_consumed(self) -> bool:
@@ -95,12 +124,12 @@ class JobQueues:
         await asyncio.gather(*(consumer.cancel() for consumer in consumers))
 
     async def delete_queues(self, patience: float) -> None:
-        """Delete them, with what is in them. Raises as `clear_queues`."""
+        """Delete them, with what is in them. Raises as the function `delete_queues`."""
         await delete_queues(self._broker, self._settings, self._job.id, patience)
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Await all of them; when one fails none is left at work, which would declare a queue after it was cleared away."""
+    """Await all calls; after a failure cancel the rest, which would declare queues again."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         await asyncio.gather(*tasks)
@@ -111,7 +140,7 @@ async def _together(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await to the end even when cancelled meanwhile: a consumer that nobody knows would keep its queue occupied."""
+    """Await to the end despite cancellation; a lost consumer would occupy its queue."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -121,7 +150,7 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def delete_queues(broker: Broker, settings: Settings, job: str, patience: float) -> None:
-    """Delete this party's queues of a job, with what is in them, if the broker is there within `patience` seconds.
+    """Delete this party's queues of a job, if the broker is there within `patience` seconds.
 
     Raises:
         BrokerError: they may still be there.

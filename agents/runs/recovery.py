@@ -1,12 +1,12 @@
 """Decides whether a job goes on after a fault, as which attempt, and with which helper.
 
-Nothing here waits or speaks; `run` does both.
+Nothing here waits or sends; `run` does both.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by how many before it have gained nothing
+PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by the number of fruitless attempts before it
 
 RECOVERABLE = frozenset(
     {
@@ -19,14 +19,14 @@ RECOVERABLE = frozenset(
         "transport.lost",
     }
 )
-"""Codes of faults after which another attempt may succeed, nobody having changed anything."""
+"""Codes of faults after which another attempt may succeed, although nobody has changed anything."""
 BUSY = "party.busy"
 BUSY_ATTEMPTS = 3  # a party that is alive and does not answer may be back from a halt, or have hung for good
 
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts of one run so far, as its record keeps them.
+    """Counts the attempts of one run so far, as its record keeps them.
 
     Attributes:
         number: of the one that counts, from 1.
@@ -41,12 +41,12 @@ class Attempts:
     furthest: int = 0
 
     def note_progress(self, first_step: int) -> None:
-        """The attempt that counts goes on from this step."""
+        """Note the step from which this attempt goes on."""
         if first_step > self.furthest:
             self.gained, self.furthest = self.number, first_step
 
     def reset_count(self) -> None:
-        """A person takes the job up again: those until now came to nothing and do not count."""
+        """Discount all attempts until now, when a person resumes the job."""
         self.gained = self.number + 1
 
     @property

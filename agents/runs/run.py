@@ -1,8 +1,8 @@
-"""One job at one party from its acceptance to its end: its attempts, its heartbeat, its queues, and how it ends.
+"""Runs one job at one party from acceptance to end: attempts, heartbeat, queues, outcome.
 
-It ends in exactly one terminal state whatever happens, with the same reason at every party: the label party's verdict
-counts, and where the label party is silent each party follows the chain of who waits for whom by itself. After a fault
-that may pass, the label party begins another attempt, which its heartbeats tell.
+It ends in exactly one terminal state, with the same reason at every party. The label party's verdict counts. Where the
+label party is silent, each party follows the chain of who waits for whom by itself. After a recoverable fault the label
+party begins another attempt, which its heartbeats tell.
 """
 
 import asyncio
@@ -62,12 +62,11 @@ RESULT_FIELDS = (  # of the status
     "worthless",
 )  # fmt: skip
 NEW_RUN = SavedRun()
-REOPEN_BEATS = 10  # heartbeats after which queues that are not consumed are opened again
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
 
 
 class JobRun:
-    """A job at this party."""
+    """Runs a job at this party."""
 
     def __init__(
         self,
@@ -77,14 +76,14 @@ class JobRun:
         changed: Callable[["JobRun"], None],
         saved: SavedRun = NEW_RUN,
     ) -> None:
-        """A job just received, or one that an earlier life of the agent has left.
+        """Set up a new job, or one that an earlier life of the agent has left.
 
         `changed` is called at every change of state, to be written down.
         """
         self.job, self.submitted, self._services, self._changed = job, submitted, services, changed
         self.state, self.released, self._released_status = saved.state, saved.released, saved.status
         self.failure: Failure | None = None
-        self.fault: Failure | None = None  # which ended the attempt before
+        self.fault: Failure | None = None  # which ended the last attempt
         self.detail: str | None = None
         self.cancelled_by = ""
         self.model_part: Path | None = None
@@ -98,7 +97,6 @@ class JobRun:
         self.life, self._is_recalled = max(int(time.time()), saved.life + 1), saved.life > 0
         self._log = structlog.get_logger()
         self._queues = JobQueues(services.broker, settings, job, self._deliver)
-        self._last_consumed = loop_time()
         self._last_wait = Report("", ())  # as it was when the end began
         self._waits_for_label = False  # for another attempt
         self._attempt_over = False  # the attempt, by an end of some kind
@@ -154,13 +152,13 @@ class JobRun:
     # --- from the beginning to the end
 
     async def execute(self, outcome: JobProblem | None = None) -> None:
-        """Run the job to a terminal state; with `outcome`, only tell the others why it cannot go on."""
+        """Run the job to a terminal state; with `outcome`, only tell the others of it."""
         patience = self.context.deadline("release").seconds
         result: RunOutcome = Suspended()
         logs.bind_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._send_heartbeats()), tasks.create_task(self._watch_queues())]
+                beside = [tasks.create_task(self._send_heartbeats()), tasks.create_task(self._queues.keep_consumed())]
                 result = await self._run_attempts(outcome)
                 await (self._suspend() if isinstance(result, Suspended) else self._conclude(result))
                 for task in beside:
@@ -177,7 +175,7 @@ class JobRun:
         return self._services.settings.recovery.attempts > 1
 
     async def _run_attempts(self, outcome: RunOutcome | None) -> RunOutcome:
-        """Attempt after attempt, to the end of the last one."""
+        """Run attempt after attempt, to the end of the last one."""
         if outcome is not None:
             await self._open_queues()  # to hear the verdict
             return outcome
@@ -193,7 +191,7 @@ class JobRun:
             outcome = None
 
     async def _run_attempt(self) -> RunOutcome:
-        """The attempt that counts."""
+        """Run the current attempt."""
         logs.bind_job(self.context.me, self.job.id, self.attempts.number, self.context.statistics)
         self._tasks = [asyncio.create_task(self._watch_outbox()), asyncio.create_task(self._run_work())]
         try:
@@ -204,7 +202,7 @@ class JobRun:
         return outcome
 
     async def _join_tasks(self) -> None:
-        """Return when the attempt's tasks have ended; a thread that writes may take its time, and the others know."""
+        """Wait until the attempt's tasks have ended; a writing thread may take a while."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -227,7 +225,7 @@ class JobRun:
         self._report_problem(own_error(self.context.me))
 
     def _report_problem(self, outcome: RunFailure) -> None:
-        """This party cannot go on with the attempt, if that is not over already."""
+        """Put an outcome that this party has found, unless the attempt is over already."""
         if not self.context.mailbox.closed:
             self._put_outcome(outcome)
 
@@ -260,34 +258,17 @@ class JobRun:
         deadline = "accept" if self.state == State.RECEIVED else "recover"
         await self._queues.open(self.context.deadline(deadline).seconds)
 
-    async def _watch_queues(self) -> None:
-        """Open them again where nothing comes in though the broker is there: else nobody could end the job here."""
-        deadlines, tried = self._services.settings.deadlines, 0.0
-        while True:
-            await asyncio.sleep(deadlines.heartbeat)
-            if self._queues.are_consumed:
-                self._last_consumed = loop_time()
-            elif loop_time() - max(self._last_consumed, tried) > REOPEN_BEATS * deadlines.heartbeat:
-                tried = loop_time()
-                self._log.error(
-                    "the job's queues are not consumed, and are opened again", seconds=self.seconds_unconsumed
-                )
-                try:
-                    await self._queues.reopen(deadlines.heartbeat)
-                except BrokerError as error:
-                    self._log.warning("the job's queues cannot be opened", why=str(error))
-
     @property
     def seconds_unconsumed(self) -> float:
         """Seconds for which nothing has come in from the job's queues though the broker was there."""
         over = self.is_suspended or self.state in TERMINAL
-        return 0.0 if over else loop_time() - self._last_consumed
+        return 0.0 if over else self._queues.seconds_unconsumed
 
     async def _deliver(self, delivery: Delivery) -> None:
         await self.context.mailbox.deliver(delivery)
 
     async def _release_resources(self, patience: float, *, goes_on: bool) -> None:
-        """Give back what the job had: queues, consumers, the thread. What goes on in a later life keeps its queues."""
+        """Give back queues, consumers and thread; a suspended job keeps its queues."""
         try:
             await self._attempt.close_outbox()
             await self._queues.cancel_consumers()
@@ -328,7 +309,7 @@ class JobRun:
         return not last and self.attempts.may_follow(failure.code, self._services.settings.recovery.attempts)
 
     async def _prepare_recalled(self) -> RunOutcome:
-        """An earlier life was at work on it; what an earlier attempt has left in the queues is of no use."""
+        """Open the queues of a recalled run, and report the restart."""
         me = self.context.me
         logs.bind_job(me, self.job.id, self.attempts.number, self.context.statistics)
         self.context.mailbox.closed = True
@@ -336,7 +317,7 @@ class JobRun:
             await self._open_queues()
         except BrokerError as error:
             return broker_problem(error, me)
-        if self.attempts.fruitless:  # else it is taken up again, and who is yet to hear that would say that it failed
+        if self.attempts.fruitless:  # after `resume`, do not ask: a party that has not heard yet would answer FAILED
             self._inquire(self.context.others)
         return JobProblem("agent.restarted", me, f"{me}'s agent was restarted while the job ran")
 
@@ -357,13 +338,13 @@ class JobRun:
             self._waits_for_label = False
 
     def _abandon_attempt(self) -> None:
-        """Nothing of it is taken in any more; another follows, in this life or the next."""
+        """Refuse all further messages of this attempt; another one follows."""
         self.context.mailbox.closed = True
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._enter_state(State.RECOVERING)
 
     async def _choose_restart(self) -> RunOutcome:
-        """The label party's part: after a pause, or when something else ends the job."""
+        """Choose the next attempt and helper at the label party, after a pause."""
         outcome = await self._outcomes.take_final_within(self.attempts.pause)
         if outcome is not None:
             return outcome
@@ -372,7 +353,7 @@ class JobRun:
         return Restart(self.attempts.number + 1, helper)
 
     async def _await_restart(self) -> RunOutcome:
-        """The others' part: wait for the label party, as long as that is heard of or may come back."""
+        """Wait for the label party's restart, as long as it is heard of or may come back."""
         label, deadlines, since = self.context.label, self._services.settings.deadlines, loop_time()
         for beat in count(1):
             outcome = await self._outcomes.take_final_within(deadlines.heartbeat)
@@ -404,7 +385,10 @@ class JobRun:
         self.detail = detail
 
     def _resend_resumption(self, party: str) -> bool:
-        """At the label party, of a run that a person has taken up again: a party was away when all were told."""
+        """Repeat a resumption, at the label party, to a party that was away.
+
+        Tell whether the run is such a one.
+        """
         if not (self._is_resumed and self.context.is_label_party):
             return False
         self._services.resume(self.job, party)
@@ -422,16 +406,19 @@ class JobRun:
         )
 
     async def _suspend(self) -> None:
-        """The agent leaves, and its next life goes on; the others need not find out by a deadline."""
+        """Tell the others that the agent leaves, so that no deadline has to pass."""
         self.is_suspended = True
         self._abandon_attempt()
         await self.channel.send_heartbeat()
         await self.channel.drain_outbox("verdict")
 
-    # --- what others say, and what we say of ourselves
+    # --- messages of the others, and our own heartbeat
 
     def _on_done(self, sender: str) -> None:
-        """A party is done only when all have released; a helper has nothing to release, and another may have helped."""
+        """End the job when a party is done: then all have released.
+
+        A helper has nothing to release, and another one may have helped.
+        """
         idle = self._services.settings.role == "helper" and self.state in {State.RECEIVED, State.RECOVERING}
         if self.released or (sender == self.context.label and idle):
             folder = hidden_folder(self.context)
@@ -450,7 +437,10 @@ class JobRun:
                 self._replace_silent_helper()
 
     def _watch_label_party(self, beat: int) -> None:
-        """At the others: the label party's last word may be lost, and who stands by waits for nobody to be late."""
+        """Ask for the outcome when the label party is silent; its last word may be lost.
+
+        A helper that stands by waits for nobody, so it fails by itself.
+        """
         deadlines, label = self._services.settings.deadlines, self.context.label
         silence = self.channel.peers.seconds_silent(label)
         if self._recovers and silence > MISSED_HEARTBEATS * deadlines.heartbeat and beat % INQUIRE_BEATS == 0:
@@ -459,7 +449,7 @@ class JobRun:
             self._put_outcome(FinalFailure(silent_label_party(label).failure(str(self.state), verdict=False)))
 
     def _replace_silent_helper(self) -> None:
-        """At the label party: another helper takes the place of one that does not come back."""
+        """Replace a helper that does not come back, at the label party."""
         helper, takeover = self.attempts.helper, self._services.settings.deadlines.takeover
         if not self.context.mailbox.closed and self.channel.peers.seconds_silent(helper) > takeover:
             other = choose_helper(self.job.description.helpers, self.channel.peers.reports(), helper)
@@ -487,7 +477,7 @@ class JobRun:
             await asyncio.shield(self._attempt.outbox.failed)
         except BrokerError as error:
             self._report_problem(broker_problem(error, self.context.me))
-        except Exception:  # noqa: BLE001 - as in `_work`
+        except Exception:  # noqa: BLE001 - as in `_run_work`
             self._report_own_error()
 
     # --- how it ends
@@ -502,7 +492,7 @@ class JobRun:
             await self.channel.drain_outbox("release")
 
     async def _settle_outcome(self, outcome: RunOutcome) -> State:
-        """Tell the others; the state that the job ends in."""
+        """Tell the others of the outcome; return the job's last state."""
         if isinstance(outcome, Done) and outcome.folder is not None:
             try:
                 outcome = Done(keep_result(outcome.folder, self.context.me))
@@ -549,31 +539,31 @@ class JobRun:
     # --- from outside
 
     def cancel(self) -> None:
-        """A person at this party wants it off."""
+        """Cancel the job for a person at this party."""
         self._put_outcome(Cancelled(self.context.me, here=True))
 
     def approve(self, who: str) -> None:
-        """A person at this party lets the job in, in this and every later attempt."""
+        """Approve the job for a person at this party, in this and every later attempt."""
         self.approval.approve(who)
         self._changed(self)
 
     def stop(self, problem: JobProblem) -> None:
-        """This agent cannot go on with it."""
+        """End the job with a problem of this agent."""
         self._put_outcome(problem)
 
     def suspend(self, problem: JobProblem) -> None:
-        """This agent leaves; the job waits for its next life, if it may."""
+        """Suspend the job until the agent's next life, if it may wait; else end it."""
         self._put_outcome(Suspended() if self._recovers else problem)
 
     def mark_failed(self) -> None:
-        """An error of ours kept the job from ending in order; it has failed here."""
+        """Mark the job as failed after an error of ours, if it has not ended in order."""
         if self.state not in TERMINAL:
             self._snapshots.discard()
             self.failure = own_error(self.context.me).failure(self.state, verdict=False)
             self.state = State.FAILED
 
     def supersede(self) -> None:
-        """Another run of the same job takes this one's place; nobody needs to be told."""
+        """End this run in favour of another one of the same job; nobody is told."""
         self._put_outcome(Superseded())
 
     @property
@@ -582,7 +572,7 @@ class JobRun:
         return self.attempts.number == 1 and self.state in {State.RECEIVED, State.ACCEPTED, State.READY}
 
     def _blocking_parties(self) -> tuple[str, ...]:
-        """The parties at which the waiting ends; our own wait where all wait for one another for a moment."""
+        """List the parties where waiting ends; our own wait while all wait in a circle."""
         own, me = self._current_wait(), self.context.me
         if self.state in TERMINAL or not own.waits_for:
             return ()
@@ -611,6 +601,6 @@ class JobRun:
             "report": str(self.report) if self.report else None,
         }
         last_progress = {self.context.me: (loop_time(), self._progress()), **self.channel.peers.last_progress}
-        if self.released and self._released_status is not None:  # nor does this attempt know it, if that is another
+        if self.released and self._released_status is not None:  # a later attempt does not know these results
             fields |= {name: getattr(self._released_status, name) for name in RESULT_FIELDS}
         return job_status(self.context, self.state, last_progress).model_copy(update=fields)

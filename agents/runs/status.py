@@ -1,4 +1,4 @@
-"""A job's status as one agent tells it: from what it knows of itself and what it has heard of the others.
+"""Describes a job's status from what one agent knows and has heard.
 
 It reads and decides nothing; what it tells is for this party's own console and record.
 """
@@ -64,7 +64,7 @@ def who_holds(job: TrainingJob) -> str:
 
 
 def _first(notes: Sequence[str]) -> tuple[str, ...]:
-    """As many as a person reads; a table may have thousands of columns."""
+    """Shorten notes to a number that a person reads; a table may have thousands."""
     left = len(notes) - MOST_NOTES
     return (*notes[:MOST_NOTES], *([f"{left:,} more warnings are in the log and the report"] if left > 0 else []))
 

@@ -1,4 +1,4 @@
-"""The terms of a job: everybody's sizes, collected by the label party, and the plan that follows from them.
+"""Collects everybody's sizes at the label party, and makes terms and plan from them.
 
 Each party makes the plan anew from the sizes and compares; nothing of a table but its sizes is here.
 """
@@ -38,7 +38,7 @@ class Tables(NamedTuple):
 
 
 async def agree_on_terms(context: JobContext, mine: Sizes | None, scoring: ScoringTerms | None) -> None:
-    """Bring this party's sizes, and take everybody's: afterwards `context.terms` is there, in training the plan too.
+    """Send this party's sizes, and set `context.terms`, in training also the plan.
 
     `mine` is None at the helper. `scoring` is what a data party's own part says of the model that a prediction applies.
 
@@ -49,14 +49,14 @@ async def agree_on_terms(context: JobContext, mine: Sizes | None, scoring: Scori
     if context.is_label_party:
         assert mine is not None
         tables = await _collect(context, mine)
-        terms = await _made(context, mine, tables, scoring)
+        terms = await _make_terms(context, mine, tables, scoring)
         await context.mailbox.send(terms, context.others, context.deadline("terms"))
     else:
         if mine is not None:
             await context.mailbox.send(mine, [label], context.deadline("fit"))
         terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
         await _check(context, terms, mine, scoring)
-    _note(context, terms, mine)
+    _note_terms(context, terms, mine)
     check_memory_limits(context, terms)
 
 
@@ -76,8 +76,8 @@ async def _collect(context: JobContext, mine: Sizes) -> Tables:
     return Tables.of(sizes[party] for party in context.description.data_parties)
 
 
-async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
-    """Make the terms that follow from the label party's sizes and everybody's tables; set the plan of a training."""
+async def _make_terms(context: JobContext, sizes: Sizes | Terms, tables: Tables, scoring: ScoringTerms | None) -> Terms:
+    """Make terms from the label party's sizes and all tables; set the plan of a training."""
     if isinstance(context.description, TrainingJob):
         plan = context.plan = await context.compute(_plan, context, sizes, tables)
         digest = canonical_digest("tercet plan", plan.canonical())
@@ -98,7 +98,7 @@ async def _made(context: JobContext, sizes: Sizes | Terms, tables: Tables, scori
 
 
 def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
-    """The fixed-point plan and schedule, which every party makes for itself.
+    """Make the plan of fixed point and schedule, which every party makes for itself.
 
     Raises:
         JobProblem: the planner refuses; whoever wrote the job can mend it.
@@ -145,7 +145,7 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
         if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits, mine.spread):
             raise _strange_terms(context, label)
     # A helper has no model part to compare with, and takes a prediction's numbers as they are.
-    if terms != await _made(context, terms, tables, scoring or terms.scoring):
+    if terms != await _make_terms(context, terms, tables, scoring or terms.scoring):
         raise _strange_terms(context, label)
 
 
@@ -164,7 +164,7 @@ def _strange_terms(context: JobContext, party: str) -> JobProblem:
     )
 
 
-def _note(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
+def _note_terms(context: JobContext, terms: Terms, mine: Sizes | None) -> None:
     context.terms = terms
     statistics, plan = context.statistics, context.plan
     statistics.rows, statistics.held_out = terms.rows, terms.held_out

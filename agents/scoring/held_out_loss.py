@@ -1,4 +1,4 @@
-"""The mean loss of held-out rows after an epoch: the pass over a party's mailbox, and the opening of one number.
+"""Opens the mean loss of held-out rows after an epoch, and nothing else.
 
 Nobody learns a score; the number goes to whom the job names. What a batch is made of is in `mpc.scoring.held_out_loss`.
 """
@@ -60,7 +60,7 @@ KINDS: Kinds = {
 async def held_out_loss(
     context: JobContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
 ) -> float | None:
-    """A data party's part in the loss after an epoch; the mean, where this party may know it.
+    """Play a data party in an epoch's held-out loss; give the mean where it may know it.
 
     Args:
         context: The job at this party.
@@ -94,7 +94,7 @@ async def held_out_loss(
 
 
 async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, done: int) -> None:
-    """The helper's part in the loss of so many rows, after so many steps.
+    """Play the helper in the loss of so many rows, after so many steps.
 
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.
@@ -114,7 +114,7 @@ async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, do
 async def open_mean_loss(
     context: JobContext, model: type[LossShare | HeldOutLossShare], share: Words, numbers: LossNumbers, epoch: int
 ) -> float | None:
-    """Bring this party's share of a loss to whom the job names; the mean, where this party is one of them."""
+    """Send this party's share of a loss; give the mean where this party may know it."""
     deadline, everybody = context.deadline("step"), context.training.evaluation.loss_to == "all"
     knowing = context.description.data_parties if everybody else (context.label,)
     receivers = [party for party in knowing if party != context.me]

@@ -1,4 +1,4 @@
-"""Scores of rows by a model that stays shared: the forward pass of a step, batch after batch, with nothing learnt.
+"""Scores rows by a shared linear model, batch by batch, without learning anything.
 
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 
 def scoring_batch(columns: Sequence[int], network: Network | None = None) -> int:
-    """Rows that are scored at a time, the same at all parties."""
+    """Compute the rows that are scored at a time, the same at all parties."""
     units = 0 if network is None else 4 * sum(network.hidden)
     return max(32, min(MOST_ROWS, MOST_WORDS // (sum(columns) + units)))
 
 
 class LinearScoring:
-    """One pass over some rows at a data party."""
+    """Runs one pass over some rows at a data party."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LinearScoring:
         self._deadline = context.deadline("step")
 
     async def run(self) -> Floats | None:
-        """At the label party the scores, (rows, outputs), in the order of the rows; elsewhere None.
+        """Run the pass; give the label party the scores (rows, outputs), in row order.
 
         Raises:
             JobProblem: a tensor of a wrong shape came.
@@ -108,7 +108,7 @@ class LinearScoring:
     async def _receive_words(
         self, model: type[Message], step: Step, shapes: Mapping[str, tuple[int, int]]
     ) -> dict[str, Words]:
-        """One tensor from each sender, by sender."""
+        """Receive one tensor from each sender, by sender."""
         mail = self._context.mailbox
         letters = await mail.receive(model, shapes, self._deadline, epoch=step.epoch, step=step.position)
         return mail.checked_words(letters, shapes.__getitem__)
@@ -117,7 +117,7 @@ class LinearScoring:
 async def answer_scores(
     context: JobContext, helper: ScoringHelper, steps: Sequence[Step], outputs: int, first: str = "step"
 ) -> None:
-    """The helper's part of one pass: add up each batch's shares, and tell the label party.
+    """Add up each batch's shares at the helper, and send the label party the scores.
 
     `first` names the deadline of the first batch, before which the parties may have to encode their rows.
 
@@ -144,14 +144,17 @@ async def answer_scores(
 
 
 async def _deal_batch(context: JobContext, helper: ScoringHelper, step: Step, deadline: Deadline) -> None:
-    """Deal the data parties what the helper cannot add to several outputs in secret order, a step ahead."""
+    """Deal the zero shares of several outputs, a step ahead."""
     words, carrier = await context.compute(helper.dealt, step), context.description.data_parties[CARRIER]
     message = ScoringDealtShares(words=words)
     await context.mailbox.send(message, [carrier], deadline, epoch=step.epoch, step=step.position)
 
 
 def range_problem(context: JobContext, diverged: Diverged) -> JobProblem:
-    """A scored row is unlike those trained on, or a party has shifted scores; whoever wrote the job can mend it."""
+    """Make the problem of a score out of range, which the submitter can mend.
+
+    A row is unlike those trained on, or a party has shifted scores.
+    """
     reason = (
         f"a scored row left the range of the model ({diverged.reason}): compare the columns of the rows with those "
         f"trained on, leave rows out that are unlike them, or train with them or with a smaller rate"
@@ -160,6 +163,6 @@ def range_problem(context: JobContext, diverged: Diverged) -> JobProblem:
 
 
 def note_scored_step(context: JobContext, step: Step) -> None:
-    """A step of a prediction is done; held-out rows are no steps of the training."""
+    """Note a step of a prediction; held-out rows are no steps of the training."""
     if context.plan is None:
         context.note_finished_step(step)

@@ -1,4 +1,4 @@
-"""Scores of rows by a network that stays shared: the forward pass of a step, batch after batch, with nothing learnt.
+"""Scores rows by a shared network, batch by batch, without learning anything.
 
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
@@ -23,7 +23,7 @@ from tercet.mpc.scoring.openings import Openings
 async def score_network(
     context: JobContext, scorer: NetworkScorer, order: Order, steps: Sequence[Step], openings: Openings
 ) -> Floats | None:
-    """One pass over some rows; at the label party the scores, (rows, outputs), in the order of the rows.
+    """Score some rows; give the label party the scores (rows, outputs), in row order.
 
     Raises:
         JobProblem: a tensor of a wrong shape came.
@@ -59,7 +59,9 @@ async def _collect(scripts: ScriptDriver, scorer: NetworkScorer, order: Order, s
 async def answer_network_scores(
     context: JobContext, helper: NetworkScoringHelper, steps: Sequence[Step], first: str = "step"
 ) -> None:
-    """The helper's part of one pass. `first` names the deadline of the first batch, before which rows are encoded.
+    """Play the helper in one pass; `first` names the first batch's deadline.
+
+    Before that batch the rows are encoded.
 
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.

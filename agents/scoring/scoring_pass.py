@@ -1,4 +1,4 @@
-"""One pass over rows that are scored and not trained on, by either kind of model: who takes part, under which masks.
+"""Runs one scoring pass by either kind of model: who takes part, under which masks.
 
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
@@ -35,7 +35,7 @@ async def score_rows(
     noise: ScoreNoise | None,
     openings: Openings | None = None,
 ) -> Floats | None:
-    """A data party's part; at the label party the scores, (rows, outputs), in the order of the rows.
+    """Play a data party; give the label party the scores (rows, outputs), in row order.
 
     Args:
         context: The job at this party.
@@ -71,7 +71,7 @@ async def score_rows(
 
 
 def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise | None:
-    """Make what this party adds to its part of the scores of a pass; the label party, which learns them, adds nothing.
+    """Make this party's noise on the scores of a pass; the label party adds none.
 
     `private` is this party's own secret of the run.
     """
@@ -88,7 +88,7 @@ async def answer_pass(
     weight_masks: Mapping[int, WeightMasks] | None = None,
     first: str = "step",
 ) -> None:
-    """The helper's part.
+    """Play the helper in one pass.
 
     Args:
         context: The job at the helper.

@@ -1,9 +1,9 @@
-"""Checkpoints of one job at one data party: all that it needs to go on after a fault, on its own disk.
+"""Stores one job's checkpoints at one data party, on its own disk.
 
-They hold its shares and what it alone may know of the training; nothing of them is ever sent, nor a key kept in them.
+They hold its shares and its own knowledge of the training. Nothing of them is ever sent, and they hold no key.
 
-A file is a SHA-256 and what that is of: arrays in safetensors, and beside them in JSON what they belong to. One that is
-torn or of something else is told and passed over, so that the one before it counts.
+A file is a SHA-256 and the content it covers: arrays in safetensors, with JSON metadata that binds them to a run.
+A torn or foreign file is logged and skipped, so that the one before it counts.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ DAY: Final = 86_400.0
 
 
 class CheckpointProblem(ValueError):
-    """A file that is no checkpoint of what it should be; the text says why."""
+    """Says why a file is not the checkpoint that it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """The checkpoints of one job, of one run, order and set of rows.
+    """Stores checkpoints of one job, bound to one run, order and set of rows.
 
     Args:
         folder: of this job alone.
@@ -66,7 +66,7 @@ class CheckpointFolder:
         self._log = structlog.get_logger()
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write one, and remove all but the last few; when this returns, it is on the disk under its name.
+        """Write one durably, and remove all but the last few.
 
         Raises:
             OSError: the disk does not take it; those before are as they were.
@@ -81,7 +81,7 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
 
     def list_held(self) -> tuple[HeldCheckpoint, ...]:
-        """Those that can be gone on from, the latest first; what is wrong with the others is logged."""
+        """List usable checkpoints, the latest first; log faults of the others."""
         found = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}"), reverse=True):
             try:
@@ -95,7 +95,7 @@ class CheckpointFolder:
         return tuple(found[:MOST_CHECKPOINTS])
 
     def read(self, held: HeldCheckpoint) -> Checkpoint:
-        """One that `held` has told.
+        """Read one that `list_held` has listed.
 
         Raises:
             CheckpointProblem, OSError: it cannot be read any more.
@@ -137,7 +137,7 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file."""
+    """Read the metadata of a safetensors file."""
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
@@ -158,17 +158,17 @@ def table_folder(state: Path, job: str) -> Path:
 
 
 def discard_table(state: Path, job: str) -> None:
-    """The snapshot is of no use any more."""
+    """Remove the snapshot, when it is of no use any more."""
     shutil.rmtree(table_folder(state, job), ignore_errors=True)
 
 
 def discard_checkpoints(state: Path, job: str) -> None:
-    """The job is over for good."""
+    """Remove all checkpoints, when the job is over for good."""
     shutil.rmtree(checkpoint_folder(state, job), ignore_errors=True)
 
 
 def discard_old(state: Path, unfinished: Container[str], days: float) -> None:
-    """Remove what is kept of jobs that are over and that nobody has taken up again for so long; tables at once."""
+    """Remove old files of jobs that nobody has resumed for so long; tables at once."""
     for folder in (state / "checkpoints").glob("*"):
         if folder.name in unfinished:
             continue

@@ -1,6 +1,6 @@
 """Gathers one job's means at one party: description, mailbox, deadlines, maths thread.
 
-The roles and the lifecycle read it; nothing here decides.
+Roles and phases read it; nothing here decides.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ HANDOVER_ROUNDS = 3  # rounds of the event loop until a message that was sent is
 
 
 def system_randomness() -> bytes:
-    """A contribution to the order key. Tests that compare two runs pass another source; a daemon never does."""
+    """Draw a contribution to the order key; only tests that compare runs pass another source."""
     return secrets.token_bytes(32)
 
 
 @dataclass(slots=True)
 class JobContext:
-    """One job at one party."""
+    """Holds the means of one job at one party."""
 
     job: Job
     settings: Settings
@@ -144,15 +144,15 @@ class JobContext:
         return self.plan
 
     def steps(self) -> Iterator[Step]:
-        """The steps of this attempt."""
+        """Yield the steps of this attempt."""
         return self.ready_plan.steps(self.first_step)
 
     def number(self, party: str) -> int:
-        """A data party's number in the protocol."""
+        """Give a data party's number in the protocol."""
         return self.description.data_parties.index(party)
 
     def deadline(self, name: str) -> Deadline:
-        """A named deadline. The helper's step is half a data party's, so that it can tell whom it lacks first.
+        """Make a named deadline; the helper's step is half as long, so it notices first.
 
         After a fault, whoever does not answer at once may come back.
         """
@@ -182,7 +182,7 @@ class JobContext:
         return canonical_digest("tercet job shape", [self.job.description.model_dump(), terms])
 
     def masks(self, partner: str, purpose: str = "training") -> PairMasks:
-        """The masks shared with another party in this attempt; each purpose has its own."""
+        """Make the masks shared with another party in this attempt, by purpose."""
         assert self.secrets is not None
         parties = self.description.parties  # in order, the helper last: the same at both ends
         sender, receiver = sorted((self.me, partner), key=parties.index)
@@ -197,11 +197,11 @@ class JobContext:
         )
 
     def zero_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
-        """The masks shared with each other data party, by its number."""
+        """Make the masks shared with each other data party, by its number."""
         return {self.number(party): self.masks(party, purpose) for party in self.partners}
 
     def data_party_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
-        """At the helper: the masks shared with each data party, by its number."""
+        """Make the masks that the helper shares with each data party, by its number."""
         return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
 
     def note(self, text: str) -> None:
@@ -215,12 +215,12 @@ class JobContext:
         return self.mailbox.trace
 
     def note_finished_step(self, step: Step) -> None:
-        """A step is done at this party."""
+        """Note that a step is done at this party."""
         self.statistics.note_step(step.epoch, step.index)
         self.trace.note_finished_step(step.index)
 
     async def let_messages_leave(self) -> None:
-        """Let what was just sent leave, before maths in place holds up the event loop; others wait for it already."""
+        """Let sent messages leave before maths in place holds up the event loop."""
         for _ in range(HANDOVER_ROUNDS):
             await asyncio.sleep(0)
 
@@ -233,7 +233,7 @@ class JobContext:
         return result
 
     async def compute_step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the maths of one step: in place where that takes less than a millisecond, in the thread where it may not.
+        """Run a step's maths: in place if it takes less than a millisecond, else in the thread.
 
         For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
         """
@@ -251,7 +251,7 @@ class JobContext:
         return result
 
     def _trace_maths(self, function: Callable[..., Any], args: tuple[Any, ...], since: float, where: str) -> None:
-        """For the trace: under the name of the function, and the step that is its first argument."""
+        """Trace maths under the function's name, and the step that is its first argument."""
         name = getattr(function, "__name__", "maths").strip("_").replace("_", " ")
         step = args[0].index if args and isinstance(args[0], Step) else -1
         self.trace.note("maths", name, since, step=step, where=where)

@@ -1,8 +1,8 @@
 """Keeps a run's random draws on the disk, so that each attempt repeats them.
 
-The contribution to the secret order, and the first weights of a network: with others, each attempt would split, order
-and score the rows anew, and those to whom results are told would learn more with each. So nobody may bring other rows
-or another contribution to a later attempt: signs and noise must not meet two tables.
+The draws are the contribution to the secret order, and a network's first weights. With new draws each attempt would
+split, order and score the rows anew, and its results would tell more each time. So nobody may bring other rows or
+another contribution to a later attempt: signs and noise must not meet two tables.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class StoredRandomness(Strict):
 
 
 class FixedRandomness:
-    """A source of contributions, 32 bytes each, that repeats itself in each attempt.
+    """Gives contributions of 32 bytes each, the same ones in each attempt.
 
     Args:
         folder: where they are kept, readable for this user only.
@@ -41,7 +41,7 @@ class FixedRandomness:
         self._next = 0
 
     def start_attempt(self, rows: bytes) -> bool:
-        """An attempt begins, and the table has this digest; whether it is as it was in the attempts before.
+        """Start an attempt; tell whether the table's digest is that of earlier attempts.
 
         Raises:
             OSError: the disk does not let them be read or written.
@@ -53,7 +53,7 @@ class FixedRandomness:
         return self._stored.rows == rows
 
     def __call__(self) -> bytes:
-        """The next one.
+        """Give the next contribution.
 
         Raises:
             OSError: it cannot be kept.

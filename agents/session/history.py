@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True)
 class History:
-    """By epoch; empty where this party is told nothing.
+    """Keeps results by epoch; empty where this party is told nothing.
 
     Attributes:
         losses: the mean training loss of each epoch.
@@ -39,7 +39,7 @@ class History:
     labels: Floats | None = field(default=None, repr=False)
 
     def to_checkpoint(self) -> tuple[dict[str, Floats], dict[str, Any]]:
-        """Arrays and facts from which `go_on_from` makes the same again; what is learned later changes neither."""
+        """Copy arrays and facts from which `restore` makes the same again."""
         arrays = {name: getattr(self, name) for name in ("latest", "scores", "labels")}
         facts = {
             "losses": [*self.losses],
@@ -50,13 +50,13 @@ class History:
         return {name: array for name, array in arrays.items() if array is not None}, facts
 
     def restore(self, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
-        """An attempt begins where an earlier one was."""
+        """Restore the history of an earlier attempt."""
         self.losses, self.metrics = list(facts["losses"]), {epoch: dict(found) for epoch, found in facts["metrics"]}
         self.held_out_losses, self.best_epoch = list(facts["held_out_losses"]), facts["best_epoch"]
         self.latest, self.scores, self.labels = (arrays.get(name) for name in ("latest", "scores", "labels"))
 
     def keep_scores(self, epoch: int | None = None) -> None:
-        """The model as it is now is the one to keep; `epoch` where the job chooses among epochs."""
+        """Keep the latest scores as the final model's; `epoch` where the job chooses one."""
         self.scores = self.latest
         self.best_epoch = self.best_epoch if epoch is None else epoch
 
@@ -97,7 +97,7 @@ class EarlyStopper:
         return [self._best, self._seen, self._without_gain]
 
     def restore(self, state: list[Any]) -> None:
-        """An attempt begins where an earlier one was."""
+        """Restore the state of an earlier attempt."""
         self._best, self._seen, self._without_gain = state
 
     def _gains(self, value: float | None, best: float | None) -> bool:

@@ -21,7 +21,7 @@ class StepLengths:
     seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """One step more."""
+        """Count one step more."""
         self.counts[bisect_left(STEP_BOUNDS, seconds)] += 1
         self.seconds += seconds
 
@@ -34,7 +34,7 @@ class StepLengths:
 
 @dataclass(slots=True)
 class Statistics:
-    """Kept by the training loop, read by status and benchmarks."""
+    """Holds figures of the training loop for status and benchmarks."""
 
     epoch: int = 0
     step: int = 0  # steps finished over the whole job
@@ -55,7 +55,7 @@ class Statistics:
     _processor_end: float | None = None
 
     def enter_stage(self, stage: str | None) -> None:
-        """A stage begins, and the one before it is over."""
+        """Start a stage, and end the one before it."""
         now = time.perf_counter()
         if self._stage is not None:
             before, since = self._stage
@@ -63,22 +63,22 @@ class Statistics:
         self._stage = None if stage is None else (stage, now)
 
     def resume_from(self, steps: int) -> None:
-        """An attempt begins after so many steps."""
+        """Start an attempt after so many steps."""
         self.step = self.checkpoint = steps
 
     def start_steps(self) -> None:
-        """The first step starts now."""
+        """Start the clock of the first step."""
         self._last, self._processor_start = time.perf_counter(), time.process_time()
 
     def note_step(self, epoch: int, step: int) -> None:
-        """A step is done."""
+        """Note that a step is done."""
         now = time.perf_counter()
         self._intervals.append(now - self._last)
         self.lengths.add(now - self._last)
         self.epoch, self.step, self._last = epoch, step + 1, now
 
     def stop_steps(self) -> None:
-        """The last step is over."""
+        """Stop the clock after the last step."""
         self._processor_end = time.process_time()
 
     @property

@@ -1,7 +1,7 @@
-"""The snapshot of a party's table in one run of a job: taken once, and opened again by every later attempt.
+"""Keeps the snapshot of a party's table in one run, for every later attempt.
 
-It is read from the source again only where none is kept, or none that can be used; whether that is still the same
-table is for `fixed_randomness` to say. Nothing here looks at a row.
+It reads the source again only if no usable snapshot is stored. `fixed_randomness` tells whether the table is still the
+same. Nothing here looks at a row.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ SQLITE = "sqlite:"
 
 
 class SnapshotStore:
-    """One for all attempts of a run, whose threads take turns: a late one is not run over by the one after it."""
+    """Keeps one snapshot for all attempts of a run, whose threads take turns."""
 
     def __init__(self, job: Job, settings: Settings) -> None:
         self._job, self._state = job, settings.state
@@ -38,7 +38,7 @@ class SnapshotStore:
     def snapshot(
         self, name: str, settings: TableSettings, reading: Sequence[Any], read_source: Callable[[], Snapshot]
     ) -> Snapshot:
-        """The one of table `name` that is kept, or a new one by `read_source`, which is kept from now on.
+        """Open the stored snapshot of table `name`, or make one by `read_source` and store it.
 
         Args:
             name: of the table.
@@ -84,7 +84,7 @@ class SnapshotStore:
         return snapshot
 
     def discard(self) -> None:
-        """The run is over; if it is ever taken up again, the table is read anew."""
+        """Remove the snapshot when the run is over; a resumed run reads the table anew."""
         self._is_discarded = True
         discard_table(self._state, self._job.id)
 

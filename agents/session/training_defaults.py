@@ -22,7 +22,7 @@ def resolve_defaults(job: TrainingJob, rows: int, spreads: Sequence[float]) -> T
 
 
 def announced_spread(job: TrainingJob, encoding: Encoding) -> float:
-    """Give what this party says of its columns' variance: only as far as an automatic rate needs it.
+    """Give the spread of this party's columns, if an automatic rate needs it; else 1.
 
     Of columns that are not whitened it tells how many there are before they are encoded.
     """

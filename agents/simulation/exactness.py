@@ -91,7 +91,7 @@ def oracle_words(simulation: Simulation) -> linear.Weights:
 
 
 def training_words(simulation: Simulation) -> list[Words]:
-    """Each data party's encoded rows that were trained on."""
+    """Collect each data party's encoded rows that were trained on."""
     words = []
     for role in data_roles(simulation).values():
         assert role.words is not None
@@ -100,13 +100,13 @@ def training_words(simulation: Simulation) -> list[Words]:
 
 
 def data_roles(simulation: Simulation) -> dict[str, DataPartyRole]:
-    """The data parties' roles, in the job's order."""
+    """List the data parties' roles, in the job's order."""
     roles = {party: simulation.runs[party].role for party in simulation.description.data_parties}
     return {party: role for party, role in roles.items() if isinstance(role, DataPartyRole)}
 
 
 def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
-    """Each data party's block of weights and the intercept, in words, as the parts on disk have them."""
+    """Add up each block of weights and the intercept, in words, from the parts on disk."""
     parties, label = simulation.description.data_parties, simulation.description.label
     arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
     assert isinstance(simulation.description, TrainingJob)
@@ -117,7 +117,7 @@ def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
 
 
 def network_words(simulation: Simulation) -> list[Words]:
-    """A network's blocks, the weights above and all biases in words, as the shares in the parts on disk have them."""
+    """Add up a network's blocks, upper weights and biases, from the shares on disk."""
     parties = simulation.description.data_parties
     arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
     names = [f"{model_part.SHARE}{party}" for party in parties]

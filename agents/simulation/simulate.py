@@ -1,4 +1,4 @@
-"""All parties of a job in one process over the in-process broker, and the plaintext oracle beside them.
+"""Runs all parties of a job in one process, with the plaintext oracle beside them.
 
 The same agents as in production; only the keys are fresh and the broker is memory. The simulator alone may look at
 everything, which is how it can tell whether the joint model is the oracle's to the last bit.
@@ -55,17 +55,17 @@ WATCH_SECONDS = 0.1
 
 
 def introduce(settings: Mapping[str, Settings], folder: Path) -> dict[str, tuple[Settings, Identity]]:
-    """The parties with fresh keys, each other's keys pinned, and their state under `folder`."""
+    """Give the parties fresh keys, pin each other's, and put their state under `folder`."""
     identities = {party: Identity.generate() for party in settings}
     introduced = {}
     for party, own in settings.items():
-        partners = {p: _introduced(own, p, i) for p, i in identities.items() if p != party}
+        partners = {p: _introduce_party(own, p, i) for p, i in identities.items() if p != party}
         changes = {"partners": partners, "state": folder / party}
         introduced[party] = (own.model_copy(update=changes), identities[party])
     return introduced
 
 
-def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
+def _introduce_party(settings: Settings, party: str, identity: Identity) -> Partner:
     """Add missing partners to the settings; they may submit, but hold no model."""
     listed = settings.partners.get(party)
     may_hold = listed is not None and listed.may_hold_model
@@ -73,7 +73,7 @@ def _introduced(settings: Settings, party: str, identity: Identity) -> Partner:
 
 
 def _forget(state: Path, job: str) -> None:
-    """That an earlier simulation in the same folder ran this job, what was scored in it, and what it was killed at."""
+    """Remove traces of an earlier simulation of this job: run, scored rows, checkpoints."""
     records = Records(state / "jobs")
     earlier = records.find(job)
     if earlier is not None:
@@ -92,7 +92,7 @@ async def simulate_job(
     tap: Tap | None = None,
     office: MemoryBroker | None = None,
 ) -> Simulation:
-    """Run a job with all its parties in this process; their state and model parts go under `folder`.
+    """Run a job with all its parties in this process; state goes under `folder`.
 
     `contribute` and `tap` are for tests: sources of the order key, and a look at (or a hand on) what is sent.
     """
@@ -143,7 +143,7 @@ async def _watch(agent: Agent, job: str, watch: Watch, stop: asyncio.Event) -> N
 
 
 def summary(simulation: Simulation) -> dict[str, Any]:
-    """One JSON object that says it all."""
+    """Summarize the simulation as one JSON object."""
     run, description = simulation.label_run, simulation.description
     status = run.status()
     return {
@@ -160,8 +160,8 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "seconds": round(simulation.seconds, 3),
         "stage_seconds": status.stage_seconds,
         "seconds_per_step": status.seconds_per_step,
-        "bytes": _added(simulation, "sent_bytes"),
-        "messages": _added(simulation, "sent_messages"),
+        "bytes": _add_counts(simulation, "sent_bytes"),
+        "messages": _add_counts(simulation, "sent_messages"),
         "loss": status.loss,
         "held_out_loss": status.held_out_loss,
         "metrics": status.metrics,
@@ -181,7 +181,7 @@ def _places(simulation: Simulation, name: str) -> dict[str, str]:
     return {party: str(value) for party, value in found.items() if value is not None}
 
 
-def _added(simulation: Simulation, name: str) -> dict[str, int]:
+def _add_counts(simulation: Simulation, name: str) -> dict[str, int]:
     sums: dict[str, int] = {}
     for run in simulation.runs.values():
         for kind, count in getattr(run.status(), name).items():

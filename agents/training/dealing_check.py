@@ -1,4 +1,4 @@
-"""At the end of each epoch: whether every two data parties have found the same of what the helper dealt them.
+"""Compares every two data parties' findings on dealt shares, at each epoch's end.
 
 It knows digests, says commitments to them and never a digest; what goes into them is `mpc.linear.checks`.
 """
@@ -15,7 +15,7 @@ SALT_BYTES = 32
 
 
 async def compare_dealing(context: JobContext, digests: Mapping[int, bytes], epoch: int) -> None:
-    """Tell each other data party what it can check its own digest by, once it is bound to that one.
+    """Exchange commitments to digests with each data party, then compare the digests.
 
     `digests` are those of this party and each other one, by number; empty where nothing is checked.
 

@@ -30,22 +30,22 @@ HISTORY, BEST, LOSS = "history/", "best/", "loss"  # in a checkpoint
 
 
 def strip_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Those whose names begin so, without that."""
+    """Select arrays whose names have this prefix, and strip it."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 class HeldOut(NamedTuple):
-    """The rows that are not trained on."""
+    """Holds the rows that are not trained on."""
 
     words: FeatureView
-    labels: Floats | None  # (rows,), at the label party: as `evaluate.metrics` has them
+    labels: Floats | None  # (rows,), at the label party: as `evaluation.metrics` has them
     centred: Floats | None  # (rows, outputs), at the label party: as a loss has them
     private: bytes  # this party's own secret, which its noise on scores is made of
     to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
 
 
 class Evaluation:
-    """One training's. `loss` is for the steps to feed, `best` the shares of the best epoch, if the job stops early."""
+    """Evaluates one training; `loss` is fed by steps, `best` are the best epoch's shares."""
 
     def __init__(
         self, context: JobContext, key: bytes, held_out: HeldOut, loss: LossParty | None, constant: Constant | None
@@ -88,7 +88,7 @@ class Evaluation:
         return self.best
 
     async def finish(self, shares: AnyShares, openings: Openings | None) -> None:
-        """Training is over, and this model is kept: score the held-out rows if that was not done for each epoch.
+        """Score the held-out rows by the final model, if that was not done for each epoch.
 
         By what of its weights is opened once for all predictions, where there is such.
         """
@@ -115,7 +115,7 @@ class Evaluation:
         return contents, {"history": facts, "stopping": stopping, "kept": best_steps}  # type: ignore[dict-item]
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """An attempt begins where an earlier one was. The loss has its part from `LOSS` already."""
+        """Restore an earlier attempt's state; the loss has its part from `LOSS` already."""
         self._context.history.restore(strip_prefix(arrays, HISTORY), facts["history"])
         if facts["kept"]:
             self.best = shares_from_checkpoint(self._context, strip_prefix(arrays, BEST), facts["kept"])

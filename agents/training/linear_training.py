@@ -1,6 +1,6 @@
-"""A data party's training in three loops: two keep what needs no activation ahead, the third takes the online hops.
+"""Trains a linear model at a data party in three loops: two ahead, one online.
 
-What is between two epochs, losses and metrics and whether to go on, is `evaluation`'s; the equations are in mpc.
+`epoch_evaluation` opens losses and metrics between two epochs. The equations are in mpc.
 
 One loop masks and sends this party's inputs, as far ahead as the look-ahead allows; one absorbs those of the partners
 as they come, which makes the next masked weights. So over a slow line a step's inputs leave while those before them are
@@ -50,14 +50,14 @@ class _MaskedInputs(NamedTuple):
 
 
 class _Weights(NamedTuple):
-    """Masked weights of a step that have not left yet."""
+    """Holds masked weights of a step that have not left yet."""
 
     step: Step
     words: dict[int, Words]
 
 
 class LinearTraining:
-    """All loops; run `send_ahead` and `online` side by side."""
+    """Runs all loops; `send_ahead` and `run_online` go side by side."""
 
     def __init__(
         self, context: JobContext, party: DataParty, order: Order, evaluation: Evaluation, checkpoints: CheckpointWriter
@@ -84,7 +84,7 @@ class LinearTraining:
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
     async def run(self) -> None:
-        """All steps, or as many as the job goes on for."""
+        """Run all steps, or as many as the job goes on for."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self.send_ahead())
             loops.create_task(self.run_online())
@@ -92,7 +92,7 @@ class LinearTraining:
     # --- ahead of time
 
     async def send_ahead(self) -> None:
-        """Masked inputs, labels and weights of each step, and what follows from the partners' masked inputs."""
+        """Send masked inputs, labels and weights of each step, as partners' inputs come."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._absorb())
             loops.create_task(self._send_inputs())
@@ -178,7 +178,7 @@ class LinearTraining:
         return None if after is None else _Weights(after, self._party.masked_weights(after))
 
     async def _send_weights(self, weights: _Weights) -> None:
-        """Let masked weights leave: with the next masked inputs, unless those are due too late for them.
+        """Send masked weights: with the next masked inputs, unless those leave too late.
 
         Weights of a step that is not the next one's own must leave EARLY steps before it; those of an epoch that may
         not be are always with its first inputs, which are not due before all steps of the one before are done.
@@ -200,7 +200,10 @@ class LinearTraining:
     # --- online
 
     async def run_online(self) -> None:
-        """A pre-activation share to the helper, a masked activation back, the step taken; the epoch looked at."""
+        """Send each pre-activation share, receive the activation, take the step.
+
+        Evaluate each epoch at its end.
+        """
         loop.set("online")
         for step in self._context.steps():
             await self._wait_for_count(self._absorbed, step.index + 1, "absorbed inputs", step)
@@ -280,7 +283,7 @@ class LinearTraining:
 
 
 def _with_next(steps: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:
-    """Each step with the one after it."""
+    """Pair each step with the one after it."""
     before: Step | None = None
     for step in steps:
         if before is not None:

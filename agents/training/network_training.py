@@ -1,6 +1,6 @@
-"""The loops of a training of a network: what a data party does ahead and online, and what the helper deals and answers.
+"""Trains a network in loops at a data party, and deals and answers at the helper.
 
-What is between two epochs is `evaluation`'s; the equations are in mpc, as scripts that `scripts` drives.
+`epoch_evaluation` works between two epochs. The equations are in mpc, as scripts for `script_driver`.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def network_party(
     shares: NetworkShares | None = None,
     checks: Checks | None = None,
 ) -> NetworkParty:
-    """This party in the training of a network, from these shares on, or from first ones that no other party knows."""
+    """Make this party for a network, from these shares, or from new secret first ones."""
     me, plan = context.number(context.me), context.ready_plan
     return NetworkParty(
         me,
@@ -55,7 +55,7 @@ def network_party(
 
 
 class NetworkTraining:
-    """A data party's."""
+    """Trains a network at a data party."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class NetworkTraining:
         context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
     async def run(self) -> None:
-        """All steps, or as many as the job goes on for."""
+        """Run all steps, or as many as the job goes on for."""
         self._scripts.counts["weights"].increment()  # those of the first step
         self._scripts.counts["epochs"] = StepCounter(next(self._context.steps()).epoch)
         async with asyncio.TaskGroup() as loops:
@@ -117,7 +117,7 @@ class NetworkTraining:
 
 
 class NetworkHelperTraining:
-    """The helper's. `loss` where the job wants that."""
+    """Deals and answers a network's steps at the helper; `loss` where the job wants that."""
 
     def __init__(self, context: JobContext, helper: NetworkHelper, loss: LossHelper | None) -> None:
         self._context, self._helper, self._loss = context, helper, loss
@@ -134,7 +134,7 @@ class NetworkHelperTraining:
             await self._scripts.run(self._helper.deal_step(step), step)
 
     async def answer_step(self, step: Step) -> None:
-        """All answers of a step.
+        """Send all answers of a step.
 
         Raises:
             Diverged: a value left the range that the plan allows.

@@ -18,7 +18,7 @@ EXPLAINED = ("d2", "r2")  # metrics that are 0 where a model is as good as the m
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The mean losses of the constant that is best for the rows that are trained on, in the units of the job's losses.
+    """Holds mean losses of the best constant prediction, in the units of the job's losses.
 
     Attributes:
         training: of these rows.
@@ -39,7 +39,7 @@ class Constant:
 
 
 def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -> str:
-    """Say why the model after an epoch is not better than a constant; empty if it is, or if nobody can tell.
+    """Say why an epoch's model is no better than a constant; empty if it is, or unknown.
 
     Held-out rows count, where anything is known of them, and else the training loss.
 
@@ -80,7 +80,7 @@ def _worse_than_constant(name: str, loss: float | None, constant: float) -> str:
 
 
 def worthless_model(context: JobContext) -> JobProblem:
-    """Say that a job which stops early has no model to keep; every data party knows it by the label party's answers."""
+    """Make the problem of a job without a model worth keeping, which every data party knows."""
     return JobProblem(
         "training.worthless",
         context.job.submitter,

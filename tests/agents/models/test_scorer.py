@@ -169,7 +169,7 @@ def check_onnx(scorer: Any, path: Path, encoded: Floats) -> None:
     assert np.allclose(scores, scorer.scores(encoded), rtol=1e-9, atol=1e-9)
     said = scorer.predict_proba(encoded) if is_classifier(scorer) else scorer.predict(encoded)[:, np.newaxis]
     assert np.allclose(predictions, said, rtol=1e-9, atol=1e-9)
-    assert told["link"] == scorer.model.about.link
+    assert told["link"] == scorer.model.description.link
 
 
 def test_so_does_an_onnx_file_from_encoded_columns_on(trained, tmp_path):
@@ -217,7 +217,7 @@ def check_whitened_onnx(trained: Trained, scorer: Any, path: Path) -> None:
     encoded = plain.encode(trained.table)
     told, scores, _ = onnx_outputs(path, encoded)
     assert json.loads(told["columns"]) == [f"{c.party}/{n}" for c in columns for n in c.encoding.column_names]
-    word = 2.0**-scorer.model.about.fx  # a product that another library adds up may be rounded to the next one
+    word = 2.0**-scorer.model.description.fx  # a product that another library adds up may be rounded to the next one
     near = word * max(float(np.abs(block).sum()) for block in scorer.model.blocks)
     found, expected = scores, scorer.scores(trained.table)
     assert np.allclose(found, expected, rtol=1e-9, atol=near)
