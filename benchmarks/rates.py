@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import GammaRegressor, LinearRegression, LogisticRegression, PoissonRegressor
 
 from tercet.agents.evaluation.metrics import metrics
-from tercet.mpc.arithmetic.fixed import Floats, decode, features
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
@@ -164,7 +164,7 @@ def measure(data: Data, seed: int, training: Training | None = None) -> Measured
     )
     plan, refusal = _plan(request)
     xs = [
-        features(encoding.apply(table), public_norm(len(encoding.names)), plan.fx)
+        encode_features(encoding.apply(table), public_norm(len(encoding.names)), plan.fx)
         for encoding, table in zip(encodings, data.tables, strict=True)
     ]
     order = Order(rng.bytes(32), rows)

@@ -1,4 +1,4 @@
-"""How messages travel: the promises, two brokers that keep them, the topology, identities and seals, and the outbox.
+"""Moves messages: promises, two brokers that keep them, topology, seals and outbox.
 
 Nothing in this room knows what a message means; it may import `schemas` and no other room of ours.
 """

@@ -1,4 +1,4 @@
-"""The mathematics of joint training: words modulo 2^64, fixed point, keyed masks, the linear protocol, the oracle.
+"""Computes joint training: words, fixed point, masks, the protocol and its oracle.
 
 Nothing in here sends, stores, waits or logs, and nothing in here imports another room of the project.
 """

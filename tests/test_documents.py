@@ -1,9 +1,10 @@
-"""The documents say what the code does: settings, commands and links.
+"""The documents say what the code does: settings, commands, links, and the parts that are made from it.
 
 It reads files and runs nothing of the protocol; whether a sentence is true is for people to check.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from pydantic import BaseModel
 from tercet.agents.cli.app import app
 from tercet.agents.cli.job import jobs
 from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
 from tercet.schemas.files.monitor_settings import MonitorSettings
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
+from tests.documents import MADE, with_part
 
 ROOT = Path(__file__).parents[1]
 PARTS = [
@@ -31,12 +34,33 @@ PARTS = [
     Recovery,
 ]
 MODELS = [Settings, *PARTS]
+JOBS = {TrainingJob: "", PredictionJob: ""} | {
+    Training: "[training] ",
+    Evaluation: "[evaluation] ",
+    Privacy: "[privacy] ",
+    Network: "[network] ",
+    EarlyStopping: "[early_stopping] ",
+}
+UNWRITTEN = {"again", "kind"}  # a submitter's agent writes the first; the second is a training's if it is left out
+LONGEST = 110  # characters of a line
+LONG = {  # documents that have longer lines; none may be added
+    "examples/credit/README.md",
+}
+MOST_WORDS = 25  # of a sentence in what users read first
+READ_FIRST = (
+    "README.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    *(f"docs/{n}.md" for n in ("commands", "jobs", "privacy", "quickstart")),
+)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
 def headings(path: Path) -> set[str]:
-    """The anchors that a file's headings have."""
-    return {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
+    """The anchors that a file's headings have: without punctuation; what is in code is no heading."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -51,9 +75,20 @@ def test_every_setting_is_explained(model: type[BaseModel]) -> None:
         assert re.search(wanted.replace(".0 ", " "), text, re.MULTILINE), name
 
 
-def test_every_command_is_in_the_readme() -> None:
-    """Commands and subcommands, by name."""
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("model", JOBS)
+def test_every_field_of_a_job_is_explained(model: type[BaseModel]) -> None:
+    """docs/jobs.md has each, below its section's name."""
+    text = (ROOT / "docs/jobs.md").read_text()
+    for name, field in model.model_fields.items():
+        if name in UNWRITTEN or isinstance(field.default_factory or field.default, BaseModel | type):
+            continue  # no person writes it, or a table of its own
+        wanted = rf"`(?:{re.escape(JOBS[model])}|\[)?{name}\]?`"
+        assert re.search(wanted, text), name
+
+
+def test_every_command_is_explained() -> None:
+    """docs/commands.md has commands and subcommands, by name."""
+    text = (ROOT / "docs/commands.md").read_text()
     for command in [*app.registered_commands, *jobs.registered_commands]:
         callback: Any = command.callback
         name = command.name or callback.__name__
@@ -70,3 +105,40 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         found = path.parent / file if file else path
         assert found.exists(), target
         assert not anchor or anchor in headings(found), target
+
+
+@pytest.mark.parametrize(("document", "name"), MADE)
+def test_what_is_made_from_the_code_is_as_the_code_has_it(document: str, name: str) -> None:
+    """`make documents` writes it anew."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert with_part(text, name, MADE[document, name]()) == text
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_is_longer_than_a_reader_can_follow(path: Path) -> None:
+    """Those that have longer lines are listed, and leave the list when they have none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    too_long = [f"line {number}: {len(line)}" for number, line in enumerate(lines, 1) if len(line) > LONGEST]
+    assert bool(too_long) == (str(path.relative_to(ROOT)) in LONG), too_long
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a document, without code, tables, headings, lists of links and names of tests."""
+    text = re.sub(r"^```.*?^```|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-|]|\d+\.) )", text):
+        words = " ".join(block.split())
+        if not words.startswith(("|", "#", "[", "- `tests/")):
+            yield from re.split(r"(?<=[.?!])\*{0,2}\s+", words)
+
+
+@pytest.mark.parametrize("name", READ_FIRST)
+def test_no_sentence_is_longer_than_a_reader_can_follow(name: str) -> None:
+    """A sentence with more words than that is two."""
+    found = list(sentences((ROOT / name).read_text(encoding="utf-8")))
+    assert found
+    assert [one for one in found if len(re.findall(r"\S*\w\S*", one)) > MOST_WORDS] == []
+
+
+def test_a_reader_is_through_with_the_readme_soon() -> None:
+    """What is longer belongs into docs."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200

@@ -1,4 +1,4 @@
-"""SECURITY.md names tests that exist, one at least for each threat, and every file of attacks.
+"""SECURITY.md names tests that exist, one at least for each threat, and every test of attacks.
 
 It reads files and runs none of these tests; whether a test shows what its row says is for people to judge.
 """
@@ -14,41 +14,46 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()
-MARK = re.compile(r"`(tests/[\w/.]+\.py)?(?:::(\w+))?`")
-HEADER = "| threat |"
+SECTION = "## Threats and tests"
+BY = re.compile(r"^\*\*(.+)\*\*$", re.MULTILINE)  # the heading of one attacker's threats
+MARK = re.compile(r"`(tests/[\w/.]+\.py)`:?|`(\w+)`")
 
 
 class Row(NamedTuple):
-    """One line of a table of threats."""
+    """One threat of the list."""
 
     threat: str
-    stops: str
     tests: str
 
 
 class Named(NamedTuple):
-    """A test as the document names it: in its file, which stands before the first of several."""
+    """A test as the document names it: after its file."""
 
     file: str
     name: str
 
 
 def rows(text: str) -> Iterator[Row]:
-    """The lines of all tables of threats."""
-    for table in text.split(HEADER)[1:]:
-        for line in table.splitlines()[2:]:
-            if not line.startswith("|"):
-                break
-            yield Row(*(cell.strip() for cell in line.strip("|").split(" | ")))
+    """All threats: each begins with its words in bold, and has its tests below it, by file."""
+    for item in re.split(r"^(?=- \*\*)", text.partition(SECTION)[2], flags=re.MULTILINE)[1:]:
+        own = BY.split(item)[0]  # without the next attacker's heading
+        threat, _, tests = own.removeprefix("- **").partition(".**")
+        yield Row(" ".join(threat.split()), tests.partition("\n  - ")[2])
 
 
 def named(tests: str) -> Iterator[Named]:
-    """The tests of one row, in the order in which they stand there."""
-    file = ""
+    """The tests of one threat, in the order in which they stand there; a file without one has no name."""
+    file, names = "", 0
     for found in MARK.finditer(tests):
-        file, name = found[1] or file, found[2] or ""
-        if found[0] != "``":
-            yield Named(file, name)
+        if found[1]:
+            if file and not names:
+                yield Named(file, "")
+            file, names = found[1], 0
+        else:
+            names += 1
+            yield Named(file, found[2])
+    if file and not names:
+        yield Named(file, "")
 
 
 @cache
@@ -62,7 +67,7 @@ def functions(file: str) -> frozenset[str]:
 
 
 def missing(row: Row) -> list[str]:
-    """What a row names and is no test."""
+    """What a threat names and is no test."""
     tests = list(named(row.tests))
     wrong = [f"{t.file}::{t.name}" for t in tests if not t.name.startswith("test_") or t.name not in functions(t.file)]
     return wrong if tests else ["no test at all"]
@@ -79,7 +84,7 @@ def test_each_threat_has_a_test_that_exists(row: Row) -> None:
 
 def test_there_are_threats_by_everybody() -> None:
     """Curious parties, the broker, a party with a login, a partner that lies, and one's own machine."""
-    assert TEXT.count(HEADER) == 5
+    assert len(BY.findall(TEXT.partition(SECTION)[2])) == 6  # the last has what is not tested
     assert len(ROWS) > 40
 
 
@@ -100,13 +105,22 @@ def test_every_attack_is_in_the_document() -> None:
     [
         "by hand",
         "`tests/test_security_document.py`",
-        "`tests/test_security_document.py::test_that_is_not_there`",
-        "`tests/test_that_is_not_there.py::test_each_threat_has_a_test_that_exists`",
-        "`tests/test_security_document.py::rows`",
-        "`tests/test_security_document.py::test_each_threat_has_a_test_that_exists`, `::test_gone`",
+        "`tests/test_security_document.py`: `test_that_is_not_there`",
+        "`tests/test_that_is_not_there.py`: `test_each_threat_has_a_test_that_exists`",
+        "`tests/test_security_document.py`: `rows`",
+        "`tests/test_security_document.py`: `test_each_threat_has_a_test_that_exists`, `test_gone`",
+        "`test_each_threat_has_a_test_that_exists`",
     ],
 )
 def test_a_row_without_its_test_is_found(tests: str) -> None:
     """Whatever is wrong with it."""
-    (row,) = rows(f"{HEADER} what stops it | tests |\n|---|---|---|\n| theft | luck | {tests} |\n")
+    (row,) = rows(f"{SECTION}\n\n**A thief**\n\n- **Theft.** Luck.\n  - {tests}\n")
     assert missing(row) != []
+
+
+def test_a_row_with_its_test_is_right() -> None:
+    """Over lines that are broken where a document has them."""
+    tests = "`tests/test_security_document.py`:\n    `test_each_threat_has_a_test_that_exists`\n"
+    text = f"{SECTION}\n\n- **Theft\n  of all.** Luck.\n  - {tests}**Not tested**\n\n- Luck.\n"
+    assert [*rows(text)] == [Row("Theft of all", tests)]
+    assert missing(next(rows(text))) == []

@@ -19,12 +19,7 @@ OLD_WORDS = {
 }  # fmt: skip
 """Identifiers, without their underscores and in small letters: participles as nouns, and metaphors."""
 
-BORROWED = {  # names that another package, or a message on the wire, has chosen
-    ("agents/alignment/aligned_table.py", "kept"),
-    ("agents/cli/job.py", "anew"),
-    ("agents/models/scorer.py", "given"),
-    ("agents/protocol/checkpointing.py", "kept"),
-}
+BORROWED = {("agents/protocol/checkpointing.py", "kept")}  # chosen by a message on the wire
 
 Place = tuple[str, int, str]  # a file, a line and what is there
 
@@ -101,7 +96,7 @@ def test_no_first_line_of_a_docstring_is_long() -> None:
         "self._drawn = 1",
         "f(given=1)",
         "import rendering as desk",
-        "from agents import room",
+        "from tercet.agents import room",
         "try: ...\nexcept OSError as late: ...",
         "match x:\n  case y as ending: ...",
     ],

@@ -19,7 +19,7 @@ class BrokerLink(Protocol):
         """Number of times a connection has come back since the first."""
 
     @property
-    def buried(self) -> int:
+    def dead_letter_count(self) -> int:
         """Number of refused messages that are kept as dead letters."""
 
     def consuming(self, queue_name: str) -> bool:

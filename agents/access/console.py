@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.messaging.control import control_parcel, open_control, publish_within
+from tercet.agents.messaging.control import control_envelope, open_control, publish_within
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Blocked, Broker, Delivery
 from tercet.broker.sealing.identity import Forged, Identity
@@ -91,8 +91,8 @@ class BrokerConsole(ConsoleClient):
 
     async def _handle_delivery(self, delivery: Delivery) -> None:
         try:
-            address = parse_address(delivery.parcel.address)
-            message = open_control(delivery.parcel, self._identity, self._identity.public)
+            address = parse_address(delivery.envelope.address)
+            message = open_control(delivery.envelope, self._identity, self._identity.public)
         except (MalformedAddress, MalformedMessage, Forged) as error:
             await delivery.reject(str(error))  # not from our agent; its answer may still come
             return
@@ -109,12 +109,12 @@ class BrokerConsole(ConsoleClient):
             self._token, 0, Round.CONTROL, request.item, 0, self._request_number, self._party, self._party
         )
         key = topology.announce_key(self._token, self._party)
-        parcel = control_parcel(
+        envelope = control_envelope(
             request, address, self._identity, self._identity.public, routing_key=key, expires=ANSWER_SECONDS
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await publish_within(self._broker, parcel, ANSWER_SECONDS)
+                await publish_within(self._broker, envelope, ANSWER_SECONDS)
                 return await self._answer
         except TimeoutError:
             if self._broker.blocked:

@@ -19,7 +19,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.table import narrow_table
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import KeyProblem
-from tercet.mpc.arithmetic.fixed import features
+from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import order
 from tercet.schemas.files.job import Invalid, canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
@@ -27,7 +27,7 @@ from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.encoding import Encoding
-from tercet.tables.encoding.entropy import RecordBits, record_bits, sampled
+from tercet.tables.encoding.entropy import RecordBits, record_bits, sample_rows
 from tercet.tables.encoding.store import FeatureStore, FeatureView
 from tercet.tables.snapshot.snapshot import Snapshot
 
@@ -199,7 +199,7 @@ class AlignedTable:
     def checkpoint_binding(self, order_key: bytes) -> bytes:
         """Digest all that a checkpoint must agree with: run, sizes, plan, order, rows."""
         context = self._context
-        of_order = order.derived(order_key, "checkpoints")
+        of_order = order.derive_subkey(order_key, "checkpoints")
         return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, of_order, self.digest])
 
     def split_rows(self, holdout: float) -> NDArray[np.bool_]:
@@ -207,8 +207,8 @@ class AlignedTable:
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None
-        key = order.derived(self._secrets.alignment_key, "split")
-        return order.split(key, self._encoded_ids(), holdout)
+        key = order.derive_subkey(self._secrets.alignment_key, "split")
+        return order.choose_held_out(key, self._encoded_ids(), holdout)
 
     def _encoded_ids(self) -> Iterator[bytes]:
         for start in range(0, len(self.rows), ID_SLICE):
@@ -254,7 +254,7 @@ class AlignedTable:
         store = FeatureStore.create(self._context.work_folder, "features", len(self.rows), len(encoding.names))
         self._store = store
         for batch in self.table.batches(wanted):
-            store.append(features(encoding.apply(batch), norm, fx))
+            store.append(encode_features(encoding.apply(batch), norm, fx))
         place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
         place[np.argsort(self.rows)] = np.arange(len(self.rows))
         self._words = store.select(place)
@@ -268,7 +268,7 @@ class AlignedTable:
 
     def view_rows(self, chosen: NDArray[np.bool_]) -> FeatureView:
         """Select words of the chosen common rows, in the common order."""
-        return FeatureView(self.words.kept, self.words.index[chosen])
+        return FeatureView(self.words.stored, self.words.index[chosen])
 
     def mark_rows(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Mark the table's rows that are the chosen common rows."""
@@ -278,7 +278,7 @@ class AlignedTable:
 
     def record_bits(self, encoding: Encoding, chosen: NDArray[np.bool_]) -> RecordBits:
         """Measure what these of the common rows hold, as they are encoded."""
-        return record_bits(encoding, sampled(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
+        return record_bits(encoding, sample_rows(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
 
     def close(self) -> None:
         """Remove what was written."""

@@ -17,12 +17,28 @@ import pyarrow as pa
 from tercet.agents.alignment.row_counts import check_common, partly_matched
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
-from tercet.mpc.randomness.order import derived
+from tercet.mpc.randomness.order import derive_subkey
 from tercet.schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
 from tercet.tables.matching.digest import ids_digest
 from tercet.tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
-from tercet.tables.matching.intersection import Answer, Disordered, Merger, Wanted, common, unpack
-from tercet.tables.matching.pseudonyms import HASH, Flags, Hashes, Repeated, Rows, as_hashes, ascending, pseudonyms
+from tercet.tables.matching.intersection import (
+    ChunkRequest,
+    Disordered,
+    Merger,
+    PresenceBits,
+    common_rows,
+    unpack_flags,
+)
+from tercet.tables.matching.pseudonyms import (
+    HASH,
+    Flags,
+    Hashes,
+    Repeated,
+    RowNumbers,
+    as_hashes,
+    ascending_order,
+    pseudonyms,
+)
 
 T = TypeVar("T")
 
@@ -32,7 +48,7 @@ ELEMENTS = 2**14  # in a chunk, 512 KiB: a second or two of work
 PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a job that ends may have to wait for
 
 
-async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[Rows, bytes]:
+async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[RowNumbers, bytes]:
     """Find this party's rows that all data parties have, in an order common to all.
 
     With them a keyed digest of their ids, which is the same too.
@@ -74,18 +90,18 @@ async def help_align(context: JobContext) -> None:
     if context.description.alignment != "helper":
         return
     merger, deadline = Merger(context.description.data_parties), context.deadline("alignment")
-    while (wanted := merger.wanted) is not None:
-        for answer in await _merge(context, merger, wanted):
+    while (wanted := merger.next_chunk) is not None:
+        for answer in await _merged(context, merger, wanted):
             await context.mailbox.send(Presence(bits=answer.bits), [answer.party], deadline, step=answer.chunk)
 
 
-async def _merge(context: JobContext, merger: Merger, wanted: Wanted) -> list[Answer]:
+async def _merged(context: JobContext, merger: Merger, wanted: ChunkRequest) -> list[PresenceBits]:
     party, step = wanted
     received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
     if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):
         raise _malformed_message(context, party, Pseudonyms, "a chunk of another size")
     try:
-        return await context.compute(merger.take, received[party].pseudonyms, last=received[party].last)
+        return await context.compute(merger.add_chunk, received[party].pseudonyms, last=received[party].last)
     except Disordered as problem:
         raise _malformed_message(context, party, Pseudonyms, str(problem)) from None
 
@@ -93,9 +109,9 @@ async def _merge(context: JobContext, merger: Merger, wanted: Wanted) -> list[An
 # --- through the helper
 
 
-async def _through_helper(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
-    hashes = await _pseudonyms(context, derived(key, "pseudonyms"), ids)
-    order = await context.compute(ascending, hashes)
+async def _through_helper(context: JobContext, key: bytes, ids: pa.Array) -> RowNumbers:
+    hashes = await _pseudonyms(context, derive_subkey(key, "pseudonyms"), ids)
+    order = await context.compute(ascending_order, hashes)
     present = np.zeros(len(order), np.bool_)
     chunks = _chunks(len(order), CHUNK)
     for number in range(len(chunks) + WINDOW):
@@ -123,7 +139,7 @@ async def _presence(context: JobContext, number: int, count: int) -> Flags:
     helper, deadline = context.description.helper, context.deadline("alignment")
     answer = (await context.mailbox.receive(Presence, [helper], deadline, step=number))[helper]
     try:
-        return unpack(answer.bits, count)
+        return unpack_flags(answer.bits, count)
     except ValueError as problem:
         raise _malformed_message(context, helper, Presence, str(problem)) from None
 
@@ -131,11 +147,11 @@ async def _presence(context: JobContext, number: int, count: int) -> Flags:
 # --- between two data parties alone
 
 
-async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> Rows:
+async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> RowNumbers:
     pool = ThreadPoolExecutor(_processors(), thread_name_prefix=f"elements {context.job.id}")
     try:
         order = await context.compute(secret_order, len(ids))
-        exchange = _Exchange(context, Blinding(derived(key, "elements")), ids, order, pool)
+        exchange = _Exchange(context, Blinding(derive_subkey(key, "elements")), ids, order, pool)
         mine, theirs = await exchange.run()
         return order[await exchange.compare(mine, theirs)]
     finally:
@@ -148,7 +164,9 @@ class _Exchange:
     The own elements go out in a random order, so that their places say nothing of the table's.
     """
 
-    def __init__(self, context: JobContext, blinding: Blinding, ids: pa.Array, order: Rows, pool: Executor) -> None:
+    def __init__(
+        self, context: JobContext, blinding: Blinding, ids: pa.Array, order: RowNumbers, pool: Executor
+    ) -> None:
         self._context, self._blinding, self._ids, self._order, self._pool = context, blinding, ids, order, pool
         (self._partner,) = context.partners
         self._deadline = context.deadline("alignment")
@@ -169,21 +187,21 @@ class _Exchange:
             number += 1
         return mine, np.frombuffer(theirs, HASH)
 
-    async def compare(self, mine: Hashes, theirs: Hashes) -> Rows:
+    async def compare(self, mine: Hashes, theirs: Hashes) -> RowNumbers:
         """Find the places in `mine` of values that `theirs` has too, in the common order."""
         try:
-            return await self._context.compute(common, mine, theirs)
+            return await self._context.compute(common_rows, mine, theirs)
         except Repeated:  # this party's ids are all different, and so then are their elements
             raise _malformed_message(
                 self._context, self._partner, BlindedIds, "the same element or hash twice"
             ) from None
 
-    async def _offer(self, rows: Rows, number: int, *, last: bool) -> None:
+    async def _offer(self, rows: RowNumbers, number: int, *, last: bool) -> None:
         blinded = await self._spread(self._blind, [rows[at : at + PIECE] for at in range(0, len(rows), PIECE)])
         message = BlindedIds(elements=blinded, last=last)
         await self._context.mailbox.send(message, [self._partner], self._deadline, step=number)
 
-    def _blind(self, rows: Rows) -> bytes:
+    def _blind(self, rows: RowNumbers) -> bytes:
         return self._blinding.blind(self._ids.take(pa.array(rows)).to_pylist())
 
     async def _answer(self, number: int) -> tuple[bytes, bool]:
@@ -221,8 +239,8 @@ def _processors() -> int:
 # --- whether all found the same, and enough
 
 
-async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: Rows) -> bytes:
-    digest = await context.compute(ids_digest, derived(key, "rows"), ids, rows)
+async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: RowNumbers) -> bytes:
+    digest = await context.compute(ids_digest, derive_subkey(key, "rows"), ids, rows)
     deadline = context.deadline("alignment")
     await context.mailbox.send(_proof(digest, context.me, len(rows)), context.partners, deadline)
     received = await context.mailbox.receive(AlignedRows, context.partners, deadline)

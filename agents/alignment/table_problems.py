@@ -6,7 +6,7 @@ Its owner reads all of it as `detail`; the others read no column but one that th
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.tables.core.problem import SHOWN, TableProblem, listed
+from tercet.tables.core.problem import SHOWN, TableProblem, join_names
 from tercet.tables.encoding.label import UnfitLabel
 
 
@@ -16,7 +16,7 @@ def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
     asked = context.job.description.columns_of(me) or ()
     if lacking := [name for name in problem.lacks if name in asked]:
         reason = (
-            f"the job's [columns] names {listed(lacking, SHOWN)} for {me}, and {me}'s table "
+            f"the job's [columns] names {join_names(lacking, SHOWN)} for {me}, and {me}'s table "
             f"{context.description.table_of(me)!r} has no such column: correct [columns] {me} "
             f"in the job, or ask {me}"
         )

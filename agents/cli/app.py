@@ -48,7 +48,7 @@ app.command()(explain)
 app.add_typer(brokers, name="broker")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
-LogLevel = Annotated[Level, typer.Option("--log", help="the least that is logged")]
+LogLevel = Annotated[Level, typer.Option("--log", help="the lowest level that is logged")]
 
 
 class DemoModel(StrEnum):
@@ -59,9 +59,7 @@ class DemoModel(StrEnum):
 
 
 @app.callback(invoke_without_command=True)
-def _top(
-    *, show_version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False
-) -> None:
+def _top(*, show_version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
     if show_version:
         typer.echo(f"tercet {version('tercet')}")
         raise typer.Exit
@@ -69,14 +67,14 @@ def _top(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="where the model parts go")] = Path("tercet-demo"),
+    out: Annotated[Path, typer.Option(help="folder for the model parts")] = Path("tercet-demo"),
     model: Annotated[DemoModel, typer.Option(help="logistic regression, or a network of one hidden layer")] = (
         DemoModel.LOGISTIC
     ),
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
     log: LogLevel = Level.ERROR,
 ) -> None:
-    """Train the credit example with all parties in this process; compare with each alone."""
+    """Train the credit example with all parties in one process; compare with each alone."""
     from tercet.agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
     from tercet.agents.core import logs  # noqa: PLC0415
 
@@ -90,7 +88,7 @@ def simulate(
     settings: Annotated[
         Path | None, typer.Option(help="folder with each party's PARTY.toml; by default the job's own")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="where the model parts go; by default nowhere that stays")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the model parts; by default they are not kept")] = None,
     *,
     trace: Annotated[bool, typer.Option("--trace", help="tell what one step was spent on at each party")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
@@ -146,7 +144,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="where to copy the scores, at the label party")] = None,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Score new rows with a trained model; only the label party gets the scores."""
+    """Score new rows with a trained model. Only the label party gets the scores."""
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if not isinstance(description, PredictionJob):
         checked(_refuse, f'{job}: no prediction; write kind = "prediction" and of = "the id of a training job"')
@@ -210,10 +208,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="PART_FOLDER", help='the label party\'s part, release = "label"')],
     out: Annotated[Path, typer.Option(help="a new file: .safetensors, for tercet.load, or .onnx")],
 ) -> None:
-    """Write the whole model of a label party's part as one file.
-
-    The file needs neither job nor other parties.
-    """
+    """Write the whole model of a label party's part as one file that needs nothing else."""
     from tercet.agents.models.export import export_model  # noqa: PLC0415 - numpy and pydantic models
 
     checked(export_model, folder, out)
@@ -224,7 +219,7 @@ def export(
 
 @app.command()
 def keygen(path: Annotated[Path, typer.Argument(metavar="KEYFILE", help="a new file for the private key")]) -> None:
-    """Make an identity: the private key goes to a new file, the public key to standard output."""
+    """Make an identity. The private key goes to a new file, the public key to standard output."""
     from tercet.broker.sealing.identity import Identity, save_identity  # noqa: PLC0415
 
     identity = Identity.generate()
@@ -242,10 +237,7 @@ def agent(
     settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
     log: LogLevel = Level.INFO,
 ) -> None:
-    """Run a party's agent until it is told to stop; it logs JSON to standard error.
-
-    SIGTERM and Ctrl-C stop it.
-    """
+    """Run a party's agent until SIGTERM or Ctrl-C. It logs JSON to standard error."""
     from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log, daemon=True)

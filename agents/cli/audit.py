@@ -33,12 +33,12 @@ def verify(
     path: LogFile = None,
     settings: SettingsOption = None,
     *,
-    expect: Annotated[str | None, typer.Option(help="a hash that an earlier check printed, and must be there")] = None,
+    expect: Annotated[str | None, typer.Option(help="a hash that an earlier check printed; it must be there")] = None,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Check that no line was altered, removed, added or moved, and print the last hash.
 
-    Lines that were cut off at the end show only to who has noted the hash of one of them: --expect.
+    To find lines cut off at the end, give the hash of one of them, noted earlier: --expect.
     """
     found: list[Entry] = checked(_read, _path(path, settings))
     since = checked(_since, found, expect) if expect is not None else None
@@ -72,9 +72,9 @@ def show_(
 
 @audits.command()
 def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Print what all jobs told each label party of each table, the bounds, and the rest.
+    """Print what all jobs told each label party of each table, the bound, and the rest.
 
-    Where no bound is shown there is none, or, of bits, it is what a record holds, which only a job finds out.
+    Where no bound is shown there is none. Of bits it is what a record holds, which only a job finds out.
     """
     from tercet.agents.policy.budget import Budget  # noqa: PLC0415 - pyarrow
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 PASSWORD_BYTES = 32
 
-brokers = typer.Typer(no_args_is_help=True, help="Set RabbitMQ up for a set of parties; see what an agent has refused.")
+brokers = typer.Typer(
+    no_args_is_help=True, help="Set up RabbitMQ for a set of parties, and see what an agent has refused."
+)
 
 
 @brokers.command("definitions")
@@ -42,9 +44,9 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
     ] = None,
     vhost: Annotated[str, typer.Option(help="the virtual host that the parties share with nobody else")] = "tercet",
     earlier: Annotated[
-        Path | None, typer.Option("--from", help="earlier definitions: who is listed there keeps the login")
+        Path | None, typer.Option("--from", help="earlier definitions; parties listed there keep their login")
     ] = None,
-    operator: Annotated[str | None, typer.Option(help="also a user of the management page who may do all")] = None,
+    operator: Annotated[str | None, typer.Option(help="also a user of the management page who may do it all")] = None,
     *,
     certificates: Annotated[
         bool, typer.Option("--certificates", help="no passwords: parties log in by certificates that name them")
@@ -134,10 +136,7 @@ def dead_letters(
     remove: Annotated[bool, typer.Option("--remove", help="remove those that are shown")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
-    """Show messages that this party's agent refused, and why.
-
-    Anybody with a login at the broker may have sent them.
-    """
+    """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])
@@ -149,11 +148,11 @@ def dead_letters(
 
 async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
     from tercet.agents.access.broker import connect  # noqa: PLC0415
-    from tercet.broker.rabbitmq.dead_letters import look  # noqa: PLC0415 - aio-pika
+    from tercet.broker.rabbitmq.dead_letters import read_dead_letters  # noqa: PLC0415 - aio-pika
 
     connection = await connect(settings, "dead letters")
     try:
-        return await look(connection, settings.party, limit, remove=remove)
+        return await read_dead_letters(connection, settings.party, limit, remove=remove)
     finally:
         await connection.close()
 

@@ -76,12 +76,12 @@ def compare(simulation: Simulation) -> dict[str, float]:
     """Compute held-out AUC of each party alone, of Tercet, and of all columns pooled."""
     roles = data_roles(simulation)
     label = roles[simulation.description.label]
-    assert label.labels is not None
-    held_out, y = label.held_out, label.labels[:, 0] + 0.5
+    assert label.labels.centred is not None
+    held_out, y = label.held_out, label.labels.centred[:, 0] + 0.5
     x = {}
     for party, role in roles.items():
         words = role.own.words
-        x[party] = decode(words.take(np.arange(words.shape[0])), role.context.ready_plan.fx)
+        x[party] = decode(words.read_rows(np.arange(words.shape[0])), role.context.ready_plan.fx)
     alone = baselines.compare(
         {party: columns[~held_out] for party, columns in x.items()},
         {party: columns[held_out] for party, columns in x.items()},
@@ -132,7 +132,7 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
         f"{sizes} customers; {result['rows'] + result['held_out']:,} are in both tables, "
         f"of which {result['held_out']:,} were held out."
     )
-    rendering.out.print(_comparison(description, result))
+    rendering.out.print(comparison(description, result))
     exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
     stages = result["stage_seconds"]
     rendering.out.print(
@@ -150,7 +150,8 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
             rendering.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
 
 
-def _comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
+def comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
+    """Compare who trains over how many columns, and how well, in a table."""
     title = f"{result['held_out']:,} customers nobody trained on"
     table = RichTable("who trains", "columns", "held-out AUC", title=title)
     auc, columns = result["held_out_auc"], result["columns"]

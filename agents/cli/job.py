@@ -43,10 +43,10 @@ def submit(
     again: Annotated[bool, typer.Option(help="a new run of a job that was run before")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Ask every party of the job to run it; a job that is known already is only looked up."""
+    """Ask every party of the job to run it. A job that is known already is only looked up."""
     description: TrainingJob | PredictionJob = checked(read_job, job)
     if again:
-        description = description.anew()
+        description = description.with_new_id()
     status = talk_to_agent(settings, lambda console: console.submit(description, _account()))
     found = checked(_show_accepted, status)[0]
     if status.note is not None:
@@ -86,7 +86,7 @@ def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Show a median step at this party: maths, sends, and waits for whom."""
+    """Show a median step at this party: the one of median whom."""
     found = checked(_show_trace, talk_to_agent(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
         rendering.print_json(found.model_dump(mode="json"))
@@ -102,7 +102,7 @@ def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Resume a failed job at every party, from the last checkpoint that all have."""
+    """Take up a failed job again at every party, from the last checkpoint that all have."""
     _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
 
 
@@ -124,7 +124,7 @@ def approve(
     yes: Annotated[bool, typer.Option("--yes", help="do not show what the job tells whom, and do not ask")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Let a job in that waits for that here, as [policy] approval in the settings wants it."""
+    """Approve a job that waits for it here, as [policy] approval in the settings wants."""
     if not yes:
         found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
         rendering.err.print(rendering.reveals_table(job, found))
@@ -136,10 +136,10 @@ def approve(
 def refuse(
     job: JobId,
     settings: SettingsOption,
-    why: Annotated[str, typer.Option(help="a reason, which every party of the job is told")] = "",
+    why: Annotated[str, typer.Option(help="the reason; every party of the job is told")] = "",
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Refuse a job that waits for an approval; it ends at every party."""
+    """Refuse a job that waits for an approval. It ends at every party."""
     _show(_decide(settings, job, why, approve=False), format)
 
 
@@ -148,14 +148,11 @@ def prune(
     settings: SettingsOption,
     days: Annotated[float, typer.Option("--older-than", metavar="DAYS", help="jobs that ended so many days ago")],
     *,
-    models: Annotated[bool, typer.Option("--models", help="model parts, too: nobody can make them again")] = False,
+    models: Annotated[bool, typer.Option("--models", help="model parts too; nobody can make them again")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Remove files of jobs that ended long ago; show them first, and ask.
-
-    These are records, checkpoints, reports and scores.
-    """
+    """Show old jobs, ask, and remove their records, checkpoints, reports and scores."""
     if not yes:
         found = checked(
             _show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=False))
@@ -212,7 +209,7 @@ async def _watch(console: ConsoleClient, job: str) -> JobStatus:
 
 def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
     """Run a prediction through the party's own agent; always a new run, as tables change."""
-    return talk_to_agent(settings, lambda console: _submit_and_watch(console, description.anew()))
+    return talk_to_agent(settings, lambda console: _submit_and_watch(console, description.with_new_id()))
 
 
 async def _submit_and_watch(console: ConsoleClient, description: PredictionJob) -> JobStatus:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from tercet.agents.core.states import APPROVAL
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 
 if TYPE_CHECKING:
     from tercet.agents.policy.audit_log import Entry
@@ -50,7 +50,7 @@ def warn(text: str) -> None:
 
 def fit(text: str) -> str:
     """Make another party's words safe for a terminal: no cursor moves, no forged lines."""
-    return escape(visible(text))
+    return escape(escape_invisible(text))
 
 
 def fit_lines(text: str) -> str:

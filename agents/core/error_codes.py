@@ -12,13 +12,13 @@ from typing import Final
 from tercet.agents.core.shipped_files import shipped
 from tercet.schemas.files.job import Invalid
 
-_ROW: Final = re.compile(r"^\| `([a-z]+(?:\.[a-z-]+)+)` \|(.*)\|$", re.MULTILINE)
-_CELL: Final = re.compile(r"(?<!\\)\|")
+_ENTRY: Final = re.compile(r"^### `([a-z]+(?:\.[a-z-]+)+)`$(.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
+_PART: Final = re.compile(r"^- \*\*(Cause|Remedy|Who can mend it):\*\* (.*?)(?=^-|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Holds one row of docs/errors.md."""
+    """Holds one entry of docs/errors.md."""
 
     code: str
     cause: str
@@ -46,9 +46,9 @@ def all_codes() -> Mapping[str, Code]:
 
 
 def read(text: str) -> list[Code]:
-    """Read a document's rows. Without a fourth column nobody is named who can mend it."""
-    rows = []
-    for code, rest in _ROW.findall(text):
-        cause, remedy, mender, *_ = [cell.strip() for cell in _CELL.split(rest)] + ["", ""]
-        rows.append(Code(code, cause, remedy, mender))
-    return rows
+    """Read a document's entries; a missing part becomes an empty text."""
+    codes = []
+    for code, body in _ENTRY.findall(text):
+        parts = {name: " ".join(words.split()).removesuffix(".") for name, words in _PART.findall(body)}
+        codes.append(Code(code, parts.get("Cause", ""), parts.get("Remedy", ""), parts.get("Who can mend it", "")))
+    return codes

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 
 TALKATIVE: Final = frozenset({"aiormq", "aio_pika", "asyncio"})  # whose texts and errors are about connections
 CONNECTIONS: Final = frozenset({"Connection", "Channel", "RobustConnection", "RobustChannel"})  # shown without password
@@ -46,7 +46,7 @@ def cause(error: BaseException) -> str:
     name = type(error).__name__
     speaks = isinstance(error, OSError) or _root(type(error).__module__) in TALKATIVE
     if speaks and all(isinstance(arg, str | int | float | None) for arg in error.args):
-        return f"{name}: {visible(str(error)[:MOST])}"
+        return f"{name}: {escape_invisible(str(error)[:MOST])}"
     return name  # it may hold a message
 
 
@@ -57,9 +57,9 @@ def _safe_argument(value: Any, *, open_: bool) -> Any:
         return _Unquoted(cause(value))
     kind = type(value)
     if open_ and isinstance(value, str):
-        return visible(value[:MOST])
+        return escape_invisible(value[:MOST])
     if open_ and kind.__name__ in CONNECTIONS and _root(kind.__module__) in TALKATIVE:
-        return _Unquoted(visible(str(value)[:MOST]))
+        return _Unquoted(escape_invisible(str(value)[:MOST]))
     return _Unquoted(f"<{kind.__qualname__}>")
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from tercet.agents.access.connections import BrokerLink
 from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, BrokerError, Lane, Parcel
+from tercet.broker.interface.base import Broker, BrokerError, Envelope, Lane
 from tercet.schemas.messages.address import Address, Round
 
 PULSE_SECONDS: Final = 0.5
@@ -87,7 +87,7 @@ async def look_for_alarms(agent: Agent, broker: Broker) -> None:
     await agent.ready.wait()
     me, token = agent.me, "alarm"
     address = Address(token, 0, Round.CONTROL, token, 0, 0, me, me)
-    nobody = Parcel(topology.exchange(me), topology.console_key(token, me), b"", token, str(address), token, me)
+    nobody = Envelope(topology.exchange(me), topology.console_key(token, me), b"", token, str(address), token, me)
     while True:
         with suppress(BrokerError, TimeoutError):  # Unroutable, as a rule
             async with asyncio.timeout(ALARM_SECONDS):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from tercet.agents.messaging.control import control_parcel, publish_patiently
+from tercet.agents.messaging.control import control_envelope, publish_patiently
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError
 from tercet.broker.interface.clock import loop_time
@@ -144,7 +144,7 @@ class Pinger:
         """Publish once; why it cannot be, in words."""
         if party not in self._settings.partners:
             return "it is no partner any more"
-        parcel = control_parcel(
+        envelope = control_envelope(
             message,
             Address(token, 0, Round.CONTROL, message.item, 0, 0, self._settings.party, party),
             self._identity,
@@ -152,7 +152,7 @@ class Pinger:
             routing_key=topology.announce_key(token, party),  # late it does no harm; expired, it would be a dead letter
         )
         try:
-            return "" if await publish_patiently(self._broker, parcel) else "its agent has no queue at the broker"
+            return "" if await publish_patiently(self._broker, envelope) else "its agent has no queue at the broker"
         except BrokerError as error:
             self._log.info("a partner could not be reached", partner=party, kind=message.kind, why=str(error))
             return str(error)

@@ -78,7 +78,7 @@ class Metrics:
         yield _gauge("tercet_broker_blocked", "Whether the broker takes nothing", [((), bool(self._broker.blocked))])
         if isinstance(self._broker, BrokerLink):
             yield _gauge("tercet_broker_connected", "Whether both connections stand", [((), self._broker.connected)])
-            reconnects, buried = float(self._broker.reconnects), float(self._broker.buried)
+            reconnects, buried = float(self._broker.reconnects), float(self._broker.dead_letter_count)
             yield _counter("tercet_broker_reconnects", "Connections that came back", [((), reconnects)])
             yield _counter("tercet_dead_letters", "Refused messages that are kept", [((), buried)])
 

@@ -11,11 +11,11 @@ import structlog
 
 from tercet.agents.access.console import Request
 from tercet.agents.daemon.ping import Pinger
-from tercet.agents.messaging.control import control_parcel, open_control, publish_patiently
+from tercet.agents.messaging.control import control_envelope, open_control, publish_patiently
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import Allowance
-from tercet.broker.interface.base import Broker, BrokerError, Delivery, Parcel
-from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
+from tercet.broker.interface.base import Broker, BrokerError, Delivery, Envelope
+from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
@@ -52,7 +52,7 @@ class StandingQueue:
         """Set up; `handle_partner` gets partners' messages, `answer` the console's requests."""
         self._settings, self._identity, self._broker = settings, identity, broker
         self._handle_partner, self._answer, self._pinger, self._spawn = handle_partner, answer, pinger, spawn
-        self._complaints = Allowance(BURST, EVERY_SECONDS)
+        self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self._log = structlog.get_logger()
 
@@ -62,23 +62,27 @@ class StandingQueue:
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker and settle it."""
-        parcel = delivery.parcel
+        envelope = delivery.envelope
         try:
-            address = parse_address(parcel.address)
-            message = open_control(parcel, self._identity, self._key_of(address, parcel.exchange))
+            address = parse_address(envelope.address)
+            message = open_control(envelope, self._identity, self._key_of(address, envelope.exchange))
         except (MalformedAddress, MalformedMessage, Forged) as error:
             self.refused[type(error).__name__] += 1
-            self._log_refusal(parcel, str(error))
+            self._log_refusal(envelope, str(error))
             await delivery.reject(str(error))
             return
         await delivery.ack()
         if not await self._dispatch(address, message):
-            self._log_refusal(parcel, "not for the standing queue")
+            self._log_refusal(envelope, "not for the standing queue")
 
-    def _log_refusal(self, parcel: Parcel, why: str) -> None:
-        withheld = self._complaints.take(parcel.exchange)
+    def _log_refusal(self, envelope: Envelope, why: str) -> None:
+        withheld = self._complaints.admit(envelope.exchange)
         if withheld is not None:
-            exchange, sender, kind = clean(parcel.exchange), clean(parcel.sender, 32), clean(parcel.kind, 32)
+            exchange, sender, kind = (
+                clean_text(envelope.exchange),
+                clean_text(envelope.sender, 32),
+                clean_text(envelope.kind, 32),
+            )
             self._log.warning(
                 "message refused", why=why, exchange=exchange, sender=sender, kind=kind, withheld=withheld
             )
@@ -115,7 +119,7 @@ class StandingQueue:
 
     async def _answer_console(self, request: Address, message: Request) -> None:
         status, me = await self._answer(message), self._settings.party
-        parcel = control_parcel(
+        envelope = control_envelope(
             status,
             request._replace(item=status.item, sender=me, receiver=me),
             self._identity,
@@ -123,6 +127,6 @@ class StandingQueue:
             routing_key=topology.console_key(request.job, me),
         )
         try:
-            await publish_patiently(self._broker, parcel)  # a console that has gone needs no answer
+            await publish_patiently(self._broker, envelope)  # a console that has gone needs no answer
         except BrokerError as error:
             self._log.warning("a console could not be answered", why=str(error))

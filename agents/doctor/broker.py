@@ -20,7 +20,7 @@ from tercet.agents.doctor.finding import Finding, Outcome, fail, ok, warn
 from tercet.broker.interface.base import ALARM_REMEDY, BrokerError, NoLogin
 from tercet.broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS
 from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
-from tercet.broker.rabbitmq.probe import Answers, Probe
+from tercet.broker.rabbitmq.probe import Probe, ProbeResult
 from tercet.broker.sealing.identity import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import BrokerSettings, Settings
@@ -137,11 +137,11 @@ async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIt
             if why := await probe.alarm():
                 yield fail("alarm", f"the broker takes no messages: it is {why}", ALARM_REMEDY)
                 return
-            needed = await probe.needed()
+            needed = await probe.check_needed()
             for finding in _enough(needed):
                 yield finding
             if not needed.refused:
-                yield _narrow(await probe.wider())
+                yield _narrow(await probe.check_excess())
     except (BrokerError, ValueError) as error:
         yield fail("login", str(error), LOGIN if isinstance(error, NoLogin) else ADDRESS)
 
@@ -166,7 +166,7 @@ def _channels(allowed: int) -> Finding | None:
     return None
 
 
-def _enough(needed: Answers) -> Iterator[Finding]:
+def _enough(needed: ProbeResult) -> Iterator[Finding]:
     if needed.refused:
         yield fail("rights", f"the broker does not let us {_listed(needed.refused)}", RIGHTS)
     else:

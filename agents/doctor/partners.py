@@ -12,7 +12,7 @@ from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.access.settings_digest import differing_fields, is_reloadable, settings_digests
 from tercet.agents.doctor.finding import Finding, fail, ok, warn
 from tercet.broker.interface.base import BrokerError
-from tercet.broker.interface.dead_letters import clean
+from tercet.broker.interface.dead_letters import clean_text
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, PartnerAnswer
@@ -58,7 +58,7 @@ def _partner(answer: PartnerAnswer) -> Iterator[Finding]:
         hint = f"ask {party} whether its agent runs on this broker and virtual host, and compare each other's keys"
         yield warn(check, said, hint)
         return
-    said = f"release {clean(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
+    said = f"release {clean_text(answer.release)}, protocol {_range(answer.lowest, answer.highest)}, {answer.role}"
     if answer.lowest > PROTOCOL_VERSION or answer.highest < LOWEST_VERSION:
         ours = f"{said}; we speak {_range(LOWEST_VERSION, PROTOCOL_VERSION)}"
         yield fail(check, ours, "install a later release at whoever speaks the earlier versions")

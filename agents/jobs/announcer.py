@@ -11,10 +11,10 @@ import structlog
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import UNKNOWN, State
-from tercet.agents.messaging.control import control_parcel, publish_patiently, publish_within
+from tercet.agents.messaging.control import control_envelope, publish_patiently, publish_within
 from tercet.agents.policy.signature import sign
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, BrokerError, Parcel
+from tercet.broker.interface.base import Broker, BrokerError, Envelope
 from tercet.broker.sealing.identity import Identity, parse_public
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
@@ -60,9 +60,9 @@ class Announcer:
         """Publish until the party's queue has it; later, silence shows who never took it."""
         if not self._may_reach(job, party):
             return
-        parcel = self._make_parcel(job, job, party, topology.announce_key(job.id, party))
+        envelope = self._make_parcel(job, job, party, topology.announce_key(job.id, party))
         try:
-            await publish_within(self._broker, parcel, self._settings.deadlines.accept, wanted)
+            await publish_within(self._broker, envelope, self._settings.deadlines.accept, wanted)
         except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be announced", job=job.id, partner=party, why=str(error))
 
@@ -135,8 +135,8 @@ class Announcer:
 
     def _make_parcel(
         self, job: Job | Inquiry, message: Message, party: str, routing_key: str, *, run: bytes = b"", place: int = 0
-    ) -> Parcel:
-        return control_parcel(
+    ) -> Envelope:
+        return control_envelope(
             message,
             Address(job.id, 1, Round.CONTROL, message.item, place, 0, self._me, party),
             self._identity,

@@ -19,8 +19,8 @@ from tercet.agents.jobs.registry import Jobs, now
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.signature import signature_problem
 from tercet.agents.runs.run import Services
-from tercet.broker.interface.allowance import Allowance
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Inquiry, Job, Prune, Query, Resumption, Status, Submit
 
@@ -33,7 +33,7 @@ class RequestHandler:
     def __init__(self, services: Services, jobs: Jobs, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._settings, self._identity, self._services = services.settings, services.identity, services
         self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
-        self._refusals = Allowance(BURST, EVERY_SECONDS)
+        self._refusals = RateLimiter(BURST, EVERY_SECONDS)
         self._log = structlog.get_logger()
 
     def use_settings(self, settings: Settings) -> None:
@@ -58,10 +58,13 @@ class RequestHandler:
     def _handle_resumption(self, job: Job, message: Resumption, sender: str) -> None:
         """Take a failed run up again, or tell whoever wants that why not."""
         record = self._jobs.records.find(message.id)
-        why = self._try_resume(record, message, sender)
+        stale = abs(time.time() - message.issued) >= RESUMPTION_SECONDS
+        why = "it is old, or clocks differ" if stale else self._try_resume(record, message.id, sender)
         if why is None:
             return
         self._log.warning("a resumption is not heeded", job=message.id, partner=sender, why=why)
+        if stale:  # recorded, perhaps: the answer could end a run that its sender takes up meanwhile
+            return
         if record is not None and record.status.state in {State.DONE, State.CANCELLED}:
             self._spawn(self._jobs.announcer.send_outcome(job, sender, record.status))
         else:
@@ -70,15 +73,10 @@ class RequestHandler:
                 self._jobs.announcer.decline_resumption(job, sender, JobProblem("job.resume", self._me, reason))
             )
 
-    def _try_resume(self, record: Record | None, message: Resumption, sender: str) -> str | None:
+    def _try_resume(self, record: Record | None, job: str, sender: str) -> str | None:
         me, partner = self._me, self._settings.partners[sender]
         if record is None:
-            return f"{me} has no record of it any more: submit it with --again"
-        if abs(time.time() - message.issued) >= RESUMPTION_SECONDS:
-            return (
-                f"the word came more than {RESUMPTION_SECONDS:g} seconds late, or the clocks of {sender} and {me} "
-                f"differ: compare them by `tercet doctor`, and ask again"
-            )
+            return f"{me} has no record of {job} any more: submit it with --again"
         if not (partner.may_submit or sender == record.job.submitter):
             return (
                 f"it takes no jobs from {sender}: let {record.job.submitter} resume it, or let {me} write "
@@ -112,7 +110,7 @@ class RequestHandler:
 
     def _refuse_job(self, job: Job, problem: JobProblem) -> None:
         """Refuse a job without a record; tell the submitter. Count the refusals of a flood."""
-        withheld = self._refusals.take(job.submitter)
+        withheld = self._refusals.admit(job.submitter)
         if withheld is None:
             return
         code, why = problem.code, problem.reason

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, BrokerError, Parcel
+from tercet.broker.interface.base import Broker, BrokerError, Envelope
 from tercet.broker.sealing.identity import Identity, PublicIdentity
 from tercet.broker.sealing.seal import associated_data
 from tercet.schemas.messages.address import Address, Round, parse_address
@@ -18,7 +18,7 @@ PUBLISH_SECONDS = 10.0
 RETRY_SECONDS = 0.25
 
 
-def control_parcel(
+def control_envelope(
     message: Message,
     address: Address,
     identity: Identity,
@@ -27,10 +27,10 @@ def control_parcel(
     routing_key: str,
     run: bytes = b"",
     expires: float | None = None,
-) -> Parcel:
+) -> Envelope:
     """Seal a control message for publishing; `run` names the run whose queue it goes to."""
     associated = associated_data(str(address), message.kind, run)
-    return Parcel(
+    return Envelope(
         exchange=topology.exchange(address.sender),
         routing_key=routing_key,
         body=identity.seal(encode(message), receiver, associated),
@@ -43,21 +43,21 @@ def control_parcel(
     )
 
 
-def open_control(parcel: Parcel, identity: Identity, sender: PublicIdentity) -> Message:
+def open_control(envelope: Envelope, identity: Identity, sender: PublicIdentity) -> Message:
     """Open a control message.
 
     Raises:
         Forged: the sender did not seal it for this identity.
         MalformedMessage: it is no message.
     """
-    message = decode(identity.open(parcel.body, sender, associated_data(parcel.address, parcel.kind)))
-    address = parse_address(parcel.address)
-    if (message.kind, message.round, message.item) != (parcel.kind, address.round, address.item):
+    message = decode(identity.open(envelope.body, sender, associated_data(envelope.address, envelope.kind)))
+    address = parse_address(envelope.address)
+    if (message.kind, message.round, message.item) != (envelope.kind, address.round, address.item):
         raise MalformedMessage("its address belongs to another kind of message")
     return message
 
 
-async def publish_patiently(broker: Broker, parcel: Parcel) -> bool:
+async def publish_patiently(broker: Broker, envelope: Envelope) -> bool:
     """Publish a message; tell whether a queue has it now.
 
     Raises:
@@ -65,7 +65,7 @@ async def publish_patiently(broker: Broker, parcel: Parcel) -> bool:
     """
     try:
         async with asyncio.timeout(PUBLISH_SECONDS):
-            await broker.publish(parcel, topology.lane(Round.CONTROL))
+            await broker.publish(envelope, topology.lane(Round.CONTROL))
     except TimeoutError:  # the broker takes nothing at the moment
         return False
     except BrokerError as error:
@@ -76,7 +76,7 @@ async def publish_patiently(broker: Broker, parcel: Parcel) -> bool:
 
 
 async def publish_within(
-    broker: Broker, parcel: Parcel, seconds: float, wanted: Callable[[], bool] = lambda: True
+    broker: Broker, envelope: Envelope, seconds: float, wanted: Callable[[], bool] = lambda: True
 ) -> None:
     """Publish until a queue has it, or it is unwanted; a starting agent has no queue yet.
 
@@ -85,6 +85,6 @@ async def publish_within(
     """
     async with asyncio.timeout(seconds):
         while wanted():
-            if await publish_patiently(broker, parcel):
+            if await publish_patiently(broker, envelope):
                 return
             await asyncio.sleep(RETRY_SECONDS)

@@ -23,7 +23,7 @@ Key = tuple[type[Message], str, int, int]
 Latest = dict[tuple[type[Message], str], tuple[int, int]]
 
 NOTHING = (-1, -1)  # before the first epoch and step
-PARCEL_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
+ENVELOPE_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
 PART_BYTES = 128  # and a part of one
 SMALLEST_PART = 1024  # what [limits] part_bytes allows
 
@@ -92,12 +92,14 @@ class Inbox:
     def _join_part(self, address: Address, chunk: bytes) -> bytes | None:
         parts = self._parts.setdefault(address.whole, {})
         if address.part not in parts:
-            self._count_bytes(address, len(chunk) + (PART_BYTES if parts else PARCEL_BYTES))
+            self._count_bytes(address, len(chunk) + (PART_BYTES if parts else ENVELOPE_BYTES))
             parts[address.part] = chunk
         if len(parts) < address.parts:
             return None
         del self._parts[address.whole]
-        self._held_bytes[address.sender] -= sum(map(len, parts.values())) + PARCEL_BYTES + PART_BYTES * (len(parts) - 1)
+        self._held_bytes[address.sender] -= (
+            sum(map(len, parts.values())) + ENVELOPE_BYTES + PART_BYTES * (len(parts) - 1)
+        )
         return b"".join(parts[number] for number in sorted(parts))
 
     def _store_message(self, address: Address, message: Message, size: int) -> None:
@@ -109,7 +111,7 @@ class Inbox:
             if encode(self._messages[key][0]) != encode(message):
                 raise self._malformed(address, "two different messages for one address")
             return
-        size += PARCEL_BYTES
+        size += ENVELOPE_BYTES
         self._count_bytes(address, size)
         self._messages[key] = (message, size)
         for wait in self._waits:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import structlog
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.messaging.inbox import PARCEL_BYTES, Deadline, Inbox, Latest
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES, Deadline, Inbox, Latest
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import Allowance
-from tercet.broker.interface.base import Delivery, Parcel
-from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean
-from tercet.broker.interface.outbox import Outbox, Tally
+from tercet.broker.interface.base import Delivery, Envelope
+from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
+from tercet.broker.interface.outbox import Outbox, SentCount
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity
 from tercet.broker.sealing.seal import SessionSeal, associated_data
 from tercet.schemas.files.settings import Limits
@@ -70,11 +70,13 @@ class Mailbox(Inbox):
         self._on_control, self._on_problem, self._tap = on_control, on_problem, tap
         self._log = structlog.get_logger()
         self._session: SessionSeal | None = None
-        self._early: dict[Address, Parcel] = {}
+        self._early: dict[Address, Envelope] = {}
         self._early_bytes = early_bytes
-        self._complaints = Allowance(BURST, EVERY_SECONDS)
+        self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self._sizes: dict[tuple[type[Message], tuple[int, ...]], int] = {}
-        self._companions_sent: dict[tuple[str, str], Tally] = {}  # by kind of the carrier and of what travelled along
+        self._companions_sent: dict[
+            tuple[str, str], SentCount
+        ] = {}  # by kind of the carrier and of what travelled along
 
     @property
     def partners(self) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ class Mailbox(Inbox):
         """Hand a message over for each receiver; returns without waiting for any to arrive.
 
         An optional message is dropped where its receiver has no queue for it. `along` are others of the same round that
-        travel in the same parcel: what a small message costs is mostly its parcel.
+        travel in the same envelope: what a small message costs is mostly its envelope.
         """
         receivers, since = tuple(receivers), time.perf_counter()
         self._note_companions(message, along, len(receivers))
@@ -108,9 +110,9 @@ class Mailbox(Inbox):
                 self._apply_tap(Companion(message, epoch, step), receiver).message,
                 [self._apply_tap(companion, receiver) for companion in along],
             )
-            for parcel in self._parcels(address, message, sent):
+            for envelope in self._envelopes(address, message, sent):
                 await self._outbox.post(
-                    parcel,
+                    envelope,
                     topology.lane(message.round),
                     deadline=deadline.seconds,
                     name=deadline.name,
@@ -123,7 +125,7 @@ class Mailbox(Inbox):
 
     def _note_companions(self, message: Message, along: Sequence[Companion], times: int) -> None:
         for companion, _, _ in along:
-            tally = self._companions_sent.setdefault((message.kind, companion.kind), Tally())
+            tally = self._companions_sent.setdefault((message.kind, companion.kind), SentCount())
             tally.messages += times
             tally.bytes += times * self._body_size(companion)
 
@@ -143,9 +145,9 @@ class Mailbox(Inbox):
         return self._outbox.dropped
 
     @property
-    def sent(self) -> dict[str, Tally]:
+    def sent(self) -> dict[str, SentCount]:
         """Messages and bytes of sealed bodies sent, by kind; companions count by themselves."""
-        sent = {kind: Tally(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}
+        sent = {kind: SentCount(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}
         for (carrier, kind), tally in self._companions_sent.items():
             if carrier in sent:
                 sent[carrier].bytes -= tally.bytes
@@ -162,13 +164,13 @@ class Mailbox(Inbox):
         assert self._tap is not None
         return what._replace(message=self._tap(self._message_address(what, receiver), what.message))
 
-    def _parcels(self, address: Address, message: Message, body: bytes) -> Iterable[Parcel]:
+    def _envelopes(self, address: Address, message: Message, body: bytes) -> Iterable[Envelope]:
         size = self._limits.part_bytes
         parts = max(1, -(-len(body) // size))
         for number in range(parts):
             part = address._replace(part=number + 1, parts=parts)
             chunk = memoryview(body)[number * size : (number + 1) * size]
-            yield Parcel(
+            yield Envelope(
                 exchange=topology.exchange(self._me),
                 routing_key=topology.routing_key(address.job, address.round, address.receiver),
                 body=self._seal(part, message.kind, chunk),
@@ -193,22 +195,22 @@ class Mailbox(Inbox):
         """Use session keys from now on, and open early messages of faster parties."""
         self._session = session
         early, self._early = self._early, {}
-        for address, parcel in early.items():
-            await self._try_accept(address, parcel)
+        for address, envelope in early.items():
+            await self._try_accept(address, envelope)
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker and settle it."""
         since = time.perf_counter()
         try:
-            address = self._checked_address(delivery.parcel)
-            if self._is_stale(address, delivery.parcel.kind):
+            address = self._checked_address(delivery.envelope)
+            if self._is_stale(address, delivery.envelope.kind):
                 await delivery.ack()
                 return
-            why = await self._try_accept(address, delivery.parcel)
-            step = self._trace_step(address, delivery.parcel.kind)
-            self.trace.note("open", delivery.parcel.kind, since, step=step, whom=(address.sender,))
+            why = await self._try_accept(address, delivery.envelope)
+            step = self._trace_step(address, delivery.envelope.kind)
+            self.trace.note("open", delivery.envelope.kind, since, step=step, whom=(address.sender,))
         except (MalformedAddress, Unwanted) as error:
-            why = self._refuse(delivery.parcel, error)
+            why = self._refuse(delivery.envelope, error)
         if why is None:
             await delivery.ack()
         else:
@@ -218,13 +220,13 @@ class Mailbox(Inbox):
         """Find a message's step for the trace; control messages have none."""
         return -1 if address.round == Round.CONTROL else self.trace.step_index(kind, address.epoch, address.step)
 
-    def _checked_address(self, parcel: Parcel) -> Address:
-        address = parse_address(parcel.address)
+    def _checked_address(self, envelope: Envelope) -> Address:
+        address = parse_address(envelope.address)
         if (address.job, address.receiver) != (self._template.job, self._me):
             raise Unwanted("an address of another job or party")
         if address.sender not in self._partners:
             raise Unwanted("a sender that is no party of the job")
-        if parcel.exchange != topology.exchange(address.sender):  # which nobody else may write to
+        if envelope.exchange != topology.exchange(address.sender):  # which nobody else may write to
             raise Unwanted(f"it says that it is from {address.sender}, and came through another party's exchange")
         return address
 
@@ -235,41 +237,41 @@ class Mailbox(Inbox):
         """
         return kind not in CONTROL_KINDS and (self.closed or address.attempt != self._template.attempt)
 
-    async def _try_accept(self, address: Address, parcel: Parcel) -> str | None:
-        """Take a parcel, or say why not."""
+    async def _try_accept(self, address: Address, envelope: Envelope) -> str | None:
+        """Take an envelope, or say why not."""
         try:
-            await self._accept(address, parcel)
+            await self._accept(address, envelope)
         except Unwanted as error:
-            return self._refuse(parcel, error)
+            return self._refuse(envelope, error)
         except JobProblem as problem:
             self._on_problem(problem)
             return str(problem)
         return None
 
-    def _refuse(self, parcel: Parcel, error: ValueError) -> str:
+    def _refuse(self, envelope: Envelope, error: ValueError) -> str:
         self.refused[type(error).__name__] += 1
-        withheld = self._complaints.take(parcel.exchange)
+        withheld = self._complaints.admit(envelope.exchange)
         if withheld is not None:
             self._log.warning(
                 "message refused",
                 why=str(error),
-                exchange=clean(parcel.exchange),
-                kind=clean(parcel.kind, 32),
-                address=clean(parcel.address),
+                exchange=clean_text(envelope.exchange),
+                kind=clean_text(envelope.kind, 32),
+                address=clean_text(envelope.address),
                 withheld=withheld,
             )
         return str(error)
 
-    async def _accept(self, address: Address, parcel: Parcel) -> None:
+    async def _accept(self, address: Address, envelope: Envelope) -> None:
         if self._session is None and address.round not in IDENTITY_ROUNDS:
-            self._hold_early(address, parcel)
+            self._hold_early(address, envelope)
             return
-        chunk = self._open(address, parcel)
-        if address.parts > 1 and self._is_known(address, parcel.kind):
+        chunk = self._open(address, envelope)
+        if address.parts > 1 and self._is_known(address, envelope.kind):
             return  # a repeat of a part: it would wait for the others forever
         body = chunk if address.parts == 1 else self._join_part(address, chunk)
         if body is not None:
-            message, along = await self._decode(address, parcel.kind, body)
+            message, along = await self._decode(address, envelope.kind, body)
             self._deliver_message(
                 address, message, len(body) - sum(_size_in_body(companion) for companion, _, _ in along)
             )
@@ -277,19 +279,19 @@ class Mailbox(Inbox):
                 place = address._replace(item=companion.item, epoch=epoch, step=step)
                 self._deliver_message(place, companion, _size_in_body(companion))
 
-    def _hold_early(self, address: Address, parcel: Parcel) -> None:
+    def _hold_early(self, address: Address, envelope: Envelope) -> None:
         """Hold a message until there are keys; anybody may send it, so space is small."""
-        sizes = [len(p.body) + PARCEL_BYTES for a, p in self._early.items() if a.sender == address.sender]
-        if address not in self._early and sum(sizes) + len(parcel.body) + PARCEL_BYTES > self._early_bytes:
+        sizes = [len(p.body) + ENVELOPE_BYTES for a, p in self._early.items() if a.sender == address.sender]
+        if address not in self._early and sum(sizes) + len(envelope.body) + ENVELOPE_BYTES > self._early_bytes:
             raise Unwanted("more than a partner has to say before the handshake is done")
-        self._early.setdefault(address, parcel)
+        self._early.setdefault(address, envelope)
 
-    def _open(self, address: Address, parcel: Parcel) -> bytes:
-        associated = associated_data(parcel.address, parcel.kind, self._run)
+    def _open(self, address: Address, envelope: Envelope) -> bytes:
+        associated = associated_data(envelope.address, envelope.kind, self._run)
         try:
             if self._session is None or address.round in IDENTITY_ROUNDS:
-                return self._identity.open(parcel.body, self._partners[address.sender], associated)
-            return self._session.open(address.sender, parcel.body, associated)
+                return self._identity.open(envelope.body, self._partners[address.sender], associated)
+            return self._session.open(address.sender, envelope.body, associated)
         except Forged:
             raise Unwanted(
                 f"it does not open: changed on the way, of another run, or not from {address.sender}'s pinned key"

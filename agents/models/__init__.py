@@ -1,1 +1,1 @@
-"""Reads and writes trained models: model part, manifest, full model, ONNX, scorer, scores."""
+"""Reads and writes trained models: part, manifest, full model, ONNX, scorer, scores."""

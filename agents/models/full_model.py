@@ -18,7 +18,7 @@ from safetensors.numpy import save as to_safetensors
 from tercet.agents.core.private_file import replace
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, ModelPart, ModelPartProblem
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.schemas.core.strict import Name, Strict
 from tercet.schemas.files.job import ModelKind, Network, link_of
@@ -130,7 +130,7 @@ class FullModel:
         about, z = self.description, self.biases[0]
         counts = np.cumsum([len(block) for block in self.blocks])[:-1]
         for columns, block, part in zip(about.columns, self.blocks, np.hsplit(encoded, counts), strict=True):
-            z = z + decode(features(part, columns.norm, about.fx), about.fx) @ block
+            z = z + decode(encode_features(part, columns.norm, about.fx), about.fx) @ block
         for layer, bias in zip(self.upper, self.biases[1:], strict=True):
             z = self._activation(z) @ layer + bias
         return z if about.label_scaling is None else about.label_scaling.restore(z)

@@ -31,7 +31,7 @@ from tercet.agents.models.manifest import (
 )
 from tercet.mpc.arithmetic.fixed import CLIP, clip_rows
 from tercet.tables.core.durable import write_durably
-from tercet.tables.core.problem import listed
+from tercet.tables.core.problem import join_names
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 
@@ -168,11 +168,11 @@ def check_spelling(path: Path, version: str, encodings: Iterable[Encoding]) -> N
     Raises:
         ModelPartProblem: they do: they are older than that rule.
     """
-    clashing = [name for encoding in encodings for name in encoding.clashing]
+    clashing = [name for encoding in encodings for name in encoding.changed_categories]
     if clashing:
         raise ModelPartProblem(
-            f"{path}: column {listed(clashing)} has categories that are one as they are read now, such as 1 and 1.0; "
-            f"tercet {version} wrote it before that; train again, or use the tercet that wrote it"
+            f"{path}: column {join_names(clashing)} has categories that are one as they are read now, such as 1 and "
+            f"1.0; tercet {version} wrote it before that; train again, or use the tercet that wrote it"
         )
 
 

@@ -18,9 +18,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from tercet.agents.evaluation.metrics import class_probabilities, expected, probabilities
 from tercet.agents.models.full_model import Columns, FullModel, read
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.tables.core.problem import TableProblem, UnusableError, listed
+from tercet.tables.core.problem import TableProblem, UnusableError, join_names
 from tercet.tables.core.table import Table
-from tercet.tables.encoding.in_memory import PUBLIC, given
+from tercet.tables.encoding.in_memory import PUBLIC, table_from_arrays
 from tercet.tables.encoding.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", "softmax"}
@@ -98,7 +98,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
         encoded = []
         for one in self.model.description.columns:
             columns = {name: _whole(table.column(places[f"{one.party}/{name}"])) for name in one.encoding.kinds}
-            whole = given(f"{one.party}'s columns", one.encoding, columns, table.num_rows)
+            whole = table_from_arrays(f"{one.party}'s columns", one.encoding, columns, table.num_rows)
             _warn_of_unseen(one, whole)
             encoded.append(one.encoding.apply(whole))
         return np.hstack(encoded)
@@ -198,8 +198,8 @@ def _places(columns: tuple[Columns, ...], names: list[str]) -> dict[str, str]:
     lacking = [full for full, name in places.items() if name not in there]
     if lacking:
         remedy = "give every party's columns, named as `columns_in_` says where two have one of the same name"
-        raise TableProblem(f"the table lacks {listed(lacking)}", remedy, PUBLIC)
+        raise TableProblem(f"the table lacks {join_names(lacking)}", remedy, PUBLIC)
     twice = [name for name in places.values() if there[name] > 1]
     if twice:
-        raise TableProblem(f"{listed(twice)} stands there more than once", "give every column once", PUBLIC)
+        raise TableProblem(f"{join_names(twice)} stands there more than once", "give every column once", PUBLIC)
     return places

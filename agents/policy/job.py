@@ -8,7 +8,7 @@ from typing import Final
 
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.models.model_part import ModelPartProblem, released_as
-from tercet.mpc.plan.exposure import scored_less
+from tercet.mpc.plan.exposure import score_less_often
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
@@ -86,7 +86,7 @@ def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> N
             "policy.scorings",
             job.submitter,
             f"{settings.party} lets held-out rows be scored {most} times in a job, and this one asks for "
-            f"{description.scorings}: {scored_less(description.training.epochs, most)} ([limits] max_scorings at "
+            f"{description.scorings}: {score_less_often(description.training.epochs, most)} ([limits] max_scorings at "
             f"{settings.party})",
         )
 

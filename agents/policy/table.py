@@ -9,7 +9,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job
-from tercet.tables.core.problem import SHOWN, listed
+from tercet.tables.core.problem import SHOWN, join_names
 
 
 def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
@@ -91,7 +91,7 @@ def _of_columns(
         yield JobProblem(
             "policy.columns",
             job.submitter,
-            f"{me} does not let jobs use column {listed(wrong, SHOWN)} of that table: "
+            f"{me} does not let jobs use column {join_names(wrong, SHOWN)} of that table: "
             f"correct [columns] {me} in the job",
         )
 

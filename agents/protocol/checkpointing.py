@@ -17,7 +17,7 @@ from tercet.agents.session.context import JobContext
 from tercet.broker.interface.clock import loop_time
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.job import canonical_digest
-from tercet.schemas.messages.kinds import Checkpoints, GoOn, Held
+from tercet.schemas.messages.kinds import Checkpoints, GoOn, HeldCheckpoint
 
 NO_LINEAGE = bytes(32)
 
@@ -51,7 +51,7 @@ async def find_checkpoint(context: JobContext, folder: CheckpointFolder) -> Chec
     return checkpoint
 
 
-async def receive_start(context: JobContext) -> Held | None:
+async def receive_start(context: JobContext) -> HeldCheckpoint | None:
     """Receive the step at which the label party has all parties begin.
 
     Raises:
@@ -65,13 +65,13 @@ async def receive_start(context: JobContext) -> Held | None:
     return go_on.begin
 
 
-def last_common(held: Sequence[Sequence[Held]]) -> Held | None:
+def last_common(held: Sequence[Sequence[HeldCheckpoint]]) -> HeldCheckpoint | None:
     """Find the furthest checkpoint that all have."""
     common = set(held[0]).intersection(*map(set, held[1:]))
     return max(common, key=lambda one: (one.steps, one.over), default=None)
 
 
-async def _read(context: JobContext, folder: CheckpointFolder, held: Held) -> Checkpoint:
+async def _read(context: JobContext, folder: CheckpointFolder, held: HeldCheckpoint) -> Checkpoint:
     try:
         return await context.compute(folder.read, held)
     except (CheckpointProblem, OSError) as problem:
@@ -84,7 +84,7 @@ def _unknown_start(context: JobContext) -> JobProblem:
     return JobProblem("job.terms", context.label, reason)
 
 
-def _note_start(context: JobContext, begin: Held | None) -> None:
+def _note_start(context: JobContext, begin: HeldCheckpoint | None) -> None:
     first = 0 if begin is None else begin.steps
     context.first_step, context.all_steps_done = first, begin is not None and begin.over
     context.statistics.resume_from(first)
@@ -150,7 +150,7 @@ class CheckpointWriter:
             await self._finish_writing()
 
     def _start_writing(self, steps: int, *, over: bool) -> None:
-        held, (arrays, facts) = Held(lineage=self._lineage, steps=steps, over=over), self._contents(steps)
+        held, (arrays, facts) = HeldCheckpoint(lineage=self._lineage, steps=steps, over=over), self._contents(steps)
         self._writing = asyncio.create_task(self._write(Checkpoint(held, arrays, facts)))
 
     async def _write(self, checkpoint: Checkpoint) -> None:

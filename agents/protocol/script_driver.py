@@ -13,7 +13,7 @@ from tercet.agents.messaging.trace import LAYERED
 from tercet.agents.protocol.checkpointing import CheckpointWriter
 from tercet.agents.protocol.flow_control import StepCounter
 from tercet.agents.session.context import JobContext
-from tercet.mpc.interface.script import HELPER, Answer, Event, Give, Mark, Need, Script, Take
+from tercet.mpc.interface.script import HELPER, Await, Event, Receive, Reply, Script, Send, Signal
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
@@ -127,7 +127,7 @@ class ScriptDriver:
         Raises:
             Overdue, JobProblem: something did not come in time, or came in a wrong shape.
         """
-        answer: Answer = None
+        answer: Reply = None
         advance = _Advance(script, self.counts)
         while True:
             marks, event = await self.compute(advance, step, answer)
@@ -141,13 +141,13 @@ class ScriptDriver:
         """Run maths of a step where the others run theirs."""
         return await self._context.compute_if_heavy(self._words, function, *args, **kwargs)
 
-    async def _handle_event(self, event: Event, step: Step, deadline: Deadline) -> Answer:
+    async def _handle_event(self, event: Event, step: Step, deadline: Deadline) -> Reply:
         match event:
-            case Give():
+            case Send():
                 await self._send_tensor(event, step, deadline)
-            case Take():
+            case Receive():
                 return await self.receive_tensors(event, step, deadline)
-            case Need(name):
+            case Await(name):
                 await self.wait_for_count(name, step)
         return None
 
@@ -163,7 +163,7 @@ class ScriptDriver:
         """Number a message for its address; several of one step count by turn."""
         return step.position * self._layers + turn if model.kind in LAYERED else step.position
 
-    async def _send_tensor(self, event: Give, step: Step, deadline: Deadline) -> None:
+    async def _send_tensor(self, event: Send, step: Step, deadline: Deadline) -> None:
         model = self._kinds[event.kind]
         receivers, place = [self._names[number] for number in event.to], self._address_step(model, event.turn, step)
         along = [
@@ -178,7 +178,9 @@ class ScriptDriver:
             return MaskedLabels(words=words, checkpoint=self._checkpoints.decide_due(step))
         return make(words=words)
 
-    async def receive_tensors(self, event: Take, step: Step, deadline: Deadline | None = None) -> Mapping[int, Words]:
+    async def receive_tensors(
+        self, event: Receive, step: Step, deadline: Deadline | None = None
+    ) -> Mapping[int, Words]:
         """Wait for the tensors that a script asks for."""
         deadline = deadline or self._context.deadline("step")
         model, mail = self._kinds[event.kind], self._context.mailbox
@@ -207,22 +209,22 @@ class _Advance:
         self.__name__ = "begin"  # by which the maths done last are told in a trace
         self.returned: Any = None
 
-    def __call__(self, step: Step, answer: Answer) -> tuple[list[str], Event | None]:
+    def __call__(self, step: Step, answer: Reply) -> tuple[list[str], Event | None]:
         """Run the script to its next event; give the marks it passed, and the event."""
         marks: list[str] = []
         while True:
             event = self._next(answer)
             match event:
-                case Mark(name):
+                case Signal(name):
                     marks.append(name)
-                case Need(name) if name in self._counts and self._counts[name].value > step.index:
+                case Await(name) if name in self._counts and self._counts[name].value > step.index:
                     pass
                 case _:
                     self.__name__, self._before = _maths_name(self._before, event), event
                     return marks, event
             answer = None
 
-    def _next(self, answer: Answer) -> Event | None:
+    def _next(self, answer: Reply) -> Event | None:
         try:
             return self._script.send(answer)
         except StopIteration as stop:
@@ -233,10 +235,10 @@ class _Advance:
 def _maths_name(before: Event | None, after: Event | None) -> str:
     """Name the maths between two events by their result, or else by their input."""
     match before, after:
-        case _, Give(kind):
+        case _, Send(kind):
             return kind
-        case Take(kind), _:
+        case Receive(kind), _:
             return f"take in {kind}"
-        case _, Take(kind):
+        case _, Receive(kind):
             return f"ask for {kind}"
     return "go on"

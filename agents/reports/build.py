@@ -163,8 +163,8 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
     release = context.training.release
     if folder is not None and (release == "owners" or (release == "label" and context.is_label_party)):
         known |= _weights(folder)
-    if role.classes is not None:
-        known["classes"] = role.classes.names
+    if role.labels.classes is not None:
+        known["classes"] = role.labels.classes.names
     if context.is_label_party:
         known |= {"metrics": history.metrics, "shortfall": history.shortfall}
         if history.scores is not None and history.labels is not None:
@@ -211,8 +211,8 @@ def _unwhiten(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], F
     found: dict[str, Floats] = {}
     shift = np.zeros(width)
     for prefix, encoding, weights in blocks:
-        plain = [encoding.unwhitened(column) for column in weights.T]
-        centred, means = encoding.centred(np.column_stack([column for column, _ in plain]))
+        plain = [encoding.unwhiten(column) for column in weights.T]
+        centred, means = encoding.centre(np.column_stack([column for column, _ in plain]))
         found |= {prefix + name: row for name, row in zip(encoding.column_names, centred, strict=True)}
         shift += means + [more for _, more in plain]
     return found, shift

@@ -30,7 +30,7 @@ from tercet.agents.reports.wording import (
     sort_of,
     weight,
 )
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 from tercet.schemas.files.job import METRICS
 
 __all__ = ["ReportData", "render"]
@@ -89,7 +89,9 @@ def render(data: ReportData) -> str:
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
     )
-    return visible(page, keep="\n") + "\n"  # after all: no name, whoever gave it, hides or reorders what is beside it
+    return (
+        escape_invisible(page, keep="\n") + "\n"
+    )  # after all: no name, whoever gave it, hides or reorders what is beside it
 
 
 def _over(data: ReportData) -> str:

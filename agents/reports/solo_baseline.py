@@ -24,16 +24,24 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     Held-out rows are scored as they were under the joint model.
     """
     words = role.own.words
-    if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or role.labels is None or context.history.labels is None:
+    if (
+        not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS
+        or role.labels.centred is None
+        or context.history.labels is None
+    ):
         return {}
-    x = decode(words.take(np.arange(words.shape[0])), context.ready_plan.fx)
+    x = decode(words.read_rows(np.arange(words.shape[0])), context.ready_plan.fx)
     held_out, job = role.held_out, with_planned_numbers(context)
-    y = role.labels if job.link == "softmax" else role.labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
+    y = (
+        role.labels.centred
+        if job.link == "softmax"
+        else role.labels.centred[:, 0] + (0.5 if job.link == "logistic" else 0.0)
+    )
     best = context.history.best_epoch  # as many epochs as the joint model has seen
     scores = _fit(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
         return {}
-    return metrics(job.link, context.history.labels, role.to_label_scale(scores))
+    return metrics(job.link, context.history.labels, role.labels.to_label_scale(scores))
 
 
 def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:

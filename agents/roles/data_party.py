@@ -18,8 +18,8 @@ from tercet.agents.core.states import State
 from tercet.agents.protocol.checkpointing import CheckpointWriter, Contents, find_checkpoint
 from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
-from tercet.agents.roles.exposure_profile import TWO_CLASSES, check_numbers, label_kind
-from tercet.agents.roles.loss_rows import check_loss_rows
+from tercet.agents.roles.exposure_profile import check_numbers, label_kind
+from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.roles.release import open_model_parts, save_part
 from tercet.agents.roles.release_to_label import check_declared, encoding_message
 from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
@@ -28,11 +28,8 @@ from tercet.agents.session.training_defaults import announced_spread
 from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, strip_prefix
 from tercet.agents.training.linear_training import LinearTraining
 from tercet.agents.training.network_training import NetworkTraining, network_party
-from tercet.agents.training.worth import Constant
-from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.loss import LossParty
@@ -44,20 +41,12 @@ from tercet.schemas.messages.kinds import ScoringTerms, Sizes
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import RecordBits
-from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
+from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.store import FeatureView
-from tercet.tables.encoding.two_classes import check_two_classes, two_classes
 from tercet.tables.encoding.whitening import MOST_WHITENED
-from tercet.tables.snapshot.telling import telling_warnings
 
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
-CLASSES = {"logistic", "softmax"}  # links whose labels are classes
-SCALINGS = {  # by link; other labels are taken as they are
-    "linear": LabelScaling.fit,
-    "poisson": LabelScaling.fit_counts,
-    "gamma": LabelScaling.fit_log,
-}
 
 
 class DataPartyRole:
@@ -73,11 +62,7 @@ class DataPartyRole:
         self._label = context.number(context.description.label)
         self.held_out: NDArray[np.bool_] = np.empty(0, np.bool_)  # of the common rows
         self.encoding: Encoding | None = None
-        self.scaling: LabelScaling | None = None
-        self.classes: Classes | None = None
-        self._label_warnings: list[str] = []  # warnings of columns that alone tell the label
-        self.labels: Floats | None = None  # of the common rows, centred, (rows, outputs); at the label party
-        self._plain_labels: Floats = np.empty(0)  # (rows,), what they were made from: numbers of classes, or scaled
+        self.labels = OwnLabels(context, self.own)  # of the common rows
         self.order: Order | None = None
         self.words: FeatureView | None = None  # of the rows that are trained on
         self.party: DataParty | NetworkParty | None = None
@@ -97,12 +82,7 @@ class DataPartyRole:
         """
         training = self.context.training
         await self.own.read(with_label=self.context.is_label_party, label_kind=label_kind(training))
-        if self.context.is_label_party and training.link == TWO_CLASSES:
-            table = self.own.table
-            try:
-                check_two_classes(table.classes, table.chosen.positive, table.name)
-            except UnfitLabel as problem:
-                raise unfit_label(self.context, problem) from None
+        self.labels.check_table()
 
     async def align(self) -> None:
         """Find the rows that all data parties have."""
@@ -134,8 +114,7 @@ class DataPartyRole:
         assert self.encoding is not None
         if context.training.scorings:
             check_numbers(context, has_numbers=self.encoding.has_numbers)
-        if self.labels is not None:
-            check_loss_rows(context, self._plain_labels, self.held_out)
+        self.labels.check_losses()
         if context.training.release == "label" and not context.is_label_party:
             check_declared(context, self.encoding, self.own.table.columns)
             await context.compute(
@@ -143,7 +122,6 @@ class DataPartyRole:
             )  # so that it is not at the end that it proves too long
         for warning in self.warnings:
             context.note(warning)
-        outputs = 1 if self.labels is None else self.labels.shape[1]
         bits = await context.compute(self._record_bits)
         context.audit.bound_score_bits(bits.record)
         return Sizes(
@@ -153,7 +131,7 @@ class DataPartyRole:
             bits=bits.collision,
             record_bits=bits.record,
             spread=announced_spread(context.training, self.encoding),
-            outputs=outputs,
+            outputs=self.labels.outputs,
         )
 
     def _record_bits(self) -> RecordBits:
@@ -166,12 +144,10 @@ class DataPartyRole:
         found = [] if self.encoding is None else [*self.own.table.notes, *self.encoding.warnings]
         if self.encoding is not None and self.encoding.columns and not self.encoding.varies:
             found.append("no column of the table differs among the rows, so that partners' columns make the model")
-        if self.classes is not None:
-            found += self.classes.warnings(self._plain_labels[~self.held_out])
         encoding = self.encoding
         if encoding is not None and encoding.whitening is None and encoding.varies and self._is_whitened:
             found.append(f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower")
-        return (*found, *self._label_warnings)
+        return (*found, *self.labels.warnings)
 
     @property
     def _settings(self) -> TableSettings:
@@ -203,26 +179,7 @@ class DataPartyRole:
                 f"no column of table {table.name!r} differs among the rows in common, so that it adds nothing to the "
                 f"model",
             )
-        if table.label is not None:
-            self._fit_label(table.label[self.own.rows])
-
-    def _fit_label(self, label: Floats) -> None:
-        trained_on, link, table = ~self.held_out, self.context.training.link, self.own.table
-        activation = ACTIVATIONS[link]
-        if activation.classes:
-            self.classes, label = Classes.fit(label, table.classes, table.name)
-        elif link == TWO_CLASSES:
-            label, note = two_classes(label, table.classes, table.chosen.positive, table.name)
-            if note is not None:
-                self.context.note(note)
-        elif link in SCALINGS:
-            self.scaling = SCALINGS[link](label[trained_on], table.name)
-            label = self.scaling.apply(label)
-        activation.check_labels(label)
-        activation.check_labels(label[trained_on])
-        self._label_warnings = telling_warnings(table, self.own.mark_rows(trained_on), classes=link in CLASSES)
-        self._plain_labels = label
-        self.labels = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
+        self.labels.fit(self.held_out)
 
     async def set_up(self) -> None:
         """Agree on the secret order, and encode the rows.
@@ -233,11 +190,7 @@ class DataPartyRole:
         context = self.context
         assert self.encoding is not None
         plan = context.ready_plan
-        if self.labels is not None:
-            try:
-                plan.check_labels(self._plain_labels)
-            except LabelProblem as problem:
-                raise unfit_label(self.context, problem) from None
+        self.labels.check_plan()
         await self.own.encode(self.encoding, plan.norms[self._me], plan.fx)
         self.words = self.own.view_rows(~self.held_out)
         if context.training.scorings:
@@ -280,11 +233,6 @@ class DataPartyRole:
             arrays = {**arrays, **{f"{prefix}{name}": words for name, words in more.items()}}
         return arrays, {**facts, EXPONENT: self._score_exponent}
 
-    @property
-    def _training_labels(self) -> Floats | None:
-        """The labels of the rows that are trained on, at the label party."""
-        return None if self.labels is None else self.labels[~self.held_out]
-
     def _make_checks(self, digests: Mapping[int, bytes] | None) -> Checks | None:
         """Make checks of the helper's dealing, from an earlier attempt's digests if any."""
         context, plan = self.context, self.context.ready_plan
@@ -301,7 +249,7 @@ class DataPartyRole:
         if context.training.network is not None:
             assert not isinstance(shares, Shares)
             party = network_party(
-                context, words, self._training_labels, order=order, key=self.key, shares=shares, checks=checks
+                context, words, self.labels.trained_on, order=order, key=self.key, shares=shares, checks=checks
             )
             self.first = party.shares()
             return party
@@ -311,7 +259,7 @@ class DataPartyRole:
             self._label,
             plan,
             words,
-            self._training_labels,
+            self.labels.trained_on,
             order=order,
             helper_masks=context.masks(context.description.helper),
             zero_masks=context.zero_masks(),
@@ -328,37 +276,16 @@ class DataPartyRole:
                 self._me,
                 self._label,
                 context.ready_plan,
-                self._training_labels,
+                self.labels.trained_on,
                 order=order,
                 helper_masks=context.masks(context.description.helper, "loss"),
                 first=context.first_step,
                 so_far=so_far,
             )
-        return Evaluation(context, self.key, self._make_held_out(), loss, self._make_constant())
-
-    def _make_constant(self) -> Constant | None:
-        if self.labels is None:
-            return None
-        link, scaling = self.context.training.link, self.scaling
-        unit = scaling.scale if scaling is not None and link == "poisson" else 1.0  # a deviance grows with its label
-        return Constant.of(link, self.labels[~self.held_out], self.labels[self.held_out], unit)
-
-    def _make_held_out(self) -> HeldOut:
-        words, raw = self.own.view_rows(self.held_out), self.own.table.label
-        if raw is None or self.labels is None:
-            return HeldOut(words, None, None, self.own.private, self.to_label_scale)
-        labels = self._plain_labels if self.classes is not None else self.labels[:, 0]
-        if self.scaling is not None:
-            labels = raw[self.own.rows]
-        centred = self.labels[self.held_out]
-        return HeldOut(words, labels[self.held_out], centred, self.own.private, self.to_label_scale)
-
-    def to_label_scale(self, scores: Floats) -> Floats:
-        """Convert scores, (rows, outputs), to the labels' scale: (rows,), or by class."""
-        if self.classes is not None:
-            return scores
-        scores = scores.reshape(len(scores))
-        return scores if self.scaling is None else self.scaling.restore(scores)
+        labels, centred = self.labels.held_out
+        words, private = self.own.view_rows(self.held_out), self.own.private
+        held_out = HeldOut(words, labels, centred, private, self.labels.to_label_scale)
+        return Evaluation(context, self.key, held_out, loss, self.labels.constant())
 
     async def run_steps(self) -> None:
         """Run all steps, and the job's evaluation between epochs."""
@@ -388,7 +315,7 @@ class DataPartyRole:
         assert self.encoding is not None
         assert self.openings is not None
         release = await open_model_parts(self.context, self.shares, self.encoding)
-        label = (self.scaling, self.classes)
+        label = (self.labels.scaling, self.labels.classes)
         return await save_part(self.context, self.encoding, label, release, self.openings, self.shares.step)
 
     async def wait_until_idle(self) -> None:

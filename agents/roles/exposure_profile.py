@@ -22,7 +22,7 @@ from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes
-from tercet.tables.snapshot.preview import Look, look
+from tercet.tables.snapshot.preview import PreviewResult, preview_table
 
 LEAST_CLASSES = 3
 TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
@@ -55,14 +55,14 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
     return Profile(columns=first.columns, bits=first.bits.collision, record_bits=first.bits.record), problems
 
 
-def _look(context: JobContext) -> tuple[Look | None, list[JobProblem]]:
+def _look(context: JobContext) -> tuple[PreviewResult | None, list[JobProblem]]:
     name, columns = context.description.table_of(context.me), context.description.columns_of(context.me)
     table = context.settings.tables[name]
     settings = narrow_table(table, None if columns is None else tuple(one for one in columns if is_offered(table, one)))
     if settings.path is None:
         return None, []
     try:
-        read = look(name, settings, with_label=context.is_label_party, label_kind=label_kind(context.training))
+        read = preview_table(name, settings, with_label=context.is_label_party, label_kind=label_kind(context.training))
     except TableProblem as problem:
         return None, [unusable_table(context, problem)]
     return read, [
@@ -83,7 +83,7 @@ def _check_rows(context: JobContext, rows: int | None) -> None:
         )
 
 
-def _check_classes(context: JobContext, name: str, read: Look) -> None:
+def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
     if context.is_label_party and context.training.link == TWO_CLASSES and read.rows is not None:
         try:
             check_two_classes(read.classes, read.positive, name)

@@ -16,11 +16,11 @@ from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.plan.architecture import Entry, pack, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
-from tercet.tables.core.problem import listed
-from tercet.tables.encoding.bare import bare
+from tercet.tables.core.problem import join_names
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
-from tercet.tables.snapshot.columns import Column
+from tercet.tables.encoding.shareable import shareable_encoding
+from tercet.tables.snapshot.columns import FeatureColumn
 from tercet.tables.snapshot.disguise import UNSAID, look_like_values
 
 BLOCK = "block"
@@ -42,7 +42,7 @@ def encoding_message(context: JobContext, encoding: Encoding) -> ColumnEncoding:
     Raises:
         JobProblem: it is too long to be; this party is named.
     """
-    text, table = bare(encoding).model_dump_json().encode(), context.description.table_of(context.me)
+    text, table = shareable_encoding(encoding).model_dump_json().encode(), context.description.table_of(context.me)
     if len(text) > MOST_ENCODING or _entries(text) > MOST_ENTRIES:
         public = f"at {context.me} the encoding of the table {table!r} is too long to be told"
         detail = (
@@ -53,7 +53,7 @@ def encoding_message(context: JobContext, encoding: Encoding) -> ColumnEncoding:
     return ColumnEncoding(encoding=text)
 
 
-def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Column]) -> None:
+def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[FeatureColumn]) -> None:
     """Check that no category to be told is a guess that looks like a number or date.
 
     A few such texts among others pass as categories in any other job. Here their names travel, and could be values.
@@ -70,7 +70,7 @@ def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Co
     if doubtful:
         table = context.description.table_of(context.me)
         detail = (
-            f'with release = "label" {context.label} is told the categories of column {listed(doubtful)} of table '
+            f'with release = "label" {context.label} is told the categories of column {join_names(doubtful)} of table '
             f"{table!r}, some of which look like numbers or dates: if it may be told them, list the column under "
             f"`categorical`; else list it under `numeric`, or leave it out with `columns`"
         )

@@ -1,1 +1,1 @@
-"""Runs one job at one party over all its attempts: phases, terms, outcomes, blame, recovery."""
+"""Runs one job at one party over all attempts: phases, terms, outcomes, blame, recovery."""

@@ -104,18 +104,7 @@ class JobRun:
         self._attempt_over = False  # the attempt, by an end of some kind
         self._outcomes = OutcomeSlot(self._is_recoverable)
         self._tasks: list[asyncio.Task[None]] = []  # of the attempt
-        self.channel = ControlChannel(
-            job,
-            settings.party,
-            settings.deadlines,
-            self.life,
-            current_progress=self._progress,
-            on_outcome=self._put_outcome,
-            on_done=self._on_done,
-            on_unknown=lambda party: services.announce(job, party),
-            on_stale_failure=self._resend_resumption,
-            on_note=self._note_detail,
-        )
+        self.channel = self._make_channel()
         self.channel.peers.start_attempt(self.attempts.number)
         asks = settings.policy.approval and job.submitter != settings.party
         self.approval = Approval(settings.party, is_required=asks, approved_by=saved.approved)
@@ -132,6 +121,21 @@ class JobRun:
             self._common_checkpoint,
         )
         self._attempt = self.channel.attempt = self._make_attempt()
+
+    def _make_channel(self) -> ControlChannel:
+        settings, announce = self._services.settings, self._services.announce
+        return ControlChannel(
+            self.job,
+            settings.party,
+            settings.deadlines,
+            self.life,
+            current_progress=self._progress,
+            on_outcome=self._put_outcome,
+            on_done=self._on_done,
+            on_unknown=lambda party: announce(self.job, party),
+            on_stale_failure=self._resend_resumption,
+            on_note=self._note_detail,
+        )
 
     def _make_attempt(self) -> Attempt:
         attempts = self.attempts

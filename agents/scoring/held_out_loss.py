@@ -13,7 +13,7 @@ from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring.linear_scoring import range_problem, scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.linear.loss import LossNumbers, opened_loss
@@ -58,7 +58,7 @@ KINDS: Kinds = {
 
 
 async def held_out_loss(
-    context: JobContext, rows: Rows, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
+    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
 ) -> float | None:
     """Play a data party in an epoch's held-out loss; give the mean where it may know it.
 
@@ -88,7 +88,7 @@ async def held_out_loss(
     )  # fmt: skip
     scripts = _scripts(context, steps)
     async with asyncio.TaskGroup() as loops:
-        for script in (party.scoring, party.losing):
+        for script in (party.score_batch, party.add_loss):
             loops.create_task(_run_steps(scripts, script, steps))
     return await open_mean_loss(context, HeldOutLossShare, party.share(), party.numbers, epoch)
 
@@ -150,7 +150,14 @@ def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
 
 
 def _scorer(
-    context: JobContext, rows: Rows, shares: AnyShares, alpha: float, *, openings: Openings, order: Order, key: bytes
+    context: JobContext,
+    rows: FeatureSource,
+    shares: AnyShares,
+    alpha: float,
+    *,
+    openings: Openings,
+    order: Order,
+    key: bytes,
 ) -> Scorer | NetworkScorer:
     me, plan, zero_masks = context.number(context.me), context.ready_plan, context.zero_masks(PURPOSE)
     helper_masks = context.masks(context.description.helper, PURPOSE)

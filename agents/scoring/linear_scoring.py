@@ -95,7 +95,7 @@ class LinearScoring:
         scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
         for step in self._steps:
             words = (await self._receive_words(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
-            scores[self._order.rows(step)] = await self._context.compute(self._scorer.opened, step, words)
+            scores[self._order.rows(step)] = await self._context.compute(self._scorer.open_scores, step, words)
         return scores
 
     def _columns(self, party: str) -> int:

@@ -12,7 +12,7 @@ from tercet.agents.protocol.script_driver import SCORING, ScriptDriver
 from tercet.agents.scoring.linear_scoring import note_scored_step, range_problem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.script import HELPER, Take, taken
+from tercet.mpc.interface.script import HELPER, Receive, received_words
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.order import Order
@@ -50,9 +50,9 @@ async def _collect(scripts: ScriptDriver, scorer: NetworkScorer, order: Order, s
     scores = np.empty(shape)
     for step in steps:
         await scripts.wait_for_count("shared", step)
-        take = Take("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
-        words = taken(await scripts.receive_tensors(take, step))[HELPER]
-        scores[order.rows(step)] = await scripts.compute(scorer.opened, step, words)
+        take = Receive("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
+        words = received_words(await scripts.receive_tensors(take, step))[HELPER]
+        scores[order.rows(step)] = await scripts.compute(scorer.open_scores, step, words)
     return scores
 
 

@@ -11,7 +11,7 @@ from tercet.agents.scoring import network_scoring
 from tercet.agents.scoring.linear_scoring import LinearScoring, answer_scores
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import NetworkForward
 from tercet.mpc.plan.schedule import Step
@@ -26,7 +26,7 @@ from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
 async def score_rows(
     context: JobContext,
     plan: NetworkForward,
-    rows: Rows,
+    rows: FeatureSource,
     shares: AnyShares,
     steps: Sequence[Step],
     *,

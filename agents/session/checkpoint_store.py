@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from tercet.schemas.messages.kinds import Held
+from tercet.schemas.messages.kinds import HeldCheckpoint
 from tercet.tables.core.durable import write_durably
 
 FORMAT: Final = "1"
@@ -48,7 +48,7 @@ class Checkpoint:
         facts: the rest, as plain values.
     """
 
-    held: Held
+    held: HeldCheckpoint
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     facts: Mapping[str, JsonValue]
 
@@ -80,7 +80,7 @@ class CheckpointFolder:
         for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime_ns)[:-MOST_CHECKPOINTS]:
             path.unlink(missing_ok=True)
 
-    def list_held(self) -> tuple[Held, ...]:
+    def list_held(self) -> tuple[HeldCheckpoint, ...]:
         """List usable checkpoints, the latest first; log faults of the others."""
         found = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}"), reverse=True):
@@ -94,7 +94,7 @@ class CheckpointFolder:
                 )  # fmt: skip
         return tuple(found[:MOST_CHECKPOINTS])
 
-    def read(self, held: Held) -> Checkpoint:
+    def read(self, held: HeldCheckpoint) -> Checkpoint:
         """Read one that `list_held` has listed.
 
         Raises:
@@ -102,13 +102,13 @@ class CheckpointFolder:
         """
         return self._read(self._place(held))
 
-    def keep_only(self, held: Held | None) -> None:
+    def keep_only(self, held: HeldCheckpoint | None) -> None:
         """Remove the others: they are of a history that does not go on."""
         for path in self._folder.glob(f"*{SUFFIX}"):
             if held is None or path != self._place(held):
                 path.unlink(missing_ok=True)
 
-    def _place(self, held: Held) -> Path:
+    def _place(self, held: HeldCheckpoint) -> Path:
         over = "-over" if held.over else ""
         return self._folder / f"{held.steps:012d}-{held.lineage.hex()[:16]}{over}{SUFFIX}"
 
@@ -123,7 +123,7 @@ class CheckpointFolder:
             raise CheckpointProblem("it is of another run, of other rows or of another version of tercet")
         try:
             facts = json.loads(metadata["facts"])
-            held = Held(lineage=bytes.fromhex(facts["lineage"]), steps=facts["steps"], over=facts["over"])
+            held = HeldCheckpoint(lineage=bytes.fromhex(facts["lineage"]), steps=facts["steps"], over=facts["over"])
             checkpoint = Checkpoint(held, from_safetensors(content), facts)
         except (KeyError, ValueError, TypeError, RecursionError, SafetensorError):  # pydantic's are ValueErrors
             raise CheckpointProblem("it does not hold what a checkpoint holds") from None

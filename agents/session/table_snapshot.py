@@ -17,7 +17,7 @@ from tercet.schemas.files.policy import TablePolicy
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job
 from tercet.tables.snapshot.snapshot import Snapshot
-from tercet.tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
+from tercet.tables.snapshot.stored_snapshot import SnapshotFolder, SnapshotProblem
 
 # Settings that do not change the rows read. `aligned_table` compares `clip`, `rare` and `whiten`.
 # Of a path only the name counts: a party may move its folders between two attempts.
@@ -52,19 +52,19 @@ class SnapshotStore:
         if not self._is_enabled:
             return read_source()
         with self._lock:
-            folder = KeptFolder(table_folder(self._state, self._job.id), self._key(name, settings, reading))
+            folder = SnapshotFolder(table_folder(self._state, self._job.id), self._key(name, settings, reading))
             return self._reopen(folder, name) or self._store(folder, read_source())
 
     def _key(self, name: str, settings: TableSettings, reading: Sequence[Any]) -> bytes:
         fields = settings.model_dump(mode="json", exclude=IRRELEVANT_FIELDS)
         return canonical_digest("tercet table", [self._job.run.hex(), name, _source_name(settings), fields, *reading])
 
-    def _reopen(self, folder: KeptFolder, name: str) -> Snapshot | None:
+    def _reopen(self, folder: SnapshotFolder, name: str) -> Snapshot | None:
         why: str | None = None
         try:
             if (found := folder.reopen(name)) is not None:
                 return found
-        except KeptProblem as problem:
+        except SnapshotProblem as problem:
             why = str(problem)
         except OSError as error:
             why = error.strerror
@@ -73,7 +73,7 @@ class SnapshotStore:
         discard_table(self._state, self._job.id)  # of other settings, say
         return None
 
-    def _store(self, folder: KeptFolder, snapshot: Snapshot) -> Snapshot:
+    def _store(self, folder: SnapshotFolder, snapshot: Snapshot) -> Snapshot:
         try:
             folder.keep(snapshot)
         except BaseException:

@@ -1,1 +1,1 @@
-"""Runs all parties of a job in one process and compares them with the plaintext oracle."""
+"""Runs all parties of a job in one process, and compares with the plaintext oracle."""

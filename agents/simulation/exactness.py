@@ -83,10 +83,10 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
 def oracle_words(simulation: Simulation) -> linear.Weights:
     """Run the same training in plaintext."""
     label = data_roles(simulation)[simulation.description.label]
-    assert label.labels is not None
+    assert label.labels.centred is not None
     assert label.order is not None
     assert label.shares is not None
-    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
 
 
@@ -95,7 +95,7 @@ def training_words(simulation: Simulation) -> list[Words]:
     words = []
     for role in data_roles(simulation).values():
         assert role.words is not None
-        words.append(role.words.take(np.arange(role.words.shape[0])))
+        words.append(role.words.read_rows(np.arange(role.words.shape[0])))
     return words
 
 
@@ -134,13 +134,13 @@ def network_oracle(simulation: Simulation) -> list[Words]:
     return [*weights.blocks, *weights.upper, *weights.biases]
 
 
-def network_arguments(simulation: Simulation) -> network.Run:
+def network_arguments(simulation: Simulation) -> network.TrainingRun:
     """Collect the network oracle's arguments, but for the number of steps."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
-    assert label.labels is not None
+    assert label.labels.centred is not None
     assert label.order is not None
-    plan, y = label.context.ready_plan, label.labels[~label.held_out]
+    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     layout, masks = Layout(plan), [role.context.masks(simulation.description.helper) for role in roles]
 
     def dealt(name: str, k: int, step: Step) -> Words:
@@ -150,7 +150,7 @@ def network_arguments(simulation: Simulation) -> network.Run:
     first = opened_shares([role.first for role in roles if role.first is not None])
     elements = Elements(label.key, attempt=label.context.noise_attempt)
     begin = label.context.first_step  # of the last attempt; how earlier ones have rounded is in its first shares
-    return network.Run(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
+    return network.TrainingRun(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:

@@ -14,7 +14,7 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.training.dealing_check import compare_dealing
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.linear.loss import LossHelper
@@ -29,7 +29,7 @@ from tercet.mpc.randomness.order import Order
 
 def network_party(
     context: JobContext,
-    rows: Rows,
+    rows: FeatureSource,
     labels: Floats | None,
     *,
     order: Order,
@@ -79,8 +79,8 @@ class NetworkTraining:
         async with asyncio.TaskGroup() as loops:
             beside = [
                 loops.create_task(self._run_ahead()),
-                loops.create_task(self._run_each("dealt", self._party.receiving)),
-                loops.create_task(self._run_each("openings", self._party.openings)),
+                loops.create_task(self._run_each("dealt", self._party.receive_dealt)),
+                loops.create_task(self._run_each("openings", self._party.open_weights)),
             ]
             await self._run_online()
             for task in beside:  # they wait for an epoch that is not to be
@@ -96,7 +96,7 @@ class NetworkTraining:
                     "epochs", step, ahead=step.epoch - step.index if first else -step.index
                 )
                 await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
-            await self._scripts.run(self._party.preparing(step, self._evaluation.loss), step)
+            await self._scripts.run(self._party.prepare_step(step, self._evaluation.loss), step)
 
     async def _run_each(self, name: str, script: Callable[[Step], Script[None]]) -> None:
         loop.set(name)
@@ -106,7 +106,7 @@ class NetworkTraining:
     async def _run_online(self) -> None:
         loop.set("online")
         for step in self._context.steps():
-            await self._scripts.run(self._party.online(step, self._evaluation.loss), step)
+            await self._scripts.run(self._party.run_online(step, self._evaluation.loss), step)
             self._context.note_finished_step(step)
             if step.position + 1 == self._plan.steps_per_epoch:
                 await compare_dealing(self._context, self._party.digests, step.epoch)
@@ -131,7 +131,7 @@ class NetworkHelperTraining:
         loop.set("ahead")
         for step in self._context.steps():
             await self._scripts.wait_for_count("done", step, ahead=1 - self._ahead)
-            await self._scripts.run(self._helper.dealing(step), step)
+            await self._scripts.run(self._helper.deal_step(step), step)
 
     async def answer_step(self, step: Step) -> None:
         """Send all answers of a step.
@@ -141,6 +141,6 @@ class NetworkHelperTraining:
         """
         first = step.index == self._context.first_step  # before it the rows are encoded
         deadline = self._context.deadline("fit") if first else None
-        await self._scripts.run(self._helper.online(step, self._loss), step, deadline)
+        await self._scripts.run(self._helper.run_online(step, self._loss), step, deadline)
         self._scripts.counts["done"].increment()
         self._context.note_finished_step(step)

@@ -1,4 +1,6 @@
-"""What every broker promises, and the errors it may raise; tests/broker/contract.py states the promises as tests.
+"""States the promises of every broker, and the errors it may raise.
+
+tests/broker/contract.py states the promises as tests.
 
 Nothing here does I/O, and nothing here may look into a body: it is sealed before it comes here.
 """
@@ -18,7 +20,7 @@ ALARM_REMEDY: Final = (
 
 
 class Lane(StrEnum):
-    """Which of an agent's two connections a message takes.
+    """Names the two connections of an agent, of which a message takes one.
 
     On a slow line filled by bulk, an 8 KiB round trip took 440 ms on one connection and 32 ms on two.
     """
@@ -28,10 +30,12 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """What the broker carries: a sealed body, and beside it what an operator may read in the management page.
+class Envelope:
+    """Carries a sealed body, and beside it what an operator may read.
 
-    A parcel that exists can be sent: its texts fit AMQP's 255 bytes and its body is bytes.
+    The management page of the broker shows that.
+
+    An envelope that exists can be sent: its texts fit AMQP's 255 bytes and its body is bytes.
 
     Raises:
         ValueError: a text is too long, or the address is empty; names the field.
@@ -50,19 +54,22 @@ class Parcel:
 
     def __post_init__(self) -> None:
         if type(self.body) is not bytes:
-            raise TypeError(f"the body of a parcel is bytes, not {type(self.body).__name__}")
+            raise TypeError(f"the body of an envelope is bytes, not {type(self.body).__name__}")
         if not self.address:
-            raise ValueError("a parcel needs an address")
+            raise ValueError("an envelope needs an address")
         for name in ("exchange", "routing_key", "kind", "address", "job", "sender"):
             text = getattr(self, name)
             # Four bytes is the most UTF-8 needs for a character: encode only what could be too long.
             if len(text) * 4 > MAX_NAME_BYTES and len(text.encode()) > MAX_NAME_BYTES:
-                raise ValueError(f"{name} of a parcel is longer than {MAX_NAME_BYTES} bytes: {text[:40]!r}...")
+                raise ValueError(f"{name} of an envelope is longer than {MAX_NAME_BYTES} bytes: {text[:40]!r}...")
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue and what flows into it. A binding is an exchange and a routing key with topic wildcards (`*`, `#`)."""
+    """Describes a queue and what flows into it.
+
+    A binding is an exchange and a routing key with topic wildcards (`*`, `#`).
+    """
 
     name: str
     bindings: tuple[tuple[str, str], ...]
@@ -70,45 +77,63 @@ class Queue:
 
 
 class BrokerError(Exception):
-    """Something between this party and its partners. `transient`: the same parcel may go through a little later."""
+    """Reports something between this party and its partners.
+
+    `transient`: the same envelope may go through a little later.
+    """
 
     transient: ClassVar[bool] = False
 
 
 class Unroutable(BrokerError):
-    """No queue takes messages for this routing key: the receiver has not declared it yet, or has left."""
+    """No queue takes messages for this routing key.
+
+    The receiver has not declared it yet, or has left.
+    """
 
     transient: ClassVar[bool] = True
 
 
 class Disconnected(BrokerError):
-    """The connection to the broker is down or went down meanwhile; whether the parcel arrived is unknown."""
+    """The connection to the broker is down or went down meanwhile.
+
+    Nobody knows whether the envelope arrived.
+    """
 
     transient: ClassVar[bool] = True
 
 
 class Overloaded(BrokerError):
-    """The broker did not take the parcel: a queue is full, or the broker has trouble of its own."""
+    """The broker did not take the envelope.
+
+    A queue is full, or the broker has trouble of its own.
+    """
 
     transient: ClassVar[bool] = True
 
 
 class Blocked(Overloaded):
-    """The broker takes no message of anybody: it is short of memory or disk, and says so (a resource alarm)."""
+    """The broker takes no message of anybody.
+
+    It is short of memory or disk, and says so (a resource alarm).
+    """
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the broker takes no messages at the moment: it is {why}; {ALARM_REMEDY}")
 
 
 class Refused(BrokerError):
-    """The broker will not do this for this user: a right is missing, the message is too large, the login is wrong."""
+    """The broker will not do this for this user.
+
+    A right is missing, the message is too large, or the login is wrong.
+    """
 
 
 class NoLogin(Refused):
     """The broker does not know the user, the password or the certificate."""
 
 
-class Missing(BrokerError):
+class NoQueue(BrokerError):
     """There is no queue of this name to consume from: declare it first."""
 
 
@@ -117,28 +142,35 @@ class Occupied(BrokerError):
 
 
 class Delivery(Protocol):
-    """One arrival of a parcel. Settle it once, with `ack` or `reject`; until then it comes back when anything breaks.
+    """Describes one arrival of an envelope.
+
+    Settle it once, with `ack` or `reject`; until then it comes back when anything breaks.
 
     Settling twice does nothing, nor does settling after the connection that brought it has gone: it was or will be
     delivered again.
     """
 
     @property
-    def parcel(self) -> Parcel:
-        """As received; everything in it may be a lie until the seal is opened. `persistent` and `expires` are unset."""
+    def envelope(self) -> Envelope:
+        """The envelope as received; everything in it may be a lie until the seal is opened.
+
+        `persistent` and `expires` are unset.
+        """
 
     @property
     def redelivered(self) -> bool:
-        """Whether it may have been here before."""
+        """Tell whether it may have been here before."""
 
     async def ack(self) -> None:
-        """It is in the inbox: the broker may forget it."""
+        """Accept it: it is in the inbox, and the broker may forget it."""
 
     async def reject(self, why: str = REFUSED) -> None:
-        """It must not come again: a dead letter with the reason is kept for people to read, and it is forgotten.
+        """Refuse it for good.
+
+        A dead letter with the reason is kept for people to read, and the delivery is forgotten.
 
         Of a sender's flood only a few are kept. Unlike `ack` it may wait some seconds for the broker, and where no
-        letter can be kept the broker may dead-letter the parcel itself, by a policy, or drop it.
+        letter can be kept the broker may dead-letter the envelope itself, by a policy, or drop it.
         """
 
 
@@ -146,7 +178,7 @@ Handler = Callable[[Delivery], Awaitable[None]]
 
 
 class Consumer(Protocol):
-    """Somebody who takes a queue's deliveries."""
+    """Takes a queue's deliveries."""
 
     async def cancel(self) -> None:
         """Take no more, and return when the handler that runs, if any, has ended. Idempotent.
@@ -165,17 +197,22 @@ class Broker(Protocol):
 
     @property
     def failed(self) -> asyncio.Future[None]:
-        """A future that ends only with an exception that a handler let out: a bug of ours, or a lost consumer."""
+        """A future that ends only with an exception that a handler let out.
+
+        That is a bug of ours, or a lost consumer.
+        """
 
     @property
     def blocked(self) -> str:
-        """Why the broker takes no messages at the moment ("low on memory"), if it says so; else empty.
+        """The reason why the broker takes no messages ("low on memory"), or empty.
 
         RabbitMQ says it only to connections that publish.
         """
 
     async def declare(self, queue: Queue) -> None:
-        """Make sure that the queue, the exchanges it names and its bindings exist. Idempotent, may run concurrently.
+        """Make sure that the queue, the exchanges it names and its bindings exist.
+
+        Idempotent, may run concurrently.
 
         Raises:
             Refused: a right is missing, or something of that name is of another type; names it.
@@ -184,15 +221,23 @@ class Broker(Protocol):
         """
 
     async def declare_exchange(self, name: str) -> None:
-        """Make sure that a durable topic exchange of this name exists. Idempotent; raises as `declare` does."""
+        """Make sure that a durable topic exchange of this name exists.
+
+        Idempotent; raises as `declare` does.
+        """
 
     async def delete(self, queue_name: str) -> None:
-        """Remove a queue and what is in it; our own consumer of it ends first. Idempotent; raises as `declare`."""
+        """Remove a queue and what is in it; our own consumer of it ends first.
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:
-        """Return once the broker has confirmed that every queue bound to the routing key holds the parcel.
+        Idempotent; raises as `declare`.
+        """
 
-        Cancelled, the parcel may have been sent or not. Parcels of one address are sent one after another.
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:
+        """Publish an envelope; return once every bound queue holds it.
+
+        The broker confirms that.
+
+        Cancelled, the envelope may have been sent or not. Envelopes of one address are sent one after another.
 
         Raises:
             Unroutable, Disconnected, Overloaded: it may go through later. While `blocked`, it is Blocked at once.

@@ -1,4 +1,6 @@
-"""Dead letters: what a party has refused, with the reason, in a queue of the party's own that a person can read.
+"""Keeps dead letters: messages that a party has refused, with the reason.
+
+They lie in a queue of the party's own that a person can read.
 
 It keeps of a body its size and digest only: a body opens for nobody any more, and a flood of large ones would become
 one here. What came in a letter is cut and cleaned before it is kept, since a terminal will show it.
@@ -14,10 +16,10 @@ import structlog
 from pydantic import Field, StringConstraints
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import Allowance
-from tercet.broker.interface.base import Broker, BrokerError, Lane, Parcel
+from tercet.broker.interface.base import Broker, BrokerError, Envelope, Lane
+from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.core.strict import Strict
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 
 BURST: Final = 64  # letters of one sender at once; then one in EVERY_SECONDS, and the rest are counted
 EVERY_SECONDS: Final = 10.0
@@ -35,7 +37,10 @@ log = structlog.get_logger(__name__)
 
 
 class DeadLetter(Strict):
-    """A message that was refused. Everything but reason, time, exchange and size is what its sender claimed."""
+    """Describes a message that was refused.
+
+    Everything but reason, time, exchange and size is what its sender claimed.
+    """
 
     reason: Annotated[str, StringConstraints(max_length=_REASON)]
     time: str = Field(max_length=32)
@@ -50,77 +55,86 @@ class DeadLetter(Strict):
     withheld: int = Field(default=0, ge=0)  # letters of the same sender before it that were not kept
 
 
-def clean(text: str, most: int = _TEXT) -> str:
-    """A text of a stranger's, fit for a terminal: visible, and no longer than `most`."""
-    return visible(text[:most])[:most]
+def clean_text(text: str, most: int = _TEXT) -> str:
+    """Make a stranger's text fit for a terminal: visible, and no longer than `most`."""
+    return escape_invisible(text[:most])[:most]
 
 
-def letter_of(parcel: Parcel, reason: str, time: datetime, withheld: int = 0) -> DeadLetter:
-    """What is kept of a parcel that was refused."""
+def make_letter(envelope: Envelope, reason: str, time: datetime, withheld: int = 0) -> DeadLetter:
+    """Make the dead letter of an envelope that was refused."""
     return DeadLetter(
-        reason=clean(reason, _REASON),
+        reason=clean_text(reason, _REASON),
         time=time.astimezone(UTC).isoformat(timespec="seconds"),
-        exchange=clean(parcel.exchange),
-        routing_key=clean(parcel.routing_key),
-        kind=clean(parcel.kind),
-        address=clean(parcel.address),
-        job=clean(parcel.job),
-        sender=clean(parcel.sender),
-        size=len(parcel.body),
-        digest=hashlib.sha256(parcel.body).hexdigest(),
+        exchange=clean_text(envelope.exchange),
+        routing_key=clean_text(envelope.routing_key),
+        kind=clean_text(envelope.kind),
+        address=clean_text(envelope.address),
+        job=clean_text(envelope.job),
+        sender=clean_text(envelope.sender),
+        size=len(envelope.body),
+        digest=hashlib.sha256(envelope.body).hexdigest(),
         withheld=withheld,
     )
 
 
-def read(parcel: Parcel, reason: str, time: datetime) -> DeadLetter:
-    """What lies in a dead letter queue: a letter of the party's own, or else what RabbitMQ has put there itself."""
-    if parcel.kind == KIND:
+def parse_letter(envelope: Envelope, reason: str, time: datetime) -> DeadLetter:
+    """Read a message of a dead letter queue.
+
+    It is a letter of the party's own, or else RabbitMQ has put it there itself.
+    """
+    if envelope.kind == KIND:
         try:
-            return DeadLetter.model_validate_json(parcel.body)
+            return DeadLetter.model_validate_json(envelope.body)
         except ValueError:
             pass
-    return letter_of(parcel, reason, time)
+    return make_letter(envelope, reason, time)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class DeadLetterOffice:
-    """Puts one party's dead letters into its queue, which is declared when the first one comes."""
+class DeadLetterWriter:
+    """Puts one party's dead letters into its queue.
+
+    The queue is declared when the first one comes.
+    """
 
     def __init__(
-        self, broker: Broker, party: str, allowance: Allowance | None = None, now: Callable[[], datetime] = _now
+        self, broker: Broker, party: str, allowance: RateLimiter | None = None, now: Callable[[], datetime] = _now
     ) -> None:
         self._broker, self._party, self._now = broker, party, now
-        self._allowance = allowance or Allowance(BURST, EVERY_SECONDS)
+        self._limiter = allowance or RateLimiter(BURST, EVERY_SECONDS)
         self._declared = False
-        self.kept = 0
+        self.written = 0
 
-    async def bury(self, parcel: Parcel, reason: str) -> bool:
-        """Whether the parcel may be forgotten: a letter about it is kept, or its sender has had enough of them."""
-        withheld = self._allowance.take(parcel.exchange)
+    async def write(self, envelope: Envelope, reason: str) -> bool:
+        """Write a letter; tell whether the envelope may be forgotten.
+
+        It may also be forgotten if its sender has had enough letters.
+        """
+        withheld = self._limiter.admit(envelope.exchange)
         if withheld is None:
             return True
-        letter = letter_of(parcel, reason, self._now(), withheld)
+        letter = make_letter(envelope, reason, self._now(), withheld)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._put(letter)
+                await self._publish(letter)
         except (BrokerError, TimeoutError) as error:
             self._declared = False
             log.warning("a dead letter could not be kept", why=str(error), kind=letter.kind, address=letter.address)
             return False
-        self.kept += 1
+        self.written += 1
         return True
 
-    async def _put(self, letter: DeadLetter) -> None:
+    async def _publish(self, letter: DeadLetter) -> None:
         if not self._declared:
             await self._broker.declare(topology.dead_letter_queue(self._party))
             self._declared = True
-        await self._broker.publish(self._parcel(letter), Lane.ONLINE)
+        await self._broker.publish(self._envelope(letter), Lane.ONLINE)
 
-    def _parcel(self, letter: DeadLetter) -> Parcel:
-        return Parcel(
+    def _envelope(self, letter: DeadLetter) -> Envelope:
+        return Envelope(
             exchange=topology.exchange(self._party),
             routing_key=topology.dead_key(self._party),
             body=letter.model_dump_json().encode(),

@@ -1,4 +1,6 @@
-"""Handing deliveries to a handler, one at a time, and stopping in good order; both brokers share it.
+"""Hands deliveries to a handler, one at a time, and stops in good order.
+
+Both brokers share it.
 
 It settles nothing and talks to no broker: what is left over when it stops is its owner's to give back.
 """
@@ -42,11 +44,13 @@ class Dispatcher(Generic[D]):
         self._waiting = deque(each for each in self._waiting if not unwanted(each))
 
     def in_handler(self) -> bool:
-        """Whether the caller is the handler itself."""
+        """Tell whether the caller is the handler itself."""
         return asyncio.current_task() is self._task
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Hand on nothing more; return when the running handler has ended, or is cancelled after `grace` seconds.
+        """Hand on nothing more; return when the running handler has ended.
+
+        It is cancelled after `grace` seconds.
 
         Called from inside the handler it returns at once. Cancelled, it leaves the handler running.
         """
@@ -79,6 +83,6 @@ class Dispatcher(Generic[D]):
 
 
 def check_lane(queue_name: str, lane: Lane, *, private: bool) -> None:
-    """Both brokers keep private queues on one connection, since no other may touch them."""
+    """Check that a private queue is consumed on the one connection that may touch it."""
     if private and lane is not Lane.ONLINE:
         raise ValueError(f"the private queue {queue_name} is consumed on the online lane")

@@ -1,4 +1,6 @@
-"""The outbox: hands parcels over without waiting for confirms, repeats what did not go through, and bounds what is out.
+"""Sends envelopes without waiting for confirms, and repeats those that did not go through.
+
+It bounds what is out at a time.
 
 It never looks into a body, never seals one again (the same ciphertext goes out each time), and knows no protocol.
 """
@@ -13,41 +15,43 @@ from typing import Final
 
 import structlog
 
-from tercet.broker.interface.base import Broker, BrokerError, Disconnected, Lane, Parcel, Unroutable
+from tercet.broker.interface.base import Broker, BrokerError, Disconnected, Envelope, Lane, Unroutable
 from tercet.broker.interface.clock import loop_time
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # unconfirmed, on each lane
-MAX_UNCONFIRMED: Final = 1024  # parcels, on each lane
-ATTEMPT_SECONDS: Final = 10.0  # a connection that is lost at the wrong moment never says what became of a parcel
+MAX_UNCONFIRMED: Final = 1024  # envelopes, on each lane
+ATTEMPT_SECONDS: Final = 10.0  # a connection that is lost at the wrong moment never says what became of an envelope
 PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts; the last repeats
 
 log = structlog.get_logger(__name__)
 
 
 class Undeliverable(BrokerError):
-    """A parcel did not go through: refused, or not taken until its deadline. Names the receiver, never the content.
+    """An envelope did not go through: refused, or not taken until its deadline.
+
+    Names the receiver, never the content.
 
     `reason` is what the broker said last: Unroutable is the receiver's fault, anything else the broker's or ours. It is
     None if the broker said nothing, neither yes nor no.
     """
 
-    def __init__(self, parcel: Parcel, deadline: float, name: str, reason: BrokerError | None) -> None:
+    def __init__(self, envelope: Envelope, deadline: float, name: str, reason: BrokerError | None) -> None:
         why = "it was not confirmed" if reason is None else str(reason)
         super().__init__(
-            f"{parcel.kind} {parcel.address} for {parcel.routing_key} could not be delivered "
+            f"{envelope.kind} {envelope.address} for {envelope.routing_key} could not be delivered "
             f"(deadline {name}, {deadline:g} s): {why}"
         )
-        self.address = parcel.address
-        self.kind = parcel.kind
-        self.job = parcel.job
-        self.routing_key = parcel.routing_key
+        self.address = envelope.address
+        self.kind = envelope.kind
+        self.job = envelope.job
+        self.routing_key = envelope.routing_key
         self.deadline_name = name
         self.reason = reason
 
 
 @dataclass(slots=True)
-class Tally:
-    """What has been confirmed of one kind: parcels, and the bytes of their sealed bodies."""
+class SentCount:
+    """Counts confirmed envelopes of one kind, and the bytes of their sealed bodies."""
 
     messages: int = 0
     bytes: int = 0
@@ -55,7 +59,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Post:
-    parcel: Parcel
+    envelope: Envelope
     lane: Lane
     deadline: float  # seconds, from the call
     until: float  # on the outbox's clock
@@ -64,18 +68,20 @@ class _Post:
 
 
 class Outbox:
-    """Sends one job's parcels, or one agent's, over its broker. Made inside a running event loop; `close` it.
+    """Sends one job's envelopes, or one agent's, over its broker.
 
-    Parcels of one lane go out in the order of the calls to `post`. One that has to be repeated is overtaken: receivers
+    Made inside a running event loop; `close` it.
+
+    Envelopes of one lane go out in the order of the calls to `post`. One that is repeated is overtaken: receivers
     go by addresses. Each lane has a window of its own, so that bulk never holds up what is online.
 
     `failed` is a future that the owner awaits beside its work: it raises the first `Undeliverable` of a required
-    parcel. The outbox goes on sending, so that the failure can still be told to others.
+    envelope. The outbox goes on sending, so that the failure can still be told to others.
 
     Args:
         broker: the party's access.
-        max_bytes: unconfirmed bytes on a lane beyond which `post` waits. A single larger parcel goes out alone.
-        max_unconfirmed: unconfirmed parcels on a lane beyond which `post` waits.
+        max_bytes: unconfirmed bytes on a lane beyond which `post` waits. A single larger envelope goes out alone.
+        max_unconfirmed: unconfirmed envelopes on a lane beyond which `post` waits.
         pauses: seconds between attempts; the last repeats.
         attempt: seconds to wait for one confirm, before the same ciphertext goes out again.
         clock: what deadlines are measured with, in seconds.
@@ -99,22 +105,22 @@ class Outbox:
         self._attempt = attempt
         self._clock = clock
         self._sleep = sleep
-        self._sending: dict[asyncio.Task[None], tuple[Parcel, _Window]] = {}
+        self._sending: dict[asyncio.Task[None], tuple[Envelope, _Window]] = {}
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.answered = clock()  # when the broker last said yes or no
-        self.sent: dict[str, Tally] = {}  # by kind
+        self.sent: dict[str, SentCount] = {}  # by kind
         self.dropped: Counter[str] = Counter()  # by kind: what was not required, and nobody took
 
     @property
     def unconfirmed(self) -> int:
-        """How many parcels are handed over and not yet confirmed or given up."""
+        """The number of envelopes handed over and not yet confirmed or given up."""
         return len(self._sending)
 
     @property
     def blocked(self) -> str:
-        """Why the broker takes nothing at the moment; see `Broker.blocked`."""
+        """The reason why the broker takes nothing; see `Broker.blocked`."""
         return self._broker.blocked
 
     @property
@@ -122,17 +128,19 @@ class Outbox:
         """Bytes that are handed over and not yet confirmed or given up, by lane."""
         return {str(lane): window.bytes for lane, window in self._windows.items()}
 
-    async def post(self, parcel: Parcel, lane: Lane, *, deadline: float, name: str, required: bool = True) -> None:
-        """Hand a parcel over. Returns at once, unless the lane's window is full; never waits for a confirm.
+    async def post(self, envelope: Envelope, lane: Lane, *, deadline: float, name: str, required: bool = True) -> None:
+        """Hand an envelope over.
 
-        Cancelled, the parcel has not been and will not be sent.
+        Returns at once, unless the lane's window is full; never waits for a confirm.
+
+        Cancelled, the envelope has not been and will not be sent.
 
         Args:
-            parcel: what to send.
+            envelope: what to send.
             lane: on which connection.
             deadline: seconds within which it has to be confirmed.
             name: the deadline's name, for the report.
-            required: otherwise the parcel is dropped quietly when nobody takes it.
+            required: otherwise the envelope is dropped quietly when nobody takes it.
 
         Raises:
             Undeliverable: the window stayed full until the deadline.
@@ -140,22 +148,22 @@ class Outbox:
         """
         if self._closed:
             raise RuntimeError("this outbox is closed")
-        post = _Post(parcel, lane, deadline, self._clock() + deadline, name, required)
+        post = _Post(envelope, lane, deadline, self._clock() + deadline, name, required)
         window = self._windows[lane]
-        if not window.try_enter(len(parcel.body)):
+        if not window.try_enter(len(envelope.body)):
             try:
                 async with asyncio.timeout(deadline):
-                    await window.enter(len(parcel.body))
+                    await window.enter(len(envelope.body))
             except TimeoutError:
-                raise Undeliverable(parcel, deadline, name, None) from None
-        task = asyncio.create_task(self._send(post), name=f"sending {parcel.address}")
-        self._sending[task] = (parcel, window)
+                raise Undeliverable(envelope, deadline, name, None) from None
+        task = asyncio.create_task(self._send(post), name=f"sending {envelope.address}")
+        self._sending[task] = (envelope, window)
         task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         # Not at the end of `_send`, which a task that is cancelled before it has begun never reaches.
-        parcel, window = self._sending.pop(task)
-        window.leave(len(parcel.body))
+        envelope, window = self._sending.pop(task)
+        window.leave(len(envelope.body))
 
     async def _send(self, post: _Post) -> None:
         try:
@@ -165,19 +173,19 @@ class Outbox:
         except Exception as error:  # noqa: BLE001  a bug of ours, which the owner must see
             self._fail(error)
         else:
-            tally = self.sent.setdefault(post.parcel.kind, Tally())
+            tally = self.sent.setdefault(post.envelope.kind, SentCount())
             tally.messages += 1
-            tally.bytes += len(post.parcel.body)
+            tally.bytes += len(post.envelope.body)
 
     async def _until_confirmed(self, post: _Post) -> None:
         reason: BrokerError | None = None
         for pause in self._all_pauses():
             left = post.until - self._clock()
             if left <= 0:
-                raise Undeliverable(post.parcel, post.deadline, post.name, reason)
+                raise Undeliverable(post.envelope, post.deadline, post.name, reason)
             try:
                 async with asyncio.timeout(min(left, self._attempt)):
-                    await self._broker.publish(post.parcel, post.lane)
+                    await self._broker.publish(post.envelope, post.lane)
             except TimeoutError:
                 continue
             except BrokerError as error:
@@ -185,7 +193,7 @@ class Outbox:
                 if not isinstance(error, Disconnected):
                     self.answered = self._clock()
                 if not error.transient or (isinstance(error, Unroutable) and not post.required):
-                    raise Undeliverable(post.parcel, post.deadline, post.name, reason) from error
+                    raise Undeliverable(post.envelope, post.deadline, post.name, reason) from error
             else:
                 self.answered = self._clock()
                 return
@@ -198,17 +206,19 @@ class Outbox:
         if post.required:
             self._fail(failure)
             return
-        self.dropped[post.parcel.kind] += 1
-        log.debug("optional message dropped", kind=post.parcel.kind, address=post.parcel.address)
+        self.dropped[post.envelope.kind] += 1
+        log.debug("optional message dropped", kind=post.envelope.kind, address=post.envelope.address)
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
             self.failed.set_exception(error)
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  a named duration of the caller's
-        """Return when all that was posted before is confirmed or given up; what is posted meanwhile may remain.
+        """Wait until all that was posted before is confirmed or given up.
 
-        Cancelled or late, it leaves the parcels on their way.
+        What is posted meanwhile may remain.
+
+        Cancelled or late, it leaves the envelopes on their way.
 
         Raises:
             TimeoutError: some are still on their way after `timeout` seconds; names one.
@@ -222,7 +232,10 @@ class Outbox:
             raise TimeoutError(f"{len(late)} messages are not confirmed after {timeout:g} s, {address} among them")
 
     async def close(self) -> None:
-        """Give up what is not confirmed, and take no more. Idempotent; `drain` first to lose nothing."""
+        """Give up what is not confirmed, and take no more.
+
+        Idempotent; `drain` first to lose nothing.
+        """
         self._closed = True
         for window in self._windows.values():
             window.close()
@@ -233,23 +246,26 @@ class Outbox:
 
 
 class _Window:
-    """Room for so many parcels and bytes, first come first served; one that is larger than all room goes in alone."""
+    """Limits envelopes and bytes that are out, first come first served.
 
-    def __init__(self, max_bytes: int, max_parcels: int) -> None:
+    One that is larger than all room goes in alone.
+    """
+
+    def __init__(self, max_bytes: int, max_envelopes: int) -> None:
         self._max_bytes = max_bytes
-        self._max_parcels = max_parcels
+        self._max_envelopes = max_envelopes
         self._bytes = 0
-        self._parcels = 0
+        self._envelopes = 0
         self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
         self._waking = False  # somebody has been let in and has not run yet; nobody may pass them
 
     @property
     def bytes(self) -> int:
-        """How many are in."""
+        """The number of bytes that are in."""
         return self._bytes
 
     def try_enter(self, size: int) -> bool:
-        """Go in if there is room and nobody waits."""
+        """Enter if there is room and nobody waits; tell whether that was so."""
         if self._queue or self._waking or not self._fits(size):
             return False
         self._count(size, 1)
@@ -298,8 +314,8 @@ class _Window:
             place.set_result(None)
 
     def _fits(self, size: int) -> bool:
-        return self._parcels == 0 or (self._parcels < self._max_parcels and self._bytes + size <= self._max_bytes)
+        return self._envelopes == 0 or (self._envelopes < self._max_envelopes and self._bytes + size <= self._max_bytes)
 
     def _count(self, size: int, sign: int) -> None:
         self._bytes += sign * size
-        self._parcels += sign
+        self._envelopes += sign

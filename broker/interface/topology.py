@@ -1,4 +1,6 @@
-"""Every exchange, queue, routing key and binding, once; named so that the management page reads as a status page.
+"""Names every exchange, queue, routing key and binding, once.
+
+The management page reads as a status page.
 
 Nothing here talks to a broker, and no name depends on a step: queues depend on jobs and parties only.
 """
@@ -25,57 +27,57 @@ ROUNDS: Final = {  # the queues that a party of each role has for a job
 
 
 def exchange(sender: str) -> str:
-    """The one exchange a party writes to; nobody else may."""
+    """Name the one exchange a party writes to; nobody else may."""
     return f"{PREFIX}.from.{sender}"
 
 
 def routing_key(job: str, round_: str, receiver: str) -> str:
-    """Where a message of a job's round goes."""
+    """Make the routing key of messages of a job's round."""
     return f"job.{job}.{round_}.to.{receiver}"
 
 
 def announce_key(job: str, receiver: str) -> str:
-    """Where a message goes whose receiver may not know the job yet."""
+    """Make the routing key of a message whose receiver may not know the job yet."""
     return routing_key(job, ANNOUNCE, receiver)
 
 
 def console_key(token: str, party: str) -> str:
-    """Where an agent answers its own console."""
+    """Make the routing key by which an agent answers its own console."""
     return f"console.{token}.to.{party}"
 
 
 def dead_key(party: str) -> str:
-    """Where a party puts what it has refused."""
+    """Make the routing key of a party's dead letters."""
     return f"dead.to.{party}"
 
 
 def lane(round_: str) -> Lane:
-    """The connection that a round travels on."""
+    """Return the connection that a round travels on."""
     return Lane.BULK if round_ in _BULK_ROUNDS else Lane.ONLINE
 
 
 def job_queue(party: str, job: str, round_: Round, senders: Iterable[str]) -> Queue:
-    """A party's queue for one round of one job, bound to every other party's exchange."""
+    """Return a party's queue for one round of one job, bound to every other party's exchange."""
     key = routing_key(job, round_, party)
     return Queue(job_queue_name(party, job, round_), tuple((exchange(sender), key) for sender in senders))
 
 
 def job_queue_name(party: str, job: str, round_: Round) -> str:
-    """Which party waits, for which job and round."""
+    """Name the queue by party, job and round."""
     return f"{PREFIX}.{party}.{job}.{round_}"
 
 
 def standing_queue(party: str, partners: Iterable[str]) -> Queue:
-    """A party's queue for jobs it does not know yet and for its own console."""
+    """Return a party's queue for jobs it does not know yet and for its own console."""
     bindings = tuple((exchange(sender), announce_key("*", party)) for sender in (party, *partners))
     return Queue(f"{PREFIX}.{party}.jobs", bindings)
 
 
 def dead_letter_queue(party: str) -> Queue:
-    """Where what a party has refused waits for a person."""
+    """Describe the queue in which refused messages wait for a person."""
     return Queue(f"{PREFIX}.{party}.dead-letters", ((exchange(party), dead_key(party)),))
 
 
 def console_queue(party: str, token: str) -> Queue:
-    """A console's queue for answers; gone with its connection."""
+    """Return a console's queue for answers; gone with its connection."""
     return Queue(f"{PREFIX}.{party}.console.{token}", ((exchange(party), console_key(token, party)),), private=True)

@@ -1,4 +1,4 @@
-"""The in-process broker: the same promises as RabbitMQ's, for simulation and for tests of everything above it.
+"""Keeps RabbitMQ's promises in one process, for simulation and for tests.
 
 Only texts and bytes cross it, never an object of a party; what a test wants to go wrong goes through its own hooks.
 """
@@ -14,43 +14,45 @@ from tercet.broker.interface.base import (
     REFUSED,
     Blocked,
     Disconnected,
+    Envelope,
     Handler,
     Lane,
-    Missing,
+    NoQueue,
     Occupied,
-    Parcel,
     Queue,
     Refused,
     Unroutable,
 )
-from tercet.broker.interface.dead_letters import DeadLetter, letter_of
+from tercet.broker.interface.dead_letters import DeadLetter, make_letter
 from tercet.broker.interface.dispatch import Dispatcher, check_lane
 from tercet.broker.memory.memory_queue import Entry, Faults, MemoryQueue, matches, no_faults
 
 MAX_DEAD_LETTERS: Final = 1000
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024  # RabbitMQ 4's default
 
-Tap = Callable[[Parcel], None]  # sees every parcel that a sender hands over
-Confirm = Callable[[Parcel], Awaitable[None]]
+Tap = Callable[[Envelope], None]  # sees every envelope that a sender hands over
+Confirm = Callable[[Envelope], Awaitable[None]]
 
 
-async def at_once(_parcel: Parcel) -> None:
+async def confirm_at_once(_envelope: Envelope) -> None:
     """Confirm in the next round of the event loop."""
     await asyncio.sleep(0)
 
 
-def anything(_party: str, _exchange: str) -> bool:
-    """Everybody may write everywhere."""
+def allow_any_write(_party: str, _exchange: str) -> bool:
+    """Let everybody write everywhere."""
     return True
 
 
 class MemoryBroker:
-    """The post office that the parties' connections share. Build it inside a running event loop.
+    """Routes envelopes between the parties' connections.
+
+    Build it inside a running event loop.
 
     Args:
-        faults: decides for each parcel and queue what goes wrong.
-        tap: sees every parcel that a sender hands over, as the broker's operator would.
-        confirm: awaited between taking a parcel and confirming it.
+        faults: decides for each envelope and queue what goes wrong.
+        tap: sees every envelope that a sender hands over, as the broker's operator would.
+        confirm: awaited between taking an envelope and confirming it.
         prefetch: unsettled deliveries that one consumer may hold.
         max_body: bytes; a larger body is refused.
         may_write: (party, exchange) -> whether the party may publish there.
@@ -60,11 +62,11 @@ class MemoryBroker:
         self,
         *,
         faults: Faults = no_faults,
-        tap: Tap = lambda _parcel: None,
-        confirm: Confirm = at_once,
+        tap: Tap = lambda _envelope: None,
+        confirm: Confirm = confirm_at_once,
         prefetch: int = 64,
         max_body: int = MAX_BODY_BYTES,
-        may_write: Callable[[str, str], bool] = anything,
+        may_write: Callable[[str, str], bool] = allow_any_write,
     ) -> None:
         self.faults = faults
         self.tap = tap
@@ -76,16 +78,18 @@ class MemoryBroker:
         self.queues: dict[str, MemoryQueue] = {}
         self.bindings: set[tuple[str, str, str]] = set()  # (exchange, pattern, queue name)
         self.dead_letters: deque[tuple[str, DeadLetter]] = deque(maxlen=MAX_DEAD_LETTERS)  # with who refused
-        self.blocked = ""  # why nothing is taken; for tests, see `short`
-        self._held: dict[str, list[Parcel]] = {}
+        self.blocked = ""  # why nothing is taken; for tests, see `shortage`
+        self._held: dict[str, list[Envelope]] = {}
 
     def connect(self, party: str) -> "MemoryConnection":
-        """A party's access. One party may have several, as two processes would."""
+        """Return a party's access. One party may have several, as two processes would."""
         return MemoryConnection(self, party)
 
     @contextmanager
     def hold(self, party: str) -> Iterator[None]:
-        """While the block lasts the party is as good as hung: what it sends and what is sent to it waits.
+        """Treat a party as hung while the block lasts.
+
+        What it sends and what is sent to it waits.
 
         Its own publishes are confirmed, since a hung process does not look at confirms either.
         """
@@ -96,8 +100,8 @@ class MemoryBroker:
             self._release(party)
 
     @contextmanager
-    def short(self, why: str = "low on memory") -> Iterator[None]:
-        """While the block lasts the broker takes no messages; what is in queues is delivered."""
+    def shortage(self, why: str = "low on memory") -> Iterator[None]:
+        """Take no messages while the block lasts; deliver what is in queues."""
         self.blocked = why
         try:
             yield
@@ -105,37 +109,37 @@ class MemoryBroker:
             self.blocked = ""
 
     def is_held(self, party: str) -> bool:
-        """Whether `hold` is in force for this party."""
+        """Tell whether `hold` is in force for this party."""
         return party in self._held
 
     def _release(self, party: str) -> None:
-        for parcel in self._held.pop(party, []):
-            for queue in self._route(parcel):
-                queue.arrive(parcel, ())
+        for envelope in self._held.pop(party, []):
+            for queue in self._route(envelope):
+                queue.arrive(envelope, ())
         for each in self.queues.values():
             each.pump()
 
-    def accept(self, parcel: Parcel, party: str) -> None:
-        """Take a parcel from a party: routes it, or raises what `Broker.publish` does."""
-        if not self.may_write(party, parcel.exchange):
-            raise Refused(f"{party} may not write to the exchange {parcel.exchange}")
-        if len(parcel.body) > self.max_body:
-            raise Refused(f"{parcel.address}: {len(parcel.body)} bytes are more than the broker's {self.max_body}")
-        queues = self._route(parcel)
+    def accept(self, envelope: Envelope, party: str) -> None:
+        """Take an envelope from a party: routes it, or raises what `Broker.publish` does."""
+        if not self.may_write(party, envelope.exchange):
+            raise Refused(f"{party} may not write to the exchange {envelope.exchange}")
+        if len(envelope.body) > self.max_body:
+            raise Refused(f"{envelope.address}: {len(envelope.body)} bytes are more than the broker's {self.max_body}")
+        queues = self._route(envelope)
         if not queues:
-            raise Unroutable(f"no queue takes {parcel.routing_key} from {parcel.exchange}")
-        self.tap(parcel)
+            raise Unroutable(f"no queue takes {envelope.routing_key} from {envelope.exchange}")
+        self.tap(envelope)
         if party in self._held:
-            self._held[party].append(parcel)
+            self._held[party].append(envelope)
             return
         for queue in queues:
-            queue.arrive(parcel, self.faults(parcel, queue.name))
+            queue.arrive(envelope, self.faults(envelope, queue.name))
 
-    def _route(self, parcel: Parcel) -> list[MemoryQueue]:
+    def _route(self, envelope: Envelope) -> list[MemoryQueue]:
         names = dict.fromkeys(
             queue
             for exchange, pattern, queue in self.bindings
-            if exchange == parcel.exchange and matches(pattern, parcel.routing_key)
+            if exchange == envelope.exchange and matches(pattern, envelope.routing_key)
         )
         return [self.queues[name] for name in names]
 
@@ -146,16 +150,16 @@ class MemoryBroker:
             self.queues[queue.name] = MemoryQueue(
                 queue.name,
                 owner if queue.private else None,
-                lambda parcel: self.bury(queue.name.split(".")[1], parcel, f"expired in {queue.name}"),
+                lambda envelope: self.dead_letter(queue.name.split(".")[1], envelope, f"expired in {queue.name}"),
             )
         elif existing.owner is not (owner if queue.private else None):
             raise Occupied(f"the queue {queue.name} belongs to another connection, or is private to one")
         self.exchanges.update(exchange for exchange, _ in queue.bindings)
         self.bindings.update((exchange, pattern, queue.name) for exchange, pattern in queue.bindings)
 
-    def bury(self, party: str, parcel: Parcel, why: str) -> None:
-        """Keep what is known of a parcel that a party has refused, or that has expired in its queue."""
-        self.dead_letters.append((party, letter_of(parcel, why, datetime.now(UTC))))
+    def dead_letter(self, party: str, envelope: Envelope, why: str) -> None:
+        """Keep a dead letter of an envelope that was refused, or has expired in a queue."""
+        self.dead_letters.append((party, make_letter(envelope, why, datetime.now(UTC))))
 
     def delete(self, name: str) -> None:
         """Remove a queue, its bindings and what is in it."""
@@ -166,13 +170,13 @@ class MemoryBroker:
 
 
 class _MemoryDelivery:
-    """One entry on its way through a handler."""
+    """Holds one entry on its way through a handler."""
 
-    __slots__ = ("_consumer", "entry", "parcel", "redelivered")
+    __slots__ = ("_consumer", "entry", "envelope", "redelivered")
 
     def __init__(self, entry: Entry, consumer: "MemoryConsumer") -> None:
         self.entry = entry
-        self.parcel = entry.parcel
+        self.envelope = entry.envelope
         self.redelivered = entry.redelivered
         self._consumer = consumer
 
@@ -181,7 +185,7 @@ class _MemoryDelivery:
 
     async def reject(self, why: str = REFUSED) -> None:
         if self._consumer.settle(self):
-            self._consumer.bury(self.parcel, why)
+            self._consumer.dead_letter(self.envelope, why)
 
 
 class MemoryConsumer:
@@ -195,35 +199,38 @@ class MemoryConsumer:
         queue.consumer = self
 
     def has_room(self) -> bool:
-        """Whether the prefetch, the connection and a `hold` let one more delivery in."""
-        return len(self._unsettled) < self._connection.office.prefetch and self._connection.is_up
+        """Tell whether the prefetch, the connection and a `hold` let one more delivery in."""
+        return len(self._unsettled) < self._connection.broker.prefetch and self._connection.is_up
 
-    def take(self, entry: Entry) -> None:
+    def deliver(self, entry: Entry) -> None:
         """Queue an entry for the handler."""
         delivery = _MemoryDelivery(entry, self)
         self._unsettled[delivery] = None
         self._dispatcher.put(delivery)
 
     def settle(self, delivery: _MemoryDelivery) -> bool:
-        """Whether the delivery was still open; it no longer is, unless it has been given back meanwhile."""
+        """Settle a delivery; tell whether it was still open.
+
+        It no longer is, unless it has been given back meanwhile.
+        """
         if delivery not in self._unsettled:
             return False
         del self._unsettled[delivery]
         self._queue.pump()
         return True
 
-    def bury(self, parcel: Parcel, why: str) -> None:
-        """Keep what is known of a parcel that was refused."""
-        self._connection.office.bury(self._connection.party, parcel, why)
+    def dead_letter(self, envelope: Envelope, why: str) -> None:
+        """Keep a dead letter of an envelope that was refused."""
+        self._connection.broker.dead_letter(self._connection.party, envelope, why)
 
-    def lose(self) -> None:
-        """The connection has gone: what is unsettled comes again, the handler that runs goes on."""
+    def give_back(self) -> None:
+        """Give unsettled deliveries back to the queue; a running handler goes on."""
         unsettled, self._unsettled = self._unsettled, {}
         self._dispatcher.drop(lambda delivery: delivery in unsettled)
         self._queue.give_back(delivery.entry for delivery in unsettled)
 
     def forget(self) -> None:
-        """The queue has been deleted: nothing comes again."""
+        """Drop all deliveries: the queue has been deleted, and nothing comes again."""
         self._unsettled.clear()
         self._dispatcher.drop(lambda _: True)
 
@@ -237,112 +244,118 @@ class MemoryConsumer:
             await self._dispatcher.stop()
         finally:
             if not inside:
-                self.lose()
+                self.give_back()
 
     def _crashed(self, delivery: _MemoryDelivery, error: BaseException) -> None:
         self._connection.consumers.discard(self)
         if self._queue.consumer is self:
             self._queue.consumer = None
-        self.lose()
-        self._connection.report(delivery.parcel, error)
+        self.give_back()
+        self._connection.report(delivery.envelope, error)
 
 
 class MemoryConnection:
-    """One party's access to a `MemoryBroker`; keeps the promises of `broker.interface.base.Broker`."""
+    """Gives one party access to a `MemoryBroker`.
+
+    Keeps the promises of `broker.interface.base.Broker`.
+    """
 
     def __init__(self, office: MemoryBroker, party: str) -> None:
-        self.office = office
+        self.broker = office
         self.party = party
         self.consumers: set[MemoryConsumer] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._cut = False
+        self._disconnected = False
         self._closed = False
         self.reconnects = 0
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands."""
-        return not (self._cut or self._closed)
+        """Tell whether the connection stands."""
+        return not (self._disconnected or self._closed)
 
     @property
     def blocked(self) -> str:
         """See `Broker.blocked`; here everybody is told."""
-        return self.office.blocked
+        return self.broker.blocked
 
     @property
-    def buried(self) -> int:
-        """How many messages that it has refused are kept as dead letters."""
-        return sum(party == self.party for party, _ in self.office.dead_letters)
+    def dead_letter_count(self) -> int:
+        """The number of refused messages that are kept as dead letters."""
+        return sum(party == self.party for party, _ in self.broker.dead_letters)
 
     def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through now."""
-        queue = self.office.queues.get(queue_name)
+        """Tell whether deliveries of a queue come through now."""
+        queue = self.broker.queues.get(queue_name)
         return self.connected and queue is not None and queue.consumer in self.consumers
 
     @property
     def is_up(self) -> bool:
-        """Whether deliveries come through: not cut, not closed, not held."""
-        return not (self._cut or self._closed or self.office.is_held(self.party))
+        """Tell whether deliveries come through: not cut, not closed, not held."""
+        return not (self._disconnected or self._closed or self.broker.is_held(self.party))
 
-    def report(self, _parcel: Parcel, error: BaseException) -> None:
+    def report(self, _envelope: Envelope, error: BaseException) -> None:
         """Let `failed` show what a handler let out."""
         if not self.failed.done():
             self.failed.set_exception(error)
 
-    def cut(self) -> None:
-        """For tests: lose the connection until `mend`. Unsettled deliveries come again, publishing raises."""
-        self._cut = True
-        for consumer in self.consumers:
-            consumer.lose()
+    def disconnect(self) -> None:
+        """Lose the connection until `reconnect`, for tests.
 
-    def mend(self) -> None:
-        """For tests: the connection is back, and its consumers with it."""
-        self._cut = False
+        Unsettled deliveries come again, publishing raises.
+        """
+        self._disconnected = True
+        for consumer in self.consumers:
+            consumer.give_back()
+
+    def reconnect(self) -> None:
+        """Restore the connection and its consumers, for tests."""
+        self._disconnected = False
         self.reconnects += 1
-        for queue in self.office.queues.values():
+        for queue in self.broker.queues.values():
             queue.pump()
 
     def _check(self) -> None:
-        if self._cut or self._closed:
+        if self._disconnected or self._closed:
             raise Disconnected(f"{self.party} has no connection to the in-process broker")
 
     async def declare(self, queue: Queue) -> None:
         """See `Broker.declare`."""
         self._check()
-        self.office.declare(queue, self)
+        self.broker.declare(queue, self)
         await asyncio.sleep(0)
 
     async def declare_exchange(self, name: str) -> None:
         """See `Broker.declare_exchange`."""
         self._check()
-        self.office.exchanges.add(name)
+        self.broker.exchanges.add(name)
         await asyncio.sleep(0)
 
     async def delete(self, queue_name: str) -> None:
         """See `Broker.delete`."""
         self._check()
-        queue = self.office.queues.get(queue_name)
+        queue = self.broker.queues.get(queue_name)
         mine = [each for each in self.consumers if queue is not None and queue.consumer is each]
-        self.office.delete(queue_name)
+        self.broker.delete(queue_name)
         for consumer in mine:
             await consumer.cancel()
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:  # noqa: ARG002  one lane is as good as another here
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:  # noqa: ARG002  one lane is as good as another here
         """See `Broker.publish`."""
         self._check()
         if self.blocked:
             raise Blocked(self.blocked)
-        self.office.accept(parcel, self.party)
-        await self.office.confirm(parcel)
+        self.broker.accept(envelope, self.party)
+        await self.broker.confirm(envelope)
         self._check()
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> MemoryConsumer:
         """See `Broker.consume`."""
         self._check()
-        queue = self.office.queues.get(queue_name)
+        queue = self.broker.queues.get(queue_name)
         if queue is None:
-            raise Missing(f"there is no queue {queue_name}; declare it first")
+            raise NoQueue(f"there is no queue {queue_name}; declare it first")
         check_lane(queue_name, lane, private=queue.owner is not None)
         if queue.consumer is not None or queue.owner not in (None, self):
             raise Occupied(f"{queue_name} has a consumer: another agent of this name is running")
@@ -356,5 +369,5 @@ class MemoryConnection:
         for consumer in tuple(self.consumers):
             await consumer.cancel()
         self._closed = True
-        for name in [each.name for each in self.office.queues.values() if each.owner is self]:
-            self.office.delete(name)
+        for name in [each.name for each in self.broker.queues.values() if each.owner is self]:
+            self.broker.delete(name)

@@ -1,4 +1,4 @@
-"""One queue of the in-process broker: what waits in it, in which order, and what a test lets befall a parcel.
+"""Queues envelopes of the in-process broker, with the faults that a test asks for.
 
 It never sees a party, only whoever consumes from it at the moment.
 """
@@ -11,48 +11,54 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 
-PATIENCE: Final = 0.05  # seconds that a parcel to be overtaken waits for another one
+PATIENCE: Final = 0.05  # seconds that an envelope to be overtaken waits for another one
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The parcel is confirmed and lost."""
+    """The envelope is confirmed and lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The parcel arrives `times` times more, directly behind itself."""
+    """The envelope arrives `times` times more, directly behind itself."""
 
     times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """The parcel arrives so many seconds later; others pass it."""
+    """The envelope arrives so many seconds later; others pass it."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reorder:
-    """The parcel arrives ahead of all that wait in its queue; when none does, behind the next one to come."""
+    """The envelope arrives ahead of all that wait in its queue.
+
+    When none does, behind the next one to come.
+    """
 
 
 Fault = Drop | Duplicate | Delay | Reorder
-Faults = Callable[[Parcel, str], Sequence[Fault]]  # (parcel, queue name) -> what befalls it on its way in
-Tap = Callable[[Parcel], None]  # sees every parcel that a sender hands over
+Faults = Callable[[Envelope, str], Sequence[Fault]]  # (envelope, queue name) -> what befalls it on its way in
+Tap = Callable[[Envelope], None]  # sees every envelope that a sender hands over
 
 
-def no_faults(_parcel: Parcel, _queue: str) -> Sequence[Fault]:
-    """A network that works."""
+def no_faults(_envelope: Envelope, _queue: str) -> Sequence[Fault]:
+    """Let nothing go wrong: a network that works."""
     return ()
 
 
 @lru_cache(maxsize=4096)
 def matches(pattern: str, key: str) -> bool:
-    """Whether a topic binding takes a routing key: `*` is one word, `#` any number of them, none included."""
+    """Tell whether a topic binding takes a routing key.
+
+    `*` is one word, `#` any number of them, none included.
+    """
     return _match(tuple(pattern.split(".")), tuple(key.split(".")))
 
 
@@ -66,41 +72,41 @@ def _match(pattern: tuple[str, ...], words: tuple[str, ...]) -> bool:
 
 @dataclass(slots=True)
 class Entry:
-    """A parcel in a queue, and the time of the event loop at which nobody wants it any more."""
+    """Holds an envelope in a queue, and the loop's time at which it expires."""
 
-    parcel: Parcel
+    envelope: Envelope
     expires_at: float
     redelivered: bool = False
 
 
-class Taker(Protocol):
-    """Whoever consumes from a queue."""
+class QueueConsumer(Protocol):
+    """Consumes from a queue."""
 
     def has_room(self) -> bool:
-        """Whether it would take one more entry now."""
+        """Tell whether it would take one more entry now."""
 
-    def take(self, entry: Entry) -> None:
+    def deliver(self, entry: Entry) -> None:
         """Hold an entry until it is settled or given back."""
 
     def forget(self) -> None:
-        """The queue is gone, and what came from it with it."""
+        """Drop what came from the queue: it is gone."""
 
 
 class MemoryQueue:
-    """Parcels that wait, and at most one consumer."""
+    """Holds envelopes that wait, and at most one consumer."""
 
-    def __init__(self, name: str, owner: object | None, expired: Callable[[Parcel], None] = lambda _: None) -> None:
+    def __init__(self, name: str, owner: object | None, expired: Callable[[Envelope], None] = lambda _: None) -> None:
         self.name, self._expired = name, expired
         self.owner = owner  # the only connection that may use a private queue
-        self.consumer: Taker | None = None
+        self.consumer: QueueConsumer | None = None
         self._waiting: deque[Entry] = deque()
         self._overtaken: list[Entry] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def arrive(self, parcel: Parcel, faults: Sequence[Fault]) -> None:
-        """Queue a parcel as often, as late and in the place that the faults say."""
+    def arrive(self, envelope: Envelope, faults: Sequence[Fault]) -> None:
+        """Queue an envelope as often, as late and in the place that the faults say."""
         loop = asyncio.get_running_loop()
         late = sum(fault.seconds for fault in faults if isinstance(fault, Delay))
         if any(isinstance(fault, Drop) for fault in faults):
@@ -108,13 +114,13 @@ class MemoryQueue:
         copies = 1 + sum(fault.times for fault in faults if isinstance(fault, Duplicate))
         ahead = any(isinstance(fault, Reorder) for fault in faults)
         if late:
-            loop.call_later(late, self._enter, parcel, copies, ahead)
+            loop.call_later(late, self._enter, envelope, copies, ahead)
         else:
-            self._enter(parcel, copies, ahead)
+            self._enter(envelope, copies, ahead)
 
-    def _enter(self, parcel: Parcel, copies: int, ahead: bool) -> None:  # noqa: FBT001
-        expires = math.inf if parcel.expires is None else asyncio.get_running_loop().time() + parcel.expires
-        received = replace(parcel, persistent=False, expires=None)
+    def _enter(self, envelope: Envelope, copies: int, ahead: bool) -> None:  # noqa: FBT001
+        expires = math.inf if envelope.expires is None else asyncio.get_running_loop().time() + envelope.expires
+        received = replace(envelope, persistent=False, expires=None)
         entries = [Entry(received, expires) for _ in range(copies)]
         if not ahead:
             overtaken, self._overtaken = self._overtaken, []
@@ -145,6 +151,6 @@ class MemoryQueue:
         while self._waiting and self.consumer is not None and self.consumer.has_room():
             entry = self._waiting.popleft()
             if entry.expires_at > now:
-                self.consumer.take(entry)
+                self.consumer.deliver(entry)
             else:
-                self._expired(entry.parcel)
+                self._expired(entry.envelope)

@@ -1,4 +1,6 @@
-"""The promises of broker/interface/base.py on RabbitMQ 3.10 and later, through aio-pika.
+"""Keeps the promises of broker/interface/base.py on RabbitMQ 3.10 and later.
+
+It uses aio-pika.
 
 Holds one agent's two connections and what it declares. broker/interface/topology.py decides names. This
 module sets no policies and never logs or raises a password or a body.
@@ -15,20 +17,20 @@ import aiormq
 import structlog
 from pamqp.common import FieldValue
 
-from tercet.broker.interface.base import CONNECT_SECONDS, Blocked, Disconnected, Handler, Lane, Missing, Parcel, Queue
-from tercet.broker.interface.dead_letters import DeadLetterOffice
+from tercet.broker.interface.base import CONNECT_SECONDS, Blocked, Disconnected, Envelope, Handler, Lane, NoQueue, Queue
+from tercet.broker.interface.dead_letters import DeadLetterWriter
 from tercet.broker.interface.dispatch import check_lane
-from tercet.broker.rabbitmq.connect import address_of, connected
+from tercet.broker.rabbitmq.connect import address_of, connect_robust
 from tercet.broker.rabbitmq.consumer import RabbitConsumer
 from tercet.broker.rabbitmq.errors import as_broker_error
 from tercet.broker.rabbitmq.link import RPC_SECONDS, Link
-from tercet.broker.rabbitmq.tolerant import install
+from tercet.broker.rabbitmq.tolerant import install_readers
 
 HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
 PREFETCH: Final = 64  # deliveries; they are acknowledged from the inbox, so this only hides the round trip
 _ARGUMENTS: Final[dict[str, FieldValue]] = {"x-queue-type": "classic"}  # limits, expiry and dead letters are policies
 
-install()  # before a frame is read
+install_readers()  # before a frame is read
 
 T = TypeVar("T")
 
@@ -36,10 +38,13 @@ log = structlog.get_logger(__name__)
 
 
 class RabbitBroker:
-    """One party's access to RabbitMQ, made by `connect`; keeps the promises of `broker.interface.base.Broker`."""
+    """Gives one party access to RabbitMQ, made by `connect`.
+
+    Keeps the promises of `broker.interface.base.Broker`.
+    """
 
     def __init__(self, party: str | None = None) -> None:
-        self._office = None if party is None else DeadLetterOffice(self, party)
+        self._dead_letters = None if party is None else DeadLetterWriter(self, party)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._links: dict[Lane, Link] = {}
@@ -89,8 +94,10 @@ class RabbitBroker:
         try:
             for lane in Lane:
                 properties = {"connection_name": f"tercet {name} {lane}"}
-                connection = await connected(address, tls, properties, until=until, clock=clock, sleep=sleep)
-                broker._links[lane] = Link(connection, broker._attach, broker._bury, prefetch, broker._alarmed)
+                connection = await connect_robust(address, tls, properties, until=until, clock=clock, sleep=sleep)
+                broker._links[lane] = Link(
+                    connection, broker._attach, broker._write_dead_letter, prefetch, broker._on_alarm
+                )
                 await broker._links[lane].open()
         except BaseException:
             await broker.close()
@@ -99,32 +106,32 @@ class RabbitBroker:
 
     @property
     def connected(self) -> bool:
-        """Whether both connections stand."""
+        """Tell whether both connections stand."""
         return not self._closed and all(link.connected for link in self._links.values())
 
     @property
     def reconnects(self) -> int:
-        """How often a connection has come back since the first."""
+        """The number of times that a connection has come back since the first."""
         return sum(link.reconnects for link in self._links.values())
 
     @property
-    def buried(self) -> int:
-        """How many messages that it has refused are kept as dead letters."""
-        return 0 if self._office is None else self._office.kept
+    def dead_letter_count(self) -> int:
+        """The number of refused messages that are kept as dead letters."""
+        return 0 if self._dead_letters is None else self._dead_letters.written
 
     @property
     def blocked(self) -> str:
         """See `Broker.blocked`. One connection that is told speaks for both."""
         return next((link.blocked for link in self._links.values() if link.blocked), "")
 
-    def _alarmed(self, why: str) -> None:
+    def _on_alarm(self, why: str) -> None:
         if why:
             log.error("the broker takes no messages", why=why)
         else:
             log.warning("the broker takes messages again")
 
     def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through now."""
+        """Tell whether deliveries of a queue come through now."""
         return any(link.consuming(queue_name) for link in self._links.values())
 
     async def declare(self, queue: Queue) -> None:
@@ -142,7 +149,9 @@ class RabbitBroker:
         """See `Broker.declare_exchange`."""
         self._check()
         try:
-            await self._on_scratch(lambda channel: channel.exchange_declare(name, passive=True, timeout=RPC_SECONDS))
+            await self._on_own_channel(
+                lambda channel: channel.exchange_declare(name, passive=True, timeout=RPC_SECONDS)
+            )
         except aiormq.ChannelNotFoundEntity:
             await self.ask(
                 f"creating the exchange {name}",
@@ -169,12 +178,12 @@ class RabbitBroker:
             f"deleting the queue {queue_name}", lambda channel: channel.queue_delete(queue_name, timeout=RPC_SECONDS)
         )
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:
         """See `Broker.publish`."""
         self._check()
         if self.blocked:  # more would only fill the socket, and hold up what else goes through it
             raise Blocked(self.blocked)
-        await self._links[lane].publish(parcel)
+        await self._links[lane].publish(envelope)
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> RabbitConsumer:
         """See `Broker.consume`."""
@@ -197,37 +206,39 @@ class RabbitBroker:
         if self._closed:
             raise Disconnected("this connection to the broker has been closed")
 
-    def _report(self, parcel: Parcel, error: BaseException) -> None:
-        log.error("handler failed", kind=parcel.kind, address=parcel.address, error=type(error).__name__)
+    def _report(self, envelope: Envelope, error: BaseException) -> None:
+        log.error("handler failed", kind=envelope.kind, address=envelope.address, error=type(error).__name__)
         if not self.failed.done():
             self.failed.set_exception(error)
 
-    async def _bury(self, parcel: Parcel, why: str) -> bool:
-        return self._office is not None and await self._office.bury(parcel, why)
+    async def _write_dead_letter(self, envelope: Envelope, why: str) -> bool:
+        return self._dead_letters is not None and await self._dead_letters.write(envelope, why)
 
     async def _attach(self, queue_name: str) -> int:
         known = self._declared.get(queue_name)
         if known is not None:
             return await self._declare(known)
         try:
-            return await self._on_scratch(lambda channel: _look_for_queue(channel, queue_name))
+            return await self._on_own_channel(lambda channel: _look_for_queue(channel, queue_name))
         except aiormq.ChannelNotFoundEntity as error:
-            raise Missing(f"there is no queue {queue_name}; declare it first") from error
+            raise NoQueue(f"there is no queue {queue_name}; declare it first") from error
 
     async def ask(self, doing: str, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
-        """What the broker answers on a channel of its own, closed afterwards: whatever is unsettled there comes back.
+        """Ask the broker on a channel of its own, which is closed afterwards.
+
+        Whatever is unsettled there comes back.
 
         Raises:
             BrokerError: it refuses, or is away; names what we were `doing`.
         """
         try:
-            return await self._on_scratch(ask)
+            return await self._on_own_channel(ask)
         except BaseException as error:  # aiormq fails what waits on a dying connection with CancelledError
             raise as_broker_error(error, doing) or error from error
 
-    async def _on_scratch(self, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
+    async def _on_own_channel(self, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
         # Private queues belong to the connection that declares them, so all is declared on the one for control.
-        async with self._links[Lane.ONLINE].scratch() as channel:
+        async with self._links[Lane.ONLINE].own_channel() as channel:
             return await ask(channel)
 
 

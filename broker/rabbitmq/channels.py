@@ -1,4 +1,4 @@
-"""One connection's short-lived channels, within the number that the broker allows.
+"""Opens one connection's short-lived channels, within the broker's limit.
 
 It asks nothing on them itself, and waits, for a named time, while all numbers are in use.
 """
@@ -22,12 +22,18 @@ RESERVED: Final = 16  # numbers at both ends of the range, left to aio-pika; few
 
 
 def allowed_channels(connection: aiormq.Connection) -> int:
-    """How many channels the broker allows on this connection (`channel_max`, of which 0 means any number)."""
+    """Return how many channels the broker allows on this connection.
+
+    A `channel_max` of 0 means any number.
+    """
     return min(connection.connection_tune.channel_max or MOST_CHANNELS, MOST_CHANNELS)
 
 
 class Channels:
-    """Those of one connection that are opened for one question each: what RabbitMQ refuses closes its channel."""
+    """Opens a channel of one connection for each question.
+
+    What RabbitMQ refuses closes its channel.
+    """
 
     def __init__(self, connection: aiormq.Connection) -> None:
         """Raises Refused: the broker allows fewer channels than an agent needs."""
@@ -44,19 +50,21 @@ class Channels:
             self._free.put_nowait(number)
 
     @asynccontextmanager
-    async def one(self, seconds: float, *, confirms: bool = False) -> AsyncIterator[aiormq.Channel]:
-        """A channel, closed when the block ends; `seconds` that the broker may take to open it.
+    async def open(self, seconds: float, *, confirms: bool = False) -> AsyncIterator[aiormq.Channel]:
+        """Open a channel, closed when the block ends.
+
+        `seconds` that the broker may take to open it.
 
         Raises:
             Overloaded: none that the broker allows came free in time.
             Disconnected: the connection was lost while one was waited for.
         """
-        async with self.number() as number:
+        async with self.reserve_number() as number:
             if self._connection.is_closed:
                 raise Disconnected("the connection to the broker has just been lost")
             opened = await self._connection.channel(number, publisher_confirms=confirms, timeout=seconds)
             channel = cast(aiormq.Channel, opened)
-            answers = _Answers(self._connection.write_queue)
+            answers = _UnboundedFrames(self._connection.write_queue)
             channel.write_queue = cast("asyncio.Queue[Any]", answers)
             try:
                 yield channel
@@ -64,19 +72,22 @@ class Channels:
                 await to_the_end(_closed(channel, answers))
 
     @asynccontextmanager
-    async def number(self) -> AsyncIterator[int]:
-        """A number that nobody else uses while the block lasts; the one that has rested longest. Raises Overloaded."""
-        taken = await self._take()
+    async def reserve_number(self) -> AsyncIterator[int]:
+        """Reserve a channel number that nobody else uses while the block lasts.
+
+        It is the one that has rested longest. Raises Overloaded.
+        """
+        taken = await self._take_number()
         try:
             yield taken
         finally:
-            self._rest(taken)
+            self._rest_number(taken)
 
-    async def _take(self) -> int:
+    async def _take_number(self) -> int:
         try:
             async with asyncio.timeout(NUMBER_SECONDS):
                 while (number := await self._free.get()) in self._connection.channels:  # one of the library's
-                    self._rest(number)  # a number that rests is not looked at, so this loop waits
+                    self._rest_number(number)  # a number that rests is not looked at, so this loop waits
                 return number
         except TimeoutError:
             raise Overloaded(
@@ -84,12 +95,14 @@ class Channels:
                 f"{NUMBER_SECONDS:.0f} s (deadline 'channel'); have its operator raise `channel_max`"
             ) from None
 
-    def _rest(self, number: int) -> None:
+    def _rest_number(self, number: int) -> None:
         asyncio.get_running_loop().call_later(REST_SECONDS, self._free.put_nowait, number)
 
 
-class _Answers:
-    """A connection's queue of frames to send, as a channel sees it: no answer is dropped because it is full.
+class _UnboundedFrames:
+    """A connection's queue of frames to send, as a channel sees it.
+
+    No answer is dropped because it is full.
 
     aiormq drops its answer to a channel's end then. The broker waits for that, and takes the next channel of the same
     number for an error of the whole connection ("second 'channel.open' seen").
@@ -107,7 +120,7 @@ class _Answers:
             self.late = asyncio.create_task(self._queue.put(frame), name="answer to the end of a channel")
 
 
-async def _closed(channel: aiormq.Channel, answers: _Answers) -> None:
+async def _closed(channel: aiormq.Channel, answers: _UnboundedFrames) -> None:
     try:
         await channel.close()
     finally:

@@ -1,4 +1,4 @@
-"""The first connection to RabbitMQ: its address with all options, and how long and how often it is tried.
+"""Connects to RabbitMQ for the first time, with all options, for as long as allowed.
 
 It declares nothing, and shows no password.
 """
@@ -13,7 +13,7 @@ from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from tercet.broker.interface.base import BrokerError, Disconnected, Refused
-from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, refusal, speaks_no_tls
+from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, login_refusal, speaks_no_tls
 
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
 ATTEMPT_SECONDS: Final = 10.0
@@ -21,7 +21,7 @@ HANDSHAKE_SECONDS: Final = 3.0
 
 
 def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
-    """What aio-pika takes: the URL with the login and the options in it.
+    """Make aio-pika's URL, with the login and the options in it.
 
     Raises:
         ValueError: it is no address of a broker, or not one that a certificate is shown to.
@@ -37,16 +37,22 @@ def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool,
     return address.update_query(options | ({"auth": "EXTERNAL"} if external else {}))
 
 
-async def why_refused(error: BaseException, address: URL) -> BrokerError | None:
-    """Why no further attempt to connect is of use: `refusal`, or the port is one for TLS, which is tried."""
+async def refusal_of(error: BaseException, address: URL) -> BrokerError | None:
+    """Return why no further attempt to connect is of use, if so.
+
+    That is a `login_refusal`, or the port is one for TLS, which is tried.
+    """
     hung_up = isinstance(error.__cause__, (ConnectionResetError, asyncio.IncompleteReadError))
     if address.scheme == "amqp" and hung_up and await _speaks_tls(address):
         return Refused(f"{host_and_port(address)} is a port for TLS: write amqps:// in the URL, or give the plain port")
-    return refusal(error, address)
+    return login_refusal(error, address)
 
 
 async def _speaks_tls(address: URL) -> bool:
-    """Whether a handshake gets anywhere; nothing is said after it, so nobody's certificate is asked for."""
+    """Tell whether a handshake gets anywhere.
+
+    Nothing is said after it, so nobody's certificate is asked for.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -61,7 +67,7 @@ async def _speaks_tls(address: URL) -> bool:
     return True
 
 
-async def connected(
+async def connect_robust(
     address: URL,
     tls: ssl.SSLContext | None,
     properties: dict[str, str],
@@ -70,7 +76,9 @@ async def connected(
     clock: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
 ) -> RobustConnection:
-    """A connection that keeps itself up from now on, after as many attempts as there is time for.
+    """Connect, in as many attempts as there is time for.
+
+    The connection keeps itself up from then on.
 
     Raises:
         Refused: the broker answers and will not have us.
@@ -83,7 +91,7 @@ async def connected(
             await connection.connect(timeout=ATTEMPT_SECONDS)
         except BaseException as error:
             await connection.close()
-            no_use = await why_refused(error, address)
+            no_use = await refusal_of(error, address)
             if no_use is not None:
                 raise no_use from error
             if not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):

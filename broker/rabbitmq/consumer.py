@@ -1,4 +1,4 @@
-"""Deliveries of RabbitMQ and the consumer that hands them on and settles them, across any number of channels.
+"""Consumes deliveries of RabbitMQ and settles them, across any number of channels.
 
 It opens and restores no channel: broker/rabbitmq/link.py does; and it decides nothing about what is in a delivery.
 """
@@ -12,16 +12,18 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from tercet.broker.interface.base import REFUSED, Handler, Parcel
+from tercet.broker.interface.base import REFUSED, Envelope, Handler
 from tercet.broker.interface.dispatch import Dispatcher
 
 T = TypeVar("T")
-Report = Callable[[Parcel, BaseException], None]
-Bury = Callable[[Parcel, str], Awaitable[bool]]  # keeps a dead letter with the reason; returns whether it is kept
+Report = Callable[[Envelope, BaseException], None]
+WriteDeadLetter = Callable[
+    [Envelope, str], Awaitable[bool]
+]  # keeps a dead letter with the reason; returns whether it is kept
 
 
 class Origin(Protocol):
-    """The connection that a consumer is on."""
+    """Names what a consumer needs of its connection."""
 
     async def detach(self, consumer: "RabbitConsumer") -> None:
         """Tell the broker to deliver no more."""
@@ -44,10 +46,10 @@ async def to_the_end(work: Awaitable[T]) -> T:
         raise
 
 
-def parcel_of(message: DeliveredMessage) -> Parcel:
-    """A message as it came; everything in it may be a lie."""
+def envelope_of(message: DeliveredMessage) -> Envelope:
+    """Return a message as it came; everything in it may be a lie."""
     delivery, properties = cast(Basic.Deliver, message.delivery), message.header.properties
-    return Parcel(
+    return Envelope(
         exchange=delivery.exchange or "",
         routing_key=delivery.routing_key or "",
         body=message.body,
@@ -61,7 +63,7 @@ def parcel_of(message: DeliveredMessage) -> Parcel:
 class RabbitDelivery:
     """One arrival, settled by its consumer on the channel that brought it."""
 
-    __slots__ = ("_consumer", "channel", "parcel", "redelivered", "tag")
+    __slots__ = ("_consumer", "channel", "envelope", "redelivered", "tag")
 
     def __init__(self, message: DeliveredMessage, consumer: "RabbitConsumer") -> None:
         delivery = cast(Basic.Deliver, message.delivery)
@@ -69,7 +71,7 @@ class RabbitDelivery:
         self.channel = cast(aiormq.Channel, message.channel)
         self.tag = delivery.delivery_tag or 0
         self.redelivered = bool(delivery.redelivered)
-        self.parcel = parcel_of(message)
+        self.envelope = envelope_of(message)
 
     async def ack(self) -> None:
         """See `Delivery.ack`."""
@@ -81,7 +83,7 @@ class RabbitDelivery:
         """See `Delivery.reject`."""
         if not self._consumer.holds(self):
             return
-        buried = await self._consumer.bury(self.parcel, why)  # cancelled here, it comes again
+        buried = await self._consumer.bury(self.envelope, why)  # cancelled here, it comes again
         if self._consumer.settle(self):
             with suppress(aiormq.ChannelInvalidStateError):
                 if buried:
@@ -96,9 +98,9 @@ class RabbitDelivery:
 
 
 class RabbitConsumer:
-    """A handler's hold on one queue, across any number of channels."""
+    """Consumes one queue for a handler, across any number of channels."""
 
-    def __init__(self, link: Origin, queue_name: str, handler: Handler, report: Report, bury: Bury) -> None:
+    def __init__(self, link: Origin, queue_name: str, handler: Handler, report: Report, bury: WriteDeadLetter) -> None:
         self.queue_name = queue_name
         self.bury = bury
         self._link = link
@@ -113,14 +115,14 @@ class RabbitConsumer:
         self._dispatcher.put(delivery)
 
     def holds(self, delivery: RabbitDelivery) -> bool:
-        """Whether the delivery is still open."""
+        """Tell whether the delivery is still open."""
         return delivery in self._unsettled
 
     def settle(self, delivery: RabbitDelivery) -> bool:
-        """Whether the delivery was still open; it no longer is."""
+        """Settle a delivery; tell whether it was still open."""
         return delivery in self._unsettled and self._unsettled.pop(delivery) is None
 
-    def lose(self) -> None:
+    def forget_deliveries(self) -> None:
         """Forget what came on channels that are closed: it comes again."""
         self._unsettled = {each: None for each in self._unsettled if not each.channel.is_closed}
         self._dispatcher.drop(lambda delivery: delivery.channel.is_closed)
@@ -142,5 +144,5 @@ class RabbitConsumer:
             await delivery.give_back()
 
     def _crashed(self, delivery: RabbitDelivery, error: BaseException) -> None:
-        self._report(delivery.parcel, error)
+        self._report(delivery.envelope, error)
         self._link.retire(self)

@@ -1,4 +1,4 @@
-"""Reading and removing what lies in a party's dead letter queue at RabbitMQ.
+"""Reads and removes the messages of a party's dead letter queue at RabbitMQ.
 
 It shows letters and no body, and touches no other queue.
 """
@@ -12,37 +12,39 @@ from pamqp.commands import Basic
 
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Refused
-from tercet.broker.interface.dead_letters import DeadLetter, clean, read
+from tercet.broker.interface.dead_letters import DeadLetter, clean_text, parse_letter
 from tercet.broker.rabbitmq.broker import RabbitBroker
-from tercet.broker.rabbitmq.consumer import parcel_of
+from tercet.broker.rabbitmq.consumer import envelope_of
 from tercet.broker.rabbitmq.link import RPC_SECONDS
 
 UNKNOWN: Final = "RabbitMQ does not say why it is here"
 
 
-class Found(NamedTuple):
-    """The oldest letters, and how many more there are."""
+class DeadLetterPage(NamedTuple):
+    """Holds the oldest letters, and how many more there are."""
 
     letters: list[DeadLetter]
     more: int
 
 
-async def look(broker: RabbitBroker, party: str, limit: int, *, remove: bool = False) -> Found:
-    """The oldest `limit` dead letters of a party; with `remove` they are gone afterwards, else they stay as they are.
+async def read_dead_letters(broker: RabbitBroker, party: str, limit: int, *, remove: bool = False) -> DeadLetterPage:
+    """Read the oldest `limit` dead letters of a party.
+
+    With `remove` they are gone afterwards, else they stay as they are.
 
     Raises:
         BrokerError: the broker refuses, or is away.
     """
     name = topology.dead_letter_queue(party).name
     try:
-        return await broker.ask(f"reading {name}", lambda channel: _look(channel, name, limit, remove=remove))
+        return await broker.ask(f"reading {name}", lambda channel: _read(channel, name, limit, remove=remove))
     except Refused as error:
         if isinstance(error.__cause__, aiormq.ChannelNotFoundEntity):
-            return Found([], 0)  # nothing has been refused yet
+            return DeadLetterPage([], 0)  # nothing has been refused yet
         raise
 
 
-async def _look(channel: aiormq.Channel, name: str, limit: int, *, remove: bool) -> Found:
+async def _read(channel: aiormq.Channel, name: str, limit: int, *, remove: bool) -> DeadLetterPage:
     letters: list[DeadLetter] = []
     waiting = (await channel.queue_declare(name, passive=True, timeout=RPC_SECONDS)).message_count or 0
     while len(letters) < limit:
@@ -52,14 +54,14 @@ async def _look(channel: aiormq.Channel, name: str, limit: int, *, remove: bool)
         letters.append(_letter(message))
         if remove:
             await channel.basic_ack(message.delivery.delivery_tag or 0)
-    return Found(letters, max(0, waiting - len(letters)))
+    return DeadLetterPage(letters, max(0, waiting - len(letters)))
 
 
 def _letter(message: DeliveredMessage) -> DeadLetter:
     headers: dict[str, Any] = dict(message.header.properties.headers or {})
     reason, queue = headers.get("x-first-death-reason"), headers.get("x-first-death-queue")
-    why = UNKNOWN if reason is None else f"RabbitMQ: {reason} in {clean(str(queue))}"
-    return read(parcel_of(message), why, _time(headers))
+    why = UNKNOWN if reason is None else f"RabbitMQ: {reason} in {clean_text(str(queue))}"
+    return parse_letter(envelope_of(message), why, _time(headers))
 
 
 def _time(headers: dict[str, Any]) -> datetime:

@@ -1,4 +1,6 @@
-"""RabbitMQ's definitions for a set of parties: users with the least rights, exchanges, dead letters, limits, policies.
+"""Makes RabbitMQ's definitions for a set of parties.
+
+They have users with the least rights, exchanges, dead letters, limits and policies.
 
 Pure functions that make a document; they talk to no broker and keep no password, only its salted hash.
 
@@ -40,13 +42,13 @@ class NoName(ValueError):
 
 
 def password_hash(password: str) -> str:
-    """What RabbitMQ keeps of a password."""
+    """Hash a password as RabbitMQ keeps it."""
     salt = secrets.token_bytes(SALT_BYTES)
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def definitions(hashes: Mapping[str, str], vhost: str, *, operators: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The document that `rabbitmqctl import_definitions` and `load_definitions` take.
+    """Return the document that `rabbitmqctl import_definitions` and `load_definitions` take.
 
     Args:
         hashes: each party's `password_hash`, or NO_PASSWORD.
@@ -88,13 +90,16 @@ def definitions(hashes: Mapping[str, str], vhost: str, *, operators: Mapping[str
 
 
 def check_name(party: str) -> None:
-    """Raises NoName unless a party can be called that."""
+    """Refuse a name that no party can have.
+
+    Raises NoName.
+    """
     if party in RESERVED or re.fullmatch(NAME_PATTERN, party) is None:
         raise NoName(f"{party[:40]!r} is no name of a party: small letters, digits and dashes, at most 32")
 
 
 def rights(party: str, parties: Iterable[str]) -> dict[str, str]:
-    """What a party may create, write and read, by patterns of whole names.
+    """Return what a party may create, write and read, by patterns of whole names.
 
     Writing to a queue is binding it. A party that is not among `parties` has nothing to be read: for exchanges without
     a topic permission RabbitMQ asks for none.
@@ -110,12 +115,14 @@ def rights(party: str, parties: Iterable[str]) -> dict[str, str]:
 
 
 def topic_rights(party: str, sender: str) -> dict[str, str]:
-    """By which keys a party may write to an exchange, and bind to it."""
+    """Return by which keys a party may write to an exchange, and bind to it."""
     return {"write": ".*" if party == sender else r"^\z", "read": rf"\.to\.{party}\z"}
 
 
 def policies(party: str) -> list[dict[str, Any]]:
-    """Dead letters, expiry and bounds of a party's queues; the one of the highest priority holds for a queue.
+    """Return policies of a party's queues: dead letters, expiry and bounds.
+
+    The one of the highest priority holds for a queue.
 
     No queue that a party may create is without bounds, whatever it is called.
     """

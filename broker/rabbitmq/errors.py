@@ -1,4 +1,4 @@
-"""Translates exceptions of aio-pika and sentences of RabbitMQ into the errors of broker/interface/base.py.
+"""Translates exceptions of aio-pika and RabbitMQ into broker/interface/base.py's.
 
 It adds names of exchanges, queues and addresses, never a password or a body.
 """
@@ -46,7 +46,10 @@ _MEANINGS: Final[tuple[tuple[tuple[type[BaseException], ...], type[BrokerError],
 
 
 def as_broker_error(error: BaseException, doing: str) -> BrokerError | None:
-    """What an exception means to a party that was `doing` something; None when it is not the broker's."""
+    """Translate an exception to a party that was `doing` something.
+
+    None when it is not the broker's.
+    """
     if isinstance(error, BrokerError):
         return error
     if isinstance(error, asyncio.CancelledError) and not _cancelled():
@@ -64,7 +67,9 @@ def _cancelled() -> bool:
 
 
 def publish_error(error: BaseException, doing: str, exchange: str, routing_key: str, size: int) -> BrokerError | None:
-    """The same for a publish, which can be hit by what RabbitMQ says about another one.
+    """Translate an exception of a publish.
+
+    What RabbitMQ says about another one can hit it.
 
     RabbitMQ closes the channel over a publish that it refuses, and with it every other that waits for its confirm; only
     the sentence tells whose fault it was.
@@ -83,18 +88,21 @@ def publish_error(error: BaseException, doing: str, exchange: str, routing_key: 
     return Refused(f"{doing}: {reason}")
 
 
-def occupied(queue_name: str) -> Occupied:
-    """Somebody else has the queue."""
+def occupied_error(queue_name: str) -> Occupied:
+    """Return the error of a queue that somebody else has."""
     return Occupied(f"{queue_name} has a consumer: another agent of this name is running")
 
 
 def host_and_port(address: URL) -> str:
-    """All of a broker's address that may be shown."""
+    """Return all of a broker's address that may be shown."""
     return f"{address.scheme}://{address.host}:{address.explicit_port or DEFAULT_PORTS.get(address.scheme, 0)}"
 
 
-def refusal(error: BaseException, address: URL) -> BrokerError | None:
-    """Why no further attempt to connect is of use, or None when the broker may only be late."""
+def login_refusal(error: BaseException, address: URL) -> BrokerError | None:
+    """Return why no further attempt to connect is of use.
+
+    None when the broker may only be late.
+    """
     where = host_and_port(address)
     if isinstance(error, aiormq.AuthenticationError):
         return NoLogin(f"{where} offers no login of the kind the settings ask for (password or certificate)")
@@ -112,29 +120,32 @@ def refusal(error: BaseException, address: URL) -> BrokerError | None:
 
 
 def virtual_host(address: URL) -> str:
-    """What a URL names; the end of its path, or the one that is called `/`."""
+    """Return the virtual host of a URL: the end of its path, or the one called `/`."""
     return address.path.removeprefix("/").replace("%2F", "/") or "/"
 
 
 def tls_reason(error: OSError) -> str:
-    """In OpenSSL's words, or ours."""
+    """Describe a failure of TLS in OpenSSL's words, or ours."""
     return "that port does not speak TLS" if speaks_no_tls(error) else str(error)
 
 
 def speaks_no_tls(error: BaseException) -> bool:
-    """Whether something answers, and not in TLS."""
+    """Tell whether something answers, and not in TLS."""
     return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
 
 
 def tls_remedy(error: BaseException) -> str:
-    """What to do where TLS does not come about."""
+    """Say what to do where TLS does not come about."""
     if speaks_no_tls(error):
         return "give the broker's port for TLS, 5671 as a rule; amqp:// is for the plain one, on loopback"
     return strict_hint(error) or "check the authorities and certificates in the settings"
 
 
 def strict_hint(error: BaseException) -> str | None:
-    """What to do about a certificate that only a strict check refuses; None for any other error."""
+    """Say what to do about a certificate that only a strict check refuses.
+
+    None for any other error.
+    """
     if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _STRICT:
         return None
     return (

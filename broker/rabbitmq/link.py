@@ -1,4 +1,6 @@
-"""One connection to RabbitMQ, with a channel to publish on and one to consume from, both restored when they are lost.
+"""Holds one connection to RabbitMQ, and restores it when it is lost.
+
+It has a channel to publish on and one to consume from.
 
 It declares nothing by itself but what a lost consumer needs again; broker/rabbitmq/broker.py declares
 queues and exchanges.
@@ -20,11 +22,11 @@ from aio_pika.robust_channel import RobustChannel
 from aio_pika.robust_connection import RobustConnection
 from pamqp.commands import Basic
 
-from tercet.broker.interface.base import Disconnected, Handler, Parcel, Refused
+from tercet.broker.interface.base import Disconnected, Envelope, Handler, Refused
 from tercet.broker.rabbitmq.alarm import Alarm
 from tercet.broker.rabbitmq.channels import Channels
-from tercet.broker.rabbitmq.consumer import Bury, RabbitConsumer, Report, to_the_end
-from tercet.broker.rabbitmq.errors import as_broker_error, occupied, publish_error
+from tercet.broker.rabbitmq.consumer import RabbitConsumer, Report, WriteDeadLetter, to_the_end
+from tercet.broker.rabbitmq.errors import as_broker_error, occupied_error, publish_error
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
 RESTORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to restore consumers; the last repeats
@@ -34,13 +36,13 @@ Attach = Callable[[str], Awaitable[int]]  # makes sure that a queue exists; retu
 
 
 class Link:
-    """One of an agent's two connections."""
+    """Holds one of an agent's two connections."""
 
     def __init__(
         self,
         connection: RobustConnection,
         attach: Attach,
-        bury: Bury,
+        bury: WriteDeadLetter,
         prefetch: int,
         alarmed: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -81,30 +83,35 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection and its channels stand."""
+        """Tell whether the connection and its channels stand."""
         transport = self._connection.transport
         channels = not self._publishing.is_closed and not self._consuming.is_closed
         return channels and transport is not None and not transport.connection.is_closed
 
     @property
     def blocked(self) -> str:
-        """Why the broker takes nothing on this connection; empty if it does, or has not been asked to."""
+        """The reason why the broker takes nothing on this connection, or empty.
+
+        It is empty too where the broker has not been asked to.
+        """
         return self._alarm.reason
 
     def consuming(self, queue_name: str) -> bool:
-        """Whether deliveries of a queue come through on this connection."""
+        """Tell whether deliveries of a queue come through on this connection."""
         return self.connected and queue_name in self._consumers and not self._lost.is_set()
 
     @asynccontextmanager
-    async def scratch(self) -> AsyncIterator[aiormq.Channel]:
-        """A channel for one question: what RabbitMQ refuses closes the channel it was asked on.
+    async def own_channel(self) -> AsyncIterator[aiormq.Channel]:
+        """Open a channel for one question.
+
+        What RabbitMQ refuses closes the channel it was asked on.
 
         Raises:
             Disconnected: there is no connection at the moment.
             Overloaded: all channels that the broker allows are in use.
             Refused: it allows too few of them.
         """
-        async with self._channels_of(self._underlying()).one(RPC_SECONDS) as channel:
+        async with self._channels_of(self._underlying()).open(RPC_SECONDS) as channel:
             yield channel
 
     def _underlying(self) -> aiormq.Connection:
@@ -120,9 +127,9 @@ class Link:
 
     # Publishing
 
-    async def publish(self, parcel: Parcel) -> None:
+    async def publish(self, envelope: Envelope) -> None:
         """See `Broker.publish`."""
-        address = parcel.address
+        address = envelope.address
         while (earlier := self._in_flight.get(address)) is not None:
             # aiormq matches a returned message by its id: two of one id on their way would be mixed up. Where a
             # connection is lost between a publish and its frames, aiormq leaves that waiting for a confirm for ever.
@@ -132,7 +139,7 @@ class Link:
             await asyncio.wait([earlier])
         # In a task of its own, which nobody cancels: a message that comes back while its publish is being cancelled
         # ends aiormq's reader of the channel, and soon the whole connection stands still.
-        mine = self._in_flight[address] = asyncio.create_task(self._publish(parcel), name=f"publishing {address}")
+        mine = self._in_flight[address] = asyncio.create_task(self._publish(envelope), name=f"publishing {address}")
         mine.add_done_callback(lambda done: self._landed(address, done))
         await asyncio.shield(mine)
 
@@ -142,23 +149,23 @@ class Link:
         if not done.cancelled():
             done.exception()  # whoever published may have left before it showed
 
-    async def _publish(self, parcel: Parcel) -> None:
+    async def _publish(self, envelope: Envelope) -> None:
         properties = Basic.Properties(
-            message_type=parcel.kind,
-            message_id=parcel.address,
-            correlation_id=parcel.job,
-            app_id=parcel.sender,
-            delivery_mode=_PERSISTENT if parcel.persistent else _TRANSIENT,
-            expiration=None if parcel.expires is None else str(int(parcel.expires * 1000)),
+            message_type=envelope.kind,
+            message_id=envelope.address,
+            correlation_id=envelope.job,
+            app_id=envelope.sender,
+            delivery_mode=_PERSISTENT if envelope.persistent else _TRANSIENT,
+            expiration=None if envelope.expires is None else str(int(envelope.expires * 1000)),
         )
         if self._publishing.is_closed:
-            raise Disconnected(f"{parcel.address}: the connection to the broker is down")
+            raise Disconnected(f"{envelope.address}: the connection to the broker is down")
         try:
-            channel = self._sent_on[parcel.address] = await self._open_channel()
+            channel = self._sent_on[envelope.address] = await self._open_channel()
             await channel.basic_publish(
-                parcel.body,
-                exchange=parcel.exchange,
-                routing_key=parcel.routing_key,
+                envelope.body,
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
                 properties=properties,
                 mandatory=True,
                 wait=False,
@@ -166,8 +173,8 @@ class Link:
         except Disconnected:
             raise
         except BaseException as error:
-            doing = f"{parcel.address} to {parcel.routing_key}"
-            meaning = publish_error(error, doing, parcel.exchange, parcel.routing_key, len(parcel.body))
+            doing = f"{envelope.address} to {envelope.routing_key}"
+            meaning = publish_error(error, doing, envelope.exchange, envelope.routing_key, len(envelope.body))
             if meaning is None:
                 raise
             raise meaning from error
@@ -176,7 +183,7 @@ class Link:
         channel = cast(aiormq.Channel, await self._publishing.get_underlay_channel())
         if channel.is_closed or channel.connection.is_closed:  # aiormq would wait for ever for a confirm
             raise Disconnected("the connection to the broker has just been lost")
-        self._alarm.hear(cast(aiormq.Connection, channel.connection))
+        self._alarm.listen(cast(aiormq.Connection, channel.connection))
         return channel
 
     # Consuming
@@ -184,7 +191,7 @@ class Link:
     async def consume(self, queue_name: str, handler: Handler, report: Report) -> RabbitConsumer:
         """See `Broker.consume`."""
         if queue_name in self._consumers:
-            raise occupied(queue_name)
+            raise occupied_error(queue_name)
         consumer = RabbitConsumer(self, queue_name, handler, report, self._bury)
         try:
             await to_the_end(self._start(consumer))
@@ -203,7 +210,7 @@ class Link:
         # Asked first on a channel of its own: RabbitMQ's refusal of a second exclusive consumer would close the
         # channel that all other consumers of this connection use.
         if await self._attach(name):
-            raise occupied(name)
+            raise occupied_error(name)
         try:
             channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
             channel.on_consumer_cancel_callbacks.add(self._on_loss)
@@ -211,7 +218,9 @@ class Link:
                 name, consumer.on_message, exclusive=True, consumer_tag=name, timeout=RPC_SECONDS
             )
         except aiormq.ChannelAccessRefused as error:
-            raise occupied(name) if "exclusive" in str(error) else Refused(f"consuming {name}: {error}") from error
+            raise (
+                occupied_error(name) if "exclusive" in str(error) else Refused(f"consuming {name}: {error}")
+            ) from error
 
     async def detach(self, consumer: RabbitConsumer) -> None:
         """Tell the broker to deliver no more; without a connection there is nothing to tell."""
@@ -235,12 +244,12 @@ class Link:
         task.add_done_callback(self._retired.discard)
 
     def consumer(self, queue_name: str) -> RabbitConsumer | None:
-        """Who consumes from a queue on this connection."""
+        """Return the consumer of a queue on this connection."""
         return self._consumers.get(queue_name)
 
     def _on_loss(self, *_: object) -> None:
         for consumer in self._consumers.values():
-            consumer.lose()
+            consumer.forget_deliveries()
         self._lost.set()
 
     async def _keep_consumers(self) -> None:
@@ -275,7 +284,10 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """End the consumers in order, then the connection, which would else come back by itself for ever."""
+        """End the consumers in order, then the connection.
+
+        It would else come back by itself for ever.
+        """
         self._closing = True
         try:
             await self._end_consumers()

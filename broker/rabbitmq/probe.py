@@ -1,4 +1,6 @@
-"""What RabbitMQ lets a party's user do: asked of the broker itself, on names that nobody uses.
+"""Probes what RabbitMQ lets a party's user do.
+
+It asks the broker itself, on names that nobody uses.
 
 It takes no message from any queue and leaves nothing but the party's own exchange, which the agent needs as well.
 """
@@ -20,7 +22,7 @@ from tercet.broker.interface import topology
 from tercet.broker.interface.base import BrokerError, Disconnected
 from tercet.broker.rabbitmq.alarm import Alarm
 from tercet.broker.rabbitmq.channels import Channels, allowed_channels
-from tercet.broker.rabbitmq.connect import address_of, why_refused
+from tercet.broker.rabbitmq.connect import address_of, refusal_of
 from tercet.broker.rabbitmq.errors import as_broker_error, host_and_port
 
 SECONDS: Final = 10.0  # for each question
@@ -30,34 +32,37 @@ Ask = Callable[[aiormq.Channel], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Something that the broker may allow or refuse."""
+class ProbeQuestion:
+    """Asks for something that the broker may allow or refuse."""
 
-    what: str  # completes "the broker lets us ..."
+    right: str  # completes "the broker lets us ..."
     ask: Ask
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What came of a few questions: those that were allowed, refused, and about what does not exist."""
+class ProbeResult:
+    """Holds the outcome of questions: allowed, refused, or about what does not exist."""
 
     allowed: tuple[str, ...]
     refused: tuple[str, ...]
     missing: tuple[str, ...]
 
-    def __add__(self, other: "Answers") -> "Answers":
-        return Answers(self.allowed + other.allowed, self.refused + other.refused, self.missing + other.missing)
+    def __add__(self, other: "ProbeResult") -> "ProbeResult":
+        return ProbeResult(self.allowed + other.allowed, self.refused + other.refused, self.missing + other.missing)
 
 
 class Probe:
-    """One connection, on which each question has a channel of its own: a refusal closes it."""
+    """Holds one connection, on which each question has a channel of its own.
+
+    A refusal closes the channel.
+    """
 
     def __init__(self, connection: aiormq.Connection, party: str, partners: Iterable[str]) -> None:
         self._connection, self._me, self._partners = connection, party, tuple(partners)
         self._channels: Channels | None = None
         self._told = asyncio.Event()  # of an alarm
         self._alarm = Alarm(lambda _: self._told.set())
-        self._alarm.hear(connection)
+        self._alarm.listen(connection)
         self._token = f"doctor-{secrets.token_hex(8)}"
         self._queue = topology.console_queue(party, self._token)
 
@@ -98,11 +103,14 @@ class Probe:
 
     @property
     def channels(self) -> int:
-        """How many channels it allows on a connection."""
+        """The number of channels that it allows on a connection."""
         return allowed_channels(self._connection)
 
     async def alarm(self) -> str:
-        """Why the broker takes no messages, if it has an alarm; then it answers nothing more on this connection."""
+        """Return why the broker takes no messages, if it has an alarm.
+
+        Then it answers nothing more on this connection.
+        """
         channel = await self._connection.channel(timeout=SECONDS)
         nowhere = _publishing(topology.exchange(self._me), topology.console_key(self._token, self._me))
         publishing = asyncio.ensure_future(nowhere(cast(aiormq.Channel, channel)))
@@ -113,88 +121,98 @@ class Probe:
         await asyncio.gather(publishing, told, return_exceptions=True)  # there may be no such exchange yet
         return self._alarm.reason
 
-    async def needed(self) -> Answers:
-        """What an agent has to be allowed. An exchange that is missing is its partner's to make."""
+    async def check_needed(self) -> ProbeResult:
+        """Ask for all rights that an agent needs.
+
+        An exchange that is missing is its partner's to make.
+        """
         name = topology.exchange(self._me)
-        there = await self._ask([Question(f"use the exchange {name}", lambda c: _exchange(c, name, passive=True))])
-        create = Question(f"create the exchange {name}", lambda c: _exchange(c, name))
+        there = await self._ask([ProbeQuestion(f"use the exchange {name}", lambda c: _exchange(c, name, passive=True))])
+        create = ProbeQuestion(f"create the exchange {name}", lambda c: _exchange(c, name))
         made = await self._ask([create] if there.missing else [])
         looked = there if there.allowed else made  # a refused look tells nothing: see `RabbitBroker.declare_exchange`
         return looked + await self._ask(self._own())
 
-    async def wider(self) -> tuple[str, ...]:
-        """What an agent is allowed and has no need of: it would let it count, forge or spoil. Ask after `needed`."""
+    async def check_excess(self) -> tuple[str, ...]:
+        """Ask for rights that an agent has no need of: it could count, forge or spoil.
+
+        Call after `check_needed`.
+        """
         written = await self._ask([*self._of_partners(), *self._of_nobody()])
         overheard = await self._ask(self._between_others())
         # Rights are looked at before names are, but for what may be bound to an exchange, where there is one.
         return written.allowed + written.missing + overheard.allowed
 
-    async def _ask(self, questions: Iterable[Question]) -> Answers:
+    async def _ask(self, questions: Iterable[ProbeQuestion]) -> ProbeResult:
         allowed, refused, missing = [], [], []
         for question in questions:
             try:
-                await self._asked(question)
+                await self._ask_one(question)
             except aiormq.ChannelAccessRefused:
-                refused.append(question.what)
+                refused.append(question.right)
             except aiormq.ChannelNotFoundEntity:
-                missing.append(question.what)
+                missing.append(question.right)
             except aiormq.PublishError:  # no queue took it, as was meant: writing is allowed
-                allowed.append(question.what)
+                allowed.append(question.right)
             except BaseException as error:
-                raise as_broker_error(error, f"asking whether the broker lets us {question.what}") or error from error
+                raise as_broker_error(error, f"asking whether the broker lets us {question.right}") or error from error
             else:
-                allowed.append(question.what)
-        return Answers(tuple(allowed), tuple(refused), tuple(missing))
+                allowed.append(question.right)
+        return ProbeResult(tuple(allowed), tuple(refused), tuple(missing))
 
-    async def _asked(self, question: Question) -> None:
+    async def _ask_one(self, question: ProbeQuestion) -> None:
         if self._channels is None:
             self._channels = Channels(self._connection)
-        async with self._channels.one(SECONDS, confirms=True) as channel:
+        async with self._channels.open(SECONDS, confirms=True) as channel:
             await question.ask(channel)
 
     # --- the questions
 
-    def _own(self) -> Iterator[Question]:
+    def _own(self) -> Iterator[ProbeQuestion]:
         queue, exchange = self._queue.name, topology.exchange(self._me)
         key = topology.console_key(self._token, self._me)
-        yield Question("declare queues of our own", lambda c: c.queue_declare(queue, exclusive=True, timeout=SECONDS))
-        yield Question("bind our queues to our exchange", _binding(queue, exchange, key))
-        yield Question("publish to our exchange", _publishing(exchange, key))
-        yield Question("read our queues", lambda c: c.basic_get(queue, no_ack=True, timeout=SECONDS))
+        yield ProbeQuestion(
+            "declare queues of our own", lambda c: c.queue_declare(queue, exclusive=True, timeout=SECONDS)
+        )
+        yield ProbeQuestion("bind our queues to our exchange", _binding(queue, exchange, key))
+        yield ProbeQuestion("publish to our exchange", _publishing(exchange, key))
+        yield ProbeQuestion("read our queues", lambda c: c.basic_get(queue, no_ack=True, timeout=SECONDS))
         for partner in self._partners:
             hear = topology.announce_key(self._token, self._me)
-            yield Question(f"hear {partner}", _binding(queue, topology.exchange(partner), hear))
+            yield ProbeQuestion(f"hear {partner}", _binding(queue, topology.exchange(partner), hear))
 
-    def _of_partners(self) -> Iterator[Question]:
+    def _of_partners(self) -> Iterator[ProbeQuestion]:
         for partner in self._partners:
             theirs = f"{topology.PREFIX}.{partner}.{self._token}"
             exchange = topology.exchange(partner)
-            yield Question(f"read {partner}'s queues", _reading(theirs))
-            yield Question(f"declare or delete {partner}'s queues", _deleting(theirs))
-            yield Question(f"publish as {partner}", _publishing(exchange, topology.announce_key(self._token, self._me)))
+            yield ProbeQuestion(f"read {partner}'s queues", _reading(theirs))
+            yield ProbeQuestion(f"declare or delete {partner}'s queues", _deleting(theirs))
+            yield ProbeQuestion(
+                f"publish as {partner}", _publishing(exchange, topology.announce_key(self._token, self._me))
+            )
 
-    def _between_others(self) -> Iterator[Question]:
+    def _between_others(self) -> Iterator[ProbeQuestion]:
         for partner in self._partners:
             exchange, key = topology.exchange(partner), topology.announce_key(self._token, partner)
             for sender in (self._me, *self._partners):
                 bind = _binding(self._queue.name, topology.exchange(sender), key)
-                yield Question(f"overhear what {sender} says to {partner}", bind)
-            yield Question(f"overhear all that {partner} says", _binding(self._queue.name, exchange, "#"))
+                yield ProbeQuestion(f"overhear what {sender} says to {partner}", bind)
+            yield ProbeQuestion(f"overhear all that {partner} says", _binding(self._queue.name, exchange, "#"))
 
-    def _of_nobody(self) -> Iterator[Question]:
+    def _of_nobody(self) -> Iterator[ProbeQuestion]:
         nowhere = f"{topology.PREFIX}.{self._me}.{self._token}-nowhere"
-        yield Question("publish to any queue through the default exchange", _publishing("", nowhere))
-        yield Question("publish to amq.topic", _publishing("amq.topic", nowhere))
-        yield Question("declare or delete queues of any name", _deleting(self._token))
-        yield Question("read queues of any name", _reading(self._token))
+        yield ProbeQuestion("publish to any queue through the default exchange", _publishing("", nowhere))
+        yield ProbeQuestion("publish to amq.topic", _publishing("amq.topic", nowhere))
+        yield ProbeQuestion("declare or delete queues of any name", _deleting(self._token))
+        yield ProbeQuestion("read queues of any name", _reading(self._token))
         strange = topology.exchange(self._token)
-        yield Question(
+        yield ProbeQuestion(
             "create or delete other parties' exchanges", lambda c: c.exchange_delete(strange, timeout=SECONDS)
         )
 
 
 async def _why(error: BaseException, address: URL) -> BrokerError | None:
-    refused = await why_refused(error, address)
+    refused = await refusal_of(error, address)
     if refused is not None or not isinstance(error, (aiormq.AMQPError, OSError, TimeoutError)):
         return refused
     return Disconnected(f"no RabbitMQ answers at {host_and_port(address)} ({str(error) or type(error).__name__})")

@@ -1,4 +1,4 @@
-"""Reading AMQP's texts, tables and times whatever a partner has put into them.
+"""Reads AMQP's texts, tables and times whatever a partner has put into them.
 
 It reads nothing else, and writes nothing.
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 from pamqp import decode
 from pamqp.commands import Connection
 
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 
 MAX_TABLE_BYTES: Final = 16 * 1024  # what RabbitMQ says of itself takes 1 KiB; pamqp's time grows with the square
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
@@ -25,8 +25,8 @@ _WRONG: Final = (ValueError, OverflowError, RecursionError, OSError, IndexError,
 Read = Callable[[bytes], tuple[int, Any]]
 
 
-def text(value: bytes) -> tuple[int, str]:
-    """A short text, and the bytes that it took."""
+def read_text(value: bytes) -> tuple[int, str]:
+    """Return a short text, and the bytes that it took."""
     end = 1 + value[0] if value else 0
     try:
         return end, value[1:end].decode()
@@ -34,8 +34,8 @@ def text(value: bytes) -> tuple[int, str]:
         return end, value[1:end].decode("ascii", "replace").replace("\ufffd", "?")  # no longer than it was
 
 
-def table(value: bytes) -> tuple[int, dict[str, Any]]:
-    """A table, and the bytes that it took."""
+def read_table(value: bytes) -> tuple[int, dict[str, Any]]:
+    """Return a table, and the bytes that it took."""
     (length,) = struct.unpack_from(">I", value)
     if length > MAX_TABLE_BYTES:
         return 4 + length, {}
@@ -45,20 +45,23 @@ def table(value: bytes) -> tuple[int, dict[str, Any]]:
         return 4 + length, {}
 
 
-def time(value: bytes) -> tuple[int, datetime]:
-    """A time, and the bytes that it took."""
+def read_time(value: bytes) -> tuple[int, datetime]:
+    """Return a time, and the bytes that it took."""
     try:
         return decode.timestamp(value)
     except _WRONG:
         return 8, _NEVER
 
 
-def closing(frame: Connection.Close) -> str:
-    """What RabbitMQ says as it ends a connection. aiormq quotes the frame in an error, and pamqp shows its address."""
-    return f"<{frame.name} {frame.reply_code} {visible(frame.reply_text or '')}>"
+def describe_close(frame: Connection.Close) -> str:
+    """Describe how RabbitMQ ends a connection.
+
+    aiormq quotes the frame in an error, and pamqp shows its address.
+    """
+    return f"<{frame.name} {frame.reply_code} {escape_invisible(frame.reply_text or '')}>"
 
 
-def install() -> None:
+def install_readers() -> None:
     """Have pamqp read and show so, in this process. Idempotent."""
-    decode.METHODS.update({"shortstr": text, "table": table, "timestamp": time})
-    setattr(Connection.Close, "__repr__", closing)  # noqa: B010 - mypy takes no method for another
+    decode.METHODS.update({"shortstr": read_text, "table": read_table, "timestamp": read_time})
+    setattr(Connection.Close, "__repr__", describe_close)  # noqa: B010 - mypy takes no method for another

@@ -1,4 +1,6 @@
-"""The handshake of one attempt: an ephemeral key from each agent, signed, and a hash of them all that everybody signs.
+"""Shakes hands for one attempt.
+
+Each agent signs an ephemeral key, and everybody signs a hash of them all.
 
 What it yields is a secret for each pair of agents. Ephemeral private keys live here only, in memory, and are dropped
 with the attempt.
@@ -29,7 +31,7 @@ class SmallOrder(Forged):
 
 @dataclass(frozen=True, slots=True)
 class HandshakeParty:
-    """A member of the attempt as the job digest fixes it."""
+    """Describes a member of the attempt as the job digest fixes it."""
 
     name: str
     role: str
@@ -38,19 +40,22 @@ class HandshakeParty:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SessionSecrets:
-    """What one agent holds after the handshake: a secret shared with each other agent, and the transcript's hash."""
+    """Holds one agent's secrets with the others, and the transcript's hash."""
 
     transcript: bytes
     pairs: Mapping[str, bytes]
 
     def key(self, partner: str, *info: str | int | bytes) -> bytes:
-        """A 256-bit key for one purpose with one partner: HKDF with the transcript as salt."""
+        """Return a 256-bit key for one purpose with one partner: HKDF with the transcript as salt."""
         packed = canonical_digest("tercet session key", info)
         return HKDF(SHA256(), 32, salt=self.transcript, info=packed).derive(self.pairs[partner])
 
 
 class HandshakeState:
-    """One agent's side. Give it every other party's messages in any order, then ask for the secrets."""
+    """Runs one agent's side.
+
+    Give it every other party's messages in any order, then ask for the secrets.
+    """
 
     def __init__(
         self, identity: Identity, me: str, parties: Iterable[HandshakeParty], job_digest: bytes, attempt: int
@@ -62,7 +67,7 @@ class HandshakeState:
         self._keys = {me: self._ephemeral.public_key().public_bytes_raw()}
 
     def hello(self) -> Handshake:
-        """This agent's ephemeral key, signed with the context it is for."""
+        """Return this agent's ephemeral key, signed with the context it is for."""
         key = self._keys[self._me]
         return Handshake(key=key, signature=self._identity.sign(self._statement(self._me, key)))
 
@@ -77,7 +82,7 @@ class HandshakeState:
         self._keys[sender] = message.key
 
     def transcript(self) -> Transcript:
-        """This agent's signature of all keys; every `receive` comes before."""
+        """Return this agent's signature of all keys; every `receive` comes before."""
         return Transcript(signature=self._identity.sign(self._transcript_hash()))
 
     def confirm(self, sender: str, message: Transcript) -> None:
@@ -89,7 +94,7 @@ class HandshakeState:
         self._parties[sender].identity.verify(message.signature, self._transcript_hash())
 
     def secrets(self) -> SessionSecrets:
-        """The pair secrets; every `confirm` comes before.
+        """Return the pair secrets; every `confirm` comes before.
 
         Raises:
             SmallOrder: a party sent a key of small order.

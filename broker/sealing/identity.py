@@ -1,4 +1,6 @@
-"""Long-lived identities: an Ed25519 key that signs, and an X25519 key derived from it that opens control messages.
+"""Holds long-lived identities: a key that signs, and a key that opens control messages.
+
+The first is Ed25519; the second, X25519, is derived from it.
 
 A private key is a file that only its owner may read; nothing here prints, logs or repeats one.
 """
@@ -30,22 +32,25 @@ _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM
 
 
 class KeyProblem(ValueError):
-    """A key that cannot be used: its file, its mode or its text. The text holds no part of it."""
+    """A key that cannot be used: its file, its mode or its text.
+
+    The message holds no part of it.
+    """
 
 
 class Forged(ValueError):
-    """Bytes that the party they name did not sign or seal, or that were changed on the way."""
+    """Bytes that the party they name did not sign or seal, or that were changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicIdentity:
-    """What a party's partners pin in their settings."""
+    """Holds the public keys that a party's partners pin in their settings."""
 
     signing: Ed25519PublicKey
     sealing: X25519PublicKey
 
     def __str__(self) -> str:
-        """The text that agents compare."""
+        """Return the text that agents compare."""
         return _public_text(self._raw)
 
     @property
@@ -59,7 +64,10 @@ class PublicIdentity:
 
     @property
     def fingerprint(self) -> str:
-        """Six groups of five digits to be compared aloud; another key with the same takes about 2^99 tries."""
+        """Return six groups of five digits to be compared aloud.
+
+        Another key with the same takes about 2^99 tries.
+        """
         digest = hashlib.sha256(b"tercet key fingerprint" + self._raw).digest()
         digits = f"{int.from_bytes(digest) % 10**30:030d}"
         return " ".join(digits[start : start + 5] for start in range(0, 30, 5))
@@ -98,7 +106,7 @@ def parse_public(text: str) -> PublicIdentity:
 
 
 class Identity:
-    """A party's own long-lived keys."""
+    """Holds a party's own long-lived keys."""
 
     def __init__(self, signing: Ed25519PrivateKey) -> None:
         self._signing = signing
@@ -109,11 +117,11 @@ class Identity:
 
     @classmethod
     def generate(cls) -> "Identity":
-        """A new identity from the system's randomness."""
+        """Return a new identity from the system's randomness."""
         return cls(Ed25519PrivateKey.generate())
 
     def sign(self, data: bytes) -> bytes:
-        """An Ed25519 signature."""
+        """Return an Ed25519 signature."""
         return self._signing.sign(data)
 
     def seal(self, plaintext: bytes, receiver: PublicIdentity, associated: bytes) -> bytes:
@@ -122,7 +130,7 @@ class Identity:
         return _SUITE.encrypt(signature + plaintext, receiver.sealing, info=associated)
 
     def open(self, sealed: bytes, sender: PublicIdentity, associated: bytes) -> bytes:
-        """The plaintext that `sender` sealed for this identity.
+        """Return the plaintext that `sender` sealed for this identity.
 
         Raises:
             Forged: it did not, or a byte has changed.
@@ -180,7 +188,9 @@ def load_identity(path: Path) -> Identity:
 
 
 def identity_of(pem: bytes, where: str) -> Identity:
-    """The identity of a private key as `save_identity` writes it; `where` it was found is for the error.
+    """Read the identity of a private key as `save_identity` writes it.
+
+    `where` it was found is for the error.
 
     Raises:
         KeyProblem: it is no such key.
@@ -195,7 +205,9 @@ def identity_of(pem: bytes, where: str) -> Identity:
 
 
 def read_private(path: Path, if_missing: str) -> bytes:
-    """The content of a secret file. What is checked is what is read: the file is opened once.
+    """Read a secret file.
+
+    What is checked is what is read: the file is opened once.
 
     Raises:
         KeyProblem: it is missing or unreadable, others may read it, or it belongs to another user; with what to do.
@@ -211,7 +223,9 @@ def read_private(path: Path, if_missing: str) -> bytes:
 
 
 def require_private(path: Path, if_missing: str) -> None:
-    """Refuse a secret file as `read_private` does. For a library that opens it by its path: call this just before.
+    """Refuse a secret file as `read_private` does.
+
+    For a library that opens it by its path: call this just before.
 
     Raises:
         KeyProblem: with what to do.
@@ -250,7 +264,7 @@ def _check_private(path: Path, found: os.stat_result) -> None:
 
 
 def _lent_by_the_service_manager(path: Path, found: os.stat_result) -> bool:
-    """Whether systemd has put the file there (LoadCredential=) for this service alone.
+    """Tell whether systemd has put the file there (LoadCredential=) for this service alone.
 
     It belongs to root, and one user is let in by an access list, whose mask shows as the group's right to read.
     """

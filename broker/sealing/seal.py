@@ -1,4 +1,6 @@
-"""Sealing from agent to agent: AES-256-GCM with one key for each ordered pair of agents and attempt.
+"""Seals from agent to agent by AES-256-GCM.
+
+Each ordered pair of agents has a key of its own in each attempt.
 
 The whole address, the kind, the run and the schema version are authenticated. The broker sees those and the length.
 """
@@ -16,7 +18,10 @@ NONCE_BYTES = 12
 
 
 def associated_data(address: str, kind: str, run: bytes = b"") -> bytes:
-    """What every seal authenticates beside the body; messages of a job name its run, which their address does not."""
+    """Make the data that a seal authenticates beside the body.
+
+    Messages of a job name its run, which their address does not.
+    """
     return f"tercet {BODY_VERSION} {kind} {address} {run.hex()}".encode()
 
 
@@ -28,11 +33,14 @@ class SessionSeal:
         self._opens = {name: AESGCM(secrets.key(name, "seal", name, me)) for name in secrets.pairs}
 
     def seal(self, receiver: str, plaintext: bytes | memoryview, associated: bytes) -> bytes:
-        """Nonce and ciphertext. Seal a body once and resend these bytes: a nonce is never used twice."""
+        """Return nonce and ciphertext.
+
+        Seal a body once and resend these bytes: a nonce is never used twice.
+        """
         return self._seals[receiver](plaintext, associated)
 
     def open(self, sender: str, sealed: bytes, associated: bytes) -> bytes:
-        """The plaintext that `sender` sealed under this associated data.
+        """Return the plaintext that `sender` sealed under this associated data.
 
         Raises:
             Forged: it did not, or a byte has changed on the way.

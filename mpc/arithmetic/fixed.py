@@ -1,4 +1,6 @@
-"""Fixed point: real numbers as words with a stated number of fractional bits, and the clipping that precedes it.
+"""Encodes real numbers as words with a stated number of fractional bits.
+
+Rows are clipped before.
 
 It never shifts a word: a number changes its fractional bits only by being decoded and encoded again by its owner.
 """
@@ -17,11 +19,16 @@ CLIP = 16.0  # no feature and no standardised label is larger; the planner count
 
 
 class RangeProblem(ValueError):
-    """A number that cannot be encoded: the fault of whoever holds it. The text says where it is, never what."""
+    """A number that cannot be encoded: the fault of whoever holds it.
+
+    The text says where it is, never what.
+    """
 
 
 def encode(x: Floats, bits: int) -> Words:
-    """Nearest words with `bits` fractional bits; ties to even, so that opposite numbers give opposite words.
+    """Return nearest words with `bits` fractional bits.
+
+    Ties to even, so that opposite numbers give opposite words.
 
     Raises:
         RangeProblem: for nan, inf, and anything that reaches 2^62 once encoded.
@@ -42,17 +49,23 @@ def ceil_log2(x: float) -> int:
 
 
 def encode_number(x: float, bits: int) -> np.uint64:
-    """One number as `encode` has it; multiply it with arrays only, since scalars warn when they wrap."""
+    """Return one number as `encode` has it.
+
+    Multiply it with arrays only, since scalars warn when they wrap.
+    """
     return np.uint64(encode(np.array([x]), bits)[0])
 
 
 def decode(words: Words, bits: int) -> Floats:
-    """The float64 nearest to each word with `bits` fractional bits; exact below 2^53."""
+    """Return the float64 nearest to each word with `bits` fractional bits; exact below 2^53."""
     return to_signed(words).astype(np.float64) * 2.0**-bits
 
 
 def clip_rows(x: Floats, norm: float) -> Floats:
-    """The rows, those longer than `norm` scaled down to it. Shape (rows, columns), also of the result."""
+    """Return the rows, those longer than `norm` scaled down to it.
+
+    Shape (rows, columns), also of the result.
+    """
     if not x.shape[1]:  # of a label party without columns, whose norm is 0
         return x
     lengths = np.sqrt(np.einsum("bd,bd->b", x, x))
@@ -61,8 +74,10 @@ def clip_rows(x: Floats, norm: float) -> Floats:
     return clipped
 
 
-def features(x: Floats, norm: float, bits: int) -> Words:
-    """What a data party trains on: every number clipped at CLIP, every row at the public `norm`, then encoded.
+def encode_features(x: Floats, norm: float, bits: int) -> Words:
+    """Clip numbers at CLIP and rows at the public `norm`, then encode them.
+
+    A data party trains on the result.
 
     Shape (rows, columns), also of the result, whose rows are no longer than `norm` even after rounding.
 

@@ -1,4 +1,4 @@
-"""Compiled loops over words: matrix products modulo 2^64 in vectors of eight words.
+"""Compiles loops over words: matrix products modulo 2^64 in vectors of eight words.
 
 It starts no thread and chooses nothing: that is `ring`'s business, which imports it on first use, since numba takes a
 third of a second to load. The GIL is not held while a kernel runs.
@@ -50,7 +50,7 @@ VECTOR = Vector()
 
 
 def _address(context: Any, builder: Any, kind: Any, arguments: Any) -> Any:
-    """Of the element [i, j] of an array whose rows have no gaps."""
+    """Return the address of element [i, j] of an array whose rows have no gaps."""
     array = context.make_array(kind)(context, builder, arguments[0])
     stride = cgutils.unpack_tuple(builder, array.strides)[0]
     word = ir.Constant(arguments[2].type, WORD_BYTES)
@@ -61,13 +61,13 @@ def _address(context: Any, builder: Any, kind: Any, arguments: Any) -> Any:
 
 @intrinsic
 def zeros(_: Any) -> tuple[Any, Build]:
-    """Eight zeros."""
+    """Return eight zeros."""
     return VECTOR(), lambda *_: ir.Constant(_VECTOR, [0] * LANES)
 
 
 @intrinsic
 def load(_: Any, array: Any, i: Any, j: Any) -> tuple[Any, Build]:
-    """array[i, j:j+8]."""
+    """Return array[i, j:j+8]."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load(_address(context, builder, signature.args[0], arguments), align=1)
@@ -77,7 +77,7 @@ def load(_: Any, array: Any, i: Any, j: Any) -> tuple[Any, Build]:
 
 @intrinsic
 def store(_: Any, array: Any, i: Any, j: Any, vector: Any) -> tuple[Any, Build]:
-    """array[i, j:j+8] = vector."""
+    """Assign array[i, j:j+8] = vector."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.store(arguments[3], _address(context, builder, signature.args[0], arguments), align=1)
@@ -88,7 +88,7 @@ def store(_: Any, array: Any, i: Any, j: Any, vector: Any) -> tuple[Any, Build]:
 
 @intrinsic
 def add_multiple(_: Any, total: Any, word: Any, vector: Any) -> tuple[Any, Build]:
-    """Total + word * vector."""
+    """Return total + word * vector."""
 
     def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         blank, first = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.IntType(32), 0)
@@ -119,7 +119,7 @@ def _compiled(*signature: Any) -> Callable[[Kernel], Kernel]:
 
 @njit
 def _tile(a: Words, b: Words, out: Words, i: int, j: int) -> None:
-    """Eight rows from i and eight columns from j of a b."""
+    """Compute eight rows from i and eight columns from j of a b."""
     s0, s1, s2, s3, s4, s5, s6, s7 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
     for k in range(b.shape[0]):
         row = load(b, k, j)
@@ -143,7 +143,7 @@ def _tile(a: Words, b: Words, out: Words, i: int, j: int) -> None:
 
 @njit
 def _strip(a: Words, b: Words, out: Words, i: int, j: int) -> None:
-    """One row and eight columns of a b."""
+    """Compute one row and eight columns of a b."""
     total = zeros()
     for k in range(b.shape[0]):
         total = add_multiple(total, a[i, k], load(b, k, j))
@@ -152,7 +152,7 @@ def _strip(a: Words, b: Words, out: Words, i: int, j: int) -> None:
 
 @_compiled(READ, READ, WRITE)
 def _multiply_vectors(a: Words, b: Words, out: Words) -> None:
-    """For b of at least eight columns, its rows without gaps.
+    """Multiply by a b of at least eight columns, its rows without gaps.
 
     Where eight does not divide a size the last tile reaches back, and computes again what is there already.
     """
@@ -177,7 +177,11 @@ def _put(source: Words, target: Words, columns: int) -> None:
 
 @_compiled(READ, READ, WRITE)
 def multiply(a: Words, b: Words, out: Words) -> None:
-    """Out = a b, for a (rows, inner), b (inner, columns) and out (rows, columns), which neither of them may overlap."""
+    """Compute out = a b.
+
+    The shapes are a (rows, inner), b (inner, columns) and out (rows, columns). `out` overlaps
+    neither of the others.
+    """
     rows, columns = out.shape
     if columns >= LANES and b.strides[1] == WORD_BYTES:
         _multiply_vectors(a, b, out)

@@ -1,4 +1,4 @@
-"""Words modulo 2^64 and the few operations on them that everything else is made of.
+"""Operates on words modulo 2^64; everything else is made of these few operations.
 
 It knows neither what a word means nor how many fractional bits it has.
 
@@ -30,16 +30,19 @@ FEW_OUTPUTS = 2  # of X^T e, for which e^T X is faster
 
 
 class ShapeProblem(ValueError):
-    """Words that are not what was announced: the fault of whoever sent them, named in the text."""
+    """Words that are not what was announced.
+
+    The fault of whoever sent them, named in the text.
+    """
 
 
 def from_signed(values: Signed) -> Words:
-    """The same bits, read modulo 2^64."""
+    """Return the same bits, read modulo 2^64."""
     return values.view(np.uint64)
 
 
 def to_signed(words: Words) -> Signed:
-    """The same bits, read as two's complement."""
+    """Return the same bits, read as two's complement."""
     return words.view(np.int64)
 
 
@@ -48,57 +51,66 @@ def total(parts: Iterable[Words]) -> Words:
     return reduce(np.add, parts)
 
 
-def summed(words: Words, axis: int | None = None) -> Words:
+def sum_along(words: Words, axis: int | None = None) -> Words:
     """Add up all words, (1, 1), or those along one axis, which stays with length 1."""
     added: Words = words.sum(axis=axis, keepdims=True, dtype=np.uint64)
     return added
 
 
 def column(words: Words) -> Words:
-    """A vector as an array of one column."""
+    """Return a vector as an array of one column."""
     return words[:, np.newaxis]
 
 
 def product(x: Words, w: Words) -> Words:
-    """X w for X (rows, columns) and w (columns, outputs)."""
+    """Compute X w for X (rows, columns) and w (columns, outputs)."""
     if w.shape[1] == 1:  # no vectors to be made of it
         return column(np.einsum("bd,d->b", x, w[:, 0]))
     return _multiply(x, w)
 
 
 def transposed_product(x: Words, e: Words) -> Words:
-    """X^T e for X (rows, columns) and e (rows, outputs)."""
+    """Compute X^T e for X (rows, columns) and e (rows, outputs)."""
     if e.shape[1] <= FEW_OUTPUTS < x.shape[1]:
         return np.ascontiguousarray(_multiply(e.T, x).T)
     return _multiply(x.T, e)
 
 
 def product_transposed(e: Words, w: Words) -> Words:
-    """E w^T for e (rows, outputs) and w (columns, outputs)."""
+    """Compute E w^T for e (rows, outputs) and w (columns, outputs)."""
     return _multiply(e, w.T)
 
 
 def gather(words: Words, index: Signed) -> Words:
-    """words[index], for flat arrays: a new array."""
+    """Return words[index], for flat arrays: a new array."""
     return words.take(index)
 
 
 def expect(words: Words, shape: tuple[int, int], what: str) -> Words:
-    """The same words if they have this shape; else ShapeProblem, since numpy would broadcast a wrong one."""
+    """Return the same words if they have this shape.
+
+    Else ShapeProblem, since numpy would broadcast a wrong one.
+    """
     if words.dtype != np.uint64 or words.shape != shape:
         raise ShapeProblem(f"{what}: expected {shape} words, got {words.dtype} {words.shape}")
     return words
 
 
 class _Machine:
-    """What is loaded and how many threads one product may take. Any thread may use it."""
+    """Loads the compiled product and limits the threads that it takes.
+
+    Any thread may use it.
+    """
 
     def __init__(self) -> None:
         self._kernel: Kernel | None = None
         self._threads: tuple[int, ThreadPoolExecutor | None] = 1, None  # replaced as one, by whoever changes it
 
     def load(self) -> Kernel:
-        """The compiled product. The import system lets one thread compile while others wait."""
+        """Return the compiled product.
+
+        The import system lets one thread compile while others wait.
+        """
         if self._kernel is None:
             from tercet.mpc.arithmetic.kernels import multiply  # noqa: PLC0415 - numba is not for every command to wait for
 
@@ -106,17 +118,23 @@ class _Machine:
         return self._kernel
 
     def kernel(self, work: int) -> Kernel | None:
-        """The compiled product, if it is loaded or so many multiply-adds are worth loading it."""
+        """Return the compiled product if it is loaded, or if the work is worth loading it."""
         return self.load() if work >= WORTH_LOADING else self._kernel
 
     def use(self, threads: int) -> None:
-        """Work that is under way ends with the threads it has, which are gone when nobody holds them any more."""
+        """Set the number of threads.
+
+        A product that is under way keeps its threads; they end with it.
+        """
         if threads != self._threads[0]:
             pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="ring") if threads > 1 else None
             self._threads = threads, pool
 
     def run(self, kernel: Kernel, parts: list[tuple[Words, Words, Words]]) -> None:
-        """One part here, the others on threads that only ever run kernels, so that nobody waits in a circle."""
+        """Run one part here and the others on threads.
+
+        Those threads run kernels alone, so nobody waits in a circle.
+        """
         pool = self._threads[1]
         others = [pool.submit(kernel, *part) for part in parts[1:]] if pool else []
         for part in parts if pool is None else parts[:1]:
@@ -125,7 +143,7 @@ class _Machine:
             other.result()
 
     def parts(self, work: int) -> int:
-        """Over how many threads to spread so many multiply-adds."""
+        """Decide over how many threads to spread so many multiply-adds."""
         return max(1, min(self._threads[0], work // WORTH_A_THREAD))
 
 
@@ -133,7 +151,9 @@ _MACHINE = _Machine()
 
 
 def use_threads(count: int | None) -> None:
-    """Let a large product take so many threads at most, all jobs together; by default one, with None all processors.
+    """Let a large product take so many threads at most, all jobs together.
+
+    By default one, with None all processors.
 
     For the whole process: whoever says it last has said it.
 
@@ -146,12 +166,15 @@ def use_threads(count: int | None) -> None:
 
 
 def warm_up() -> None:
-    """Load the compiled code, or compile it: a third of a second, or a few seconds on a machine's first start."""
+    """Load the compiled code, or compile it.
+
+    A third of a second, or a few seconds on a machine's first start.
+    """
     _MACHINE.load()
 
 
 def _multiply(a: Words, b: Words) -> Words:
-    """A b for a (rows, inner) and b (inner, columns)."""
+    """Compute a b for a (rows, inner) and b (inner, columns)."""
     rows, inner, columns = *a.shape, b.shape[1]
     if b.shape[0] != inner:
         raise ValueError(f"shapes do not fit: {a.shape} and {b.shape}")

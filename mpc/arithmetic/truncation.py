@@ -1,4 +1,6 @@
-"""Dealt truncation: shares of x become shares of x with `bits` fewer fractional bits, exact or one unit above.
+"""Truncates shared words by `bits` fractional bits with dealt randomness.
+
+The result is exact or one unit above.
 
 Nobody shifts a share, which would be off by 2^(64 - bits) now and then. The helper deals r and parts of it; only
 x + 2^62 + r is opened, among data parties, and r makes that uniform. It holds for |x| < 2^62.
@@ -21,24 +23,27 @@ TOP = np.uint64(63)
 SHIFT = np.uint64(2**62)
 
 
-class Opened(NamedTuple):
-    """What follows from c, in public: x >> bits = constant + factor t - (r' >> bits)."""
+class OpenedValue(NamedTuple):
+    """Holds the public part of a truncation.
+
+    x >> bits = constant + factor t - (r' >> bits).
+    """
 
     constant: Words
     factor: Words
 
 
 def high_part(r: Words, bits: int) -> Words:
-    """The lower 63 bits of r, shifted by `bits`; the helper deals shares of it."""
+    """Return the lower 63 bits of r, shifted by `bits`; the helper deals shares of it."""
     return (r & LOW) >> np.uint64(bits)
 
 
 def top_bit(r: Words) -> Words:
-    """The top bit of r, 0 or 1; the helper deals shares of it."""
+    """Return the top bit of r, 0 or 1; the helper deals shares of it."""
     return r >> TOP
 
 
-def opened(c: Words, bits: int) -> Opened:
+def read_opened(c: Words, bits: int) -> OpenedValue:
     """Read what was opened, the sum of all shares of x + 2^62 + r."""
     constant = (c >> np.uint64(bits)) - np.uint64(1 << (62 - bits))
-    return Opened(constant, np.uint64(1 << (63 - bits)) - ((c >> TOP) << np.uint64(64 - bits)))
+    return OpenedValue(constant, np.uint64(1 << (63 - bits)) - ((c >> TOP) << np.uint64(64 - bits)))

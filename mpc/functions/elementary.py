@@ -1,4 +1,6 @@
-"""Exponential, logarithm and what is made of them, the same to the last bit on every machine.
+"""Computes exponential, logarithm and functions made of them.
+
+They give the same bits on every machine.
 
 Nothing here knows what a number means. Only IEEE + - * /, rint, ldexp, frexp, copysign, comparisons and sorting are
 used; numpy's own exp and log may differ by one unit between processors.
@@ -30,7 +32,9 @@ def _series(square: Floats, coefficients: tuple[float, ...]) -> Floats:
 
 
 def exp(x: Floats) -> Floats:
-    """e^x for x <= 700, within one unit in the last place down to 2^-1022; nan stays nan.
+    """Compute e^x for x <= 700.
+
+    It is within one unit in the last place down to 2^-1022; nan stays nan.
 
     With x = k ln 2 + r, |r| <= ln 2 / 2: e^r = 1 + 2r / (r coth(r/2) - r), rearranged so that only a small term is
     rounded.
@@ -45,7 +49,9 @@ def exp(x: Floats) -> Floats:
 
 
 def log(x: Floats) -> Floats:
-    """The natural logarithm of positive numbers, within one unit in the last place; nan stays nan.
+    """Return the natural logarithm of positive numbers, within one unit in the last place.
+
+    Nan stays nan.
 
     With x = 2^k (1 + f), 1 + f between sqrt(1/2) and sqrt(2), and q = f / (2 + f): log(1 + f) = 2 artanh(q), which is
     f - q (f - (2 artanh(q) / q - 2)), so that only a small term is rounded.
@@ -61,43 +67,52 @@ def log(x: Floats) -> Floats:
 
 
 def centred_sigmoid(z: Floats) -> Floats:
-    """sigmoid(z) - 1/2, odd to the last bit: the helper sees z under a secret sign."""
+    """Return sigmoid(z) - 1/2, odd to the last bit: the helper sees z under a secret sign."""
     return np.copysign(1.0 / (1.0 + exp(-np.abs(z))) - 0.5, z)
 
 
 def log_two_cosh(z: Floats) -> Floats:
-    """log(2 cosh(z/2)) = |z|/2 + log(1 + exp(-|z|)), even to the last bit."""
+    """Return log(2 cosh(z/2)) = |z|/2 + log(1 + exp(-|z|)), even to the last bit."""
     size = np.abs(z)
     return size / 2.0 + log_one_plus(exp(-size))
 
 
 def log_one_plus(e: Floats) -> Floats:
-    """log(1 + e) for e in [0, 1]: 2 artanh(q) with q = e / (2 + e) <= 1/3."""
+    """Return log(1 + e) for e in [0, 1]: 2 artanh(q) with q = e / (2 + e) <= 1/3."""
     q = e / (2.0 + e)
     return 2.0 * q * _series(q * q, ARTANH)
 
 
 def softmax(z: Floats) -> Floats:
-    """Rows of probabilities, (rows, classes); in another order of the classes the same to the last bit."""
+    """Return rows of probabilities, (rows, classes).
+
+    In another order of the classes they are the same to the last bit.
+    """
     _, e, whole = _exponentials(z)
     return e / whole
 
 
 def log_sum_exp(z: Floats) -> Floats:
-    """Of each row, (rows, 1); in another order of the classes the same to the last bit."""
+    """Compute the log of the summed exponentials of each row, (rows, 1).
+
+    In another order of the classes it is the same to the last bit.
+    """
     top, _, whole = _exponentials(z)
     return top + log(whole)
 
 
 def _exponentials(z: Floats) -> tuple[Floats, Floats, Floats]:
-    """The largest of each row, the exponentials of all less it, and their sum."""
+    """Return the largest of each row, the exponentials of all less it, and their sum."""
     top = z.max(axis=1, keepdims=True)
     e = exp(z - top)
     return top, e, sorted_sum(e)
 
 
 def sorted_sum(x: Floats) -> Floats:
-    """Sum each row, (rows, 1): sorted, one by one, as numpy's own sum depends on how a row lies in memory."""
+    """Sum each row, (rows, 1).
+
+    Sorted, one by one, as numpy's own sum depends on how a row lies in memory.
+    """
     whole = np.zeros(len(x))
     for column in np.sort(x, axis=1).T:
         whole += column

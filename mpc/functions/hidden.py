@@ -1,4 +1,4 @@
-"""The one place where a hidden layer's activation is defined: function, slope and symmetry.
+"""Defines each activation of hidden layers once: function, slope and symmetry.
 
 It sees plain numbers only. Every activation here is odd about a constant, or has phi(z) - phi(-z) = kappa z: so the
 helper may see z under a secret sign, and the data parties still find phi(z) and its slope.
@@ -49,7 +49,7 @@ def _sigmoid_slope(z: Floats) -> Floats:
 
 
 def tanh(z: Floats) -> Floats:
-    """Odd to the last bit."""
+    """Compute tanh, odd to the last bit."""
     e = exp(-2.0 * np.abs(z))
     return np.copysign((1.0 - e) / (1.0 + e), z)
 
@@ -93,7 +93,7 @@ def _gelu_inner(z: Floats) -> Floats:
 
 
 def _gelu(z: Floats) -> Floats:
-    """The approximation by tanh, 3e-4 from the exact function at most."""
+    """Return the approximation by tanh, 3e-4 from the exact function at most."""
     return 0.5 * z * (1.0 + tanh(_gelu_inner(z)))
 
 

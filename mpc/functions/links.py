@@ -1,4 +1,4 @@
-"""The one place where an output link is defined: function, symmetry, loss, range, and which labels it takes.
+"""Defines each output link once: function, symmetry, loss, range and labels.
 
 It sees plain numbers only; which of them the helper may see, and in which order, is decided elsewhere.
 
@@ -73,15 +73,18 @@ class Activation:
     classes: bool = False  # labels are classes, numbered from 0, with an output for each
 
     def target(self, y: Floats) -> Floats:
-        """What phi is compared with, of centred labels."""
+        """Return the term of centred labels that phi is compared with."""
         return np.zeros_like(y) if self.offset else y
 
     def shifted(self, z: Floats, y: Floats) -> Floats:
-        """What phi and cumulant are applied to, of scores and centred labels."""
+        """Return the argument of phi and cumulant, from scores and centred labels."""
         return z + self.offset(y) if self.offset else z
 
     def phi_of_noisy(self, scores: Floats, h: float) -> Floats:
-        """Apply phi to scores under noise, uniform in +-h; where phi is made of exp, it is right on average."""
+        """Apply phi to scores under noise, uniform in +-h.
+
+        Where phi is made of exp, it is right on average.
+        """
         return self.phi(scores - self.side * log_mean_exp(h) if self.side else scores)
 
     def cumulant_of_noisy(self, scores: Floats, h: float) -> Floats:
@@ -89,19 +92,25 @@ class Activation:
         return self.cumulant(scores) - self.loss_bias(scores, h)
 
     def exposed(self, scores: Floats) -> Floats:
-        """How far each score is out where errors grow: what a limit applies to."""
+        """Measure how far each score is out where errors grow; a limit applies to that."""
         return scores * float(self.side) if self.side else np.abs(scores)
 
     def bounds(self, limit: float, far: float) -> tuple[float, float]:
-        """The lowest score and the highest, if `exposed` is within `limit`, and none beyond `far` in size."""
+        """Return the lowest and the highest score with `exposed` within `limit`.
+
+        Neither lies beyond `far` in size.
+        """
         return (-far if self.side > 0 else -limit), (far if self.side < 0 else limit)
 
     def constant_loss(self, y: Floats, of: Floats) -> float:
-        """The mean loss of centred labels y under the constant that is best for the labels `of`, (rows, outputs)."""
+        """Compute the mean loss of centred labels y under the best constant for `of`.
+
+        `of` are labels, (rows, outputs).
+        """
         return self.loss(np.broadcast_to(self.constant(of.mean(axis=0)), y.shape), y) / len(y)
 
     def loss(self, z: Floats, y: Floats) -> float:
-        """Of scores and centred labels, summed over rows."""
+        """Sum the loss of scores and centred labels over rows."""
         r = self.shifted(z, y)
         products = (self.target(y) * r).sum(axis=1, keepdims=True)
         return float((self.cumulant(r) - products + self.label_part(y)).sum())
@@ -111,52 +120,70 @@ class Activation:
 
 
 def identity(z: Floats) -> Floats:
-    """The score itself."""
+    """Return the score itself."""
     return z
 
 
 def half_square(x: Floats) -> Floats:
-    """x^2 / 2: of score and of label, what half a squared error has beside -y z."""
+    """Compute x^2 / 2, of score or label.
+
+    Half a squared error has both beside -y z.
+    """
     return x * x / 2.0
 
 
 def nothing(y: Floats) -> Floats:
-    """Zeros, (rows, 1): a loss without a part of the label alone."""
+    """Return zeros, (rows, 1), for a loss without a part of the label alone."""
     return np.zeros((len(y), 1))
 
 
 def saturating(r: Floats) -> Floats:
-    """1 - exp(-r): with r the score less the logarithm of the label, a gamma regression's 1 - y exp(-z)."""
+    """Compute 1 - exp(-r).
+
+    r is the score less the logarithm of the label: a gamma regression's 1 - y exp(-z).
+    """
     return 1.0 - exp(-r)
 
 
 def half_gamma_deviance(r: Floats) -> Floats:
-    """Half the unit deviance, r + exp(-r) - 1, r being the score less the logarithm of the label."""
+    """Compute half the unit deviance, r + exp(-r) - 1.
+
+    r is the score less the logarithm of the label.
+    """
     return r + exp(-r) - 1.0
 
 
 def minus_log(y: Floats) -> Floats:
-    """-log y of positive labels."""
+    """Return -log y of positive labels."""
     return -log(y)
 
 
 def saturated_poisson(y: Floats) -> Floats:
-    """Y log y - y, 0 for 0: what half the unit deviance has beside exp(z) - y z."""
+    """Compute y log y - y, 0 for 0.
+
+    Half the unit deviance has it beside exp(z) - y z.
+    """
     return y * log(np.where(y > 0.0, y, 1.0)) - y
 
 
 def log_odds(mean: Floats) -> Floats:
-    """Of a share that is centred: -1/2 is none, 1/2 all."""
+    """Compute the log odds of a share that is centred: -1/2 is none, 1/2 all."""
     return np.log((0.5 + mean) / (0.5 - mean))
 
 
 def log_shares(mean: Floats) -> Floats:
-    """Of shares or means; of a class that no row has, a score that is as good as never."""
+    """Compute logarithms of shares or means.
+
+    A class that no row has gets a score that is as good as never.
+    """
     return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
 
 
 def log_mean_exp(h: float) -> float:
-    """Compute log(sinh(h) / h), the logarithm of the mean of exp over +-h, for h up to 1; by IEEE + - * / alone."""
+    """Compute log(sinh(h) / h), the logarithm of the mean of exp over +-h, for h up to 1.
+
+    It uses IEEE + - * / alone.
+    """
     square = h * h
     excess = square / 6.0 * (1.0 + square / 20.0 * (1.0 + square / 42.0 * (1.0 + square / 72.0)))
     return float(log_one_plus(np.array([excess]))[0])
@@ -168,13 +195,19 @@ def no_curve(z: Floats, h: float) -> Floats:
 
 
 def sigmoid_curve(z: Floats, h: float) -> Floats:
-    """Give half the noise's variance times the cumulant's second derivative; the rest is of fourth order in h."""
+    """Give half the noise's variance times the cumulant's second derivative.
+
+    The rest is of fourth order in h.
+    """
     centred = centred_sigmoid(z)
     return h * h / 6.0 * (0.25 - centred * centred)
 
 
 def softmax_curve(z: Floats, h: float) -> Floats:
-    """Give the same of several outputs, each with noise of its own; in any order of them the same to the last bit."""
+    """Give the same of several outputs, each with noise of its own.
+
+    In any order of them it is the same to the last bit.
+    """
     p = softmax(z)
     return h * h / 6.0 * sorted_sum(p * (1.0 - p))
 
@@ -190,32 +223,41 @@ def gamma_curve(r: Floats, h: float) -> Floats:
 
 
 def within_unit(error: float) -> float:
-    """Of a link whose errors are never above 1."""
+    """Return the reach of a link whose errors are never above 1."""
     return math.inf if error > 1.0 else 0.0
 
 
 def linear_reach(error: float) -> float:
-    """The error is at most the score and a label of CLIP."""
+    """Return the largest score within this error.
+
+    The error is at most the score and a label of CLIP.
+    """
     return max(0.0, math.ceil(error - CLIP) - 1.0) if math.isfinite(error) else math.inf
 
 
 def log_reach(error: float) -> float:
-    """Where exp reaches this: no label above it fits either, so that |exp(z) - y| stays within it."""
+    """Return the score at which exp reaches this error.
+
+    No label above it fits either, so that |exp(z) - y| stays within it.
+    """
     return math.floor(_log(error) * LIMIT_STEPS) / LIMIT_STEPS if error > 1.0 else 0.0
 
 
 def gamma_reach(error: float) -> float:
-    """exp(-r) - 1 for r below 0; above, the error is at most 1."""
+    """Return the score at which exp(-r) - 1 reaches this error.
+
+    Above r = 0 the error is at most 1.
+    """
     return log_reach(error + 1.0) if error > 1.0 else 0.0
 
 
 def largest_multiple(limit: float) -> float:
-    """The exponential of the limit, of a label over the mean; rounded down."""
+    """Return the largest label over the mean: the exponential of the limit, rounded down."""
     return math.floor(_exp(limit) * LIMIT_STEPS) / LIMIT_STEPS
 
 
 def largest_ratio(limit: float) -> float:
-    """Half of what a score of 0 has its limit at."""
+    """Return half of the label at which a score of 0 meets the limit."""
     return _exp(limit) / 2.0
 
 

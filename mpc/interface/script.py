@@ -1,4 +1,6 @@
-"""How a role with many rounds says what it wants next, without any I/O: it is a generator of these.
+"""Defines the events by which a role says what it wants next, without any I/O.
+
+A script is a generator of these.
 
 Whoever drives it sends, waits and answers; it knows neither messages nor a clock. So one and the same text of the
 protocol runs over a broker, in a test that delivers in any order, and in a benchmark.
@@ -12,7 +14,7 @@ from tercet.mpc.arithmetic.ring import Words
 HELPER = -1  # beside the data parties' numbers
 
 
-class Give(NamedTuple):
+class Send(NamedTuple):
     """Send these words to each of them. `turn` numbers messages of one kind within a step.
 
     What goes `along` is of other kinds and travels with it, but is waited for by itself.
@@ -25,7 +27,7 @@ class Give(NamedTuple):
     along: tuple[tuple[str, Words], ...] = ()
 
 
-class Take(NamedTuple):
+class Receive(NamedTuple):
     """Wait for one message of a kind from each sender, of the shape that is due from it."""
 
     kind: str
@@ -33,26 +35,26 @@ class Take(NamedTuple):
     shapes: Mapping[int, tuple[int, int]]
 
 
-class Mark(NamedTuple):
-    """What has this name is done for one step more."""
+class Signal(NamedTuple):
+    """Tells that the stage of this name is done for one step more."""
 
     name: str
 
 
-class Need(NamedTuple):
-    """Wait until what has this name is done for this script's step, by another script of the same role."""
+class Await(NamedTuple):
+    """Waits until another script of the same role signals this stage for this step."""
 
     name: str
 
 
-Event = Give | Take | Mark | Need
-Answer = Mapping[int, Words] | None
+Event = Send | Receive | Signal | Await
+Reply = Mapping[int, Words] | None
 T = TypeVar("T")
-Script = Generator[Event, Answer, T]
-"""A `Take` is answered with the words by sender, anything else with None. It may return something to its caller."""
+Script = Generator[Event, Reply, T]
+"""A `Receive` is answered with the words by sender, anything else with None. It may return something to its caller."""
 
 
-def taken(answer: Answer) -> Mapping[int, Words]:
-    """The answer to a `Take`."""
+def received_words(answer: Reply) -> Mapping[int, Words]:
+    """Return the answer to a `Receive`."""
     assert answer is not None
     return answer

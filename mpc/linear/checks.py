@@ -1,4 +1,4 @@
-"""How data parties check every gradient share that the helper deals, without telling one another any mask.
+"""Checks every gradient share that the helper deals; no data party tells another a mask.
 
 It sees masks, words under masks, and random projections that the helper has no part in; never a value.
 
@@ -33,14 +33,16 @@ from tercet.mpc.arithmetic.ring import Words, expect, product, total, transposed
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream, Masks
-from tercet.mpc.randomness.order import derived
+from tercet.mpc.randomness.order import derive_subkey
 
 NO_DIGEST = bytes(32)
 Projection = tuple[Words, Words | None]  # s_i and t_i
 
 
 class Projections:
-    """s_i and t_i of each step of one attempt, which all data parties draw alike and the helper does not know.
+    """Draws s_i and t_i of each step of one attempt.
+
+    All data parties draw them alike, and the helper does not know them.
 
     Args:
         key: The order key.
@@ -49,10 +51,13 @@ class Projections:
     """
 
     def __init__(self, key: bytes, sizes: Sizes, attempt: int = 1) -> None:
-        self._stream, self._sizes = Keystream(derived(key, f"projections of attempt {attempt}")), sizes
+        self._stream, self._sizes = Keystream(derive_subkey(key, f"projections of attempt {attempt}")), sizes
 
     def of(self, step: Step) -> list[Projection]:
-        """s_i, (columns, checks), and t_i, (outputs, checks), of every data party i; None for the identity."""
+        """Return s_i, (columns, checks), and t_i, (outputs, checks), of every data party i.
+
+        t_i is None for the identity.
+        """
         sizes = self._sizes
         outputs = 0 if sizes.narrow == sizes.width else sizes.width
         bounds = [0, *accumulate(columns + outputs for columns in sizes.columns)]
@@ -61,8 +66,8 @@ class Projections:
         return [(part[:n], part[n:] if outputs else None) for part, n in zip(parts, sizes.columns, strict=True)]
 
 
-class _Kept(NamedTuple):
-    """What is kept of one step until its gradient share is checked."""
+class _PendingStep(NamedTuple):
+    """Holds a step's data until its gradient share is checked."""
 
     mask: Words  # U*
     deltas: dict[int, Words]  # delta_(me,j) by j
@@ -72,7 +77,7 @@ class _Kept(NamedTuple):
 class Checks:
     """Data party `me`'s checks in one attempt. Not to be shared by threads.
 
-    For each step, in order: `opened`, `absorb` and `gradient`; the first two may run ahead.
+    For each step, in order: `openings`, `absorb` and `gradient`; the first two may run ahead.
 
     Args:
         me: This party's index.
@@ -94,12 +99,15 @@ class Checks:
         self._others = [i for i in range(len(sizes.columns)) if i != me]
         self._drawn: dict[int, Words] = {}  # U* by step
         self._projected: dict[int, list[Projection]] = {}  # by step
-        self._kept: dict[int, _Kept] = {}
+        self._kept: dict[int, _PendingStep] = {}
         self.digests = {j: NO_DIGEST if digests is None else digests[j] for j in self._others}
         """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
 
-    def opened(self, step: Step, u: Words, known: Mapping[int, Words]) -> dict[int, Words]:
-        """eps_me beside delta_(i,me) for each other data party i, (rows, `Sizes.opened`); `known` are the k_(i,me)."""
+    def openings(self, step: Step, u: Words, known: Mapping[int, Words]) -> dict[int, Words]:
+        """Compute eps_me beside delta_(i,me) for each other data party i.
+
+        The shape is `Sizes.opened` of the rows; `known` are the k_(i,me).
+        """
         me, sizes = self._me, self.sizes
         mask = self._drawn[step.index] = self._masks("U*", me, me, step, (step.rows, sizes.checks))
         projected = self._projected[step.index] = self._projections.of(step)
@@ -110,8 +118,8 @@ class Checks:
             found[i] = np.concatenate([eps, delta], axis=1)
         return found
 
-    def expected(self, step: Step, opened: Mapping[int, Words]) -> dict[int, Words]:
-        """What every other data party opened.
+    def expect_openings(self, step: Step, opened: Mapping[int, Words]) -> dict[int, Words]:
+        """Check the shapes of the openings of all other data parties.
 
         Raises:
             ShapeProblem: naming the data party whose words have the wrong shape.
@@ -122,7 +130,10 @@ class Checks:
     def absorb(
         self, step: Step, opened: Mapping[int, Words], known: Mapping[int, Words], rs: Mapping[int, Words]
     ) -> None:
-        """Take in what is `expected` of every other data party i; `known` and `rs` are this party's own for block i."""
+        """Take in what `expect_openings` gives of every other data party i.
+
+        `known` and `rs` are this party's own for block i.
+        """
         sizes, taus, deltas = self.sizes, {}, {}
         checks = sizes.checks
         for i, words in opened.items():
@@ -130,11 +141,14 @@ class Checks:
             tau = _inner(words[:, :checks], _narrowed(known[i], t)) - _inner(s, _narrowed(rs[i], t))
             taus[i] = tau + self._masks("R*", i, self._me, step, (checks, sizes.narrow))
             deltas[i] = words[:, checks:]
-        self._kept[step.index] = _Kept(self._drawn.pop(step.index), deltas, taus)
+        self._kept[step.index] = _PendingStep(self._drawn.pop(step.index), deltas, taus)
 
     def gradient(self, step: Step, dealt: Words) -> Words:
-        """g_me, (columns, outputs), of what the helper dealt, (`Sizes.dealt`), which goes into the digests."""
-        parts = self._unpacked(dealt)
+        """Compute g_me, (columns, outputs), from the helper's words (`Sizes.dealt`).
+
+        They go into the digests.
+        """
+        parts = self._unpack(dealt)
         kept, (s, t) = self._kept.pop(step.index), self._projected.pop(step.index)[self._me]
         for j, (g, gamma) in parts.items():
             theta = _inner(s, _narrowed(g, t)) - gamma - _inner(kept.mask, kept.deltas[j])
@@ -143,7 +157,7 @@ class Checks:
             self.digests[j] = hashlib.sha256(self.digests[j] + found).digest()
         return total(g for g, _ in parts.values())
 
-    def _unpacked(self, dealt: Words) -> dict[int, tuple[Words, Words]]:
+    def _unpack(self, dealt: Words) -> dict[int, tuple[Words, Words]]:
         sizes, me = self.sizes, self._me
         words = dealt.reshape(len(self._others), -1)
         block, check = (sizes.columns[me], sizes.width), (sizes.checks, sizes.narrow)
@@ -152,10 +166,13 @@ class Checks:
         return {j: (row[:cut].reshape(block), row[cut:].reshape(check)) for j, row in rows}
 
 
-def deal(
+def deal_checked(
     i: int, sizes: Sizes, masks: Mapping[int, Masks], step: Step, *, u: Words, known: Mapping[int, Words]
 ) -> Words:
-    """At the helper: g_ij and gamma_ij of each other party j, in one row (`Sizes.dealt`); `known` are the k_ij."""
+    """Compute g_ij and gamma_ij of each other party j, at the helper.
+
+    They stand in one row (`Sizes.dealt`); `known` are the k_ij.
+    """
     block, check = (sizes.columns[i], sizes.width), (sizes.checks, sizes.narrow)
     star = masks[i]("U*", i, i, step, (step.rows, sizes.checks))
     parts = []
@@ -167,21 +184,27 @@ def deal(
 
 
 def _inner(a: Words, b: Words) -> Words:
-    """a^T b for a and b of a few columns each, for which compiled products take longer."""
+    """Compute a^T b for a and b of a few columns each.
+
+    Compiled products take longer there.
+    """
     found: Words = np.einsum("rc,rk->ck", a, b)
     return found
 
 
 def _narrowed(words: Words, t: Words | None) -> Words:
-    """Words times t."""
+    """Multiply words by t."""
     return words if t is None else product(words, t)
 
 
 def commitment(digest: bytes, salt: bytes, name: str) -> bytes:
-    """What a data party tells the other before either opens: it binds to a digest and says nothing of it."""
+    """Bind a data party to a digest, and say nothing of it.
+
+    Each tells the other before either opens.
+    """
     return hmac.digest(salt, digest + name.encode(), "sha256")
 
 
 def commits(digest: bytes, salt: bytes, name: str, received: bytes) -> bool:
-    """Whether that data party was bound to the same digest."""
+    """Tell whether that data party was bound to the same digest."""
     return hmac.compare_digest(commitment(digest, salt, name), received)

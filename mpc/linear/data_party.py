@@ -1,4 +1,4 @@
-"""A data party's side of a generalised linear model's training, step by step, without messages.
+"""Trains a generalised linear model as a data party, step by step, without messages.
 
 It never sees another party's features, labels or weights, nor a pre-activation: only words that are masked or shared.
 """
@@ -11,14 +11,14 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.interface.rows import Rows
+from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import (
     NO_DIGESTS,
+    apply_order,
     intercept_update,
     own_update,
     partner_update,
     preactivation_share,
-    reordered,
     zero_share,
 )
 from tercet.mpc.linear.checks import Checks
@@ -33,7 +33,9 @@ NO_OPENINGS: Mapping[int, Words] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """A data party's share of the model before step `step`, with f_w fractional bits; the model is w = alpha u.
+    """Holds a data party's share of the model before step `step`.
+
+    It has f_w fractional bits; the model is w = alpha u.
 
     Shares of one step and one history add up to the weights; shares of different steps or histories to nothing.
     """
@@ -46,7 +48,7 @@ class Shares:
 
 @dataclass(slots=True)
 class _Batch:
-    """What is kept of one step between its masked inputs and its update."""
+    """Holds a step's data between its masked inputs and its update."""
 
     x: Words
     signs: Words
@@ -57,7 +59,9 @@ class _Batch:
 
 
 class DataParty:
-    """Data party `me` in one attempt; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one attempt; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     What is known ahead may run any number of steps before the online hops. For each step: `masked_inputs`, where the
     helper's dealing is checked `openings`, at the label party `masked_labels`, `masked_weights` once the step before is
@@ -68,8 +72,8 @@ class DataParty:
         me: This party's index.
         label: The label party's.
         plan: The job's agreed numbers.
-        x: This party's features, (rows, columns), f_x fractional bits, as `fixed.features` makes them; read batch by
-            batch.
+        x: This party's features, (rows, columns), f_x fractional bits, as `fixed.encode_features` makes them; read
+            batch by batch.
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
         order: The order of samples and classes, signs and noise.
         helper_masks: Shared with the helper.
@@ -83,7 +87,7 @@ class DataParty:
         me: int,
         label: int,
         plan: Plan,
-        x: Rows,
+        x: FeatureSource,
         y: Floats | None,
         *,
         order: Order,
@@ -116,49 +120,65 @@ class DataParty:
         self._turns = Turns(start.step)
 
     def shares(self) -> Shares:
-        """The shares after the last update, whatever has run ahead of it; no later step changes them."""
+        """Return the shares after the last update, whatever has run ahead of it.
+
+        No later step changes them.
+        """
         step = self._done
         return Shares(step, self._own, dict(self._partners[step]), self._intercepts[step])
 
     def masked_inputs(self, step: Step) -> Words:
-        """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
-        self._turns.take("masked inputs", step)
+        """Compute E_me = s X - U for every other data party.
+
+        (rows of the batch, columns), f_x fractional bits.
+        """
+        self._turns.begin_step("masked inputs", step)
         rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.activation.odd)
-        x = expect(self._x.take(rows), (step.rows, self._x.shape[1]), "features of a batch")
+        x = expect(self._x.read_rows(rows), (step.rows, self._x.shape[1]), "features of a batch")
         classes = self._order.classes(step, self._plan.outputs)
         batch = _Batch(x, signs, classes, self._encoded_labels(step, signs, classes), self._known(step))
         batch.x *= signs
         self._batches[step.index] = batch
         u = self._helper_masks("U", self._me, self._me, step, batch.x.shape)
         if self._checks is not None:
-            self._openings[step.index] = self._checks.opened(step, u, batch.known)
+            self._openings[step.index] = self._checks.openings(step, u, batch.known)
         return batch.x - u
 
     def openings(self, step: Step) -> dict[int, Words]:
-        """What each other data party checks the helper's dealing by, (rows of the batch, `Sizes.opened`); see `checks`.
+        """Compute the openings by which other data parties check the helper's dealing.
+
+        (rows of the batch, `Sizes.opened`); see `checks`.
 
         Goes with the masked inputs; empty where nothing is checked.
         """
         return {} if self._checks is None else self._openings.pop(step.index)
 
     def masked_labels(self, step: Step) -> Words:
-        """y~ = scale s y P - m_y, (rows of the batch, outputs), F fractional bits, for every other data party."""
+        """Compute y~ = scale s y P - m_y for every other data party.
+
+        (rows of the batch, outputs), F fractional bits.
+        """
         labels = self._batch(step).labels
         if labels is None:
             raise OutOfTurn("only the label party has labels")
-        self._turns.take("masked labels", step)
+        self._turns.begin_step("masked labels", step)
         return labels - self._label_mask(step)
 
     def masked_weights(self, step: Step) -> dict[int, Words]:
-        """f_ij = w_ij P - v_ij for each other data party i, to whom it goes; needs the step before absorbed."""
+        """Compute f_ij = w_ij P - v_ij for each other data party i.
+
+        It goes to party i, and needs the step before absorbed.
+        """
         if step.index not in self._partners:
             raise OutOfTurn(f"the step before {step.index} is not absorbed, or this one done")
-        self._turns.take("masked weights", step)
+        self._turns.begin_step("masked weights", step)
         classes, partners = self._order.classes(step, self._plan.outputs), self._partners[step.index]
-        return {i: reordered(share, classes) - self._block_mask("V", i, step) for i, share in partners.items()}
+        return {i: apply_order(share, classes) - self._block_mask("V", i, step) for i, share in partners.items()}
 
     def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words] = NO_OPENINGS) -> None:
-        """Take in E_i, and the openings, of every other data party: all of this step that needs no activation.
+        """Take in E_i, and the openings, of every other data party.
+
+        All of this step that needs no activation.
 
         Advances the shares of the other parties' blocks to the next step and, unless this is the label party, the
         share of the intercept. Keeps sum_j E_j v_(j,me), and the intercept's part, for the pre-activation.
@@ -169,8 +189,8 @@ class DataParty:
         columns = self._plan.request.columns
         masked = {i: expect(inputs[i], (step.rows, columns[i]), f"masked inputs of party {i}") for i in self._others}
         t, batch, known = step.index, self._batch(step), self._batch(step).known
-        received = {} if self._checks is None else self._checks.expected(step, openings)
-        self._turns.take("absorb", step)
+        received = {} if self._checks is None else self._checks.expect_openings(step, openings)
+        self._turns.begin_step("absorb", step)
         rs = {i: self._block_mask("R", i, step) for i in self._others}
         if self._checks is not None:
             self._checks.absorb(step, received, known, rs)
@@ -187,7 +207,9 @@ class DataParty:
         }
 
     def preactivation(self, step: Step, weights: Mapping[int, Words]) -> Words:
-        """z_me for the helper, (rows of the batch, outputs), f_z fractional bits; `weights` are the f_(me,j) received.
+        """Compute z_me for the helper, (rows of the batch, outputs), f_z fractional bits.
+
+        `weights` are the f_(me,j) received.
 
         Uniform on its own, and together with any but all of the others'.
 
@@ -199,8 +221,8 @@ class DataParty:
         batch = self._batch(step)
         if batch.ahead is None or step.index != self._done:
             raise OutOfTurn(f"step {step.index} is not absorbed, or the one before it not done")
-        self._turns.take("pre-activation", step)
-        z = preactivation_share(batch.x, total([reordered(self._own, batch.classes), *opened]), batch.ahead)
+        self._turns.begin_step("pre-activation", step)
+        z = preactivation_share(batch.x, total([apply_order(self._own, batch.classes), *opened]), batch.ahead)
         if self._me == self._label:
             z += self._intercept_column(step, batch)
             z += self._offset(step)
@@ -211,11 +233,13 @@ class DataParty:
 
     @property
     def digests(self) -> Mapping[int, bytes]:
-        """What this party and each other one have found of the helper's dealing, until the last update (`checks`)."""
+        """Digests of the helper's dealing by other party, until the last update (`checks`)."""
         return NO_DIGESTS if self._checks is None else self._checks.digests
 
     def update(self, step: Step, masked_activation: Words, gradient: Words, masked_labels: Words | None) -> None:
-        """Take the step on this party's own block: p_me and g_me from the helper, y~ from the label party.
+        """Take the step on this party's own block.
+
+        p_me and g_me come from the helper, y~ from the label party.
 
         `masked_labels` is None at the label party itself.
 
@@ -225,13 +249,13 @@ class DataParty:
         shape = (step.rows, self._plan.outputs)
         answer = expect(masked_activation, shape, "the helper's masked activation")
         gradient = expect(gradient, dealt_shape(self._plan, self._me), "the helper's gradient share")
-        if self._turns.next("pre-activation") <= step.index:
+        if self._turns.next_step("pre-activation") <= step.index:
             raise OutOfTurn(f"step {step.index} has no pre-activation yet")
         labels = self._batch(step).labels if masked_labels is None else masked_labels
         if labels is None or (self._me == self._label) != (masked_labels is None):
             raise OutOfTurn("masked labels are for all but the label party")
         error = answer - expect(labels, shape, "the label party's masked labels")
-        self._turns.take("update", step)
+        self._turns.begin_step("update", step)
         if self._checks is not None:
             gradient = self._checks.gradient(step, gradient)
         self._finish(step, self._batches.pop(step.index), error, gradient)
@@ -251,31 +275,40 @@ class DataParty:
         return self._batches[step.index]
 
     def _encoded_labels(self, step: Step, signs: Words, classes: Signed) -> Words | None:
-        """Scale y P at F fractional bits under the signs: the activation is encoded with the same scale."""
+        """Scale y P at F fractional bits under the signs.
+
+        The activation is encoded with the same scale.
+        """
         if self._y is None:
             return None
         target = self._plan.activation.target(self._y[self._order.rows(step)])
-        return reordered(signs * encode(step.scale * target, self._plan.f), classes)
+        return apply_order(signs * encode(step.scale * target, self._plan.f), classes)
 
     def _intercept_column(self, step: Step, batch: _Batch) -> Words:
-        """The intercept's part of a pre-activation share; its public column is 1 / alpha, since it has no penalty."""
+        """Return the intercept's part of a pre-activation share.
+
+        Its public column is 1 / alpha, since it has no penalty.
+        """
         column = encode_number(1.0 / step.alpha, self._plan.fx) * self._intercepts[step.index]
-        return batch.signs * reordered(column, batch.classes)
+        return batch.signs * apply_order(column, batch.classes)
 
     def _offset(self, step: Step) -> Words | np.uint64:
-        """What the label party adds to a pre-activation of its labels alone, where the link has that; f_z bits."""
+        """Compute the label party's term of its labels alone in a pre-activation; f_z bits.
+
+        Only some links have one.
+        """
         offset, batch = self._plan.activation.offset, self._batch(step)
         if offset is None or self._y is None:
             return np.uint64(0)
         words = encode(offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)
-        return reordered(batch.signs * words, batch.classes)
+        return apply_order(batch.signs * words, batch.classes)
 
     def _block_mask(self, mask: str, i: int, step: Step) -> Words:
-        """This party's v_i or r_i, shaped like party i's block."""
+        """Return this party's v_i or r_i, shaped like party i's block."""
         return self._helper_masks(mask, i, self._me, step, (self._plan.request.columns[i], self._plan.outputs))
 
     def _known(self, step: Step) -> dict[int, Words]:
-        """This party's m_i of every other data party i, less m_y at the label party."""
+        """Return this party's m_i of every other data party i, less m_y at the label party."""
         shape = (step.rows, self._plan.outputs)
         known = {i: self._helper_masks("M", i, self._me, step, shape) for i in self._others}
         if self._me != self._label:
@@ -288,12 +321,12 @@ class DataParty:
 
 
 def dealt_shape(plan: Plan, party: int) -> tuple[int, int]:
-    """Of what the helper deals a data party for a step."""
+    """Return the shape of the words that the helper deals a data party for a step."""
     return plan.checks.dealt(party) if plan.request.checks else (plan.columns[party], plan.outputs)
 
 
 def first_shares(me: int, plan: Plan) -> Shares:
-    """Every party's shares before the first step: zeros."""
+    """Return every party's shares before the first step: zeros."""
     columns, outputs = plan.request.columns, plan.outputs
     zeros = [np.zeros((count, outputs), np.uint64) for count in columns]
     partners = {i: zeros[i] for i in range(len(columns)) if i != me}

@@ -1,4 +1,4 @@
-"""The helper's side: dealing gradient shares ahead of time, and computing the activation on the sum of all shares.
+"""Deals gradient shares ahead of time, and computes the activation, as the helper.
 
 It never sees features, labels, weights or the order of samples and classes; it sees each batch's z, in secret order,
 under noise and, where the activation is odd, secret signs; and it forgets a step when it answers the next.
@@ -22,14 +22,17 @@ from tercet.mpc.randomness.masks import Masks
 
 
 class Diverged(ArithmeticError):
-    """The scores left the range that the plan allows: the job's rate or schedule is at fault. Nothing has wrapped."""
+    """The scores left the range that the plan allows: the job's rate or schedule is at fault.
+
+    Nothing has wrapped.
+    """
 
     def __init__(self, step: Step, reason: str) -> None:
         super().__init__(f"step {step.index}: {reason}; use a smaller learning rate")
         self.step, self.reason = step, reason
 
 
-Answer = Callable[[Plan, Step, Words], Words]
+ActivationFunction = Callable[[Plan, Step, Words], Words]
 """From z, (rows, outputs) at f_z fractional bits, to the activation times the step's scale at F bits.
 
 This is the one place where an activation comes about; raises Diverged.
@@ -37,12 +40,12 @@ This is the one place where an activation comes about; raises Diverged.
 
 
 def largest_score(step: Step, z: Words, fz: int) -> float:
-    """The largest |alpha z| of a batch, from raw z that `check_range` has passed."""
+    """Return the largest |alpha z| of a batch, from raw z that `check_range` has passed."""
     return float(step.alpha * np.ldexp(np.abs(z.view(np.int64)).max(initial=0), -fz))
 
 
 def check_range(step: Step, z: Words, fz: int) -> None:
-    """Raw z, of f_z fractional bits, is in the safe half of the words.
+    """Check that raw z, of f_z fractional bits, is in the safe half of the words.
 
     Raises:
         Diverged: if it is not.
@@ -52,7 +55,9 @@ def check_range(step: Step, z: Words, fz: int) -> None:
 
 
 def activation(plan: Plan, step: Step, z: Words) -> Words:
-    """Compute encode(scale phi(alpha decode(z))), after the guards: no exp is taken of anything beyond the limit.
+    """Compute encode(scale phi(alpha decode(z))), after the guards.
+
+    No exp is taken of anything beyond the limit.
 
     Raises:
         Diverged: if z or the activation leaves the plan's range.
@@ -68,8 +73,8 @@ def activation(plan: Plan, step: Step, z: Words) -> Words:
         raise Diverged(step, f"the activation cannot be encoded: {problem}") from problem
 
 
-class _Deal(NamedTuple):
-    """What is kept of one step between its gradient shares and its answer."""
+class _PendingStep(NamedTuple):
+    """Holds a step's data between its gradient shares and its answer."""
 
     correction: Words  # sum_i U_i sum_j v_ij
     answers: list[Words]  # M_i
@@ -90,21 +95,28 @@ class Helper:
     """
 
     def __init__(
-        self, plan: Plan, label: int, masks: Mapping[int, Masks], answer: Answer = activation, first: int = 0
+        self,
+        plan: Plan,
+        label: int,
+        masks: Mapping[int, Masks],
+        answer: ActivationFunction = activation,
+        first: int = 0,
     ) -> None:
         self._plan, self._label, self._masks, self._answer = plan, label, masks, answer
         self._parties = range(len(plan.request.columns))
-        self._deals: dict[int, _Deal] = {}
+        self._deals: dict[int, _PendingStep] = {}
         self._answered: tuple[Step, Words] | None = None
         self.largest = 0.0  # score of the steps answered so far, of whichever sign
         self._turns = Turns(first)
 
     def gradient_shares(self, step: Step) -> dict[int, Words]:
-        """g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i, (its columns, outputs), f_w bits.
+        """Compute g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i.
 
-        Where data parties check that: its parts g_ij, and what they check them by, in one row (`checks.deal`).
+        (its columns, outputs), f_w bits.
+
+        Where data parties check that: its parts g_ij, and what they check them by, in one row (`deal_checked`).
         """
-        self._turns.take("gradient shares", step)
+        self._turns.begin_step("gradient shares", step)
         masks, shape = self._masks, (step.rows, self._plan.outputs)
         label_mask = masks[self._label]("m_y", self._label, self._label, step, shape)
         shares, answers, corrections = {}, [], []
@@ -115,17 +127,19 @@ class Helper:
             dealt = total(drawn.values())
             if self._plan.request.checks:
                 drawn |= {j: drawn[j] - label_mask for j in drawn if j == self._label}
-                shares[i] = checks.deal(i, self._plan.checks, masks, step, u=u, known=drawn)
+                shares[i] = checks.deal_checked(i, self._plan.checks, masks, step, u=u, known=drawn)
             else:
                 known = dealt if i == self._label else dealt - label_mask
                 shares[i] = gradient_share(u, known, [masks[j]("R", i, j, step, block) for j in others])
             corrections.append(correction(u, [masks[j]("V", i, j, step, block) for j in others]))
             answers.append(dealt)
-        self._deals[step.index] = _Deal(total(corrections), answers)
+        self._deals[step.index] = _PendingStep(total(corrections), answers)
         return shares
 
     def masked_activations(self, step: Step, shares: Mapping[int, Words]) -> dict[int, Words]:
-        """p_i = a - M_i for each data party i, (rows of the batch, outputs), F bits, from all shares of z.
+        """Compute p_i = a - M_i for each data party i, from all shares of z.
+
+        (rows of the batch, outputs), F bits.
 
         Raises:
             Diverged: if a score leaves the plan's range; the job must stop.
@@ -135,7 +149,7 @@ class Helper:
         received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
         if step.index not in self._deals:
             raise OutOfTurn(f"step {step.index} is not dealt, or answered already")
-        self._turns.take("masked activations", step)
+        self._turns.begin_step("masked activations", step)
         deal = self._deals.pop(step.index)
         z = total([*received, deal.correction])
         a = self._answer(self._plan, step, z)
@@ -144,7 +158,10 @@ class Helper:
 
     @property
     def scores(self) -> Floats:
-        """Those of the step answered last, alpha z, (rows of the batch, outputs), under its secret signs."""
+        """Scores of the step answered last, alpha z, under its secret signs.
+
+        (rows of the batch, outputs).
+        """
         if self._answered is None:
             raise OutOfTurn("no step is answered yet")
         step, z = self._answered

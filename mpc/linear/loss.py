@@ -1,4 +1,6 @@
-"""The training loss of an epoch as shares that add up to it, by role: one number, and nothing for a single row.
+"""Computes the training loss of an epoch in shares, by role.
+
+Their sum is one number, and tells nothing of a single row.
 
 A data party sees only words that are masked or shared; the helper sees the scores that it has from the training
 anyway, in secret order and under secret signs, and never the sum.
@@ -23,18 +25,18 @@ from typing import Protocol
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
-from tercet.mpc.arithmetic.ring import Words, expect, summed, total
+from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.functions.links import Activation
-from tercet.mpc.linear.algebra import reordered
-from tercet.mpc.plan.forward import Noised, noise_half_width
+from tercet.mpc.linear.algebra import apply_order
+from tercet.mpc.plan.forward import NoiseNumbers, noise_half_width
 from tercet.mpc.plan.plan import LossBits
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 
 
-class LossNumbers(Noised, Protocol):
-    """What a loss has to know of a plan; a `plan.Plan` for that of training."""
+class LossNumbers(NoiseNumbers, Protocol):
+    """Names the numbers that a loss needs; `plan.Plan` has those of the training."""
 
     @property
     def activation(self) -> Activation:
@@ -58,7 +60,9 @@ class LossNumbers(Noised, Protocol):
 
 
 class LossParty:
-    """Data party `me`'s part; `label` is the index of the label party. Not to be shared by threads.
+    """Computes data party `me`'s part; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     For each step, in order and once: at the label party `masked_labels`, any time before `absorb_terms`; at the others
     `absorb`, which may run ahead of the activations, into the next epochs too. Then `share`, once for each epoch.
@@ -98,15 +102,15 @@ class LossParty:
         self._turns = Turns(first)
 
     def masked_labels(self, step: Step) -> Words:
-        """E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
+        """Compute E_y = s y P - U_y, (rows of the batch, outputs), for every other data party."""
         if self._y is None:
             raise OutOfTurn("only the label party has labels")
-        self._turns.take("loss labels", step)
+        self._turns.begin_step("loss labels", step)
         link, y = self._plan.activation, self._y[self._order.rows(step)]
         signs, classes = self._order.signs(step, odd=link.odd), self._order.classes(step, self._plan.outputs)
         target = encode(link.target(y), self._bits.label)
-        self._alone[step.index] = summed(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
-        labels = self._labels[step.index] = reordered(signs * target, classes)
+        self._alone[step.index] = sum_along(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
+        labels = self._labels[step.index] = apply_order(signs * target, classes)
         return labels - self._masks("U_y", self._label, self._label, step, (step.rows, self._plan.outputs))
 
     def absorb(self, step: Step, masked_labels: Words) -> None:
@@ -119,13 +123,15 @@ class LossParty:
         labels = expect(masked_labels, shape, "the label party's masked labels for the loss")
         if self._me == self._label:
             raise OutOfTurn("masked labels are for all but the label party")
-        self._turns.take("loss", step)
+        self._turns.begin_step("loss", step)
         n = self._masks("N", self._label, self._me, step, shape)
         q = self._masks("Q", self._label, self._me, step, (1, self._plan.outputs))
-        self._add(step, np.uint64(0) - summed(_products(labels, n) + q))
+        self._add(step, np.uint64(0) - sum_along(_products(labels, n) + q))
 
     def absorb_terms(self, step: Step, p: Words, g: Words) -> None:
-        """Take in what the helper sends to the label party: p, (rows of the batch, outputs), and g, (1, outputs).
+        """Take in the helper's words for the label party.
+
+        These are p, (rows of the batch, outputs), and g, (1, outputs).
 
         Raises:
             ShapeProblem: naming the helper, if one has the wrong shape.
@@ -134,12 +140,14 @@ class LossParty:
         g = expect(g, (1, self._plan.outputs), "the helper's share of the loss")
         if step.index not in self._labels:
             raise OutOfTurn(f"the labels of step {step.index} are not masked yet, or its loss is done")
-        self._turns.take("loss", step)
+        self._turns.begin_step("loss", step)
         labels = self._labels.pop(step.index)
-        self._add(step, summed(g - _products(labels, p)) + self._alone.pop(step.index))
+        self._add(step, sum_along(g - _products(labels, p)) + self._alone.pop(step.index))
 
     def share(self, epoch: int) -> Words:
-        """This party's share of the epoch's summed loss, (1, 1), `Plan.loss_bits.total` fractional bits.
+        """Return this party's share of the epoch's summed loss, (1, 1).
+
+        It has `Plan.loss_bits.total` fractional bits.
 
         Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
         """
@@ -151,7 +159,7 @@ class LossParty:
         return total([self._so_far, *parts] if before else parts)
 
     def before(self, step: int) -> Words:
-        """This party's share of what the steps of an epoch before `step`, one of its own, add to the loss; (1, 1)."""
+        """Return this party's share of an epoch's loss up to `step`, one of its own; (1, 1)."""
         epoch, position = divmod(step, self._plan.steps_per_epoch)
         skipped = self._skipped if epoch == self._begun else 0
         parts = self._epochs.get(epoch, [])[: position - skipped]
@@ -180,11 +188,13 @@ class LossHelper:
         self._turns = Turns(first)
 
     def terms(self, step: Step, scores: Floats) -> Words:
-        """p, (rows of the batch, outputs), and below it g, (1, outputs), for the label party.
+        """Compute p, (rows of the batch, outputs), and below it g, (1, outputs).
+
+        Both are for the label party.
 
         `scores` are `Helper.scores` of this step, which that has found to be within the plan's limit.
         """
-        self._turns.take("loss", step)
+        self._turns.begin_step("loss", step)
         shape, label = (step.rows, self._plan.outputs), self._label
         n = total(self._masks[j]("N", label, j, step, shape) for j in self._others)
         q = total(self._masks[j]("Q", label, j, step, (1, shape[1])) for j in self._others)
@@ -193,15 +203,15 @@ class LossHelper:
         h = noise_half_width(self._plan, step.alpha)
         cumulant = encode(self._plan.activation.cumulant_of_noisy(scores, h), self._bits.total)
         g = q - _products(u, n)
-        g[:, :1] += summed(cumulant)
+        g[:, :1] += sum_along(cumulant)
         return np.concatenate([encode(scores, self._bits.score) - n, g])
 
 
 def opened_loss(shares: Iterable[Words], plan: LossNumbers) -> float:
-    """The mean loss of an epoch, from all data parties' shares of it."""
+    """Return the mean loss of an epoch, from all data parties' shares of it."""
     return float(decode(total(shares), plan.loss_bits.total)[0, 0]) / plan.loss_rows
 
 
 def _products(a: Words, b: Words) -> Words:
-    """a^T b for each output by itself, (1, outputs)."""
-    return summed(a * b, axis=0)
+    """Return a^T b for each output by itself, (1, outputs)."""
+    return sum_along(a * b, axis=0)

@@ -1,4 +1,6 @@
-"""A data party's way back through a network: from the error of the scores to that of layer 0, updating weights above.
+"""Passes back through a network as a data party, from the scores' error to layer 0's.
+
+Weights above are updated on the way.
 
 It sees words that are masked or shared; no error, gradient or weight in clear.
 
@@ -27,15 +29,15 @@ import numpy as np
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.interface.script import Give, Mark, Need, Script, Take, taken
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.network.forward import ForwardParty, NetworkShares
 from tercet.mpc.plan.architecture import NARROW_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.elements import Elements, scattered
+from tercet.mpc.randomness.elements import Elements, restore_elements
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 
@@ -55,7 +57,7 @@ class BackwardParty(ForwardParty):
         me: int,
         label: int,
         plan: Plan,
-        x: Rows,
+        x: FeatureSource,
         *,
         order: Order,
         elements: Elements,
@@ -77,22 +79,25 @@ class BackwardParty(ForwardParty):
         return NO_DIGESTS if self.checks is None else self.checks.digests
 
     def label_mask(self, step: Step) -> Words:
-        """m_y, known to the label party and the helper."""
+        """Return m_y, known to the label party and the helper."""
         return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
 
-    def summed(self, kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
+    def sum_shares(self, kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
         """Send a share to every other data party; returns the sum of all."""
-        yield Give(kind, turn, others, mine)
-        theirs = taken((yield Take(kind, turn, dict.fromkeys(others, mine.shape))))
+        yield Send(kind, turn, others, mine)
+        theirs = received_words((yield Receive(kind, turn, dict.fromkeys(others, mine.shape))))
         return total([mine, *theirs.values()])
 
     def error_mask(self, step: Step) -> Words:
-        """This party's share of the mask on E: m_j, less m_y at the label party."""
+        """Return this party's share of the mask on E: m_j, less m_y at the label party."""
         mask = self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
         return mask - self.label_mask(step) if self.me == self._label else mask
 
-    def back(self, step: Step, error: Words) -> Script[Words]:
-        """Through all upper layers, which are updated; returns this party's share of delta_0, (rows, units), F bits."""
+    def run_backward(self, step: Step, error: Words) -> Script[Words]:
+        """Pass back through all upper layers, and update them.
+
+        Returns this party's share of delta_0, (rows, units), F bits.
+        """
         layout, others = self.layout, tuple(self.others)
         opened, mask = error, self.error_mask(step)
         upper, biases = list(self._upper), list(self._biases)
@@ -100,17 +105,17 @@ class BackwardParty(ForwardParty):
         for turn, k in enumerate(reversed(layout.hidden)):
             if k != layout.last:
                 mask = self.mask("o", k, step, (step.rows, layout.widths[k + 1]))
-                opened = yield from self.summed("error opening", turn, delta - mask, others)
-            upper[k], biases[k + 1] = self._updated(step, k, opened, mask)
+                opened = yield from self.sum_shares("error opening", turn, delta - mask, others)
+            upper[k], biases[k + 1] = self._update_upper(step, k, opened, mask)
             if k == 0:
                 self._upper, self._biases = tuple(upper), tuple(biases)
-                yield Mark("weights")
-            yield Need("backward")
-            delta = yield from self._delta(step, k, turn, self._through(step, k, opened, mask))
+                yield Signal("weights")
+            yield Await("backward")
+            delta = yield from self._delta(step, k, turn, self._error_below(step, k, opened, mask))
         return delta
 
-    def _updated(self, step: Step, k: int, opened: Words, mask: Words) -> tuple[Words, Words]:
-        """Shares of the weights and the bias above hidden layer k after this step."""
+    def _update_upper(self, step: Step, k: int, opened: Words, mask: Words) -> tuple[Words, Words]:
+        """Compute shares of the weights and the bias above hidden layer k after this step."""
         layout, state = self.layout, self.state(step)
         hidden = state.hidden[k]
         share = mask + opened if self.me == 0 else mask
@@ -125,8 +130,8 @@ class BackwardParty(ForwardParty):
             gradient, falls = gradient[:, canonical], falls[:, canonical]
         return self._upper[k] - gradient, self._biases[k + 1] - falls
 
-    def _through(self, step: Step, k: int, opened: Words, mask: Words) -> Words:
-        """This party's share of e W'^T, (rows, units below), F + 20 fractional bits."""
+    def _error_below(self, step: Step, k: int, opened: Words, mask: Words) -> Words:
+        """Return this party's share of e W'^T, (rows, units below), F + 20 fractional bits."""
         weights = self.state(step).weights
         error = product_transposed(opened, weights["narrow", k])
         error += product_transposed(mask, weights["T", k])
@@ -134,25 +139,25 @@ class BackwardParty(ForwardParty):
         return error
 
     def _delta(self, step: Step, k: int, turn: int, error: Words) -> Script[Words]:
-        """This party's share of delta_k, (rows, units), F fractional bits."""
+        """Return this party's share of delta_k, (rows, units), F fractional bits."""
         hidden, others = self.state(step).hidden[k], tuple(self.others)
         flat = error.reshape(1, -1)[:, hidden.order]
         flat += self.mask("rd", k, step, flat.shape)
         if self.me == 0:
             flat += truncation.SHIFT
-        c = yield from self.summed("truncation opening", turn, flat, others)
-        delta = self._times_slope(step, k, truncation.opened(c, NARROW_BITS))
+        c = yield from self.sum_shares("truncation opening", turn, flat, others)
+        delta = self._multiply_slope(step, k, truncation.read_opened(c, NARROW_BITS))
         if self._smooth:
             delta += self.mask("rs", k, step, flat.shape)
             if self.me == 0:
                 delta += truncation.SHIFT
-            c = yield from self.summed("slope opening", turn, delta, others)
-            delta = self._cut(step, k, truncation.opened(c, self.plan.fx))
-        placed = scattered(delta, hidden.order, error.shape)
+            c = yield from self.sum_shares("slope opening", turn, delta, others)
+            delta = self._truncate(step, k, truncation.read_opened(c, self.plan.fx))
+        placed = restore_elements(delta, hidden.order, error.shape)
         return self.state(step).signs * placed if k == self.layout.last else placed
 
-    def _times_slope(self, step: Step, k: int, c: truncation.Opened) -> Words:
-        """This party's share of the truncated error times the slope, in the helper's order."""
+    def _multiply_slope(self, step: Step, k: int, c: truncation.OpenedValue) -> Words:
+        """Return this party's share of the truncated error times the slope, in the helper's order."""
         hidden, kappa = self.state(step).hidden[k], self.layout.activation.kappa
         t, h, tt, ht = (self.dealt(step, name, k) for name in ("t", "h", "tt", "ht"))
         masked = c.constant * self.mask("tau", k, step, c.constant.shape) + c.factor * tt - ht
@@ -166,7 +171,7 @@ class BackwardParty(ForwardParty):
         share *= slope
         return share + masked
 
-    def _cut(self, step: Step, k: int, c: truncation.Opened) -> Words:
-        """This party's share after the second truncation."""
+    def _truncate(self, step: Step, k: int, c: truncation.OpenedValue) -> Words:
+        """Return this party's share after the second truncation."""
         share = c.factor * self.dealt(step, "t2", k) - self.dealt(step, "h2", k)
         return share + c.constant if self.me == 0 else share

@@ -1,4 +1,4 @@
-"""A data party's side of training a network: what it prepares, opens and does in each step, as scripts.
+"""Trains a network as a data party: prepares, opens and computes each step, as scripts.
 
 It sees words that are masked or shared; no activation, error, gradient or weight in clear.
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import own_update, partner_update
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.linear.data_party import NO_OPENINGS
@@ -28,10 +28,13 @@ from tercet.mpc.randomness.order import Order
 
 
 class NetworkParty(BackwardParty):
-    """Data party `me` in one attempt; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one attempt; `label` is the index of the label party.
 
-    For each step, in order: `ahead`, `absorb` and `take_dealt`, any number of steps before `openings` and `online`,
-    which are scripts to be driven side by side. Anything out of turn raises OutOfTurn and changes nothing.
+    Not to be shared by threads.
+
+    For each step, in order: `prepare`, `absorb` and `absorb_dealt`, any number of steps before the scripts
+    `open_weights` and `run_online`, which are driven side by side. Anything out of turn raises OutOfTurn and changes
+    nothing.
 
     Args:
         me, plan, x, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of the purpose training.
@@ -45,7 +48,7 @@ class NetworkParty(BackwardParty):
         me: int,
         label: int,
         plan: Plan,
-        x: Rows,
+        x: FeatureSource,
         y: Floats | None,
         *,
         order: Order,
@@ -67,21 +70,21 @@ class NetworkParty(BackwardParty):
         self._turns = Turns(shares.step)
 
     def shares(self) -> NetworkShares:
-        """After the last step that is done, whatever has run ahead of it."""
+        """Return the shares after the last step that is done, whatever has run ahead of it."""
         return self._shares
 
     # --- ahead of time
 
-    def ahead(self, step: Step) -> tuple[Words, Words, Words | None, dict[int, Words]]:
-        """E_me; D_me; at the label party y~; f_(i,me) by the party to whom it goes."""
+    def prepare(self, step: Step) -> tuple[Words, Words, Words | None, dict[int, Words]]:
+        """Compute E_me, D_me, y~ at the label party, and f_(i,me) by receiver."""
         if step.index not in self._partners:
             raise OutOfTurn(f"the step before {step.index} is not absorbed")
-        self._turns.take("ahead", step)
+        self._turns.begin_step("ahead", step)
         inputs, openings = self.masked_inputs(step)
         shape = self.layout.below(0, step.rows)
         known = self._known[step.index] = {i: self.block_mask("S", i, step, shape) for i in self.others}
         if self.checks is not None:
-            self._openings[step.index] = self.checks.opened(step, self.state(step).x - inputs, known)
+            self._openings[step.index] = self.checks.openings(step, self.state(step).x - inputs, known)
         labels = None
         if self._y is not None:
             labels = self._encoded_labels(step, self._y) - self.label_mask(step)
@@ -95,10 +98,13 @@ class NetworkParty(BackwardParty):
         openings: Mapping[int, Words],
         checks: Mapping[int, Words] = NO_OPENINGS,
     ) -> None:
-        """Take in E_i, D_i and what is checked of every other data party; shares of their blocks go on a step."""
-        received = {} if self.checks is None else self.checks.expected(step, checks)
+        """Take in E_i, D_i and what is checked of every other data party.
+
+        Shares of their blocks go on a step.
+        """
+        received = {} if self.checks is None else self.checks.expect_openings(step, checks)
         super().absorb(step, inputs, openings)
-        self._turns.take("absorb", step)
+        self._turns.begin_step("absorb", step)
         known = self._known.pop(step.index)
         rs = {i: self.block_mask("R", i, step, self.layout.block(i)) for i in self.others}
         if self.checks is not None:
@@ -107,21 +113,21 @@ class NetworkParty(BackwardParty):
             i: partner_update(share, inputs[i], known[i], rs[i]) for i, share in self._partners[step.index].items()
         }
 
-    def take_dealt(self, step: Step, words: Words) -> None:
+    def absorb_dealt(self, step: Step, words: Words) -> None:
         """Take in what the helper deals: this party's g_me, and at the carrier all products.
 
         Raises:
             ShapeProblem: naming the helper, if it has the wrong length.
         """
-        state, entries = self.state(step), self._due(step)
+        state, entries = self.state(step), self._dealt_entries(step)
         dealt = unpack(entries, words, "what the helper dealt")
-        self._turns.take("dealt", step)
+        self._turns.begin_step("dealt", step)
         state.dealt = dealt
         if self.me != CARRIER:
-            state.dealt |= self.streamed(step, self.layout.dealt(step.rows, smooth=self._smooth))
+            state.dealt |= self.dealt_streams(step, self.layout.dealt(step.rows, smooth=self._smooth))
 
-    def _due(self, step: Step) -> tuple[Entry, ...]:
-        """What the helper deals this party."""
+    def _dealt_entries(self, step: Step) -> tuple[Entry, ...]:
+        """List the tensors that the helper deals this party."""
         plan = self._plan
         return self.layout.dealt_to(self.me, step.rows, smooth=self._smooth, checks=plan.checks)
 
@@ -130,9 +136,12 @@ class NetworkParty(BackwardParty):
         state = self.state(step)
         return state.signs * encode(step.scale * y[self.order.rows(step)], self._f)[:, state.classes]
 
-    def preparing(self, step: Step, loss: LossParty | None = None) -> Script[None]:
-        """All but what the helper deals, as a script: sends this party's masked words and takes the others'."""
-        inputs, openings, labels, weights = self.ahead(step)
+    def prepare_step(self, step: Step, loss: LossParty | None = None) -> Script[None]:
+        """Send this party's masked words and receive the others', as a script.
+
+        What the helper deals is apart.
+        """
+        inputs, openings, labels, weights = self.prepare(step)
         loss_labels = None if loss is None or labels is None else loss.masked_labels(step)
         checked = self._openings.pop(step.index, {})
         for i in self.others:
@@ -143,60 +152,62 @@ class NetworkParty(BackwardParty):
                 along.append(("loss labels", loss_labels))
             if self.checks is not None:
                 along.append(("checks", checked[i]))
-            yield Give("masked inputs", 0, (i,), inputs, tuple(along))
-        yield Mark("masked")
-        theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, self.layout.columns[i]) for i in self.others})))
-        opened = taken((yield Take("mask openings", 0, dict.fromkeys(self.others, openings.shape))))
+            yield Send("masked inputs", 0, (i,), inputs, tuple(along))
+        yield Signal("masked")
+        theirs = received_words(
+            (yield Receive("masked inputs", 0, {i: (step.rows, self.layout.columns[i]) for i in self.others}))
+        )
+        opened = received_words((yield Receive("mask openings", 0, dict.fromkeys(self.others, openings.shape))))
         if self.checks is None:
             self.absorb(step, theirs, opened)
         else:
             due = dict.fromkeys(self.others, self.checks.sizes.opened(step.rows))
-            self.absorb(step, theirs, opened, taken((yield Take("checks", 0, due))))
+            self.absorb(step, theirs, opened, received_words((yield Receive("checks", 0, due))))
         if loss is not None and self.me != self._label:
             shape = (step.rows, self.layout.outputs)
-            loss.absorb(step, taken((yield Take("loss labels", 0, {self._label: shape})))[self._label])
-        yield Mark("absorbed")
+            loss.absorb(step, received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label])
+        yield Signal("absorbed")
 
-    def receiving(self, step: Step) -> Script[None]:
-        """Takes what the helper deals."""
-        yield Need("masked")
-        dealt = taken((yield Take("dealt", 0, {HELPER: flat(self._due(step))})))
-        self.take_dealt(step, dealt[HELPER])
-        yield Mark("dealt")
+    def receive_dealt(self, step: Step) -> Script[None]:
+        """Receive the words that the helper deals."""
+        yield Await("masked")
+        dealt = received_words((yield Receive("dealt", 0, {HELPER: flat(self._dealt_entries(step))})))
+        self.absorb_dealt(step, dealt[HELPER])
+        yield Signal("dealt")
 
     # --- the weights above layer 0, opened under masks while the layers below are under way
 
-    def openings(self, step: Step) -> Script[None]:
-        """Two rounds; needs the weights as the step before leaves them."""
-        yield Need("absorbed")
-        yield Need("weights")
-        self._turns.take("openings", step)
+    def open_weights(self, step: Step) -> Script[None]:
+        """Open weights in two rounds; needs the weights as the step before leaves them."""
+        yield Await("absorbed")
+        yield Await("weights")
+        self._turns.begin_step("openings", step)
         layout, others = self.layout, tuple(self.others)
         entries = layout.weights("G", "c")
         mine = self.weight_openings(step, self._upper) | self._truncated_weights(step)
-        summed = yield from self.summed("weight opening", 0, pack(entries, mine), others)
+        summed = yield from self.sum_shares("weight opening", 0, pack(entries, mine), others)
         self.state(step).weights |= unpack(entries, summed, "opened weights")
-        yield Mark("forward")
+        yield Signal("forward")
         entries = layout.weights("T")
-        yield Need("dealt")
-        summed = yield from self.summed("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
+        yield Await("dealt")
+        summed = yield from self.sum_shares("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
         self.state(step).weights |= unpack(entries, summed, "opened weights")
-        yield Mark("backward")
+        yield Signal("backward")
 
     def _truncated_weights(self, step: Step) -> dict[tuple[str, int], Words]:
-        """The openings that truncate each upper layer from f_w to 20 fractional bits."""
+        """Return the openings that truncate each upper layer from f_w to 20 fractional bits."""
         found = {}
         for k in self.layout.hidden:
-            share = self.in_view(step, k, self._upper[k]) + self.mask("rw", k, step, self.layout.upper(k))
+            share = self.in_secret_order(step, k, self._upper[k]) + self.mask("rw", k, step, self.layout.upper(k))
             found["c", k] = share + truncation.SHIFT if self.me == 0 else share
         return found
 
     def _narrow_openings(self, step: Step) -> dict[tuple[str, int], Words]:
-        """T_me, from the narrow shares, which are kept."""
+        """Compute T_me from the narrow shares, which are kept."""
         state, found = self.state(step), {}
         for k in self.layout.hidden:
             shape = self.layout.upper(k)
-            c = truncation.opened(state.weights.pop(("c", k)), self.plan.fw - NARROW_BITS)
+            c = truncation.read_opened(state.weights.pop(("c", k)), self.plan.fw - NARROW_BITS)
             narrow = c.factor * self.dealt(step, "tw", k) - self.dealt(step, "hw", k)
             if self.me == 0:
                 narrow += c.constant
@@ -206,43 +217,46 @@ class NetworkParty(BackwardParty):
 
     # --- online
 
-    def online(self, step: Step, loss: LossParty | None = None) -> Script[None]:
-        """The step itself; `loss` where the job wants that."""
-        yield Need("absorbed")
+    def run_online(self, step: Step, loss: LossParty | None = None) -> Script[None]:
+        """Run the step itself; `loss` where the job wants that."""
+        yield Await("absorbed")
         due = dict.fromkeys(self.others, self.layout.block(self.me))
-        weights = taken((yield Take("masked weights", 0, due)))
-        yield Need("dealt")
-        self._turns.take("online", step)
-        yield from self.upwards(step, self._shares, weights, training=True)
-        error = yield from self._error(step)
+        weights = received_words((yield Receive("masked weights", 0, due)))
+        yield Await("dealt")
+        self._turns.begin_step("online", step)
+        yield from self.run_forward(step, self._shares, weights, training=True)
+        error = yield from self._receive_error(step)
         if loss is not None and self.me == self._label:
-            yield from self._lost(step, loss)
-        delta = yield from self.back(step, error)
+            yield from self._receive_loss_terms(step, loss)
+        delta = yield from self.run_backward(step, error)
         yield from self._update_first(step, delta)
-        yield Mark("done")
+        yield Signal("done")
 
-    def _lost(self, step: Step, loss: LossParty) -> Script[None]:
+    def _receive_loss_terms(self, step: Step, loss: LossParty) -> Script[None]:
         """Takes what the helper tells the label party of a batch's loss."""
         shape = (step.rows + 1, self.layout.outputs)
-        terms = taken((yield Take("loss terms", 0, {HELPER: shape})))[HELPER]
+        terms = received_words((yield Receive("loss terms", 0, {HELPER: shape})))[HELPER]
         loss.absorb_terms(step, terms[:-1], terms[-1:])
 
-    def _error(self, step: Step) -> Script[Words]:
-        """E, which every data party may know: p - y~, of F bits, under the rows' signs, classes in secret order."""
+    def _receive_error(self, step: Step) -> Script[Words]:
+        """Receive E = p - y~, which every data party may know.
+
+        F bits, under the rows' signs, classes in secret order.
+        """
         shape = (step.rows, self.layout.outputs)
         if self.me == self._label:
             labels = self._labels.pop(step.index)
         else:
-            labels = taken((yield Take("masked labels", 0, {self._label: shape})))[self._label]
-        answer = taken((yield Take("output answer", 0, {HELPER: shape})))[HELPER]
+            labels = received_words((yield Receive("masked labels", 0, {self._label: shape})))[self._label]
+        answer = received_words((yield Receive("output answer", 0, {HELPER: shape})))[HELPER]
         return answer - labels
 
     def _update_first(self, step: Step, delta: Words) -> Script[None]:
-        """The step on this party's own block of layer 0."""
+        """Take the step on this party's own block of layer 0."""
         shape = delta.shape
         for i in self.others:
-            yield Give("masked error", 0, (i,), delta - self.block_mask("S", i, step, shape))
-        theirs = taken((yield Take("masked error", 0, dict.fromkeys(self.others, shape))))
+            yield Send("masked error", 0, (i,), delta - self.block_mask("S", i, step, shape))
+        theirs = received_words((yield Receive("masked error", 0, dict.fromkeys(self.others, shape))))
         state = self.state(step)
         assert state.dealt is not None
         g = state.dealt["g", 0] if self.checks is None else self.checks.gradient(step, state.dealt["g", 0])

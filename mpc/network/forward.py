@@ -1,4 +1,4 @@
-"""A data party's side of a forward pass through a network: from its columns to its shares of the last layer's scores.
+"""Passes forward through a network as a data party, from columns to shares of scores.
 
 It sees words that are masked or shared, and never an activation, a weight of another block or a score.
 
@@ -21,21 +21,24 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, expect, product, total
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.interface.script import HELPER, Give, Need, Script, Take, taken
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS, zero_share
 from tercet.mpc.network.state import ForwardState, HiddenState
 from tercet.mpc.plan.architecture import Entry, Layout, NetworkForward, Tensors, pack, unpack
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step
-from tercet.mpc.randomness.elements import Elements, scattered
+from tercet.mpc.randomness.elements import Elements, restore_elements
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkShares:
-    """A data party's share of a network before step `step`, f_w fractional bits; the weights are alpha times these."""
+    """Holds a data party's share of a network before step `step`; f_w fractional bits.
+
+    The weights are alpha times these.
+    """
 
     step: int
     own: Words  # of this party's block of layer 0, (columns, units)
@@ -45,7 +48,9 @@ class NetworkShares:
 
 
 class ForwardParty:
-    """Data party `me` in the forward passes of one attempt and purpose. Not to be shared by threads.
+    """Data party `me` in the forward passes of one attempt and purpose.
+
+    Not to be shared by threads.
 
     Args:
         me: This party's index.
@@ -61,7 +66,7 @@ class ForwardParty:
         self,
         me: int,
         plan: NetworkForward,
-        x: Rows,
+        x: FeatureSource,
         *,
         order: Order,
         elements: Elements,
@@ -76,40 +81,46 @@ class ForwardParty:
 
     @property
     def digests(self) -> Mapping[int, bytes]:
-        """What this party and each other one have found of the helper's dealing, in training (`checks`)."""
+        """Digests of the helper's dealing by other party, in training (`checks`)."""
         return NO_DIGESTS
 
     def state(self, step: Step) -> ForwardState:
-        """Of a step whose inputs are masked."""
+        """Return the state of a step whose inputs are masked."""
         if step.index not in self._states:
             raise OutOfTurn(f"the inputs of step {step.index} are not masked yet, or it is done")
         return self._states[step.index]
 
     def mask(self, name: str, layer: int, step: Step, shape: tuple[int, int]) -> Words:
-        """This party's share of a mask that only the helper knows whole."""
+        """Return this party's share of a mask that only the helper knows whole."""
         return self._masks(f"{name}/{layer}", self.me, self.me, step, shape)
 
     def block_mask(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> Words:
-        """This party's v_i, r_i or s_i."""
+        """Return this party's v_i, r_i or s_i."""
         return self._masks(name, i, self.me, step, shape)
 
     def dealt(self, step: Step, name: str, layer: int) -> Words:
-        """This party's share of something that the helper has dealt."""
+        """Return this party's share of something that the helper has dealt."""
         found = self.state(step).dealt
         if found is None:
             raise OutOfTurn(f"nothing is dealt for step {step.index} yet")
         return found[name, layer]
 
-    def streamed(self, step: Step, entries: Iterable[Entry]) -> Tensors:
-        """This party's shares of what the helper deals, at all but the carrier, which gets them in words."""
+    def dealt_streams(self, step: Step, entries: Iterable[Entry]) -> Tensors:
+        """Return this party's shares of the helper's dealing, at all but the carrier.
+
+        The carrier gets them in words.
+        """
         return {(name, k): self.mask(f"dealt {name}", k, step, shape) for name, k, shape in entries}
 
     # --- ahead of time
 
     def masked_inputs(self, step: Step) -> tuple[Words, Words]:
-        """E_me = X - U, (rows of the batch, columns), f_x bits, and D_me, flat, for every other data party."""
+        """Compute E_me = X - U and D_me, flat, for every other data party.
+
+        E_me is (rows of the batch, columns), f_x bits.
+        """
         shape = (step.rows, self._x.shape[1])
-        x = expect(self._x.take(self.order.rows(step)), shape, "features of a batch")
+        x = expect(self._x.read_rows(self.order.rows(step)), shape, "features of a batch")
         signs = self.order.signs(step, odd=self.plan.activation.odd)
         hidden = [self._hidden(step, k, signs) for k in self.layout.hidden]
         classes = self.order.classes(step, self.layout.outputs)
@@ -118,7 +129,7 @@ class ForwardParty:
         return x - self._masks("U", self.me, self.me, step, shape), openings
 
     def _hidden(self, step: Step, k: int, row_signs: Words) -> HiddenState:
-        """Draw the order, signs and masks of a hidden layer, and what leads from one mask to the other."""
+        """Draw the order, signs and masks of a hidden layer, and what links both masks."""
         shape, (_, count) = self.layout.below(k, step.rows), self.layout.elements(k, step.rows)
         order, signs = self.elements.permutation(step, k, count), self.elements.signs(step, k, count)
         drawn = self.mask("u+", k, step, (1, count))
@@ -126,13 +137,13 @@ class ForwardParty:
             drawn = signs * drawn
         else:
             drawn = np.where(signs == 1, drawn, self.mask("u-", k, step, (1, count)))
-        placed, mask = scattered(drawn, order, shape), self.mask("q", k, step, shape)
+        placed, mask = restore_elements(drawn, order, shape), self.mask("q", k, step, shape)
         if k == self.layout.last:
             placed *= row_signs
         return HiddenState(order, signs, mask, placed - mask)
 
     def masked_weights(self, step: Step, partners: Mapping[int, Words]) -> dict[int, Words]:
-        """f_ij = w_ij - v_ij for each other data party i, to whom it goes."""
+        """Compute f_ij = w_ij - v_ij for each other data party i, to whom it goes."""
         return {i: w - self.block_mask("V", i, step, self.layout.block(i)) for i, w in partners.items()}
 
     def absorb(self, step: Step, inputs: Mapping[int, Words], openings: Mapping[int, Words]) -> None:
@@ -154,8 +165,11 @@ class ForwardParty:
 
     # --- online
 
-    def first(self, step: Step, shares: NetworkShares, weights: Mapping[int, Words]) -> Words:
-        """Shares of layer 0's pre-activations, (rows of the batch, units), f_z bits; `weights` are the f_(me,j)."""
+    def first_layer(self, step: Step, shares: NetworkShares, weights: Mapping[int, Words]) -> Words:
+        """Compute shares of layer 0's pre-activations, (rows of the batch, units), f_z bits.
+
+        `weights` are the f_(me,j).
+        """
         state, block = self.state(step), self.layout.block(self.me)
         opened = [expect(weights[j], block, f"masked weights of party {j}") for j in self.others]
         if state.ahead is None:
@@ -166,8 +180,11 @@ class ForwardParty:
         z += self._column(step) * shares.biases[0]
         return z
 
-    def to_helper(self, step: Step, k: int, z: Words) -> Words:
-        """Hidden layer k's share as the helper gets it: in secret order, under secret signs, noise and a zero share."""
+    def hidden_share(self, step: Step, k: int, z: Words) -> Words:
+        """Make hidden layer k's share as the helper gets it.
+
+        It is in secret order, under secret signs, noise and a zero share.
+        """
         hidden, (_, count) = self.state(step).hidden[k], self.layout.elements(k, step.rows)
         flat = z.reshape(-1)[hidden.order] * hidden.signs
         if self.me == 0:
@@ -177,26 +194,32 @@ class ForwardParty:
         share += zero_share(self.me, self._zero_masks, step, (1, count), f"zero/{k}", digests=self.digests)
         return share
 
-    def through_helper(self, step: Step, k: int, z: Words, *, slopes: bool) -> Script[None]:
+    def ask_helper(self, step: Step, k: int, z: Words, *, slopes: bool) -> Script[None]:
         """Send hidden layer k's share and take in the answer."""
-        yield Give("hidden share", k, (HELPER,), self.to_helper(step, k, z))
+        yield Send("hidden share", k, (HELPER,), self.hidden_share(step, k, z))
         shape = self.layout.answer(k, step.rows, slopes=slopes)
-        self.answered(step, k, taken((yield Take("hidden answer", k, {HELPER: shape})))[HELPER])
+        self.absorb_answer(step, k, received_words((yield Receive("hidden answer", k, {HELPER: shape})))[HELPER])
 
-    def upwards(
+    def run_forward(
         self, step: Step, shares: NetworkShares, weights: Mapping[int, Words], *, training: bool
     ) -> Script[None]:
-        """From the columns to the output's share, which the helper gets; `weights` are the f_(me,j)."""
-        z = self.first(step, shares, weights)
-        for k in self.layout.hidden:
-            yield from self.through_helper(step, k, z, slopes=training)
-            if training:
-                yield Need("forward")  # where rows are scored, the openings are there before
-            z = self.above(step, k, shares.upper[k], shares.biases[k + 1])
-        yield Give("output share", 0, (HELPER,), self.output(step, z))
+        """Pass from the columns to the output's share, which the helper gets.
 
-    def answered(self, step: Step, k: int, answer: Words) -> None:
-        """Take in what the helper tells everybody of hidden layer k: activations, then slopes, minus their masks."""
+        `weights` are the f_(me,j).
+        """
+        z = self.first_layer(step, shares, weights)
+        for k in self.layout.hidden:
+            yield from self.ask_helper(step, k, z, slopes=training)
+            if training:
+                yield Await("forward")  # where rows are scored, the openings are there before
+            z = self.layer_above(step, k, shares.upper[k], shares.biases[k + 1])
+        yield Send("output share", 0, (HELPER,), self.output_share(step, z))
+
+    def absorb_answer(self, step: Step, k: int, answer: Words) -> None:
+        """Take in the helper's answer for hidden layer k.
+
+        It has activations, then slopes, minus their masks.
+        """
         hidden, activation = self.state(step).hidden[k], self.layout.activation
         positive = hidden.signs == 1
         if activation.kappa is None:
@@ -204,7 +227,7 @@ class ForwardParty:
             told += encode_number(activation.centre, self.plan.fx)
         else:
             told, slopes = np.where(positive, answer[0], answer[1]), answer[2:]
-        opened = scattered(told, hidden.order, self.layout.below(k, step.rows))
+        opened = restore_elements(told, hidden.order, self.layout.below(k, step.rows))
         if k == self.layout.last:
             opened *= self.state(step).signs
         opened += hidden.opening
@@ -213,32 +236,37 @@ class ForwardParty:
             hidden.slope = slopes[0]
 
     def weight_openings(self, step: Step, upper: tuple[Words, ...]) -> dict[tuple[str, int], Words]:
-        """G_me of each upper layer, (units below, units above), f_w bits, for every other data party."""
+        """Compute G_me of each upper layer for every other data party.
+
+        (units below, units above), f_w bits.
+        """
         return {
-            ("G", k): self.in_view(step, k, upper[k]) - self.mask("g", k, step, self.layout.upper(k))
+            ("G", k): self.in_secret_order(step, k, upper[k]) - self.mask("g", k, step, self.layout.upper(k))
             for k in self.layout.hidden
         }
 
-    def in_view(self, step: Step, k: int, weights: Words) -> Words:
-        """Weights above hidden layer k with the classes in this step's secret order."""
+    def in_secret_order(self, step: Step, k: int, weights: Words) -> Words:
+        """Put the classes of the weights above hidden layer k into this step's secret order."""
         return weights[:, self.state(step).classes] if k == self.layout.last else weights
 
-    def above(self, step: Step, k: int, weights: Words, bias: Words) -> Words:
-        """Shares of the pre-activations above hidden layer k, (rows of the batch, units), f_z bits.
+    def layer_above(self, step: Step, k: int, weights: Words, bias: Words) -> Words:
+        """Compute shares of the pre-activations above hidden layer k.
+
+        (rows of the batch, units), f_z bits.
 
         Under the signs of the rows, and with the classes in secret order, where this is the output.
         """
         state, layout = self.state(step), self.layout
         hidden = state.hidden[k]
-        z = product(hidden.opened, self.in_view(step, k, weights))
+        z = product(hidden.opened, self.in_secret_order(step, k, weights))
         z += product(hidden.mask, state.weights["G", k])
         z += self.dealt(step, "qg", k)
-        column = self._column(step) * self.in_view(step, k, bias)
+        column = self._column(step) * self.in_secret_order(step, k, bias)
         z += state.signs * column if k == layout.last else column
         return z
 
-    def output(self, step: Step, z: Words) -> Words:
-        """The output's share as the helper gets it."""
+    def output_share(self, step: Step, z: Words) -> Words:
+        """Return the output's share as the helper gets it."""
         shape = (step.rows, self.layout.outputs)
         if self.me == 0:
             z += self.order.noise(step, noise_width(self.plan, step.alpha), self.layout.outputs)
@@ -248,5 +276,5 @@ class ForwardParty:
         return z
 
     def _column(self, step: Step) -> np.uint64:
-        """The public column of a bias, which has no penalty."""
+        """Return the public column of a bias, which has no penalty."""
         return encode_number(1.0 / step.alpha, self.plan.fx)

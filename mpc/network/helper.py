@@ -1,4 +1,4 @@
-"""The helper's side of training a network: dealing products of masks ahead of time, and the answers of each step.
+"""Trains a network as the helper: deals products of masks, and answers each step.
 
 It sees what `network_forward_helper` sees in a forward pass, and nothing more on the way back.
 """
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
-from tercet.mpc.interface.script import Give, Script
+from tercet.mpc.interface.script import Script, Send
 from tercet.mpc.linear import checks
 from tercet.mpc.linear.algebra import gradient_share
-from tercet.mpc.linear.helper import Answer, activation, largest_score
+from tercet.mpc.linear.helper import ActivationFunction, activation, largest_score
 from tercet.mpc.linear.loss import LossHelper
 from tercet.mpc.network.forward_helper import ForwardHelper
 from tercet.mpc.plan.architecture import NARROW_BITS, Entry, Tensors, pack
@@ -25,8 +25,8 @@ HIDDEN_LIMIT = 256.0  # no useful hidden pre-activation is larger, and the plann
 class NetworkHelper(ForwardHelper):
     """The helper in one attempt of a training. Not to be shared by threads.
 
-    `deal` may run any number of steps before the answers. A step's answers come in order: `hidden` for each layer,
-    then `output`.
+    `deal` may run any number of steps before the answers. A step's answers come in order: `answer_hidden` for each
+    layer, then `answer_output`.
 
     Args:
         plan: The job's agreed numbers, with a network.
@@ -39,7 +39,12 @@ class NetworkHelper(ForwardHelper):
     limit = HIDDEN_LIMIT
 
     def __init__(
-        self, plan: Plan, label: int, masks: Mapping[int, Masks], answer: Answer = activation, first: int = 0
+        self,
+        plan: Plan,
+        label: int,
+        masks: Mapping[int, Masks],
+        answer: ActivationFunction = activation,
+        first: int = 0,
     ) -> None:
         super().__init__(plan, masks)
         self._plan, self._label, self._answer = plan, label, answer
@@ -53,24 +58,29 @@ class NetworkHelper(ForwardHelper):
         return self._plan.fx if self._plan.smooth else 0
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """What each data party is dealt for a step: g_i, and at the carrier all products, flat."""
-        self._turns.take("deal", step)
+        """Compute the words dealt to each data party for a step.
+
+        Each gets g_i; the carrier gets all products too, flat.
+        """
+        self._turns.begin_step("deal", step)
         layout, smooth, below = self.layout, self._plan.smooth, self.masks_below(step)
-        values = self.begin(step, below, slopes=True)
+        values = self.deal_forward(step, below, slopes=True)
         errors = [self._error_mask(k, step) for k in layout.hidden]
         self._deals[step.index].output = self._output_mask(step)
         for k in layout.hidden:
-            values |= self._way_back(k, step, below[k], errors[k])
+            values |= self._deal_backward(k, step, below[k], errors[k])
         explicit = self.explicit(layout.dealt(step.rows, smooth=smooth), values, step)
-        return {i: self._dealt_to(i, step, explicit) for i in self.parties}
+        return {i: self._deal_to(i, step, explicit) for i in self.parties}
 
-    def _dealt_to(self, i: int, step: Step, explicit: Tensors) -> Words:
+    def _deal_to(self, i: int, step: Step, explicit: Tensors) -> Words:
         plan = self._plan
         block, shape = self.layout.block(i), self.layout.below(0, step.rows)
         u, known = self.features_mask(i, step), self.block_masks("S", i, step, shape)
         if plan.request.checks:
             partners = (j for j in self.parties if j != i)
-            g = checks.deal(i, plan.checks, self._masks, step, u=u, known=dict(zip(partners, known, strict=True)))
+            g = checks.deal_checked(
+                i, plan.checks, self._masks, step, u=u, known=dict(zip(partners, known, strict=True))
+            )
         else:
             g = gradient_share(u, total(known), self.block_masks("R", i, step, block))
         return pack(self._entries(i, step), {("g", 0): g} | explicit)
@@ -82,14 +92,14 @@ class NetworkHelper(ForwardHelper):
         return self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
 
     def _error_mask(self, k: int, step: Step) -> Words:
-        """The mask of the error above hidden layer k."""
+        """Return the mask of the error above hidden layer k."""
         if k != self.layout.last:
             return self.mask("o", k, step, (step.rows, self.layout.widths[k + 1]))
         shape = (step.rows, self.layout.outputs)
         return self._output_mask(step) - self._masks[self._label]("m_y", self._label, self._label, step, shape)
 
-    def _way_back(self, k: int, step: Step, below: Words, error: Words) -> Tensors:
-        """Products and parts of truncations for the way back through the weights above hidden layer k."""
+    def _deal_backward(self, k: int, step: Step, below: Words, error: Words) -> Tensors:
+        """Compute products and truncation parts for the weights above hidden layer k."""
         layout, shape = self.layout, self.layout.elements(k, step.rows)
         tau, rd = self._deals[step.index].slopes[k], self.mask("rd", k, step, shape)
         rw = self.mask("rw", k, step, layout.upper(k))
@@ -109,37 +119,39 @@ class NetworkHelper(ForwardHelper):
             values["h2", k], values["t2", k] = truncation.high_part(rs, self._plan.fx), truncation.top_bit(rs)
         return values
 
-    def output(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """The scaled activation less its mask, (rows of the batch, outputs), F bits, for every data party alike.
+    def answer_output(self, step: Step, shares: Mapping[int, Words]) -> Words:
+        """Compute the scaled activation less its mask, for every data party alike.
+
+        (rows of the batch, outputs), F bits.
 
         Raises:
             Diverged: a score or the activation leaves the plan's range.
             ShapeProblem: naming the data party whose share has the wrong shape.
         """
-        z = self.scores_of(step, shares)
-        deal = self.deal_of(step)
-        self._turns.take("output", step)
+        z = self.open_scores(step, shares)
+        deal = self.dealt_masks(step)
+        self._turns.begin_step("output", step)
         assert deal.output is not None
         answer = self._answer(self._plan, step, z) - deal.output
         self._answered, self.largest = (step, z), max(self.largest, largest_score(step, z, self.plan.fz))
         del self._deals[step.index]
         return answer
 
-    def dealing(self, step: Step) -> Script[None]:
-        """The same as a script."""
+    def deal_step(self, step: Step) -> Script[None]:
+        """Deal a step, as a script."""
         for i, words in self.deal(step).items():
-            yield Give("dealt", 0, (i,), words)
+            yield Send("dealt", 0, (i,), words)
 
-    def online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
-        """The answers of a step, as a script."""
-        shares = yield from self.upwards(step)
-        yield Give("output answer", 0, tuple(self.parties), self.output(step, shares))
+    def run_online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
+        """Answer a step, as a script."""
+        shares = yield from self.run_forward(step)
+        yield Send("output answer", 0, tuple(self.parties), self.answer_output(step, shares))
         if loss is not None:
-            yield Give("loss terms", 0, (self._label,), loss.terms(step, self.scores))
+            yield Send("loss terms", 0, (self._label,), loss.terms(step, self.scores))
 
     @property
     def scores(self) -> Floats:
-        """Those of the step answered last, (rows of the batch, outputs), under its secret signs."""
+        """Scores of the step answered last, (rows of the batch, outputs), under secret signs."""
         if self._answered is None:
             raise OutOfTurn("no step is answered yet")
         step, z = self._answered

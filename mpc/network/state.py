@@ -1,4 +1,4 @@
-"""What a data party keeps of one step through a network, from its masked inputs to its update or its scores.
+"""Holds a data party's state of one step, from its masked inputs to update or scores.
 
 All of it is masked, shared or this party's own. Symbols are those of `network_forward`.
 """
@@ -13,7 +13,7 @@ from tercet.mpc.plan.architecture import Tensors
 
 @dataclass(slots=True)
 class HiddenState:
-    """What is kept of one hidden layer in one step."""
+    """Holds the state of one hidden layer in one step."""
 
     order: Signed  # of the elements in the helper's view
     signs: Words
@@ -25,7 +25,7 @@ class HiddenState:
 
 @dataclass(slots=True)
 class ForwardState:
-    """What is kept of one step."""
+    """Holds the state of one step."""
 
     x: Words
     rows: int

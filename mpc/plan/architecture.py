@@ -1,4 +1,4 @@
-"""What a multilayer perceptron looks like: its widths, and the shape of everything that a step of it needs.
+"""Describes a multilayer perceptron: its widths, and the shapes of a step's tensors.
 
 It holds no weights and computes nothing; parties and helper lay out their tensors by it, so that both mean the same.
 
@@ -29,7 +29,7 @@ class Network:
 
 
 class NetworkForward(Forward, Protocol):
-    """What a forward pass through a network has to know of a plan."""
+    """Names the numbers of a plan that a forward pass through a network needs."""
 
     @property
     def fw(self) -> int:
@@ -73,43 +73,52 @@ class Layout:
         return HIDDEN[self.network.activation]
 
     def upper(self, k: int) -> tuple[int, int]:
-        """Shape of the weights above hidden layer k."""
+        """Return the shape of the weights above hidden layer k."""
         return self.widths[k], self.widths[k + 1]
 
     def below(self, k: int, rows: int) -> tuple[int, int]:
-        """Shape of hidden layer k's activation."""
+        """Return the shape of hidden layer k's activation."""
         return rows, self.widths[k]
 
     def elements(self, k: int, rows: int) -> tuple[int, int]:
-        """Shape of hidden layer k in the helper's view: all elements in one row, in secret order."""
+        """Return the shape of hidden layer k in the helper's view.
+
+        All elements stand in one row, in secret order.
+        """
         return 1, rows * self.widths[k]
 
     def answer(self, k: int, rows: int, *, slopes: bool) -> tuple[int, int]:
-        """Shape of the helper's answer for hidden layer k: the activation, of both signs if need be, then the slope."""
+        """Return the shape of the helper's answer for hidden layer k.
+
+        It has the activation, of both signs if need be, then the slope.
+        """
         _, count = self.elements(k, rows)
         return (1 if self.activation.kappa is None else 2) + slopes, count
 
     def block(self, party: int) -> tuple[int, int]:
-        """Shape of a party's block of layer 0."""
+        """Return the shape of a party's block of layer 0."""
         return self.columns[party], self.widths[0]
 
     # --- what travels flat
 
     def openings(self, rows: int) -> tuple[Entry, ...]:
-        """What leads from the mask of each hidden activation in secret order to its mask in place."""
+        """List the differences of hidden activations' masks in secret order and in place."""
         return tuple(Entry("D", k, self.below(k, rows)) for k in self.hidden)
 
     def weights(self, *names: str) -> tuple[Entry, ...]:
-        """One tensor of each name for every upper layer."""
+        """Return one tensor of each name for every upper layer."""
         return tuple(Entry(name, k, self.upper(k)) for name in names for k in self.hidden)
 
     def dealt_forward(self, rows: int) -> tuple[Entry, ...]:
-        """Products of masks that the helper deals for a forward pass."""
+        """List the products of masks that the helper deals for a forward pass."""
         products = (Entry("qg", k, (rows, self.widths[k + 1])) for k in self.hidden)
         return (Entry("C", 0, self.below(0, rows)), *products)
 
     def dealt_backward(self, rows: int, *, smooth: bool) -> tuple[Entry, ...]:
-        """Products of masks, and parts of truncations, for the way back; `smooth`: slopes have fractional bits."""
+        """List products of masks and parts of truncations for the way back.
+
+        `smooth`: slopes have fractional bits.
+        """
         entries = []
         for k in self.hidden:
             elements, weights = self.elements(k, rows), self.upper(k)
@@ -119,11 +128,11 @@ class Layout:
         return tuple(entries)
 
     def dealt(self, rows: int, *, smooth: bool) -> tuple[Entry, ...]:
-        """All that the helper deals in shares for a step of training."""
+        """Return all that the helper deals in shares for a step of training."""
         return (*self.dealt_forward(rows), *self.dealt_backward(rows, smooth=smooth))
 
     def dealt_to(self, party: int, rows: int, *, smooth: bool, checks: Sizes) -> tuple[Entry, ...]:
-        """What a data party gets in words for a step of training."""
+        """List the tensors that a data party gets in words for a step of training."""
         own = (Entry("g", 0, checks.dealt(party) if checks.checks else self.block(party)),)
         return (*own, *self.dealt(rows, smooth=smooth)) if party == CARRIER else own
 
@@ -133,17 +142,17 @@ Tensors = dict[tuple[str, int], Words]
 
 
 def flat(entries: Iterable[Entry]) -> tuple[int, int]:
-    """Shape of one row with all of them."""
+    """Return the shape of one row with all of them."""
     return 1, sum(entry.size for entry in entries)
 
 
 def pack(entries: Iterable[Entry], tensors: Mapping[tuple[str, int], Words]) -> Words:
-    """One row with all of them, in the order of the entries."""
+    """Return one row with all of them, in the order of the entries."""
     return np.concatenate([tensors[entry.name, entry.layer].reshape(1, -1) for entry in entries], axis=1)
 
 
 def unpack(entries: Iterable[Entry], words: Words, what: str) -> Tensors:
-    """The tensors of such a row, as views of it.
+    """Return the tensors of such a row, as views of it.
 
     Raises:
         ShapeProblem: the row has another length.

@@ -1,4 +1,4 @@
-"""What a job trains with where it does not say: a rate and a batch that fit the model, its parties and its rows.
+"""Chooses a rate and a batch that fit the model, its parties and its rows.
 
 It sees the job's public numbers only; every party computes the same. docs/benchmarks.md says how well that fits.
 
@@ -18,7 +18,10 @@ MOST_BATCHES, MOST_ROWS = 256, 2**14  # unless there are more than enough: large
 
 
 def auto_batch(rows: int) -> int:
-    """Choose the rows of a batch: a sixteenth of all, but 32 to 512; of large tables a 256th, to 16,384."""
+    """Choose the rows of a batch: a sixteenth of all, but 32 to 512.
+
+    Of large tables a 256th, to 16,384.
+    """
     return max(LEAST_ROWS, min(USUAL_ROWS, rows // BATCHES), min(MOST_ROWS, rows // MOST_BATCHES))
 
 

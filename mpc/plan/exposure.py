@@ -1,4 +1,4 @@
-"""What a job's parties could make of what they are told, in bits of a record, and which jobs are refused for it.
+"""Estimates the bits of a record that parties could learn, and refuses jobs for it.
 
 It sees entropies and sizes, never a row. The numbers come from the attacks in tests/attacks; docs/protocol.md has them.
 
@@ -34,7 +34,7 @@ def joint_bits(bits: Sequence[float]) -> float:
 
 
 def needed_bits(model: str, outputs: int, largest_view: int, network: Network | None = None) -> float:
-    """Give the collision entropy that whole records need against the helper, by what it sees at once.
+    """Compute the collision entropy that whole records need against the helper.
 
     Args:
         model: The link.
@@ -49,7 +49,7 @@ def needed_bits(model: str, outputs: int, largest_view: int, network: Network | 
     return min(UNNAMED_BITS + seen, max(0.0, 2.0 * math.log2(largest_view) - SHARED_BITS))
 
 
-def told_bits(scorings: int, outputs: int) -> float:
+def disclosed_bits(scorings: int, outputs: int) -> float:
     """Give what so many scorings of a row tell the label party of a partner's record, at most."""
     return SCORE_BITS_TOLD * scorings * outputs
 
@@ -57,10 +57,10 @@ def told_bits(scorings: int, outputs: int) -> float:
 def most_scorings(record_bits: float, outputs: int, *, weights_known: bool) -> int:
     """Give how often a row may be scored until too much of a partner's record is told."""
     part = KEPT_PART_KNOWN if weights_known else KEPT_PART
-    return int(record_bits / part / told_bits(1, outputs))
+    return int(record_bits / part / disclosed_bits(1, outputs))
 
 
-def scored_less(epochs: int, most: int) -> str:
+def score_less_often(epochs: int, most: int) -> str:
     """Say what makes a job of so many epochs score held-out rows no more often than that."""
     if most < 1:
         return 'use metrics = "none", with held_out_loss = true, which tells no score, to stop early and to compare by'

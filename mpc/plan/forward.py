@@ -1,4 +1,4 @@
-"""What a forward pass has to know of a plan: the fixed point, the columns and the activation.
+"""Names the numbers of a plan that a forward pass needs.
 
 It says nothing of how a model came about, so that a model outlives its plan.
 """
@@ -12,8 +12,8 @@ from tercet.mpc.functions.links import Activation
 SCORE_BITS = 16  # fractional bits of a score that the label party is told; more would help to solve for narrow data
 
 
-class Noised(Protocol):
-    """What the noise on scores goes by."""
+class NoiseNumbers(Protocol):
+    """Names the numbers that the noise on scores goes by."""
 
     @property
     def fz(self) -> int:
@@ -24,7 +24,7 @@ class Noised(Protocol):
         """The helper sees scores under noise, uniform in at least +-2^-noise_bits."""
 
 
-class Forward(Noised, Protocol):
+class Forward(NoiseNumbers, Protocol):
     """A `plan.Plan`, or the `scoring.Numbers` of a model."""
 
     @property
@@ -44,14 +44,19 @@ class Forward(Noised, Protocol):
         """The link between score and label."""
 
 
-def noise_width(numbers: Noised, alpha: float) -> int:
-    """Give the base-2 logarithm of the noise's half-width, in units of the last bit of a pre-activation.
+def noise_width(numbers: NoiseNumbers, alpha: float) -> int:
+    """Compute the base-2 logarithm of the noise's half-width.
+
+    The unit is the last bit of a pre-activation.
 
     A score is alpha times a pre-activation; the noise is a power of two there, so that every bit of a word is uniform.
     """
     return numbers.fz - numbers.noise_bits + ceil_log2(1.0 / alpha)
 
 
-def noise_half_width(numbers: Noised, alpha: float) -> float:
-    """Give h, where scores are under noise that is uniform in +-h: from 2^-noise_bits to twice that."""
+def noise_half_width(numbers: NoiseNumbers, alpha: float) -> float:
+    """Compute h, where scores are under noise that is uniform in +-h.
+
+    It is from 2^-noise_bits to twice that.
+    """
     return math.ldexp(alpha, noise_width(numbers, alpha) - numbers.fz)

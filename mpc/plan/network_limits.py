@@ -1,4 +1,4 @@
-"""What a network's job may ask for, and how far one step is taken to move its pre-activations.
+"""Limits a network's job, and estimates how far one step moves its pre-activations.
 
 It sees the job's public numbers, and proves nothing: weights above a hidden layer have no bound that follows from the
 job, and one that held over all steps in the worst case would refuse every sensible network.
@@ -28,7 +28,7 @@ Check = tuple[bool, str, str]  # whether it holds; else the reason and the remed
 
 
 def architecture(network: Network, batch: int) -> tuple[Check, ...]:
-    """What must hold of one that can be trained at all."""
+    """List the conditions of an architecture that can be trained at all."""
     layers, widths = len(network.hidden), network.hidden or (1,)
     return (
         (network.activation in HIDDEN, f'the activation "{network.activation}" of hidden layers is unknown',
@@ -42,16 +42,20 @@ def architecture(network: Network, batch: int) -> tuple[Check, ...]:
 
 
 def nominal_leap(network: Network, columns: int, outputs: int) -> float:
-    """How far a step at a rate of 1 moves a pre-activation, nominally, for output errors of at most 1.
+    """Estimate how far a step at a rate of 1 moves a pre-activation.
+
+    Output errors are at most 1.
 
     In every layer that is the error there times the squared length of what is below it, a bias included.
     """
     below = (columns, *network.hidden)
-    return max((inputs + 1.0) * carried(network, layer, outputs) for layer, inputs in enumerate(below))
+    return max((inputs + 1.0) * error_at_layer(network, layer, outputs) for layer, inputs in enumerate(below))
 
 
-def carried(network: Network, layer: int, outputs: int) -> float:
-    """The error at a layer's pre-activations for output errors of at most 1; the output comes after all hidden layers.
+def error_at_layer(network: Network, layer: int, outputs: int) -> float:
+    """Estimate the error at a layer's pre-activations for output errors of at most 1.
+
+    The output comes after all hidden layers.
 
     The errors of several classes add up to 2 in size.
     """

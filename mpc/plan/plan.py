@@ -1,4 +1,6 @@
-"""What a job asks for, and the agreed numbers that its steps are made of; `planner` says whether there are such.
+"""Holds a job's request and the agreed numbers that its steps are made of.
+
+`planner` finds these, if there are such.
 
 It sees the job's public numbers only. Every party walks through the schedule with the same IEEE operations, to the last
 bit, and the parties compare digests of `Plan.canonical()`.
@@ -16,18 +18,20 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.functions.labels import refuse
+from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import ACTIVATIONS, Activation
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.check_sizes import Sizes
-from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decays, rates, snapped
+from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, rates, snap_scale
 
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
 
 
 class PlanRefused(ValueError):
-    """A job that must not start: the submitter's input. `reason` says why, `remedy` what to change.
+    """Refuses a job that must not start: the submitter's input.
+
+    `reason` says why, `remedy` what to change.
 
     `others` are what it would be refused for beside, so that all of it is told at once.
     """
@@ -46,7 +50,7 @@ def refuse_all(refusals: Sequence[PlanRefused]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a job asks for, as far as the planner minds."""
+    """Holds a job's request, as far as the planner minds."""
 
     model: str
     rows: int
@@ -76,7 +80,7 @@ class Request:
         return len(batch_sizes(self.rows, self.batch)) * self.epochs
 
     def rates(self) -> Iterator[float]:
-        """The learning rate of each step, without end."""
+        """Return the learning rate of each step, without end."""
         return rates(self.schedule, self.rate, self.decay, final=self.final, steps=self.steps)
 
     @property
@@ -90,7 +94,7 @@ class Request:
         return [party for party in range(len(self.columns)) if party != self.label]
 
     def name(self, party: int) -> str:
-        """Name a data party, if names are known."""
+        """Return a data party's name, if names are known."""
         return self.names[party] if self.names else f"data party {party + 1}"
 
 
@@ -108,7 +112,10 @@ class LossBits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The agreed numbers. Fractional bits: f_x of features, F of activation and label, f_w of weights, f_z of z."""
+    """Holds the agreed numbers.
+
+    Fractional bits: f_x of features, F of activation and label, f_w of weights, f_z of z.
+    """
 
     request: Request
     fx: int
@@ -148,19 +155,22 @@ class Plan:
 
     @property
     def checks(self) -> Sizes:
-        """How large everything is by which data parties check gradient shares; no projections where they do not."""
+        """Sizes of the words that check gradient shares; no projections without checks."""
         network = self.request.network
         return Sizes(self.columns, self.outputs if network is None else network.hidden[0], self.request.checks)
 
     @property
     def smooth(self) -> bool:
-        """Whether hidden slopes have fractional bits: all but ReLU's do, and its too where alpha goes into them."""
+        """Tell whether hidden slopes have fractional bits.
+
+        All but ReLU's do, and its too where alpha goes into them.
+        """
         network = self.request.network
         return network is not None and not (HIDDEN[network.activation].two_valued and self.request.l2 == 0.0)
 
     @property
     def activation(self) -> Activation:
-        """What the helper applies."""
+        """The function that the helper applies."""
         return ACTIVATIONS[self.request.model]
 
     @property
@@ -179,11 +189,13 @@ class Plan:
         return self.loss_bits_of(self.request.rows)
 
     def score_bounds(self) -> tuple[float, float]:
-        """The lowest score and the highest that a loss counts with."""
+        """Return the lowest score and the highest that a loss counts with."""
         return self.activation.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
 
     def loss_bits_of(self, rows: int) -> LossBits:
-        """The most bits with which no sum of so many losses can reach 2^62, a factor of two being kept to spare.
+        """Choose the most bits with which no sum of so many losses can reach 2^62.
+
+        A factor of two is kept to spare.
 
         The helper stops the job at a score beyond the limit, and labels are bounded: so the loss of a row is, and with
         it the sum. A loss costs no job its place: where rows are many, bits are fewer, and roundings cancel.
@@ -204,7 +216,7 @@ class Plan:
         return self.activation.most_label(self.score_limit)
 
     def check_labels(self, labels: Floats) -> None:
-        """Whether labels, (rows,), as the label party holds them, are such as this plan can train on.
+        """Check that this plan can train on labels, (rows,), as the label party holds them.
 
         Raises:
             LabelProblem: saying how many are not, and what to change.
@@ -212,12 +224,12 @@ class Plan:
         link = self.activation
         link.check_labels(labels)
         if link.classes:
-            refuse(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
+            refuse_labels(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
-        refuse(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
+        refuse_labels(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
 
     def steps(self, first: int = 0) -> Iterator[Step]:
-        """Every step of the job from this one on, in order, made as it is asked for."""
+        """Return every step of the job from this one on, in order, made as it is asked for."""
         return itertools.islice(self._steps(), first, None)
 
     def _steps(self) -> Iterator[Step]:
@@ -228,22 +240,22 @@ class Plan:
         for epoch in range(request.epochs):
             for position, (start, stop) in enumerate(itertools.pairwise(bounds)):
                 rate = next(learning)
-                after = decays(rate, request.l2, alpha)
-                scale = snapped(rate / (stop - start) / after, self.f)
+                after = decay_alpha(rate, request.l2, alpha)
+                scale = snap_scale(rate / (stop - start) / after, self.f)
                 yield Step(next(index), epoch, position, start, stop, scale, alpha, after)
                 alpha = after
 
     def alpha_after(self, steps: int) -> float:
-        """Alpha when so many steps are done: 1 before the first, `last_alpha` after the last."""
+        """Return alpha after so many steps: 1 before the first, `last_alpha` after the last."""
         request, alpha = self.request, 1.0
         if request.l2 == 0.0:
             return alpha
         for rate in itertools.islice(request.rates(), steps):
-            alpha = decays(rate, request.l2, alpha)
+            alpha = decay_alpha(rate, request.l2, alpha)
         return alpha
 
     def weights(self, block: Words, steps: int | None = None) -> Floats:
-        """One party's block of the model, (columns, outputs), from the sum of all shares of it.
+        """Decode one party's block of the model, (columns, outputs), from its summed shares.
 
         The shares are those after so many steps; of the finished job if None.
         """
@@ -251,11 +263,14 @@ class Plan:
         return alpha * decode(block, self.fw)
 
     def intercept(self, words: Words) -> Floats:
-        """The intercept, (1, outputs), from the sum of all its shares: the same after any step, it has no alpha."""
+        """Decode the intercept, (1, outputs), from its summed shares.
+
+        It has no alpha, and so is the same after any step.
+        """
         return decode(words, self.fw)
 
     def canonical(self) -> dict[str, Any]:
-        """Everything that shapes the model, as plain numbers, strings, lists and dicts, for hashing."""
+        """Return everything that shapes the model as plain values, for hashing."""
         plain = dataclasses.asdict(self)
         del plain["warnings"], plain["notes"], plain["request"]["names"]
         plain["norms"] = list(self.norms)

@@ -1,4 +1,4 @@
-"""The planner: how many fractional bits everything has, and whether the job fits into 64 of them at all.
+"""Plans fractional bits, and refuses a job that does not fit into 64 of them.
 
 It sees the job's public numbers only, and computes with IEEE operations that every party repeats to the last bit: the
 parties compare digests of `Plan.canonical()`.
@@ -15,10 +15,17 @@ from typing import NamedTuple, get_args
 
 from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
 from tercet.mpc.functions.links import ACTIVATIONS, FAR_SCORE
-from tercet.mpc.plan.exposure import CAUTION_BITS, joint_bits, most_scorings, needed_bits, scored_less, told_bits
+from tercet.mpc.plan.exposure import (
+    CAUTION_BITS,
+    disclosed_bits,
+    joint_bits,
+    most_scorings,
+    needed_bits,
+    score_less_often,
+)
 from tercet.mpc.plan.network_limits import Check, architecture, nominal_leap
 from tercet.mpc.plan.plan import GUARD_BIT, Plan, PlanRefused, Request, refuse_all
-from tercet.mpc.plan.schedule import LEAST_ROWS, RateKind, batch_sizes, decays
+from tercet.mpc.plan.schedule import LEAST_ROWS, RateKind, batch_sizes, decay_alpha
 
 LEAST_F, MOST_FX, GOOD_FX, LEAST_FX = 26, 13, 10, 8
 FEW_BATCHES = 8  # below, |z| can be matched across epochs
@@ -27,12 +34,15 @@ LEAST_ALPHA = 2.0**-6  # below, alpha rounded to f_x bits changes the intercept'
 
 
 def public_norm(columns: int) -> float:
-    """R_i: how long a row of this many standardised columns may be. No longer than CLIP allows anyway."""
+    """Compute R_i, the longest row allowed of so many standardised columns.
+
+    CLIP allows no longer one anyway.
+    """
     return min(CLIP * math.sqrt(columns), 4.0 * math.sqrt(columns) + 16.0)
 
 
 def make_plan(request: Request) -> Plan:
-    """The plan of a job.
+    """Return the plan of a job.
 
     Raises:
         PlanRefused: when the job asks for nonsense, exposes narrow data unasked, or does not fit into the words.
@@ -40,26 +50,29 @@ def make_plan(request: Request) -> Plan:
     refuse_all(nonsense_refusals(request))
     refusals = exposure_refusals(request)
     try:
-        plan = _fitted(request)
+        plan = _fit_plan(request)
     except PlanRefused as refused:
         refusals.append(refused)
     refuse_all(refusals)
     return plan
 
 
-def _fitted(request: Request) -> Plan:
+def _fit_plan(request: Request) -> Plan:
     """Make a plan that fits into the words, whatever it exposes."""
     norms = tuple(public_norm(columns) for columns in request.columns)
     sizes = batch_sizes(request.rows, request.batch)
-    course = _course(request, len(sizes), norms)
+    course = _walk_schedule(request, len(sizes), norms)
     f = max(LEAST_F, 12 + ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
     fx, score_limit, notes = _features_bits(request, course, f)
     warnings = _warnings(request, course, sizes, fx)
     return Plan(request, fx, f, norms, score_limit, noise_bits_of(request), course.alpha, len(sizes), warnings, notes)
 
 
-class _Course(NamedTuple):
-    """A walk through the schedule. For errors |phi - y| of at most 1; both bounds grow in proportion."""
+class _ScheduleBounds(NamedTuple):
+    """Holds what a walk through the schedule finds.
+
+    It is for errors |phi - y| of at most 1; both bounds grow in proportion.
+    """
 
     least_rate: float
     alpha: float  # at the end
@@ -67,13 +80,13 @@ class _Course(NamedTuple):
     reach: float  # how far all steps together can move one raw weight
 
 
-def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course:
+def _walk_schedule(request: Request, batches: int, norms: tuple[float, ...]) -> _ScheduleBounds:
     squares, inputs = sum(norm * norm for norm in norms) + 1.0, CLIP  # and the intercept's column of ones
     if request.network is not None:
         squares, inputs = nominal_leap(request.network, sum(request.columns), request.outputs), 1.0
     alpha, reach, leap, least, walked = 1.0, 0.0, 0.0, math.inf, 0.0
     for rate in itertools.islice(request.rates(), batches * request.epochs):
-        after = decays(rate, request.l2, alpha)
+        after = decay_alpha(rate, request.l2, alpha)
         if not (rate > 0.0 and after > 0.0):
             raise PlanRefused("the learning rate or the weights' scale falls to zero within the job",
                               "use a slower decay, fewer epochs, or a smaller rate or l2")  # fmt: skip
@@ -81,16 +94,22 @@ def _course(request: Request, batches: int, norms: tuple[float, ...]) -> _Course
         leap = max(leap, rate / after * squares + walked * (1.0 / after - 1.0 / alpha))
         reach, walked = reach + rate / after * inputs, walked + rate
         alpha, least = after, min(least, rate)
-    return _Course(least, alpha, leap, reach)
+    return _ScheduleBounds(least, alpha, leap, reach)
 
 
 def noise_bits_of(request: Request) -> int:
-    """Choose the noise under which the helper sees scores, of hidden layers too: +-2^-bits or more."""
+    """Choose the noise under which the helper sees scores, of hidden layers too.
+
+    +-2^-bits or more.
+    """
     return ACTIVATIONS[request.model].noise_bits
 
 
-def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, float, tuple[str, ...]]:
-    """f_x, the score limit and what there is to say: the formula's f_x, or one below it down to 10 that fits."""
+def _features_bits(request: Request, course: _ScheduleBounds, f: int) -> tuple[int, float, tuple[str, ...]]:
+    """Choose f_x, the score limit and the warnings.
+
+    f_x is the formula's, or one below it down to 10 that fits.
+    """
     formula = min(MOST_FX, (53 - f) // 2)
     if formula < LEAST_FX:
         raise PlanRefused(
@@ -109,27 +128,33 @@ def _features_bits(request: Request, course: _Course, f: int) -> tuple[int, floa
     raise _refusal(request, course, min(formula, GOOD_FX), f)
 
 
-def _score_limit(request: Request, course: _Course, fx: int, f: int) -> float:
-    """The largest score that the helper may let pass with these bits; 0 where the job does not fit at all."""
+def _score_limit(request: Request, course: _ScheduleBounds, fx: int, f: int) -> float:
+    """Return the largest score that the helper may let pass with these bits.
+
+    0 where the job does not fit at all.
+    """
     link, raw = ACTIVATIONS[request.model], math.ldexp(1.0, GUARD_BIT - 2 * fx - f)
-    most_error = min(_room(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
+    most_error = min(_step_room(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
     limit = min(link.reach(most_error), raw)
     return limit if limit >= link.least_score and course.alpha * raw >= FAR_SCORE else 0.0
 
 
-def _room(request: Request, course: _Course, raw: float) -> float:
-    """How far one step may move a raw pre-activation: past the guard, and offsets may pull it back and push it on."""
+def _step_room(request: Request, course: _ScheduleBounds, raw: float) -> float:
+    """Compute how far one step may move a raw pre-activation.
+
+    It may pass the guard, and offsets may pull it back and push it on.
+    """
     return 2.0 * raw - 2.0 * ACTIVATIONS[request.model].most_offset / course.alpha
 
 
-def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
-    """Why not even these bits will do, and what would."""
+def _refusal(request: Request, course: _ScheduleBounds, fx: int, f: int) -> PlanRefused:
+    """Say why not even these bits will do, and what would."""
     raw, error = math.ldexp(1.0, GUARD_BIT - 2 * fx - f), ACTIVATIONS[request.model].least_error
     if course.alpha * raw < FAR_SCORE:
         return PlanRefused(f"l2 shrinks the weights' scale to {course.alpha:.2g} by the end of the job",
                            "use a smaller l2, a smaller rate or fewer epochs")  # fmt: skip
-    if course.leap * error >= _room(request, course, raw):
-        part = 0.95 * _room(request, course, raw) / (course.leap * error)
+    if course.leap * error >= _step_room(request, course, raw):
+        part = 0.95 * _step_room(request, course, raw) / (course.leap * error)
         # Below this rate bits are added to the activation as fast as the rate falls.
         helps = request.batch / (part * course.least_rate) <= math.ldexp(1.0, LEAST_F - 12)
         fewer = "fewer columns" if request.network is None else "fewer columns or hidden layers"
@@ -142,7 +167,7 @@ def _refusal(request: Request, course: _Course, fx: int, f: int) -> PlanRefused:
                        "use fewer epochs, larger batches or a smaller rate")  # fmt: skip
 
 
-def _warnings(request: Request, course: _Course, sizes: list[int], fx: int) -> tuple[str, ...]:
+def _warnings(request: Request, course: _ScheduleBounds, sizes: list[int], fx: int) -> tuple[str, ...]:
     few = f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
     joint, needed = joint_bits(request.entropies), _needed_bits(request)
     found = (
@@ -186,7 +211,7 @@ def nonsense_refusals(request: Request) -> list[PlanRefused]:
 
 
 def exposure_refusals(request: Request) -> list[PlanRefused]:
-    """Say what a job would tell the helper or the label party that is too much of a record, unless it accepts that."""
+    """Refuse a job that would tell too much of a record, unless it accepts that."""
     refusals: list[PlanRefused] = []
     if request.accept_narrow:
         return refusals
@@ -199,7 +224,7 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
                 "use columns with more different values, or set accept_narrow if all parties accept that",
             )
         )
-    record_bits, told = request.record_bits or request.entropies, told_bits(1, request.outputs)
+    record_bits, told = request.record_bits or request.entropies, disclosed_bits(1, request.outputs)
     for party in sorted(request.partners, key=lambda party: record_bits[party]):
         bits, name = record_bits[party], request.name(party)
         most = most_scorings(bits, request.outputs, weights_known=request.whole)
@@ -208,20 +233,23 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
                 PlanRefused(
                     f"held-out rows are scored {request.scorings} times, each time {told:g} bits of a record of "
                     f"{name}'s, which has {bits:g} bits and allows {most}",
-                    f"{scored_less(request.epochs, most)}; or set accept_narrow if all parties accept that",
+                    f"{score_less_often(request.epochs, most)}; or set accept_narrow if all parties accept that",
                 )
             )
     return refusals
 
 
 def _needed_bits(request: Request) -> float:
-    """The collision entropy that whole records need; held-out rows are all seen by one set of weights."""
+    """Compute the collision entropy that whole records need.
+
+    One set of weights sees all held-out rows.
+    """
     view = max(*batch_sizes(request.rows, request.batch), request.held_out)
     return needed_bits(request.model, request.outputs, view, request.network)
 
 
 def _outputs_checks(request: Request) -> tuple[Check, ...]:
-    """As many outputs as the link has: a class each, of which there are three or more, or one."""
+    """List the conditions on outputs: one for each class, of three or more, or one."""
     link, outputs = ACTIVATIONS.get(request.model), request.outputs
     classes = link is not None and link.classes
     return (
@@ -234,7 +262,7 @@ def _outputs_checks(request: Request) -> tuple[Check, ...]:
 
 
 def _network_checks(request: Request) -> tuple[Check, ...]:
-    """An architecture that can be trained, under a link that has no offset."""
+    """List the conditions of a network: it can be trained, and its link has no offset."""
     if request.network is None:
         return ()
     link = ACTIVATIONS.get(request.model)

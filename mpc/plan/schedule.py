@@ -1,4 +1,4 @@
-"""When which rows are used and how far a step goes: the same for all parties, from the job alone.
+"""Schedules rows and rates of all steps, the same for all parties, from the job alone.
 
 It holds nothing secret: the permutation that `start` and `stop` cut into batches is elsewhere.
 """
@@ -15,7 +15,10 @@ LEAST_ROWS = 32  # a smaller rest of an epoch joins the batch before it
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the job. Weights are w = alpha u, with u what is shared; alpha carries the L2 penalty."""
+    """One step of the job.
+
+    Weights are w = alpha u, with u what is shared; alpha carries the L2 penalty.
+    """
 
     index: int  # t, over the whole job
     epoch: int
@@ -33,7 +36,10 @@ class Step:
 
 
 def batch_sizes(rows: int, batch: int) -> list[int]:
-    """Sizes of an epoch's batches: the last, smaller one is kept; below 32 rows it joins the one before."""
+    """Return sizes of an epoch's batches.
+
+    A last, smaller batch is kept; below 32 rows it joins the one before.
+    """
     full, rest = divmod(rows, batch)
     sizes = [batch] * full
     if rest and (rest >= LEAST_ROWS or not full):
@@ -44,7 +50,9 @@ def batch_sizes(rows: int, batch: int) -> list[int]:
 
 
 def rates(kind: RateKind, rate: float, decay: float, *, final: float = 1.0, steps: int = 1) -> Iterator[float]:
-    """The learning rate for t = 0, 1, 2, ... without end; "linear" falls evenly to `final` of it at the last step.
+    """Yield the learning rate for t = 0, 1, 2, ... without end.
+
+    "linear" falls evenly to `final` of it at the last step.
 
     Made of + * / alone, which IEEE fixes to the last bit: a power from the mathematical library may differ between
     machines, and then so would the model.
@@ -62,13 +70,16 @@ def rates(kind: RateKind, rate: float, decay: float, *, final: float = 1.0, step
             rate = rate * decay
 
 
-def decays(rate: float, l2: float, alpha: float) -> float:
-    """Alpha after a step at this rate: w shrinks by (1 - rate l2)."""
+def decay_alpha(rate: float, l2: float, alpha: float) -> float:
+    """Return alpha after a step at this rate: w shrinks by (1 - rate l2)."""
     return alpha * (1.0 - rate * l2)
 
 
-def snapped(scale: float, bits: int) -> float:
-    """The nearest multiple of 2^(1 - bits), so that a label of one half is encoded at `bits` without rounding."""
+def snap_scale(scale: float, bits: int) -> float:
+    """Round to a multiple of 2^(1 - bits).
+
+    A label of one half is then encoded at `bits` without rounding.
+    """
     return math.ldexp(round(math.ldexp(scale, bits - 1)), 1 - bits)
 
 
@@ -83,12 +94,12 @@ class Turns:
         self._first = first
         self._next: dict[str, int] = {}
 
-    def take(self, operation: str, step: Step) -> None:
+    def begin_step(self, operation: str, step: Step) -> None:
         """Note that this operation now does this step; OutOfTurn if it is not the next one."""
-        if step.index != self.next(operation):
-            raise OutOfTurn(f"{operation}: step {step.index} asked for, step {self.next(operation)} is next")
+        if step.index != self.next_step(operation):
+            raise OutOfTurn(f"{operation}: step {step.index} asked for, step {self.next_step(operation)} is next")
         self._next[operation] = step.index + 1
 
-    def next(self, operation: str) -> int:
-        """The step that this operation has to do next."""
+    def next_step(self, operation: str) -> int:
+        """Return the step that this operation has to do next."""
         return self._next.get(operation, self._first)

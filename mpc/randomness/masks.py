@@ -1,4 +1,6 @@
-"""Keyed masks: words that two holders of one secret compute alike, each at its own address.
+"""Derives keyed masks: words that two holders of one secret compute alike.
+
+Each has an address of its own.
 
 It sees secrets and addresses, never a value that is masked; a mask is the same however often it is asked for, and
 whoever uses one must use it on one value only.
@@ -28,25 +30,30 @@ LITTLE_ENDIAN = np.dtype("<u8")
 
 
 class Masks(Protocol):
-    """Where the protocol takes its masks from; the address is (mask, i, j, step).
+    """Gives the protocol its masks; the address is (mask, i, j, step).
 
     "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "U*", "M*" and "R*" of
-    its checks; "zero" (i, j), i < j, of two data parties, by itself or `once` for each digest of theirs. For a loss
-    "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss, validation, held-out loss and
+    its checks; "zero" (i, j), i < j, of two data parties, by itself or `name_once` for each digest of theirs. For a
+    loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss, validation, held-out loss and
     prediction each have masks of their own, which the caller chooses.
     """
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-        """The words at this address."""
+        """Return the words at this address."""
 
 
-def once(mask: str, digest: bytes) -> str:
-    """The name of a mask that has a key of its own for each digest, and so is asked for at one step alone."""
+def name_once(mask: str, digest: bytes) -> str:
+    """Name a mask that has a key of its own for each digest.
+
+    So it is asked for at one step alone.
+    """
     return f"{mask}{ONCE}{digest.hex()}"
 
 
 def derive_key(secret: bytes, salt: bytes, info: Sequence[str | int | bytes]) -> bytes:
-    """32 bytes from a secret: HKDF-SHA256, the info as msgpack, so that no two lists of parts are spelt alike.
+    """Derive 32 bytes from a secret by HKDF-SHA256.
+
+    The info is msgpack, so that no two lists of parts are spelt alike.
 
     Raises:
         ValueError: for a secret of zeros only, which a hostile peer can provoke.
@@ -64,7 +71,9 @@ class Keystream:
         self._idle: list[CipherContext] = []  # making one takes longer than 16 KiB of its stream
 
     def words(self, attempt: int, epoch: int, step: int, shape: tuple[int, ...]) -> Words:
-        """Uniform words of this shape; the counter block is (attempt, epoch, step, block), 32 bits each.
+        """Return uniform words of this shape.
+
+        The counter block is (attempt, epoch, step, block), 32 bits each.
 
         Raises:
             OverflowError: for more than 2^32 blocks, or a part of the address beyond 32 bits.
@@ -82,7 +91,7 @@ class Keystream:
         return words.astype(np.uint64, copy=False)
 
     def _at(self, nonce: bytes) -> CipherContext:
-        """A stream that begins at this block and that nobody else has."""
+        """Return a stream that begins at this block and that nobody else has."""
         try:
             stream = self._idle.pop()
         except IndexError:
@@ -98,7 +107,7 @@ def _fill(stream: CipherContext, out: memoryview) -> None:
 
 
 class PairMasks:
-    """The masks that two agents share in one attempt, for one purpose (training, prediction, ...).
+    """Derives the masks that two agents share in one attempt, for one purpose.
 
     `sender` is the data party and `receiver` the helper, or the data parties of lower and higher index: both ends must
     name them alike. `secret` is their X25519 result and `transcript` the hash of the handshake.
@@ -114,11 +123,14 @@ class PairMasks:
         self._parents: dict[tuple[str, int, int], bytes] = {}  # of keys that are for one step
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-        """The words of this mask at this step."""
+        """Return the words of this mask at this step."""
         return self._stream(mask, i, j).words(self._attempt, step.epoch, step.position, shape)
 
     def secret(self, name: str) -> bytes:
-        """A secret of 32 bytes that outlives the attempt; both ends have it, and no mask is made of it here."""
+        """Derive a secret of 32 bytes that outlives the attempt.
+
+        Both ends have it, and no mask is made of it here.
+        """
         return derive_key(self._secret, self._transcript, (*self._info, name))
 
     def _stream(self, mask: str, i: int, j: int) -> Keystream:
@@ -129,7 +141,10 @@ class PairMasks:
         return self._streams[mask, i, j]
 
     def _key_once(self, mask: str, i: int, j: int) -> bytes:
-        """HMAC of the digest, under a key of the mask: an HKDF at each step would take many times as long."""
+        """Compute the HMAC of the digest, under a key of the mask.
+
+        An HKDF at each step would take many times as long.
+        """
         name, _, digest = mask.partition(ONCE)
         if (name, i, j) not in self._parents:
             self._parents[name, i, j] = self._derived(f"{name}{ONCE}", i, j)

@@ -1,4 +1,6 @@
-"""What the data parties keep from the helper: the order of samples and classes, signs and noise words.
+"""Draws the secret order of samples and classes, signs and noise words.
+
+The data parties keep these from the helper.
 
 The helper has no part in the key; nor does an attempt, so that a job taken up again sees the same order. Only the noise
 is another one where an attempt repeats steps with other roundings, as it would cancel in what the helper sees twice.
@@ -36,9 +38,11 @@ def commitment(run: bytes, name: str, contribution: bytes) -> bytes:
 
 
 def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
-    """The key for everything about ids, from the contributions: before anybody's sizes and the plan are known.
+    """Derive the key for everything about ids, from the contributions.
 
-    All data parties have it, the helper does not. Take a key of its own for each use from it, by `derived`.
+    Nobody's sizes and no plan are known then.
+
+    All data parties have it, the helper does not. Take a key of its own for each use from it, by `derive_subkey`.
 
     Raises:
         ValueError: naming the data party whose contribution is not 32 bytes.
@@ -47,7 +51,9 @@ def alignment_key(job_digest: bytes, contributions: Mapping[str, bytes]) -> byte
 
 
 def order_key(shape_digest: bytes, contributions: Mapping[str, bytes]) -> bytes:
-    """The key of `Order`, from the same contributions, once the digest can cover sizes and plan.
+    """Derive the key of `Order`, once the digest can cover sizes and plan.
+
+    It is made of the same contributions.
 
     All data parties reach it, whatever the order of arrival; the helper does not.
 
@@ -66,27 +72,35 @@ def _joint_key(domain: str, digest: bytes, contributions: Mapping[str, bytes]) -
 
 
 def confirmation(key: bytes, name: str) -> bytes:
-    """What a data party sends the others to show that it reached the same key; compare in constant time."""
-    return hmac.digest(derived(key, "confirmation"), name.encode(), "sha256")
+    """Prove to the other data parties that this one reached the same key.
+
+    Compare it in constant time.
+    """
+    return hmac.digest(derive_subkey(key, "confirmation"), name.encode(), "sha256")
 
 
 def confirms(key: bytes, name: str, received: bytes) -> bool:
-    """Whether this is that data party's confirmation of the same key."""
+    """Tell whether this is that data party's confirmation of the same key."""
     return hmac.compare_digest(confirmation(key, name), received)
 
 
-def derived(key: bytes, label: str) -> bytes:
-    """A key of 32 bytes for one use, named by its label; it says nothing of the key or of other uses' keys."""
+def derive_subkey(key: bytes, label: str) -> bytes:
+    """Derive a key of 32 bytes for one use, named by its label.
+
+    It says nothing of the key or of other uses' keys.
+    """
     return derive_key(key, b"", (DOMAIN, label))
 
 
 def noise_label(label: str, attempt: int) -> str:
-    """What a stream of noise is derived under in an attempt."""
+    """Return the label of a noise stream in an attempt."""
     return label if attempt == 1 else f"{label} of attempt {attempt}"
 
 
-def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]:
-    """Which ids are held out, (ids,): those whose keyed hash falls into the lowest `holdout` of its range.
+def choose_held_out(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]:
+    """Choose the held-out ids, (ids,).
+
+    Their keyed hash falls into the lowest `holdout` of its range.
 
     So whether a row is held out depends on its id alone, at every party, and nobody without the key can tell. The
     hash is keyed BLAKE2b, which takes a microsecond an id.
@@ -103,7 +117,9 @@ def split(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray[np.bool_]
 
 
 class Order:
-    """Permutations, orders of classes, signs and noise words of one job, from its order key, for one purpose.
+    """Draws one job's permutations, classes, signs and noise, for one purpose.
+
+    All come from its order key.
 
     No two purposes have anything in common, so that the rows of both may be the same or others. `attempt` is the
     one whose noise it is.
@@ -113,12 +129,15 @@ class Order:
         self._rows = rows
         prefix, noise = "" if purpose == "training" else f"{purpose} ", noise_label("noise", attempt)
         self._permutations, self._classes, self._signs, self._noise = (
-            Keystream(derived(key, prefix + label)) for label in ("permutation", "classes", "signs", noise)
+            Keystream(derive_subkey(key, prefix + label)) for label in ("permutation", "classes", "signs", noise)
         )
         self._epochs: dict[int, Signed] = {}
 
     def permutation(self, epoch: int) -> Signed:
-        """The order of all rows in this epoch, as indices; the last two asked for are kept. Do not write to it."""
+        """Return the order of all rows in this epoch, as indices.
+
+        The last two asked for are kept: do not write to it.
+        """
         if epoch not in self._epochs:
             words = self._permutations.words(0, epoch, 0, (self._rows,))
             self._epochs = dict(list(self._epochs.items())[-1:])
@@ -126,17 +145,20 @@ class Order:
         return self._epochs[epoch]
 
     def rows(self, step: Step) -> Signed:
-        """The rows of a step's batch, in order."""
+        """Return the rows of a step's batch, in order."""
         return self.permutation(step.epoch)[step.start : step.stop]
 
     def classes(self, step: Step, outputs: int) -> Signed:
-        """The order of a batch's classes, or of other outputs, as indices, shape (outputs,)."""
+        """Return the order of a batch's classes, or of other outputs, as indices; (outputs,)."""
         if outputs == 1:
             return np.zeros(1, np.int64)
         return np.argsort(self._classes.words(0, step.epoch, step.position, (outputs,)), kind="stable")
 
     def signs(self, step: Step, *, odd: bool) -> Words:
-        """1 or -1 for each row of the batch, shape (rows, 1); all 1 where the activation is not odd."""
+        """Return 1 or -1 for each row of the batch, shape (rows, 1).
+
+        All are 1 where the activation is not odd.
+        """
         if not odd:
             return np.ones((step.rows, 1), np.uint64)
         words = self._signs.words(0, step.epoch, step.position, (-(-step.rows // 64),))
@@ -144,7 +166,9 @@ class Order:
         return from_signed(1 - 2 * bits.astype(np.int64)[:, np.newaxis])
 
     def noise(self, step: Step, width: int, outputs: int = 1) -> Words:
-        """Make noise for each pre-activation, uniform in [-2^width, 2^width); shape (rows, outputs).
+        """Make noise for each pre-activation, uniform in [-2^width, 2^width).
+
+        Shape (rows, outputs).
 
         `width` is `forward.noise_width`. Without noise the differences of z betray whole records to the helper. One
         word for all outputs of a row would cancel in their differences, and betray them too. Columns are those that

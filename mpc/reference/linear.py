@@ -1,4 +1,4 @@
-"""The oracle: the same training in plaintext, by which the joint run is judged bit for bit.
+"""Trains in plaintext as the oracle, by which the joint run is judged bit for bit.
 
 It sees everything and may import nothing of the protocol: neither masks, nor shares, nor either role.
 """
@@ -11,26 +11,32 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from tercet.mpc.arithmetic.ring import Signed, Words, summed, total
+from tercet.mpc.arithmetic.ring import Signed, Words, sum_along, total
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
 
 
-class Ordered(Protocol):
-    """What the oracle has to know of the data parties' order; `mpc.randomness.order.Order` is one."""
+class OrderSource(Protocol):
+    """Names what the oracle reads of the data parties' order.
+
+    `mpc.randomness.order.Order` is one.
+    """
 
     def permutation(self, epoch: int) -> Signed:
-        """Indices of all rows."""
+        """Return indices of all rows."""
 
     def signs(self, step: Step, *, odd: bool) -> Words:
-        """1 or -1, (rows of the batch, 1)."""
+        """Return 1 or -1, (rows of the batch, 1)."""
 
     def classes(self, step: Step, outputs: int) -> Signed:
-        """Indices of all outputs."""
+        """Return indices of all outputs."""
 
     def noise(self, step: Step, width: int, outputs: int = 1) -> Words:
-        """(rows of the batch, outputs), in [-2^width, 2^width); the outputs in the order of `classes`."""
+        """Return (rows of the batch, outputs), in [-2^width, 2^width).
+
+        The outputs in the order of `classes`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Model:
     intercept: Floats  # (1, outputs)
 
 
-class _Taken(NamedTuple):
+class _StepRecord(NamedTuple):
     """A step of the plaintext training."""
 
     step: Step
@@ -58,8 +64,8 @@ class _Taken(NamedTuple):
     weights: Weights  # after it
 
 
-def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> Weights:
-    """The fixed-point training with nothing shared.
+def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> Weights:
+    """Train in fixed point with nothing shared.
 
     Args:
         xs: Each data party's encoded features, (rows, columns), f_x fractional bits.
@@ -77,8 +83,10 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int 
     return weights
 
 
-def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int | None = None) -> list[Words]:
-    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` fractional bits.
+def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> list[Words]:
+    """Compute the summed loss of each epoch that begins within `stop` steps, (1, 1).
+
+    `plan.loss_bits.total` fractional bits.
 
     Every row's is that before its own step. Arguments are those of `train`.
     """
@@ -90,9 +98,11 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered, stop: int
 
 
 def held_out_loss(
-    xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: Ordered, steps: Iterable[Step]
+    xs: Sequence[Words], y: Floats, weights: Weights, *, plan: Plan, order: OrderSource, steps: Iterable[Step]
 ) -> Words:
-    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+    """Compute the summed loss of rows that are not trained on, (1, 1).
+
+    `plan.loss_bits_of(rows).total` fractional bits.
 
     Args:
         xs: Each data party's encoded features of these rows.
@@ -105,20 +115,20 @@ def held_out_loss(
     loss, bits = np.zeros((1, 1), np.uint64), plan.loss_bits_of(len(y))
     for step in steps:
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        z = _add_offset(_score(xs, weights, plan, order, step), y[rows], plan, step)
         scores = np.clip(step.alpha * decode(z, plan.fz), *plan.score_bounds())
         loss = loss + _loss(scores, y[rows], plan, bits, step)
     return loss
 
 
 def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> Words:
-    """Of a batch, summed, (1, 1), of scores with offsets and centred labels."""
+    """Sum a batch's loss, (1, 1), from scores with offsets and centred labels."""
     link = plan.activation
     labels = encode(link.target(y), bits.label)
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
     alone = cumulant, link.label_part(decode(labels, bits.label))
-    products = summed(labels * encode(scores, bits.score))
-    return total(summed(encode(part, bits.total)) for part in alone) - products
+    products = sum_along(labels * encode(scores, bits.score))
+    return total(sum_along(encode(part, bits.total)) for part in alone) - products
 
 
 Added = Callable[[Step], Words]
@@ -129,11 +139,11 @@ def scores(  # noqa: PLR0917
     xs: Sequence[Words],
     weights: Weights,
     numbers: Forward,
-    order: Ordered,
+    order: OrderSource,
     steps: Iterable[Step],
     added: Added | None = None,
 ) -> Floats:
-    """What a model says of rows that are not trained on, (rows, outputs), row by row.
+    """Score rows that are not trained on, (rows, outputs), row by row.
 
     Args:
         xs: Each data party's encoded features of these rows.
@@ -146,7 +156,7 @@ def scores(  # noqa: PLR0917
     found = np.empty((xs[0].shape[0], numbers.outputs))
     for step in steps:
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _scored(xs, weights, numbers, order, step)
+        z = _score(xs, weights, numbers, order, step)
         if added is not None:
             z = z + _in_place(added(step), numbers, order, step)
         known = decode(_noise(numbers, order, step), numbers.fz)
@@ -155,23 +165,23 @@ def scores(  # noqa: PLR0917
     return found
 
 
-def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: Ordered) -> Iterator[_Taken]:
-    """Every step of the training."""
+def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource) -> Iterator[_StepRecord]:
+    """Yield every step of the training."""
     weights, link = _zeros(xs, plan), plan.activation
     for step in plan.steps():
         rows = order.permutation(step.epoch)[step.start : step.stop]
-        z = _offset_too(_scored(xs, weights, plan, order, step), y[rows], plan, step)
+        z = _add_offset(_score(xs, weights, plan, order, step), y[rows], plan, step)
         phi = link.phi_of_noisy(step.alpha * decode(z, plan.fz), noise_half_width(plan, step.alpha))
         a = encode(step.scale * phi, plan.f)
         error = a - encode(step.scale * link.target(y[rows]), plan.f)
         blocks = tuple(block - x[rows].T @ error for x, block in zip(xs, weights.blocks, strict=True))
         back = encode_number(step.after, plan.fx)
         weights = Weights(blocks, weights.intercept - back * error.sum(axis=0, keepdims=True))
-        yield _Taken(step, rows, z, weights)
+        yield _StepRecord(step, rows, z, weights)
 
 
-def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Ordered, step: Step) -> Words:
-    """The z of a batch in its order, without its signs, but with its noise; f_z fractional bits."""
+def _score(xs: Sequence[Words], weights: Weights, numbers: Forward, order: OrderSource, step: Step) -> Words:
+    """Compute a batch's z in its order, without its signs, but with its noise; f_z bits."""
     rows = order.permutation(step.epoch)[step.start : step.stop]
     z = _noise(numbers, order, step)
     z = z + encode_number(1.0 / step.alpha, numbers.fx) * weights.intercept
@@ -180,19 +190,19 @@ def _scored(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Orde
     return z
 
 
-def _offset_too(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
-    """With what the label party adds to its share, where the link has that."""
+def _add_offset(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
+    """Add the label party's term of its labels, where the link has that."""
     link = plan.activation
     return z if link.offset is None else z + encode(link.offset(y) / step.alpha, plan.fz)
 
 
-def _noise(numbers: Forward, order: Ordered, step: Step) -> Words:
-    """The noise under which the helper sees a batch, without its signs, classes in place."""
+def _noise(numbers: Forward, order: OrderSource, step: Step) -> Words:
+    """Return the noise of a batch at the helper, without its signs, classes in place."""
     return _in_place(order.noise(step, noise_width(numbers, step.alpha), numbers.outputs), numbers, order, step)
 
 
-def _in_place(words: Words, numbers: Forward, order: Ordered, step: Step) -> Words:
-    """What the helper sees, (rows, outputs), without its signs, classes in place."""
+def _in_place(words: Words, numbers: Forward, order: OrderSource, step: Step) -> Words:
+    """Return the helper's view, (rows, outputs), without its signs, classes in place."""
     signed = order.signs(step, odd=numbers.activation.odd) * words
     return signed[:, np.argsort(order.classes(step, numbers.outputs))]
 
@@ -202,8 +212,11 @@ def _zeros(xs: Sequence[Words], plan: Plan) -> Weights:
     return Weights(blocks, np.zeros((1, plan.outputs), np.uint64))
 
 
-def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> Model:
-    """Ordinary float64 SGD on the same batches at the rates that the job asks for, nothing rounded or snapped."""
+def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: OrderSource) -> Model:
+    """Train by ordinary float64 SGD on the same batches.
+
+    It takes the job's rates, and nothing is rounded or snapped.
+    """
     request, link = plan.request, plan.activation
     w, w0 = [np.zeros((x.shape[1], plan.outputs)) for x in xs], np.zeros((1, plan.outputs))
     learning = request.rates()
@@ -218,5 +231,8 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: Ordered) -> 
 
 
 def release(weights: Weights, plan: Plan, steps: int | None = None) -> Model:
-    """What a model in words means after so many steps, all if None: blocks times alpha, and the intercept as it is."""
+    """Decode a model in words after so many steps, all if None.
+
+    Blocks are times alpha, and the intercept is as it is.
+    """
     return Model(tuple(plan.weights(block, steps) for block in weights.blocks), plan.intercept(weights.intercept))

@@ -1,4 +1,6 @@
-"""The oracle of networks: the same training in plaintext, by which the joint run is judged bit for bit.
+"""Trains networks in plaintext as the oracle, by which the joint run is judged.
+
+They agree bit for bit.
 
 It sees everything and may import nothing of the protocol: neither masks, nor shares, nor either role.
 
@@ -14,34 +16,40 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from tercet.mpc.arithmetic.ring import Signed, Words, from_signed, summed, to_signed, total
+from tercet.mpc.arithmetic.ring import Signed, Words, from_signed, sum_along, to_signed, total
 from tercet.mpc.functions.hidden import HIDDEN, HiddenActivation
 from tercet.mpc.plan.architecture import NARROW_BITS, NetworkForward
 from tercet.mpc.plan.forward import SCORE_BITS, noise_half_width, noise_width
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.reference.linear import Added, Ordered
+from tercet.mpc.reference.linear import Added, OrderSource
 
 Dealt = Callable[[str, int, Step], Words]
 """The masks that truncations round by: "rw" of the weights above a hidden layer, "rd" and "rs" of its error."""
 
 
-class Arranged(Protocol):
-    """What the oracle has to know of the elements of hidden layers; `mpc.randomness.elements.Elements` is one."""
+class ElementSource(Protocol):
+    """Names what the oracle reads of hidden layers' elements.
+
+    `mpc.randomness.elements.Elements` is one.
+    """
 
     def permutation(self, step: Step, layer: int, count: int) -> Signed:
-        """Which element is in which place of the helper's view, (count,)."""
+        """Return the element in each place of the helper's view, (count,)."""
 
     def signs(self, step: Step, layer: int, count: int) -> Words:
-        """1 or -1, (count,)."""
+        """Return 1 or -1, (count,)."""
 
     def noise(self, step: Step, layer: int, count: int, width: int) -> Words:
-        """(count,), in [-2^width, 2^width)."""
+        """Return (count,), in [-2^width, 2^width)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkWeights:
-    """A network in words with f_w fractional bits; the weights are alpha times blocks and upper."""
+    """A network in words with f_w fractional bits.
+
+    The weights are alpha times blocks and upper.
+    """
 
     blocks: tuple[Words, ...]  # of layer 0, of each data party, (columns, units)
     upper: tuple[Words, ...]  # (units below, units above)
@@ -57,17 +65,19 @@ class NetworkModel:
     biases: tuple[Floats, ...]
 
 
-class Run(NamedTuple):
+class TrainingRun(NamedTuple):
     """A joint training, as far as the oracle has to know it."""
 
     xs: Sequence[Words]  # each data party's encoded features, (rows, columns), f_x fractional bits
     y: Floats  # centred labels, (rows, outputs)
     plan: Plan  # with a network
-    order: Ordered  # of the rows, and the signs, classes and noise of scores
-    elements: Arranged  # likewise of hidden layers
+    order: OrderSource  # of the rows, and the signs, classes and noise of scores
+    elements: ElementSource  # likewise of hidden layers
     initial: NetworkWeights  # what all parties' first shares add up to
     dealt: Dealt  # the masks of its truncations
-    begin: int = 0  # the step that it begins with, where it goes on from a checkpoint; what is dealt is from there on
+    first_step: int = (
+        0  # the step that it begins with, where it goes on from a checkpoint; what is dealt is from there on
+    )
 
 
 class _Layer(NamedTuple):
@@ -78,7 +88,7 @@ class _Layer(NamedTuple):
     slope: Words
 
 
-class _Seen(NamedTuple):
+class _ForwardPass(NamedTuple):
     """A forward pass: hidden layers, and z as the helper has it."""
 
     hidden: list[_Layer]
@@ -87,22 +97,22 @@ class _Seen(NamedTuple):
     classes: Signed
 
 
-class _Taken(NamedTuple):
+class _StepRecord(NamedTuple):
     """A step of the training: its batch, the weights before it, and its forward pass."""
 
     step: Step
     batch: Sequence[Words]
     weights: NetworkWeights
-    seen: _Seen
+    forward: _ForwardPass
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What a pass over some rows depends on beside rows and weights."""
+class PassSetting:
+    """Holds what a pass over some rows depends on beside rows and weights."""
 
     plan: NetworkForward
-    order: Ordered
-    elements: Arranged
+    order: OrderSource
+    elements: ElementSource
     slope_bits: int = 0
 
     @property
@@ -112,16 +122,22 @@ class Setting:
         return HIDDEN[self.plan.network.activation]
 
 
-def train(run: Run, stop: int | None = None) -> NetworkWeights:
-    """The fixed-point training with nothing shared, until so many steps are done; the whole job if None."""
+def train(run: TrainingRun, stop: int | None = None) -> NetworkWeights:
+    """Train in fixed point with nothing shared, until so many steps are done.
+
+    None stands for the whole job.
+    """
     weights = run.initial
-    for _, after in itertools.islice(_walk(run), None if stop is None else stop - run.begin):
+    for _, after in itertools.islice(_walk(run), None if stop is None else stop - run.first_step):
         weights = after
     return weights
 
 
-def losses(run: Run, stop: int | None = None) -> list[Words]:
-    """The summed loss of each epoch that is begun within `stop` steps, (1, 1), `plan.loss_bits.total` bits."""
+def losses(run: TrainingRun, stop: int | None = None) -> list[Words]:
+    """Compute the summed loss of each epoch that begins within `stop` steps, (1, 1).
+
+    `plan.loss_bits.total` bits.
+    """
     plan, sums = run.plan, dict[int, Words]()
     for (step, _, _, seen), _ in itertools.islice(_walk(run), stop):
         scores, y = step.alpha * decode(seen.z, plan.fz), run.y[_rows(run.order, step)]
@@ -131,9 +147,11 @@ def losses(run: Run, stop: int | None = None) -> list[Words]:
 
 
 def held_out_loss(
-    xs: Sequence[Words], y: Floats, weights: NetworkWeights, *, plan: Plan, setting: Setting, steps: Iterable[Step]
+    xs: Sequence[Words], y: Floats, weights: NetworkWeights, *, plan: Plan, setting: PassSetting, steps: Iterable[Step]
 ) -> Words:
-    """The summed loss of rows that are not trained on, (1, 1), `plan.loss_bits_of(rows).total` fractional bits.
+    """Compute the summed loss of rows that are not trained on, (1, 1).
+
+    `plan.loss_bits_of(rows).total` fractional bits.
 
     `y` are their centred labels, (rows, outputs); `setting` and `steps` are of one pass for the held-out loss.
     """
@@ -146,24 +164,26 @@ def held_out_loss(
     return loss
 
 
-def _loss(scores: Floats, y: Floats, seen: _Seen, plan: Plan, bits: LossBits, step: Step) -> Words:  # noqa: PLR0917
-    """Of a batch, summed, (1, 1), of scores as the helper has them and centred labels."""
+def _loss(scores: Floats, y: Floats, seen: _ForwardPass, plan: Plan, bits: LossBits, step: Step) -> Words:  # noqa: PLR0917
+    """Sum a batch's loss, (1, 1), from the helper's scores and centred labels."""
     link = plan.activation
     labels = (seen.signs * encode(y, bits.label))[:, seen.classes]
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
     alone = cumulant, link.label_part(decode(labels, bits.label))
-    products = summed(labels * encode(scores, bits.score))
-    return total(summed(encode(part, bits.total)) for part in alone) - products
+    products = sum_along(labels * encode(scores, bits.score))
+    return total(sum_along(encode(part, bits.total)) for part in alone) - products
 
 
 def scores(
     xs: Sequence[Words],
     weights: NetworkWeights,
-    setting: Setting,
+    setting: PassSetting,
     steps: Iterable[Step],
     added: Added | None = None,
 ) -> Floats:
-    """What a network says of rows that are not trained on, (rows, outputs), row by row; classes less an arbitrary one.
+    """Score rows that are not trained on, (rows, outputs), row by row.
+
+    Classes are less an arbitrary one.
 
     `steps` are those of one pass, with alpha of the step that the model is kept from; `added` is the partners' noise.
     """
@@ -183,33 +203,36 @@ def scores(
     return found
 
 
-def _rows(order: Ordered, step: Step) -> Signed:
-    """Of a batch, in order."""
+def _rows(order: OrderSource, step: Step) -> Signed:
+    """Return the rows of a batch, in order."""
     return order.permutation(step.epoch)[step.start : step.stop]
 
 
-def _walk(run: Run) -> Iterator[tuple[_Taken, NetworkWeights]]:
-    """Every step, and the weights after it."""
+def _walk(run: TrainingRun) -> Iterator[tuple[_StepRecord, NetworkWeights]]:
+    """Yield every step, and the weights after it."""
     xs, y, plan, order, elements, weights, dealt, begin = run
-    setting = Setting(plan, order, elements, plan.fx if plan.smooth else 0)
+    setting = PassSetting(plan, order, elements, plan.fx if plan.smooth else 0)
     for step in plan.steps(begin):
         rows = _rows(order, step)
         batch = [x[rows] for x in xs]
-        taken = _Taken(step, batch, weights, _forward(batch, weights, step, setting))
+        taken = _StepRecord(step, batch, weights, _forward(batch, weights, step, setting))
         weights = _after(taken, _error(taken, y[rows], plan), plan, dealt)
         yield taken, weights
 
 
-def _error(taken: _Taken, y: Floats, plan: Plan) -> Words:
-    """Of the scores, F fractional bits, under the rows' signs, classes in secret order."""
-    step, seen = taken.step, taken.seen
+def _error(taken: _StepRecord, y: Floats, plan: Plan) -> Words:
+    """Compute the scores' error, F fractional bits.
+
+    It is under the rows' signs, classes in secret order.
+    """
+    step, seen = taken.step, taken.forward
     scores = step.alpha * decode(seen.z, plan.fz)
     phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
     a = encode(step.scale * phi, plan.f)
     return a - seen.signs * encode(step.scale * y, plan.f)[:, seen.classes]
 
 
-def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, setting: Setting) -> _Seen:
+def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, setting: PassSetting) -> _ForwardPass:
     plan, order = setting.plan, setting.order
     column = encode_number(1.0 / step.alpha, plan.fx)
     z = column * weights.biases[0]
@@ -221,11 +244,14 @@ def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, settin
         z = hidden[-1].activation @ above + column * bias
     signs, classes = order.signs(step, odd=plan.activation.odd), order.classes(step, plan.outputs)
     z = signs * z[:, classes] + order.noise(step, noise_width(plan, step.alpha), plan.outputs)
-    return _Seen(hidden, z - z[:, :1] if plan.outputs > 1 else z, signs, classes)
+    return _ForwardPass(hidden, z - z[:, :1] if plan.outputs > 1 else z, signs, classes)
 
 
-def _hidden(z: Words, step: Step, k: int, setting: Setting) -> _Layer:
-    """The activation by what the helper sees of each element: its order, sign and noise have a part in the rounding."""
+def _hidden(z: Words, step: Step, k: int, setting: PassSetting) -> _Layer:
+    """Compute a hidden layer by the helper's view of each element.
+
+    Its order, sign and noise have a part in the rounding.
+    """
     plan, link, count = setting.plan, setting.activation, z.size
     order, signs = setting.elements.permutation(step, k, count), setting.elements.signs(step, k, count)
     seen = z.reshape(-1)[order] * signs + setting.elements.noise(step, k, count, noise_width(plan, step.alpha))
@@ -241,8 +267,8 @@ def _hidden(z: Words, step: Step, k: int, setting: Setting) -> _Layer:
     return _Layer(order, placed.reshape(z.shape), slope)
 
 
-def _after(taken: _Taken, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeights:
-    """The weights after a step, from the error of its scores."""
+def _after(taken: _StepRecord, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeights:
+    """Return the weights after a step, from the error of its scores."""
     step, batch, weights, seen = taken
     back, last = encode_number(step.after, plan.fx), len(weights.upper) - 1
     upper, biases = list(weights.upper), list(weights.biases)
@@ -250,7 +276,7 @@ def _after(taken: _Taken, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeig
         gradient, falls = seen.hidden[k].activation, error
         if k == last:  # the error's signs are undone by the same, its classes by their order
             gradient, falls = seen.signs * gradient, seen.signs * error
-        gradient, falls = gradient.T @ error, back * summed(falls, axis=0)
+        gradient, falls = gradient.T @ error, back * sum_along(falls, axis=0)
         if k == last:
             canonical = np.argsort(seen.classes)
             gradient, falls = gradient[:, canonical], falls[:, canonical]
@@ -261,28 +287,30 @@ def _after(taken: _Taken, error: Words, plan: Plan, dealt: Dealt) -> NetworkWeig
     return NetworkWeights(blocks, tuple(upper), tuple(biases))
 
 
-def _below(taken: _Taken, k: int, error: Words, plan: Plan, dealt: Dealt) -> Words:
-    """The error of hidden layer k's pre-activations, F fractional bits, from that of what is above it."""
+def _below(taken: _StepRecord, k: int, error: Words, plan: Plan, dealt: Dealt) -> Words:
+    """Compute the error of hidden layer k's pre-activations, F bits, from the one above it."""
     step, _, weights, seen = taken
     layer, last = seen.hidden[k], k == len(weights.upper) - 1
     above = weights.upper[k][:, seen.classes] if last else weights.upper[k]
-    carried = error @ _rounded(above, dealt("rw", k, step), plan.fw - NARROW_BITS).T
-    flat = _rounded(carried.reshape(-1)[layer.order], dealt("rd", k, step).reshape(-1), NARROW_BITS) * layer.slope
+    carried = error @ _round_by(above, dealt("rw", k, step), plan.fw - NARROW_BITS).T
+    flat = _round_by(carried.reshape(-1)[layer.order], dealt("rd", k, step).reshape(-1), NARROW_BITS) * layer.slope
     if plan.smooth:
-        flat = _rounded(flat, dealt("rs", k, step).reshape(-1), plan.fx)
+        flat = _round_by(flat, dealt("rs", k, step).reshape(-1), plan.fx)
     placed = np.empty_like(flat)
     placed[layer.order] = flat
     placed = placed.reshape(carried.shape)
     return seen.signs * placed if last else placed
 
 
-def _rounded(x: Words, r: Words, bits: int) -> Words:
-    """X with so many fractional bits fewer, up or down as r says."""
+def _round_by(x: Words, r: Words, bits: int) -> Words:
+    """Take so many fractional bits off x, up or down as r says."""
     return from_signed(to_signed(x + (r & np.uint64((1 << bits) - 1))) >> np.int64(bits))
 
 
-def train_float(run: Run, xs: Sequence[Floats], initial: NetworkModel, stop: int | None = None) -> NetworkModel:
-    """Ordinary float64 SGD on the same batches at the rates that the job asks for, from the same first weights.
+def train_float(run: TrainingRun, xs: Sequence[Floats], initial: NetworkModel, stop: int | None = None) -> NetworkModel:
+    """Train by ordinary float64 SGD on the same batches, from the same first weights.
+
+    It takes the job's rates, and nothing is rounded.
 
     Args:
         run: Of which only labels, plan and order are used.
@@ -318,7 +346,10 @@ def _float_step(model: NetworkModel, batch: Sequence[Floats], y: Floats, plan: P
 
 
 def release(weights: NetworkWeights, plan: Plan, steps: int | None = None) -> NetworkModel:
-    """What a network in words means after so many steps, all if None: weights times alpha, and biases as they are."""
+    """Decode a network in words after so many steps, all if None.
+
+    Weights are times alpha, and biases as they are.
+    """
     return NetworkModel(
         tuple(plan.weights(block, steps) for block in weights.blocks),
         tuple(plan.weights(layer, steps) for layer in weights.upper),

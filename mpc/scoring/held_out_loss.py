@@ -1,4 +1,6 @@
-"""The mean loss of held-out rows after an epoch: a scoring pass in which the helper answers with loss terms.
+"""Computes the mean loss of held-out rows after an epoch.
+
+It is a scoring pass in which the helper answers with loss terms.
 
 No party learns a score: the helper sees what it sees of any scored row, under masks and in an order of this purpose
 alone, and the label party gets words of which it can make its share of one sum.
@@ -17,8 +19,8 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.links import Activation
-from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take, taken
-from tercet.mpc.linear.algebra import reordered
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
+from tercet.mpc.linear.algebra import apply_order
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.plan.architecture import CARRIER
 from tercet.mpc.plan.plan import LossBits, Plan
@@ -32,7 +34,7 @@ from tercet.mpc.scoring.openings import Openings, WeightMasks
 
 @dataclass(frozen=True, slots=True)
 class HeldOutNumbers:
-    """What the loss of one pass goes by; a `loss.LossNumbers`."""
+    """Holds the numbers that the loss of one pass goes by; a `loss.LossNumbers`."""
 
     activation: Activation
     outputs: int
@@ -44,16 +46,18 @@ class HeldOutNumbers:
 
     @classmethod
     def of(cls, plan: Plan, steps: Sequence[Step]) -> Self:
-        """From the plan of the training and the batches of the pass."""
+        """Make them from the plan of the training and the batches of the pass."""
         rows = sum(step.rows for step in steps)
         bits = plan.loss_bits_of(rows)
         return cls(plan.activation, plan.outputs, bits, rows, len(steps), plan.fz, plan.noise_bits)
 
 
 class HeldOutLossParty:
-    """Data party `me` in one pass; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass; `label` is the index of the label party.
 
-    For each step, in order: `scoring` and `losing`, two scripts to be driven side by side. Then `share`, once.
+    Not to be shared by threads.
+
+    For each step, in order: `score_batch` and `add_loss`, two scripts to be driven side by side. Then `share`, once.
 
     Args:
         me: This party's index.
@@ -86,47 +90,47 @@ class HeldOutLossParty:
         self._others = tuple(i for i in range(len(plan.columns)) if i != me)
         self._scorer, self._openings, self._order, self._epoch = scorer, openings, order, steps[0].epoch
 
-    def scoring(self, step: Step) -> Script[None]:
-        """A batch, up to this party's share of its scores."""
+    def score_batch(self, step: Step) -> Script[None]:
+        """Compute this party's share of a batch's scores."""
         if self._me == self._label:
-            yield Give("loss labels", 0, self._others, self._loss.masked_labels(step))
+            yield Send("loss labels", 0, self._others, self._loss.masked_labels(step))
         if isinstance(self._scorer, NetworkScorer):
             yield from self._scorer.script(step, self._openings)
         else:
             yield from self._scored(self._scorer, step)
-        yield Mark("scored")
+        yield Signal("scored")
 
-    def losing(self, step: Step) -> Script[None]:
-        """What the batch adds to this party's share of the loss."""
+    def add_loss(self, step: Step) -> Script[None]:
+        """Add the batch to this party's share of the loss."""
         shape = (step.rows, self._plan.outputs)
         if self._me != self._label:
-            labels = taken((yield Take("loss labels", 0, {self._label: shape})))[self._label]
+            labels = received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label]
             self._loss.absorb(step, labels)
             return
-        yield Need("scored")
-        terms = taken((yield Take("loss terms", 0, {HELPER: (step.rows + 1, self._plan.outputs)})))[HELPER]
+        yield Await("scored")
+        terms = received_words((yield Receive("loss terms", 0, {HELPER: (step.rows + 1, self._plan.outputs)})))[HELPER]
         self._loss.absorb_terms(step, terms[:-1], terms[-1:])
 
     def share(self) -> Words:
-        """This party's share of the summed loss, (1, 1), once all steps are done."""
+        """Return this party's share of the summed loss, (1, 1), once all steps are done."""
         return self._loss.share(self._epoch)
 
     def _scored(self, scorer: Scorer, step: Step) -> Script[None]:
         columns, outputs, dealt = self._plan.columns, self._plan.outputs, None
-        yield Give("masked inputs", 0, self._others, scorer.masked_inputs(step))
-        theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, columns[i]) for i in self._others})))
+        yield Send("masked inputs", 0, self._others, scorer.masked_inputs(step))
+        theirs = received_words((yield Receive("masked inputs", 0, {i: (step.rows, columns[i]) for i in self._others})))
         if outputs > 1 and self._me == CARRIER:
-            dealt = taken((yield Take("dealt", 0, {HELPER: (step.rows, outputs)})))[HELPER]
+            dealt = received_words((yield Receive("dealt", 0, {HELPER: (step.rows, outputs)})))[HELPER]
         share = scorer.preactivation(step, theirs, self._openings.blocks, dealt) + self._offset(step)
-        yield Give("output share", 0, (HELPER,), share)
+        yield Send("output share", 0, (HELPER,), share)
 
     def _offset(self, step: Step) -> Words | np.uint64:
-        """What the label party adds of its labels alone, where the link has that; f_z bits."""
+        """Compute the label party's term of its labels alone, where the link has one; f_z bits."""
         link, outputs = self._plan.activation, self._plan.outputs
         if link.offset is None or self._y is None:
             return np.uint64(0)
         words = encode(link.offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)
-        return reordered(self._order.signs(step, odd=link.odd) * words, self._order.classes(step, outputs))
+        return apply_order(self._order.signs(step, odd=link.odd) * words, self._order.classes(step, outputs))
 
 
 class HeldOutLossHelper:
@@ -157,7 +161,7 @@ class HeldOutLossHelper:
             self._scoring = NetworkScoringHelper(plan, label, masks, weight_masks)
 
     def script(self, step: Step) -> Script[None]:
-        """A batch.
+        """Answer a batch.
 
         Raises:
             Diverged: a value is outside the safe half of the words.
@@ -166,8 +170,8 @@ class HeldOutLossHelper:
             z = yield from self._scoring.preactivations(step)
         else:
             if self._plan.outputs > 1:
-                yield Give("dealt", 0, (CARRIER,), self._scoring.dealt(step))
+                yield Send("dealt", 0, (CARRIER,), self._scoring.dealt(step))
             due = dict.fromkeys(range(len(self._plan.columns)), (step.rows, self._plan.outputs))
-            z = self._scoring.preactivations(step, taken((yield Take("output share", 0, due))))
+            z = self._scoring.preactivations(step, received_words((yield Receive("output share", 0, due))))
         scores = np.clip(step.alpha * decode(z, self._plan.fz), *self._plan.score_bounds())
-        yield Give("loss terms", 0, (self._label,), self._loss.terms(step, scores))
+        yield Send("loss terms", 0, (self._label,), self._loss.terms(step, scores))

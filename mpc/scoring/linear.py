@@ -1,4 +1,6 @@
-"""Scores of rows that are not trained on: the forward pass of training, on shares that do not change.
+"""Scores rows that are not trained on, by the forward pass of training.
+
+The shares do not change.
 
 A data party sees only words that are masked or shared, the helper each batch's z with rows and classes in secret
 order, under noise and secret signs; the label party learns the scores to SCORE_BITS fractional bits, and nobody else
@@ -22,8 +24,8 @@ from typing import Any, Self
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.functions.links import ACTIVATIONS, Activation
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.linear.algebra import correction, preactivation_share, reordered, restored, zero_share
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order, zero_share
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.helper import Diverged, check_range
 from tercet.mpc.plan.architecture import CARRIER, Network
@@ -32,7 +34,7 @@ from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.order import Order
 from tercet.mpc.randomness.score_noise import ScoreNoise
-from tercet.mpc.scoring.openings import WeightMasks, masked_blocks, within
+from tercet.mpc.scoring.openings import WeightMasks, is_within, masked_blocks
 
 NOBODY = -2  # no party's index
 
@@ -41,7 +43,10 @@ STREAM = "dealt C"
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """All that scoring has to know of the plan that a model was trained by; a `forward.Forward`."""
+    """All that scoring has to know of the plan that a model was trained by.
+
+    A `forward.Forward`.
+    """
 
     model: str
     columns: tuple[int, ...]  # encoded columns of each data party, in party order
@@ -53,7 +58,7 @@ class Numbers:
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
-        """From `Plan.canonical()`, also after it was written as JSON and read again."""
+        """Read them from `Plan.canonical()`, also after it was JSON."""
         request = plan["request"]
         layers = request.get("network")
         network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
@@ -77,7 +82,9 @@ class Numbers:
 
 
 def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:
-    """One pass over rows that are not trained on, in batches as in training; no rows, no steps.
+    """Yield one pass over rows that are not trained on, in batches as in training.
+
+    No rows give no steps.
 
     `epoch` tells the passes of one job apart: (epoch, position) is the address of masks, order, signs and noise.
     Indices count within the pass. Nothing is scaled, and alpha, of the weights as they are, does not change.
@@ -88,10 +95,12 @@ def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[S
 
 
 class Scorer:
-    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass; `label` is the index of the label party.
 
-    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `opened`. Each is asked for
-    once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
+    Not to be shared by threads.
+
+    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `open_scores`. Each is asked
+    for once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
 
     Args:
         me: This party's index.
@@ -112,7 +121,7 @@ class Scorer:
         me: int,
         label: int,
         numbers: Forward,
-        rows: Rows,
+        rows: FeatureSource,
         shares: Shares,
         alpha: float,
         *,
@@ -135,21 +144,31 @@ class Scorer:
         self._turns = Turns(0)
 
     def masked_inputs(self, step: Step) -> Words:
-        """E_me = s X - U, (rows of the batch, columns), f_x fractional bits, for every other data party."""
-        self._turns.take("masked inputs", step)
-        x = expect(self._rows.take(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch")
+        """Compute E_me = s X - U for every other data party.
+
+        (rows of the batch, columns), f_x fractional bits.
+        """
+        self._turns.begin_step("masked inputs", step)
+        x = expect(
+            self._rows.read_rows(self._order.rows(step)), (step.rows, self._rows.shape[1]), "features of a batch"
+        )
         x *= self._signs(step)
         self._batches[step.index] = x
         return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
 
     def masked_weights(self) -> dict[int, Words]:
-        """f_ij = w_ij - v_ij for each other data party i, to whom it goes before the first step; always the same."""
+        """Compute f_ij = w_ij - v_ij for each other data party i.
+
+        It goes there before the first step, and is always the same.
+        """
         return masked_blocks(self._me, self._shares.partners, self._weight_masks)
 
     def preactivation(
         self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words], dealt: Words | None = None
     ) -> Words:
-        """z_me for the helper, (rows of the batch, outputs), f_z fractional bits, from all E_i and f_(me,j) received.
+        """Compute z_me for the helper, from all E_i and f_(me,j) received.
+
+        (rows of the batch, outputs), f_z fractional bits.
 
         Uniform on its own, and together with any but all of the others'. `dealt` is what the helper has dealt the
         carrier, where there are several outputs.
@@ -166,13 +185,13 @@ class Scorer:
         correction = self._correction(step, dealt)
         if step.index not in self._batches:
             raise OutOfTurn(f"the inputs of scoring step {step.index} are not masked yet, or it is done")
-        self._turns.take("pre-activation", step)
+        self._turns.begin_step("pre-activation", step)
         # The intercept's public column is 1 / alpha, since it has no penalty.
         classes = self._classes(step)
-        column = encode_number(1.0 / self._alpha, numbers.fx) * reordered(self._shares.intercept, classes)
-        products = (product(e, reordered(self._block_mask(i), classes)) for i, e in masked.items())
+        column = encode_number(1.0 / self._alpha, numbers.fx) * apply_order(self._shares.intercept, classes)
+        products = (product(e, apply_order(self._block_mask(i), classes)) for i, e in masked.items())
         ahead = total([self._signs(step) * column, *correction, *products])
-        own = reordered(total([self._shares.own, *opened]), classes)
+        own = apply_order(total([self._shares.own, *opened]), classes)
         z = preactivation_share(self._batches.pop(step.index), own, ahead)
         if self._me == 0:
             z += self._helpers_noise(step)
@@ -181,8 +200,10 @@ class Scorer:
         z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
         return z
 
-    def opened(self, step: Step, words: Words) -> Floats:
-        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+    def open_scores(self, step: Step, words: Words) -> Floats:
+        """Decode the batch's scores at the label party, (rows of the batch, outputs).
+
+        They are in the order of `Order.rows(step)`.
 
         `words` are the helper's. Off by at most alpha 2^-16 from the fixed-point scores and the partners' noise.
 
@@ -192,12 +213,12 @@ class Scorer:
         words = expect(words, (step.rows, self._numbers.outputs), "the helper's scores")
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
-        self._turns.take("scores", step)
+        self._turns.begin_step("scores", step)
         words = without_noise(words, self._helpers_noise(step), self._numbers.fz)
-        return self._alpha * decode_scores(restored(self._signs(step) * words, self._classes(step)))
+        return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
 
     def _helpers_noise(self, step: Step) -> Words:
-        """The noise under which the helper sees z."""
+        """Return the noise under which the helper sees z."""
         numbers = self._numbers
         return self._order.noise(step, noise_width(numbers, self._alpha), numbers.outputs)
 
@@ -208,11 +229,11 @@ class Scorer:
         return self._order.classes(step, self._numbers.outputs)
 
     def _block_mask(self, i: int) -> Words:
-        """This party's v_i, shaped like party i's block."""
+        """Return this party's v_i, shaped like party i's block."""
         return self._weight_masks("V", i, self._me, (self._numbers.columns[i], self._numbers.outputs))
 
     def _correction(self, step: Step, dealt: Words | None) -> list[Words]:
-        """This party's share of C P, where the helper does not add C itself."""
+        """Return this party's share of C P, where the helper does not add C itself."""
         shape = (step.rows, self._numbers.outputs)
         if shape[1] == 1:
             return []
@@ -222,11 +243,13 @@ class Scorer:
             raise OutOfTurn(f"nothing is dealt for scoring step {step.index} yet")
         else:
             share = expect(dealt, shape, "what the helper dealt")
-        return [reordered(share, self._classes(step))]
+        return [apply_order(share, self._classes(step))]
 
 
 class ScoringHelper:
-    """The helper in one pass over some rows. Not to be shared by threads; keeps nothing of a step.
+    """Answers one pass over some rows, as the helper.
+
+    Not to be shared by threads; keeps nothing of a step.
 
     For each of `scoring_steps`, in order: `dealt` where there are several outputs, which may run ahead, and `scores`.
 
@@ -249,21 +272,26 @@ class ScoringHelper:
         self._turns = Turns(0)
 
     def dealt(self, step: Step) -> Words:
-        """What the streams of the others leave of C = sum_i U_i sum_j v_ij, for the carrier; as `scores` in shape."""
-        self._turns.take("dealt", step)
+        """Compute the carrier's words of C = sum_i U_i sum_j v_ij; shaped as `scores`.
+
+        The others' streams are taken off.
+        """
+        self._turns.begin_step("dealt", step)
         others, shape = (j for j in self._parties if j != CARRIER), (step.rows, self._numbers.outputs)
         whole = total(self._correction(i, step) for i in self._parties)
         return whole - total(self._masks[j](STREAM, j, j, step, shape) for j in others)
 
     def scores(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """Rounded z for the label party, (rows of the batch, outputs), SCORE_BITS fractional bits, from all its shares.
+        """Round z for the label party, from all its shares.
+
+        (rows of the batch, outputs), SCORE_BITS fractional bits.
 
         Raises: as `preactivations`.
         """
         return encode_scores(decode(self.preactivations(step, shares), self._numbers.fz))
 
     def preactivations(self, step: Step, shares: Mapping[int, Words]) -> Words:
-        """z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+        """Compute z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
 
         Raises:
             Diverged: if a raw z is outside the safe half of the words, or a score beyond the limit. A row so unlike
@@ -273,7 +301,7 @@ class ScoringHelper:
         """
         shape = (step.rows, self._numbers.outputs)
         received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
-        self._turns.take("scores", step)
+        self._turns.begin_step("scores", step)
         if shape[1] == 1:
             received += [self._correction(i, step) for i in self._parties]
         z = total(received)
@@ -281,7 +309,7 @@ class ScoringHelper:
         return z
 
     def _correction(self, i: int, step: Step) -> Words:
-        """U_i sum_j v_ij."""
+        """Compute U_i sum_j v_ij."""
         block = (self._numbers.columns[i], self._numbers.outputs)
         u = self._masks[i]("U", i, i, step, (step.rows, block[0]))
         return correction(u, [self._weight_masks[j]("V", i, j, block) for j in self._parties if j != i])
@@ -294,12 +322,14 @@ def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:
         Diverged: one is outside the safe half of the words, or its score, alpha z, beyond the limit.
     """
     check_range(step, z, fz)
-    if not within(step.alpha * decode(z, fz), limit):
+    if not is_within(step.alpha * decode(z, fz), limit):
         raise Diverged(step, f"a score exceeded {limit:g}")
 
 
 def encode_scores(scores: Floats) -> Words:
-    """Scores, or one party's part of them where each owns its weights, as words of SCORE_BITS fractional bits.
+    """Encode scores as words of SCORE_BITS fractional bits.
+
+    They may be one party's part, where each owns its weights.
 
     Parts of all data parties add up to the scores; under a zero share (`linear.zero_share`) only all together do.
 
@@ -310,10 +340,13 @@ def encode_scores(scores: Floats) -> Words:
 
 
 def without_noise(words: Words, noise: Words, fz: int) -> Words:
-    """Take noise of f_z fractional bits, rounded alike, off scores of SCORE_BITS fractional bits."""
+    """Subtract noise of f_z bits, rounded alike, from scores of SCORE_BITS bits."""
     return words - encode_scores(decode(noise, fz))
 
 
 def decode_scores(words: Words) -> Floats:
-    """Scores from words of SCORE_BITS fractional bits: each party's part is rounded, by 2^-17 at most."""
+    """Decode scores from words of SCORE_BITS fractional bits.
+
+    Each party's part is rounded, by 2^-17 at most.
+    """
     return decode(words, SCORE_BITS)

@@ -1,4 +1,6 @@
-"""Scores of rows by a network that stays shared: the forward pass of training, on shares that do not change.
+"""Scores rows by a network that stays shared, by the forward pass of training.
+
+The shares do not change.
 
 A data party sees only words that are masked or shared, the helper what it sees of a forward pass in training; the label
 party learns the scores to SCORE_BITS fractional bits, and nobody else anything. Where there are classes, all scores of
@@ -15,8 +17,8 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, expect, total
-from tercet.mpc.interface.rows import Rows
-from tercet.mpc.interface.script import HELPER, Give, Script, Take, taken
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
 from tercet.mpc.network.forward import ForwardParty, NetworkShares
 from tercet.mpc.network.forward_helper import ForwardHelper
 from tercet.mpc.plan.architecture import CARRIER, NetworkForward, Tensors, flat, pack, unpack
@@ -31,10 +33,12 @@ from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks, ma
 
 
 class NetworkScorer(ForwardParty):
-    """Data party `me` in one pass over some rows; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass; `label` is the index of the label party.
+
+    Not to be shared by threads.
 
     First `opened_blocks` and `opened_upper`, which make an `Openings` with all others'. Then for each of
-    `scoring.scoring_steps`, in order: `script`, and at the label party `opened`.
+    `scoring.scoring_steps`, in order: `script`, and at the label party `open_scores`.
 
     Args:
         me, plan, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of a purpose of their own.
@@ -51,7 +55,7 @@ class NetworkScorer(ForwardParty):
         me: int,
         label: int,
         plan: NetworkForward,
-        rows: Rows,
+        rows: FeatureSource,
         *,
         shares: NetworkShares,
         alpha: float,
@@ -72,51 +76,57 @@ class NetworkScorer(ForwardParty):
         self._turns = Turns(0)
 
     def opened_blocks(self) -> dict[int, Words]:
-        """f_ij of each other data party i, to whom it goes; always the same."""
+        """Return f_ij of each other data party i, to whom it goes; always the same."""
         return masked_blocks(self.me, self._shares.partners, self._weight_masks)
 
     def opened_upper(self) -> Words:
-        """G_me of all upper layers, flat, for every other data party; always the same."""
+        """Return G_me of all upper layers, flat, for every other data party; always the same."""
         return masked_upper(self.me, self.layout, self._shares.upper, self._weight_masks)
 
     def block_mask(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> Words:  # noqa: ARG002
-        """This party's v_i, which is the same at all steps."""
+        """Return this party's v_i, which is the same at all steps."""
         return self._weight_masks(name, i, self.me, shape)
 
     def script(self, step: Step, openings: Openings) -> Script[None]:
-        """A batch, up to this party's share of its scores."""
-        self._turns.take("script", step)
+        """Compute this party's share of a batch's scores."""
+        self._turns.begin_step("script", step)
         layout, others = self.layout, tuple(self.others)
         inputs, masks = self.masked_inputs(step)
-        yield Give("masked inputs", 0, others, inputs, (("mask openings", masks),))
-        theirs = taken((yield Take("masked inputs", 0, {i: (step.rows, layout.columns[i]) for i in others})))
-        self.absorb(step, theirs, taken((yield Take("mask openings", 0, dict.fromkeys(others, masks.shape)))))
+        yield Send("masked inputs", 0, others, inputs, (("mask openings", masks),))
+        theirs = received_words(
+            (yield Receive("masked inputs", 0, {i: (step.rows, layout.columns[i]) for i in others}))
+        )
+        self.absorb(
+            step, theirs, received_words((yield Receive("mask openings", 0, dict.fromkeys(others, masks.shape))))
+        )
         dealt = layout.dealt_forward(step.rows)
         if self.me == CARRIER:
-            words = taken((yield Take("dealt", 0, {HELPER: flat(dealt)})))[HELPER]
+            words = received_words((yield Receive("dealt", 0, {HELPER: flat(dealt)})))[HELPER]
             self.state(step).dealt = self._ordered(step, "qg", unpack(dealt, words, "what the helper dealt"))
         else:
-            self.state(step).dealt = self._ordered(step, "qg", self.streamed(step, dealt))
+            self.state(step).dealt = self._ordered(step, "qg", self.dealt_streams(step, dealt))
         assert openings.upper is not None
         opened = unpack(layout.weights("G"), openings.upper, "opened weights")
         self.state(step).weights |= self._ordered(step, "G", opened)
-        yield from self.upwards(step, self._shares, openings.blocks, training=False)
+        yield from self.run_forward(step, self._shares, openings.blocks, training=False)
         if self.me != self._label:
             del self._states[step.index]
 
-    def output(self, step: Step, z: Words) -> Words:
+    def output_share(self, step: Step, z: Words) -> Words:
         """Make the output's share as the helper gets it, with this party's own noise."""
         if self._noise is not None:
             z += self._noise.words(step, self.layout.outputs, self._alpha, self.plan.fz)
-        return super().output(step, z)
+        return super().output_share(step, z)
 
     def _ordered(self, step: Step, name: str, tensors: Tensors) -> Tensors:
-        """The same with the classes of the last layer's in this step's secret order."""
+        """Put the classes of the last layer's tensor into this step's secret order."""
         last = (name, self.layout.last)
-        return {**tensors, last: self.in_view(step, self.layout.last, tensors[last])}
+        return {**tensors, last: self.in_secret_order(step, self.layout.last, tensors[last])}
 
-    def opened(self, step: Step, words: Words) -> Floats:
-        """The batch's scores at the label party, (rows of the batch, outputs), in the order of `Order.rows(step)`.
+    def open_scores(self, step: Step, words: Words) -> Floats:
+        """Decode the batch's scores at the label party, (rows of the batch, outputs).
+
+        They are in the order of `Order.rows(step)`.
 
         Raises:
             ShapeProblem: naming the helper, if its words have the wrong shape.
@@ -125,7 +135,7 @@ class NetworkScorer(ForwardParty):
         if self.me != self._label:
             raise OutOfTurn("only the label party learns scores")
         state = self.state(step)
-        self._turns.take("scores", step)
+        self._turns.begin_step("scores", step)
         del self._states[step.index]
         noise = self.order.noise(step, noise_width(self.plan, self._alpha), self.layout.outputs)
         if self.layout.outputs > 1:
@@ -158,33 +168,38 @@ class NetworkScoringHelper(ForwardHelper):
         self._turns = Turns(0)
 
     def upper_mask(self, k: int, step: Step) -> Words:  # noqa: ARG002
-        """g, which is the same at all steps."""
+        """Return g, which is the same at all steps."""
         return total(self._weight_masks[j](f"g/{k}", j, j, self.layout.upper(k)) for j in self.parties)
 
     def block_masks(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> list[Words]:  # noqa: ARG002
-        """v_ij of every other data party j, likewise."""
+        """Return v_ij of every other data party j, likewise."""
         return [self._weight_masks[j](name, i, j, shape) for j in self.parties if j != i]
 
     def script(self, step: Step) -> Script[None]:
-        """A batch.
+        """Answer a batch.
 
         Raises: as `preactivations`.
         """
         z = yield from self.preactivations(step)
-        yield Give("scores", 0, (self._label,), encode_scores(decode(z, self.plan.fz)))
+        yield Send("scores", 0, (self._label,), encode_scores(decode(z, self.plan.fz)))
 
     def preactivations(self, step: Step) -> Script[Words]:
-        """A batch up to z, (rows of the batch, outputs), f_z fractional bits, in the helper's view.
+        """Answer a batch up to z, (rows of the batch, outputs), in the helper's view.
+
+        f_z fractional bits.
 
         Raises:
             Diverged: a value is outside the safe half of the words, or a score beyond the limit. Of a row so unlike
                 those trained on that one is three times as large as the former, it may wrap unseen: the row's own
                 score is wrong then.
         """
-        self._turns.take("script", step)
-        values, entries = self.begin(step, self.masks_below(step), slopes=False), self.layout.dealt_forward(step.rows)
-        yield Give("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
-        z = self.scores_of(step, (yield from self.upwards(step)))
+        self._turns.begin_step("script", step)
+        values, entries = (
+            self.deal_forward(step, self.masks_below(step), slopes=False),
+            self.layout.dealt_forward(step.rows),
+        )
+        yield Send("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
+        z = self.open_scores(step, (yield from self.run_forward(step)))
         check_scores(step, z, self.plan.fz, self._limit)
         del self._deals[step.index]
         return z

@@ -1,4 +1,6 @@
-"""Weights that are opened once under masks: of a model for all its predictions, or of one pass over some rows.
+"""Opens weights once under masks: of a model, or of one pass over some rows.
+
+A model's serve all its predictions.
 
 It sees shares and the secrets of masks; what comes out is uniform to its receiver, and has the same bits whenever it
 is asked for. A party can so tell one lie of its weights and no second one: from two, rows could be solved for.
@@ -25,25 +27,27 @@ HEADROOM = 4.0
 
 
 class WeightMasks(Protocol):
-    """Masks of weights, "V" (i, j) and "g/k" (j, j), which are the same in all steps that they are asked for."""
+    """Gives masks of weights, "V" (i, j) and "g/k" (j, j), the same in all steps."""
 
     def __call__(self, mask: str, i: int, j: int, shape: tuple[int, int]) -> Words:
-        """The words at this address."""
+        """Return the words at this address."""
 
 
 class PassMasks:
-    """Of one pass over some rows: those that two agents share at its first step."""
+    """Gives masks of one pass: those that two agents share at its first step."""
 
     def __init__(self, masks: Masks, first: Step) -> None:
         self._masks, self._first = masks, first
 
     def __call__(self, mask: str, i: int, j: int, shape: tuple[int, int]) -> Words:
-        """The words at this address."""
+        """Return the words at this address."""
         return self._masks(mask, i, j, self._first, shape)
 
 
 class ModelMasks:
-    """Of a model, from one data party's seed; whoever helps in a prediction is given the seed too.
+    """Gives masks of a model, from one data party's seed.
+
+    Whoever helps in a prediction is given the seed too.
 
     `names` are those of the data parties by index: a job may number the parties of a model anew.
 
@@ -58,7 +62,7 @@ class ModelMasks:
         self._streams: dict[tuple[str, int, int], Keystream] = {}
 
     def __call__(self, mask: str, i: int, j: int, shape: tuple[int, int]) -> Words:
-        """The words at this address."""
+        """Return the words at this address."""
         if (mask, i, j) not in self._streams:
             self._streams[mask, i, j] = Keystream(
                 derive_key(self._seed, b"", (DOMAIN, mask, self._names[i], self._names[j]))
@@ -67,29 +71,35 @@ class ModelMasks:
 
 
 def model_seed(masks: PairMasks) -> bytes:
-    """A data party's seed, from what it shares with the helper of the training: neither can choose it alone."""
+    """Derive a data party's seed from its secret with the helper of the training.
+
+    Neither can choose it alone.
+    """
     return masks.secret("seed")
 
 
 def commitment(seed: bytes) -> bytes:
-    """32 bytes by which a seed is known again, and of which it cannot be found; no other seed has the same."""
+    """Compute 32 bytes by which a seed is known again.
+
+    The seed cannot be found from them, and no other has the same.
+    """
     return hashlib.sha256(DOMAIN.encode() + bytes(seed)).digest()
 
 
 def masked_blocks(me: int, partners: Mapping[int, Words], masks: WeightMasks) -> dict[int, Words]:
-    """f_ij of each other data party i, to whom it goes, from this party's shares of their blocks."""
+    """Compute f_ij of each other data party i, to whom it goes, from this party's shares."""
     return {i: share - masks("V", i, me, (share.shape[0], share.shape[1])) for i, share in partners.items()}
 
 
 def masked_upper(me: int, layout: Layout, upper: tuple[Words, ...], masks: WeightMasks) -> Words:
-    """G_me of all upper layers, flat, for every other data party."""
+    """Compute G_me of all upper layers, flat, for every other data party."""
     opened = {("G", k): upper[k] - masks(f"g/{k}", me, me, layout.upper(k)) for k in layout.hidden}
     return pack(layout.weights("G"), opened)
 
 
 @dataclass(frozen=True)
 class Openings:
-    """What a data party has of weights that are opened once.
+    """Holds a data party's part of weights that are opened once.
 
     Attributes:
         masks: what it shares with the helper.
@@ -106,11 +116,11 @@ class Openings:
 
 
 def guard_exponent(largest: float) -> int:
-    """The e of the least power of two, 2^e, that is not below four times the largest score of a training."""
+    """Choose the least e with 2^e at least four times the largest score of a training."""
     fraction, exponent = math.frexp(HEADROOM * largest)
     return max(LEAST_EXPONENT, exponent - (fraction == 0.5))
 
 
-def within(scores: Floats, limit: float) -> bool:
-    """Whether all scores are within the limit; nan is not."""
+def is_within(scores: Floats, limit: float) -> bool:
+    """Tell whether all scores are within the limit; nan is not."""
     return bool(((scores <= limit) & (scores >= -limit)).all())

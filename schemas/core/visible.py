@@ -13,13 +13,13 @@ _UNSEEN: Final = re.compile(
 )
 
 
-def visible(text: str, keep: str = "") -> str:
+def escape_invisible(text: str, keep: str = "") -> str:
     r"""The text with an escape (\n, \x1b, \u202e) for each control, format or other character that shows nothing.
 
     Spaces of any width stay, and so do the characters in `keep`.
     """
     if keep:
-        return re.sub(f"[^{re.escape(keep)}]+", lambda part: visible(part[0]), text)
+        return re.sub(f"[^{re.escape(keep)}]+", lambda part: escape_invisible(part[0]), text)
     if text.isprintable() and not _UNSEEN.search(text):
         return text
     return "".join(sign if _is_seen(sign) else _escaped(sign) for sign in text)

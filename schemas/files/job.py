@@ -39,7 +39,7 @@ class Invalid(ValueError):
     """A file that a person wrote does not say what it should; the text says where and how to mend it."""
 
 
-class Grown(Strict):
+class OmitUnset(Strict):
     """What has got fields in later releases: those are left out of its plain values where they are unset.
 
     So a job without them keeps its id.
@@ -54,7 +54,7 @@ class Grown(Strict):
         return {name: value for name, value in said.items() if name not in unset}
 
 
-class Training(Grown):
+class Training(OmitUnset):
     """How long and how fast to train; what is not said fits most tables.
 
     Attributes:
@@ -91,7 +91,7 @@ class Training(Grown):
         return self
 
 
-class Evaluation(Grown):
+class Evaluation(OmitUnset):
     """What the label party learns of how good the model is, before anything is released.
 
     Attributes:
@@ -184,7 +184,7 @@ class EarlyStopping(Strict):
     least_gain: float = Field(default=0.0, ge=0)
 
 
-class JobDescription(Grown):
+class JobDescription(OmitUnset):
     """What every job says: who takes part with which table, and how rows are matched.
 
     Attributes:
@@ -263,7 +263,7 @@ class JobDescription(Grown):
         """Everything that the description says, as plain values."""
         return self.model_dump()
 
-    def anew(self) -> Self:
+    def with_new_id(self) -> Self:
         """The same job under an id of its own, to run it again."""
         return self.model_copy(update={"again": secrets.token_hex(8)})
 

@@ -49,12 +49,12 @@ def explain(path: Path, error: ValidationError, *models: type[BaseModel], conten
     lines = []
     found = error.errors(include_input=False, include_url=False)
     for item in sorted(found, key=lambda one: one["type"] != UNKNOWN):  # one that is missing may be a mistyped one
-        place, model = _unwrapped(item["loc"], models)
-        lines.append(f"{path}: {_told(item, place, model, content)}")
+        place, model = _unwrap(item["loc"], models)
+        lines.append(f"{path}: {_describe(item, place, model, content)}")
     return "\n".join(dict.fromkeys(lines))
 
 
-def _unwrapped(
+def _unwrap(
     place: tuple[int | str, ...], models: tuple[type[BaseModel], ...]
 ) -> tuple[tuple[int | str, ...], type[BaseModel]]:
     if len(models) == 1 or not place:
@@ -62,7 +62,9 @@ def _unwrapped(
     return place[1:], next(one for one in models if place[0] in get_args(one.model_fields["kind"].annotation))
 
 
-def _told(item: ErrorDetails, place: tuple[int | str, ...], model: type[BaseModel], content: Mapping[str, Any]) -> str:
+def _describe(
+    item: ErrorDetails, place: tuple[int | str, ...], model: type[BaseModel], content: Mapping[str, Any]
+) -> str:
     words = _words(place, content)
     if item["type"] == UNKNOWN:
         return _unknown(words, place, model)

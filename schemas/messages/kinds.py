@@ -89,7 +89,7 @@ from tercet.schemas.messages.network import (
 from tercet.schemas.messages.recovery import (
     Checkpoints,
     GoOn,
-    Held,
+    HeldCheckpoint,
     Inquiry,
     Outcome,
     Resumption,
@@ -152,7 +152,7 @@ __all__ = [
     "GoOn",
     "GradientShare",
     "Handshake",
-    "Held",
+    "HeldCheckpoint",
     "HeldOutDealtShares",
     "HeldOutHiddenAnswer",
     "HeldOutHiddenShare",

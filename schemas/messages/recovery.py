@@ -14,7 +14,7 @@ from tercet.schemas.messages.message import Count, Digest, Message
 MOST_HELD = 4  # checkpoints that a party may hold of one job
 
 
-class Held(Strict):
+class HeldCheckpoint(Strict):
     """A checkpoint that a data party has. Those of one lineage and step, of all data parties, belong together."""
 
     lineage: Digest
@@ -27,7 +27,7 @@ class Checkpoints(Message):
 
     kind = "checkpoints"
     item = "checkpoints"
-    held: Annotated[tuple[Held, ...], Field(max_length=MOST_HELD)] = ()
+    held: Annotated[tuple[HeldCheckpoint, ...], Field(max_length=MOST_HELD)] = ()
 
 
 class GoOn(Message):
@@ -35,7 +35,7 @@ class GoOn(Message):
 
     kind = "go on"
     item = "go-on"
-    begin: Held | None
+    begin: HeldCheckpoint | None
     kept: Count = 0  # steps of the best epoch's model so far, where the job stops early; the helper needs it
 
 

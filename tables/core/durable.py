@@ -1,4 +1,6 @@
-"""Puts a file of this user's own in its place in one step, so that a crash leaves the old one or the new one.
+"""Puts a file of this user's own in its place in one step.
+
+A crash leaves the old one or the new one.
 
 It knows nothing of what it writes.
 """
@@ -8,7 +10,9 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes, unfinished: str | None = None) -> None:
-    """Put a file of this user's own in its place in one step; when this returns, it is on the disk under its name.
+    """Put a file of this user's own in its place in one step.
+
+    When this returns, it is on the disk under its name.
 
     Until then it is called `unfinished`, by default after itself; what a dead process has left under that name goes.
 
@@ -29,7 +33,7 @@ def write_durably(path: Path, content: bytes, unfinished: str | None = None) -> 
 
 
 def flush(path: Path) -> None:
-    """When this returns, the file's content, or the names in the folder, are on the disk.
+    """Write the file's content, or the names in the folder, to the disk before returning.
 
     Raises:
         OSError: the disk does not take them.

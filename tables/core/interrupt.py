@@ -9,7 +9,10 @@ from threading import Lock
 
 
 class Interrupt:
-    """Set once, from any thread; what is under way then is ended, and what would begin later does not."""
+    """Ends what is under way when it is set, once, from any thread.
+
+    What would begin later does not begin.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -24,8 +27,8 @@ class Interrupt:
                 self._end()
 
     @contextmanager
-    def ends(self, end: Callable[[], None]) -> Iterator[None]:
-        """While the block lasts, `set` calls `end`, in the thread that calls `set`.
+    def ending_with(self, end: Callable[[], None]) -> Iterator[None]:
+        """Let `set` call `end` while the block lasts, in the thread that calls `set`.
 
         Raises:
             InterruptedError: it was set before.

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a stream of numbers, and standardising by them.
+"""Computes mean and deviation of a stream of numbers, and standardises by them.
 
 It keeps no number it has seen but the least and the largest, and knows nothing of tables or columns.
 """
@@ -38,14 +38,20 @@ class Moments:
 
     @property
     def result(self) -> tuple[float, float]:
-        """Mean and standard deviation (divided by the count); (x, 0.0) if all are x, (0.0, 0.0) if there are none."""
+        """Return mean and standard deviation (divided by the count).
+
+        It is (x, 0.0) if all are x, and (0.0, 0.0) if there are none.
+        """
         if self._low >= self._high:
             return (self._low, 0.0) if self.count else (0.0, 0.0)
         deviation = np.sqrt(self._squares / self.count)
         return float(np.ldexp(self._mean, self._exponent)), float(np.ldexp(deviation, self._exponent))
 
     def _widen(self) -> None:
-        """Go over to the exponent of the largest number so far; what then underflows is too small to count."""
+        """Go over to the exponent of the largest number so far.
+
+        What then underflows is too small to count.
+        """
         largest = max(abs(self._low), abs(self._high))
         if largest == 0:  # whose exponent would hide the small numbers to come
             return
@@ -62,7 +68,10 @@ class Moments:
 
 
 def standardise(values: Floats, mean: float, scale: float, clip: float) -> Floats:
-    """(values - mean) / scale within ± clip, zeros where scale is 0; same shape, NaN stays."""
+    """Return (values - mean) / scale within ± clip, zeros where scale is 0.
+
+    Same shape, NaN stays.
+    """
     if scale == 0:
         return np.zeros_like(values)
     with np.errstate(over="ignore"):  # what overflows is far outside the clip, on the right side

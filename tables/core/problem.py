@@ -1,4 +1,4 @@
-"""What makes a party's table unusable, told twice: in full to its owner, and as a sentence to the others.
+"""Reports what makes a table unusable: in full to its owner, in a sentence to others.
 
 No text here holds a value of the table; the sentence for the others holds no column, count, path or id either.
 """
@@ -30,7 +30,10 @@ class TableProblem(ValueError):
 
 
 class UnusableError(ValueError):
-    """The same before anybody has said which table it is: `public` goes on after the table's name."""
+    """The same before anybody has said which table it is.
+
+    `public` goes on after the table's name.
+    """
 
     def __init__(self, what: str, remedy: str, public: str, lacks: tuple[str, ...] = ()) -> None:
         super().__init__(f"{what}; {remedy}")
@@ -44,7 +47,7 @@ class Faults:
         self._found: list[UnusableError] = []
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gather(self) -> Iterator[None]:
         """Keep the `UnusableError` that ends the block, if one does, and go on behind it."""
         try:
             yield
@@ -71,7 +74,10 @@ class Faults:
 
 @contextmanager
 def problems_of(name: str, place: str) -> Iterator[None]:
-    """Turn `UnusableError` into the `TableProblem` of the table `name`, which its owner finds at `place`."""
+    """Turn `UnusableError` into the `TableProblem` of the table `name`.
+
+    Its owner finds the table at `place`.
+    """
     try:
         yield
     except UnusableError as found:
@@ -79,8 +85,8 @@ def problems_of(name: str, place: str) -> Iterator[None]:
         raise TableProblem(what, found.remedy, f"the table {name!r} {found.public}", found.lacks) from None
 
 
-class Places(Protocol):
-    """Where the owner of a table finds its rows.
+class RowPlaces(Protocol):
+    """Tells the owner of a table where to find its rows.
 
     Attributes:
         unit: what a row is looked up by: "line" of a file, "row" of an answer.
@@ -89,12 +95,14 @@ class Places(Protocol):
     unit: str
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """The numbers of these rows there, which are given from 0 and in ascending order."""
+        """Return the numbers of these rows there, which are given from 0 and in ascending order."""
         ...
 
 
-class Tally:
-    """How many rows are wrong in one way and where the first of them are, counted over batches.
+class WrongRows:
+    """Counts rows that are wrong in one way, and notes the first of them.
+
+    It counts over batches.
 
     Args:
         places: where the owner finds the rows.
@@ -102,13 +110,16 @@ class Tally:
 
     SHOWN = 3
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RowPlaces) -> None:
         self._places = places
         self.count = 0
         self._shown: list[int] = []
 
     def add(self, wrong: "NDArray[np.bool_]", start: int) -> None:
-        """Count the rows of a batch marked True; its first row is number `start` of the table, from 0."""
+        """Count the rows of a batch marked True.
+
+        Its first row is number `start` of the table, from 0.
+        """
         (rows,) = wrong.nonzero()
         self.count += len(rows)
         self._shown += (start + rows[: self.SHOWN - len(self._shown)]).tolist()
@@ -116,14 +127,14 @@ class Tally:
     def __bool__(self) -> bool:
         return self.count > 0
 
-    def of(self, what: str) -> str:
-        """Such as "4 values missing (line 2, 3, 7, ...)"."""
+    def describe(self, what: str) -> str:
+        """Describe them, such as "4 values missing (line 2, 3, 7, ...)"."""
         first = ", ".join(map(str, self._places.places(self._shown)))
         more = ", ..." * (self.count > len(self._shown))
         return f"{self.count:,} value{'s' * (self.count > 1)} {what} ({self._places.unit} {first}{more})"
 
 
-def listed(names: Iterable[str], most: int | None = None) -> str:
-    """Column names for an error text, and how many more there are than `most`."""
+def join_names(names: Iterable[str], most: int | None = None) -> str:
+    """Join column names for an error text, and count those beyond `most`."""
     shown, rest = list(names)[:most], [] if most is None else list(names)[most:]
     return ", ".join(repr(name) for name in shown) + (f" and {len(rest):,} more" if rest else "")

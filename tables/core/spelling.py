@@ -1,4 +1,6 @@
-"""The one rule by which categories of every source become text, so that each is one however it is stored.
+"""Spells categories of every source by one rule.
+
+So each is one category however it is stored.
 
 As ids, they are in Unicode NFKC without white space around them. Beyond that a decimal number ends in
 no zeros, `true` and `false` are in small letters, and a midnight is its date. So gaps in a column, or
@@ -18,13 +20,16 @@ RULES = (  # one after the other
 WORDS = r"^(?i:true|false)$"
 
 
-def spelt(texts: pa.Array) -> pa.Array:
-    """Texts, large_string, by the rule; null where missing, or nothing is left. What is by the rule stays as it is."""
+def spell(texts: pa.Array) -> pa.Array:
+    """Spell texts, large_string, by the rule.
+
+    Null where missing, or nothing is left. What is by the rule stays as it is.
+    """
     found = texts.dictionary_encode()
-    return _spelt(found.dictionary).take(found.indices)
+    return _spell_distinct(found.dictionary).take(found.indices)
 
 
-def _spelt(texts: pa.Array) -> pa.Array:
+def _spell_distinct(texts: pa.Array) -> pa.Array:
     texts = pc.utf8_trim_whitespace(pc.utf8_normalize(texts, form="NFKC"))
     for pattern, replacement in RULES:
         texts = pc.replace_substring_regex(texts, pattern, replacement)

@@ -1,4 +1,4 @@
-"""The batch type of this room: some rows of one party's used columns, as arrays.
+"""Defines the batch type: some rows of one party's used columns, as arrays.
 
 It holds neither ids nor labels, changes no value and shows none when it is printed.
 """

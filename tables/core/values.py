@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from tercet.tables.core.spelling import spelt
+from tercet.tables.core.spelling import spell
 
 MISSING = pa.array(csv.ConvertOptions().null_values, pa.large_string())  # "", "NA", "NULL", "nan" and the like
 # Signs that people write into columns of numbers where they have none; among categories they are texts like others.
@@ -23,7 +23,7 @@ TRUTHS = pa.array([spelling for word in WORDS for spelling in (word, word.title(
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # below it, each whole number is one float
 
 
-class Read(NamedTuple):
+class ReadColumn(NamedTuple):
     """A column's values, and which of its rows are something else; those are null in `values`."""
 
     values: pa.Array
@@ -31,13 +31,13 @@ class Read(NamedTuple):
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of this type are texts."""
+    """Tell whether values of this type are texts."""
     text: bool = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     return text
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Without dictionaries and extension types; texts as large_string.
+    """Return a column without dictionaries and extension types; texts as large_string.
 
     Raises:
         UnicodeError: a text is not UTF-8, which not every source checks.
@@ -55,27 +55,29 @@ def plain(column: pa.Array) -> pa.Array:
     return column.cast(pa.large_string())
 
 
-def as_numbers(column: pa.Array) -> Read:
-    """float64, null where missing or NaN; decimals and large integers are rounded to the next float.
+def as_numbers(column: pa.Array) -> ReadColumn:
+    """Read numbers as float64, null where missing or NaN.
+
+    Decimals and large integers are rounded to the next float.
 
     Texts are numbers in decimal or exponent notation, `true` and `false`; "NA" and the like are missing, and so are
     SIGNS.
     """
     column = plain(column)
     if is_text(column.type):
-        values, wrong = _parsed(column)
+        values, wrong = _parse_texts(column)
     else:
         values, wrong = column.cast(pa.float64(), safe=False), np.zeros(len(column), np.bool_)
-    return Read(pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values), wrong)
+    return ReadColumn(pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values), wrong)
 
 
 def signs(column: pa.Array) -> NDArray[np.bool_]:
-    """Which rows of a column of numbers hold one of SIGNS, and are missing therefore."""
+    """Mark rows of a column of numbers that hold one of SIGNS, and so are missing."""
     return _holds(column, SIGNS)
 
 
 def truths(column: pa.Array) -> NDArray[np.bool_]:
-    """Which rows of a column of numbers hold `true` or `false` as text."""
+    """Mark rows of a column of numbers that hold `true` or `false` as text."""
     return _holds(column, TRUTHS)
 
 
@@ -88,9 +90,12 @@ def _holds(column: pa.Array, texts: pa.Array) -> NDArray[np.bool_]:
 
 
 def as_texts(column: pa.Array) -> pa.Array:
-    """large_string by the rule of `tables.core.spelling`, null where missing; whole numbers as digits."""
+    """Read texts as large_string by the rule of `tables.core.spelling`.
+
+    Null where missing; whole numbers as digits.
+    """
     column = plain(column)
-    return spelt(column if is_text(column.type) else _texts_of(column))
+    return spell(column if is_text(column.type) else _texts_of(column))
 
 
 def _texts_of(column: pa.Array) -> pa.Array:
@@ -102,8 +107,10 @@ def _texts_of(column: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(fractional), column.cast(pa.large_string()), digits)
 
 
-def as_digits(column: pa.Array) -> Read:
-    """Whole numbers as decimal digits; wrong are those with a fraction, infinite, or too large for a float to be exact.
+def as_digits(column: pa.Array) -> ReadColumn:
+    """Read whole numbers as decimal digits.
+
+    Wrong are those with a fraction, infinite, or too large for a float to be exact.
 
     Args:
         column: integers, floats (NaN is missing) or decimals.
@@ -118,31 +125,34 @@ def as_digits(column: pa.Array) -> Read:
         exact = pc.and_(pc.equal(pc.trunc(column), column), pc.less(pc.abs(column), float(bound)))
         whole = pc.if_else(exact, column, pa.scalar(None, pa.float64())).cast(pa.int64())
     else:
-        return Read(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
+        return ReadColumn(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
     wrong = pc.fill_null(pc.invert(exact), fill_value=False).to_numpy(zero_copy_only=False)
-    return Read(pc.if_else(exact, whole.cast(pa.large_string()), pa.scalar(None, pa.large_string())), wrong)
+    return ReadColumn(pc.if_else(exact, whole.cast(pa.large_string()), pa.scalar(None, pa.large_string())), wrong)
 
 
-def _parsed(texts: pa.Array) -> Read:
+def _parse_texts(texts: pa.Array) -> ReadColumn:
     present = pc.if_else(pc.is_in(texts, ABSENT), pa.scalar(None, pa.large_string()), texts)
     try:
-        return Read(present.cast(pa.float64()), np.zeros(len(texts), np.bool_))
+        return ReadColumn(present.cast(pa.float64()), np.zeros(len(texts), np.bool_))
     except pa.ArrowInvalid:
-        return _parsed_one_by_one(present)
+        return _parse_one_by_one(present)
 
 
-def _parsed_one_by_one(texts: pa.Array) -> Read:
-    """Only where a batch holds anything else than plain numbers; each different text once."""
+def _parse_one_by_one(texts: pa.Array) -> ReadColumn:
+    """Parse each different text once.
+
+    Only where a batch holds anything else than plain numbers.
+    """
     different = pc.unique(texts)
     numbers = [_number(text) for text in different.to_pylist()]
     place = pc.index_in(texts, different).to_numpy(zero_copy_only=False)
     wrong = np.array([isinstance(number, str) for number in numbers], np.bool_)
     values = pa.array([None if isinstance(number, str) else number for number in numbers], pa.float64())
-    return Read(values.take(pa.array(place)), wrong[place])
+    return ReadColumn(values.take(pa.array(place)), wrong[place])
 
 
 def _number(text: str | None) -> float | str | None:
-    """What a text stands for: a number, None where it is missing, or the text itself."""
+    """Read a text as a number, None where it is missing, or the text itself."""
     stripped = "" if text is None else text.strip(BLANKS)
     if stripped.lower() in WORDS:
         return WORDS[stripped.lower()]

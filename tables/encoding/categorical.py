@@ -1,4 +1,4 @@
-"""A categorical column: its categories are counted in one pass over the training rows, then one-hot encoded.
+"""Counts a column's categories in one pass over training rows, and one-hot encodes.
 
 It keeps the categories that are frequent enough and only the number of the others, no row's category.
 """
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tercet.tables.core.moments import Floats
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.core.spelling import spelt
+from tercet.tables.core.spelling import spell
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
 
@@ -24,7 +24,9 @@ MOST_COUNTED = 100 * MOST_CATEGORIES  # before the rare ones are pooled: bounds 
 
 
 class CategoricalColumn(EncodedColumn):
-    """A column that becomes one 0/1 column for each category, sorted, then one for missing and one for rare ones.
+    """Becomes one 0/1 column for each category, sorted.
+
+    One for missing and one for rare ones follow.
 
     None is left out as a reference: gradient descent needs no inverse, so the redundant column does no harm, no
     category is special, and what was not seen in training has an encoding of its own, all zeros. An unseen category
@@ -48,7 +50,7 @@ class CategoricalColumn(EncodedColumn):
 
     @property
     def varies(self) -> bool:
-        """Whether two rows differ in their category; all rare ones count as one."""
+        """Tell whether two rows differ in their category; all rare ones count as one."""
         return len(self.names) > 1
 
     @property
@@ -73,23 +75,28 @@ class CategoricalColumn(EncodedColumn):
             target[(position < 0) & present, -1] = 1.0
 
     def look_up(self, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Of each row, (rows,): whether it has a category, and its place among `categories`, or -1.
+        """Tell of each row whether it has a category, and its place.
+
+        The place is among `categories`, or -1; both are (rows,).
 
         Earlier versions kept categories as the source had spelt them; they are found by today's spelling.
         """
         texts = _texts(table, self.name)
-        found = pc.index_in(texts, value_set=self._spelt, skip_nulls=True)
+        found = pc.index_in(texts, value_set=self._are_spelt, skip_nulls=True)
         present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
         return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
 
     @property
-    def clashes(self) -> bool:
-        """Whether an earlier version has told categories apart that are one by today's spelling, or none."""
-        return self._spelt.null_count > 0 or len(pc.unique(self._spelt)) < len(self.categories)
+    def has_changed_categories(self) -> bool:
+        """Tell whether an earlier version spelt categories in another way.
+
+        Then some that it told apart are one by today's spelling, or none.
+        """
+        return self._are_spelt.null_count > 0 or len(pc.unique(self._are_spelt)) < len(self.categories)
 
     @property
-    def _spelt(self) -> pa.Array:
-        return _spelt(self.categories)
+    def _are_spelt(self) -> pa.Array:
+        return _spell(self.categories)
 
 
 class CategoricalFit:
@@ -118,7 +125,7 @@ class CategoricalFit:
             raise self._too_many(table.name, f"more than {MOST_COUNTED}")
 
     def column(self, table: str) -> CategoricalColumn:
-        """The column, of all rows added; at least one.
+        """Return the column, of all rows added; at least one.
 
         Raises:
             TableProblem: more categories are left than make sense.
@@ -142,10 +149,13 @@ class CategoricalFit:
 
 
 @lru_cache(maxsize=1024)  # since rows may come one by one
-def _spelt(categories: tuple[str, ...]) -> pa.Array:
-    return spelt(pa.array(categories, pa.large_string()))
+def _spell(categories: tuple[str, ...]) -> pa.Array:
+    return spell(pa.array(categories, pa.large_string()))
 
 
 def _texts(table: Table, name: str) -> pa.Array:
-    """The column as Arrow texts, null where missing, since numpy can only compare objects one by one."""
+    """Read the column as Arrow texts, null where missing.
+
+    numpy can only compare objects one by one.
+    """
     return pa.array(table.categorical[name], pa.large_string())

@@ -1,4 +1,4 @@
-"""What every encoded column has in common: how it is called, and what is said where much of it is missing.
+"""Names encoded columns, and warns where much of a column is missing.
 
 It sees names and shares of rows only, no values.
 """
@@ -34,12 +34,12 @@ class EncodedColumn(Strict):
 
     @property
     def varies(self) -> bool:
-        """Whether two training rows differ in it, once encoded."""
+        """Tell whether two training rows differ in it, once encoded."""
         raise NotImplementedError
 
     @property
     def warnings(self) -> list[str]:
-        """What the party whose table it is should know; names the column."""
+        """Warnings for the party whose table it is; they name the column."""
         if self.missing <= MUCH:
             return []
         if self.missing == 1:
@@ -47,22 +47,28 @@ class EncodedColumn(Strict):
         return [f"column {self.name!r} is missing in {self.missing:.0%} of the rows"]
 
     def encode(self, table: Table, clip: float, target: Floats) -> None:
-        """Write the table's column, encoded, over `target`: zeros, float64 (rows, number of names)."""
+        """Write the table's column, encoded, over `target`.
+
+        Zeros, float64 (rows, number of names).
+        """
         raise NotImplementedError
 
 
 def plain_name(column: str) -> str:
-    """The name of an encoded column that is its column's only or first."""
+    """Return the name of an encoded column that is its column's only or first."""
     return _quoted(column, "=" in column)
 
 
 def part_name(column: str, part: str) -> str:
-    """The name of the encoded column of what is `MISSING` or `RARE`: `column=part`."""
+    """Name the encoded column of what is `MISSING` or `RARE`: `column=part`."""
     return f"{plain_name(column)}={part}"
 
 
 def category_name(column: str, category: str) -> str:
-    """The name of the encoded column of a category: `column=category`, quoted where it could mean something else."""
+    """Name the encoded column of a category: `column=category`.
+
+    It is quoted where it could mean something else.
+    """
     return f"{plain_name(column)}={_quoted(category, category in ('', MISSING, RARE))}"
 
 

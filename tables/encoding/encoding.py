@@ -1,4 +1,4 @@
-"""Turns a party's own columns into the numbers that are trained on, and remembers how, for the rows to come.
+"""Turns a party's own columns into numbers, and remembers how for rows to come.
 
 It is fitted on training rows only, never sees another party's columns, and travels with the party's model part.
 """
@@ -19,7 +19,7 @@ from tercet.tables.encoding.whitening import MOST_WHITENED, Whitening, fit_white
 
 
 class Encoding(Strict):
-    """How one party's table becomes numbers; survives JSON exactly.
+    """Turns one party's table into numbers; survives JSON exactly.
 
     Attributes:
         columns: in the table's order.
@@ -39,7 +39,9 @@ class Encoding(Strict):
 
     @classmethod
     def fit(cls, batches: Callable[[], Iterable[Table]], *, clip: float, rare: int, whiten: bool) -> Self:
-        """Learn from the training rows, which `batches` gives anew whenever it is called: once, twice to whiten.
+        """Learn from the training rows.
+
+        `batches` gives them anew whenever it is called: once, twice to whiten.
 
         Where no column varies there is nothing to whiten, and nothing is.
 
@@ -89,48 +91,67 @@ class Encoding(Strict):
 
     @property
     def column_names(self) -> list[str]:
-        """A name for each of the d encoded columns before whitening; without whitening they are `names`."""
+        """A name for each of the d encoded columns before whitening.
+
+        Without whitening they are `names`.
+        """
         return [name for column in self.columns for name in column.names]
 
     @property
     def kinds(self) -> Mapping[str, Kind]:
-        """Which columns a table to encode has, in the order of training, and whether numeric or categorical."""
+        """Columns that a table to encode has, in the order of training, by kind."""
         return {column.name: column.kind for column in self.columns}
 
     @property
     def spread(self) -> float:
-        """The variance of encoded training rows in any direction, at most: numbers have 1, a one-hot block less."""
+        """The variance of encoded training rows in any direction, at most.
+
+        Numbers have 1, a one-hot block less.
+        """
         return 1.0 if self.whitening is not None else max(1.0, float(len(self.columns)))
 
     @property
     def varies(self) -> bool:
-        """Whether any column does: a table of labels alone has none, and one of constants adds nothing to a model."""
+        """Tell whether any column does.
+
+        A table of labels alone has none, and one of constants adds nothing to a model.
+        """
         return any(column.varies for column in self.columns)
 
     @property
     def has_numbers(self) -> bool:
-        """Whether a column is numeric: records of categories alone can be solved for from few scores."""
+        """Tell whether a column is numeric.
+
+        Records of categories alone can be solved for from few scores.
+        """
         return "numeric" in self.kinds.values()
 
     @property
-    def clashing(self) -> list[str]:
-        """Columns whose categories an earlier version has told apart where this one does not: they can't be encoded."""
-        return [one.name for one in self.columns if isinstance(one, CategoricalColumn) and one.clashes]
+    def changed_categories(self) -> list[str]:
+        """Columns whose categories an earlier version has told apart where this one does not.
+
+        They can't be encoded.
+        """
+        return [one.name for one in self.columns if isinstance(one, CategoricalColumn) and one.has_changed_categories]
 
     @property
     def warnings(self) -> list[str]:
-        """What the party whose table it is should know; names its columns."""
+        """Warnings for the party whose table it is; they name its columns."""
         return [warning for column in self.columns for warning in column.warnings]
 
-    def unwhitened(self, weights: Floats) -> tuple[Floats, float]:
-        """Weights (k,) of `names` as weights (d,) of `column_names`, and what to add to the intercept.
+    def unwhiten(self, weights: Floats) -> tuple[Floats, float]:
+        """Turn weights (k,) of `names` into weights (d,) of `column_names`.
+
+        Returns what to add to the intercept too.
 
         They give the same scores, but for rows that whitening clips; without whitening they are the weights, and 0.
         """
-        return (weights, 0.0) if self.whitening is None else self.whitening.unwhitened(weights)
+        return (weights, 0.0) if self.whitening is None else self.whitening.unwhiten(weights)
 
-    def centred(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Weights (d, ...) of `column_names`, those of a categorical column less their mean, and what that takes off.
+    def centre(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Centre weights (d, ...) of `column_names` by categorical column.
+
+        Those of each lose their mean; returns what that takes off too.
 
         To be looked at: one-hot columns have no reference, so a number that all weights of a block have in common says
         nothing of any category. A row has one category of each column, that it is missing or rare included, so scores

@@ -1,4 +1,4 @@
-"""Columns that somebody already holds in memory, as the table that an encoding wants.
+"""Makes a table for an encoding from columns that somebody holds in memory.
 
 It reads them by the rules by which a party's own table is read, and keeps nothing of them.
 """
@@ -16,8 +16,8 @@ from tercet.tables.encoding.encoding import Encoding
 PUBLIC = "a table to score cannot be used"
 
 
-def given(name: str, encoding: Encoding, columns: Mapping[str, pa.Array], rows: int) -> Table:
-    """These columns, each `rows` values, as `encoding.apply` takes them.
+def table_from_arrays(name: str, encoding: Encoding, columns: Mapping[str, pa.Array], rows: int) -> Table:
+    """Return these columns, each `rows` values, as `encoding.apply` takes them.
 
     Args:
         name: of the table, for errors.
@@ -38,11 +38,11 @@ def _numbers(table: str, name: str, column: pa.Array) -> Numbers:
     try:
         read = as_numbers(column)
     except (pa.ArrowException, UnicodeError):
-        raise _strange(table, name, "holds something that cannot be read as numbers") from None
+        raise _unreadable(table, name, "holds something that cannot be read as numbers") from None
     values: Numbers = read.values.to_numpy(zero_copy_only=False).astype(np.float64)
     for wrong, what in ((read.wrong, "other than numbers"), (np.isinf(values), "that are not finite")):
         if wrong.any():
-            raise _strange(table, name, f"has {wrong.sum():,} values {what}")
+            raise _unreadable(table, name, f"has {wrong.sum():,} values {what}")
     return values
 
 
@@ -50,10 +50,10 @@ def _texts(table: str, name: str, column: pa.Array) -> Texts:
     try:
         texts: Texts = as_texts(column).to_numpy(zero_copy_only=False)
     except (pa.ArrowException, UnicodeError):
-        raise _strange(table, name, "holds something that cannot be read as texts") from None
+        raise _unreadable(table, name, "holds something that cannot be read as texts") from None
     return texts
 
 
-def _strange(table: str, name: str, what: str) -> TableProblem:
+def _unreadable(table: str, name: str, what: str) -> TableProblem:
     remedy = "give it as it was in training, or nothing where a value is missing"
     return TableProblem(f"column {name!r} of {table} {what}", remedy, PUBLIC)

@@ -1,4 +1,4 @@
-"""How a label becomes what a model is trained on, and a score something in the label's own terms again.
+"""Scales a label for training, and turns a score back into the label's own terms.
 
 It is fitted on training rows' labels and keeps of them a mean and a deviation, or the names of their classes.
 """
@@ -15,7 +15,7 @@ from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.kinds import MOST_OUTPUTS
 from tercet.tables.core.moments import CLIP, Floats, Moments, standardise
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.core.values import MISSING, Read, plain
+from tercet.tables.core.values import MISSING, ReadColumn, plain
 from tercet.tables.matching.ids import normalise
 
 LEAST_CLASSES, MOST_CLASSES = 3, MOST_OUTPUTS
@@ -30,7 +30,7 @@ class UnfitLabel(TableProblem):
 
 
 class LabelScaling(Strict):
-    """(label - mean) / scale, within ± clip if there is one.
+    """Scales a label: (label - mean) / scale, within ± clip if there is one.
 
     Attributes:
         log: whether the score is of a logarithm: that of the expected label over `scale`, with a `mean` of 0.
@@ -49,7 +49,9 @@ class LabelScaling(Strict):
 
     @classmethod
     def fit(cls, label: Floats, name: str) -> Self:
-        """Learn mean and standard deviation from the finite labels (rows,) of the training rows of table `name`.
+        """Learn mean and standard deviation from finite labels (rows,) of training rows.
+
+        They are of table `name`.
 
         Raises:
             TableProblem: the label is the same in every row.
@@ -61,7 +63,9 @@ class LabelScaling(Strict):
 
     @classmethod
     def fit_log(cls, label: Floats, name: str) -> Self:
-        """Learn the mean, by which labels are divided for a model of their logarithm; else as `fit`.
+        """Learn the mean, by which labels are divided for a model of their logarithm.
+
+        Else as `fit`.
 
         Raises:
             TableProblem: a label is not above 0, or all are the same.
@@ -102,7 +106,7 @@ class LabelScaling(Strict):
         return standardise(label, self.mean, self.scale, np.inf if self.clip is None else self.clip)
 
     def restore(self, score: Floats) -> Floats:
-        """What the model says in the label's own unit, or the logarithm of that; same shape."""
+        """Turn scores into the label's own unit, or the logarithm of that; same shape."""
         return np.log(self.scale) + score if self.log else self.mean + self.scale * score
 
 
@@ -121,7 +125,7 @@ def _the_same(name: str) -> TableProblem:
 
 
 class Classes(Strict):
-    """The classes that a label may be, in the order of a model's outputs.
+    """Holds the classes that a label may be, in the order of a model's outputs.
 
     Attributes:
         names: different ones, in numeric order if all are whole numbers, else in that of their texts.
@@ -137,7 +141,7 @@ class Classes(Strict):
 
     @classmethod
     def fit(cls, label: Floats, names: Sequence[str], table: str) -> tuple[Self, Floats]:
-        """The classes that occur, and which of them each label is, (rows,).
+        """Learn the classes that occur, and which of them each label is, (rows,).
 
         Args:
             label: (rows,) places in `names`, of all rows in common, held out or not.
@@ -159,7 +163,7 @@ class Classes(Strict):
         return cls(names=tuple(names[place] for place in found)), codes.astype(np.float64)
 
     def warnings(self, trained_on: Floats) -> list[str]:
-        """What the label party should know; `trained_on` are the classes of the training rows."""
+        """Warn the label party; `trained_on` are the classes of the training rows."""
         absent = len(self.names) - len(np.unique(trained_on))
         if absent == 0:
             return []
@@ -167,7 +171,7 @@ class Classes(Strict):
 
 
 class ClassColumn:
-    """The classes of one table's label, gathered batch by batch.
+    """Gathers the classes of one table's label batch by batch.
 
     Args:
         decimal: whether texts are numbers, as PostgreSQL sends its NUMERIC.
@@ -181,7 +185,7 @@ class ClassColumn:
         self._parts: list[pa.DictionaryArray] = []
         self.absent = 0
 
-    def add(self, column: pa.Array) -> Read:
+    def add(self, column: pa.Array) -> ReadColumn:
         """Take the labels of the next rows: texts and whole numbers as ids are read, or booleans.
 
         Returns:
@@ -192,17 +196,19 @@ class ClassColumn:
         """
         column = plain(column)
         if pa.types.is_boolean(column.type):
-            read = Read(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
+            read = ReadColumn(column.cast(pa.large_string()), np.zeros(len(column), np.bool_))
         else:
             texts, wrong = normalise(column, decimal=self._decimal)
             absent = pc.and_(pc.is_valid(texts), pc.is_in(texts, MISSING))
             self.absent += pc.sum(absent).as_py() or 0
-            read = Read(pc.if_else(absent, pa.scalar(None, pa.large_string()), texts), wrong)
+            read = ReadColumn(pc.if_else(absent, pa.scalar(None, pa.large_string()), texts), wrong)
         self._parts.append(read.values.dictionary_encode())
         return read
 
     def finish(self) -> tuple[Floats, tuple[str, ...]]:
-        """The place of each row's class among the classes, (rows,), and these in the order of `Classes`.
+        """Return the place of each row's class, (rows,), and the classes.
+
+        These are in the order of `Classes`.
 
         There must be rows, and none without a class.
         """
@@ -216,6 +222,6 @@ class ClassColumn:
 
 
 def _key(names: Sequence[str]) -> Callable[[int], tuple[int, str]]:
-    """By which classes are sorted."""
+    """Make the key by which classes are sorted."""
     whole = all(name.removeprefix("-").isdecimal() and len(name) < 20 for name in names)
     return lambda one: (int(names[one]) if whole else 0, names[one])

@@ -1,4 +1,4 @@
-"""A numeric column: fitted in one pass over the training rows, then standardised.
+"""Standardises a numeric column, fitted in one pass over the training rows.
 
 It keeps a mean, a deviation and the share of missing values, no row's value.
 """
@@ -14,7 +14,7 @@ from tercet.tables.encoding.encoded import MISSING, EncodedColumn, part_name, pl
 
 
 class NumericColumn(EncodedColumn):
-    """A column that becomes (x - mean) / scale, within ± the clip; a constant one becomes zeros.
+    """Becomes (x - mean) / scale, within ± the clip; a constant column becomes zeros.
 
     A missing value becomes the mean, hence 0. Where some training rows lack it a second column, 0 or 1, says which,
     since that a value is missing may matter as much as the value.
@@ -30,7 +30,10 @@ class NumericColumn(EncodedColumn):
 
     @property
     def tells_missing(self) -> bool:
-        """Whether there is a second column; if every row lacked the value, it would teach nothing."""
+        """Tell whether there is a second column.
+
+        If every row lacked the value, it would teach nothing.
+        """
         return 0 < self.missing < 1
 
     @property
@@ -40,7 +43,7 @@ class NumericColumn(EncodedColumn):
 
     @property
     def varies(self) -> bool:
-        """Whether two rows differ in their value, or in whether they have one."""
+        """Tell whether two rows differ in their value, or in whether they have one."""
         return self.scale > 0 or self.tells_missing
 
     @property
@@ -77,7 +80,7 @@ class NumericFit:
         self._moments.add(values[~np.isnan(values)])
 
     def column(self) -> NumericColumn:
-        """The column, of all rows added; at least one."""
+        """Return the column, of all rows added; at least one."""
         mean, scale = self._moments.result
         missing = (self._rows - self._moments.count) / self._rows
         return NumericColumn(name=self._name, missing=missing, mean=mean, scale=scale)

@@ -1,4 +1,6 @@
-"""How a label of two classes becomes 0 and 1: by the class that the settings name as positive, or where that is plain.
+"""Turns a label of two classes into 0 and 1.
+
+The positive class is named by the settings, or plain.
 
 It sees all classes of a table and shows none of them, but for words that it knows itself, such as "yes".
 """
@@ -21,7 +23,9 @@ NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def two_classes(label: Floats, names: Sequence[str], positive: str | None, table: str) -> tuple[Floats, str | None]:
-    """Turn the label of the rows in common into 0 and 1, (rows,), and say what its party should know of that.
+    """Turn the label of the rows in common into 0 and 1, (rows,).
+
+    Returns what its party should know of that too.
 
     Args:
         label: (rows,) places in `names`, of all rows in common, held out or not.
@@ -44,7 +48,9 @@ def two_classes(label: Floats, names: Sequence[str], positive: str | None, table
 
 
 def check_two_classes(names: Sequence[str], positive: str | None, table: str) -> None:
-    """Return if a whole table's classes are not two, or it is known which of them is the positive one.
+    """Check that it is known which of a whole table's two classes is positive.
+
+    A table with another number of classes passes.
 
     Rows in common may have fewer classes than the table, never more.
 
@@ -77,7 +83,7 @@ def _not_two(classes: int, table: str) -> UnfitLabel:
 
 
 def _positive(forms: set[str], named: str | None, table: str) -> tuple[str, str | None]:
-    """The one of two classes that becomes 1, and what is to be said of that."""
+    """Choose which of two classes becomes 1, and what to say of that."""
     label = f"the label of table {table!r}"
     if named is not None:
         if (one := _form(_normal(named))) not in forms:
@@ -107,7 +113,7 @@ def _if_two(names: Iterable[str]) -> set[str] | None:
 
 
 def _form(name: str) -> str:
-    """One form of each class: `1.0` of a file is 1, and `True` is true."""
+    """Return one form of each class: `1.0` of a file is 1, and `True` is true."""
     if NUMBER.fullmatch(name):
         number = float(name)
         return str(int(number)) if number.is_integer() else repr(number)
@@ -115,6 +121,6 @@ def _form(name: str) -> str:
 
 
 def _normal(named: str) -> str:
-    """As classes are read."""
+    """Read the name as classes are read."""
     text: str | None = normalise(pa.array([named])).values[0].as_py()
     return text or ""

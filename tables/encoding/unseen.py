@@ -1,4 +1,6 @@
-"""Counts the categories of rows to be scored that no training row had, and refuses a column of such alone.
+"""Counts categories of rows to be scored that no training row had.
+
+A column of such alone is refused.
 
 Otherwise a column that is spelt in another way, or another column of the same name, would shift every
 score unnoticed. It shows counts and names of columns, and no category.
@@ -7,7 +9,7 @@ score unnoticed. It shows counts and names of columns, and no category.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tercet.tables.core.problem import UnusableError, listed
+from tercet.tables.core.problem import UnusableError, join_names
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
@@ -17,7 +19,7 @@ FEW = 32  # rows that may all be new, as a single customer may
 
 @dataclass(slots=True)
 class Unseen:
-    """Of one column: how many rows have a category, and how many of these one that training rows had not."""
+    """Counts one column's rows with a category, and those that training did not have."""
 
     column: CategoricalColumn
     rows: int = 0
@@ -25,7 +27,7 @@ class Unseen:
 
     @property
     def is_strange(self) -> bool:
-        """Whether no category is known at all, of which there are more than a few."""
+        """Tell whether no category is known at all, of more than a few rows."""
         return self.rows == self.unseen >= FEW and bool(self.column.categories)
 
     def __str__(self) -> str:
@@ -34,7 +36,9 @@ class Unseen:
 
 
 def count_unseen(encoding: Encoding, batches: Iterable[Table]) -> list[Unseen]:
-    """Each categorical column that has some, with their number; rare categories of the training count as such.
+    """Count unseen categories of each categorical column that has some.
+
+    Rare categories of the training count as such.
 
     Raises:
         UnusableError: no category of a column is known.
@@ -48,7 +52,7 @@ def count_unseen(encoding: Encoding, batches: Iterable[Table]) -> list[Unseen]:
     strange = [one.column.name for one in found if one.is_strange]
     if strange:
         raise UnusableError(
-            f"no value of column {listed(strange)} was there in training",
+            f"no value of column {join_names(strange)} was there in training",
             "compare with the table of the training how values are spelt, and give the same column",
             "has other values than the model was trained on",
         )

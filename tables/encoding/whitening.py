@@ -1,4 +1,6 @@
-"""Decorrelates a party's encoded columns, which lets plain gradient descent go faster, and leads weights back.
+"""Decorrelates a party's encoded columns, and leads weights back.
+
+Plain gradient descent goes faster so.
 
 It sees encoded training rows when it is fitted, keeps their mean and covariance, and no row.
 """
@@ -19,7 +21,9 @@ BLOCK = 4096  # rows: bounds the memory, and changes no bit
 
 
 class Whitening(Strict):
-    """Encoded columns x become D x - offset, within ± clip: mean 0, variance 1, uncorrelated on the training rows.
+    """Turns encoded columns x into D x - offset, within ± clip.
+
+    On the training rows they have mean 0 and variance 1, and are uncorrelated.
 
     Attributes:
         directions: D, (k, d), one direction after the other by falling variance.
@@ -38,11 +42,14 @@ class Whitening(Strict):
 
     @property
     def width(self) -> int:
-        """d, the number of columns before whitening."""
+        """The number of columns before whitening, d."""
         return len(self.directions[0])
 
     def apply(self, encoded: Floats, clip: float) -> Floats:
-        """Whiten rows (m, d) of numbers within ± max(clip, 1): float64 (m, k), the same whatever rows go along."""
+        """Whiten rows (m, d) of numbers within ± max(clip, 1): float64 (m, k).
+
+        A row comes out the same whatever rows go along.
+        """
         directions, offset = np.array(self.directions), np.array(self.offset)
         bound = np.frexp(max(clip, 1.0))[1]
         bounds = np.frexp(np.abs(directions).max(axis=1))[1]
@@ -55,13 +62,18 @@ class Whitening(Strict):
             whitened[rows] = np.clip(product * units - offset, -clip, clip)
         return whitened
 
-    def unwhitened(self, weights: Floats) -> tuple[Floats, float]:
-        """Weights (k,) of whitened columns as weights (d,) of encoded ones, and what to add to the intercept."""
+    def unwhiten(self, weights: Floats) -> tuple[Floats, float]:
+        """Turn weights (k,) of whitened columns into weights (d,) of encoded ones.
+
+        Returns what to add to the intercept too.
+        """
         return weights @ np.array(self.directions), -float(weights @ np.array(self.offset))
 
 
 def fit_whitening(width: int, batches: Iterable[Floats]) -> Whitening:
-    """Learn the directions from all encoded training rows, (m, width) at a time, in one pass; one column varies.
+    """Learn the directions from all encoded training rows, (m, width) at a time.
+
+    It takes one pass; one column varies at least.
 
     The width is `MOST_WHITENED` at most.
     """
@@ -73,7 +85,10 @@ def fit_whitening(width: int, batches: Iterable[Floats]) -> Whitening:
 
 
 def _mean_and_covariance(width: int, batches: Iterable[Floats]) -> tuple[Floats, Floats]:
-    """(width,) and (width, width), divided by the number of rows, merged like `Moments`."""
+    """Compute mean (width,) and covariance (width, width), merged like `Moments`.
+
+    Both are divided by the number of rows.
+    """
     count, mean, scatter = 0, np.zeros(width), np.zeros((width, width))
     for batch in batches:
         if len(batch) == 0:
@@ -87,20 +102,26 @@ def _mean_and_covariance(width: int, batches: Iterable[Floats]) -> tuple[Floats,
 
 
 def _same_sign(directions: Floats) -> Floats:
-    """Each direction with its largest weight positive: an eigenvector's sign is the library's whim."""
+    """Turn each direction so that its largest weight is positive.
+
+    An eigenvector's sign is the library's whim.
+    """
     largest = np.abs(directions).argmax(axis=1)[:, None]
     return directions * np.sign(np.take_along_axis(directions, largest, axis=1))
 
 
 def _slices(values: Floats, bound: Floats | int) -> tuple[Floats, Floats]:
-    """Integers high, low up to 2^SLICE such that values, below 2^bound, are (high + low 2^-SLICE) 2^(bound - SLICE)."""
+    """Slice values below 2^bound into integers high and low, up to 2^SLICE.
+
+    The values are (high + low 2^-SLICE) 2^(bound - SLICE).
+    """
     scaled = values * np.ldexp(1.0, SLICE - bound)
     high = np.rint(scaled)
     return high, np.rint((scaled - high) * 2.0**SLICE)
 
 
 def _exact_product(left: tuple[Floats, Floats], right: list[Floats]) -> Floats:
-    """The product of two sliced matrices, over 2 to the sum of their bounds.
+    """Return the product of two sliced matrices, over 2 to the sum of their bounds.
 
     The order in which a library adds up a matrix product depends on the number of rows, and with it the last bits.
     Of slices every sum is a whole number below 2^53, hence exact in any order.

@@ -1,4 +1,6 @@
-"""A keyed digest of a table's ids, by which parties check that their rows are the same in the same order.
+"""Computes a keyed digest of a table's ids.
+
+By it parties check that their rows are the same in the same order.
 
 Only holders of the key can compute one, so that nobody else, helper and broker included, can test guesses at ids.
 """
@@ -15,7 +17,7 @@ CHUNK = 2**16  # ids copied at a time
 
 
 def ids_digest(key: bytes, ids: pa.Array, rows: NDArray[np.int64]) -> bytes:
-    """HMAC-SHA256 over the ids of these rows in this order.
+    """Compute HMAC-SHA256 over the ids of these rows in this order.
 
     Each counts as UTF-8 after its length in bytes (u32, little-endian), which keeps ("ab", "c") apart from ("a", "bc").
     Takes about 0.3 µs an id, in memory that does not grow.

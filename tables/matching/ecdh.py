@@ -1,4 +1,6 @@
-"""Matching ids between two parties alone: each id becomes a group element, raised to a secret exponent of each party.
+"""Matches ids between two parties alone.
+
+Each id becomes a group element, raised to a secret exponent of each party.
 
 It sees its own party's ids and the partner's blinded elements, and lets out neither its exponent nor an element of an
 id that is not blinded.
@@ -11,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import rbcl
 
-from tercet.tables.matching.pseudonyms import HASH, Rows
+from tercet.tables.matching.pseudonyms import HASH, RowNumbers
 
 DOMAIN = b"tercet alignment element 1"
 ELEMENT_BYTES = 32
@@ -19,28 +21,38 @@ TWICE = b"tercet twice"  # tells this use of the key from others
 
 
 class InvalidElement(ValueError):
-    """Bytes that are no group element, or the neutral one, which is the same under every exponent."""
+    """Bytes that are no group element, or the neutral one.
+
+    That is the same under every exponent.
+    """
 
 
 class Blinding:
-    """One party's exponent for one run, in ristretto255, a group of prime order. May be shared by threads.
+    """Blinds ids by one party's exponent for one run; may be shared by threads.
+
+    The group is ristretto255, of prime order.
 
     A hash is mapped to the group so that nobody knows its logarithm: a multiple h(id) G of the generator would let
     whoever sees one blinded element test guesses at all others.
     """
 
     def __init__(self, key: bytes) -> None:
-        """`key`: 32 bytes that both parties share, and nobody else."""
+        """Draw the exponent; `key`: 32 bytes that both parties share, and nobody else."""
         self._key = key
         self._exponent: bytes = rbcl.crypto_core_ristretto255_scalar_random()
 
     def blind(self, ids: Iterable[str]) -> bytes:
-        """An element of 32 bytes for each id, under this party's exponent; about 0.1 ms each."""
+        """Blind ids: an element of 32 bytes for each, under this party's exponent.
+
+        About 0.1 ms each.
+        """
         hashes = (hashlib.sha512(DOMAIN + self._key + one.encode()).digest() for one in ids)
         return b"".join([self._raise(rbcl.crypto_core_ristretto255_from_hash(one)) for one in hashes])
 
     def blind_again(self, elements: bytes) -> bytes:
-        """The partner's elements under this party's exponent too, hashed to 128 bits each, in the same order.
+        """Blind the partner's elements under this party's exponent too.
+
+        They are hashed to 128 bits each, in the same order.
 
         The same id has the same hash at both parties. Hashed, they serve for nothing but to be compared.
 
@@ -58,7 +70,7 @@ class Blinding:
             raise InvalidElement("no element of the group, or the neutral one") from None
 
 
-def secret_order(count: int) -> Rows:
-    """The numbers below `count` in a random order that nobody else can know."""
+def secret_order(count: int) -> RowNumbers:
+    """Return the numbers below `count` in a random order that nobody else can know."""
     words = np.frombuffer(secrets.token_bytes(8 * count), np.uint64)
     return np.argsort(words)

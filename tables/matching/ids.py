@@ -1,4 +1,6 @@
-"""The one rule by which ids of every source become text, so that the same id matches however each party stores it.
+"""Spells ids of every source by one rule.
+
+So the same id matches however each party stores it.
 
 An id is text in Unicode NFKC without white space around it. Whole numbers of any type are written in decimal digits, as
 integers print; text stays as it is otherwise, so that leading zeros and case count. No error here shows an id.
@@ -11,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tercet.tables.core.problem import Places, Tally, UnusableError
-from tercet.tables.core.values import Read, as_digits, is_text, plain
+from tercet.tables.core.problem import RowPlaces, UnusableError, WrongRows
+from tercet.tables.core.values import ReadColumn, as_digits, is_text, plain
 
 SHARES = 16
 
 
 class IdColumn:
-    """The ids of one table, gathered and checked batch by batch.
+    """Gathers and checks the ids of one table batch by batch.
 
     Args:
         name: of the column, for errors.
@@ -27,12 +29,12 @@ class IdColumn:
         own: whether to keep the ids as the table has them too.
     """
 
-    def __init__(self, name: str, places: Places, *, decimal: bool = False, own: bool = False) -> None:
+    def __init__(self, name: str, places: RowPlaces, *, decimal: bool = False, own: bool = False) -> None:
         self._name, self._decimal = name, decimal
         self._parts: list[pa.Array] = []
         self._own_parts: list[pa.Array] | None = [] if own else None
         self._rows = 0
-        self._fractional, self._empty, self._repeated = (Tally(places) for _ in range(3))
+        self._fractional, self._empty, self._repeated = (WrongRows(places) for _ in range(3))
 
     def add(self, column: pa.Array) -> None:
         """Take the ids of the next rows.
@@ -50,30 +52,33 @@ class IdColumn:
         self._rows += len(ids)
 
     def finish(self) -> pa.LargeStringArray:
-        """All ids in the order of their rows, none empty, none twice.
+        """Return all ids in the order of their rows, none empty, none twice.
 
         Raises:
             UnusableError: some are no whole numbers, empty, or there already; says how many and where.
         """
         if self._fractional:
             self._refuse(
-                self._fractional.of("not whole, or too large for a floating-point number to tell apart"),
+                self._fractional.describe("not whole, or too large for a floating-point number to tell apart"),
                 "store ids as integers or text",
                 "has ids that are not whole numbers",
             )
         if self._empty:
-            self._refuse(self._empty.of("empty"), "give every row an id", "has rows without an id")
+            self._refuse(self._empty.describe("empty"), "give every row an id", "has rows without an id")
         ids = pa.chunked_array(self._parts, pa.large_string()).combine_chunks()
         self._parts.clear()
         if len(ids) > 0 and _has_repeats(ids):
             self._repeated.add(_repeats(ids), 0)
             self._refuse(
-                self._repeated.of("already further up"), "keep one row for each id", "has an id more than once"
+                self._repeated.describe("already further up"), "keep one row for each id", "has an id more than once"
             )
         return ids
 
     def own(self, ids: pa.LargeStringArray) -> pa.Array | None:
-        """Return the ids as the table has them, after `finish`; None where these are `ids`, or not kept."""
+        """Return the ids as the table has them, after `finish`.
+
+        None where these are `ids`, or not kept.
+        """
         own = pa.chunked_array(self._own_parts).combine_chunks() if self._own_parts else ids
         self._own_parts = None
         return None if own.equals(ids) else own
@@ -82,8 +87,10 @@ class IdColumn:
         raise UnusableError(f"id column {self._name!r} has {what}", remedy, public)
 
 
-def normalise(column: pa.Array, *, decimal: bool = False) -> Read:
-    """Ids as large_string by the rule above, null where missing or empty; wrong are numbers that are not whole.
+def normalise(column: pa.Array, *, decimal: bool = False) -> ReadColumn:
+    """Read ids as large_string by the rule above, null where missing or empty.
+
+    Wrong are numbers that are not whole.
 
     Args:
         column: integers, floats, decimals or texts, also dictionary-encoded.
@@ -110,11 +117,14 @@ def normalise(column: pa.Array, *, decimal: bool = False) -> Read:
     if decimal:
         wrong = pc.fill_null(pc.match_substring_regex(ids, r"[^0-9-]"), fill_value=False).to_numpy(zero_copy_only=False)
         ids = pc.if_else(pa.array(wrong), pa.scalar(None, pa.large_string()), ids)
-    return Read(ids, wrong)
+    return ReadColumn(ids, wrong)
 
 
 def _has_repeats(ids: pa.LargeStringArray) -> bool:
-    """By shares of the ids: a hash table of all would take five times their memory. None of them may be empty."""
+    """Tell whether an id is there twice; none may be empty.
+
+    It goes by shares of the ids: a hash table of all would take five times their memory.
+    """
     _, offsets, data = ids.buffers()
     ends = np.frombuffer(offsets, np.int64)[ids.offset + 1 : ids.offset + len(ids) + 1]
     share = np.frombuffer(data, np.uint8)[ends - 1] % SHARES  # by the last byte, so that equal ids fall together
@@ -140,7 +150,9 @@ FORMS = {
 
 
 def describe_ids(ids: pa.Array | pa.ChunkedArray) -> str:
-    """What ids look like, as counts by form, for their owner to compare with another party's by telephone.
+    """Describe ids as counts by form.
+
+    Their owner compares them with another party's by telephone.
 
     Such as "23,000 of digits only, 12 of them with leading zeros, 3 to 8 characters long".
     """

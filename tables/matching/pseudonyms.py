@@ -1,4 +1,6 @@
-"""Pseudonyms of ids: keyed hashes by which the helper matches rows without knowing whose they are, and their order.
+"""Hashes ids under a key, and orders the pseudonyms.
+
+By them the helper matches rows without knowing whose they are.
 
 It sees a party's own ids and a key in which the helper has no part; nothing of an id but its pseudonym leaves here.
 """
@@ -14,7 +16,7 @@ SLICE = 2**16  # hashes gathered at a time: a copy of all of them would cost a t
 
 Hashes = NDArray[np.bytes_]  # of dtype HASH; an element taken out alone loses its trailing zeros, so work on slices
 Flags = NDArray[np.bool_]
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
 class Repeated(ValueError):
@@ -22,7 +24,9 @@ class Repeated(ValueError):
 
 
 def pseudonyms(key: bytes, ids: pa.Array) -> Hashes:
-    """Keyed BLAKE2b (the MAC of RFC 7693) of each id as UTF-8, 128 bits, in the order of the ids.
+    """Hash each id as UTF-8 to 128 bits, in the order of the ids.
+
+    Keyed BLAKE2b is the MAC of RFC 7693.
 
     As strong as an HMAC and nearly three times as fast: BLAKE2 takes its key into the hash, where HMAC hashes twice.
     Takes about a microsecond an id, and makes a Python list of all, so hand large tables over slice by slice.
@@ -38,12 +42,12 @@ def pseudonyms(key: bytes, ids: pa.Array) -> Hashes:
 
 
 def as_hashes(data: bytes) -> Hashes:
-    """Hashes that stand one after another."""
+    """Read hashes that stand one after another."""
     return np.frombuffer(data, HASH)
 
 
-def ascending(hashes: Hashes) -> Rows:
-    """The places of the hashes in ascending order.
+def ascending_order(hashes: Hashes) -> RowNumbers:
+    """Return the places of the hashes in ascending order.
 
     The order of keyed hashes is as secret as a shuffle to whoever has not the key, and lets lists be merged as they
     come.
@@ -53,11 +57,11 @@ def ascending(hashes: Hashes) -> Rows:
     """
     order = np.argsort(hashes)
     for start in range(0, len(order), SLICE):
-        if not ascend(hashes[order[start : start + SLICE + 1]]):  # one more, which the next slice begins with
+        if not is_ascending(hashes[order[start : start + SLICE + 1]]):  # one more, which the next slice begins with
             raise Repeated("a hash stands twice")
     return order
 
 
-def ascend(hashes: Hashes) -> bool:
-    """Whether each is greater than the one before."""
+def is_ascending(hashes: Hashes) -> bool:
+    """Tell whether each hash is greater than the one before."""
     return bool((hashes[1:] > hashes[:-1]).all())

@@ -7,12 +7,13 @@ import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from tercet.schemas.files.settings import TableSettings
-from tercet.tables.core.named import there_are
-from tercet.tables.core.problem import Faults, UnusableError, listed
+from tercet.tables.core.problem import Faults, UnusableError, join_names
+from tercet.tables.core.similar_names import list_existing
 from tercet.tables.core.table import Kind
 from tercet.tables.core.values import is_text
 
@@ -21,8 +22,8 @@ SETTINGS_WRONG = "is described wrongly in its owner's settings"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One feature.
+class FeatureColumn:
+    """Describes one feature.
 
     Attributes:
         name: as the source has it.
@@ -36,13 +37,13 @@ class Column:
 
     @property
     def is_guess(self) -> bool:
-        """Whether it is taken for categories because it holds text, and nobody has said so."""
+        """Tell whether its text alone makes it categorical, and nobody has said so."""
         return self.kind == "categorical" and not self.declared
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What is read of a table.
+class ChosenColumns:
+    """Describes the columns that are read of a table.
 
     Attributes:
         id: column of the ids.
@@ -56,11 +57,23 @@ class Chosen:
 
     id: str
     label: str | None
-    columns: tuple[Column, ...]
+    columns: tuple[FeatureColumn, ...]
     as_trained: bool = False
     unlike: tuple[str, ...] = ()
     label_kind: Kind = "numeric"
     positive: str | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """Give all of it as plain values under fixed keys, for hashing."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "label kind": self.label_kind,
+            "positive": self.positive,
+            "columns": [[one.name, one.kind, one.declared] for one in self.columns],
+            "as trained": self.as_trained,
+            "unlike": list(self.unlike),
+        }
 
     @property
     def names(self) -> list[str]:
@@ -70,15 +83,17 @@ class Chosen:
         )
 
 
-def choose(
+def choose_columns(
     schema: pa.Schema,
     settings: TableSettings,
     *,
     with_label: bool,
     label_kind: Kind | None = "numeric",
     expected: Mapping[str, Kind] | None = None,
-) -> Chosen:
-    """The columns to read: those of the settings, or the `expected` ones that a model was trained on.
+) -> ChosenColumns:
+    """Choose the columns to read: those of the settings, or the `expected` ones.
+
+    A model was trained on the expected ones.
 
     The label is never a feature, and may be missing where it is not asked for; a table of a label alone has no
     features. A model wants the label as a number or as a class; where no model is known yet, None, its type decides.
@@ -87,13 +102,13 @@ def choose(
         UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
     """
     faults = Faults()
-    chosen = usable(schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected)
+    chosen = choose_usable(schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected)
     faults.refuse()
     assert chosen is not None
     return chosen
 
 
-def usable(
+def choose_usable(
     schema: pa.Schema,
     settings: TableSettings,
     faults: Faults,
@@ -101,27 +116,30 @@ def usable(
     with_label: bool,
     label_kind: Kind | None,
     expected: Mapping[str, Kind] | None = None,
-) -> Chosen | None:
-    """Choose as `choose` does, but leave out what can't be used, and add it to `faults`; None if no row can be read."""
-    with faults.gathered():
+) -> ChosenColumns | None:
+    """Choose as `choose_columns` does, but add what can't be used to `faults`.
+
+    Returns None if no row can be read.
+    """
+    with faults.gather():
         _check_names(schema)
     if faults:
         return None
-    with faults.gathered():
+    with faults.gather():
         _must_exist("id", [settings.id], schema)
     label: str | None = None
     kind: Kind = "numeric"
     if with_label:
-        with faults.gathered():
+        with faults.gather():
             label, kind = _label(schema, settings, label_kind)
     if expected is not None:
-        chosen = _as_expected(schema, settings.id, label, expected)
+        chosen = _choose_expected(schema, settings.id, label, expected)
     else:
         features = _features(schema, settings, faults)
         if not (features or with_label or faults):
-            with faults.gathered():
+            with faults.gather():
                 raise UnusableError("it has no column beside id and label", ALONE, "has no columns")
-        chosen = Chosen(settings.id, label, _with_kinds(schema, settings, features, faults))
+        chosen = ChosenColumns(settings.id, label, _set_kinds(schema, settings, features, faults))
     positive = settings.positive if with_label else None
     return replace(chosen, label_kind=kind, positive=positive) if settings.id in schema.names else None
 
@@ -130,23 +148,23 @@ def _check_names(schema: pa.Schema) -> None:
     twice = [name for name, times in Counter(schema.names).items() if times > 1]
     if twice:
         raise UnusableError(
-            f"column {listed(twice)} stands there more than once",
+            f"column {join_names(twice)} stands there more than once",
             "give every column a name of its own",
             "has columns of the same name",
         )
 
 
-def _as_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mapping[str, Kind]) -> Chosen:
+def _choose_expected(schema: pa.Schema, id_: str, label: str | None, expected: Mapping[str, Kind]) -> ChosenColumns:
     columns, lacking, unlike = [], [], []
     for name, kind in expected.items():
         if name not in schema.names:
             lacking.append(name)
         elif _readable(schema.field(name).type, kind):
-            columns.append(Column(name, kind, declared=True))
+            columns.append(FeatureColumn(name, kind, declared=True))
         else:
             unlike.append(f"{name!r} was {kind} and holds {_content(schema.field(name).type)}")
-    lacks = [f"the table lacks {listed(lacking)}"] if lacking else []
-    return Chosen(id_, label, tuple(columns), as_trained=True, unlike=(*lacks, *unlike))
+    lacks = [f"the table lacks {join_names(lacking)}"] if lacking else []
+    return ChosenColumns(id_, label, tuple(columns), as_trained=True, unlike=(*lacks, *unlike))
 
 
 def _features(schema: pa.Schema, settings: TableSettings, faults: Faults) -> list[str]:
@@ -156,12 +174,12 @@ def _features(schema: pa.Schema, settings: TableSettings, faults: Faults) -> lis
         unasked = index_columns(schema) - {*settings.numeric, *settings.categorical}
         features = tuple(name for name in schema.names if name not in held_back | unasked | set(settings.exclude))
     for setting in ("columns", "exclude", "numeric", "categorical"):
-        with faults.gathered():
+        with faults.gather():
             _must_exist(setting, getattr(settings, setting) or (), schema)
-    with faults.gathered():
+    with faults.gather():
         _check_each_once(features, held_back)
     for setting in ("numeric", "categorical"):
-        with faults.gathered():
+        with faults.gather():
             _check_used(setting, [name for name in getattr(settings, setting) if name in schema.names], features)
     return [name for name in dict.fromkeys(features) if name in schema.names and name not in held_back]
 
@@ -171,7 +189,7 @@ def _check_each_once(features: Sequence[str], held_back: Container[str | None]) 
     wrong += [name for name, times in Counter(features).items() if times > 1]
     if wrong:
         raise UnusableError(
-            f"`columns` names {listed(wrong)}, which is the id, the label or there already",
+            f"`columns` names {join_names(wrong)}, which is the id, the label or there already",
             "list in `columns` each feature once, without id and label",
             SETTINGS_WRONG,
         )
@@ -181,14 +199,17 @@ def _check_used(setting: str, names: Sequence[str], features: Sequence[str]) -> 
     unused = [name for name in names if name not in features]
     if unused:
         raise UnusableError(
-            f"`{setting}` names {listed(unused)}, which is not among the columns to use",
+            f"`{setting}` names {join_names(unused)}, which is not among the columns to use",
             f"remove it from `{setting}` or add it to `columns`",
             SETTINGS_WRONG,
         )
 
 
 def index_columns(schema: pa.Schema) -> set[str]:
-    """The columns that hold the index of a data frame, as pandas notes in the Parquet files that it writes."""
+    """Find columns that hold the index of a data frame.
+
+    pandas notes it in the Parquet files that it writes.
+    """
     try:
         noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         return {name for name in noted["index_columns"] if isinstance(name, str)}
@@ -200,7 +221,8 @@ def _must_exist(setting: str, names: Iterable[str], schema: pa.Schema) -> None:
     unknown = [name for name in names if name not in schema.names]
     if unknown:
         raise UnusableError(
-            f"`{setting}` names {listed(unknown)}, which the table does not have; {there_are(schema.names, unknown)}",
+            f"`{setting}` names {join_names(unknown)}, which the table does not have; "
+            f"{list_existing(schema.names, unknown)}",
             f"correct `{setting}` in the settings, or the table (a CSV file has commas, and names in its first line)",
             "lacks a column that its owner's settings name",
             tuple(unknown) if setting == "columns" else (),
@@ -219,12 +241,12 @@ def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> t
     if settings.label not in schema.names:
         raise UnusableError(
             f"`label` names {settings.label!r}, which the table does not have; "
-            f"{there_are(schema.names, [settings.label])}",
+            f"{list_existing(schema.names, [settings.label])}",
             "correct `label` in the settings, or the table",
             "has no label",
         )
     kind = schema.field(settings.label).type
-    classes = settings.positive is not None or inferred(kind) == "categorical"
+    classes = settings.positive is not None or infer_kind(kind) == "categorical"
     wanted = wanted or ("categorical" if classes else "numeric")
     if not _readable(kind, "numeric"):
         raise UnusableError(
@@ -238,17 +260,19 @@ def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> t
 # --- what a column is
 
 
-def _with_kinds(
+def _set_kinds(
     schema: pa.Schema, settings: TableSettings, features: Sequence[str], faults: Faults
-) -> tuple[Column, ...]:
+) -> tuple[FeatureColumn, ...]:
     declared: dict[str, Kind] = dict.fromkeys(settings.numeric, "numeric")
     declared |= dict.fromkeys(settings.categorical, "categorical")
-    kinds = {name: declared.get(name) or inferred(schema.field(name).type) for name in features}
+    kinds = {name: declared.get(name) or infer_kind(schema.field(name).type) for name in features}
     unfit = [name for name, kind in kinds.items() if kind is None or not _readable(schema.field(name).type, kind)]
-    with faults.gathered():
+    with faults.gather():
         _check_content(schema, unfit)
     return tuple(
-        Column(name, kind, name in declared) for name, kind in kinds.items() if kind is not None and name not in unfit
+        FeatureColumn(name, kind, name in declared)
+        for name, kind in kinds.items()
+        if kind is not None and name not in unfit
     )
 
 
@@ -262,8 +286,11 @@ def _check_content(schema: pa.Schema, unfit: Sequence[str]) -> None:
         )
 
 
-def inferred(kind: pa.DataType) -> Kind | None:
-    """What a column of this type is unless something else is said; None for dates, times, binary and nested values."""
+def infer_kind(kind: pa.DataType) -> Kind | None:
+    """Infer what a column of this type is unless something else is said.
+
+    None for dates, times, binary and nested values.
+    """
     stored = _stored(kind)
     if is_text(stored):
         return "categorical"
@@ -271,7 +298,10 @@ def inferred(kind: pa.DataType) -> Kind | None:
 
 
 def _readable(kind: pa.DataType, wanted: Kind) -> bool:
-    """Whether values of this type can be such a column at all; of texts only their content tells."""
+    """Tell whether values of this type can be such a column at all.
+
+    Of texts only their content tells.
+    """
     stored = _stored(kind)
     if is_text(stored) or _is_number(stored):
         return True
@@ -290,7 +320,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _content(kind: pa.DataType) -> str:
-    """What values of a type are, in words of the table's owner."""
+    """Describe values of a type in words of the table's owner."""
     stored = _stored(kind)
     if is_text(stored):
         return "text"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tercet.tables.core.problem import Places, Tally, UnusableError
+from tercet.tables.core.problem import RowPlaces, UnusableError, WrongRows
 from tercet.tables.core.values import ABSENT
 
 NEARLY_ALL = 0.9  # of the rows, or of the different texts
@@ -40,19 +40,22 @@ PLAIN = r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"  # what is re
 
 
 class Disguise:
-    """What the texts of one column are.
+    """Finds out what the texts of one column are.
 
     Args:
         places: where the owner finds the rows.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RowPlaces) -> None:
         self._rows, self._different = np.zeros(OTHER + 1, np.int64), np.zeros(OTHER + 1, np.int64)
         self._seen: set[str] = set()
-        self._other, self._unreadable = Tally(places), Tally(places)
+        self._other, self._unreadable = WrongRows(places), WrongRows(places)
 
     def add(self, texts: pa.Array, start: int) -> None:
-        """Take the next texts, as `values.as_texts` gives them; the first is row `start` of the table."""
+        """Take the next texts, as `values.as_texts` gives them.
+
+        The first is row `start` of the table.
+        """
         texts = pc.if_else(pc.is_in(texts, ABSENT), pa.scalar(None, pa.large_string()), texts)
         found = texts.dictionary_encode()
         forms, plain = forms_of(found.dictionary), _fits(found.dictionary, PLAIN)
@@ -74,29 +77,35 @@ class Disguise:
                 self._different[form] += 1
 
     def __bool__(self) -> bool:
-        """Whether nearly all texts are of these forms."""
+        """Tell whether nearly all texts are of these forms."""
         return any(
             counts.sum() > 0 and counts[:OTHER].sum() >= NEARLY_ALL * counts.sum()
             for counts in (self._rows, self._different)
         )
 
     def __str__(self) -> str:
-        """Such as "nearly all of it looks like numbers: 1 value other than plain numbers (line 7)"."""
+        """Describe it.
+
+        Such as "nearly all of it looks like numbers: 1 value other than plain numbers (line 7)".
+        """
         form = list(FORMS)[int(self._rows[:OTHER].argmax())]
         odd, plain = (self._unreadable, "plain numbers") if form == "numbers" else (self._other, form)
         if not odd:
             return f"all of it looks like {form}"
-        return f"nearly all of it looks like {form}: {odd.of(f'other than {plain}')}"
+        return f"nearly all of it looks like {form}: {odd.describe(f'other than {plain}')}"
 
 
 def forms_of(texts: pa.Array) -> NDArray[np.int64]:
-    """The place of each text's form in FORMS, or OTHER."""
+    """Return the place of each text's form in FORMS, or OTHER."""
     fits = [_fits(texts, pattern) for pattern in FORMS.values()]
     return np.select(fits, np.arange(OTHER), OTHER)
 
 
 def look_like_values(categories: Sequence[str]) -> bool:
-    """Tell whether one of these texts, spelt as categories are, could be a number, a date or a time."""
+    """Tell whether one of these texts could be a number, a date or a time.
+
+    They are spelt as categories are.
+    """
     forms = forms_of(pa.array(categories, pa.large_string()))
     return bool(np.isin(forms, [OTHER, list(FORMS).index(TRUTH)], invert=True).any())
 

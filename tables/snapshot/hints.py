@@ -1,4 +1,6 @@
-"""What the owner of a table may want to look at before a job: empty columns, codes among numbers, the positive class.
+"""Hints at columns that the owner may want to look at before a job.
+
+Such are empty columns, codes among numbers, and the positive class.
 
 Hints guess and decide nothing; they name columns and show no value.
 """
@@ -47,7 +49,10 @@ def hints(snapshot: Snapshot, settings: TableSettings) -> dict[str, str]:
 
 
 def _like_code(name: str, values: pa.ChunkedArray) -> bool:
-    """Whole numbers from 0 that are called a code, or have the same number of digits everywhere."""
+    """Tell whether numbers are like a code.
+
+    They are whole, from 0, and called a code or have the same number of digits everywhere.
+    """
     low, high = pc.min_max(values).as_py().values()
     if low < 0 or not 1 < high < 2**53 or not pc.all(pc.equal(pc.floor(values), values)).as_py():
         return False
@@ -56,7 +61,7 @@ def _like_code(name: str, values: pa.ChunkedArray) -> bool:
 
 
 def _padded(settings: TableSettings) -> set[str]:
-    """Columns of a CSV file that are taken for numbers, though some of the first have leading zeros."""
+    """Find numeric columns of a CSV file, some of whose first values have leading zeros."""
     if settings.path is None or not settings.path.name.lower().endswith(CSV_SUFFIXES):
         return set()
     with closing(open_source(settings)) as source:

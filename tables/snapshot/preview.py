@@ -1,4 +1,4 @@
-"""Looks at the first rows of a table: whether a job could use them, and how many bits a record of it holds.
+"""Previews a table: could a job use its first rows, and how many bits has a record?
 
 It keeps nothing, leaves what is wrong further on for later, and is for files: a database would be asked twice.
 """
@@ -15,13 +15,13 @@ from tercet.tables.core.problem import Faults, TableProblem, UnusableError, prob
 from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
-from tercet.tables.snapshot.columns import Chosen, usable
+from tercet.tables.snapshot.columns import ChosenColumns, choose_usable
 from tercet.tables.snapshot.recorder import Recorder
 from tercet.tables.sources.source import Source, open_source
 
 
 class Preview(NamedTuple):
-    """What the first rows say; entropies where they can be told from them."""
+    """Holds what the first rows say; entropies where they can be told from them."""
 
     names: tuple[str, ...]  # of the columns that are used
     columns: int  # once these are encoded
@@ -29,8 +29,8 @@ class Preview(NamedTuple):
     has_numbers: bool  # whether one of the columns is numeric
 
 
-class Look(NamedTuple):
-    """What was read.
+class PreviewResult(NamedTuple):
+    """Holds what was read.
 
     Attributes:
         preview: None where the first rows leave open what a column is.
@@ -45,15 +45,19 @@ class Look(NamedTuple):
     positive: str | None
 
 
-def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None) -> Look:
-    """Read up to SAMPLE rows of a table, as a training would; only `with_label` may a table have no other column.
+def preview_table(
+    name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None
+) -> PreviewResult:
+    """Read up to SAMPLE rows of a table, as a training would.
+
+    Only `with_label` may a table have no other column.
 
     Raises:
         TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         faults, target, first = Faults(), io.BytesIO(), FirstRows(source)
-        chosen = usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
+        chosen = choose_usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
         if chosen is None:
             faults.refuse()
         assert chosen is not None
@@ -64,10 +68,12 @@ def look(name: str, settings: TableSettings, *, with_label: bool, label_kind: Ki
         classes = recorder.finish().classes
     features = pa.ipc.open_file(pa.py_buffer(target.getbuffer())).read_all()
     found = None if recorder.is_disguised else _preview(name, settings, chosen, features, first.rows)
-    return Look(found, first.rows if first.is_whole else None, classes, chosen.positive)
+    return PreviewResult(found, first.rows if first.is_whole else None, classes, chosen.positive)
 
 
-def _preview(name: str, settings: TableSettings, chosen: Chosen, features: pa.Table, rows: int) -> Preview | None:
+def _preview(
+    name: str, settings: TableSettings, chosen: ChosenColumns, features: pa.Table, rows: int
+) -> Preview | None:
     kinds = {one.name: one.kind for one in chosen.columns}
     arrays = {one: features[one].to_numpy() for one in kinds}
     numeric, categorical = (
@@ -83,14 +89,14 @@ def _preview(name: str, settings: TableSettings, chosen: Chosen, features: pa.Ta
 
 
 class FirstRows:
-    """The first SAMPLE rows of a source."""
+    """Limits a source to its first SAMPLE rows."""
 
     def __init__(self, source: Source) -> None:
         self._source, self.unit, self.schema = source, source.unit, source.schema
         self.rows, self.is_whole = 0, True
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Like the source's, and no more rows."""
+        """Yield batches like the source's, and no more rows."""
         for batch in self._source.batches(columns):
             part = batch.slice(0, SAMPLE - self.rows)
             self.is_whole = part.num_rows == batch.num_rows
@@ -100,7 +106,7 @@ class FirstRows:
                 return
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """The source's."""
+        """Return the source's."""
         return self._source.places(rows)
 
     def close(self) -> None:

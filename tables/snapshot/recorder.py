@@ -1,4 +1,4 @@
-"""Takes the batches of a source as they come, checks every value, and writes the features into an Arrow file.
+"""Checks every value of a source's batches, and writes features into an Arrow file.
 
 It keeps ids and labels and of everything else one batch; what is wrong is counted to the end and then told at once.
 """
@@ -12,19 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tercet.tables.core.problem import SHOWN, Faults, Tally, UnusableError
+from tercet.tables.core.problem import SHOWN, Faults, UnusableError, WrongRows
 from tercet.tables.core.table import Numbers
 from tercet.tables.core.values import as_numbers, as_texts, signs, truths
 from tercet.tables.encoding.label import ClassColumn
 from tercet.tables.matching.ids import IdColumn
-from tercet.tables.snapshot.columns import Chosen, Column
+from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn
 from tercet.tables.snapshot.disguise import Disguise, refuse_disguised
-from tercet.tables.snapshot.doubts import RowCounter, doubts
+from tercet.tables.snapshot.doubtful_columns import RowCounter, doubtful_notes
 from tercet.tables.sources.source import Source
 
 
-class Recorded(NamedTuple):
-    """What is kept of a table beside its features; see `tables.snapshot.snapshot.Snapshot`."""
+class RecordedTable(NamedTuple):
+    """Holds what is kept of a table beside its features.
+
+    See `tables.snapshot.snapshot.Snapshot`.
+    """
 
     ids: pa.LargeStringArray
     own_ids: pa.Array | None  # where they are asked for and others than `ids`
@@ -33,7 +36,7 @@ class Recorded(NamedTuple):
 
 
 class Recorder:
-    """One pass over one table.
+    """Passes once over one table.
 
     Args:
         source: opened, and not read yet.
@@ -43,10 +46,10 @@ class Recorder:
     """
 
     def __init__(
-        self, source: Source, chosen: Chosen, missing: Literal["impute", "refuse"], *, own_ids: bool = False
+        self, source: Source, chosen: ChosenColumns, missing: Literal["impute", "refuse"], *, own_ids: bool = False
     ) -> None:
         self._source, self._chosen, self._refuses_missing = source, chosen, missing == "refuse"
-        label = [Column(chosen.label, chosen.label_kind, declared=True)] if chosen.label is not None else []
+        label = [FeatureColumn(chosen.label, chosen.label_kind, declared=True)] if chosen.label is not None else []
         self._all = [*chosen.columns, *label]
         self._schema = pa.schema(
             [(one.name, pa.float64() if one.kind == "numeric" else pa.large_string()) for one in chosen.columns]
@@ -60,13 +63,13 @@ class Recorder:
         self._kept_ids = pa.array([], pa.large_string())
         self._rows = 0
         self._wrong, self._infinite, self._missing, self._signs, self._truths = (
-            {one.name: Tally(source) for one in self._all} for _ in range(5)
+            {one.name: WrongRows(source) for one in self._all} for _ in range(5)
         )
         self._measured: set[str] = set()  # columns with a number that is neither 0 nor 1
         self._counters = {one.name: RowCounter() for one in chosen.columns if one.kind == "numeric"}
         self._guessed = {one.name: Disguise(source) for one in chosen.columns if one.is_guess}
 
-    def record(self, target: IO[bytes]) -> Recorded:
+    def record(self, target: IO[bytes]) -> RecordedTable:
         """Read everything, write the features to `target`, and return the rest.
 
         Raises:
@@ -85,7 +88,7 @@ class Recorder:
         Raises:
             OSError: `target` can't be written.
         """
-        with faults.gathered():
+        with faults.gather():
             with pa.ipc.new_file(target, self._schema) as writer:
                 for batch in self._source.batches(self._chosen.names):
                     writer.write_batch(self._read(batch))
@@ -93,34 +96,37 @@ class Recorder:
                 raise UnusableError("it has no rows", "give a table with at least one row", "has no rows")
 
     def check(self, faults: Faults, *, is_whole: bool = True) -> None:
-        """Add to `faults` all that is wrong with what was read; of a part only what would be wrong with the whole."""
+        """Add to `faults` all that is wrong with what was read.
+
+        Of a part only what would be wrong with the whole.
+        """
         checks = [self._check_likeness, self._check_label, self._finish_ids]
         checks += [self._check_numbers, self._check_truths, self._check_finite, self._check_missing]
         if is_whole:
             checks.insert(1, lambda: refuse_disguised(self._guessed))
         for check in checks:
-            with faults.gathered():
+            with faults.gather():
                 check()
 
-    def finish(self) -> Recorded:
+    def finish(self) -> RecordedTable:
         """Give what is kept beside the features, of a table in which nothing is wrong."""
         own_ids = self._ids.own(self._kept_ids)
         if self._classes is not None:
-            return Recorded(self._kept_ids, own_ids, *self._classes.finish())
+            return RecordedTable(self._kept_ids, own_ids, *self._classes.finish())
         label = np.concatenate(self._label) if self._chosen.label is not None else None
-        return Recorded(self._kept_ids, own_ids, label, ())
+        return RecordedTable(self._kept_ids, own_ids, label, ())
 
     def _finish_ids(self) -> None:
         self._kept_ids = self._ids.finish()
 
     @property
     def is_disguised(self) -> bool:
-        """Whether the texts of some column, as far as they were read, are in disguise."""
+        """Tell whether the texts of some column are in disguise, as far as they were read."""
         return any(self._guessed.values())
 
     def _read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The features of a batch as they are written."""
-        with _told_as_utf8(self._chosen.id):
+        """Return the features of a batch as they are written."""
+        with _refuse_not_utf8(self._chosen.id):
             self._ids.add(batch.column(self._chosen.id))
         values = {one.name: self._values(one, batch.column(one.name)) for one in self._all}
         if self._chosen.label is not None and self._classes is None:
@@ -128,8 +134,8 @@ class Recorder:
         self._rows += batch.num_rows
         return pa.RecordBatch.from_arrays([values[name] for name in self._schema.names], schema=self._schema)
 
-    def _values(self, column: Column, values: pa.Array) -> pa.Array:
-        with _told_as_utf8(column.name):
+    def _values(self, column: FeatureColumn, values: pa.Array) -> pa.Array:
+        with _refuse_not_utf8(column.name):
             if self._classes is not None and column.name == self._chosen.label:
                 read, wrong = self._classes.add(values)
             elif column.kind == "categorical":
@@ -151,10 +157,10 @@ class Recorder:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the owner should know of a table that can be used, once it is recorded; names columns."""
-        found = self._found(self._signs, self._chosen.columns)
+        """Notes for the owner on a table that can be used, once recorded; they name columns."""
+        found = self._wrong_columns(self._signs, self._chosen.columns)
         what = "read as missing: a sign such as ? or None"
-        missing = [f"column {name!r} has {tally.of(what)}" for name, tally in found.items()]
+        missing = [f"column {name!r} has {tally.describe(what)}" for name, tally in found.items()]
         if self._chosen.as_trained:
             return tuple(missing)
         counting = [
@@ -163,17 +169,17 @@ class Recorder:
             for name, counter in self._counters.items()
             if counter
         ]
-        return (*missing, *doubts(self._source.schema, self._chosen), *counting)
+        return (*missing, *doubtful_notes(self._source.schema, self._chosen), *counting)
 
     # --- what was found
 
     def _check_likeness(self) -> None:
-        """At prediction: all ways at once in which the table differs from the one in training."""
+        """Check at once, at prediction, all differences from the table in training."""
         if not self._chosen.as_trained:
             return
         texts = [
-            f"{name!r} was numeric and holds text: {tally.of('other than numbers')}"
-            for name, tally in self._found(self._wrong, self._chosen.columns).items()
+            f"{name!r} was numeric and holds text: {tally.describe('other than numbers')}"
+            for name, tally in self._wrong_columns(self._wrong, self._chosen.columns).items()
         ]
         if self._chosen.unlike or texts:
             raise UnusableError(
@@ -189,18 +195,18 @@ class Recorder:
         label, wrong, missing = f"label column {name!r}", self._wrong[name], self._missing[name]
         if wrong and self._classes is not None:
             raise UnusableError(
-                f"{label} has {wrong.of('not whole')}",
+                f"{label} has {wrong.describe('not whole')}",
                 "give classes as texts, whole numbers or true and false, or choose a model that predicts numbers",
                 "has a label that is not of classes",
             )
         if wrong:
             raise UnusableError(
-                f"{label} should be numeric for this model and has {wrong.of('other than numbers')}",
+                f"{label} should be numeric for this model and has {wrong.describe('other than numbers')}",
                 'correct these values, or use a model of classes: "logistic" for two, "softmax" for more',
                 "has a label that is not a number",
             )
         if missing:
-            what, remedy = f"{label} has {missing.of('missing')}", "fill these in or leave the rows out"
+            what, remedy = f"{label} has {missing.describe('missing')}", "fill these in or leave the rows out"
             if self._classes is not None and self._classes.absent:
                 what += f", {self._classes.absent:,} of them written as NA, null or the like"
                 remedy += "; if that is a class of its own, give it another name"
@@ -227,42 +233,42 @@ class Recorder:
 
     def _refuse(
         self,
-        tallies: Mapping[str, Tally],
-        columns: Iterable[Column],
+        tallies: Mapping[str, WrongRows],
+        columns: Iterable[FeatureColumn],
         verb: str,
         what: str,
         remedy: str,
         *,
         public: str = "has text in a numeric column",
     ) -> None:
-        if found := self._found(tallies, columns):
-            raise UnusableError(_told(found, verb, what), remedy, public)
+        if found := self._wrong_columns(tallies, columns):
+            raise UnusableError(_describe_columns(found, verb, what), remedy, public)
 
     @staticmethod
-    def _found(tallies: Mapping[str, Tally], columns: Iterable[Column]) -> dict[str, Tally]:
+    def _wrong_columns(tallies: Mapping[str, WrongRows], columns: Iterable[FeatureColumn]) -> dict[str, WrongRows]:
         return {one.name: tallies[one.name] for one in columns if tallies[one.name]}
 
 
 def _decimal(source: Source, column: str) -> bool:
-    """Whether texts of this column are numbers."""
+    """Tell whether texts of this column are numbers."""
     decimal: bool = pa.types.is_decimal(source.schema.field(column).type)
     return decimal
 
 
-def _told(found: Mapping[str, Tally], verb: str, what: str) -> str:
-    told = [f"column {name!r} {verb} {tally.of(what)}" for name, tally in list(found.items())[:SHOWN]]
+def _describe_columns(found: Mapping[str, WrongRows], verb: str, what: str) -> str:
+    told = [f"column {name!r} {verb} {tally.describe(what)}" for name, tally in list(found.items())[:SHOWN]]
     more = [f"so have {len(found) - SHOWN} more columns"] if len(found) > SHOWN else []
     return "; ".join([*told, *more])
 
 
 def _true(mask: pa.Array) -> NDArray[np.bool_]:
-    """A mask of Arrow's, with null for what is not so."""
+    """Return a mask of Arrow's, with null for what is not so."""
     array: NDArray[np.bool_] = pc.fill_null(mask, fill_value=False).to_numpy(zero_copy_only=False)
     return array
 
 
 @contextmanager
-def _told_as_utf8(name: str) -> Iterator[None]:
+def _refuse_not_utf8(name: str) -> Iterator[None]:
     try:
         yield
     except UnicodeError:

@@ -1,4 +1,6 @@
-"""One table as it was at one moment, checked, in a file of the party's own that a job reads as often as it likes.
+"""Keeps one table as it was at one moment, checked, in a file of the party's own.
+
+A job reads it as often as it likes.
 
 The source is read once, so a file that changes or a query that answers otherwise later can't harm a running job. What
 is kept is for its owner alone: the file is readable for nobody else, and goes when the snapshot is closed, unless
@@ -11,23 +13,26 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import problems_of
 from tercet.tables.core.table import Kind, Numbers, Table
-from tercet.tables.snapshot.columns import Chosen, Column, choose
+from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn, choose_columns
 from tercet.tables.snapshot.recorder import Recorder
 from tercet.tables.sources.source import open_source
 
 BATCH = 2**16  # rows
 HASH_BYTES = 32
+FORMAT: Final = "3"  # of what is kept of a snapshot; 1 had categories as the source spells them, 2 another digest
+DIGEST_DOMAIN: Final = f"tercet snapshot {FORMAT}"
 MOST_DISTINCT = 10_000  # categories that a description counts
 
 
@@ -43,7 +48,9 @@ def take_snapshot(
     own_ids: bool = False,
     interrupt: Interrupt | None = None,
 ) -> "Snapshot":
-    """Read the table that the settings list under `name` once, check all of it, and keep the used columns in `folder`.
+    """Read the table `name` of the settings once, check it, and keep the used columns.
+
+    They are kept in `folder`.
 
     Takes memory for ids and label and one batch; on the disk 8 bytes for each number and its length for each text.
 
@@ -64,7 +71,9 @@ def take_snapshot(
     """
     place = settings.database or str(settings.path)
     with problems_of(name, place), closing(open_source(settings, login, interrupt)) as source:
-        chosen = choose(source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+        chosen = choose_columns(
+            source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected
+        )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
@@ -87,7 +96,9 @@ def take_snapshot(
 
 
 class Snapshot:
-    """A checked table; leave the `with` block or call `close`, and its file is gone, unless it `stays`.
+    """Holds a checked table.
+
+    Leave the `with` block or call `close`, and its file is gone, unless it `stays`.
 
     Attributes:
         name: as the settings list it.
@@ -104,7 +115,7 @@ class Snapshot:
         self,
         name: str,
         path: Path,
-        chosen: Chosen,
+        chosen: ChosenColumns,
         ids: pa.LargeStringArray,
         label: Numbers | None,
         classes: tuple[str, ...] = (),
@@ -114,11 +125,14 @@ class Snapshot:
         stays: bool = False,
         checksum: bytes = b"",
     ) -> None:
-        """With the file's `checksum` if that is known, and `stays` if the file is not to go with the snapshot."""
+        """Take over the file.
+
+        Its `checksum` may be known; with `stays` it does not go with the snapshot.
+        """
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
         self.notes = notes
         self.own_ids = ids if own_ids is None else own_ids
-        self.path, self._stays, self._checksum = path, stays, checksum
+        self.path, self._persistent, self._checksum = path, stays, checksum
         self._file = pa.memory_map(str(path))
         self._table: pa.Table | None = pa.ipc.open_file(self._file).read_all()  # views of the file, nothing is loaded
 
@@ -128,7 +142,7 @@ class Snapshot:
         return len(self.ids)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[FeatureColumn, ...]:
         """The features in their order."""
         return self.chosen.columns
 
@@ -143,19 +157,20 @@ class Snapshot:
             raise ValueError("the snapshot is closed")
         return self._table
 
-    def stays_at(self, path: Path) -> None:
-        """The file has been moved to `path`, and does not go with the snapshot."""
-        self.path, self._stays = path, True
+    def persist_at(self, path: Path) -> None:
+        """Note that the file has been moved to `path`, and does not go with the snapshot."""
+        self.path, self._persistent = path, True
 
     @property
     def checksum(self) -> bytes:
-        """Of the file with the features, which is read once for it: 32 bytes."""
+        """Checksum of the file with the features, which is read once for it: 32 bytes."""
         self._checksum = self._checksum or checksum_of(self.path)
         return self._checksum
 
     def digest(self) -> bytes:
-        """Of everything that was read: 32 bytes, the same for the same rows in the same order."""
-        found = hashlib.blake2b(repr((self.chosen, self.classes)).encode(), digest_size=HASH_BYTES)
+        """Hash everything that was read: 32 bytes, the same for the same rows in the same order."""
+        described = canonical_digest(DIGEST_DOMAIN, [self.chosen.canonical(), list(self.classes)])
+        found = hashlib.blake2b(described, digest_size=HASH_BYTES)
         _, offsets, texts = self.ids.buffers()
         ends = np.frombuffer(offsets, np.int64)[self.ids.offset : self.ids.offset + self.rows + 1]
         found.update(pa.py_buffer(np.diff(ends)))  # which, unlike the offsets, are the same wherever the ids lie
@@ -165,7 +180,9 @@ class Snapshot:
         return found.digest()
 
     def batches(self, rows: NDArray[np.bool_] | None = None, size: int = BATCH) -> Iterator[Table]:
-        """The rows in the order of the source, `size` in each batch but the last; as often as one likes.
+        """Read the rows in the order of the source, as often as one likes.
+
+        There are `size` in each batch but the last.
 
         Args:
             rows: marks those to read, one bool for each row of the table; all by default.
@@ -200,10 +217,13 @@ class Snapshot:
         return Table(self.name, table.num_rows, tuple(arrays), by_kind["numeric"], by_kind["categorical"])
 
     def close(self) -> None:
-        """Remove the file, unless it stays; batches that were read stay as they are. May be called again."""
+        """Remove the file, unless it stays.
+
+        Batches that were read stay as they are. May be called again.
+        """
         self._table = None
         self._file.close()
-        if not self._stays:
+        if not self._persistent:
             self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -217,13 +237,13 @@ class Snapshot:
 
 
 def checksum_of(path: Path) -> bytes:
-    """Of a file's content: 32 bytes, at about a gigabyte a second."""
+    """Hash a file's content: 32 bytes, at about a gigabyte a second."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
 
 
 def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """One entry for each column, for its owner: what it was taken for and what little is quickly said about it.
+    """Describe each column to its owner: its kind, and what little is quickly said about it.
 
     Keys: `column`; `kind` (id, label, numeric, categorical); `declared`, whether settings or model say so; `missing`
     values; `mean` of numbers, None where all are missing; and `distinct` ids or categories, None above MOST_DISTINCT

@@ -1,4 +1,6 @@
-"""Keeps a snapshot beyond the process that took it, and opens it again if it is whole and the one that is meant.
+"""Keeps a snapshot beyond the process that took it, and opens it again.
+
+It must be whole and the one that is meant.
 
 It lies in a folder of the party's own, for its owner alone, and says nothing of the rows when it cannot be used.
 
@@ -10,7 +12,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -19,26 +21,25 @@ from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.message import Digest
 from tercet.tables.core.durable import flush, write_durably
 from tercet.tables.core.table import Numbers
-from tercet.tables.snapshot.columns import Chosen
-from tercet.tables.snapshot.snapshot import Snapshot, checksum_of
+from tercet.tables.snapshot.columns import ChosenColumns
+from tercet.tables.snapshot.snapshot import FORMAT, Snapshot, checksum_of
 
-FORMAT: Final = "2"  # 1 had categories as the source spells them
 ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file
 
 
-class KeptProblem(ValueError):
-    """What lies there is no snapshot of what it should be; the text says why."""
+class SnapshotProblem(ValueError):
+    """Refuses to open what is no snapshot of what it should be; the text says why."""
 
 
-class File(Strict):
-    """One of the two files as it was written."""
+class StoredFile(Strict):
+    """Describes one of the two files as it was written."""
 
     size: int
     checksum: Digest
 
 
-class Facts(Strict):
-    """What the third file says.
+class SnapshotFacts(Strict):
+    """Describes the snapshot, in the third file.
 
     Attributes:
         belongs: of what it is a snapshot.
@@ -46,18 +47,18 @@ class Facts(Strict):
         chosen, classes, notes: as there.
     """
 
-    format: Literal["2"] = FORMAT
+    format: Literal["3"] = FORMAT
     belongs: Digest
     digest: Digest
-    features: File
-    rows: File
-    chosen: Chosen
+    features: StoredFile
+    rows: StoredFile
+    chosen: ChosenColumns
     classes: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-class KeptFolder:
-    """Where one snapshot is kept.
+class SnapshotFolder:
+    """Keeps one snapshot in a folder.
 
     Args:
         folder: of this alone; made, for its owner only, if it is not there.
@@ -72,7 +73,9 @@ class KeptFolder:
         )
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Move the snapshot here, where it stays when it is closed; when this returns, all of it is on the disk.
+        """Move the snapshot here, where it stays when it is closed.
+
+        When this returns, all of it is on the disk.
 
         Raises:
             OSError: the disk does not take it; nothing of it is left here.
@@ -81,7 +84,7 @@ class KeptFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             shutil.move(snapshot.path, self._features)
-            snapshot.stays_at(self._features)
+            snapshot.persist_at(self._features)
             _write_rows(self._rows, snapshot)
             flush(self._features)
             write_durably(self._facts, self._facts_of(snapshot).model_dump_json().encode())
@@ -89,37 +92,37 @@ class KeptFolder:
             self.remove()
             raise
 
-    def _facts_of(self, snapshot: Snapshot) -> Facts:
-        return Facts(
+    def _facts_of(self, snapshot: Snapshot) -> SnapshotFacts:
+        return SnapshotFacts(
             belongs=self._belongs,
             digest=snapshot.digest(),
-            features=File(size=self._features.stat().st_size, checksum=snapshot.checksum),
-            rows=File(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
+            features=StoredFile(size=self._features.stat().st_size, checksum=snapshot.checksum),
+            rows=StoredFile(size=self._rows.stat().st_size, checksum=checksum_of(self._rows)),
             chosen=snapshot.chosen,
             classes=snapshot.classes,
             notes=snapshot.notes,
         )
 
     def reopen(self, name: str) -> Snapshot | None:
-        """The snapshot of table `name` that is kept here, or None if there is none.
+        """Open the snapshot of table `name` that is kept here, or None if there is none.
 
         Raises:
             KeptProblem: it is not whole, or another one.
             OSError: the disk does not let it be read.
         """
         try:
-            facts = Facts.model_validate_json(self._facts.read_bytes())
+            facts = SnapshotFacts.model_validate_json(self._facts.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
-            raise KeptProblem("what is said of it is torn, or of another version of tercet") from None
+            raise SnapshotProblem("what is said of it is torn, or of another version of tercet") from None
         if facts.belongs != self._belongs:
-            raise KeptProblem("it is of another run, or was read by other settings")
+            raise SnapshotProblem("it is of another run, or was read by other settings")
         for path, file in ((self._features, facts.features), (self._rows, facts.rows)):
             _check(path, file)
         return self._opened(name, facts)
 
-    def _opened(self, name: str, facts: Facts) -> Snapshot:
+    def _opened(self, name: str, facts: SnapshotFacts) -> Snapshot:
         try:
             ids, own_ids, label = _read_rows(self._rows)
             checksum = facts.features.checksum
@@ -136,10 +139,10 @@ class KeptFolder:
                 checksum=checksum,
             )
         except (pa.ArrowException, KeyError):
-            raise KeptProblem("it does not hold what a snapshot holds") from None
+            raise SnapshotProblem("it does not hold what a snapshot holds") from None
         if snapshot.digest() != facts.digest:
             snapshot.close()
-            raise KeptProblem("what is said of it was changed")
+            raise SnapshotProblem("what is said of it was changed")
         return snapshot
 
     def remove(self) -> None:
@@ -163,7 +166,7 @@ def _write_rows(path: Path, snapshot: Snapshot) -> None:
 
 
 def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Numbers | None]:
-    """Views of the file: ids, these as the table has them if that is kept, and label."""
+    """Map the file: ids, these as the table has them if that is kept, and label."""
     with pa.memory_map(str(path)) as file:
         batch = pa.ipc.open_file(file).get_batch(0)
     label = batch.column(LABEL).to_numpy() if LABEL in batch.schema.names else None
@@ -171,10 +174,10 @@ def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Number
     return batch.column(ID), own_ids, label
 
 
-def _check(path: Path, file: File) -> None:
+def _check(path: Path, file: StoredFile) -> None:
     try:
         whole = path.stat().st_size == file.size and checksum_of(path) == file.checksum
     except FileNotFoundError:
         whole = False
     if not whole:
-        raise KeptProblem("it is torn or was changed")
+        raise SnapshotProblem("it is torn or was changed")

@@ -15,7 +15,9 @@ LONGEST = 2**20  # characters in a cell; a line has no more
 
 
 def lines_of(path: Path, rows: Sequence[int]) -> list[int]:
-    """The lines, from 1, at which these rows begin, in ascending order; row 0 follows the line of names.
+    """Return the lines, from 1, at which these rows begin, in ascending order.
+
+    Row 0 follows the line of names.
 
     Where the file can't be read any more, or is another by now, lines are as if each row had one.
     """
@@ -38,7 +40,10 @@ def _opened(path: Path) -> TextIO:
 
 
 def _beginnings(file: TextIO) -> Iterator[int]:
-    """The first line of each record, that of names included; the Arrow library leaves blank lines out as well."""
+    """Find the first line of each record, that of names included.
+
+    The Arrow library leaves blank lines out as well.
+    """
     csv.field_size_limit(LONGEST)
     reader, before = csv.reader(file), 0
     for record in reader:

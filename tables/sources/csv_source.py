@@ -1,4 +1,6 @@
-"""Reads CSV and gzipped CSV as text, a megabyte at a time, and infers types from the first megabyte.
+"""Reads CSV and gzipped CSV as text, a megabyte at a time.
+
+Types are inferred from the first megabyte.
 
 It converts nothing: that a later line is no number is for the reader of the column to say, with its place.
 """
@@ -39,7 +41,10 @@ class CsvSource:
             self.schema = pa.schema([(field.name, _readable(field.type)) for field in reader.schema])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns as text, as it stands; nothing is taken for missing but a cell that is empty stays empty."""
+        """Read these columns as text, as it stands.
+
+        Nothing is taken for missing; a cell that is empty stays empty.
+        """
         text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
         with (
             self._explained(),
@@ -48,11 +53,11 @@ class CsvSource:
             yield from reader
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """The lines at which these rows begin."""
+        """Find the lines at which these rows begin."""
         return lines_of(self._path, rows)
 
     def close(self) -> None:
-        """Nothing stays open between batches' readings."""
+        """Do nothing: no file stays open after a batch is read."""
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -62,7 +67,7 @@ class CsvSource:
             raise UnusableError(self._what(error), REMEDY, "can't be read") from None
 
     def _what(self, error: Exception) -> str:
-        """The library's own text may quote the table, so it is not passed on."""
+        """Return the library's own text may quote the table, so it is not passed on."""
         text = str(error)
         ragged = RAGGED.search(text)
         if ragged:
@@ -79,5 +84,8 @@ class CsvSource:
 
 
 def _readable(inferred: pa.DataType) -> pa.DataType:
-    """What is not UTF-8 is inferred as binary; taken for text, it is refused as such when it is read."""
+    """Read binary as text: Arrow infers it where text is not UTF-8.
+
+    It is refused as such when it is read.
+    """
     return pa.string() if pa.types.is_binary(inferred) else inferred

@@ -1,4 +1,6 @@
-"""Reads a folder of Parquet files as one table, as Spark, Dask and others write one: each file holds some of the rows.
+"""Reads a folder of Parquet files as one table, as Spark, Dask and others write one.
+
+Each file holds some of the rows.
 
 Files are taken in the order of their names; what begins with a dot or an underscore is a writer's own and is no part.
 """
@@ -23,7 +25,10 @@ REMEDY: Final = "give a folder of Parquet files with the same columns, one besid
 
 
 class ParquetFolder:
-    """A folder of parts; see `tables.sources.source.Source`. One part is open at a time."""
+    """Reads a folder of parts; see `tables.sources.source.Source`.
+
+    One part is open at a time.
+    """
 
     unit = "row"
 
@@ -36,14 +41,14 @@ class ParquetFolder:
         self.close()
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns of one part after the other, with the first part's types."""
+        """Read these columns of one part after the other, with the first part's types."""
         for path in self._parts:
             part = self._next(path)
             with _told_with(path):
                 yield from part.batches(columns)
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """Rows are numbered from 1, on from part to part."""
+        """Number rows from 1, on from part to part."""
         return [row + 1 for row in rows]
 
     def close(self) -> None:
@@ -53,7 +58,7 @@ class ParquetFolder:
         self._open = None
 
     def _next(self, path: Path) -> ParquetSource:
-        """A part that has the columns of the first one, in place of the part that was open."""
+        """Open a part that has the columns of the first one, in place of the open part."""
         self.close()
         with _told_with(path):
             self._open = part = ParquetSource(path)

@@ -1,4 +1,6 @@
-"""Reads Parquet by batches of rows, with a small buffer for each column however long the file's row groups are.
+"""Reads Parquet by batches of rows, with a small buffer for each column.
+
+The file's row groups may be of any length.
 
 It follows no reference to other files, and reads no columns but those asked for.
 """
@@ -18,7 +20,7 @@ BUFFER = 2**20  # bytes for each column; without it the reader loads a whole row
 
 
 class ParquetSource:
-    """A file of columns; see `tables.sources.source.Source`."""
+    """Reads a file of columns; see `tables.sources.source.Source`."""
 
     unit = "row"
 
@@ -29,13 +31,13 @@ class ParquetSource:
             self.schema: pa.Schema = self._file.schema_arrow
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns with the file's types."""
+        """Read these columns with the file's types."""
         with _explained():
             for batch in self._file.iter_batches(BATCH, columns=list(columns), use_threads=False):
                 yield batch.select(list(columns))  # asked for "a.b", it also reads what a nested "a" calls "b"
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """Rows are numbered from 1."""
+        """Number rows from 1."""
         return [row + 1 for row in rows]
 
     def close(self) -> None:

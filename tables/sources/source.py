@@ -1,4 +1,6 @@
-"""Opens what a party's settings call a table, as a stream of Arrow record batches: a file, or a query of a database.
+"""Opens what a party's settings call a table, as a stream of Arrow record batches.
+
+It is a file, or a query of a database.
 
 It reads and never writes, decides nothing about columns or values, and passes on no text of a library or a database,
 since these quote values, queries and logins.
@@ -21,7 +23,9 @@ CSV_SUFFIXES = (".csv", ".csv.gz")
 
 
 class Source(Protocol):
-    """One table, opened; read once, in batches, with memory that does not grow with its rows.
+    """Reads one table once, in batches.
+
+    Its memory does not grow with the table's rows.
 
     Attributes:
         unit: what its owner looks a row up by: "line" of a file, "row" of an answer.
@@ -33,7 +37,9 @@ class Source(Protocol):
     schema: pa.Schema
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns in this order. CSV gives all of them as text, PostgreSQL its NUMERIC.
+        """Read these columns in this order.
+
+        CSV gives all of them as text, PostgreSQL its NUMERIC.
 
         Raises:
             UnusableError: the source is damaged, or stopped answering.
@@ -41,7 +47,10 @@ class Source(Protocol):
         ...
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """The numbers of these rows by that unit; they are given from 0 and in ascending order."""
+        """Return the numbers of these rows by that unit.
+
+        They are given from 0 and in ascending order.
+        """
         ...
 
     def close(self) -> None:

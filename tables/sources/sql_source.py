@@ -1,4 +1,4 @@
-"""Asks a PostgreSQL or SQLite database one query, and streams the answer as Arrow record batches.
+"""Asks PostgreSQL or SQLite one query, and streams the answer as Arrow batches.
 
 It can't write there, gives up on a database that does not answer, and passes on no text of a driver, which may quote
 the query, a value or the password.
@@ -58,7 +58,7 @@ SQLITE_WORDS = {
 
 
 class _Answer:
-    """The rows of one query, as long as its connection lives."""
+    """Reads the rows of one query, as long as its connection lives."""
 
     unit = "row"
 
@@ -70,7 +70,7 @@ class _Answer:
     def _ask(self, connection: Any, query: str, *before: str, options: dict[str, str] | None = None) -> None:
         self._open.enter_context(connection)
         cursor = self._open.enter_context(connection.cursor())
-        self._open.enter_context(self._interrupt.ends(partial(_cancel, cursor)))
+        self._open.enter_context(self._interrupt.ending_with(partial(_cancel, cursor)))
         for statement in before:
             cursor.execute(statement)
         cursor.adbc_statement.set_options(**(options or {}))
@@ -79,24 +79,27 @@ class _Answer:
         self.schema = pa.schema([pa.field(field.name, _plain_type(field.type)) for field in self._reader.schema])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns of the answer; it can be read once."""
+        """Read these columns of the answer, once."""
         with _explained(self.schema.names):
             for batch in self._reader:
                 yield pa.RecordBatch.from_arrays([_plain(batch.column(name)) for name in columns], names=list(columns))
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """Rows are numbered from 1."""
+        """Number rows from 1."""
         return [row + 1 for row in rows]
 
     def close(self) -> None:
-        """End the transaction and the connection, which have changed nothing, whatever state they are in."""
+        """End the transaction and the connection, whatever state they are in.
+
+        They have changed nothing.
+        """
         # A connection that was lost can't be closed in order, and why it was lost has been said.
         with suppress(OSError, adbc.Error):
             self._open.close()
 
 
 class SqliteSource(_Answer):
-    """The answer of a SQLite file, opened read-only."""
+    """Reads the answer of a SQLite file, opened read-only."""
 
     def __init__(self, url: str, query: str, interrupt: Interrupt) -> None:
         super().__init__(interrupt)
@@ -109,7 +112,7 @@ class SqliteSource(_Answer):
 
 
 class PostgresSource(_Answer):
-    """The answer of a PostgreSQL server, in a transaction that can't write."""
+    """Reads the answer of a PostgreSQL server, in a transaction that can't write."""
 
     def __init__(self, url: str, query: str, login: tuple[str, str] | None, interrupt: Interrupt) -> None:
         super().__init__(interrupt)
@@ -124,13 +127,19 @@ class PostgresSource(_Answer):
 
 
 def _cancel(cursor: Any) -> None:
-    """Ask the database to give the query up. SQLite's driver cannot, and a server that is gone need not."""
+    """Ask the database to give the query up.
+
+    SQLite's driver cannot, and a server that is gone need not.
+    """
     with suppress(OSError, adbc.Error):
         cursor.adbc_cancel()
 
 
 def _with_login(url: str, login: tuple[str, str] | None) -> str:
-    """The URL as libpq takes it, with what the operator wrote there above our own timeouts."""
+    """Make the URL that libpq takes.
+
+    The operator's own words there go above our timeouts.
+    """
     parts = urlsplit(url)
     host = parts.netloc
     if login is not None:
@@ -206,7 +215,10 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Without the driver's own types: UUIDs as they are usually written, NUMERIC without trailing zeros."""
+    """Strip the driver's own types.
+
+    UUIDs are as they are usually written, NUMERIC without trailing zeros.
+    """
     name = getattr(column.type, "extension_name", None)
     if name == "arrow.uuid":
         return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())

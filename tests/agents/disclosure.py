@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 import numpy as np
 from scipy.stats import chi2
 
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.identity import Forged, parse_public
 from tercet.broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
 from tercet.mpc.arithmetic.fixed import decode
@@ -314,13 +314,13 @@ def check_roles(heard: Heard) -> None:
         expected = {model: who - {("other", "other")} for model, who in expected.items()}
     assert found == expected
     allowed = {(model.kind, model.round, model.item): who for model, who in expected.items()}
-    for parcel in heard.ear.parcels:
-        address = parse_address(parcel.address)
+    for envelope in heard.ear.envelopes:
+        address = parse_address(envelope.address)
         pair = (role(address.sender), role(address.receiver))
-        if parcel.kind == "job":
+        if envelope.kind == "job":
             assert pair[0] == "label"
         else:
-            assert pair in allowed[parcel.kind, address.round, address.item]  # type: ignore[index]
+            assert pair in allowed[envelope.kind, address.round, address.item]  # type: ignore[index]
 
 
 def check_amounts(heard: Heard) -> None:
@@ -578,12 +578,19 @@ def check_sealed(heard: Heard, values: Iterable[Words] | None = None) -> None:
     secret = [*secret_bytes(heard), *(text.encode() for text in secret_texts(heard))]
     first = np.frombuffer(b"".join(text[:8] for text in secret), "<u8").astype(np.uint64)  # all are eight bytes or more
     words = np.unique(np.concatenate([first, *(words.ravel() for words in secret_words(heard, values))]))
-    for parcel in heard.ear.parcels:
-        outside = (parcel.exchange, parcel.routing_key, parcel.kind, parcel.address, parcel.job, parcel.sender)
-        for where, text in (("body", parcel.body[NONCE_BYTES:]), ("envelope", " ".join(outside).encode())):
+    for envelope in heard.ear.envelopes:
+        outside = (
+            envelope.exchange,
+            envelope.routing_key,
+            envelope.kind,
+            envelope.address,
+            envelope.job,
+            envelope.sender,
+        )
+        for where, text in (("body", envelope.body[NONCE_BYTES:]), ("envelope", " ".join(outside).encode())):
             found = windows(text)
             places = np.minimum(np.searchsorted(words, found), words.size - 1)
-            assert not (words[places] == found).any(), f"{parcel.kind}: something in clear in its {where}"
+            assert not (words[places] == found).any(), f"{envelope.kind}: something in clear in its {where}"
 
 
 def windows(body: bytes) -> Words:
@@ -619,7 +626,7 @@ def secret_texts(heard: Heard) -> Iterator[str]:
 
 
 def check_keys(heard: Heard) -> None:
-    """Only its receiver opens a parcel, only as from its sender, only under its own address; no nonce repeats."""
+    """Only its receiver opens an envelope, only as from its sender, only under its own address; no nonce repeats."""
     parties = heard.sample.description().parties
     contexts = {party: heard.simulation.runs[party].context for party in parties}
     publics = {member.name: parse_public(member.key) for member in contexts[HELPER].job.members}
@@ -627,39 +634,39 @@ def check_keys(heard: Heard) -> None:
     nonces: set[tuple[str, str, bytes]] = set()
     bodies: dict[Address, bytes] = {}
 
-    def opens(parcel: Parcel, reader: str, sender: str, address: str) -> bool:
+    def opens(envelope: Envelope, reader: str, sender: str, address: str) -> bool:
         session, associated = (
             contexts[reader].mailbox._session,
-            associated_data(address, parcel.kind, runs[parcel.kind == "job"]),
+            associated_data(address, envelope.kind, runs[envelope.kind == "job"]),
         )
         assert isinstance(session, SessionSeal)
         try:
-            if sealed_by_identity(parcel):
-                contexts[reader].identity.open(parcel.body, publics[sender], associated)
+            if sealed_by_identity(envelope):
+                contexts[reader].identity.open(envelope.body, publics[sender], associated)
             else:
-                session.open(sender, parcel.body, associated)
+                session.open(sender, envelope.body, associated)
         except Forged:
             return False
         return True
 
-    for parcel in heard.ear.parcels:
-        address = parse_address(parcel.address)
-        assert bodies.setdefault(address, parcel.body) == parcel.body, "two bodies for one address"
+    for envelope in heard.ear.envelopes:
+        address = parse_address(envelope.address)
+        assert bodies.setdefault(address, envelope.body) == envelope.body, "two bodies for one address"
         for reader, sender in permutations(parties, 2):
             rightly = (reader, sender) == (address.receiver, address.sender)
-            assert opens(parcel, reader, sender, parcel.address) == rightly
+            assert opens(envelope, reader, sender, envelope.address) == rightly
         elsewhere = address._replace(step=address.step + 1)
-        assert not opens(parcel, address.receiver, address.sender, str(elsewhere))
-        if not sealed_by_identity(parcel):
-            nonces.add((address.sender, address.receiver, parcel.body[:NONCE_BYTES]))
-    assert len(nonces) == sum(not sealed_by_identity(parcel) for parcel in distinct(heard)), "a nonce twice"
+        assert not opens(envelope, address.receiver, address.sender, str(elsewhere))
+        if not sealed_by_identity(envelope):
+            nonces.add((address.sender, address.receiver, envelope.body[:NONCE_BYTES]))
+    assert len(nonces) == sum(not sealed_by_identity(envelope) for envelope in distinct(heard)), "a nonce twice"
 
 
-def sealed_by_identity(parcel: Parcel) -> bool:
+def sealed_by_identity(envelope: Envelope) -> bool:
     """What is said before there are session keys, or without them."""
-    return parse_address(parcel.address).round in {"control", "handshake"}
+    return parse_address(envelope.address).round in {"control", "handshake"}
 
 
-def distinct(heard: Heard) -> list[Parcel]:
-    """Parcels without their repeats."""
-    return list({parcel.address: parcel for parcel in heard.ear.parcels}.values())
+def distinct(heard: Heard) -> list[Envelope]:
+    """Envelopes without their repeats."""
+    return list({envelope.address: envelope for envelope in heard.ear.envelopes}.values())

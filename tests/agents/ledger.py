@@ -17,14 +17,14 @@ import numpy as np
 
 from tercet.agents.models import model_part
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from tercet.mpc.arithmetic.ring import Signed, Words, summed, total
+from tercet.mpc.arithmetic.ring import Signed, Words, sum_along, total
 from tercet.mpc.linear.checks import Projections
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness import order as ordering
-from tercet.mpc.randomness.masks import ONCE, once
-from tercet.mpc.randomness.order import Order, derived
+from tercet.mpc.randomness.masks import ONCE, name_once
+from tercet.mpc.randomness.order import Order, derive_subkey
 from tercet.mpc.reference import linear as reference
 from tercet.mpc.reference.linear import Weights
 from tercet.mpc.scoring.linear import Numbers, scoring_steps
@@ -85,7 +85,7 @@ class Row(NamedTuple):
 
 def by_output(a: Words, b: Words) -> Words:
     """a^T b of each output by itself, (1, outputs)."""
-    return summed(a * b, axis=0)
+    return sum_along(a * b, axis=0)
 
 
 class Piece(NamedTuple):
@@ -322,7 +322,7 @@ class LossBook(Common):
         steps = self.loss_steps(step.epoch)
         if j == self.L:
             rest = total(
-                self._loss_share(k, s) - summed(self.drawn("Q", j, k, s)) for k in self.others(j) for s in steps
+                self._loss_share(k, s) - sum_along(self.drawn("Q", j, k, s)) for k in self.others(j) for s in steps
             )
             return Row(self.summed_loss(step.epoch) - rest)
         value = total(self._loss_share(j, one) for one in steps)
@@ -331,7 +331,7 @@ class LossBook(Common):
     def _loss_share(self, j: int, step: Step) -> Words:
         """What j's share is in one step, but for q_j."""
         products = by_output(self.masked_loss_labels(step), self.drawn("N", self.L, j, step))
-        return np.uint64(0) - summed(products)
+        return np.uint64(0) - sum_along(products)
 
 
 class HeldOutPass(Pass, LossBook):
@@ -538,7 +538,7 @@ class Book(LossBook):
 
     def stream(self, i: int, j: int, step: Step) -> str:
         """Of a name of its own at each step, by what both have found."""
-        return once("zero", self.digest(min(i, j), max(i, j), step.index))
+        return name_once("zero", self.digest(min(i, j), max(i, j), step.index))
 
     def preactivation(self, step: Step, i: int, _: int) -> Row:
         """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + intercept + [i = L] offset + [i first] noise + 0_i."""
@@ -659,7 +659,7 @@ class Prediction(Common):
             lambda i, j: arrays[j][f"shares/{self.names[i]}"],
             lambda j: arrays[j]["shares/intercept"],
         )
-        xs = [role._own.words.take(np.arange(len(role._own.rows))) for role in self.parts]
+        xs = [role._own.words.read_rows(np.arange(len(role._own.rows))) for role in self.parts]
         return Pass(self.heard, model, xs, 0, "prediction", once=True)
 
     def is_spare(self, mask: Mask) -> bool:
@@ -737,7 +737,7 @@ def _beside(words: Words, rows: Sequence[Row]) -> list[Piece]:
 
 def key_of(heard: Heard, label: str) -> bytes:
     """A key that follows from the contributions, in which the helper has no part."""
-    return derived(heard.alignment_key, label)
+    return derive_subkey(heard.alignment_key, label)
 
 
 def pseudonyms(heard: Heard, party: str) -> dict[bytes, str]:

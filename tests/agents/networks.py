@@ -13,12 +13,12 @@ import numpy as np
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import BIAS, SHARE, UPPER, ModelPart
 from tercet.agents.simulation.simulate import Simulation, bit_exact, network_arguments
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.reference import network as network_reference
-from tercet.mpc.reference.network import NetworkWeights, Setting
+from tercet.mpc.reference.network import NetworkWeights, PassSetting
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.schemas.files.job import Network
 from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
@@ -66,7 +66,7 @@ def oracle_losses(run: Heard) -> list[Words]:
 
 def oracle_scores(run: Heard, steps: int, epoch: int) -> Floats:
     """What the oracle's network after so many steps says of the held-out rows, (rows, outputs)."""
-    xs, setting = run.held_out_xs, Setting(run.plan, run.scoring_order, Elements(run.label.key, "scoring"))
+    xs, setting = run.held_out_xs, PassSetting(run.plan, run.scoring_order, Elements(run.label.key, "scoring"))
     passed = scoring_steps(len(xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
     return network_reference.scores(xs, weights_after(run, steps), setting, passed)
 
@@ -75,7 +75,7 @@ def held_out_loss_after(run: Heard, epoch: int) -> float:
     """The oracle's, in the mean."""
     plan, rows = run.plan, len(run.held_out_y)
     steps = (epoch + 1) * plan.steps_per_epoch
-    setting = Setting(plan, run.held_out_order, Elements(run.label.key, "held-out loss"))
+    setting = PassSetting(plan, run.held_out_order, Elements(run.label.key, "held-out loss"))
     words = network_reference.held_out_loss(
         run.held_out_xs, run.held_out_y, weights_after(run, steps), plan=plan, setting=setting,
         steps=scoring_steps(rows, SCORING_BATCH, epoch, plan.alpha_after(steps)),
@@ -140,7 +140,7 @@ def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, Floa
     xs = {}
     for party, (part, _) in parts.items():
         bits, place = int(str(part.plan["fx"])), {one: row for row, one in enumerate(tables[party][PERSON])}
-        words = features(encoded(part, tables[party])[[place[one] for one in common]], part.norm, bits)
+        words = encode_features(encoded(part, tables[party])[[place[one] for one in common]], part.norm, bits)
         xs[party] = decode(words, bits)
     scaling = parts[sample.parties[sample.label]][0].label_scaling
     scores = forward(parts, xs)

@@ -170,7 +170,7 @@ class NetworkBook:
             tuple(opened(parts, f"upper.{k}") for k in layers),
             tuple(opened(parts, f"bias.{k}") for k in range(len(layers) + 1)),
         )
-        xs = [role._own.words.take(np.arange(len(role._own.rows))) for role in roles]
+        xs = [role._own.words.read_rows(np.arange(len(role._own.rows))) for role in roles]
         steps, elements = list(scoring_steps(len(xs[0]), SCORING_BATCH, 0, alpha)), Elements(roles[0]._key, "scoring")
         return View(self.heard, numbers, steps, xs, lambda _: weights, self.heard.scoring_order, elements, "prediction",
                     ScoringHiddenShare, ScoringShare)  # fmt: skip

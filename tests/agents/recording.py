@@ -24,7 +24,7 @@ import tercet.agents.simulation.simulate
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.roles.prediction import PredictionRole
 from tercet.agents.simulation.simulate import Simulation, data_roles, simulate_job, training_words
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.handshake import HandshakeState
 from tercet.broker.sealing.identity import Identity
@@ -67,7 +67,7 @@ class Ear:
     """Everything that was said, that crossed the broker, and every mask that somebody computed."""
 
     said: list[tuple[Address, Message]] = field(default_factory=list)
-    parcels: list[Parcel] = field(default_factory=list)
+    envelopes: list[Envelope] = field(default_factory=list)
     masks: dict[Mask, Words] = field(default_factory=dict)
     inconsistent: list[Mask] = field(default_factory=list)  # addresses that gave two different words
 
@@ -146,7 +146,7 @@ class Heard:
     @property
     def held_out_xs(self) -> list[Words]:
         """The same of those that are not."""
-        return [role.own.view_rows(role.held_out).take(np.arange(role.held_out.sum())) for role in self.roles]
+        return [role.own.view_rows(role.held_out).read_rows(np.arange(role.held_out.sum())) for role in self.roles]
 
     @property
     def scoring_order(self) -> Order:
@@ -174,14 +174,14 @@ class Heard:
     @property
     def held_out_y(self) -> Floats:
         """Centred labels of the rows that are not trained on, (rows, outputs)."""
-        assert self.label.labels is not None
-        return self.label.labels[self.label.held_out]
+        assert self.label.labels.centred is not None
+        return self.label.labels.centred[self.label.held_out]
 
     @property
     def y(self) -> Floats:
         """Centred labels of the rows that are trained on, (rows, 1)."""
-        assert self.label.labels is not None
-        return self.label.labels[~self.label.held_out]
+        assert self.label.labels.centred is not None
+        return self.label.labels.centred[~self.label.held_out]
 
     @property
     def alignment_key(self) -> bytes:
@@ -263,7 +263,7 @@ def _heard(
         write_table(folder / f"{party}.csv", table)
 
     async def listen() -> Simulation:
-        office, contribute = MemoryBroker(tap=ear.parcels.append), contributions(seeds.order)
+        office, contribute = MemoryBroker(tap=ear.envelopes.append), contributions(seeds.order)
         async with asyncio.timeout(LIMIT_SECONDS):
             return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
 

@@ -21,7 +21,7 @@ from tercet.agents.messaging.mailbox import Tap
 from tercet.agents.runs.run import JobRun
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, Parcel
+from tercet.broker.interface.base import Broker, Envelope
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import associated_data
@@ -158,7 +158,7 @@ class Scene:
     office: MemoryBroker
     tasks: asyncio.TaskGroup
     tap: Tap | None = None
-    parcels: list[Parcel] = field(default_factory=list)
+    envelopes: list[Envelope] = field(default_factory=list)
     agents: dict[str, Agent] = field(default_factory=dict)
     runs: dict[tuple[str, str], JobRun] = field(default_factory=dict)  # those that have ended, by party and job
     _living: dict[str, tuple[asyncio.Event, "asyncio.Task[None]", MemoryConnection]] = field(default_factory=dict)
@@ -219,7 +219,7 @@ class Scene:
     async def crash(self, party: str) -> None:
         """What a power cut does: the connection is gone first, so nothing can be said or cleared any more."""
         _, task, connection = self._living.pop(party)
-        connection.cut()
+        connection.disconnect()
         task.cancel()
         await asyncio.wait([task])
         for key in [key for key in self.runs if key[0] == party]:
@@ -271,15 +271,15 @@ class Scene:
 
     # --- what can be seen and said
 
-    def said(self, *kinds: str) -> list[Parcel]:
+    def said(self, *kinds: str) -> list[Envelope]:
         """What has been handed to the broker of these kinds."""
-        return [parcel for parcel in self.parcels if parcel.kind in kinds]
+        return [envelope for envelope in self.envelopes if envelope.kind in kinds]
 
     def left_queues(self) -> set[str]:
         """Queues at the broker beside the standing ones."""
         return {name for name in self.office.queues if not name.endswith(".jobs")}
 
-    def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Parcel:
+    def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Envelope:
         """A control message with any body, validly sealed in the sender's name."""
         address = Address(job_id, 1, Round.CONTROL, item, 0, 0, sender, receiver)
         known = self.agents[receiver].jobs.last_run.get(job_id)
@@ -287,7 +287,7 @@ class Scene:
         sealed = self.parties[sender][1].seal(
             body, self.parties[receiver][1].public, associated_data(str(address), kind, run)
         )
-        return Parcel(
+        return Envelope(
             exchange=topology.exchange(sender),
             routing_key=topology.routing_key(job_id, Round.CONTROL, receiver),
             body=sealed,
@@ -319,9 +319,9 @@ async def scene(
         own_tap = place.tap
         stage = make(introduce(settings, folder), place, tasks)
 
-        def look(parcel: Parcel) -> None:
-            stage.parcels.append(parcel)
-            own_tap(parcel)
+        def look(envelope: Envelope) -> None:
+            stage.envelopes.append(envelope)
+            own_tap(envelope)
 
         place.tap = look
         try:
@@ -332,14 +332,14 @@ async def scene(
     assert stage.left_queues() == set()
 
 
-def on(stage: Scene, trigger: Callable[[Parcel], bool], then: Callable[[], object]) -> None:
-    """Do something right after the first parcel that is so."""
+def on(stage: Scene, trigger: Callable[[Envelope], bool], then: Callable[[], object]) -> None:
+    """Do something right after the first envelope that is so."""
     look, done = stage.office.tap, False
 
-    def tap(parcel: Parcel) -> None:
+    def tap(envelope: Envelope) -> None:
         nonlocal done
-        look(parcel)
-        if not done and trigger(parcel):
+        look(envelope)
+        if not done and trigger(envelope):
             done = True
             asyncio.get_running_loop().call_soon(then)
 
@@ -365,4 +365,4 @@ def off(statuses: Mapping[str, JobStatus], code: str, culprit: str) -> str:
 
 def nothing_left(stage: Scene) -> None:
     """Check that no share of anything has been handed to the broker."""
-    assert {parcel.kind for parcel in stage.parcels} & SHARES == set()
+    assert {envelope.kind for envelope in stage.envelopes} & SHARES == set()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.mpc.arithmetic.fixed import Floats, decode, features
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.randomness.order import Order, order_key
@@ -65,7 +65,7 @@ def scorings(times: int = 8, seed: int = 0, *, bills: bool = True) -> Scorings:
         rate=0.5, schedule="inverse-time", decay=0.03, accept_narrow=True,
     )  # fmt: skip
     plan = make_plan(request)
-    xs = [features(x, norm, plan.fx) for x, norm in zip((bank, card), plan.norms, strict=True)]
+    xs = [encode_features(x, norm, plan.fx) for x, norm in zip((bank, card), plan.norms, strict=True)]
     order = Order(order_key(b"attacks", {"a": bytes([seed]) * 32, "b": b"b" * 32}), request.rows)
     y = plan.activation.centre(columns["defaulted"][~held].astype(np.float64), 1)
     parts = []

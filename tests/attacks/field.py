@@ -22,9 +22,9 @@ from tercet.agents.policy.signature import sign
 from tercet.agents.runs.run import JobRun
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.rabbitmq.broker import RabbitBroker
-from tercet.broker.rabbitmq.dead_letters import look
+from tercet.broker.rabbitmq.dead_letters import read_dead_letters
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import associated_data
 from tercet.schemas.files.job import PredictionJob, TrainingJob
@@ -68,7 +68,7 @@ class Field:
             broker = await RabbitBroker.connect(
                 self.guarded.bare_url, name=party, party=party, credentials=self.guarded.login(party)
             )
-            await look(broker, party, 10_000, remove=True)
+            await read_dead_letters(broker, party, 10_000, remove=True)
             self.brokers[party] = broker
             self.agents[party] = agent = Agent(settings, identity, broker, tap=tap, finished=self._finished)
             self.tasks.create_task(agent.serve(self.stop))
@@ -107,7 +107,7 @@ class Field:
 
     async def dead_letters(self, party: str) -> list[str]:
         """The reasons that lie with a party's dead letters."""
-        found = await look(self.brokers[party], party, 10_000)
+        found = await read_dead_letters(self.brokers[party], party, 10_000)
         return [letter.reason for letter in found.letters]
 
     # --- what Eve can make
@@ -117,11 +117,13 @@ class Field:
         place = Address(job, 1, message.round, message.item, 0, 0, EVE, receiver)
         return place._replace(**changes)
 
-    def sealed(self, address: Address, kind: str, body: bytes, *, key: str, run: bytes = b"", of: str = EVE) -> Parcel:
-        """A parcel through Eve's exchange, sealed with her identity or with what is said to be another's."""
+    def sealed(
+        self, address: Address, kind: str, body: bytes, *, key: str, run: bytes = b"", of: str = EVE
+    ) -> Envelope:
+        """An envelope through Eve's exchange, sealed with her identity or with what is said to be another's."""
         mine = self.parties[of][1]
         receiver = self.parties[address.receiver][1].public
-        return Parcel(
+        return Envelope(
             exchange=topology.exchange(EVE),
             routing_key=key,
             body=mine.seal(body, receiver, associated_data(str(address), kind, run)),
@@ -131,7 +133,7 @@ class Field:
             sender=address.sender,
         )
 
-    def letter(self, receiver: str, message: Message, **changes: Any) -> Parcel:
+    def letter(self, receiver: str, message: Message, **changes: Any) -> Envelope:
         """A valid letter of hers for a standing queue."""
         address = self.address(receiver, message, **changes)
         return self.sealed(address, message.kind, encode(message), key=topology.announce_key(address.job, receiver))
@@ -148,12 +150,12 @@ class Field:
         return sign(job, self.parties[EVE][1], time.time() if issued is None else issued)
 
 
-async def _publish(channel: aiormq.abc.AbstractChannel, parcel: Parcel) -> None:
+async def _publish(channel: aiormq.abc.AbstractChannel, envelope: Envelope) -> None:
     properties = Basic.Properties(
-        message_type=parcel.kind, message_id=parcel.address, correlation_id=parcel.job, app_id=parcel.sender
+        message_type=envelope.kind, message_id=envelope.address, correlation_id=envelope.job, app_id=envelope.sender
     )
     await channel.basic_publish(
-        parcel.body, exchange=parcel.exchange, routing_key=parcel.routing_key, properties=properties
+        envelope.body, exchange=envelope.exchange, routing_key=envelope.routing_key, properties=properties
     )
 
 
@@ -172,13 +174,13 @@ class Raw:
             with suppress(aiormq.AMQPError, aiormq.ChannelInvalidStateError):
                 await channel.close()
 
-    async def say(self, *parcels: Parcel) -> None:
-        """Publish parcels as they are."""
+    async def say(self, *envelopes: Envelope) -> None:
+        """Publish envelopes as they are."""
 
         async def publish(channel: aiormq.abc.AbstractChannel) -> None:
             async with asyncio.TaskGroup() as tasks:
-                for parcel in parcels:
-                    tasks.create_task(_publish(channel, parcel))
+                for envelope in envelopes:
+                    tasks.create_task(_publish(channel, envelope))
 
         await self.ask(publish)
 

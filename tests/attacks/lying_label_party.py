@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode_number, features
+from tercet.mpc.arithmetic.fixed import Floats, encode_features, encode_number
 from tercet.mpc.arithmetic.ring import Words, product
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
@@ -33,7 +33,7 @@ class Scene:
         self.world = World(make_job(REQUEST, LABEL)).run()
         job, rng = self.world.job, np.random.default_rng(5)
         raw = [rng.normal(size=(self.people, columns)) for columns in job.plan.columns]
-        self.xs = [features(x, norm, job.plan.fx) for x, norm in zip(raw, job.plan.norms, strict=True)]
+        self.xs = [encode_features(x, norm, job.plan.fx) for x, norm in zip(raw, job.plan.norms, strict=True)]
         self.truth = self.xs[PARTNER][:, self.column].view(np.int64) / 2.0**job.plan.fx
         self.shares = [party.shares() for party in self.world.parties]
 

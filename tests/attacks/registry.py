@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, features
+from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.policy import PolicySettings
 from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables, told
@@ -66,7 +66,7 @@ def held_out_scene() -> tuple[Table, Trained, list[Words]]:
     held = np.random.default_rng(0).random(len(table.y)) < credit.HELD_OUT
     model = tables.trained(table.part(np.flatnonzero(~held)))
     halves = np.array_split(table.onehot[held], 2, axis=1)
-    words = [features(half, norm, model.plan.fx) for half, norm in zip(halves, model.plan.norms, strict=True)]
+    words = [encode_features(half, norm, model.plan.fx) for half, norm in zip(halves, model.plan.norms, strict=True)]
     return table.part(np.flatnonzero(held)), model, words
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode, features
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.plan import Plan, Request
@@ -112,7 +112,7 @@ def trained(table: Table, *, batch: int = 512, epochs: int = 8, rate: float = 0.
         rate=rate, schedule="inverse-time", decay=0.03, accept_narrow=True,
     )  # fmt: skip
     plan = make_plan(request)
-    xs = [features(half, norm, plan.fx) for half, norm in zip(halves, plan.norms, strict=True)]
+    xs = [encode_features(half, norm, plan.fx) for half, norm in zip(halves, plan.norms, strict=True)]
     order = Order(order_key(b"attacks", {"a": b"a" * 32, "b": b"b" * 32}), len(table.y))
     done = plan.steps_total - 1 if stop is None else stop
     y = plan.activation.centre(table.y, 1)

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.seal import SessionSeal, associated_data
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.address import Address, Round
@@ -58,7 +58,7 @@ class Insider:
         place = Address(self.job, 1, message.round, message.item, 0, 0, EVE, BANK)
         return place._replace(**changes)
 
-    def parcel(self, address: Address, kind: str, body: bytes, run: bytes | None = None) -> Parcel:
+    def envelope(self, address: Address, kind: str, body: bytes, run: bytes | None = None) -> Envelope:
         """Sealed as it has to be, and put into bank's queue for its round."""
         associated = associated_data(str(address), kind, self._run if run is None else run)
         if address.round in (Round.CONTROL, Round.HANDSHAKE):
@@ -66,7 +66,7 @@ class Insider:
             sealed = self.field.parties[EVE][1].seal(body, receiver, associated)
         else:
             sealed = self._session.seal(BANK, body, associated)
-        return Parcel(
+        return Envelope(
             exchange=topology.exchange(EVE),
             routing_key=topology.routing_key(self.job, address.round, BANK),
             body=sealed,
@@ -76,10 +76,10 @@ class Insider:
             sender=address.sender,
         )
 
-    def letter(self, message: Message, body: bytes | None = None, **changes: Any) -> Parcel:
+    def letter(self, message: Message, body: bytes | None = None, **changes: Any) -> Envelope:
         """A valid letter, but for what is changed; with a `body` it says something else than the message."""
         content = encode(message) if body is None else body
-        return self.parcel(self.address(message, **changes), message.kind, content)
+        return self.envelope(self.address(message, **changes), message.kind, content)
 
 
 def words(rows: int = 2) -> Any:
@@ -103,7 +103,7 @@ FAILURE = Failure(code="party.silent", stage="", culprit="mallory", reason="so I
 FEATURES = MaskedInputs(words=words())
 
 # What is refused, and ends nothing: the reason begins so.
-REFUSED: dict[str, tuple[Callable[[Insider], Parcel], str]] = {
+REFUSED: dict[str, tuple[Callable[[Insider], Envelope], str]] = {
     "a letter of another job": (lambda e: e.letter(FEATURES, job="other-0a1b2c3d"), "an address of another job"),
     "a letter for the helper": (lambda e: e.letter(FEATURES, receiver=NOTARY), "an address of another job or party"),
     "a letter of a party that is not in the job": (lambda e: e.letter(FEATURES, sender=CARD), "a sender that is no"),
@@ -116,7 +116,7 @@ REFUSED: dict[str, tuple[Callable[[Insider], Parcel], str]] = {
         "a sender that is no party",
     ),
     "a letter of another run": (
-        lambda e: e.parcel(e.address(FAILURE), FAILURE.kind, encode(FAILURE), run=bytes(32)),
+        lambda e: e.envelope(e.address(FAILURE), FAILURE.kind, encode(FAILURE), run=bytes(32)),
         "it does not open",
     ),
     "a letter under another kind": (lambda e: replace(e.letter(FEATURES, **FAR), kind="masked labels"), "it does not"),
@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[Callable[[Insider], Parcel], str]] = {
 }
 
 # What is taken and means nothing: it is of another attempt, or nobody asks for it.
-IGNORED: dict[str, Callable[[Insider], Parcel]] = {
+IGNORED: dict[str, Callable[[Insider], Envelope]] = {
     "a letter of a later attempt": lambda e: e.letter(FEATURES, attempt=2),
     "a heartbeat that names a huge attempt": lambda e: e.letter(beat(), attempt=4_000_000_000, **LATEST),
     "what only a helper says, in her own name": lambda e: e.letter(MaskedActivation(words=words()), **FAR),
@@ -143,7 +143,7 @@ IGNORED: dict[str, Callable[[Insider], Parcel]] = {
 }
 
 # What is validly sealed and wrong ends the job with her name.
-BLAMED: dict[str, Callable[[Insider], Parcel]] = {
+BLAMED: dict[str, Callable[[Insider], Envelope]] = {
     "a tensor of ten gigabytes that are not there": lambda e: e.letter(FEATURES, tensor([10 * 2**27, 1]), **FAR),
     "a tensor of other words": lambda e: e.letter(FEATURES, tensor([1, 1], bytes(8), "<f8"), **FAR),
     "a tensor of pickled objects": lambda e: e.letter(FEATURES, tensor([1, 1], bytes(8), "|O"), **FAR),
@@ -157,12 +157,12 @@ BLAMED: dict[str, Callable[[Insider], Parcel]] = {
 }
 
 
-def flipped(parcel: Parcel) -> Parcel:
-    return replace(parcel, body=parcel.body[:-1] + bytes([parcel.body[-1] ^ 1]))
+def flipped(envelope: Envelope) -> Envelope:
+    return replace(envelope, body=envelope.body[:-1] + bytes([envelope.body[-1] ^ 1]))
 
 
-def shortened(parcel: Parcel) -> Parcel:
-    return replace(parcel, body=parcel.body[:-1])
+def shortened(envelope: Envelope) -> Envelope:
+    return replace(envelope, body=envelope.body[:-1])
 
 
 async def training(field: Field, raw: Raw, description: TrainingJob) -> Insider:

@@ -14,7 +14,7 @@ import pytest
 
 from tercet.agents.access.console import BrokerConsole
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.schemas.messages.codec import encode
@@ -25,16 +25,16 @@ from tests.guarded import Guarded
 
 HERS = job("hers", tables=((BANK, "customers"), (EVE, "customers")))
 DAY = 86400
-Forge = Callable[[Field], Parcel]
+Forge = Callable[[Field], Envelope]
 
 
-def announced(field: Field, description: Any = HERS, altered: dict[str, Any] | None = None, **changes: Any) -> Parcel:
+def announced(field: Field, description: Any = HERS, altered: dict[str, Any] | None = None, **changes: Any) -> Envelope:
     """A job of hers for bank; `altered` after she has signed it."""
     signed = field.announcement(description, **changes)
     return field.letter(BANK, signed.model_copy(update=altered or {}), job=description.id)
 
 
-def body(field: Field, content: bytes, kind: str = "job", item: str = "announcement") -> Parcel:
+def body(field: Field, content: bytes, kind: str = "job", item: str = "announcement") -> Envelope:
     """Anything at all, validly sealed."""
     address = field.address(BANK, Cancel(), item=item)
     return field.sealed(address, kind, content, key=topology.announce_key(address.job, BANK))
@@ -44,14 +44,14 @@ def packed(fields: Any, kind: str = "job", item: str = "announcement") -> bytes:
     return bytes(msgpack.packb([BODY_VERSION, kind, item, fields]))
 
 
-def posing(field: Field, **changes: Any) -> Parcel:
+def posing(field: Field, **changes: Any) -> Envelope:
     """A letter of hers that says it is from card."""
     address = field.address(BANK, field.announcement(HERS), job=HERS.id)._replace(sender=CARD)
     key = topology.announce_key(HERS.id, BANK)
     return replace(field.sealed(address, "job", encode(field.announcement(HERS)), key=key), **changes)
 
 
-def resealed(field: Field, **changes: Any) -> Parcel:
+def resealed(field: Field, **changes: Any) -> Envelope:
     """A valid letter of hers, and then something on its outside changed."""
     return replace(announced(field), **changes)
 
@@ -176,19 +176,19 @@ async def test_a_job_that_names_what_she_may_not_is_refused_before_anything_is_r
 async def test_what_card_has_said_cannot_be_said_again_by_her(guarded: Guarded, tmp_path: Path):
     """As the broker's operator, say, could have recorded it; and her own announcement begins one job, not two."""
     async with battlefield(guarded, tmp_path) as (field, eve):
-        heard: list[Parcel] = []
+        heard: list[Envelope] = []
         await field.start(BANK, CARD, NOTARY)
         publish = field.brokers[CARD].publish
 
-        async def recorded(parcel: Parcel, lane: Any) -> None:
-            heard.append(parcel)
-            await publish(parcel, lane)
+        async def recorded(envelope: Envelope, lane: Any) -> None:
+            heard.append(envelope)
+            await publish(envelope, lane)
 
         field.brokers[CARD].publish = recorded  # type: ignore[method-assign]
         first = field.agents[CARD].submit(job()).job
         assert {s.state for s in (await field.ended(first, BANK, CARD, NOTARY)).values()} == {"done"}
-        letters = [parcel for parcel in heard if parcel.kind == "job"]
-        assert {parcel.routing_key.split(".")[-1] for parcel in letters} == {BANK, NOTARY}
+        letters = [envelope for envelope in heard if envelope.kind == "job"]
+        assert {envelope.routing_key.split(".")[-1] for envelope in letters} == {BANK, NOTARY}
         for letter in letters:
             for receiver in (BANK, NOTARY):
                 key = topology.announce_key(letter.job, receiver)

@@ -16,10 +16,10 @@ from tercet.broker.interface.base import (
     Consumer,
     Delivery,
     Disconnected,
+    Envelope,
     Lane,
-    Missing,
+    NoQueue,
     Occupied,
-    Parcel,
     Queue,
     Refused,
     Unroutable,
@@ -55,7 +55,7 @@ class Inbox:
 
     @property
     def bodies(self) -> list[bytes]:
-        return [each.parcel.body for each in self.deliveries]
+        return [each.envelope.body for each in self.deliveries]
 
 
 class Place:
@@ -69,11 +69,11 @@ class Place:
     def key(self, receiver: str = "card") -> str:
         return f"job.{self.token}.control.to.{receiver}"
 
-    def parcel(self, body: bytes | int = b"sealed", **changes: object) -> Parcel:
+    def envelope(self, body: bytes | int = b"sealed", **changes: object) -> Envelope:
         sealed = body if isinstance(body, bytes) else str(body).encode()
         texts = {"exchange": self.exchange, "routing_key": self.key(), "kind": "control", "job": "credit-1a2b3c4d"}
         fields = {"body": sealed, "address": secrets.token_hex(16), "sender": "bank", **texts, **changes}
-        return Parcel(**fields)  # type: ignore[arg-type]
+        return Envelope(**fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def settled(broker: Broker) -> None:
     await broker.declare(probe.queue)
     consumer = await broker.consume(probe.queue.name, inbox, Lane.ONLINE)
     for _ in range(3):
-        await broker.publish(probe.parcel(), Lane.ONLINE)
+        await broker.publish(probe.envelope(), Lane.ONLINE)
     await inbox.holds(3)
     await consumer.cancel()
     await broker.delete(probe.queue.name)
@@ -104,7 +104,7 @@ async def refused_for(broker: Broker, place: Place) -> str:
     publishing: set[asyncio.Task[None]] = set()
     async with asyncio.timeout(PATIENCE):
         while not broker.blocked:
-            publishing.add(asyncio.create_task(broker.publish(place.parcel(b"asking"), Lane.BULK)))
+            publishing.add(asyncio.create_task(broker.publish(place.envelope(b"asking"), Lane.BULK)))
             await asyncio.sleep(0.05)
     for task in publishing:
         task.cancel()
@@ -116,16 +116,16 @@ class BrokerContract:
     """The promises. A subclass lives beside the fixture `broker_factory`, which connects a party by name."""
 
     @pytest.mark.parametrize("lane", Lane)
-    async def test_a_parcel_arrives_as_it_was_sent(self, broker_factory: BrokerFactory, place: Place, lane: Lane):
+    async def test_a_envelope_arrives_as_it_was_sent(self, broker_factory: BrokerFactory, place: Place, lane: Lane):
         """Body, kind, address, job, sender and routing key, on either lane, between two parties."""
         bank, card = await broker_factory("bank"), await broker_factory("card")
         inbox = Inbox()
         await card.declare(place.queue)
         await card.consume(place.queue.name, inbox, lane)
-        sent = place.parcel(bytes(range(256)) * 2000, persistent=True)
+        sent = place.envelope(bytes(range(256)) * 2000, persistent=True)
         await bank.publish(sent, lane)
         (delivery,) = await inbox.holds(1)
-        received = delivery.parcel
+        received = delivery.envelope
         assert not delivery.redelivered
         for name in ("body", "kind", "address", "job", "sender", "routing_key", "exchange"):
             assert getattr(received, name) == getattr(sent, name)
@@ -134,7 +134,7 @@ class BrokerContract:
         """Nothing is a message too."""
         broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
-        await broker.publish(place.parcel(b""), Lane.ONLINE)
+        await broker.publish(place.envelope(b""), Lane.ONLINE)
         await inbox.holds(1)
         assert inbox.bodies == [b""]
 
@@ -144,7 +144,7 @@ class BrokerContract:
         inbox, _ = await open_queue(broker, place)
         async with asyncio.TaskGroup() as group:
             for number in range(200):
-                group.create_task(broker.publish(place.parcel(number), Lane.ONLINE))
+                group.create_task(broker.publish(place.envelope(number), Lane.ONLINE))
         await inbox.holds(200)
         assert inbox.bodies == [str(number).encode() for number in range(200)]
 
@@ -172,12 +172,12 @@ class BrokerContract:
         broker = await broker_factory("bank")
         await broker.declare(Queue(place.queue.name, ((place.exchange, pattern),)))
         if taken:
-            await broker.publish(place.parcel(routing_key=key), Lane.ONLINE)
+            await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
         else:
             with pytest.raises(Unroutable):
-                await broker.publish(place.parcel(routing_key=key), Lane.ONLINE)
+                await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
 
-    async def test_a_queue_bound_twice_gets_a_parcel_once_and_two_queues_get_it_both(
+    async def test_a_queue_bound_twice_gets_a_envelope_once_and_two_queues_get_it_both(
         self, broker_factory: BrokerFactory, place: Place
     ):
         """Bindings are a set, queues are copies."""
@@ -188,40 +188,42 @@ class BrokerContract:
         for queue, inbox in ((twice, first), (other, second)):
             await broker.declare(queue)
             await broker.consume(queue.name, inbox, Lane.ONLINE)
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         await second.holds(1)
         await settled(broker)
         assert len(first.deliveries) == len(second.deliveries) == 1
 
     async def test_what_no_queue_takes_is_unroutable(self, broker_factory: BrokerFactory, place: Place):
-        """Publishing tells, be it the exchange or the binding that is missing; the next parcel goes through."""
+        """Publishing tells, be it the exchange or the binding that is missing; the next envelope goes through."""
         broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         with pytest.raises(Unroutable):
-            await broker.publish(place.parcel(routing_key="nobody"), Lane.ONLINE)
+            await broker.publish(place.envelope(routing_key="nobody"), Lane.ONLINE)
         with pytest.raises(Unroutable):
-            await broker.publish(place.parcel(exchange=place.exchange + ".none"), Lane.ONLINE)
+            await broker.publish(place.envelope(exchange=place.exchange + ".none"), Lane.ONLINE)
         await until_connected(broker, place)
         await inbox.holds(1)
 
-    async def test_each_of_two_unroutable_parcels_of_one_address_is_told(
+    async def test_each_of_two_unroutable_envelopes_of_one_address_is_told(
         self, broker_factory: BrokerFactory, place: Place
     ):
         """Two publishes of one address at one time do not swap their answers."""
         broker = await broker_factory("bank")
         await broker.declare(place.queue)
-        parcel = place.parcel(routing_key="nobody")
-        answers = await asyncio.gather(*(broker.publish(parcel, Lane.ONLINE) for _ in range(3)), return_exceptions=True)
+        envelope = place.envelope(routing_key="nobody")
+        answers = await asyncio.gather(
+            *(broker.publish(envelope, Lane.ONLINE) for _ in range(3)), return_exceptions=True
+        )
         assert [type(answer) for answer in answers] == [Unroutable] * 3
 
-    async def test_an_oversized_parcel_is_refused_and_its_neighbours_may_be_repeated(
+    async def test_an_oversized_envelope_is_refused_and_its_neighbours_may_be_repeated(
         self, broker_factory: BrokerFactory, place: Place
     ):
         """Only the one that is too large is told that it never will go through."""
         broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         sizes = (b"small", bytes(TOO_LARGE), b"smaller")
-        publishes = (broker.publish(place.parcel(body), Lane.ONLINE) for body in sizes)
+        publishes = (broker.publish(place.envelope(body), Lane.ONLINE) for body in sizes)
         before, refused, after = await asyncio.gather(*publishes, return_exceptions=True)
         assert isinstance(refused, Refused)
         assert before is None or isinstance(before, Disconnected)
@@ -236,7 +238,7 @@ class BrokerContract:
         broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
         for number in range(4):
-            await broker.publish(place.parcel(number), Lane.ONLINE)
+            await broker.publish(place.envelope(number), Lane.ONLINE)
         held = await inbox.holds(4)
         await held[1].ack()
         await held[2].reject()
@@ -254,7 +256,7 @@ class BrokerContract:
         """To the next connection of that party."""
         card = await broker_factory("card")
         inbox, _ = await open_queue(card, place, settle=False)
-        await card.publish(place.parcel(), Lane.ONLINE)
+        await card.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
         await card.close()
         again, _ = await open_queue(await broker_factory("card"), place)
@@ -266,7 +268,7 @@ class BrokerContract:
         broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
         for number in range(2):
-            await broker.publish(place.parcel(number), Lane.ONLINE)
+            await broker.publish(place.envelope(number), Lane.ONLINE)
         first, second = await inbox.holds(2)
         await first.ack()
         await first.ack()
@@ -283,7 +285,7 @@ class BrokerContract:
         broker = await broker_factory("card")
         inbox, _ = await open_queue(broker, place, settle=False)
         for number in range(PREFETCH + 3):
-            await broker.publish(place.parcel(number), Lane.ONLINE)
+            await broker.publish(place.envelope(number), Lane.ONLINE)
         await inbox.holds(PREFETCH)
         await settled(broker)
         assert len(inbox.deliveries) == PREFETCH
@@ -301,17 +303,17 @@ class BrokerContract:
         done = asyncio.Event()
 
         async def handler(delivery: Delivery) -> None:
-            events.append(("begin", delivery.parcel.body))
+            events.append(("begin", delivery.envelope.body))
             for _ in range(3):
                 await asyncio.sleep(0)
             await delivery.ack()
-            events.append(("end", delivery.parcel.body))
-            if delivery.parcel.body == b"4":
+            events.append(("end", delivery.envelope.body))
+            if delivery.envelope.body == b"4":
                 done.set()
 
         await broker.declare(place.queue)
         for number in range(5):
-            await broker.publish(place.parcel(number), Lane.ONLINE)
+            await broker.publish(place.envelope(number), Lane.ONLINE)
         await broker.consume(place.queue.name, handler, Lane.ONLINE)
         await asyncio.wait_for(done.wait(), PATIENCE)
         assert events == [(what, str(number).encode()) for number in range(5) for what in ("begin", "end")]
@@ -323,7 +325,7 @@ class BrokerContract:
         for second, lane in ((broker, Lane.ONLINE), (broker, Lane.BULK), (double, Lane.ONLINE)):
             with pytest.raises(Occupied, match="another agent of this name is running"):
                 await second.consume(place.queue.name, Inbox(), lane)
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
 
     async def test_of_several_that_consume_at_once_one_wins(self, broker_factory: BrokerFactory, place: Place):
@@ -339,14 +341,14 @@ class BrokerContract:
         assert [type(each) for each in losers] == [Occupied] * 3
         for broker in brokers:
             await settled(broker)
-        await brokers[0].publish(place.parcel(), Lane.ONLINE)
+        await brokers[0].publish(place.envelope(), Lane.ONLINE)
         (winner,) = (n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException))
         await inboxes[winner].holds(1)
 
     async def test_consuming_from_nothing_says_so(self, broker_factory: BrokerFactory, place: Place):
         """And the connection goes on."""
         broker = await broker_factory("card")
-        with pytest.raises(Missing, match=place.queue.name):
+        with pytest.raises(NoQueue, match=place.queue.name):
             await broker.consume(place.queue.name, Inbox(), Lane.ONLINE)
         await settled(broker)
 
@@ -354,9 +356,9 @@ class BrokerContract:
         """And does not hold up what is behind it."""
         broker = await broker_factory("card")
         await broker.declare(place.queue)
-        await broker.publish(place.parcel(b"stale", expires=0.001), Lane.ONLINE)
+        await broker.publish(place.envelope(b"stale", expires=0.001), Lane.ONLINE)
         await asyncio.sleep(0.05)
-        await broker.publish(place.parcel(b"fresh", expires=60.0), Lane.ONLINE)
+        await broker.publish(place.envelope(b"fresh", expires=60.0), Lane.ONLINE)
         inbox = Inbox()
         await broker.consume(place.queue.name, inbox, Lane.ONLINE)
         await inbox.holds(1)
@@ -370,7 +372,7 @@ class BrokerContract:
             for queue in queues + queues:
                 group.create_task(broker.declare(queue))
         for n in range(9):
-            await broker.publish(place.parcel(routing_key=f"to.{n}"), Lane.ONLINE)
+            await broker.publish(place.envelope(routing_key=f"to.{n}"), Lane.ONLINE)
         await broker.declare(queues[0])
         inbox = Inbox()
         await broker.consume(queues[0].name, inbox, Lane.ONLINE)
@@ -384,14 +386,14 @@ class BrokerContract:
         """Its consumer has ended; a queue declared anew under the name is empty."""
         broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
         await broker.delete(place.queue.name)
         await broker.delete(place.queue.name)
         with pytest.raises(Unroutable):
-            await broker.publish(place.parcel(), Lane.ONLINE)
+            await broker.publish(place.envelope(), Lane.ONLINE)
         again, _ = await open_queue(broker, place)
-        await broker.publish(place.parcel(b"new"), Lane.ONLINE)
+        await broker.publish(place.envelope(b"new"), Lane.ONLINE)
         await again.holds(1)
         assert again.bodies == [b"new"]
         await consumer.cancel()
@@ -404,14 +406,14 @@ class BrokerContract:
         inbox = Inbox()
         await owner.declare(private)
         await owner.consume(private.name, inbox, Lane.ONLINE)
-        await other.publish(place.parcel(), Lane.ONLINE)
+        await other.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
         with pytest.raises(Occupied):
             await other.declare(private)
         with pytest.raises(ValueError, match="online lane"):
             await owner.consume(private.name, inbox, Lane.BULK)
         await owner.close()
-        with pytest.raises(Missing):
+        with pytest.raises(NoQueue):
             await other.consume(private.name, Inbox(), Lane.ONLINE)
 
     async def test_closing_waits_for_the_handler_that_runs(self, broker_factory: BrokerFactory, place: Place):
@@ -424,11 +426,11 @@ class BrokerContract:
             begun.set()
             await go.wait()
             await delivery.ack()
-            ended.append(delivery.parcel.body)
+            ended.append(delivery.envelope.body)
 
         await broker.declare(place.queue)
         for number in range(2):
-            await broker.publish(place.parcel(number), Lane.ONLINE)
+            await broker.publish(place.envelope(number), Lane.ONLINE)
         await broker.consume(place.queue.name, handler, Lane.ONLINE)
         await asyncio.wait_for(begun.wait(), PATIENCE)
         closing = asyncio.create_task(broker.close())
@@ -455,7 +457,7 @@ class BrokerContract:
         await broker.declare(place.queue)
         consumers.append(await broker.consume(place.queue.name, handler, Lane.ONLINE))
         for number in range(2):
-            await broker.publish(place.parcel(number), Lane.ONLINE)
+            await broker.publish(place.envelope(number), Lane.ONLINE)
         await asyncio.wait_for(ended.wait(), PATIENCE)
         await consumers[0].cancel()
         again = Inbox()
@@ -478,7 +480,7 @@ class BrokerContract:
 
         await broker.declare(place.queue)
         consumers.append(await broker.consume(place.queue.name, handler, Lane.ONLINE))
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         await asyncio.wait_for(ended.wait(), PATIENCE)
         await consumers[0].cancel()
         again = Inbox()
@@ -494,7 +496,7 @@ class BrokerContract:
 
         await broker.declare(place.queue)
         consumer = await broker.consume(place.queue.name, handler, Lane.ONLINE)
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(asyncio.shield(broker.failed), PATIENCE)
         await consumer.cancel()
@@ -510,7 +512,7 @@ class BrokerContract:
         """At whatever await it is hit: the next one gets the queue and everything in it."""
         broker, other = await broker_factory("card"), await broker_factory("card")
         await broker.declare(place.queue)
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         attempt = asyncio.create_task(broker.consume(place.queue.name, Inbox(settle=False), Lane.ONLINE))
         for _ in range(turns**3):
             await asyncio.sleep(0)
@@ -527,17 +529,17 @@ class BrokerContract:
     async def test_a_publish_that_is_cancelled_does_no_harm(
         self, broker_factory: BrokerFactory, place: Place, turns: int
     ):
-        """The parcel may or may not arrive, once; the next one of the same address does."""
+        """The envelope may or may not arrive, once; the next one of the same address does."""
         broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
-        parcel = place.parcel(b"hit")
-        attempt = asyncio.create_task(broker.publish(parcel, Lane.ONLINE))
+        envelope = place.envelope(b"hit")
+        attempt = asyncio.create_task(broker.publish(envelope, Lane.ONLINE))
         for _ in range(turns):
             await asyncio.sleep(0)
         attempt.cancel()
         await asyncio.wait([attempt])
-        await broker.publish(parcel, Lane.ONLINE)
-        await broker.publish(place.parcel(b"last"), Lane.ONLINE)
+        await broker.publish(envelope, Lane.ONLINE)
+        await broker.publish(place.envelope(b"last"), Lane.ONLINE)
         while b"last" not in inbox.bodies:
             await inbox.holds(len(inbox.deliveries) + 1)
         assert inbox.bodies in ([b"hit", b"last"], [b"hit", b"hit", b"last"])
@@ -549,7 +551,7 @@ class BrokerContract:
         """The consumer has ended or can be ended again; what it held comes back."""
         broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
-        await broker.publish(place.parcel(), Lane.ONLINE)
+        await broker.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
         attempt = asyncio.create_task(consumer.cancel())
         for _ in range(turns):
@@ -567,19 +569,19 @@ class BrokerContract:
         """And says why. What is in queues is delivered meanwhile, and queues are declared."""
         bank, card = await broker_factory("bank"), await broker_factory("card")
         inbox, _ = await open_queue(card, place)
-        await bank.publish(place.parcel(b"before"), Lane.ONLINE)
+        await bank.publish(place.envelope(b"before"), Lane.ONLINE)
         assert bank.blocked == ""
         async with shortage():
             assert await refused_for(bank, place) == bank.blocked != ""
             for lane in Lane:
                 with pytest.raises(Blocked, match=bank.blocked):
-                    await bank.publish(place.parcel(b"meanwhile"), lane)
+                    await bank.publish(place.envelope(b"meanwhile"), lane)
             await card.declare(Queue(f"{place.queue.name}.another", ((place.exchange, "another"),)))
             await inbox.holds(1)
         async with asyncio.timeout(PATIENCE):
             while bank.blocked:  # noqa: ASYNC110 - its end is told by no event
                 await asyncio.sleep(0.01)
-        await bank.publish(place.parcel(b"after"), Lane.ONLINE)
+        await bank.publish(place.envelope(b"after"), Lane.ONLINE)
         arrived = 2
         while b"after" not in inbox.bodies:  # what was on its way when the alarm came may come before
             arrived = len(await inbox.holds(arrived)) + 1
@@ -592,7 +594,7 @@ class BrokerContract:
         await broker.close()
         await broker.close()
         with pytest.raises(Disconnected):
-            await broker.publish(place.parcel(), Lane.ONLINE)
+            await broker.publish(place.envelope(), Lane.ONLINE)
         with pytest.raises(Disconnected):
             await broker.declare(place.queue)
         with pytest.raises(Disconnected):
@@ -604,6 +606,6 @@ async def until_connected(broker: Broker, place: Place) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                return await broker.publish(place.parcel(), Lane.ONLINE)
+                return await broker.publish(place.envelope(), Lane.ONLINE)
             except Disconnected:
                 await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from tercet.broker.interface.base import Broker, BrokerError, Consumer, Delivery, Handler, Lane, Parcel, Queue
+from tercet.broker.interface.base import Broker, BrokerError, Consumer, Delivery, Envelope, Handler, Lane, Queue
 from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
 from tests.chaos.plans import Plan, Way, When, mark, read_plan
 
@@ -99,11 +99,11 @@ class FaultyBroker:
         """See `Broker.delete`."""
         await self._inner.delete(queue_name)
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:
         """See `Broker.publish`; what is lost is confirmed like everything else."""
-        job, address = self._job(parcel), _address(parcel)
+        job, address = self._job(envelope), _address(envelope)
         if job is None or address is None:
-            await self._inner.publish(parcel, lane)
+            await self._inner.publish(envelope, lane)
             return
         times = job.times(address)
         points = job.reached("out", address) if times == 1 else {}
@@ -113,17 +113,17 @@ class FaultyBroker:
         await self._behind(job, fate.behind)
         if fate.lost and job.lost < job.plan.chances.drops:
             job.lost += 1
-            self._log.info("message lost on purpose", address=parcel.address, kind=parcel.kind)
+            self._log.info("message lost on purpose", address=envelope.address, kind=envelope.kind)
             return
-        await self._publish(job, parcel, lane, points)
+        await self._publish(job, envelope, lane, points)
         if fate.again is not None:
-            self._spawn(self._again(parcel, lane, fate.again))
+            self._spawn(self._again(envelope, lane, fate.again))
         self._come(job, points, "after")
 
-    async def _publish(self, job: _Job, parcel: Parcel, lane: Lane, points: dict[int, When]) -> None:
+    async def _publish(self, job: _Job, envelope: Envelope, lane: Lane, points: dict[int, When]) -> None:
         job.handed_over += 1
         self._passed.set()
-        publishing = asyncio.ensure_future(self._inner.publish(parcel, lane))
+        publishing = asyncio.ensure_future(self._inner.publish(envelope, lane))
         try:
             for _ in range(HANDED_OVER if "between" in points.values() else 0):
                 await asyncio.sleep(0)
@@ -141,16 +141,16 @@ class FaultyBroker:
                     self._passed.clear()
                     await self._passed.wait()
 
-    async def _again(self, parcel: Parcel, lane: Lane, seconds: float) -> None:
+    async def _again(self, envelope: Envelope, lane: Lane, seconds: float) -> None:
         await asyncio.sleep(seconds)
         with suppress(BrokerError):  # its queue may be gone by now
-            await self._inner.publish(parcel, lane)
+            await self._inner.publish(envelope, lane)
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> Consumer:
         """See `Broker.consume`."""
 
         async def watched(delivery: Delivery) -> None:
-            job, address = self._job(delivery.parcel), _address(delivery.parcel)
+            job, address = self._job(delivery.envelope), _address(delivery.envelope)
             points = job.reached("in", address) if job is not None and address is not None else {}
             if job is not None:
                 self._come(job, points, "before")
@@ -168,10 +168,10 @@ class FaultyBroker:
         await asyncio.gather(*self._later, return_exceptions=True)
         await self._inner.close()
 
-    def _job(self, parcel: Parcel) -> _Job | None:
-        name = parcel.job
+    def _job(self, envelope: Envelope) -> _Job | None:
+        name = envelope.job
         if name not in self._jobs:
-            plan = read_plan(self._folder, parcel)
+            plan = read_plan(self._folder, envelope)
             self._jobs[name] = None if plan is None else _Job(plan, self._party, self._folder, name)
         return self._jobs[name]
 
@@ -186,8 +186,8 @@ class FaultyBroker:
         task.add_done_callback(self._later.discard)
 
 
-def _address(parcel: Parcel) -> Address | None:
+def _address(envelope: Envelope) -> Address | None:
     try:
-        return parse_address(parcel.address)
+        return parse_address(envelope.address)
     except MalformedAddress:
         return None

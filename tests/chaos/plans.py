@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.schemas.messages.address import Address
 
 Way = Literal["out", "in"]
@@ -123,7 +123,7 @@ def mark(folder: Path, job: str, number: int) -> Path:
     return folder / f"{job}.{number}.reached"
 
 
-def read_plan(folder: Path, parcel: Parcel) -> Plan | None:
-    """The plan of the job that a parcel belongs to. Consoles have none."""
-    path = plan_file(folder, parcel.job)
+def read_plan(folder: Path, envelope: Envelope) -> Plan | None:
+    """The plan of the job that an envelope belongs to. Consoles have none."""
+    path = plan_file(folder, envelope.job)
     return Plan.model_validate_json(path.read_bytes()) if path.exists() else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tercet.broker.interface.base import Broker, Delivery, Lane, Parcel, Queue, Unroutable
+from tercet.broker.interface.base import Broker, Delivery, Envelope, Lane, Queue, Unroutable
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.schemas.core.strict import NAME_PATTERN
 from tercet.schemas.files.job import TrainingJob
@@ -20,10 +20,10 @@ JOB, OTHER = "credit-01234567", "other-01234567"
 MANY = 200
 
 
-def parcel(number: int, job: str = JOB, round_: str = Round.ACTIVATIONS) -> Parcel:
+def envelope(number: int, job: str = JOB, round_: str = Round.ACTIVATIONS) -> Envelope:
     """The card processor's n-th message to the bank."""
     address = Address(job, 1, round_, "output", 0, number, "card", "bank")
-    return Parcel("tercet.from.card", f"job.{job}.to.bank", b"sealed", "masked activation", str(address), job, "card")
+    return Envelope("tercet.from.card", f"job.{job}.to.bank", b"sealed", "masked activation", str(address), job, "card")
 
 
 class Killed(BaseException):
@@ -42,7 +42,7 @@ class Inbox:
         self.steps: list[int] = []
 
     async def __call__(self, delivery: Delivery) -> None:
-        self.steps.append(int(delivery.parcel.address.split("/")[5]))
+        self.steps.append(int(delivery.envelope.address.split("/")[5]))
         await delivery.ack()
 
 
@@ -70,15 +70,15 @@ async def arrived(inbox: Inbox, count: int) -> list[int]:
     return inbox.steps
 
 
-async def send_all(broker: Broker, count: int, **parcels: Any) -> None:
+async def send_all(broker: Broker, count: int, **envelopes: Any) -> None:
     """So many messages, handed over side by side as an outbox does."""
-    await asyncio.gather(*(broker.publish(parcel(number, **parcels), Lane.ONLINE) for number in range(count)))
+    await asyncio.gather(*(broker.publish(envelope(number, **envelopes), Lane.ONLINE) for number in range(count)))
 
 
 async def one_by_one(broker: Broker, count: int) -> None:
     """So many messages, each when the one before it is confirmed."""
     for number in range(count):
-        await broker.publish(parcel(number), Lane.ONLINE)
+        await broker.publish(envelope(number), Lane.ONLINE)
 
 
 async def test_what_has_no_plan_passes_as_it_is(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_doubled_messages_come_twice_and_nothing_is_left_to_do_after_closi
     assert MANY / 3 < twice < MANY * 2 / 3
     assert set(await arrived(inbox, MANY + twice)) == set(range(MANY))
     assert len(inbox.steps) == MANY + twice
-    await broker.publish(parcel(MANY), Lane.ONLINE)
+    await broker.publish(envelope(MANY), Lane.ONLINE)
     await broker.close()
 
 
@@ -137,7 +137,7 @@ async def test_errors_of_the_broker_reach_whoever_publishes(tmp_path: Path) -> N
     place, _ = await office(OTHER)
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=5)))
     with pytest.raises(Unroutable):
-        await broker.publish(parcel(0), Lane.ONLINE)
+        await broker.publish(envelope(0), Lane.ONLINE)
 
 
 @pytest.mark.parametrize(("when", "reached"), [("before", 3), ("after", 4)])
@@ -162,7 +162,7 @@ async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -
     place, inbox = await office()
     confirming = asyncio.Event()
 
-    async def never(_: Parcel) -> None:
+    async def never(_: Envelope) -> None:
         confirming.set()
         await asyncio.Event().wait()
 
@@ -170,7 +170,7 @@ async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -
     point = Point(party="card", rounds=("activations/output",), count=1, when="between")
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=7, points=(point,))), kill)
     with pytest.raises(Killed):
-        await broker.publish(parcel(0), Lane.ONLINE)
+        await broker.publish(envelope(0), Lane.ONLINE)
     assert confirming.is_set()
     assert await arrived(inbox, 1) == [0]
 
@@ -201,10 +201,10 @@ async def test_a_process_dies_before_a_message_is_handled_and_it_comes_again(tmp
     await broker.declare(Queue("q", (("tercet.from.card", f"job.{JOB}.to.bank"),)))
     await broker.consume("q", inbox, Lane.ONLINE)
     card = place.connect("card")
-    await card.publish(parcel(0), Lane.ONLINE)
+    await card.publish(envelope(0), Lane.ONLINE)
     await arrived(inbox, 1)
     assert not died.is_set()
-    await card.publish(parcel(1), Lane.ONLINE)
+    await card.publish(envelope(1), Lane.ONLINE)
     await asyncio.wait_for(died.wait(), 10)
 
 

@@ -21,7 +21,7 @@ from tercet.agents.core.states import TERMINAL
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.models import model_part
 from tercet.agents.simulation.simulate import bit_exact, simulate_job
-from tercet.broker.interface.base import Broker, Parcel
+from tercet.broker.interface.base import Broker, Envelope
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.files.recovery import Recovery
@@ -68,7 +68,7 @@ class Mortals(Scene):
 
     def die(self, connection: MemoryConnection) -> None:
         """From here on the agent is not heard, and what it does to its disk is undone."""
-        connection.cut()
+        connection.disconnect()
         state = self.parties[connection.party][0].state
         was = state.with_name(f"{connection.party}-as-it-was")
         _copy(state, was)
@@ -113,8 +113,8 @@ def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
     """The arrays of everybody's part and the losses; how many messages each party sends and receives on the way."""
     counts: dict[tuple[str, Way], int] = {}
 
-    def count(parcel: Parcel) -> None:
-        address = parse_address(parcel.address)
+    def count(envelope: Envelope) -> None:
+        address = parse_address(envelope.address)
         ends: tuple[tuple[str, Way], ...] = ((address.sender, "out"), (address.receiver, "in"))
         for party, way in ends:
             if Point(party=party, rounds=ROUNDS, way=way).fits(party, way, address):

@@ -23,7 +23,7 @@ from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.codec import MODELS, Companion, encode
 from tercet.schemas.messages.kinds import (
-    Held,
+    HeldCheckpoint,
     Job,
     JobStatus,
     MaskedInputs,
@@ -321,7 +321,7 @@ CHECKPOINT = f"{7:012d}-{LINEAGE.hex()[:16]}.checkpoint"
 def checkpoints() -> list[bytes]:
     """Of a step on the way, without the digest in front."""
     arrays = {"share": np.arange(6, dtype=np.uint64).reshape(2, 3), "scores": np.ones((4, 1))}
-    held = Held(lineage=LINEAGE, steps=7, over=False)
+    held = HeldCheckpoint(lineage=LINEAGE, steps=7, over=False)
     with tempfile.TemporaryDirectory() as folder:
         CheckpointFolder(Path(folder), bytes(32)).write(Checkpoint(held, arrays, {"alpha": 0.5, "losses": [1.0]}))
         return [(Path(folder) / CHECKPOINT).read_bytes()[32:], _bfloat16()]

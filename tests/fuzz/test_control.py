@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from tercet.agents.core.problems import BROKER
 from tercet.agents.core.states import NEXT, TERMINAL, State
 from tercet.agents.messaging.inbox import Deadline
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
@@ -30,7 +30,7 @@ TOGETHER = 4  # jobs of one example, each with agents of its own
 PARTIES = (BANK, CARD, NOTARY)
 AS_DRAWN = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
 ERRORS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
-CODES = set(re.findall(r"^\| `([a-z.-]+)` \|", ERRORS, re.MULTILINE))
+CODES = set(re.findall(r"^### `([a-z.-]+)`$", ERRORS, re.MULTILINE))
 # Long enough for a busy machine, on which what nobody meddles with must end well.
 DEADLINES = QUICK.model_copy(
     update={"accept": 2.0, "ready": 2.0, "start": 4.0, "handshake": 2.0, "alignment": 2.0, "fit": 2.0, "terms": 4.0}
@@ -70,7 +70,7 @@ failures = st.builds(
 
 @dataclass(frozen=True)
 class Saying:
-    """When so many parcels have been handed over, one party says something to another."""
+    """When so many envelopes have been handed over, one party says something to another."""
 
     after: int
     sender: str
@@ -95,12 +95,12 @@ def meddle(stage: Scene, said: list[Saying]) -> list[Saying]:
     """Let what is to be said be said when it is time; returns what is still to be said."""
     waiting, handed, look = sorted(said, key=lambda one: one.after), 0, stage.office.tap
 
-    def tap(parcel: Parcel) -> None:
+    def tap(envelope: Envelope) -> None:
         nonlocal handed
-        look(parcel)
+        look(envelope)
         handed += 1
-        while waiting and waiting[0].after <= handed and parcel.job in stage.agents[BANK].jobs.runs:
-            stage.tasks.create_task(say(stage, waiting.pop(0), parcel.job))
+        while waiting and waiting[0].after <= handed and envelope.job in stage.agents[BANK].jobs.runs:
+            stage.tasks.create_task(say(stage, waiting.pop(0), envelope.job))
 
     stage.office.tap = tap
     return waiting

@@ -10,8 +10,8 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.interface.rows import ArrayRows
-from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
+from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.network.forward import NetworkShares
@@ -78,10 +78,10 @@ class HeldOutPass:
         plan, label, zero = self.job.plan, self.job.label, {j: masks(i, j) for j in self.ids if j != i}
         scorer: Scorer | NetworkScorer
         if plan.network is None:
-            scorer = Scorer(i, NOBODY, plan, ArrayRows(x), shares, alpha, order=self.order,
+            scorer = Scorer(i, NOBODY, plan, ArrayFeatures(x), shares, alpha, order=self.order,
                             helper_masks=masks(i, HELPER), zero_masks=zero, weight_masks=openings.masks)  # fmt: skip
         else:
-            scorer = NetworkScorer(i, NOBODY, plan, ArrayRows(x), shares=shares, alpha=alpha, order=self.order,
+            scorer = NetworkScorer(i, NOBODY, plan, ArrayFeatures(x), shares=shares, alpha=alpha, order=self.order,
                                    elements=self.elements, helper_masks=masks(i, HELPER), zero_masks=zero,
                                    weight_masks=openings.masks)  # fmt: skip
         return HeldOutLossParty(i, label, plan, y if i == label else None, scorer=scorer, openings=openings,
@@ -91,7 +91,7 @@ class HeldOutPass:
         """All batches; the helper and every party go on as far as they can, in turn."""
         tasks = [_Task(self, HELPER, self._all(self.helper.script))]
         for i, party in enumerate(self.parties):
-            tasks += [_Task(self, i, self._all(party.scoring)), _Task(self, i, self._all(party.losing))]
+            tasks += [_Task(self, i, self._all(party.score_batch)), _Task(self, i, self._all(party.add_loss))]
         while any(not task.over for task in tasks):
             moved = [task.advance() for task in tasks if not task.over]
             assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
@@ -148,14 +148,14 @@ class _Task:
     def _answer(self) -> tuple[Any, bool]:
         world, step = self.world, self.step
         match self.event:
-            case Give():
+            case Send():
                 for kind, receiver, words in messages(self.event):
                     world.send(kind, self.event.turn, step, self.me, receiver, words)
-            case Mark():
+            case Signal():
                 world.counts[self.me] += 1
-            case Need():
+            case Await():
                 return None, world.counts[self.me] > step.index
-            case Take(kind, turn, shapes):
+            case Receive(kind, turn, shapes):
                 keys = {i: (kind, turn, step.index, i, self.me) for i in shapes}
                 if any(key not in world.box for key in keys.values()):
                     return None, False

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, features
+from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayRows
-from tercet.mpc.interface.script import HELPER, Give, Mark, Need, Script, Take
-from tercet.mpc.linear.helper import Answer, activation
+from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
+from tercet.mpc.linear.helper import ActivationFunction, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.network.data_party import NetworkParty
 from tercet.mpc.network.forward import NetworkShares
@@ -58,8 +58,10 @@ def make_network_job(
     rng = np.random.default_rng(seed)
     plan = make_plan(replace(request, label=label))
     raw = x or [rng.normal(size=(request.rows, columns)) for columns in request.columns]
-    xs = [features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
-    clipped = [features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
+    xs = [encode_features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
+    clipped = [
+        encode_features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)
+    ]
     labels = made_up_labels(request, clipped, rng) if y is None else y
     plan.check_labels(labels)
     contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
@@ -75,7 +77,7 @@ def made_up_labels(request: Request, x: list[Floats], rng: np.random.Generator) 
     return labels_of(request, score / max(1.0, float(score.std())), rng)
 
 
-def messages(give: Give) -> Iterator[tuple[str, int, Words]]:
+def messages(give: Send) -> Iterator[tuple[str, int, Words]]:
     """Every tensor that is sent: of which kind, to whom."""
     for receiver in give.to:
         for kind, words in ((give.kind, give.words), *give.along):
@@ -102,7 +104,7 @@ class NetworkWorld:
 
     job: NetworkJob
     masks: MaskSource = field(default_factory=keyed)
-    answer: Answer = activation
+    answer: ActivationFunction = activation
     loss_masks: MaskSource | None = None
     start: list[NetworkShares] | None = None
     seed: int | None = None
@@ -115,7 +117,7 @@ class NetworkWorld:
         start = self.start or job.first
         self.parties = [
             NetworkParty(
-                i, job.label, job.plan, ArrayRows(job.xs[i]), job.y if i == job.label else None, order=job.order,
+                i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 elements=job.elements, helper_masks=self.masks(i, HELPER),
                 zero_masks={j: self.masks(i, j) for j in self.ids if j != i}, shares=start[i],
                 checks=checks(i, job.plan, job.key, self.masks),
@@ -151,14 +153,14 @@ class NetworkWorld:
         steps = list(self.job.plan.steps())[first:stop]
         helper = self.helper
         tasks = [
-            Task(HELPER, iter(steps), helper.dealing),
-            Task(HELPER, iter(steps), lambda step: helper.online(step, self.loss_helper)),
+            Task(HELPER, iter(steps), helper.deal_step),
+            Task(HELPER, iter(steps), lambda step: helper.run_online(step, self.loss_helper)),
         ]
         for i, party in enumerate(self.parties):
-            preparing = partial(party.preparing, loss=self.losses[i])
+            preparing = partial(party.prepare_step, loss=self.losses[i])
             tasks.append(Task(i, iter(steps), preparing, waits=True))
-            tasks += [Task(i, iter(steps), script) for script in (party.receiving, party.openings)]
-            tasks.append(Task(i, iter(steps), partial(party.online, loss=self.losses[i])))
+            tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, party.open_weights)]
+            tasks.append(Task(i, iter(steps), partial(party.run_online, loss=self.losses[i])))
         rng = None if self.seed is None else random.Random(self.seed)
         while any(not task.over for task in tasks):
             if rng:
@@ -184,11 +186,11 @@ class NetworkWorld:
         while True:
             answer: Mapping[int, Words] | None = None
             match task.event:
-                case Take():
+                case Receive():
                     answer = self._take(task, task.event)
                     if answer is None:
                         return moved
-                case Need(name):
+                case Await(name):
                     if self.counts[task.party][name] <= task.step.index:
                         return moved
             try:
@@ -202,14 +204,14 @@ class NetworkWorld:
     def _note(self, task: Task, event: Any) -> None:
         assert task.step is not None
         match event:
-            case Give():
+            case Send():
                 for kind, receiver, words in messages(event):
                     self.sent.append(Sent(f"{kind} {event.turn}", task.step.index, task.party, receiver, words))
                     self.box[kind, event.turn, task.step.index, task.party, receiver] = words
-            case Mark(name):
+            case Signal(name):
                 self.counts[task.party][name] += 1
 
-    def _take(self, task: Task, event: Take) -> Mapping[int, Words] | None:
+    def _take(self, task: Task, event: Receive) -> Mapping[int, Words] | None:
         assert task.step is not None
         keys = {i: (event.kind, event.turn, task.step.index, i, task.party) for i in event.shapes}
         if any(key not in self.box for key in keys.values()):
@@ -272,7 +274,7 @@ class NetworkPass:
         weights = weights or {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
         self.scorers = [
             NetworkScorer(
-                i, job.label, job.plan, ArrayRows(xs[i]), shares=shares[i], alpha=alpha, order=self.order,
+                i, job.label, job.plan, ArrayFeatures(xs[i]), shares=shares[i], alpha=alpha, order=self.order,
                 elements=self.elements, helper_masks=masks(i, HELPER),
                 zero_masks={j: masks(i, j) for j in self.ids if j != i}, weight_masks=weights[i],
             )
@@ -299,7 +301,7 @@ class NetworkPass:
         for step in self.steps:
             self._batch(step)
             told = next(sent.words for sent in reversed(self.sent) if sent.what == "scores 0")
-            scores[self.order.rows(step)] = self.scorers[self.label].opened(step, told)
+            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, told)
         return scores
 
     def _batch(self, step: Step) -> None:
@@ -314,11 +316,11 @@ class NetworkPass:
             for role in list(events):
                 answer: Mapping[int, Words] | None = None
                 match events[role]:
-                    case Give(turn=turn) as event:
+                    case Send(turn=turn) as event:
                         for kind, receiver, words in messages(event):
                             box[kind, turn, role, receiver] = words
                             self.sent.append(Sent(f"{kind} {turn}", step.index, role, receiver, words))
-                    case Take(kind, turn, shapes):
+                    case Receive(kind, turn, shapes):
                         keys = {i: (kind, turn, i, role) for i in shapes}
                         if not all(key in box for key in keys.values()):
                             continue

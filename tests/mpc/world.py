@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, features
+from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
-from tercet.mpc.linear.helper import Answer, Helper, activation
+from tercet.mpc.linear.helper import ActivationFunction, Helper, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.plan.architecture import CARRIER
 from tercet.mpc.plan.forward import Forward
@@ -62,8 +62,8 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     raw = [rng.normal(size=(request.rows, columns)) for columns in request.columns]
     for part in raw:
         part[rng.random(part.shape) < outliers] *= 1000
-    xs = [features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
-    x = [features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
+    xs = [encode_features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
+    x = [encode_features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
     truth = [rng.normal(size=(part.shape[1], request.outputs)) for part in x]
     score = sum((part @ block for part, block in zip(x, truth, strict=True)), np.full((1, 1), 0.3))
     score /= max(1.0, float(score.std()))
@@ -125,7 +125,7 @@ class World:
 
     job: Job
     masks: MaskSource = field(default_factory=keyed)
-    answer: Answer = activation
+    answer: ActivationFunction = activation
     start: list[Shares] | None = None
     loss_masks: MaskSource | None = None  # no loss without them
 
@@ -136,7 +136,7 @@ class World:
         self.ids = range(n)
         self.parties = [
             DataParty(
-                i, job.label, job.plan, ArrayRows(job.xs[i]), job.y if i == job.label else None, order=job.order,
+                i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in self.ids if j != i},
                 shares=self.start[i] if self.start else None, checks=checks(i, job.plan, job.key, self.masks),
             )
@@ -243,7 +243,7 @@ class Pass:
         self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), numbers.outputs
         weights = weights or {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
         self.scorers = [
-            Scorer(i, job.label, numbers, ArrayRows(xs[i]), shares[i], alpha, order=self.order,
+            Scorer(i, job.label, numbers, ArrayFeatures(xs[i]), shares[i], alpha, order=self.order,
                    helper_masks=masks(i, HELPER), zero_masks={j: masks(i, j) for j in self.ids if j != i},
                    weight_masks=weights[i])
             for i in self.ids
@@ -261,7 +261,7 @@ class Pass:
         for step in self.steps:
             shares = self.shares(step)
             told = self.send("scores", step, HELPER, self.label, self.helper.scores(step, shares))
-            scores[self.order.rows(step)] = self.scorers[self.label].opened(step, told)
+            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, told)
         return scores
 
     def open(self) -> None:

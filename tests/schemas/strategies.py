@@ -27,7 +27,7 @@ from tercet.schemas.messages.kinds import (
     GoOn,
     GradientShare,
     Handshake,
-    Held,
+    HeldCheckpoint,
     HeldOutDealtShares,
     HeldOutHiddenAnswer,
     HeldOutHiddenShare,
@@ -202,7 +202,7 @@ failures = st.builds(
 party_statuses = st.builds(
     PartyStatus, party=names, state=stages, stage=stages, epoch=counts, step=counts, waits_for=party_lists, heard=finite
 )
-held = st.builds(Held, lineage=digests, steps=counts, over=st.booleans())
+held = st.builds(HeldCheckpoint, lineage=digests, steps=counts, over=st.booleans())
 scoring_terms = st.builds(
     ScoringTerms,
     model=st.text(max_size=32),

@@ -26,16 +26,16 @@ from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness import order
-from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key, once
+from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key, name_once
 from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
 from tercet.schemas.files.key_text import with_checksum
-from tercet.schemas.messages.kinds import Held, Job, Member
+from tercet.schemas.messages.kinds import HeldCheckpoint, Job, Member
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.matching.digest import ids_digest
 from tercet.tables.matching.ecdh import Blinding
 from tercet.tables.matching.pseudonyms import pseudonyms
-from tercet.tables.snapshot.columns import Chosen, Column
+from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn
 from tercet.tables.snapshot.snapshot import Snapshot
 
 FOLDER: Final = Path(__file__).parent
@@ -43,7 +43,7 @@ STEP: Final = Step(index=5, epoch=1, position=2, start=64, stop=96, scale=0.25, 
 SECRET: Final = bytes(range(32))
 CONTRIBUTIONS: Final = {"card": bytes([7]) * 32, "bank": bytes([9]) * 32}
 IDS: Final = pa.array(["c1", "c22", "ü3", ""], pa.large_string())
-HELD: Final = Held(lineage=bytes(32), steps=7, over=False)
+HELD: Final = HeldCheckpoint(lineage=bytes(32), steps=7, over=False)
 WORDS: Final = np.arange(6, dtype=np.uint64).reshape(2, 3)
 # HPKE draws at random, so this box was made once: what the identity of seed 1 seals for that of seed 2.
 SEALED: Final = (
@@ -97,7 +97,7 @@ def keystream() -> dict[str, Any]:
         "derived key": derive_key(SECRET, b"salt", ("a", 1, b"b")).hex(),
         "stream": hexadecimal(Keystream(SECRET).words(1, 2, 3, (2, 3))),
         "mask": hexadecimal(pair("V", 0, 1, STEP, (2, 3))),
-        "mask of one digest": hexadecimal(pair(once("zero", bytes([5]) * 32), 0, 1, STEP, (2, 2))),
+        "mask of one digest": hexadecimal(pair(name_once("zero", bytes([5]) * 32), 0, 1, STEP, (2, 2))),
         "secret": pair.secret("weights").hex(),
     }
 
@@ -110,7 +110,7 @@ def training_order() -> dict[str, Any]:
         "alignment key": order.alignment_key(bytes([1]) * 32, CONTRIBUTIONS).hex(),
         "order key": key.hex(),
         "confirmation": order.confirmation(key, "bank").hex(),
-        "held out": order.split(key, [one.encode() for one in IDS.to_pylist()], 0.5).tolist(),
+        "held out": order.choose_held_out(key, [one.encode() for one in IDS.to_pylist()], 0.5).tolist(),
     }
     for purpose, attempt in (("training", 1), ("training", 2), ("scoring", 1), ("held-out loss", 1)):
         drawn = order.Order(key, 100, purpose, attempt)  # type: ignore[arg-type]
@@ -209,8 +209,10 @@ def files() -> dict[str, Any]:
 
 def snapshot() -> dict[str, Any]:
     """The digest of a party's table, without the checksum of the Arrow file, which is Arrow's own matter."""
-    chosen = Chosen(
-        "id", "late", (Column("age", "numeric", declared=True), Column("sex", "categorical", declared=False))
+    chosen = ChosenColumns(
+        "id",
+        "late",
+        (FeatureColumn("age", "numeric", declared=True), FeatureColumn("sex", "categorical", declared=False)),
     )
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "features"

@@ -33,7 +33,7 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.handshake import SessionSecrets
@@ -88,7 +88,7 @@ class Alignment:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     run: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     said: list[tuple[Address, Message]] = field(default_factory=list)
-    parcels: list[Parcel] = field(default_factory=list)
+    envelopes: list[Envelope] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)
 
     def found(self, party: str) -> list[str]:
@@ -107,7 +107,7 @@ class Alignment:
 
     async def execute(self) -> "Alignment":
         """From the contexts to everybody's rows. Raises the first problem of any party."""
-        office = MemoryBroker(tap=self.parcels.append)
+        office = MemoryBroker(tap=self.envelopes.append)
         with ExitStack() as executors:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -336,7 +336,7 @@ def test_two_runs_share_no_pseudonym():
 def test_the_broker_sees_neither_ids_nor_pseudonyms_nor_elements(mode):
     """Bodies are sealed from party to party."""
     done = execute(TWO, mode=mode)
-    stream = b"".join(parcel.body for parcel in done.parcels) + repr(done.parcels).encode()
+    stream = b"".join(envelope.body for envelope in done.envelopes) + repr(done.envelopes).encode()
     secret = [one.encode() for ids in TWO.values() for one in ids]
     secret += [one for model in ENTRIES for party in TWO for one in done.entries(model, party)]
     assert len(secret) == (2 if mode == "helper" else 3) * (5 + 6)
@@ -394,8 +394,8 @@ def test_a_party_has_at_most_a_window_of_chunks_unanswered():
 def test_no_message_is_too_large_for_one_part():
     """A mebibyte with all that stands around the content."""
     done = execute({BANK: people(*range(matching.CHUNK + 5)), CARD: people(*range(3, matching.CHUNK))})
-    assert max(len(parcel.body) for parcel in done.parcels) < Limits().part_bytes
-    assert all(parcel.address.endswith("/1.1") for parcel in done.parcels)
+    assert max(len(envelope.body) for envelope in done.envelopes) < Limits().part_bytes
+    assert all(envelope.address.endswith("/1.1") for envelope in done.envelopes)
     assert len(done.rows[BANK]) == matching.CHUNK - 3
 
 

@@ -76,7 +76,7 @@ async def test_no_income_reaches_the_label_party_as_the_name_of_a_category(tmp_p
         assert "of which its owner's settings do not say what it is" in reason
         assert "income" not in reason
         assert "column 'income'" in ended[CARD].detail
-        assert not {parcel.kind for parcel in stage.parcels} & SHARES
+        assert not {envelope.kind for envelope in stage.envelopes} & SHARES
 
 
 async def test_what_the_owner_calls_categories_is_told(tmp_path):

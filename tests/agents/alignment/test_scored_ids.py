@@ -144,10 +144,10 @@ async def test_rows_of_two_predictions_may_not_overlap(tmp_path: Path) -> None:
         second = (await stage.run(job("second")))[CARD].job
         assert (await stage.run(scoring(second, "some")))[CARD].state == "done"
         await stage.stop()
-        off(await stage.run(scoring(trained, "some").anew()), "policy.rescored", CARD)
+        off(await stage.run(scoring(trained, "some").with_new_id()), "policy.rescored", CARD)
         await stage.stop()
         stage.change(CARD, tables=table(rescoring=True)(stage.parties[CARD][0]).tables)
-        assert (await stage.run(scoring(trained, "some").anew()))[CARD].state == "done"
+        assert (await stage.run(scoring(trained, "some").with_new_id()))[CARD].state == "done"
 
 
 @pytest.mark.parametrize("release", ["owners", "shared"])
@@ -166,19 +166,19 @@ async def test_a_later_attempt_says_what_the_first_has_said(tmp_path: Path) -> N
     async with recovering(tmp_path) as stage:
         trained = (await stage.run(job()))[CARD].job
         again = prediction(trained)
-        on(stage, lambda parcel: parcel.kind == "partial scores", lambda: restart(stage, BANK))
+        on(stage, lambda envelope: envelope.kind == "partial scores", lambda: restart(stage, BANK))
         ended = await stage.ended(stage.submit(again), *THREE, seconds=20)
         assert {status.state for status in ended.values()} == {"done"}
         assert ended[BANK].attempt > 1
         assert len(list((tmp_path / CARD / "scored").glob("*/*.ids"))) == 1
-        off(await stage.run(again.anew()), "policy.rescored", CARD)
+        off(await stage.run(again.with_new_id()), "policy.rescored", CARD)
 
 
 async def test_a_training_that_comes_to_nothing_leaves_no_hashes(tmp_path: Path) -> None:
     """There is no model under which anybody could be scored; a label party keeps none, and a helper has none."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        on(stage, lambda parcel: parcel.kind == "scores", lambda: stage.agents[NOTARY].cancel(failing))
+        on(stage, lambda envelope: envelope.kind == "scores", lambda: stage.agents[NOTARY].cancel(failing))
         failing = stage.submit(job("failing", evaluation=Evaluation(holdout=0.25, metrics="epoch")))
         assert (await stage.ended(failing))[CARD].state == "cancelled"
         await stage.until(lambda: not stage.agents[CARD].is_busy)

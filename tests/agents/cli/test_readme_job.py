@@ -1,6 +1,8 @@
-"""The README's own settings and job run as they are written, over tables such as its reader has."""
+"""What README and quickstart have readers write runs as it stands there, over tables such as a reader has."""
 
+import io
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from rich.console import Console
 
+from tercet.agents.cli.demo import JOINT, comparison
+from tercet.agents.evaluation.baselines import POOLED
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
-from tercet.schemas.files.job import TrainingJob, read_job
-from tercet.schemas.files.settings import Settings
+from tercet.schemas.files.job import Evaluation, PredictionJob, Training, TrainingJob, read_job
+from tercet.schemas.files.settings import Partner, Settings
 from tests import virtual_time
 
 ROOT = Path(__file__).parents[3]
@@ -20,12 +25,16 @@ CUSTOMERS = 3000
 RNG = np.random.default_rng(11)
 
 
+def blocks(document: str, language: str) -> list[str]:
+    """What a document has in this language."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def written(beginning: str) -> str:
-    """The TOML in the README that begins so."""
-    blocks = re.findall(r"^   ```toml\n(.*?)^   ```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-    found = [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in blocks if block.lstrip().startswith(beginning)]
-    assert len(found) == 1, beginning
-    return found[0]
+    """The TOML in the quickstart that begins so."""
+    (found,) = [block for block in blocks("docs/quickstart.md", "toml") if block.startswith(beginning)]
+    return found
 
 
 def tables(folder: Path, claims: dict[str, Any]) -> None:
@@ -44,7 +53,7 @@ def tables(folder: Path, claims: dict[str, Any]) -> None:
 
 
 def run(folder: Path, **changes: Any) -> Simulation:
-    """The README's job, by all parties in one process."""
+    """The quickstart's job, by all parties in one process."""
     (folder / "returns.toml").write_text(written("name ="))
     description = read_job(folder / "returns.toml")
     assert isinstance(description, TrainingJob)
@@ -52,7 +61,8 @@ def run(folder: Path, **changes: Any) -> Simulation:
     shop = {name: content[name] for name in ("party", "identity", "state")} | {"tables": content["tables"]}
     shop["tables"]["orders"]["path"] = folder / shop["tables"]["orders"]["path"]
     shop["tables"]["orders"]["categorical"] = tuple(shop["tables"]["orders"]["categorical"])
-    insurer = {"tables": {"claims": {"path": folder / "claims.parquet", "id": "customer"}}}
+    insurer: dict[str, Any] = {"tables": {"claims": {"path": folder / "claims.parquet", "id": "customer"}}}
+    insurer["partners"] = {"shop": Partner(key="", may_hold_model=True)}
     common = {"identity": folder / "unused", "state": folder / "unused"}
     settings = {
         "shop": Settings.model_validate(shop | common),
@@ -77,7 +87,7 @@ def numbers() -> dict[str, Any]:
     }
 
 
-def test_the_readmes_job_runs_over_tables_like_its_readers(tmp_path: Path) -> None:
+def test_the_quickstarts_job_runs_over_tables_like_its_readers(tmp_path: Path) -> None:
     """Eight raw columns at the partner, nothing accepted on purpose, and no refusal."""
     tables(tmp_path, numbers())
     simulation = run(tmp_path)
@@ -88,6 +98,59 @@ def test_the_readmes_job_runs_over_tables_like_its_readers(tmp_path: Path) -> No
     assert history.held_out_losses[-1] < history.held_out_losses[0]
     assert history.last_metrics is not None
     assert history.last_metrics["auc"] > 0.75
+
+
+def test_the_quickstarts_prediction_is_one(tmp_path: Path) -> None:
+    """As far as a file can tell."""
+    (tmp_path / "june.toml").write_text(written('kind = "prediction"'))
+    description = read_job(tmp_path / "june.toml")
+    assert isinstance(description, PredictionJob)
+    assert description.data_parties == ("shop", "insurer")
+
+
+def test_the_readmes_table_is_as_the_demo_prints_it() -> None:
+    """With the figures of the run that it shows."""
+    (shown,) = [block for block in blocks("README.md", "") if "AUC" in block]
+    held_out = int(re.findall(r"([\d,]+) customers", shown)[0].replace(",", ""))
+    cells = re.findall(r"│ (\d+) +│ ([\d.]+) +│", shown)
+    who = ("bank", "card", JOINT, POOLED)
+    result = {
+        "held_out": held_out,
+        "columns": {party: int(count) for party, (count, _) in zip(who[:2], cells, strict=False)},
+        "held_out_auc": {name: float(auc) for name, (_, auc) in zip(who, cells, strict=True)},
+    }
+    description = read_job(ROOT / "examples/credit/job.toml")
+    assert isinstance(description, TrainingJob)
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(comparison(description, result))
+    printed = [line.rstrip() for line in captured.get().splitlines()]
+    assert shown.splitlines() == printed
+
+
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a whole model of the columns that it names, in the folder that it names."""
+    late = RNG.gamma(1.5, 1.0, CUSTOMERS)
+    orders: dict[str, Any] = {"customer": np.arange(CUSTOMERS), "age": RNG.uniform(18, 90, CUSTOMERS)}
+    orders["returned"] = (late + RNG.normal(size=CUSTOMERS) > 2.0).astype(np.int64)
+    orders["region"] = np.full(CUSTOMERS, "north")
+    parquet.write_table(pa.table(orders), tmp_path / "orders.parquet")
+    parquet.write_table(pa.table({"customer": np.arange(CUSTOMERS), "delays": late}), tmp_path / "claims.parquet")
+    changes: dict[str, Any] = {"release": "label", "evaluation": Evaluation(), "early_stopping": None}
+    changes |= {"training": Training(epochs=2), "columns": (("shop", ("age",)),)}
+    simulation = run(tmp_path, **changes)
+    assert simulation.done, simulation.label_run.failure
+    part = simulation.label_run.model_part
+    assert part is not None
+    shutil.copytree(part, tmp_path / "state/models/returns-1a2b3c4d")
+    monkeypatch.chdir(tmp_path)
+    snippets = blocks("README.md", "python")
+    assert snippets
+    for snippet in snippets:
+        *before, last = snippet.strip().splitlines()
+        names: dict[str, Any] = {}
+        exec("\n".join(before), names)
+        assert len(eval(last.split("  #")[0], names)) == 2
 
 
 @pytest.mark.parametrize(

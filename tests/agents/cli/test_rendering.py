@@ -12,7 +12,7 @@ from tercet.agents.cli import rendering
 from tercet.agents.jobs.approvals import summarize_revelations
 from tercet.agents.policy.audit_log import GENESIS, Entry
 from tercet.agents.runs.status import _first
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 from tercet.schemas.messages.kinds import Job, JobStatus
 from tests.agents.scenes import BANK, CARD, job, party_settings
 
@@ -30,7 +30,7 @@ def printed(value: Any) -> str:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_is_one_line_of_its_own_visible_signs(text: str) -> None:
     """Brackets are no markup either; a backslash at the end may be there twice, so that it escapes nothing."""
-    shown = visible(text).rstrip()
+    shown = escape_invisible(text).rstrip()
     assert printed(rendering.fit(text)).rstrip() in {shown, f"{shown}\\"}
 
 

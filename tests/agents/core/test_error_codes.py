@@ -52,18 +52,26 @@ def used() -> set[str]:
 
 
 def test_the_document_has_the_codes_of_the_source_and_no_others() -> None:
-    """A code without a row tells nobody what to do; a row without a code tells of what cannot happen."""
+    """A code without an entry tells nobody what to do; an entry without a code tells of what cannot happen."""
     found = used()
     assert all(CODE.fullmatch(code) for code in found)
     assert sorted(found - error_codes.all_codes().keys()) == []
     assert sorted(error_codes.all_codes().keys() - found) == []
 
 
-def test_every_row_says_cause_remedy_and_who_can_mend_it() -> None:
+def test_every_entry_says_cause_remedy_and_who_can_mend_it() -> None:
     """In alphabetical order, each code once."""
     rows = error_codes.read((shipped("docs") / "errors.md").read_text(encoding="utf-8"))
     assert [row.code for row in rows] == sorted({row.code for row in rows})
     assert not [row.code for row in rows if not (row.cause and row.remedy and row.mender)]
+
+
+def test_an_entry_is_read_over_its_line_ends_and_without_a_part_it_has_an_empty_text() -> None:
+    """Or `test_every_entry_says_cause_remedy_and_who_can_mend_it` could not fail."""
+    text = (
+        "### `made.up`\n\n- **Cause:** one\n  - two.\n- **Who can mend it:** all.\n\n## Else\n\n- **Remedy:** none.\n"
+    )
+    assert error_codes.read(text) == [error_codes.Code("made.up", "one - two", "", "all")]
 
 
 def test_a_code_that_is_made_up_is_found(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tercet.agents.cli.runner import UNUSABLE_FILE, run
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.policy.signature import sign
 from tercet.agents.simulation.simulate import Simulation, bit_exact
-from tercet.broker.interface.base import Broker, Lane, Occupied, Parcel, Queue
+from tercet.broker.interface.base import Broker, Envelope, Lane, Occupied, Queue
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.settings import Limits
@@ -72,7 +72,7 @@ async def test_a_job_submitted_twice_is_one_job_and_anew_another(tmp_path: Path)
         assert stage.submit(job(), CARD) == first
         assert states(await stage.ended(first)) == {"done"}
         assert stage.agents[BANK].submit(job()).state == "done"
-        again = stage.submit(job().anew())
+        again = stage.submit(job().with_new_id())
         assert again != first
         assert states(await stage.ended(again)) == {"done"}
         assert len(stage.said("job")) == 4
@@ -126,8 +126,8 @@ async def test_a_repeated_announcement_changes_nothing(tmp_path: Path) -> None:
     """Brokers deliver at least once."""
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job())
-        for parcel in stage.said("job"):
-            stage.office.accept(parcel, BANK)
+        for envelope in stage.said("job"):
+            stage.office.accept(envelope, BANK)
         await asyncio.sleep(0.05)
         assert {stage.state(party, ended[BANK].job) for party in PARTIES} == {"done"}
         assert all(agent.jobs.runs == {} for agent in stage.agents.values())
@@ -135,12 +135,12 @@ async def test_a_repeated_announcement_changes_nothing(tmp_path: Path) -> None:
 
 # --- cancelling
 
-WHEN: dict[str, Callable[[Parcel], bool]] = {
-    "accepted": lambda parcel: parcel.kind == "accept",
-    "ready": lambda parcel: parcel.kind == "ready",
-    "handshake": lambda parcel: parcel.kind == "handshake",
-    "alignment": lambda parcel: parcel.kind == "order contribution",
-    "training": lambda parcel: parcel.kind == "masked activation" and parse_address(parcel.address).epoch == 1,
+WHEN: dict[str, Callable[[Envelope], bool]] = {
+    "accepted": lambda envelope: envelope.kind == "accept",
+    "ready": lambda envelope: envelope.kind == "ready",
+    "handshake": lambda envelope: envelope.kind == "handshake",
+    "alignment": lambda envelope: envelope.kind == "order contribution",
+    "training": lambda envelope: envelope.kind == "masked activation" and parse_address(envelope.address).epoch == 1,
 }
 
 
@@ -229,7 +229,7 @@ async def test_a_restarted_agent_fails_its_earlier_jobs_and_tells_the_others(tmp
         ended = await stage.ended(job_id, *PARTIES)
         assert "--again" in off(ended, "agent.restarted", party)
         assert {status.failure.stage for status in ended.values() if status.failure} == {"training"}
-        again = await stage.ended(stage.submit(job().anew()))
+        again = await stage.ended(stage.submit(job().with_new_id()))
         assert states(again) == {"done"}
 
 
@@ -331,8 +331,8 @@ async def test_an_agent_lives_through_whatever_comes_to_its_standing_queue(tmp_p
             (progress.address, "progress", progress.body),
         ]:
             if address:
-                stage.office.accept(Parcel(announcement.exchange, key, body, kind, address, job_id, BANK), BANK)
-        assert states(await stage.ended(stage.submit(job().anew()))) == {"done"}
+                stage.office.accept(Envelope(announcement.exchange, key, body, kind, address, job_id, BANK), BANK)
+        assert states(await stage.ended(stage.submit(job().with_new_id()))) == {"done"}
         assert len(stage.agents[CARD].status()) == 2
 
 
@@ -347,9 +347,15 @@ async def test_a_job_under_a_wrong_id_or_in_anothers_name_is_not_taken(tmp_path:
             run.model_copy(update={"submitter": CARD}),
         ):
             assert isinstance(changed, Job)
-            parcel = stage.forge(BANK, CARD, changed.id, "job", "announcement", encode(changed))
-            routed = Parcel(
-                parcel.exchange, f"job.{changed.id}.announce.to.card", parcel.body, "job", parcel.address, "", BANK
+            envelope = stage.forge(BANK, CARD, changed.id, "job", "announcement", encode(changed))
+            routed = Envelope(
+                envelope.exchange,
+                f"job.{changed.id}.announce.to.card",
+                envelope.body,
+                "job",
+                envelope.address,
+                "",
+                BANK,
             )
             stage.office.accept(routed, BANK)
         await asyncio.sleep(0.05)
@@ -366,10 +372,10 @@ async def test_a_job_whose_members_are_not_its_parties_is_refused(tmp_path: Path
         without = honest.model_copy(update={"members": honest.members[:2]})
         elsewhere = honest.model_copy(update={"description": other, "id": other.id})
         for announced in (sign(one, stage.parties[BANK][1], time.time()) for one in (without, elsewhere)):
-            parcel = stage.forge(BANK, CARD, announced.id, "job", "announcement", encode(announced))
+            envelope = stage.forge(BANK, CARD, announced.id, "job", "announcement", encode(announced))
             key = f"job.{announced.id}.announce.to.card"
             stage.office.accept(
-                Parcel(parcel.exchange, key, parcel.body, "job", parcel.address, announced.id, BANK), BANK
+                Envelope(envelope.exchange, key, envelope.body, "job", envelope.address, announced.id, BANK), BANK
             )
             failure = (await stage.ended(announced.id, CARD))[CARD].failure
             assert failure is not None
@@ -397,9 +403,9 @@ class Interrupting:
         await self._count()
         await self._inner.declare(queue)
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:
         await self._count()
-        await self._inner.publish(parcel, lane)
+        await self._inner.publish(envelope, lane)
 
     async def consume(self, queue_name, handler, lane):
         await self._count()

@@ -9,9 +9,9 @@ import pytest
 import tercet.agents.access.console
 from tercet.agents.access.console import BrokerConsole
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.messaging.control import control_parcel
+from tercet.agents.messaging.control import control_envelope
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Blocked, Parcel
+from tercet.broker.interface.base import Blocked, Envelope
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Message, Query, Status, Submit
@@ -91,7 +91,7 @@ async def test_a_broker_that_takes_nothing_is_not_taken_for_an_agent_that_does_n
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(CARD)
         async with stage.console(CARD) as console:
-            with stage.office.short(), pytest.raises(Blocked, match="low on memory; have its operator"):
+            with stage.office.shortage(), pytest.raises(Blocked, match="low on memory; have its operator"):
                 await console.query()
             assert (await console.query()).problem is None
 
@@ -141,12 +141,12 @@ async def test_consoles_of_one_party_do_not_hear_each_others_answers(tmp_path: P
         assert [text.rpartition("-")[2] for text in problems] == ["00000001", "00000002"]
 
 
-def request(message: Message, identity: Identity, stage: Scene, sender: str, receiver: str) -> Parcel:
+def request(message: Message, identity: Identity, stage: Scene, sender: str, receiver: str) -> Envelope:
     """A console's request as somebody might forge it."""
     address = Address("console-forged", 0, Round.CONTROL, message.item, 0, 0, sender, receiver)
     receiving = stage.parties[receiver][1].public
     key = topology.announce_key("console-forged", receiver)
-    return control_parcel(message, address, identity, receiving, routing_key=key)
+    return control_envelope(message, address, identity, receiving, routing_key=key)
 
 
 async def test_a_request_that_the_partys_own_key_has_not_sealed_is_refused(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ async def test_a_forged_answer_does_not_reach_the_console(tmp_path: Path) -> Non
             address = Address(console._token, 0, Round.CONTROL, Status.item, 0, 1, BANK, BANK)
             key = topology.console_key(console._token, BANK)
             own = stage.parties[BANK][1].public
-            forged = control_parcel(Status(problem="pay first"), address, mallory, own, routing_key=key)
+            forged = control_envelope(Status(problem="pay first"), address, mallory, own, routing_key=key)
             stage.office.accept(forged, BANK)
             answer = await console.query()
             assert (answer.jobs, answer.problem) == ((), None)

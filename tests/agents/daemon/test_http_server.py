@@ -158,15 +158,15 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
         await stage.start()
         async with watched(stage) as server:
             assert await get(server, "/readyz") == (200, "ok\n")
-            stage.connection(BANK).cut()
+            stage.connection(BANK).disconnect()
             assert await get(server, "/readyz") == (
                 503,
                 "it has no connection to the broker\n",
             )
             assert await get(server, "/healthz") == (200, "ok\n")
-            stage.connection(BANK).mend()
+            stage.connection(BANK).reconnect()
             assert (await get(server, "/readyz"))[0] == 200
-            with stage.office.short("low on disk"):
+            with stage.office.shortage("low on disk"):
                 assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
                 assert await get(server, "/healthz") == (200, "ok\n")
                 assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1

@@ -37,7 +37,7 @@ async def heard_late(*, announces: bool = False) -> tuple[list[str], list[str]]:
     await asyncio.sleep(LONG)
 
     async def take(delivery: Delivery) -> None:
-        kinds.append(delivery.parcel.kind)
+        kinds.append(delivery.envelope.kind)
         await delivery.ack()
 
     consumer = await card.consume(topology.standing_queue(CARD, [BANK]).name, take, Lane.ONLINE)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tercet.agents.daemon import ping
-from tercet.agents.messaging.control import control_parcel
+from tercet.agents.messaging.control import control_envelope
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import PROTOCOL_VERSION, Message, Ping, Pong
@@ -24,11 +24,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ping, "ANSWER_SECONDS", 0.3)
 
 
-def letter(stage: Scene, message: Message, identity: Identity, sender: str, receiver: str) -> Parcel:
+def letter(stage: Scene, message: Message, identity: Identity, sender: str, receiver: str) -> Envelope:
     """A ping or a pong, sealed with some key in the name of some party."""
     address = Address(TOKEN, 0, Round.CONTROL, message.item, 0, 0, sender, receiver)
     key = topology.announce_key(TOKEN, receiver)
-    return control_parcel(message, address, identity, stage.parties[receiver][1].public, routing_key=key)
+    return control_envelope(message, address, identity, stage.parties[receiver][1].public, routing_key=key)
 
 
 PING = Ping(lowest=1, highest=9, release="0.0.1")

@@ -109,27 +109,29 @@ def test_several_parties_learn_and_one_learns() -> None:
     said = learns(job())
     assert any(line.startswith("bank, card and notary learn how many rows are in common") for line in said)
     assert "bank and card learn which of their own ids all of them have" in said
-    assert "bank learns the weights of its own columns, and the intercept" in said
+    assert "bank learns the weights of its own columns" in said
+    assert "bank learns the intercept" in said
     assert "card learns the weights of its own columns" in said
 
 
 @pytest.mark.parametrize(
-    ("model", "helpers", "labels"),
+    ("model", "helpers", "equations"),
     [
-        (AppliedModel("logistic", "owners", hidden=False), 0, "under noise of each partner's own"),
-        (AppliedModel("logistic", "shared", hidden=False), 1, "under noise of each partner's own"),
-        (AppliedModel("gamma", "label", hidden=False), 1, "with weights that bank knows: an equation for each row"),
-        (AppliedModel("softmax", "owners", hidden=True), 2, "under noise of each partner's own"),
+        (AppliedModel("logistic", "owners", hidden=False), 0, 0),
+        (AppliedModel("logistic", "shared", hidden=False), 1, 0),
+        (AppliedModel("gamma", "label", hidden=False), 1, 1),
+        (AppliedModel("softmax", "owners", hidden=True), 4, 0),
     ],
 )
-def test_of_a_prediction_the_one_sentence_is_said_that_holds_for_its_model(model, helpers, labels) -> None:
+def test_of_a_prediction_the_one_sentence_is_said_that_holds_for_its_model(model, helpers, equations) -> None:
     """The helper sees nothing of a score where each party scores its own columns."""
     before = len([line for line in learns(prediction("credit-1")) if line.startswith(NOTARY)])
     said = learns(prediction("credit-1"), JobFacts(model=model))
     assert not any("unless" in line or 'with release = "label"' in line for line in said)
     assert len([line for line in said if line.startswith(NOTARY)]) == before - 1 + helpers
     (scores,) = (line for line in said if "the score of each row" in line)
-    assert scores.endswith(labels)
+    assert scores.endswith("(protection: noise of each partner's own)")
+    assert len([line for line in said if "by each score an equation" in line]) == equations
     assert not any("logarithm" in line for line in said)
 
 
@@ -138,15 +140,17 @@ def test_what_narrow_columns_expose_is_said_of_this_job_once_that_is_known(expos
     """Before, on which condition; then why, or nothing at all."""
     said = [line for line in learns(job(accept_narrow=True), JobFacts(exposed=exposed)) if "columns themselves" in line]
     assert len(said) == (exposed != "")
-    assert all((exposed or "where they are so few") in line for line in said)
+    assert all((exposed or "where records are of few kinds") in line for line in said)
 
 
 def test_a_label_party_without_columns_reads_who_can_do_without_it() -> None:
     """One partner alone or all together hold every weight; not of a network, nor where weights stay shared."""
     known = JobFacts(columns=ALONE)
     said = learns(job(), known)
-    assert "bank learns the intercept, having no columns" in said
-    assert any("all that there are: customers can be ranked by them without bank" in line for line in said)
+    assert "bank learns the intercept" in said
+    assert "bank learns the weights of its own columns" not in said
+    assert "card learns all weights there are" in said
+    assert "card learns from all weights how to rank customers without bank" in said
     network = {"model": "mlp", "network": Network(hidden=(4,))}
     for other in (job(release="shared"), job(release="label"), job(**network)):
         assert not any("without bank" in line for line in learns(other, known))

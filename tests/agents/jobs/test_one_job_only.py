@@ -89,12 +89,12 @@ async def test_queues_are_cleared_when_the_broker_is_back(tmp_path: Path) -> Non
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: all(stage.state(party, job_id) == "training" for party in PARTIES))
         connection = stage._living[CARD][2]
-        connection.cut()
+        connection.disconnect()
         off(await stage.ended(job_id, BANK, NOTARY), "party.silent", CARD)
         await stage.until(lambda: stage.agents[CARD].status(job_id)[0].state == "failed")
         failure = stage.agents[CARD].status(job_id)[0].failure
         assert failure is not None
         assert (failure.code, failure.culprit) == ("party.cut-off", CARD)
-        connection.mend()
+        connection.reconnect()
         await stage.ended(job_id)
         assert not [name for name in stage.office.queues if job_id in name]

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.jobs.requests import RESUMPTION_SECONDS
-from tercet.agents.messaging.control import control_parcel
+from tercet.agents.messaging.control import control_envelope
 from tercet.agents.runs.recovery import PAUSES, Attempts
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.memory_queue import Drop, no_faults
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.address import Address, Round
@@ -87,9 +87,9 @@ async def test_who_is_away_when_a_job_is_taken_up_is_told_when_it_is_back(tmp_pa
         assert states(await stage.ended(name)) == {"done"}
 
 
-def lossy(parcel: Parcel, _queue: str) -> list[Drop]:
+def lossy(envelope: Envelope, _queue: str) -> list[Drop]:
     """No attempt gets through its first step."""
-    return [Drop()] if parcel.kind == "pre-activation share" and parcel.sender == CARD else []
+    return [Drop()] if envelope.kind == "pre-activation share" and envelope.sender == CARD else []
 
 
 async def given_up(stage: Recovering, submitter: str = BANK) -> str:
@@ -167,11 +167,11 @@ async def test_where_a_fault_ends_a_job_none_is_taken_up_again(tmp_path: Path) -
 # --- what others ask
 
 
-def resumption(stage: Recovering, sender: str, name: str, *, age: float = 0.0, run: bytes | None = None) -> Parcel:
+def resumption(stage: Recovering, sender: str, name: str, *, age: float = 0.0, run: bytes | None = None) -> Envelope:
     """One party asks the card processor to take a job up again."""
     known = stage.agents[CARD].jobs.last_run[name]
     message = Resumption(id=name, run=run or known.run, issued=int(time.time() - age))
-    return control_parcel(
+    return control_envelope(
         message,
         Address(name, 1, Round.CONTROL, message.item, int(time.time()), 0, sender, CARD),
         stage.parties[sender][1],
@@ -196,8 +196,8 @@ async def test_an_old_or_foreign_request_is_not_heeded(tmp_path: Path) -> None:
             resumption(stage, NOTARY, name),
         ]
         with capture_logs() as logs:
-            for parcel in asked:
-                stage.office.accept(parcel, parcel.sender)
+            for envelope in asked:
+                stage.office.accept(envelope, envelope.sender)
             refusals = {"a resumption is not heeded", "a partner speaks of a run that is not known"}
             await stage.until(lambda: sum(line["event"] in refusals for line in logs) == len(asked))
         assert stage.agents[CARD].runs == ()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
-from tercet.agents.messaging.inbox import PARCEL_BYTES, PART_BYTES, Deadline
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, Deadline
 from tercet.agents.messaging.mailbox import Mailbox
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.sealing.handshake import SessionSecrets
@@ -48,17 +48,17 @@ class Post:
     """A broker that keeps what is published."""
 
     def __init__(self) -> None:
-        self.parcels: list[Parcel] = []
+        self.envelopes: list[Envelope] = []
 
-    async def publish(self, parcel: Parcel, lane: object) -> None:
-        self.parcels.append(parcel)
+    async def publish(self, envelope: Envelope, lane: object) -> None:
+        self.envelopes.append(envelope)
 
 
 class Arrival:
-    """A parcel as it comes out of a queue."""
+    """An envelope as it comes out of a queue."""
 
-    def __init__(self, parcel: Parcel) -> None:
-        self.parcel, self.redelivered, self.settled = parcel, False, ""
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope, self.redelivered, self.settled = envelope, False, ""
 
     async def ack(self) -> None:
         self.settled += "ack"
@@ -95,16 +95,16 @@ class Party:
         del pairs[self.name]
         await self.mailbox.establish(SessionSeal(SessionSecrets(b"t" * 32, pairs), self.name))
 
-    async def says(self, message: Message, step: int = 0, to: str = "bank") -> list[Parcel]:
-        """The parcels of one message."""
-        self.post.parcels.clear()
+    async def says(self, message: Message, step: int = 0, to: str = "bank") -> list[Envelope]:
+        """The envelopes of one message."""
+        self.post.envelopes.clear()
         await self.mailbox.send(message, [to], Deadline("step", 1), step=step)
         await self.outbox.drain(1)
-        return list(self.post.parcels)
+        return list(self.post.envelopes)
 
-    async def hears(self, *parcels: Parcel) -> list[str]:
+    async def hears(self, *envelopes: Envelope) -> list[str]:
         """How each delivery was settled."""
-        arrivals = [Arrival(parcel) for parcel in parcels]
+        arrivals = [Arrival(envelope) for envelope in envelopes]
         for arrival in arrivals:
             await self.mailbox.deliver(arrival)
         return [arrival.settled for arrival in arrivals]
@@ -135,7 +135,9 @@ def test_whatever_the_order_and_the_repeats_each_letter_is_read_once(data: st.Da
 
     async def example() -> None:
         bank, card = await pair()
-        sent = [parcel for step in range(3) for parcel in await card.says(MaskedInputs(words=words(90, step)), step)]
+        sent = [
+            envelope for step in range(3) for envelope in await card.says(MaskedInputs(words=words(90, step)), step)
+        ]
         assert len(sent) == 9
         arrivals = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=9))))
         assert set(await bank.hears(*arrivals)) == {"ack"}
@@ -217,20 +219,20 @@ async def test_control_is_handed_over_at_once() -> None:
     ],
 )
 async def test_what_is_not_addressed_to_this_party_and_job_is_refused_quietly(
-    change: Callable[[Parcel], Parcel],
+    change: Callable[[Envelope], Envelope],
 ) -> None:
     """Anybody could have sent it, so nobody is named and the job goes on."""
     bank, card = Party("bank"), Party("card")
-    (parcel,) = await card.says(Accept())
-    assert await bank.hears(change(parcel)) == ["reject"]
+    (envelope,) = await card.says(Accept())
+    assert await bank.hears(change(envelope)) == ["reject"]
     assert bank.problems == []
 
 
 async def test_what_is_of_another_attempt_is_taken_and_forgotten() -> None:
     """It is nobody's fault, and of no use: neither a dead letter, nor anything to wait for."""
     bank, card = Party("bank"), Party("card")
-    (parcel,) = await card.says(Accept())
-    assert await bank.hears(replace(parcel, address=parcel.address.replace("/1/control", "/2/control"))) == ["ack"]
+    (envelope,) = await card.says(Accept())
+    assert await bank.hears(replace(envelope, address=envelope.address.replace("/1/control", "/2/control"))) == ["ack"]
     with pytest.raises(DeadlinePassed):
         await bank.mailbox.receive(Accept, ["card"], SOON)
     assert bank.problems == []
@@ -258,15 +260,15 @@ async def test_an_attempt_that_is_over_hears_control_messages_only() -> None:
 )
 @pytest.mark.parametrize("session", [False, True])
 async def test_what_does_not_open_as_what_it_says_is_refused_and_ends_nothing(
-    change: Callable[[Parcel], Parcel], *, session: bool
+    change: Callable[[Envelope], Envelope], *, session: bool
 ) -> None:
     """Address and kind are under the seal; and since anybody may have sent it, nobody is to blame."""
     bank, card = await pair()
     message: Message = MaskedInputs(words=words()) if session else Accept()
-    (parcel,) = await card.says(message)
-    assert await bank.hears(change(parcel)) == ["reject"]
+    (envelope,) = await card.says(message)
+    assert await bank.hears(change(envelope)) == ["reject"]
     assert bank.problems == []
-    assert await bank.hears(parcel) == ["ack"]  # the true one is still welcome
+    assert await bank.hears(envelope) == ["ack"]  # the true one is still welcome
 
 
 async def test_a_flood_is_stopped_at_the_limit() -> None:
@@ -305,20 +307,20 @@ async def test_what_travels_along_counts_until_it_is_used_itself(carrier: Messag
     """It may be for a step far ahead, and is there long after the letter that it came with is read."""
     bank, card = await pair()
     for step in range(30):
-        card.post.parcels.clear()
+        card.post.envelopes.clear()
         along = [Companion(carried, 9, step)]
         await card.mailbox.send(carrier, ["bank"], Deadline("step", 1), step=step, along=along)
         await card.outbox.drain(1)
-        await bank.hears(*card.post.parcels)
+        await bank.hears(*card.post.envelopes)
         if bank.problems:
             break
         await bank.mailbox.receive(type(carrier), ["card"], SOON, step=step)
-    assert step == 1_048_576 // (size + PARCEL_BYTES)
+    assert step == 1_048_576 // (size + ENVELOPE_BYTES)
     assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
     for earlier in range(step):
         await bank.mailbox.receive(type(carried), ["card"], SOON, epoch=9, step=earlier)
     # What is left is the part of the last body that was there when there was no more room.
-    assert bank.mailbox._held_bytes["card"] < size + 2 * PARCEL_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
+    assert bank.mailbox._held_bytes["card"] < size + 2 * ENVELOPE_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
 
 
 async def test_a_flood_of_letters_without_content_is_stopped_at_the_limit() -> None:
@@ -329,56 +331,56 @@ async def test_a_flood_of_letters_without_content_is_stopped_at_the_limit() -> N
         await bank.hears(*await card.says(MaskedInputs(words=empty), step))
         if bank.problems:
             break
-    assert step <= 1_048_576 // PARCEL_BYTES
+    assert step <= 1_048_576 // ENVELOPE_BYTES
     assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
 
 
 async def test_a_flood_of_parts_without_content_is_stopped_at_the_limit() -> None:
     """Of bodies that are never whole."""
     bank, card = await pair()
-    (parcel,) = await card.says(MaskedInputs(words=words(0)))
+    (envelope,) = await card.says(MaskedInputs(words=words(0)))
     for step in range(2000):
-        part = parse_address(parcel.address)._replace(step=step, parts=2)
-        body = card.mailbox._seal(part, parcel.kind, memoryview(b""))
-        await bank.hears(replace(parcel, address=str(part), body=body))
+        part = parse_address(envelope.address)._replace(step=step, parts=2)
+        body = card.mailbox._seal(part, envelope.kind, memoryview(b""))
+        await bank.hears(replace(envelope, address=str(part), body=body))
         if bank.problems:
             break
-    assert step <= 1_048_576 // PARCEL_BYTES
+    assert step <= 1_048_576 // ENVELOPE_BYTES
     assert (bank.problems[0].code, bank.problems[0].culprit) == ("message.oversized", "card")
 
 
-async def test_a_flood_of_strange_parcels_is_not_a_flood_in_the_log() -> None:
+async def test_a_flood_of_strange_envelopes_is_not_a_flood_in_the_log() -> None:
     """Of each sender some are told of, then how many were not."""
     bank, card = Party("bank"), Party("card")
-    (parcel,) = await card.says(Cancel())
+    (envelope,) = await card.says(Cancel())
     with capture_logs() as lines:
         for number in range(3 * BURST):
-            await bank.hears(replace(parcel, address=f"nonsense {number}", exchange="tercet.from.eve"))
-        assert await bank.hears(replace(parcel, address="nonsense")) == ["reject"]
+            await bank.hears(replace(envelope, address=f"nonsense {number}", exchange="tercet.from.eve"))
+        assert await bank.hears(replace(envelope, address="nonsense")) == ["reject"]
     assert [line["event"] for line in lines] == ["message refused"] * (BURST + 1)
 
 
 async def test_a_letter_through_another_partys_exchange_is_refused() -> None:
     """Who may write to one is known to the broker: it is not what a replay came through."""
     bank, card = Party("bank"), Party("card")
-    (parcel,) = await card.says(Cancel())
-    assert await bank.hears(replace(parcel, exchange="tercet.from.notary")) == ["reject"]
+    (envelope,) = await card.says(Cancel())
+    assert await bank.hears(replace(envelope, exchange="tercet.from.notary")) == ["reject"]
     assert bank.control == []
-    assert await bank.hears(parcel) == ["ack"]
+    assert await bank.hears(envelope) == ["ack"]
 
 
 async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -> None:
     """A body that would be too large is not begun."""
     bank, card = await pair()
-    (parcel,) = await card.says(MaskedInputs(words=words()))
-    endless = parse_address(parcel.address)._replace(parts=99999)
-    body = card.mailbox._seal(endless, parcel.kind, memoryview(b"begin"))
-    assert await bank.hears(replace(parcel, address=str(endless), body=body)) == ["reject"]
+    (envelope,) = await card.says(MaskedInputs(words=words()))
+    endless = parse_address(envelope.address)._replace(parts=99999)
+    body = card.mailbox._seal(endless, envelope.kind, memoryview(b"begin"))
+    assert await bank.hears(replace(envelope, address=str(endless), body=body)) == ["reject"]
     assert bank.problems[0].code == "message.oversized"
 
 
 async def test_little_is_kept_before_there_are_keys_and_nobody_is_blamed_for_more() -> None:
-    """Anybody could have sent it: not its size alone counts, nor does the same parcel count twice."""
+    """Anybody could have sent it: not its size alone counts, nor does the same envelope count twice."""
     bank, card = Party("bank"), Party("card")
     await card.establish()
     (flood,) = await card.says(MaskedInputs(words=words()))
@@ -447,20 +449,20 @@ async def test_nothing_but_handshake_and_control_can_be_sent_before_the_keys() -
     card = Party("card")
     with pytest.raises(AssertionError, match="before the handshake"):
         await card.says(MaskedInputs(words=words()))
-    assert card.post.parcels == []
+    assert card.post.envelopes == []
 
 
 async def test_what_the_broker_sees_of_a_letter_is_its_label() -> None:
     """The management page shows kind, job and sender; the body is sealed."""
     _, card = await pair()
     block = words(2, 0x0123456789ABCDEF)
-    (parcel,) = await card.says(MaskedInputs(words=block), step=5)
-    assert (parcel.kind, parcel.job, parcel.sender) == ("masked inputs", "job-1", "card")
-    assert parcel.exchange == "tercet.from.card"
-    assert parcel.routing_key == "job.job-1.masked-inputs.to.bank"
-    assert parcel.address == "job-1/1/masked-inputs/features/0/5/card/bank/1.1"
-    assert not parcel.persistent
-    assert block.tobytes()[:8] not in parcel.body
+    (envelope,) = await card.says(MaskedInputs(words=block), step=5)
+    assert (envelope.kind, envelope.job, envelope.sender) == ("masked inputs", "job-1", "card")
+    assert envelope.exchange == "tercet.from.card"
+    assert envelope.routing_key == "job.job-1.masked-inputs.to.bank"
+    assert envelope.address == "job-1/1/masked-inputs/features/0/5/card/bank/1.1"
+    assert not envelope.persistent
+    assert block.tobytes()[:8] not in envelope.body
 
 
 async def test_a_wait_that_has_lapsed_is_told_until_the_job_has_ended() -> None:

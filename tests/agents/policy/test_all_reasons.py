@@ -9,7 +9,7 @@ from tercet.schemas.files.job import Evaluation
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, TableSettings
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.snapshot.preview import look
+from tercet.tables.snapshot.preview import preview_table
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, make_table, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -97,7 +97,7 @@ def test_a_table_tells_everything_that_is_wrong_with_it(tmp_path: Path) -> None:
     path.write_text("id,age,town,label\n1,x,a,1\n2,3,b,\n2,inf,c,0\n")
     settings = TableSettings(path=path, id="id", label="label", numeric=("age", "wage"), exclude=("street",))
     with pytest.raises(TableProblem) as caught:
-        look("people", settings, with_label=True, label_kind="categorical")
+        preview_table("people", settings, with_label=True, label_kind="categorical")
     for words in ("'wage'", "'street'", "line 2", "line 3", "line 4", "not finite", "further up"):
         assert words in str(caught.value), words
     assert "'age'" not in caught.value.public
@@ -108,6 +108,6 @@ def test_without_an_id_column_the_rest_is_told_all_the_same(tmp_path: Path) -> N
     path = tmp_path / "people.csv"
     path.write_text("key,age\n1,3\n")
     with pytest.raises(TableProblem) as caught:
-        look("people", TableSettings(path=path, id="id", label="label", numeric=("wage",)), with_label=True)
+        preview_table("people", TableSettings(path=path, id="id", label="label", numeric=("wage",)), with_label=True)
     for words in ("`id`", "`label`", "`numeric`"):
         assert words in str(caught.value)

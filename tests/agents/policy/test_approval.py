@@ -255,7 +255,7 @@ async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
             assert (await console.query(job_id)).reveals == ()
             told = "\n".join((await console.reveals(job_id)).reveals)
         assert "credit scoring" in told
-        assert "bank learns the scores of held-out rows (25% of all in common), under noise, once" in told
+        assert "bank learns the scores of held-out rows, 25% of all, once (protection: noise of each" in told
         stage.agents[BANK].cancel(job_id)
         await stage.ended(job_id)
 
@@ -270,7 +270,8 @@ def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
     asks: dict[str, Any] = {"release": "label", "alignment": "ecdh", "evaluation": Evaluation(loss=True, loss_to="all")}
     much = summarize_revelations(announced(**asks), settings)
     assert any("bank learns all weights" in line for line in much)
-    assert any("bank and card learn the mean training loss" in line for line in much)
+    assert any("bank learns the mean training loss" in line for line in much)
+    assert any("card learns each loss that bank learns" in line for line in much)
     assert not any("notary learns how many ids" in line for line in much)
 
 
@@ -283,4 +284,4 @@ async def test_nobody_but_the_label_party_says_whom_all_wait_for(tmp_path: Path)
         await waiting(stage, job_id, CARD)
         await decide(stage, CARD, job_id)
         await stage.ended(job_id)
-        assert {parcel.sender for parcel in stage.said(Approvers.kind)} == {BANK}
+        assert {envelope.sender for envelope in stage.said(Approvers.kind)} == {BANK}

@@ -307,7 +307,7 @@ async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_
         one = description(trained)
         assert (await stage.run(one))[CARD].state == "done"
         await restart(stage, tmp_path)
-        assert setting in off(await stage.run(one.anew()), "policy.exposure", CARD)
+        assert setting in off(await stage.run(one.with_new_id()), "policy.exposure", CARD)
 
 
 async def test_jobs_side_by_side_do_not_get_past_a_bound_of_predictions(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tercet.agents.policy.audit_log import Entry, entries
 from tercet.agents.policy.signature import TOLERANCE_SECONDS, VALID_SECONDS, sign, signature_problem
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, Parcel, Queue
+from tercet.broker.interface.base import Broker, Envelope, Queue
 from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.memory.broker import MemoryConnection
 from tercet.broker.sealing.identity import Identity
@@ -110,12 +110,12 @@ def test_a_job_that_is_valid_for_longer_than_this_party_takes_is_refused() -> No
 # --- through agents
 
 
-def announcement(stage: Scene, announced: Job) -> Parcel:
+def announcement(stage: Scene, announced: Job) -> Envelope:
     """A job as the bank's agent hands it to the broker for the card processor."""
     address = Address(announced.id, 1, Round.CONTROL, Job.item, 0, 0, BANK, CARD)
     forged = stage.forge(BANK, CARD, announced.id, "job", Job.item, encode(announced))
     key = topology.announce_key(announced.id, CARD)
-    return Parcel(forged.exchange, key, forged.body, "job", str(address), announced.id, BANK)
+    return Envelope(forged.exchange, key, forged.body, "job", str(address), announced.id, BANK)
 
 
 def audited(stage: Scene, party: str) -> list[Entry]:
@@ -220,6 +220,6 @@ async def test_a_repeated_announcement_begins_nothing_while_it_is_known(tmp_path
         stage.parties[BANK][1].public.verify(record.job.signature, record.job.statement)
 
 
-def parse_receiver(parcel: Parcel) -> str:
+def parse_receiver(envelope: Envelope) -> str:
     """To whom a job was announced."""
-    return parcel.routing_key.rpartition(".")[2]
+    return envelope.routing_key.rpartition(".")[2]

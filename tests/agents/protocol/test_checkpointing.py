@@ -20,7 +20,7 @@ from tercet.mpc.linear.helper import Helper
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
 from tercet.schemas.files.recovery import Recovery
-from tercet.schemas.messages.kinds import Held, HeldOutLossShare, Message
+from tercet.schemas.messages.kinds import HeldCheckpoint, HeldOutLossShare, Message
 from tests.agents.recovering import (
     DATA,
     THREE,
@@ -40,9 +40,9 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 ONE, OTHER = b"1" * 32, b"2" * 32
 
 
-def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> Held:
+def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> HeldCheckpoint:
     """What a party says that it has."""
-    return Held(lineage=lineage, steps=steps, over=over)
+    return HeldCheckpoint(lineage=lineage, steps=steps, over=over)
 
 
 # --- what all have
@@ -65,7 +65,7 @@ def held(steps: int, lineage: bytes = ONE, *, over: bool = False) -> Held:
     ],
 )
 def test_it_goes_on_from_the_furthest_that_all_have_of_one_history(
-    all_held: Sequence[Sequence[Held]], common: Held | None
+    all_held: Sequence[Sequence[HeldCheckpoint]], common: HeldCheckpoint | None
 ) -> None:
     """Shares of one step but of two histories do not add up to a model."""
     assert last_common(all_held) == common
@@ -75,7 +75,7 @@ HELD = st.builds(held, st.integers(1, 5), st.sampled_from([ONE, OTHER]), over=st
 
 
 @given(st.lists(st.lists(HELD, max_size=4), min_size=2, max_size=4))
-def test_whatever_the_parties_have_nothing_is_chosen_that_one_lacks(all_held: list[list[Held]]) -> None:
+def test_whatever_the_parties_have_nothing_is_chosen_that_one_lacks(all_held: list[list[HeldCheckpoint]]) -> None:
     """And nothing that is further on is passed over."""
     common = last_common(all_held)
     everybodys = [one for one in all_held[0] if all(one in theirs for theirs in all_held)]

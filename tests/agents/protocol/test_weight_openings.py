@@ -10,7 +10,7 @@ import pytest
 from tercet.agents.models import model_part
 from tercet.agents.models.manifest import SEED
 from tercet.agents.models.model_part import MANIFEST
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.mpc.scoring.openings import commitment
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
@@ -44,8 +44,8 @@ def check_parts(folder: Path, name: str, told: ModelCommitments) -> None:
 async def test_an_attempt_without_a_step_left_knows_how_far_scores_may_go(tmp_path: Path) -> None:
     """From the data parties, who were told in the attempt before; seeds and openings are fresh."""
 
-    def scoring(parcel: Parcel) -> bool:
-        return parse_address(parcel.address).item == "scoring-features"
+    def scoring(envelope: Envelope) -> bool:
+        return parse_address(envelope.address).item == "scoring-features"
 
     async with recovering(tmp_path, *FOUR, step=8.0) as stage:
         await stage.start()

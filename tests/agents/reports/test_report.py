@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tercet.agents.evaluation.metrics import curves, histogram, metrics, probabilities
 from tercet.agents.reports.report import ReportData, render
 from tercet.agents.reports.wording import MINUS, listed, number, seconds, signed, size, weight
-from tercet.schemas.core.visible import visible
+from tercet.schemas.core.visible import escape_invisible
 from tercet.schemas.files.job import Network
 
 WHEN = datetime(2025, 3, 14, 16, 5, tzinfo=UTC)
@@ -369,7 +369,7 @@ def test_everything_from_outside_is_text():
 def test_any_column_name_comes_back_as_it_was(name):
     """As far as a page can hold it: white space is one space, and what nobody sees is an escape."""
     page = Page(render(header("card", weights={name: 1.0})))
-    assert " ".join(visible(name, keep="\n").split()) in " ".join("".join(page.texts).split())
+    assert " ".join(escape_invisible(name, keep="\n").split()) in " ".join("".join(page.texts).split())
 
 
 def test_no_name_reorders_or_hides_what_stands_beside_it():
@@ -381,9 +381,9 @@ def test_no_name_reorders_or_hides_what_stands_beside_it():
     )
     pages = [render(data), render(of_prediction(predicted={name: 3}, classes=(name,)))]
     for page in pages:
-        assert visible(page, keep="\n") == page
-        assert visible(name) in Page(page).text
-    assert visible(pages[0].replace(visible(name), "")).count("\\u202e") == 0
+        assert escape_invisible(page, keep="\n") == page
+        assert escape_invisible(name) in Page(page).text
+    assert escape_invisible(pages[0].replace(escape_invisible(name), "")).count("\\u202e") == 0
 
 
 def test_many_weights_are_all_there_and_the_page_stays_small():

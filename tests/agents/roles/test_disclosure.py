@@ -148,7 +148,7 @@ def test_ids_that_two_of_three_share_stay_unknown(tmp_path):
     for check in (check_roles, check_amounts, check_ledger, check_said, check_split, check_sealed, check_keys):
         check(run)
     told = [repr(message.model_dump()) for _, message in run.ear.said]
-    everything = b"".join(parcel.body + parcel.address.encode() for parcel in run.ear.parcels)
+    everything = b"".join(envelope.body + envelope.address.encode() for envelope in run.ear.envelopes)
     assert not any(one in text for text in told for one in people)
     assert not any(one.encode() in everything for one in people)
 
@@ -327,13 +327,13 @@ def public_key(label: str) -> Plant:
     """What is said or chosen by a key that anybody can work out."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        derive = tercet.mpc.randomness.order.derived
+        derive = tercet.mpc.randomness.order.derive_subkey
 
         def known(key: bytes, name: str) -> bytes:
             return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
 
         for module in (matching, tercet.mpc.randomness.order):
-            patch.setattr(module, "derived", known)
+            patch.setattr(module, "derive_subkey", known)
 
     return plant
 
@@ -360,7 +360,11 @@ def whole_scores(patch: pytest.MonkeyPatch) -> None:
 
 def no_r(patch: pytest.MonkeyPatch) -> None:
     """Gradient shares without the words that keep them apart; the model still comes out right."""
-    deal, absorb, update = tercet.mpc.linear.checks.deal, Checks.absorb, tercet.mpc.linear.algebra.partner_update
+    deal, absorb, update = (
+        tercet.mpc.linear.checks.deal_checked,
+        Checks.absorb,
+        tercet.mpc.linear.algebra.partner_update,
+    )
 
     def bare(
         i: int, sizes: Sizes, masks: dict[int, PairMasks], step: Step, *, u: Words, known: dict[int, Words]
@@ -370,7 +374,7 @@ def no_r(patch: pytest.MonkeyPatch) -> None:
             part[: block[0] * block[1]] += masks[j]("R", i, j, step, block).reshape(-1)
         return dealt
 
-    patch.setattr(tercet.mpc.linear.checks, "deal", bare)
+    patch.setattr(tercet.mpc.linear.checks, "deal_checked", bare)
     patch.setattr(Checks, "absorb", lambda self, step, opened, known, rs: absorb(
         self, step, opened, known, {i: 0 * r for i, r in rs.items()}))  # fmt: skip
     patch.setattr(

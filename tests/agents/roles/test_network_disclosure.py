@@ -127,8 +127,8 @@ def test_a_prediction_shows_no_more_than_a_pass_of_the_training(sample, tmp_path
             check(run)
 
 
-def test_the_size_of_a_parcel_does_not_depend_on_the_data(tmp_path):
-    """Another table of the same size, and labels turned round: the same parcels, byte for byte as long."""
+def test_the_size_of_a_envelope_does_not_depend_on_the_data(tmp_path):
+    """Another table of the same size, and labels turned round: the same envelopes, byte for byte as long."""
     lengths = []
     for number, seed in enumerate((1, 2)):
         folder = tmp_path / str(number)
@@ -142,10 +142,10 @@ def test_the_size_of_a_parcel_does_not_depend_on_the_data(tmp_path):
             tables["bank"][OUTCOME] = [str(1 - int(text)) for text in tables["bank"][OUTCOME]]
         run = hear(sample, folder, tables=tables)
         found = {}
-        for parcel in run.ear.parcels:
-            address = parse_address(parcel.address)
+        for envelope in run.ear.envelopes:
+            address = parse_address(envelope.address)
             if address.round not in {"control", "handshake"}:
-                found[address._replace(job="")] = len(parcel.body)
+                found[address._replace(job="")] = len(envelope.body)
         lengths.append(found)
     assert lengths[0] == lengths[1]
     assert len(lengths[0]) > 100

@@ -20,7 +20,7 @@ from tercet.agents.models import model_part
 from tercet.agents.models.model_part import MANIFEST, ModelPart
 from tercet.agents.reports.build import report_data
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
-from tercet.mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, features
+from tercet.mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import total
 from tercet.schemas.files.job import EarlyStopping, Evaluation, PredictionJob
 from tercet.schemas.messages.kinds import PartialScores, Pseudonyms, Scores
@@ -136,7 +136,7 @@ def as_scored(part: ModelPart, encoded: Floats) -> Floats:
     if part.release == "owners":
         return clip_rows(np.clip(encoded, -CLIP, CLIP), part.norm)
     bits = int(str(part.plan["fx"]))
-    return decode(features(encoded, part.norm, bits), bits)
+    return decode(encode_features(encoded, part.norm, bits), bits)
 
 
 def weight(parts: Mapping[str, Any], name: str) -> Floats:

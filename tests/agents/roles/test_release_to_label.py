@@ -21,9 +21,9 @@ from tercet.mpc.reference import linear as reference
 from tercet.schemas.files.job import Evaluation, Network
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import ColumnEncoding, Message, ModelShare, Progress
-from tercet.tables.encoding.bare import bare
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.shareable import shareable_encoding
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -120,7 +120,8 @@ def test_what_is_said_of_columns_has_no_share_of_rows_in_it(heard):
 
 
 @pytest.mark.parametrize(
-    ("check", "receivers", "stripped"), [(check_roles, "partners", bare), (check_said, "label", lambda whole: whole)]
+    ("check", "receivers", "stripped"),
+    [(check_roles, "partners", shareable_encoding), (check_said, "label", lambda whole: whole)],
 )
 def test_shares_for_others_and_an_encoding_that_says_more_are_noticed(
     check, receivers, stripped, tmp_path, monkeypatch
@@ -244,7 +245,7 @@ async def test_a_refusal_comes_before_any_share_leaves(tmp_path: Path) -> None:
         ended = await stage.run(job(release="label"))
         reason = off(ended, "policy.release", CARD)
         assert "may_hold_model" in reason
-        kinds = {parcel.kind for parcel in stage.parcels}
+        kinds = {envelope.kind for envelope in stage.envelopes}
         assert not kinds & (SHARES | {"column encoding", "order contribution", "pseudonyms"})
         assert {status.table_rows for party, status in ended.items() if party == CARD} == {0}
 
@@ -343,7 +344,7 @@ async def test_an_encoding_that_is_too_long_to_be_told_ends_the_job_before_it_is
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.pin(CARD, BANK, may_hold_model=True)
         off(await stage.run(job(release="label")), "table.unusable", CARD)
-        assert not {parcel.kind for parcel in stage.parcels} & SHARES
+        assert not {envelope.kind for envelope in stage.envelopes} & SHARES
 
 
 async def test_a_partner_that_hangs_before_its_encoding_is_named(tmp_path: Path) -> None:

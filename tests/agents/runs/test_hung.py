@@ -13,7 +13,7 @@ import pytest
 
 from tercet.agents.core.problems import BROKER
 from tercet.agents.session.context import JobContext
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.memory_queue import Delay, Drop, Fault
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
@@ -22,15 +22,15 @@ from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, on, 
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
-Trigger = Callable[[Parcel], bool]
+Trigger = Callable[[Envelope], bool]
 
 
 def said_by(party: str, *kinds: str, epoch: int = 0) -> Trigger:
     """The party says something of these kinds for the first step of an epoch, which may be its only one."""
 
-    def trigger(parcel: Parcel) -> bool:
-        address = parse_address(parcel.address)
-        return parcel.sender == party and parcel.kind in kinds and (address.epoch, address.step) == (epoch, 0)
+    def trigger(envelope: Envelope) -> bool:
+        address = parse_address(envelope.address)
+        return envelope.sender == party and envelope.kind in kinds and (address.epoch, address.step) == (epoch, 0)
 
     return trigger
 
@@ -38,14 +38,14 @@ def said_by(party: str, *kinds: str, epoch: int = 0) -> Trigger:
 def first_contact(party: str) -> Trigger:
     """The party is about to hear of the job; the label party, which announced it, to hear of an acceptance."""
     kind = "accept" if party == BANK else "job"
-    return lambda parcel: parcel.kind == kind and parse_address(parcel.address).receiver == party
+    return lambda envelope: envelope.kind == kind and parse_address(envelope.address).receiver == party
 
 
 def item(name: str, sender: str | None = None) -> Trigger:
     """Something under this name within its round is said, by this party or by anybody."""
 
-    def trigger(parcel: Parcel) -> bool:
-        return parse_address(parcel.address).item.startswith(name) and sender in {None, parcel.sender}
+    def trigger(envelope: Envelope) -> bool:
+        return parse_address(envelope.address).item.startswith(name) and sender in {None, envelope.sender}
 
     return trigger
 
@@ -66,12 +66,12 @@ EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
 
 
 def hang_when(stage: Scene, party: str, trigger: Trigger) -> None:
-    """Let a party hang from the first parcel on that is so."""
+    """Let a party hang from the first envelope on that is so."""
     look = stage.office.tap
 
-    def tap(parcel: Parcel) -> None:
-        look(parcel)
-        if trigger(parcel):
+    def tap(envelope: Envelope) -> None:
+        look(envelope)
+        if trigger(envelope):
             stage.hang(party)
 
     stage.office.tap = tap
@@ -124,9 +124,9 @@ async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tm
     receiver = {BANK: CARD, CARD: NOTARY, NOTARY: BANK}[lost_by]
     kind = {BANK: "masked inputs", CARD: "pre-activation share", NOTARY: "masked activation"}[lost_by]
 
-    def lose(parcel: Parcel, queue: str) -> Sequence[Fault]:
-        address = parse_address(parcel.address)
-        unlucky = (parcel.kind, address.epoch, address.step, address.receiver) == (kind, 1, 1, receiver)
+    def lose(envelope: Envelope, queue: str) -> Sequence[Fault]:
+        address = parse_address(envelope.address)
+        unlucky = (envelope.kind, address.epoch, address.step, address.receiver) == (kind, 1, 1, receiver)
         return [Drop()] if unlucky else []
 
     async with scene(three(tmp_path), tmp_path, faults=lose) as stage:
@@ -221,7 +221,7 @@ async def test_a_broker_that_is_short_of_memory_is_blamed_and_no_party(tmp_path:
     async with scene(three(tmp_path), tmp_path) as stage:
         with ExitStack() as shortage:
             trigger = said_by(CARD, "masked inputs", epoch=1)
-            on(stage, trigger, lambda: shortage.enter_context(stage.office.short("low on disk")))
+            on(stage, trigger, lambda: shortage.enter_context(stage.office.shortage("low on disk")))
             ended = await stage.run(job())
         assert "it is low on disk; have its operator" in off(ended, "transport.broker", BROKER)
 
@@ -231,8 +231,8 @@ async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
 
-        def leave(parcel: Parcel) -> None:
-            if said_by(CARD, "masked inputs", epoch=1)(parcel):
+        def leave(envelope: Envelope) -> None:
+            if said_by(CARD, "masked inputs", epoch=1)(envelope):
                 for name in [name for name in stage.office.queues if name.startswith("tercet.card.")]:
                     stage.office.delete(name)
 
@@ -244,12 +244,12 @@ async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None
         assert ended[NOTARY].failure == failure
 
 
-async def test_a_parcel_that_comes_late_but_in_time_changes_nothing(tmp_path: Path) -> None:
+async def test_a_envelope_that_comes_late_but_in_time_changes_nothing(tmp_path: Path) -> None:
     """Deadlines are for waits, not for the whole job."""
     slow = {"masked weights", "masked activation"}
 
-    def late(parcel: Parcel, queue: str) -> Sequence[Fault]:
-        return [Delay(0.05)] if parcel.kind in slow else []
+    def late(envelope: Envelope, queue: str) -> Sequence[Fault]:
+        return [Delay(0.05)] if envelope.kind in slow else []
 
     async with scene(three(tmp_path), tmp_path, faults=late) as stage:
         ended: dict[str, JobStatus] = await stage.run(job())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Settings
@@ -92,12 +92,12 @@ SHAPES = {
 }
 
 
-def points(parcels: Sequence[Parcel]) -> list[Point]:
+def points(envelopes: Sequence[Envelope]) -> list[Point]:
     """Before and after the first and the last of what each party says to each other one, but for heartbeats."""
     counts: dict[tuple[str, str, str], int] = {}
-    for parcel in parcels:
-        if parcel.kind not in {"progress", "job"}:
-            key = (parcel.sender, parcel.kind, parse_address(parcel.address).receiver)
+    for envelope in envelopes:
+        if envelope.kind not in {"progress", "job"}:
+            key = (envelope.sender, envelope.kind, parse_address(envelope.address).receiver)
             counts[key] = counts.get(key, 0) + 1
     return [
         Point(party, kind, receiver, number, after)
@@ -111,10 +111,10 @@ def hang_at(stage: Scene, point: Point) -> None:
     """Let a party hang there."""
     seen, look = 0, stage.office.tap
 
-    def tap(parcel: Parcel) -> None:
+    def tap(envelope: Envelope) -> None:
         nonlocal seen
-        look(parcel)
-        if (parcel.sender, parcel.kind, parse_address(parcel.address).receiver) != point[:3]:
+        look(envelope)
+        if (envelope.sender, envelope.kind, parse_address(envelope.address).receiver) != point[:3]:
             return
         seen += 1
         if seen == point.number and point.after:
@@ -130,10 +130,10 @@ async def well(shape: Shape, folder: Path) -> list[Point]:
     async with scene(shape.settings(folder), folder) as stage:
         ended = await stage.run(shape.job())
         if shape.predicts:
-            stage.parcels.clear()
+            stage.envelopes.clear()
             ended = await stage.run(prediction(ended[BANK].job))
         assert {status.state for status in ended.values()} == {"done"}, ended
-        return points(stage.parcels)
+        return points(stage.envelopes)
 
 
 async def hang(shape: Shape, point: Point, folder: Path) -> str | None:

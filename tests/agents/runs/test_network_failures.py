@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.memory_queue import Drop, Fault
 from tercet.mpc.network.data_party import NetworkParty
 from tercet.mpc.network.helper import NetworkHelper
@@ -84,12 +84,12 @@ def network_job(**changes: Any) -> Any:
 DEADLINES = QUICK.model_copy(update={"step": 2.4, "release": 1.2, "heartbeat": 0.12})
 
 
-def says(party: str, model: type[Message], epoch: int = 1) -> Callable[[Parcel], bool]:
+def says(party: str, model: type[Message], epoch: int = 1) -> Callable[[Envelope], bool]:
     """A party says something of this kind, in this epoch or later."""
 
-    def trigger(parcel: Parcel) -> bool:
-        address = parse_address(parcel.address)
-        return (parcel.sender, address.round, address.item) == (
+    def trigger(envelope: Envelope) -> bool:
+        address = parse_address(envelope.address)
+        return (envelope.sender, address.round, address.item) == (
             party,
             model.round,
             model.item,
@@ -138,9 +138,9 @@ async def test_a_message_lost_between_two_living_parties_is_the_brokers_fault(tm
     async def lose(party: str) -> None:
         receiver, model = lost[party]
 
-        def unlucky(parcel: Parcel, _: str) -> Sequence[Fault]:
-            address = parse_address(parcel.address)
-            said = (parcel.sender, address.receiver, address.item, address.epoch, address.step)
+        def unlucky(envelope: Envelope, _: str) -> Sequence[Fault]:
+            address = parse_address(envelope.address)
+            said = (envelope.sender, address.receiver, address.item, address.epoch, address.step)
             return [Drop()] if said == (party, receiver, model.item, 1, 0) else []
 
         async with scene(three(tmp_path / party), tmp_path / party, faults=unlucky) as stage:
@@ -246,11 +246,11 @@ async def test_a_cancelled_job_leaves_nothing_wherever_it_was(
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         cancelled: list[str] = []
 
-        def look(parcel: Parcel) -> None:
-            own(parcel)
-            if not cancelled and says(sender, model, 0)(parcel):
-                cancelled.append(parcel.job)
-                asyncio.get_running_loop().call_soon(stage.agents[CARD].cancel, parcel.job)
+        def look(envelope: Envelope) -> None:
+            own(envelope)
+            if not cancelled and says(sender, model, 0)(envelope):
+                cancelled.append(envelope.job)
+                asyncio.get_running_loop().call_soon(stage.agents[CARD].cancel, envelope.job)
 
         own = stage.office.tap
         stage.office.tap = look
@@ -385,4 +385,4 @@ async def test_a_prediction_by_a_network_of_other_parts_is_refused(tmp_path: Pat
 
 def nothing_left_since(stage: Scene, job_id: str) -> None:
     """No share of this job has been handed to the broker."""
-    assert not {parcel.kind for parcel in stage.parcels if parcel.job == job_id} & SHARES
+    assert not {envelope.kind for envelope in stage.envelopes if envelope.job == job_id} & SHARES

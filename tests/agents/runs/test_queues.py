@@ -14,7 +14,7 @@ from tercet.agents.runs.outcomes import Restart
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Broker, Consumer, Delivery, Disconnected, Handler, Lane, Parcel, Queue
+from tercet.broker.interface.base import Broker, Consumer, Delivery, Disconnected, Envelope, Handler, Lane, Queue
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.address import Round
@@ -76,7 +76,7 @@ class Place:
     @property
     def consumed(self) -> set[str]:
         """The names of the job's queues that have a consumer."""
-        office = self.connection.office
+        office = self.connection.broker
         return {name for name, queue in office.queues.items() if queue.consumer is not None}
 
     @property
@@ -94,7 +94,7 @@ def place(folder: Path) -> Place:
     connection, heard = office.connect(BANK), list[str]()
 
     async def deliver(delivery: Delivery) -> None:
-        heard.append(delivery.parcel.address)
+        heard.append(delivery.envelope.address)
         await delivery.ack()
 
     job = Job.model_construct(id="credit-1", description=job_of())
@@ -102,10 +102,10 @@ def place(folder: Path) -> Place:
     return Place(JobQueues(broker, own, job, deliver), connection, broker, heard)
 
 
-def said(round_: Round, address: str) -> Parcel:
+def said(round_: Round, address: str) -> Envelope:
     """What the card processor says to the bank."""
     key = topology.routing_key("credit-1", round_, BANK)
-    return Parcel(topology.exchange(CARD), key, b"", "progress", address, "credit-1", CARD)
+    return Envelope(topology.exchange(CARD), key, b"", "progress", address, "credit-1", CARD)
 
 
 async def cut_short(opening: Awaitable[None], turns: int) -> bool:
@@ -196,10 +196,10 @@ async def test_whatever_goes_wrong_none_is_consumed_and_nothing_is_declared_late
         with pytest.raises(type(error)):
             await here.queues.open(-1.0)
         assert here.consumed == set()
-        declared = set(here.connection.office.queues)
+        declared = set(here.connection.broker.queues)
         for _ in range(2 * TURNS):
             await asyncio.sleep(0)
-        assert set(here.connection.office.queues) == declared
+        assert set(here.connection.broker.queues) == declared
 
 
 # --- whole agents

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tercet.agents.simulation.simulate import Simulation, bit_exact
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.memory_queue import Drop
 from tercet.schemas.files.job import PredictionJob
 from tercet.schemas.files.policy import PolicySettings
@@ -123,10 +123,10 @@ async def test_a_line_that_is_cut_and_mended_costs_an_attempt(tmp_path: Path, pa
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
         name = await begun(stage)
-        stage.connection(party).cut()
+        stage.connection(party).disconnect()
         others = [other for other in THREE if other != party]
         await stage.at("recovering", name, *others)
-        stage.connection(party).mend()
+        stage.connection(party).reconnect()
         await ends_well(stage, tmp_path, name)
 
 
@@ -136,10 +136,10 @@ async def test_a_broker_that_is_away_for_a_while_costs_an_attempt(tmp_path: Path
     async with recovering(tmp_path) as stage:
         name = await begun(stage)
         for party in THREE:
-            stage.connection(party).cut()
+            stage.connection(party).disconnect()
         await stage.at("recovering", name)
         for party in THREE:
-            stage.connection(party).mend()
+            stage.connection(party).reconnect()
         await ends_well(stage, tmp_path, name)
 
 
@@ -150,7 +150,7 @@ async def test_a_prediction_begins_again_as_well(tmp_path: Path, party: str) -> 
         still = PolicySettings(narrow=True, score_noise=0.0)  # each job's noise is another one
         stage.change(CARD, tables=table(rescoring=True)(stage.parties[CARD][0]).tables, policy=still)
         trained = (await stage.run(job()))[BANK].job
-        (expected, scores), again = await scored(stage, prediction(trained)), prediction(trained).anew()
+        (expected, scores), again = await scored(stage, prediction(trained)), prediction(trained).with_new_id()
         stage.runs.clear()
         on(stage, lambda p: p.job == again.id and p.kind == "terms", lambda: restart(stage, party))
         found, name = await scored(stage, again)
@@ -175,9 +175,9 @@ async def scored(stage: Recovering, description: PredictionJob) -> tuple[bytes, 
 # --- who does not
 
 
-def lossy(parcel: Parcel, _queue: str) -> list[Drop]:
+def lossy(envelope: Envelope, _queue: str) -> list[Drop]:
     """No attempt gets through its first step."""
-    return [Drop()] if parcel.kind == "pre-activation share" and parcel.sender == CARD else []
+    return [Drop()] if envelope.kind == "pre-activation share" and envelope.sender == CARD else []
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
@@ -248,7 +248,7 @@ async def test_a_party_that_was_down_learns_that_the_job_was_cancelled_though_th
     async with recovering(tmp_path) as stage:
         name = await begun(stage)
         await crashed(stage, name)
-        stage.office.faults = lambda parcel, _: [Drop()] if parcel.kind == "cancel" else []
+        stage.office.faults = lambda envelope, _: [Drop()] if envelope.kind == "cancel" else []
         stage.agents[BANK].cancel(name)
         assert states(await stage.ended(name)) >= {"cancelled"}
         await stage.start(CARD)
@@ -268,9 +268,9 @@ async def test_a_job_with_a_helper_that_stands_by_can_be_cancelled(tmp_path: Pat
         assert states(await stage.ended(name)) == {"cancelled"}
 
 
-def first_of_the_second_attempt(kind: str) -> Callable[[Parcel], bool]:
+def first_of_the_second_attempt(kind: str) -> Callable[[Envelope], bool]:
     """Picks out a message."""
-    return lambda parcel: parcel.kind == kind and parse_address(parcel.address).attempt == 2
+    return lambda envelope: envelope.kind == kind and parse_address(envelope.address).attempt == 2
 
 
 @pytest.mark.parametrize(

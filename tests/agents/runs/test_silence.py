@@ -20,7 +20,7 @@ import structlog
 import tercet.agents.core.logs
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.simulation.simulate import Simulation, data_roles
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.mpc.linear.data_party import DataParty
 from tercet.mpc.randomness import order as ordering
@@ -151,7 +151,7 @@ def secret_bytes(simulation: Simulation) -> Iterator[bytes]:
             yield from one.context.secrets.pairs.values()
     digest = canonical_digest("tercet alignment", simulation.description.model_dump())
     alignment = ordering.alignment_key(digest, mine)
-    yield from (alignment, *(ordering.derived(alignment, purpose) for purpose in ("pseudonyms", "rows", "split")))
+    yield from (alignment, *(ordering.derive_subkey(alignment, purpose) for purpose in ("pseudonyms", "rows", "split")))
     if (context := simulation.label_run.context).terms is not None:
         yield ordering.order_key(context.shape_digest, mine)
 
@@ -160,7 +160,7 @@ def words(told: Recorded) -> set[str]:
     """Every word of every tensor and every encoded feature, as a number with or without a sign."""
     blocks = [message.words for message in told.said if "words" in type(message).model_fields]  # type: ignore[attr-defined]
     stored = [role.words for role in data_roles(told.simulation).values() if role.words is not None]
-    blocks += [view.take(np.arange(view.shape[0])) for view in stored]
+    blocks += [view.read_rows(np.arange(view.shape[0])) for view in stored]
     found = np.concatenate([block.ravel() for block in blocks]) if blocks else np.zeros(0, np.uint64)
     return {str(number) for number in (*found.tolist(), *found.view(np.int64).tolist()) if abs(number) >= 10**6}
 
@@ -323,12 +323,12 @@ def test_a_job_that_fails_for_a_message_quotes_nothing_of_it(name, log, tmp_path
 
 
 class Garbling(MemoryBroker):
-    """Changes the body of every parcel of the pre-activations."""
+    """Changes the body of every envelope of the pre-activations."""
 
-    def accept(self, parcel: Parcel, party: str) -> None:
-        if "/pre-activations/" in parcel.address:
-            object.__setattr__(parcel, "body", parcel.body[:-1] + bytes([parcel.body[-1] ^ 1]))
-        super().accept(parcel, party)
+    def accept(self, envelope: Envelope, party: str) -> None:
+        if "/pre-activations/" in envelope.address:
+            object.__setattr__(envelope, "body", envelope.body[:-1] + bytes([envelope.body[-1] ^ 1]))
+        super().accept(envelope, party)
 
 
 def test_a_forged_message_is_not_quoted(log, tmp_path):
@@ -368,7 +368,7 @@ def test_the_search_finds_what_it_looks_for(log, tmp_path):
     told = tell(log, tmp_path)
     role = next(iter(data_roles(told.simulation).values()))
     assert role.words is not None
-    words_of_it = role.words.take(np.arange(3))
+    words_of_it = role.words.read_rows(np.arange(3))
     leaks = [
         role.own.table.ids[7].as_py(),
         f"key={next(secret_bytes(told.simulation)).hex()}",

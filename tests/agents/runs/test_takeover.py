@@ -26,15 +26,15 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 JOB = long_job(standby=(STANDBY,))
 ABLE = (BANK, CARD, STANDBY)
 WHEN = {
-    "handshake": lambda parcel: parcel.kind == "handshake",
-    "alignment": lambda parcel: parcel.kind == "pseudonyms",
-    "training": lambda parcel: parcel.kind == "masked activation" and parse_address(parcel.address).epoch == 2,
+    "handshake": lambda envelope: envelope.kind == "handshake",
+    "alignment": lambda envelope: envelope.kind == "pseudonyms",
+    "training": lambda envelope: envelope.kind == "masked activation" and parse_address(envelope.address).epoch == 2,
 }
 
 
 def told(stage: Recovering, party: str) -> set[str]:
     """The kinds of what has been sent to a party."""
-    return {parcel.kind for parcel in stage.parcels if parse_address(parcel.address).receiver == party}
+    return {envelope.kind for envelope in stage.envelopes if parse_address(envelope.address).receiver == party}
 
 
 def hangs(stage: Recovering) -> None:
@@ -75,7 +75,7 @@ async def test_the_second_helper_ends_what_the_first_has_begun(
         runs = {party: stage.runs[party, name] for party in ABLE}
         assert bit_exact(Simulation(JOB.helped_by(STANDBY), runs))
         assert same_parts(parts(tmp_path, name), same.parts)
-        secret = [parse_address(parcel.address) for parcel in stage.said(*SHARES, "handshake", "pseudonyms")]
+        secret = [parse_address(envelope.address) for envelope in stage.said(*SHARES, "handshake", "pseudonyms")]
         assert {1} < {address.attempt for address in secret}
         assert 1 not in {address.attempt for address in secret if address.receiver == STANDBY}
 

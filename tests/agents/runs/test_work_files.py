@@ -13,7 +13,7 @@ import pytest
 
 import tercet.agents.access.table
 from tercet.agents.alignment.aligned_table import AlignedTable
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
 from tercet.tables.snapshot.snapshot import take_snapshot
@@ -24,15 +24,15 @@ PARTIES = (BANK, CARD, NOTARY)
 LONG = 1000  # epochs
 
 # Where the parties are when this is said first: from the table being read to a model part being on the disk.
-STAGES: dict[str, Callable[[Parcel], bool]] = {
-    "reading": lambda parcel: parcel.kind == "accept",
-    "ready": lambda parcel: parcel.kind == "ready",
-    "alignment": lambda parcel: parcel.kind == "pseudonyms",
-    "fitting": lambda parcel: parcel.kind == "sizes",
-    "encoded": lambda parcel: parse_address(parcel.address).item == "confirmation",
-    "training": lambda parcel: parcel.kind == "masked activation",
-    "scoring": lambda parcel: parcel.kind == "scores",
-    "release": lambda parcel: parcel.kind == "weight share",
+STAGES: dict[str, Callable[[Envelope], bool]] = {
+    "reading": lambda envelope: envelope.kind == "accept",
+    "ready": lambda envelope: envelope.kind == "ready",
+    "alignment": lambda envelope: envelope.kind == "pseudonyms",
+    "fitting": lambda envelope: envelope.kind == "sizes",
+    "encoded": lambda envelope: parse_address(envelope.address).item == "confirmation",
+    "training": lambda envelope: envelope.kind == "masked activation",
+    "scoring": lambda envelope: envelope.kind == "scores",
+    "release": lambda envelope: envelope.kind == "weight share",
 }
 SCORED = Evaluation(holdout=0.25, metrics="epoch")
 

@@ -29,7 +29,7 @@ from tercet.agents.session.checkpoint_store import (
     checkpoint_folder,
     discard_checkpoints,
 )
-from tercet.schemas.messages.kinds import Held
+from tercet.schemas.messages.kinds import HeldCheckpoint
 from tests.agents.recovering import (
     DATA,
     OFTEN,
@@ -51,7 +51,9 @@ BELONGS, LINEAGE = b"b" * 32, b"l" * 32
 def checkpoint(steps: int = 4, lineage: bytes = LINEAGE, *, over: bool = False, **facts: Any) -> Checkpoint:
     """One whose words tell at which step it was made."""
     words = np.arange(steps, steps + 6, dtype=np.uint64).reshape(3, 2)
-    return Checkpoint(Held(lineage=lineage, steps=steps, over=over), {"model/share": words}, {"kept": 0, **facts})
+    return Checkpoint(
+        HeldCheckpoint(lineage=lineage, steps=steps, over=over), {"model/share": words}, {"kept": 0, **facts}
+    )
 
 
 def store(folder: Path, *steps: int, belongs: bytes = BELONGS) -> CheckpointFolder:
@@ -91,7 +93,7 @@ def test_what_is_read_is_what_was_written(
     arrays: dict[str, list[int]], steps: int, over: bool, facts: dict[str, Any]
 ) -> None:
     """Any arrays and facts, to the last bit."""
-    held = Held(lineage=LINEAGE, steps=steps, over=over)
+    held = HeldCheckpoint(lineage=LINEAGE, steps=steps, over=over)
     words = {name: np.array(values, np.uint64) for name, values in arrays.items()}
     with tempfile.TemporaryDirectory() as place:
         folder = CheckpointFolder(Path(place) / "job", BELONGS)

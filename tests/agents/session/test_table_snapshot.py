@@ -132,7 +132,7 @@ async def test_a_prediction_has_one_table_too(tmp_path: Path) -> None:
         stage.hang(NOTARY)  # at the latest in the alignment
         second = stage.submit(prediction(trained, name="again"))
         stage.wake()
-        stage.office.faults = lambda parcel, _: [Drop()] if parcel.kind == "partial scores" else []
+        stage.office.faults = lambda envelope, _: [Drop()] if envelope.kind == "partial scores" else []
         await stage.until(lambda: bool(stage.said("partial scores")[1:]), seconds=20)
         assert all(table(stage, party, second) for party in DATA)
         for party in DATA:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tercet.agents.messaging.inbox import PARCEL_BYTES
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES
 from tercet.agents.models import model_part
 from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, joint_words, oracle_words
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.memory.memory_queue import Delay, Duplicate, Fault, Reorder
 from tercet.mpc.reference import linear as reference
@@ -29,7 +29,7 @@ from tests import virtual_time
 from tests.agents.world import HELPER, Sample, contributions, exact, run
 
 # Whoever hears that another is done, which nobody is before all have released, does not wait for the rest to say so.
-LAST_WORD = len(encode(Released())) + PARCEL_BYTES
+LAST_WORD = len(encode(Released())) + ENVELOPE_BYTES
 
 SAMPLES = [
     Sample(),
@@ -198,13 +198,13 @@ def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
 
 
 class Mischief:
-    """Faults by the address alone, so that a run can be repeated: about one parcel in `rarity` for each kind."""
+    """Faults by the address alone, so that a run can be repeated: about one envelope in `rarity` for each kind."""
 
     def __init__(self, seed: int, *kinds: Fault, rarity: int = 6) -> None:
         self.seed, self.kinds, self.rarity, self.count = seed, kinds, rarity, 0
 
-    def __call__(self, parcel: Parcel, queue: str) -> Sequence[Fault]:
-        number = zlib.crc32(f"{self.seed} {parcel.address}".encode())
+    def __call__(self, envelope: Envelope, queue: str) -> Sequence[Fault]:
+        number = zlib.crc32(f"{self.seed} {envelope.address}".encode())
         found = [kind for place, kind in enumerate(self.kinds) if number // self.rarity**place % self.rarity == 0]
         self.count += len(found)
         return found

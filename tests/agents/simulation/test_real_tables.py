@@ -60,8 +60,8 @@ def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(load,
     x, classes = load(return_X_y=True)
     names = [f"kind {one}" for one in classes]
     run = trained(tmp_path, x, names, model="softmax", **job)
-    assert run.label.classes is not None
-    assert run.label.classes.names == tuple(sorted(set(names)))
+    assert run.label.labels.classes is not None
+    assert run.label.labels.classes.names == tuple(sorted(set(names)))
     train, held_out = rows_of(run)
     scaler = StandardScaler().fit(x[train])
     best = LogisticRegression(max_iter=5000).fit(scaler.transform(x[train]), classes[train])

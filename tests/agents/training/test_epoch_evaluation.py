@@ -91,7 +91,7 @@ def labels_of(run: Heard) -> Floats:
 
 def told(run: Heard, scores: Floats) -> Floats:
     """Scores, (rows, outputs), in the label's own terms: (rows,), but for classes."""
-    scaling, link = run.label.scaling, run.sample.link
+    scaling, link = run.label.labels.scaling, run.sample.link
     if link == "softmax":
         return scores
     assert (scaling is None) == (link == "logistic")
@@ -141,7 +141,7 @@ def test_losses_and_scores_are_the_oracles(sample):
 
 def unit_of(run: Heard, role: DataPartyRole) -> float:
     """In which a party is told losses: a Poisson deviance in the label's own unit at the label party alone."""
-    return role.scaling.scale if role.scaling is not None and run.sample.link == "poisson" else 1.0
+    return role.labels.scaling.scale if role.labels.scaling is not None and run.sample.link == "poisson" else 1.0
 
 
 def check_losses(run: Heard) -> None:
@@ -247,8 +247,10 @@ def test_an_encoding_is_fitted_on_the_rows_that_are_trained_on_alone():
             values = np.array([float(text) for text in run.tables[role.context.me][column.name]])[rows]
             assert (column.mean, column.scale) == pytest.approx((values.mean(), values.std()), rel=1e-9)  # type: ignore[union-attr]
     label = np.array([float(text) for text in run.tables["card"][OUTCOME]])[run.label.own.rows[~run.label.held_out]]
-    assert run.label.scaling is not None
-    assert (run.label.scaling.mean, run.label.scaling.scale) == pytest.approx((label.mean(), label.std()), rel=1e-9)
+    assert run.label.labels.scaling is not None
+    assert (run.label.labels.scaling.mean, run.label.labels.scaling.scale) == pytest.approx(
+        (label.mean(), label.std()), rel=1e-9
+    )
 
 
 # --- early stopping
@@ -364,8 +366,8 @@ def test_a_class_that_only_held_out_rows_have_is_a_warning_to_its_party():
     tables = {party: dict(table) for party, table in sample.tables().items()}
     tables["bank"][OUTCOME] = [*tables["bank"][OUTCOME][:place], "once", *tables["bank"][OUTCOME][place + 1 :]]
     run = heard(sample, tables)
-    assert run.label.classes is not None
-    assert run.label.classes.names == tuple(sorted([*CLASSES, "once"]))
+    assert run.label.labels.classes is not None
+    assert run.label.labels.classes.names == tuple(sorted([*CLASSES, "once"]))
     assert "1 of the label's 5 classes occurs in held-out rows only" in run.label.warnings
     assert not any("classes" in warning for role in run.roles[1:] for warning in role.warnings)
     assert run.label.context.history.last_metrics["balanced_accuracy"] <= 0.8

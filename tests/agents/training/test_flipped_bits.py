@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.agents.simulation.simulate import Simulation, bit_exact
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.files.settings import Deadlines, Settings
@@ -272,20 +272,26 @@ def test_one_flipped_bit_beside_the_steps_fails_the_job_everywhere(model, name):
 
 
 class Flipping(MemoryBroker):
-    """A broker that changes one bit of the last byte of the first parcel of a kind in a round."""
+    """A broker that changes one bit of the last byte of the first envelope of a kind in a round."""
 
     def __init__(self, round_: str, item: str) -> None:
         super().__init__()
         self.place, self.flips = f"/{round_}/{item}/", 0
 
-    def accept(self, parcel: Parcel, party: str) -> None:
-        if self.place in parcel.address and not self.flips:
+    def accept(self, envelope: Envelope, party: str) -> None:
+        if self.place in envelope.address and not self.flips:
             self.flips += 1
-            body = parcel.body[:-1] + bytes([parcel.body[-1] ^ 1])
-            parcel = Parcel(
-                parcel.exchange, parcel.routing_key, body, parcel.kind, parcel.address, parcel.job, parcel.sender
+            body = envelope.body[:-1] + bytes([envelope.body[-1] ^ 1])
+            envelope = Envelope(
+                envelope.exchange,
+                envelope.routing_key,
+                body,
+                envelope.kind,
+                envelope.address,
+                envelope.job,
+                envelope.sender,
             )
-        super().accept(parcel, party)
+        super().accept(envelope, party)
 
 
 MISSED = {"party.cut-off", "transport.lost", "party.silent", "party.busy", "party.unreachable"}
@@ -312,12 +318,12 @@ def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
 
 
 ALONG = (CheckedMasks, MaskedLabels, GradientShare)  # under another message's seal
-PARCELS = [model for model in (*TENSORS, *dict(OTHERS), Pseudonyms) if model not in ALONG]
+ENVELOPES = [model for model in (*TENSORS, *dict(OTHERS), Pseudonyms) if model not in ALONG]
 
 
-@pytest.mark.parametrize("model", PARCELS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", ENVELOPES, ids=lambda model: model.__name__)
 def test_a_broker_that_changes_one_bit_is_noticed(model):
-    """Whatever is sealed in the parcel, its seal does not open, and it is as good as lost: the job fails everywhere."""
+    """Whatever is sealed in the envelope, its seal does not open. It is as good as lost: the job fails everywhere."""
 
     async def disturbed(folder: Path) -> tuple[MemoryBroker, Simulation]:
         office = Flipping(model.round, model.item)

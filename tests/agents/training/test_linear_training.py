@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
-from tercet.broker.interface.base import Parcel
+from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.memory.memory_queue import Delay, Fault
 from tercet.schemas.files.job import EarlyStopping, Evaluation
@@ -29,12 +29,12 @@ STOPPING = Sample(
 
 
 class Run:
-    """What was said, and each parcel that carried it, in the order in which senders handed them over."""
+    """What was said, and each envelope that carried it, in the order in which senders handed them over."""
 
     def __init__(self, sample: Sample, ahead: Sequence[int], late: dict[tuple[str, str], float]) -> None:
         self.sample, self.ahead, self.late = sample, ahead, late
         self.said: list[tuple[Address, Message]] = []
-        self.parcels: list[Address] = []
+        self.envelopes: list[Address] = []
 
     def done(self, folder: Path) -> Simulation:
         """To the end; party number i looks `ahead[i]` steps ahead, and what is late comes later."""
@@ -46,13 +46,13 @@ class Run:
             limits = few_rows(Limits(min_rows=1, max_scorings=64, look_ahead=self.ahead[number % len(self.ahead)]))
             own[party] = own[party].model_copy(update={"limits": limits})
         office = MemoryBroker(
-            faults=self._faults, tap=lambda parcel: self.parcels.append(parse_address(parcel.address))
+            faults=self._faults, tap=lambda envelope: self.envelopes.append(parse_address(envelope.address))
         )
         async with asyncio.timeout(LIMIT_SECONDS):
             return await simulate_job(self.sample.description(), own, folder, tap=self._hear, office=office)
 
-    def _faults(self, parcel: Parcel, _queue: str) -> list[Fault]:
-        seconds = self.late.get((parcel.sender, parcel.kind), 0.0)
+    def _faults(self, envelope: Envelope, _queue: str) -> list[Fault]:
+        seconds = self.late.get((envelope.sender, envelope.kind), 0.0)
         return [Delay(seconds)] if seconds else []
 
     def _hear(self, address: Address, message: Message) -> Message:
@@ -61,8 +61,8 @@ class Run:
 
 
 def alone(run: Run) -> int:
-    """How many parcels carried masked weights and nothing else."""
-    return sum(address.item == MaskedWeights.item and address.round == MaskedWeights.round for address in run.parcels)
+    """How many envelopes carried masked weights and nothing else."""
+    return sum(address.item == MaskedWeights.item and address.round == MaskedWeights.round for address in run.envelopes)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -90,7 +90,7 @@ def test_no_party_waits_for_ever_whatever_is_late(tmp_path_factory, ahead, late,
 
 
 def test_masked_weights_travel_with_masked_inputs(tmp_path):
-    """What a small message costs is mostly its parcel. Few go alone: where no inputs follow, or those are late."""
+    """What a small message costs is mostly its envelope. Few go alone: where no inputs follow, or those are late."""
     run = Run(Sample((5, 5), rows=300, batch=32, epochs=4), [4], {})
     assert run.done(tmp_path).done
     inputs = sum(isinstance(message, MaskedInputs) for _, message in run.said)

@@ -191,12 +191,14 @@ def test_a_party_that_is_told_something_else_of_an_epoch_has_no_network_that_pas
         assert not bit_exact(simulation)
 
 
-PARCELS = [model for model in (*TENSORS, *OPENED) if model not in ALONG]  # the others are under another message's seal
+ENVELOPES = [
+    model for model in (*TENSORS, *OPENED) if model not in ALONG
+]  # the others are under another message's seal
 
 
-@pytest.mark.parametrize("model", PARCELS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", ENVELOPES, ids=lambda model: model.__name__)
 def test_a_broker_that_changes_one_bit_is_noticed(model):
-    """The seal does not open, and the parcel is as good as lost: the job fails everywhere, and no party is blamed."""
+    """The seal does not open, and the envelope is as good as lost: the job fails everywhere, and no party is blamed."""
     with tempfile.TemporaryDirectory() as folder:
         office = Flipping(model.round, model.item)
         simulation = virtual_time.run(disturbed(FLIPPED, Path(folder), office))

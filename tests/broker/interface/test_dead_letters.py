@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.allowance import MAX_SENDERS, Allowance
-from tercet.broker.interface.base import Delivery, Lane, Parcel
-from tercet.broker.interface.dead_letters import BURST, DeadLetter, clean
+from tercet.broker.interface.base import Delivery, Envelope, Lane
+from tercet.broker.interface.dead_letters import BURST, DeadLetter, clean_text
+from tercet.broker.interface.rate_limiter import MAX_SENDERS, RateLimiter
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.rabbitmq.broker import RabbitBroker
-from tercet.broker.rabbitmq.dead_letters import look
-from tercet.schemas.core.visible import visible
+from tercet.broker.rabbitmq.dead_letters import read_dead_letters
+from tercet.schemas.core.visible import escape_invisible
 from tests.broker.contract import Inbox, Place, settled
 from tests.guarded import Guarded
 
@@ -31,7 +31,7 @@ async def connect(guarded: Guarded) -> AsyncIterator[Connect]:
     async def connected(party: str) -> RabbitBroker:
         broker = await RabbitBroker.connect(guarded.bare_url, name=party, party=party, credentials=guarded.login(party))
         connections.append(broker)
-        await look(broker, party, 10_000, remove=True)
+        await read_dead_letters(broker, party, 10_000, remove=True)
         return broker
 
     yield connected
@@ -49,7 +49,7 @@ def refusing(why: str) -> Callable[[Delivery], Awaitable[None]]:
     return handler
 
 
-def parcel(sender: str = "eve", body: bytes = b"poison", **changes: object) -> Parcel:
+def envelope(sender: str = "eve", body: bytes = b"poison", **changes: object) -> Envelope:
     """Something for bank's standing queue."""
     fields = {
         "exchange": topology.exchange(sender),
@@ -60,14 +60,14 @@ def parcel(sender: str = "eve", body: bytes = b"poison", **changes: object) -> P
         "job": "x-1",
         "sender": "card",
     }
-    return Parcel(**fields | changes)  # type: ignore[arg-type]
+    return Envelope(**fields | changes)  # type: ignore[arg-type]
 
 
 async def found(broker: RabbitBroker, count: int, party: str = "bank") -> list[DeadLetter]:
     """The party's dead letters, once there are so many."""
     async with asyncio.timeout(10):
         while True:
-            letters, more = await look(broker, party, 10_000)
+            letters, more = await read_dead_letters(broker, party, 10_000)
             if len(letters) >= count:
                 assert more == 0
                 return letters
@@ -81,7 +81,7 @@ async def at_rest(broker: RabbitBroker, party: str) -> None:
     await broker.consume(queue.name, inbox, Lane.ONLINE)
     ((exchange, key),) = queue.bindings
     for _ in range(3):
-        await broker.publish(parcel(exchange=exchange, routing_key=key), Lane.ONLINE)
+        await broker.publish(envelope(exchange=exchange, routing_key=key), Lane.ONLINE)
     await inbox.holds(3)
     await broker.delete(queue.name)
 
@@ -97,16 +97,16 @@ async def test_what_is_refused_is_kept_with_the_reason_and_does_not_come_again(c
     """Who may publish through the exchange is who has sent it, whatever the letter says; the body is not kept."""
     bank, eve = await connect("bank"), await connect("eve")
     await listening(bank, refusing(f"it does not open {STRANGE}"))
-    await eve.publish(parcel(kind=STRANGE, body=b"secret"), Lane.ONLINE)
+    await eve.publish(envelope(kind=STRANGE, body=b"secret"), Lane.ONLINE)
     (letter,) = await found(bank, 1)
-    assert letter.reason == f"it does not open {clean(STRANGE)}"
-    assert (letter.exchange, letter.sender, letter.kind) == ("tercet.from.eve", "card", clean(STRANGE))
+    assert letter.reason == f"it does not open {clean_text(STRANGE)}"
+    assert (letter.exchange, letter.sender, letter.kind) == ("tercet.from.eve", "card", clean_text(STRANGE))
     assert (letter.address, letter.job, letter.size) == ("an address", "x-1", 6)
     assert not set(STRANGE) & {"\x1b", "\n"} & set(letter.kind)
     await at_rest(bank, "bank")
     assert await found(bank, 1) == [letter]  # looked at, and refused, once
-    assert (await look(bank, "bank", 10, remove=True)).letters == [letter]
-    assert (await look(bank, "bank", 10)).letters == []
+    assert (await read_dead_letters(bank, "bank", 10, remove=True)).letters == [letter]
+    assert (await read_dead_letters(bank, "bank", 10)).letters == []
 
 
 async def test_a_flood_leaves_a_trickle_and_does_not_hide_what_others_send(connect: Connect):
@@ -115,8 +115,8 @@ async def test_a_flood_leaves_a_trickle_and_does_not_hide_what_others_send(conne
     await listening(bank, refusing("no"))
     async with asyncio.TaskGroup() as tasks:
         for number in range(4 * BURST):
-            tasks.create_task(eve.publish(parcel(address=f"a {number}", body=bytes(2000)), Lane.ONLINE))
-    await card.publish(parcel("card"), Lane.ONLINE)
+            tasks.create_task(eve.publish(envelope(address=f"a {number}", body=bytes(2000)), Lane.ONLINE))
+    await card.publish(envelope("card"), Lane.ONLINE)
     letters = await found(bank, BURST + 1)
     senders = [letter.exchange for letter in letters]
     assert senders.count("tercet.from.card") == 1
@@ -127,7 +127,7 @@ async def test_what_expires_in_a_queue_lies_with_the_dead_letters_by_policy(conn
     """No agent was there to say so."""
     bank, eve = await connect("bank"), await connect("eve")
     await bank.declare(topology.standing_queue("bank", ["eve"]))
-    await eve.publish(parcel(expires=0.001), Lane.ONLINE)
+    await eve.publish(envelope(expires=0.001), Lane.ONLINE)
     (letter,) = await found(bank, 1)
     assert letter.reason == "RabbitMQ: expired in tercet.bank.jobs"
     assert (letter.address, letter.size) == ("an address", 6)
@@ -140,7 +140,7 @@ async def test_what_is_rejected_without_a_letter_lies_with_the_dead_letters_by_p
     bank, eve = await connect("bank"), await connect("eve")
     mute = await RabbitBroker.connect(guarded.bare_url, name="bank", credentials=guarded.login("bank"))
     await listening(mute, refusing("lost"))
-    await eve.publish(parcel(), Lane.ONLINE)
+    await eve.publish(envelope(), Lane.ONLINE)
     (letter,) = await found(bank, 1)
     assert letter.reason == "RabbitMQ: rejected in tercet.bank.jobs"
     await mute.close()
@@ -178,13 +178,13 @@ async def test_without_definitions_the_queue_is_made_at_the_first_letter(amqp_ur
     place = Place()
     party = f"p-{place.token}"
     broker = await RabbitBroker.connect(amqp_url, name=party, party=party)
-    assert await look(broker, party, 10) == ([], 0)
+    assert await read_dead_letters(broker, party, 10) == ([], 0)
     await broker.declare(place.queue)
     await broker.consume(place.queue.name, refusing("no"), Lane.ONLINE)
     for number in range(3):
-        await broker.publish(place.parcel(number), Lane.ONLINE)
+        await broker.publish(place.envelope(number), Lane.ONLINE)
     assert [letter.reason for letter in await found(broker, 3, party)] == ["no"] * 3
-    letters, more = await look(broker, party, 2, remove=True)
+    letters, more = await read_dead_letters(broker, party, 2, remove=True)
     assert (len(letters), more) == (2, 1)
     await broker.delete(topology.dead_letter_queue(party).name)
     await broker.close()
@@ -194,12 +194,12 @@ async def test_a_queue_that_takes_no_letter_stops_no_handler(connect: Connect, g
     """Here it has been deleted under way: what is refused then is dropped, and the next is kept again."""
     bank, eve = await connect("bank"), await connect("eve")
     await listening(bank, refusing("no"))
-    await eve.publish(parcel(), Lane.ONLINE)
+    await eve.publish(envelope(), Lane.ONLINE)
     await found(bank, 1)
     await bank.delete(topology.dead_letter_queue("bank").name)
-    await eve.publish(parcel(), Lane.ONLINE)
+    await eve.publish(envelope(), Lane.ONLINE)
     await at_rest(bank, "bank")
-    await eve.publish(parcel(), Lane.ONLINE)
+    await eve.publish(envelope(), Lane.ONLINE)
     (letter,) = await found(bank, 1)
     assert letter.reason == "no"
     guarded.node.control("import_definitions", str(guarded.folder / "definitions.json"))
@@ -211,7 +211,7 @@ async def test_the_in_process_broker_keeps_them_too():
     card, place = office.connect("card"), Place()
     await card.declare(place.queue)
     await card.consume(place.queue.name, refusing("because"), Lane.ONLINE)
-    await card.publish(place.parcel(), Lane.ONLINE)
+    await card.publish(place.envelope(), Lane.ONLINE)
     await settled(card)
     ((party, letter),) = office.dead_letters
     assert (party, letter.reason) == ("card", "because")
@@ -220,8 +220,8 @@ async def test_the_in_process_broker_keeps_them_too():
 @given(st.text(max_size=600))
 def test_any_text_is_fit_for_a_terminal_and_for_json(text: str):
     """However strange."""
-    cleaned = clean(text)
-    assert visible(cleaned) == cleaned
+    cleaned = clean_text(text)
+    assert escape_invisible(cleaned) == cleaned
     assert len(cleaned) <= 255
     assert json.loads(json.dumps(cleaned)) == cleaned
 
@@ -229,11 +229,11 @@ def test_any_text_is_fit_for_a_terminal_and_for_json(text: str):
 def test_an_allowance_is_a_burst_and_then_one_in_so_many_seconds():
     """Each sender's own; how many were withheld is told with the next."""
     now = [0.0]
-    allowance = Allowance(2, 10.0, lambda: now[0])
-    assert [allowance.take("eve") for _ in range(4)] == [0, 0, None, None]
-    assert allowance.take("card") == 0
+    allowance = RateLimiter(2, 10.0, lambda: now[0])
+    assert [allowance.admit("eve") for _ in range(4)] == [0, 0, None, None]
+    assert allowance.admit("card") == 0
     now[0] = 10.0
-    assert [allowance.take("eve") for _ in range(2)] == [2, None]
+    assert [allowance.admit("eve") for _ in range(2)] == [2, None]
     for number in range(3 * MAX_SENDERS):
-        allowance.take(f"made up {number}")
+        allowance.admit(f"made up {number}")
     assert len(allowance._buckets) <= MAX_SENDERS + 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tercet.broker.interface.base import Disconnected, Lane, Overloaded, Parcel, Refused, Unroutable
+from tercet.broker.interface.base import Disconnected, Envelope, Lane, Overloaded, Refused, Unroutable
 from tercet.broker.interface.outbox import Outbox, Undeliverable
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tests.broker.contract import Inbox, Place
@@ -23,8 +23,8 @@ class Gate:
         self.open = asyncio.Event()
         self.waiting: list[bytes] = []
 
-    async def __call__(self, parcel: Parcel) -> None:
-        self.waiting.append(parcel.body)
+    async def __call__(self, envelope: Envelope) -> None:
+        self.waiting.append(envelope.body)
         await self.open.wait()
 
 
@@ -72,16 +72,16 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def post(outbox: Outbox, parcel: Parcel, lane: Lane = Lane.ONLINE, **changes: bool) -> None:
-    await outbox.post(parcel, lane, deadline=5.0, name="step", **changes)
+async def post(outbox: Outbox, envelope: Envelope, lane: Lane = Lane.ONLINE, **changes: bool) -> None:
+    await outbox.post(envelope, lane, deadline=5.0, name="step", **changes)
 
 
 async def test_posting_waits_for_no_confirm(office: MemoryBroker, bank: MemoryConnection, place: Place):
-    """A hundred parcels are out before the first is confirmed, in order."""
+    """A hundred envelopes are out before the first is confirmed, in order."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank)
     for number in range(100):
-        await post(outbox, place.parcel(number))
+        await post(outbox, place.envelope(number))
     await turns()
     assert gate.waiting == [str(number).encode() for number in range(100)]
     assert outbox.unconfirmed == 100
@@ -92,28 +92,28 @@ async def test_posting_waits_for_no_confirm(office: MemoryBroker, bank: MemoryCo
 
 
 @given(st.lists(st.integers(0, 400), max_size=40), st.integers(1, 500), st.integers(1, 5))
-def test_no_more_is_out_than_the_window_holds_and_order_is_kept(sizes: list[int], max_bytes: int, max_parcels: int):
+def test_no_more_is_out_than_the_window_holds_and_order_is_kept(sizes: list[int], max_bytes: int, max_envelopes: int):
     """Whatever the sizes: concurrent posters go out in order of their calls; a giant goes out alone; all arrive."""
 
     async def run() -> None:
         place, out, seen = Place(), Counter[str](), list[bytes]()
 
-        async def confirm(parcel: Parcel) -> None:
-            seen.append(parcel.body)
-            out.update(bytes=len(parcel.body), parcels=1)
-            assert out["parcels"] <= max_parcels
-            assert out["bytes"] <= max_bytes or out["parcels"] == 1
-            await turns(len(parcel.body) % 7)
-            out.update(bytes=-len(parcel.body), parcels=-1)
+        async def confirm(envelope: Envelope) -> None:
+            seen.append(envelope.body)
+            out.update(bytes=len(envelope.body), envelopes=1)
+            assert out["envelopes"] <= max_envelopes
+            assert out["bytes"] <= max_bytes or out["envelopes"] == 1
+            await turns(len(envelope.body) % 7)
+            out.update(bytes=-len(envelope.body), envelopes=-1)
 
         office = MemoryBroker(confirm=confirm)
         bank = office.connect("bank")
         await bank.declare(place.queue)
-        outbox = Outbox(bank, max_bytes=max_bytes, max_unconfirmed=max_parcels)
+        outbox = Outbox(bank, max_bytes=max_bytes, max_unconfirmed=max_envelopes)
         bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
         async with asyncio.TaskGroup() as group:
             for body in bodies:
-                group.create_task(post(outbox, place.parcel(body)))
+                group.create_task(post(outbox, place.envelope(body)))
         await outbox.drain(5.0)
         assert seen == bodies
         assert sum(tally.bytes for tally in outbox.sent.values()) == sum(sizes)
@@ -126,21 +126,21 @@ async def test_a_full_lane_does_not_hold_up_the_other(office: MemoryBroker, bank
     """Bulk fills its own window; a pre-activation goes out at once."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank, max_bytes=10)
-    await post(outbox, place.parcel(b"0123456789"), Lane.BULK)
-    blocked = asyncio.create_task(post(outbox, place.parcel(b"x"), Lane.BULK))
+    await post(outbox, place.envelope(b"0123456789"), Lane.BULK)
+    blocked = asyncio.create_task(post(outbox, place.envelope(b"x"), Lane.BULK))
     await turns()
     assert not blocked.done()
-    await asyncio.wait_for(post(outbox, place.parcel(b"online")), 5.0)
+    await asyncio.wait_for(post(outbox, place.envelope(b"online")), 5.0)
     gate.open.set()
     await blocked
     await outbox.close()
 
 
-async def test_an_unroutable_parcel_is_repeated_until_its_receiver_is_there(bank: MemoryConnection):
+async def test_an_unroutable_envelope_is_repeated_until_its_receiver_is_there(bank: MemoryConnection):
     """The same bytes, after growing pauses."""
     place, clock = Place(), Clock()
     outbox = Outbox(bank, pauses=(0.1, 0.2, 0.4), clock=clock, sleep=clock.sleep)
-    await post(outbox, place.parcel(b"ciphertext"))
+    await post(outbox, place.envelope(b"ciphertext"))
     declared: list[asyncio.Task[None]] = []
 
     def later() -> None:
@@ -150,7 +150,7 @@ async def test_an_unroutable_parcel_is_repeated_until_its_receiver_is_there(bank
     clock.on_sleep = later
     await outbox.drain(5.0)
     await asyncio.gather(*declared)
-    inbox = await listen(bank.office, place)
+    inbox = await listen(bank.broker, place)
     await inbox.holds(1)
     assert inbox.bodies == [b"ciphertext"]
     assert clock.slept[:4] == [0.1, 0.2, 0.4, 0.4]
@@ -162,7 +162,7 @@ async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryCo
     """The report names address, deadline, receiver and reason; the outbox goes on sending to others."""
     place, clock = Place(), Clock()
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
-    lost = place.parcel(b"the content", address="credit/1/0/3/bank/card")
+    lost = place.envelope(b"the content", address="credit/1/0/3/bank/card")
     await outbox.post(lost, Lane.ONLINE, deadline=2.5, name="step")
     with pytest.raises(
         Undeliverable, match=rf"credit/1/0/3/bank/card for {place.key()}.*step, 2.5 s.*no queue"
@@ -174,7 +174,7 @@ async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryCo
     assert "the content" not in str(told.value) + repr(told.value)
     assert 1002.0 <= clock.now <= 1003.0
     await bank.declare(place.queue)
-    await post(outbox, place.parcel())
+    await post(outbox, place.envelope())
     await outbox.drain(5.0)
     assert outbox.sent["control"].messages == 1
     await outbox.close()
@@ -184,7 +184,7 @@ async def test_what_is_refused_fails_at_once(place: Place):
     """There is no use in repeating it."""
     office, clock = MemoryBroker(may_write=lambda _party, _exchange: False), Clock()
     outbox = Outbox(office.connect("bank"), clock=clock, sleep=clock.sleep)
-    await post(outbox, place.parcel())
+    await post(outbox, place.envelope())
     with pytest.raises(Undeliverable, match="may not write") as told:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
     assert isinstance(told.value.reason, Refused)
@@ -196,10 +196,10 @@ async def test_a_lost_connection_delays_and_loses_nothing(office: MemoryBroker, 
     """What was out and what is posted meanwhile arrives when the connection is back."""
     clock, inbox = Clock(), await listen(office, place)
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
-    await post(outbox, place.parcel(b"before"))
-    bank.cut()
-    await post(outbox, place.parcel(b"during"))
-    clock.on_sleep = lambda: bank.mend() if len(clock.slept) > 3 else None
+    await post(outbox, place.envelope(b"before"))
+    bank.disconnect()
+    await post(outbox, place.envelope(b"during"))
+    clock.on_sleep = lambda: bank.reconnect() if len(clock.slept) > 3 else None
     await outbox.drain(5.0)
     await inbox.holds(2)
     assert set(inbox.bodies) == {b"before", b"during"}
@@ -207,12 +207,12 @@ async def test_a_lost_connection_delays_and_loses_nothing(office: MemoryBroker, 
     await outbox.close()
 
 
-async def test_optional_parcels_are_dropped_quietly(bank: MemoryConnection, place: Place):
+async def test_optional_envelopes_are_dropped_quietly(bank: MemoryConnection, place: Place):
     """Progress for a console that has gone is no failure, and is not repeated: it is counted, and fills no log."""
     clock = Clock()
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
     with capture_logs() as logs:
-        await post(outbox, place.parcel(routing_key="gone"), required=False)
+        await post(outbox, place.envelope(routing_key="gone"), required=False)
         await outbox.drain(5.0)
     assert outbox.dropped == {"control": 1}
     assert [line["log_level"] for line in logs] == ["debug"]
@@ -227,7 +227,7 @@ async def test_a_publish_that_is_never_confirmed_ends_at_the_deadline(
     """On real time: a broker that hangs does not hang its users."""
     office.confirm = Gate()
     outbox = Outbox(bank)
-    await outbox.post(place.parcel(), Lane.ONLINE, deadline=0.05, name="release")
+    await outbox.post(place.envelope(), Lane.ONLINE, deadline=0.05, name="release")
     with pytest.raises(Undeliverable, match=r"release.*not confirmed") as told:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
     assert told.value.reason is None
@@ -241,12 +241,12 @@ async def test_a_failure_keeps_what_the_broker_said_last(
     """Whose fault it is depends on it: the receiver's, or that of the way there."""
     answers = iter([Overloaded("full"), Unroutable("nobody there")])
 
-    async def refuse(_: Parcel) -> None:
+    async def refuse(_: Envelope) -> None:
         raise next(answers, last("the last word"))
 
     office.confirm, clock = refuse, Clock()
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
-    await post(outbox, place.parcel())
+    await post(outbox, place.envelope())
     with pytest.raises(Undeliverable, match="the last word") as told:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
     assert type(told.value.reason) is last
@@ -257,12 +257,12 @@ async def test_a_window_that_stays_full_fails_the_poster(office: MemoryBroker, b
     """With the deadline's name; the window's state is as before."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank, max_unconfirmed=1)
-    await post(outbox, place.parcel(b"a"))
+    await post(outbox, place.envelope(b"a"))
     with pytest.raises(Undeliverable, match="ready"):
-        await outbox.post(place.parcel(b"b"), Lane.ONLINE, deadline=0.02, name="ready")
+        await outbox.post(place.envelope(b"b"), Lane.ONLINE, deadline=0.02, name="ready")
     gate.open.set()
     await outbox.drain(5.0)
-    await post(outbox, place.parcel(b"c"))
+    await post(outbox, place.envelope(b"c"))
     await outbox.drain(5.0)
     assert gate.waiting == [b"a", b"c"]
     await outbox.close()
@@ -272,8 +272,8 @@ async def test_counts_by_kind_are_of_what_was_confirmed(office: MemoryBroker, ba
     """Messages and bytes, for status and benchmarks."""
     outbox = Outbox(bank)
     for size in (10, 20):
-        await post(outbox, place.parcel(bytes(size), kind="masked-inputs"), Lane.BULK)
-    await post(outbox, place.parcel(bytes(5), kind="progress"))
+        await post(outbox, place.envelope(bytes(size), kind="masked-inputs"), Lane.BULK)
+    await post(outbox, place.envelope(bytes(5), kind="progress"))
     assert outbox.sent == {}
     await outbox.drain(5.0)
     counts = {kind: (tally.messages, tally.bytes) for kind, tally in outbox.sent.items()}
@@ -284,24 +284,24 @@ async def test_counts_by_kind_are_of_what_was_confirmed(office: MemoryBroker, ba
 async def test_a_bug_in_the_broker_is_not_swallowed(bank: MemoryConnection, office: MemoryBroker, place: Place):
     """It shows in `failed` as what it is."""
 
-    async def broken(_: Parcel) -> None:
+    async def broken(_: Envelope) -> None:
         raise ZeroDivisionError
 
     office.confirm = broken
     outbox = Outbox(bank)
-    await post(outbox, place.parcel())
+    await post(outbox, place.envelope())
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
     await outbox.close()
 
 
-async def test_drain_that_is_late_names_a_parcel(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_drain_that_is_late_names_a_envelope(office: MemoryBroker, bank: MemoryConnection, place: Place):
     """And leaves it on its way."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank)
-    parcel = place.parcel()
-    await post(outbox, parcel)
-    with pytest.raises(TimeoutError, match=parcel.address):
+    envelope = place.envelope()
+    await post(outbox, envelope)
+    with pytest.raises(TimeoutError, match=envelope.address):
         await outbox.drain(0.01)
     gate.open.set()
     await outbox.drain(5.0)
@@ -316,9 +316,9 @@ async def test_a_post_that_is_cancelled_is_not_sent_and_takes_no_room(
     """Before, while and just after it is let in; those behind it go on in order."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank, max_unconfirmed=1)
-    await post(outbox, place.parcel(b"first"))
-    hit = asyncio.create_task(post(outbox, place.parcel(b"hit")))
-    behind = [asyncio.create_task(post(outbox, place.parcel(b"behind %d" % n))) for n in range(3)]
+    await post(outbox, place.envelope(b"first"))
+    hit = asyncio.create_task(post(outbox, place.envelope(b"hit")))
+    behind = [asyncio.create_task(post(outbox, place.envelope(b"behind %d" % n))) for n in range(3)]
     await turns(after)
     gate.open.set()
     await turns(after)
@@ -337,9 +337,9 @@ async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
     """The narrowest window of all: room granted, task not yet run."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank, max_unconfirmed=1)
-    await post(outbox, place.parcel(b"first"))
-    hit = asyncio.create_task(post(outbox, place.parcel(b"hit")))
-    behind = asyncio.create_task(post(outbox, place.parcel(b"behind")))
+    await post(outbox, place.envelope(b"first"))
+    hit = asyncio.create_task(post(outbox, place.envelope(b"hit")))
+    behind = asyncio.create_task(post(outbox, place.envelope(b"behind")))
     await turns()
     (sending,) = outbox._sending
     sending.add_done_callback(lambda _: hit.cancel())  # runs right behind the outbox's own callback
@@ -354,16 +354,16 @@ async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
 async def test_nobody_passes_one_who_has_been_let_in_and_has_not_run_yet(
     office: MemoryBroker, bank: MemoryConnection, place: Place
 ):
-    """A small parcel posted in that very moment would fit, and must wait all the same."""
+    """A small envelope posted in that very moment would fit, and must wait all the same."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank, max_bytes=3)
-    await post(outbox, place.parcel(b"11"))
-    hit = asyncio.create_task(post(outbox, place.parcel(b"22")))
+    await post(outbox, place.envelope(b"11"))
+    hit = asyncio.create_task(post(outbox, place.envelope(b"22")))
 
     async def in_between() -> None:
         await gate.open.wait()
-        await asyncio.sleep(0)  # now the first parcel's room has been given to the second
-        await post(outbox, place.parcel(b"3"))
+        await asyncio.sleep(0)  # now the first envelope's room has been given to the second
+        await post(outbox, place.envelope(b"3"))
 
     await turns()
     passing = asyncio.create_task(in_between())
@@ -381,7 +381,7 @@ async def test_cancelling_drain_leaves_everything_on_its_way(
     """It only watched."""
     office.confirm = gate = Gate()
     outbox = Outbox(bank)
-    await post(outbox, place.parcel())
+    await post(outbox, place.envelope())
     draining = asyncio.create_task(outbox.drain(5.0))
     await turns()
     draining.cancel()
@@ -398,34 +398,34 @@ async def test_closing_gives_up_turns_away_and_may_be_repeated(
     """Nothing runs on afterwards, not even what had just been posted; who waits for room is told."""
     office.confirm = Gate()
     outbox = Outbox(bank, max_unconfirmed=2)
-    await post(outbox, place.parcel())
+    await post(outbox, place.envelope())
     await turns()
-    await post(outbox, place.parcel(b"just now"))
-    blocked = asyncio.create_task(post(outbox, place.parcel()))
+    await post(outbox, place.envelope(b"just now"))
+    blocked = asyncio.create_task(post(outbox, place.envelope()))
     await turns(1)
     await outbox.close()
     await outbox.close()
     with pytest.raises(RuntimeError, match="closed"):
         await blocked
     with pytest.raises(RuntimeError, match="closed"):
-        await post(outbox, place.parcel())
+        await post(outbox, place.envelope())
     assert outbox.unconfirmed == 0
     assert not outbox.failed.done()
 
 
 async def test_a_confirm_that_never_comes_is_asked_for_again() -> None:
-    """A connection that is lost at the wrong moment says nothing; the parcel goes out once more well in time."""
+    """A connection that is lost at the wrong moment says nothing; the envelope goes out once more well in time."""
     attempts: list[bytes] = []
 
     class Mute:
-        async def publish(self, parcel: Parcel, _lane: Lane) -> None:
-            attempts.append(parcel.body)
+        async def publish(self, envelope: Envelope, _lane: Lane) -> None:
+            attempts.append(envelope.body)
             if len(attempts) == 1:
                 await asyncio.Event().wait()
 
     outbox = Outbox(Mute(), attempt=0.01)  # type: ignore[arg-type]
-    parcel = Parcel("e", "k", b"sealed", "kind", "address", "job", "sender")
-    await outbox.post(parcel, Lane.ONLINE, deadline=5.0, name="step")
+    envelope = Envelope("e", "k", b"sealed", "kind", "address", "job", "sender")
+    await outbox.post(envelope, Lane.ONLINE, deadline=5.0, name="step")
     await outbox.drain(5.0)
     assert attempts == [b"sealed", b"sealed"]
     assert not outbox.failed.done()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.broker.interface.base import Broker, Disconnected, Lane, Parcel, Refused, Unroutable
+from tercet.broker.interface.base import Broker, Disconnected, Envelope, Lane, Refused, Unroutable
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.memory.memory_queue import Delay, Drop, Duplicate, Fault, Faults, Reorder, matches
 from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Inbox, Place, Shortage, settled
@@ -26,7 +26,7 @@ async def office() -> MemoryBroker:
 def shortage(office: MemoryBroker) -> Shortage:
     @asynccontextmanager
     async def short() -> AsyncIterator[None]:
-        with office.short():
+        with office.shortage():
             yield
 
     return short
@@ -62,12 +62,12 @@ async def listening(office: MemoryBroker, place: Place) -> Inbox:
 async def send(office: MemoryBroker, place: Place, count: int) -> None:
     bank = office.connect("bank")
     for number in range(count):
-        await bank.publish(place.parcel(number), Lane.ONLINE)
+        await bank.publish(place.envelope(number), Lane.ONLINE)
 
 
 def befalls(second: Fault) -> Faults:
-    """A fault for the second of the parcels."""
-    return lambda parcel, _queue: [second] if parcel.body == b"1" else []
+    """A fault for the second of the envelopes."""
+    return lambda envelope, _queue: [second] if envelope.body == b"1" else []
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def befalls(second: Fault) -> Faults:
         (Reorder(), [b"0", b"2", b"1", b"3"]),
     ],
 )
-async def test_a_fault_befalls_the_parcel_it_is_meant_for(place: Place, fault: Fault, arrived: list[bytes]):
+async def test_a_fault_befalls_the_envelope_it_is_meant_for(place: Place, fault: Fault, arrived: list[bytes]):
     """All others arrive as they would have."""
     office = MemoryBroker(faults=befalls(fault))
     inbox = await listening(office, place)
@@ -89,7 +89,7 @@ async def test_a_fault_befalls_the_parcel_it_is_meant_for(place: Place, fault: F
     assert inbox.bodies == arrived
 
 
-async def test_a_reordered_parcel_that_nobody_overtakes_arrives_after_all(place: Place):
+async def test_a_reordered_envelope_that_nobody_overtakes_arrives_after_all(place: Place):
     """The last message of a run is late, not lost."""
     office = MemoryBroker(faults=befalls(Reorder()))
     inbox = await listening(office, place)
@@ -97,7 +97,7 @@ async def test_a_reordered_parcel_that_nobody_overtakes_arrives_after_all(place:
     await inbox.holds(2)
 
 
-async def test_a_parcel_overtakes_what_waits(place: Place):
+async def test_a_envelope_overtakes_what_waits(place: Place):
     """When nobody consumes yet, it goes to the head of the queue."""
     office = MemoryBroker(faults=befalls(Reorder()))
     await office.connect("card").declare(place.queue)
@@ -118,7 +118,7 @@ async def test_a_held_party_is_silent_and_deaf_until_it_is_released(place: Place
     with office.hold("card"):
         await send(office, place, 2)
         for number in range(2):
-            await card.publish(back.parcel(number), Lane.ONLINE)
+            await card.publish(back.envelope(number), Lane.ONLINE)
         await settled(bank)
         assert (inbox.bodies, answers.bodies) == ([], [])
     await inbox.holds(2)
@@ -135,33 +135,33 @@ async def test_a_cut_connection_loses_nothing(place: Place):
     await send(office, place, 2)
     await inbox.holds(2)
     await inbox.deliveries[0].ack()
-    card.cut()
+    card.disconnect()
     with pytest.raises(Disconnected):
-        await card.publish(place.parcel(), Lane.ONLINE)
-    card.mend()
+        await card.publish(place.envelope(), Lane.ONLINE)
+    card.reconnect()
     await inbox.holds(3)
     assert inbox.bodies == [b"0", b"1", b"1"]
     assert inbox.deliveries[2].redelivered
 
 
 async def test_the_tap_sees_what_crosses_once_and_nothing_else(place: Place):
-    """Unroutable parcels do not cross."""
-    seen: list[Parcel] = []
+    """Unroutable envelopes do not cross."""
+    seen: list[Envelope] = []
     office = MemoryBroker(tap=seen.append)
     bank = office.connect("bank")
     await bank.declare(place.queue)
-    parcel = place.parcel()
-    await bank.publish(parcel, Lane.ONLINE)
+    envelope = place.envelope()
+    await bank.publish(envelope, Lane.ONLINE)
     with pytest.raises(Unroutable):
-        await bank.publish(place.parcel(routing_key="nobody"), Lane.ONLINE)
-    assert seen == [parcel]
+        await bank.publish(place.envelope(routing_key="nobody"), Lane.ONLINE)
+    assert seen == [envelope]
 
 
 async def test_who_may_write_where_is_the_offices_to_say(place: Place):
     """As with RabbitMQ's permissions."""
     office = MemoryBroker(may_write=lambda party, exchange: exchange.endswith(party))
     with pytest.raises(Refused, match="bank may not write"):
-        await office.connect("bank").publish(place.parcel(), Lane.ONLINE)
+        await office.connect("bank").publish(place.envelope(), Lane.ONLINE)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "*", "#"]), max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
@@ -173,15 +173,15 @@ def test_topics_match_as_the_regular_expression_would(pattern: list[str], key: l
         assert matches(".".join(pattern), ".".join(key)) == expected
 
 
-def changed(place: Place, field: str, value: object) -> Parcel:
-    """A parcel that is sound but for one field."""
+def changed(place: Place, field: str, value: object) -> Envelope:
+    """An envelope that is sound but for one field."""
     fields: dict[str, Any] = {field: value}
-    return dataclasses.replace(place.parcel(), **fields)
+    return dataclasses.replace(place.envelope(), **fields)
 
 
 @pytest.mark.parametrize("field", ["exchange", "routing_key", "kind", "address", "job", "sender"])
 @pytest.mark.parametrize("character", ["x", "\N{EURO SIGN}", "\N{GRINNING FACE}"])
-def test_a_parcel_that_amqp_cannot_carry_cannot_be_made(place: Place, field: str, character: str):
+def test_a_envelope_that_amqp_cannot_carry_cannot_be_made(place: Place, field: str, character: str):
     """255 bytes of UTF-8 are the most; the error names the field."""
     fits = character * (255 // len(character.encode()))
     assert getattr(changed(place, field, fits), field) == fits
@@ -189,8 +189,8 @@ def test_a_parcel_that_amqp_cannot_carry_cannot_be_made(place: Place, field: str
         changed(place, field, fits + character)
 
 
-def test_a_parcel_carries_bytes_and_shows_none(place: Place):
+def test_a_envelope_carries_bytes_and_shows_none(place: Place):
     """Nothing mutable crosses, no body in a log."""
     with pytest.raises(TypeError, match="bytearray"):
         changed(place, "body", bytearray(b"mutable"))
-    assert "confidential" not in repr(place.parcel(b"confidential"))
+    assert "confidential" not in repr(place.envelope(b"confidential"))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Delivery, Lane, Overloaded, Parcel
+from tercet.broker.interface.base import Delivery, Envelope, Lane, Overloaded
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.schemas.messages.address import Round
@@ -21,16 +21,16 @@ class Counting(RabbitBroker):
 
     full = out = most = 0
 
-    async def publish(self, parcel: Parcel, lane: Lane) -> None:
-        self.out += len(parcel.body)
+    async def publish(self, envelope: Envelope, lane: Lane) -> None:
+        self.out += len(envelope.body)
         self.most = max(self.most, self.out)
         try:
-            await super().publish(parcel, lane)
+            await super().publish(envelope, lane)
         except Overloaded:
             self.full += 1
             raise
         finally:
-            self.out -= len(parcel.body)
+            self.out -= len(envelope.body)
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def test_a_full_queue_makes_its_sender_wait_and_loses_nothing(guarded: Gua
     all_here, deepest = asyncio.Event(), 0
 
     async def slowly(delivery: Delivery) -> None:
-        arrived.append(delivery.parcel.address)
+        arrived.append(delivery.envelope.address)
         await asyncio.sleep(0.005)
         await delivery.ack()
         if len(set(arrived)) == LETTERS:
@@ -64,11 +64,11 @@ async def test_a_full_queue_makes_its_sender_wait_and_loses_nothing(guarded: Gua
         await card.declare(QUEUE)
         outbox = Outbox(bank, max_bytes=IN_FLIGHT)
         ((exchange, key),) = QUEUE.bindings
-        parcels = [Parcel(exchange, key, BODY, "masked inputs", f"a {n}", "slow", "bank") for n in range(LETTERS)]
+        envelopes = [Envelope(exchange, key, BODY, "masked inputs", f"a {n}", "slow", "bank") for n in range(LETTERS)]
 
         async def post() -> None:
-            for parcel in parcels:
-                await outbox.post(parcel, Lane.BULK, deadline=60, name="step")
+            for envelope in envelopes:
+                await outbox.post(envelope, Lane.BULK, deadline=60, name="step")
 
         posting = asyncio.create_task(post())
         for _ in range(20):
@@ -91,6 +91,6 @@ async def test_a_full_queue_makes_its_sender_wait_and_loses_nothing(guarded: Gua
 
 
 async def depth(broker: RabbitBroker) -> int:
-    """How many parcels wait in the queue."""
+    """How many envelopes wait in the queue."""
     done = await broker.ask("looking", lambda channel: channel.queue_declare(QUEUE.name, passive=True))
     return done.message_count or 0

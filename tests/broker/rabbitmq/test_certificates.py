@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from tercet.broker.rabbitmq.errors import refusal
+from tercet.broker.rabbitmq.errors import login_refusal
 from tests.certificates import write_certificate
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "broker.md"
@@ -53,7 +53,7 @@ def test_a_certificate_that_only_a_strict_check_refuses_is_told_with_what_to_do(
         ssl.SSLCertVerificationError, match="key usage" if of_the_authority else "Key Identifier"
     ) as caught:
         handshake(tmp_path, None, "127.0.0.1")
-    said = str(refusal(caught.value, URL("amqps://127.0.0.1")))
+    said = str(login_refusal(caught.value, URL("amqps://127.0.0.1")))
     assert "Python 3.13 and later refuse" in said
     assert "docs/broker.md" in said
 
@@ -63,4 +63,4 @@ def test_another_fault_of_a_certificate_is_not_laid_to_python(tmp_path: Path):
     write_certificate(tmp_path, "server", write_certificate(tmp_path, "authority", None))
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
         handshake(tmp_path, None, "elsewhere.example")
-    assert "check the authorities" in str(refusal(caught.value, URL("amqps://elsewhere.example")))
+    assert "check the authorities" in str(login_refusal(caught.value, URL("amqps://elsewhere.example")))

@@ -30,7 +30,7 @@ def connection(allowed: int, *used: int) -> aiormq.Connection:
 async def all_numbers(channels: Channels) -> list[int]:
     """Every number, all held at once."""
     async with AsyncExitStack() as stack:
-        return [await stack.enter_async_context(channels.number()) for _ in range(channels._free.qsize())]
+        return [await stack.enter_async_context(channels.reserve_number()) for _ in range(channels._free.qsize())]
 
 
 @pytest.mark.parametrize("allowed", [LEAST_CHANNELS, 16, 20, 36, 64, 128, MOST_CHANNELS, 0, 65_535])
@@ -65,7 +65,7 @@ async def test_a_free_number_is_waited_for_and_the_event_loop_turns_meanwhile(mo
     monkeypatch.setattr(rabbitmq_channels, "NUMBER_SECONDS", 0.3)
     channels = Channels(connection(LEAST_CHANNELS, 3))  # the library uses one of them
     async with AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(channels.number()) for _ in range(3)]
+        held = [await stack.enter_async_context(channels.reserve_number()) for _ in range(3)]
         assert 3 not in held
         turns = 0
 
@@ -77,10 +77,10 @@ async def test_a_free_number_is_waited_for_and_the_event_loop_turns_meanwhile(mo
 
         turning = asyncio.create_task(turn())
         with pytest.raises(Overloaded, match="deadline 'channel'"):
-            await stack.enter_async_context(channels.number())
+            await stack.enter_async_context(channels.reserve_number())
         turning.cancel()
         assert turns > 5
-    async with channels.number() as again:
+    async with channels.reserve_number() as again:
         assert again == held[-1]  # given back first
 
 

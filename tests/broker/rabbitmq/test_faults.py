@@ -13,11 +13,11 @@ from yarl import URL
 from tercet.broker.interface.base import (
     Delivery,
     Disconnected,
+    Envelope,
     Lane,
-    Missing,
     NoLogin,
+    NoQueue,
     Occupied,
-    Parcel,
     Queue,
     Refused,
     Unroutable,
@@ -64,7 +64,7 @@ async def test_after_a_cut_consumers_go_on_and_unsettled_deliveries_come_again(
     for queue, inbox in zip(queues, inboxes, strict=True):
         await broken.declare(queue)
         await broken.consume(queue.name, inbox, Lane.ONLINE)
-    await whole.publish(place.parcel(b"unsettled", routing_key="to.1"), Lane.ONLINE)
+    await whole.publish(place.envelope(b"unsettled", routing_key="to.1"), Lane.ONLINE)
     (unsettled,) = await inboxes[1].holds(1)
     proxy.cut()
     await inboxes[1].holds(2)
@@ -83,7 +83,7 @@ async def until_taken(broker: RabbitBroker, place: Place, key: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                return await broker.publish(place.parcel(routing_key=key), Lane.ONLINE)
+                return await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
             except Unroutable:
                 await asyncio.sleep(0.01)
 
@@ -101,7 +101,7 @@ async def test_a_handler_outlives_the_connection(broken: RabbitBroker, whole: Ra
 
     await broken.declare(place.queue)
     await broken.consume(place.queue.name, handler, Lane.ONLINE)
-    await whole.publish(place.parcel(), Lane.ONLINE)
+    await whole.publish(place.envelope(), Lane.ONLINE)
     await asyncio.wait_for(begun.wait(), PATIENCE)
     proxy.cut()
     await until_connected(broken, place)
@@ -119,7 +119,7 @@ async def test_publishing_into_a_cut_says_disconnected_and_never_cancelled(
 
     async def send() -> None:
         try:
-            await broken.publish(place.parcel(bytes(200_000)), Lane.BULK)
+            await broken.publish(place.envelope(bytes(200_000)), Lane.BULK)
         except BaseException as error:
             answers.append(error)
             raise
@@ -164,14 +164,16 @@ async def test_publishing_that_is_given_up_while_its_message_comes_back_costs_no
     """As at the end of each job, whose last words reach parties that have left: all others share the connection."""
     await whole.declare(place.queue)
     for pause in range(60):
-        lost = [asyncio.create_task(whole.publish(place.parcel(routing_key="nowhere"), Lane.ONLINE)) for _ in range(20)]
+        lost = [
+            asyncio.create_task(whole.publish(place.envelope(routing_key="nowhere"), Lane.ONLINE)) for _ in range(20)
+        ]
         await asyncio.sleep(pause / 10_000)
         for task in lost:
             task.cancel()
         answers = await asyncio.gather(*lost, return_exceptions=True)
         assert {type(answer) for answer in answers} <= {asyncio.CancelledError, Unroutable}
         async with asyncio.timeout(PATIENCE):
-            await whole.publish(place.parcel(), Lane.ONLINE)
+            await whole.publish(place.envelope(), Lane.ONLINE)
     assert whole.reconnects == 0
     await whole.delete(place.queue.name)
 
@@ -184,7 +186,7 @@ async def test_a_stalled_connection_is_given_up_by_heartbeat(
     await broken.declare(place.queue)
     await broken.consume(place.queue.name, inbox, Lane.ONLINE)
     proxy.stall()
-    publishing = asyncio.create_task(broken.publish(place.parcel(), Lane.ONLINE))
+    publishing = asyncio.create_task(broken.publish(place.envelope(), Lane.ONLINE))
     await asyncio.wait([publishing], timeout=20.0)
     assert isinstance(publishing.exception(), Disconnected)
     proxy.cut()
@@ -194,7 +196,7 @@ async def test_a_stalled_connection_is_given_up_by_heartbeat(
 
 
 async def test_an_outbox_loses_nothing_over_cuts(broken: RabbitBroker, whole: RabbitBroker, proxy: Proxy, place: Place):
-    """Two hundred parcels, three cuts: all arrive, some perhaps twice."""
+    """Two hundred envelopes, three cuts: all arrive, some perhaps twice."""
     inbox = Inbox()
     await whole.declare(place.queue)
     await whole.consume(place.queue.name, inbox, Lane.ONLINE)
@@ -202,7 +204,7 @@ async def test_an_outbox_loses_nothing_over_cuts(broken: RabbitBroker, whole: Ra
     outbox = Outbox(broken, max_bytes=500_000)
     for number in range(200):
         body = b"%d " % number + bytes(20_000)
-        await outbox.post(place.parcel(body), Lane.BULK, deadline=60.0, name="step")
+        await outbox.post(place.envelope(body), Lane.BULK, deadline=60.0, name="step")
         if number in (50, 100, 150):
             proxy.cut()
     await outbox.drain(60.0)
@@ -231,10 +233,10 @@ async def test_a_queue_that_is_taken_while_we_are_away_is_taken_back_later(
             except Occupied:
                 await asyncio.sleep(0.01)
     proxy.refusing = False
-    await whole.publish(place.parcel(routing_key="beside"), Lane.ONLINE)
+    await whole.publish(place.envelope(routing_key="beside"), Lane.ONLINE)
     await neighbour.holds(1)
     await usurper.cancel()
-    await whole.publish(place.parcel(), Lane.ONLINE)
+    await whole.publish(place.envelope(), Lane.ONLINE)
     await inbox.holds(1)
     await broken.delete(beside.name)
 
@@ -266,7 +268,7 @@ async def test_closing_while_the_broker_is_away_does_not_hang(amqp_url: str, pro
 async def until_disconnected(broker: RabbitBroker, place: Place) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
-            await broker.publish(place.parcel(), Lane.ONLINE)
+            await broker.publish(place.envelope(), Lane.ONLINE)
             await asyncio.sleep(0)
 
 
@@ -285,7 +287,7 @@ async def test_many_refusals_at_once_cost_no_connection(broken: RabbitBroker, pr
 
 
 async def expect_missing(broker: RabbitBroker, name: str) -> None:
-    with pytest.raises(Missing):
+    with pytest.raises(NoQueue):
         await broker.consume(name, Inbox(), Lane.BULK)
 
 
@@ -298,10 +300,10 @@ async def test_two_connections_show_their_party_and_lane(rabbitmq: Node, place: 
     assert "tercet bank bulk" in shown
 
 
-async def publish_first(broker: RabbitBroker, parcel: Parcel) -> None:
+async def publish_first(broker: RabbitBroker, envelope: Envelope) -> None:
     """Make the exchange and publish to it; which of the two is refused depends on RabbitMQ's version."""
-    await broker.declare_exchange(parcel.exchange)
-    await broker.publish(parcel, Lane.ONLINE)
+    await broker.declare_exchange(envelope.exchange)
+    await broker.publish(envelope, Lane.ONLINE)
 
 
 async def test_missing_rights_are_refused_and_named(rabbitmq: Node, place: Place):
@@ -311,11 +313,11 @@ async def test_missing_rights_are_refused_and_named(rabbitmq: Node, place: Place
     await bank.declare(place.queue)
     try:
         with pytest.raises(Refused, match=place.exchange):
-            await stranger.publish(place.parcel(), Lane.ONLINE)
+            await stranger.publish(place.envelope(), Lane.ONLINE)
         with pytest.raises(Refused, match=place.queue.name):
             await stranger.declare(place.queue)
         with pytest.raises(Refused, match=r"tercet\.from\.nobody"):
-            await publish_first(stranger, replace(place.parcel(), exchange="tercet.from.nobody"))
+            await publish_first(stranger, replace(place.envelope(), exchange="tercet.from.nobody"))
         with pytest.raises(Refused, match=place.queue.name):
             await stranger.consume(place.queue.name, Inbox(), Lane.ONLINE)
         await stranger.declare_exchange(place.exchange)
@@ -339,7 +341,7 @@ async def test_a_broker_that_lets_nobody_look_for_exchanges_is_used_all_the_same
 
     monkeypatch.setattr(aiormq.Channel, "exchange_declare", refuse)
     await whole.declare(place.queue)
-    await whole.publish(place.parcel(), Lane.ONLINE)
+    await whole.publish(place.envelope(), Lane.ONLINE)
 
 
 async def test_a_queue_with_other_arguments_is_refused_by_name(amqp_url: str, whole: RabbitBroker, place: Place):
@@ -409,10 +411,10 @@ async def test_a_broker_that_is_killed_keeps_what_is_persistent_and_consumers_co
         for where in (place, standing):
             await broker.declare(where.queue)
         await broker.consume(place.queue.name, inbox, Lane.ONLINE)
-        await broker.publish(standing.parcel(b"persistent", persistent=True), Lane.ONLINE)
+        await broker.publish(standing.envelope(b"persistent", persistent=True), Lane.ONLINE)
         outbox = Outbox(broker)
         await asyncio.to_thread(node.kill)
-        await outbox.post(place.parcel(b"bridged"), Lane.ONLINE, deadline=60.0, name="step")
+        await outbox.post(place.envelope(b"bridged"), Lane.ONLINE, deadline=60.0, name="step")
         await asyncio.to_thread(node.start)
         await outbox.drain(60.0)
         await inbox.holds(1)

@@ -75,7 +75,7 @@ async def test_a_password_over_tls(tls: Tls, place: Place):
         tls.url, name="bank", credentials=(USER, tls.password), tls=tls.context(), deadline=5.0
     )
     inbox, _ = await open_queue(broker, place)
-    await broker.publish(place.parcel(bytes(300_000)), Lane.BULK)
+    await broker.publish(place.envelope(bytes(300_000)), Lane.BULK)
     await inbox.holds(1)
     await broker.close()
 
@@ -84,7 +84,7 @@ async def test_a_certificate_logs_in_without_a_password(tls: Tls, place: Place):
     """Mutual TLS: the broker takes the name from the certificate."""
     broker = await RabbitBroker.connect(tls.url, name="bank", tls=tls.context(USER), external=True, deadline=5.0)
     inbox, _ = await open_queue(broker, place)
-    await broker.publish(place.parcel(), Lane.ONLINE)
+    await broker.publish(place.envelope(), Lane.ONLINE)
     await inbox.holds(1)
     await broker.close()
 

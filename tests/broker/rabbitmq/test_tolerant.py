@@ -97,10 +97,10 @@ async def test_a_strange_property_arrives_once_and_breaks_no_connection(
     await card.consume(place.queue.name, inbox, Lane.ONLINE)
     await publish_raw(amqp_url, place, properties, place.key())
     await inbox.holds(1)
-    await card.publish(place.parcel(), Lane.ONLINE)
+    await card.publish(place.envelope(), Lane.ONLINE)
     first, second = await inbox.holds(2)
-    assert (first.parcel.body, first.redelivered) == (b"poison", False)
-    assert (second.parcel.body, second.redelivered) == (b"sealed", False)
+    assert (first.envelope.body, first.redelivered) == (b"poison", False)
+    assert (second.envelope.body, second.redelivered) == (b"sealed", False)
     await settled(card)
     assert len(inbox.deliveries) == 2
 
@@ -112,14 +112,14 @@ async def test_a_routing_key_that_is_not_utf8_arrives_once(amqp_url: str, card: 
     await card.consume(place.queue.name, inbox, Lane.ONLINE)
     await publish_raw(amqp_url, place, Basic.Properties(), RawText("job.?.announce.to.card"))
     (delivery,) = await inbox.holds(1)
-    assert delivery.parcel.routing_key == "job.?.announce.to.card"
+    assert delivery.envelope.routing_key == "job.?.announce.to.card"
     assert not delivery.redelivered
 
 
 @given(st.binary(max_size=255), st.binary(max_size=20))
 def test_any_text_is_read_and_is_no_longer_than_it_was(value: bytes, rest: bytes):
     """What follows it is read from the right place."""
-    end, text = tolerant.text(short(value) + rest)
+    end, text = tolerant.read_text(short(value) + rest)
     assert end == 1 + len(value)
     assert len(text.encode()) <= len(value)
 
@@ -127,7 +127,7 @@ def test_any_text_is_read_and_is_no_longer_than_it_was(value: bytes, rest: bytes
 @given(st.binary(max_size=300), st.binary(max_size=20))
 def test_any_table_is_read(value: bytes, rest: bytes):
     """As empty, where it is none."""
-    end, found = tolerant.table(table(value) + rest)
+    end, found = tolerant.read_table(table(value) + rest)
     assert end == 4 + len(value)
     assert isinstance(found, dict)
 
@@ -135,7 +135,7 @@ def test_any_table_is_read(value: bytes, rest: bytes):
 @given(st.integers(0, 2**64 - 1))
 def test_any_time_is_read(value: int):
     """However far away."""
-    assert tolerant.time(struct.pack(">Q", value))[0] == 8
+    assert tolerant.read_time(struct.pack(">Q", value))[0] == 8
 
 
 async def test_what_is_usual_is_read_as_before(card: RabbitBroker, place: Place):
@@ -143,7 +143,7 @@ async def test_what_is_usual_is_read_as_before(card: RabbitBroker, place: Place)
     inbox = Inbox()
     await card.declare(place.queue)
     await card.consume(place.queue.name, inbox, Lane.ONLINE)
-    await card.publish(place.parcel(kind="größer", address="名前"), Lane.ONLINE)
+    await card.publish(place.envelope(kind="größer", address="名前"), Lane.ONLINE)
     async with asyncio.timeout(10):
         (delivery,) = await inbox.holds(1)
-    assert (delivery.parcel.kind, delivery.parcel.address) == ("größer", "名前")
+    assert (delivery.envelope.kind, delivery.envelope.address) == ("größer", "名前")

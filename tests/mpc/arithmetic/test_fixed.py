@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode, encode_number, features
+from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode, encode_features, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, expect, from_signed, product, to_signed, total, transposed_product
 from tercet.mpc.functions.elementary import centred_sigmoid, exp, log
 from tercet.mpc.functions.labels import LabelProblem
@@ -67,7 +67,7 @@ def test_no_row_is_longer_than_the_norm_even_encoded(seed, norm):
     clipped = clip_rows(x, norm)
     assert np.linalg.norm(clipped, axis=1).max() <= norm * (1 + 1e-12)
     assert np.array_equal(clipped[lengths <= norm * 0.999], x[lengths <= norm * 0.999])
-    encoded = decode(features(x * 5, norm, 8), 8)
+    encoded = decode(encode_features(x * 5, norm, 8), 8)
     assert np.linalg.norm(encoded, axis=1).max() <= norm
     assert np.abs(encoded).max() <= 16.0
 
@@ -76,7 +76,7 @@ def test_no_row_is_longer_than_the_norm_even_encoded(seed, norm):
 def test_features_that_are_not_finite_are_refused_rather_than_clipped(bad):
     """Clipping would make infinity a plausible 16."""
     with pytest.raises(RangeProblem, match="row 1, column 0"):
-        features(np.array([[1.0], [bad]]), 16.0, 13)
+        encode_features(np.array([[1.0], [bad]]), 16.0, 13)
 
 
 def test_exp_is_within_one_unit_in_the_last_place():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, from_signed, to_signed, total
-from tercet.mpc.reference.network import _rounded
+from tercet.mpc.reference.network import _round_by
 
 SIZES = st.integers(-(2**62) + 1, 2**62 - 1)
 WORDS = st.integers(0, 2**64 - 1)
@@ -21,7 +21,7 @@ def words(value: int) -> Words:
 
 def truncated(x: Words, r: Words, bits: int) -> Words:
     """The same by one who has both."""
-    c = truncation.opened(x + truncation.SHIFT + r, bits)
+    c = truncation.read_opened(x + truncation.SHIFT + r, bits)
     return c.constant + c.factor * truncation.top_bit(r) - truncation.high_part(r, bits)
 
 
@@ -37,7 +37,7 @@ def jointly(x: Words, r: Words, bits: int, parties: int, seed: int) -> Words:
     high, top = shared(truncation.high_part(r, bits)), shared(truncation.top_bit(r))
     sent = [a + b for a, b in zip(xs, rs, strict=True)]
     sent[0] = sent[0] + truncation.SHIFT
-    c = truncation.opened(total(sent), bits)
+    c = truncation.read_opened(total(sent), bits)
     shares = [c.factor * t - h for t, h in zip(top, high, strict=True)]
     return total([c.constant, *shares])
 
@@ -52,7 +52,7 @@ def test_the_result_is_exact_or_one_unit_above(x, r, bits):
 @given(SIZES, WORDS, st.integers(1, 40), st.sampled_from([2, 3, 5]), st.integers(0, 99))
 def test_shares_add_up_to_what_the_oracle_rounds_to(x, r, bits, parties, seed):
     """Up where the lower bits of x and of the mask carry over."""
-    due = _rounded(words(x), words(r), bits)
+    due = _round_by(words(x), words(r), bits)
     assert jointly(words(x), words(r), bits, parties, seed) == due
     assert truncated(words(x), words(r), bits) == due
     assert int(to_signed(due)[0, 0]) == (x + r % 2**bits) >> bits

@@ -12,7 +12,7 @@ from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.functions.hidden import HIDDEN, LEAK
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
-from tercet.mpc.randomness.elements import Elements, scattered
+from tercet.mpc.randomness.elements import Elements, restore_elements
 
 ODD = sorted(name for name, link in HIDDEN.items() if link.kappa is None)
 TWO_SIDED = sorted(name for name, link in HIDDEN.items() if link.kappa is not None)
@@ -104,7 +104,7 @@ def test_the_order_of_elements_is_a_permutation(count, layer):
     order = Elements(b"k" * 32).permutation(STEP, layer, count)
     assert sorted(order) == list(range(count))
     words = np.arange(count, dtype=np.uint64)
-    assert np.array_equal(scattered(words[order], order, (1, count)), words[np.newaxis])
+    assert np.array_equal(restore_elements(words[order], order, (1, count)), words[np.newaxis])
 
 
 def test_orders_signs_and_noise_differ_by_step_layer_purpose_and_key():

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 
-from tercet.mpc.arithmetic.fixed import Floats, clip_rows, features
+from tercet.mpc.arithmetic.fixed import Floats, clip_rows, encode_features
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.plan.plan import Request
@@ -78,7 +78,7 @@ def job_of(one: Case, parties: int = 2, label: int = 0) -> Job:
         )
     )  # fmt: skip
     plan.check_labels(one.y)
-    xs = [features(block, norm, plan.fx) for block, norm in zip(blocks, plan.norms, strict=True)]
+    xs = [encode_features(block, norm, plan.fx) for block, norm in zip(blocks, plan.norms, strict=True)]
     clipped = [clip_rows(np.clip(block, -16, 16), norm) for block, norm in zip(blocks, plan.norms, strict=True)]
     return Job(plan, label, clipped, xs, ACTIVATIONS[one.model].centre(one.y, outputs), Order(b"k" * 32, len(one.x)))
 

@@ -9,7 +9,7 @@ import pytest
 
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.linear.checks import Checks, Projections, commitment, commits
-from tercet.mpc.linear.helper import Answer, Diverged
+from tercet.mpc.linear.helper import ActivationFunction, Diverged
 from tercet.mpc.network.helper import NetworkHelper
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.check_sizes import Sizes
@@ -145,7 +145,7 @@ def test_a_commitment_binds_to_a_digest_and_to_who_gave_it():
         assert not commits(*other, made)
 
 
-def noting(seen: list[Words]) -> Answer:
+def noting(seen: list[Words]) -> ActivationFunction:
     """A helper's answer of nothing, which keeps what it sees."""
 
     def answer(_plan: Plan, _step: Step, z: Words) -> Words:
@@ -199,7 +199,7 @@ def test_a_network_is_the_oracles_and_nobody_is_blamed(label, seed):
     world = NetworkWorld(job, seed=seed).run(2)
     digests = [party.digests for party in world.parties]
     assert all(digests[i][j] == digests[j][i] for i, j in itertools.permutations(world.ids, 2))
-    run = network_reference.Run(
+    run = network_reference.TrainingRun(
         job.xs, job.y, job.plan, job.order, job.elements, network_opened(job.first), world.dealt
     )
     assert network_same(world.weights(), network_reference.train(run))
@@ -209,14 +209,14 @@ def test_an_altered_share_of_a_network_is_noticed_before_its_next_layer_is_seen(
     """The helper's hidden pre-activations of the next step are uniform: they leave their range at once."""
     job = make_network_job(NETWORK, 1)
     world = NetworkWorld(job)
-    honest = world.helper._dealt_to
+    honest = world.helper._deal_to
 
     def altered(i, step, explicit):
         words = honest(i, step, explicit).copy()
         words[0, 0] += np.uint64(2**44) if (i, step.index) == (2, STEP_ZERO) else np.uint64(0)
         return words
 
-    world.helper._dealt_to = altered  # type: ignore[method-assign]
+    world.helper._deal_to = altered  # type: ignore[method-assign]
     assert isinstance(world.helper, NetworkHelper)
     with pytest.raises(Diverged, match="a pre-activation reached") as caught:
         world.run(1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import ShapeProblem
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.helper import Diverged, activation
 from tercet.mpc.plan.plan import PlanRefused, Request
@@ -203,7 +203,7 @@ def test_labels_in_one_column_are_refused_where_there_are_classes():
     masks = keyed()
     for y in (job.y[:, :1], job.y[:-1], job.y[:, 0]):
         with pytest.raises(ShapeProblem, match=r"labels: expected \(150, 3\)"):
-            DataParty(0, 0, job.plan, ArrayRows(job.xs[0]), y, order=job.order, helper_masks=masks(0, HELPER),
+            DataParty(0, 0, job.plan, ArrayFeatures(job.xs[0]), y, order=job.order, helper_masks=masks(0, HELPER),
                       zero_masks={1: masks(0, 1)})  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_labels_and_zero_masks_belong_where_they_belong():
     masks = keyed()
     for y, zero in [(job.y, {0: masks(1, 0)}), (None, {})]:
         with pytest.raises(ValueError, match="zero masks"):
-            DataParty(1, 0, job.plan, ArrayRows(job.xs[1]), y, order=job.order, helper_masks=masks(1, HELPER),
+            DataParty(1, 0, job.plan, ArrayFeatures(job.xs[1]), y, order=job.order, helper_masks=masks(1, HELPER),
                       zero_masks=zero)  # fmt: skip
 
 
@@ -322,12 +322,12 @@ def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
     """Anything with a shape and rows to take will do; a plain array would give its words without their columns."""
     job, masks = make_job(SMALL), keyed()
 
-    class Asked(ArrayRows):
+    class Asked(ArrayFeatures):
         asked = 0
 
-        def take(self, rows):
+        def read_rows(self, rows):
             self.asked = max(self.asked, len(rows))
-            return super().take(rows)
+            return super().read_rows(rows)
 
     def party(x):
         return DataParty(1, 0, job.plan, x, None, order=job.order, helper_masks=masks(1, HELPER),
@@ -337,7 +337,7 @@ def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
     party(rows).masked_inputs(step)
     assert rows.asked == SMALL.batch
     with pytest.raises(ShapeProblem, match="features"):
-        party(ArrayRows(job.xs[1][:-1]))
+        party(ArrayFeatures(job.xs[1][:-1]))
     with pytest.raises(ShapeProblem, match="features of a batch"):
         party(job.xs[1]).masked_inputs(step)
 

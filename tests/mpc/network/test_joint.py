@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, total
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.interface.script import Give, Need, Take
+from tercet.mpc.interface.script import Await, Receive, Send
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Network
@@ -60,10 +60,12 @@ def network_jobs(draw, most_rows: int = 120) -> NetworkJob:
         reject()
 
 
-def arguments(world: NetworkWorld) -> network_reference.Run:
+def arguments(world: NetworkWorld) -> network_reference.TrainingRun:
     """What the oracle is given of a joint run."""
     job = world.job
-    return network_reference.Run(job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt)
+    return network_reference.TrainingRun(
+        job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,7 +175,7 @@ def test_scores_of_other_rows_equal_the_oracles(job, steps, rows, still):
         reject()
     xs = [np.resize(x, (rows, x.shape[1])) for x in job.xs]
     scoring = NetworkPass(world, [party.shares() for party in world.parties], xs, batch=20)
-    setting = network_reference.Setting(job.plan, scoring.order, scoring.elements)
+    setting = network_reference.PassSetting(job.plan, scoring.order, scoring.elements)
     expected = network_reference.scores(xs, world.weights(), setting, scoring.steps)
     assert np.array_equal(scoring.run(), expected)
     if not still:
@@ -196,7 +198,7 @@ def test_a_row_unlike_all_others_may_be_scored():
     shares[0] = replace(shares[0], own=shares[0].own + np.uint64(3 << job.plan.fw))
     xs = [np.full((3, x.shape[1]), 16 << job.plan.fx, np.uint64) for x in job.xs]
     scoring = NetworkPass(world, shares, xs)
-    setting = network_reference.Setting(job.plan, scoring.order, scoring.elements)
+    setting = network_reference.PassSetting(job.plan, scoring.order, scoring.elements)
     expected = network_reference.scores(xs, opened(shares), setting, scoring.steps)
     assert np.array_equal(scoring.run(), expected)
     seen = total(sent.words for sent in scoring.sent if sent.what == "hidden share 0").view(np.int64)
@@ -286,34 +288,34 @@ def test_roles_refuse_to_repeat_or_to_skip_a_step():
     party, helper, rows = world.parties[0], world.helper, steps[1].rows
     for wrong in (steps[0], steps[2]):
         with pytest.raises(OutOfTurn):
-            party.ahead(wrong)
+            party.prepare(wrong)
         with pytest.raises(OutOfTurn):
             helper.deal(wrong)
     with pytest.raises(OutOfTurn, match="not dealt, or answered already"):
-        helper.hidden(steps[0], 0, {})
+        helper.answer_hidden(steps[0], 0, {})
     with pytest.raises(OutOfTurn, match="not masked yet"):
         party.absorb(steps[1], {1: np.zeros((rows, 8), np.uint64)}, {})
-    party.ahead(steps[1])
+    party.prepare(steps[1])
     with pytest.raises(OutOfTurn):
-        party.ahead(steps[1])
+        party.prepare(steps[1])
     with pytest.raises(OutOfTurn, match="not absorbed"):
-        party.first(steps[1], party.shares(), {1: np.zeros((7, 5), np.uint64)})
+        party.first_layer(steps[1], party.shares(), {1: np.zeros((7, 5), np.uint64)})
 
 
 def prepared(world: NetworkWorld, step: Step) -> dict[int, Words]:
     """A step up to the shares of its first hidden layer; the parties' online scripts wait for the answer."""
-    sent, dealt = {i: party.ahead(step) for i, party in enumerate(world.parties)}, world.helper.deal(step)
+    sent, dealt = {i: party.prepare(step) for i, party in enumerate(world.parties)}, world.helper.deal(step)
     shares = {}
     for i, party in enumerate(world.parties):
         inputs, openings, _, weights = sent[1 - i]
         party.absorb(step, {1 - i: inputs}, {1 - i: openings})
-        party.take_dealt(step, dealt[i])
-        online = party.online(step)
-        assert next(online) == Need("absorbed")
-        assert isinstance(online.send(None), Take)
-        assert online.send({1 - i: weights[i]}) == Need("dealt")
+        party.absorb_dealt(step, dealt[i])
+        online = party.run_online(step)
+        assert next(online) == Await("absorbed")
+        assert isinstance(online.send(None), Receive)
+        assert online.send({1 - i: weights[i]}) == Await("dealt")
         share = online.send(None)
-        assert isinstance(share, Give)
+        assert isinstance(share, Send)
         shares[i] = share.words
     return shares
 
@@ -323,25 +325,25 @@ def test_scripts_and_answers_are_had_once():
     world = NetworkWorld(make_network_job(SMALL))
     step = next(world.job.plan.steps())
     shares = prepared(world, step)
-    again = world.parties[0].online(step)
-    assert [next(again), again.send(None)][0] == Need("absorbed")
+    again = world.parties[0].run_online(step)
+    assert [next(again), again.send(None)][0] == Await("absorbed")
     again.send({1: np.zeros((7, 5), np.uint64)})
     with pytest.raises(OutOfTurn):
         again.send(None)
-    opening = [world.parties[0].openings(step) for _ in range(2)]
+    opening = [world.parties[0].open_weights(step) for _ in range(2)]
     for script in opening:
-        assert [next(script), script.send(None)] == [Need("absorbed"), Need("weights")]
-    assert isinstance(opening[0].send(None), Give)
+        assert [next(script), script.send(None)] == [Await("absorbed"), Await("weights")]
+    assert isinstance(opening[0].send(None), Send)
     with pytest.raises(OutOfTurn):
         opening[1].send(None)
     output = {i: np.zeros((step.rows, 3), np.uint64) for i in world.ids}
     with pytest.raises(OutOfTurn):
-        world.helper.hidden(step, 1, {i: np.zeros((1, step.rows * 4), np.uint64) for i in world.ids})
+        world.helper.answer_hidden(step, 1, {i: np.zeros((1, step.rows * 4), np.uint64) for i in world.ids})
     with pytest.raises(OutOfTurn):
-        world.helper.output(step, output)
-    world.helper.hidden(step, 0, shares)
+        world.helper.answer_output(step, output)
+    world.helper.answer_hidden(step, 0, shares)
     with pytest.raises(OutOfTurn):
-        world.helper.hidden(step, 0, shares)
+        world.helper.answer_hidden(step, 0, shares)
 
 
 def test_a_wrong_shape_is_refused_and_names_its_sender():
@@ -349,7 +351,7 @@ def test_a_wrong_shape_is_refused_and_names_its_sender():
     job = make_network_job(SMALL)
     world, step = NetworkWorld(job), next(job.plan.steps())
     party, helper = world.parties[0], world.helper
-    _, openings, _, _ = party.ahead(step)
+    _, openings, _, _ = party.prepare(step)
     one, inputs = np.zeros((1, 1), np.uint64), np.zeros((step.rows, 8), np.uint64)
     with pytest.raises(ShapeProblem, match="masked inputs of party 1"):
         party.absorb(step, {1: one}, {1: openings})
@@ -357,22 +359,22 @@ def test_a_wrong_shape_is_refused_and_names_its_sender():
         party.absorb(step, {1: inputs}, {1: one})
     party.absorb(step, {1: inputs}, {1: openings})
     with pytest.raises(ShapeProblem, match="what the helper dealt"):
-        party.take_dealt(step, one)
-    party.take_dealt(step, helper.deal(step)[0])
+        party.absorb_dealt(step, one)
+    party.absorb_dealt(step, helper.deal(step)[0])
     with pytest.raises(ShapeProblem, match="masked weights of party 1"):
-        party.first(step, party.shares(), {1: one})
+        party.first_layer(step, party.shares(), {1: one})
     fitting = np.zeros((1, step.rows * 5), np.uint64)
     with pytest.raises(ShapeProblem, match="hidden share of party 1"):
-        helper.hidden(step, 0, {0: fitting, 1: one})
+        helper.answer_hidden(step, 0, {0: fitting, 1: one})
     with pytest.raises(ShapeProblem, match="pre-activation share of party 0"):
-        helper.output(step, {0: one, 1: one})
+        helper.answer_output(step, {0: one, 1: one})
 
 
 def test_a_wrong_shape_changes_nothing():
     """The step can still be done with the right words."""
     job = make_network_job(SMALL)
     world, step = NetworkWorld(job), next(job.plan.steps())
-    sent = {i: party.ahead(step) for i, party in enumerate(world.parties)}
+    sent = {i: party.prepare(step) for i, party in enumerate(world.parties)}
     one = np.zeros((1, 1), np.uint64)
     for i, party in enumerate(world.parties):
         inputs, openings, _, _ = sent[1 - i]
@@ -397,7 +399,7 @@ def test_a_hidden_value_beyond_the_limit_stops_the_job(word, message):
     shares = {i: np.zeros((1, step.rows * 5), np.uint64) for i in world.ids}
     shares[0][0, 3] = np.uint64(word)
     with pytest.raises(Diverged, match=message):
-        world.helper.hidden(step, 0, shares)
+        world.helper.answer_hidden(step, 0, shares)
 
 
 def test_roles_forget_what_is_done():

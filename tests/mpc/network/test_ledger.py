@@ -14,14 +14,14 @@ import pytest
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import Words, product, total
-from tercet.mpc.interface.script import Give
+from tercet.mpc.interface.script import Send
 from tercet.mpc.linear.helper import activation
 from tercet.mpc.plan.architecture import CARRIER, NARROW_BITS, Network, unpack
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.elements import scattered
+from tercet.mpc.randomness.elements import restore_elements
 from tercet.mpc.reference import network as network_reference
-from tercet.mpc.reference.network import _rounded
+from tercet.mpc.reference.network import _round_by
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import LAYERED
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
@@ -34,7 +34,7 @@ class Noted(NetworkWorld):
     partners: dict[tuple[int, int], Any]
 
     def _note(self, task, event):
-        if isinstance(event, Give) and event.kind == "masked inputs":
+        if isinstance(event, Send) and event.kind == "masked inputs":
             self.partners = getattr(self, "partners", {})
             self.partners[task.step.index, task.party] = self.parties[task.party]._partners[task.step.index]
         super()._note(task, event)
@@ -109,7 +109,7 @@ def check_inputs(book: Book) -> None:
             d = unpack(layout.openings(step.rows), book.sent("mask openings")[i, j], "openings")["D", k]
             order, elements = job.elements.permutation(step, k, count), job.elements.signs(step, k, count)
             u = np.where(elements == 1, book.share(i, "u+", k), book.share(i, "u-", k))
-            placed = scattered(u, order, d.shape) * (signs if k == layout.last else np.uint64(1))
+            placed = restore_elements(u, order, d.shape) * (signs if k == layout.last else np.uint64(1))
             assert np.array_equal(d + book.share(i, "q", k), placed)
     y = signs * encode(step.scale * job.y[rows], job.plan.f)[:, job.order.classes(step, job.plan.outputs)]
     m_y = book.block("m_y", job.label, job.label)
@@ -120,9 +120,11 @@ def check_forward(book: Book) -> tuple[Words, Any]:
     """The helper's answers and the openings of weights; returns the error of the scores and the forward pass."""
     job, step, plan = book.world.job, book.step, book.world.job.plan
     layout, classes = book.world.parties[0].layout, job.order.classes(step, plan.outputs)
-    arguments = network_reference.Run(job.xs, job.y, plan, job.order, job.elements, opened(job.first), book.dealt)
+    arguments = network_reference.TrainingRun(
+        job.xs, job.y, plan, job.order, job.elements, opened(job.first), book.dealt
+    )
     weights = network_reference.train(arguments, stop=step.index)
-    setting = network_reference.Setting(plan, job.order, job.elements, plan.fx)
+    setting = network_reference.PassSetting(plan, job.order, job.elements, plan.fx)
     seen = network_reference._forward([x[job.order.rows(step)] for x in job.xs], weights, step, setting)
     for k in layout.hidden:
         z = step.alpha * decode(book.opened("hidden share", turn=k), plan.fz)
@@ -134,7 +136,7 @@ def check_forward(book: Book) -> tuple[Words, Any]:
         both = book.opened("weight opening", layout.weights("G", "c"))
         assert np.array_equal(both["G", k] + book.mask("g", k), above)
         assert np.array_equal(both["c", k], above + truncation.SHIFT + book.mask("rw", k))
-        narrow = _rounded(above, book.mask("rw", k), plan.fw - NARROW_BITS)
+        narrow = _round_by(above, book.mask("rw", k), plan.fw - NARROW_BITS)
         assert np.array_equal(book.opened("narrow opening", layout.weights("T"))["T", k] + book.mask("v", k), narrow)
     a = activation(plan, step, seen.z)
     answers = book.sent("output answer").values()
@@ -153,13 +155,13 @@ def check_way_back(book: Book, error: Words, forward: Any) -> None:
             above = above[:, seen.classes]
         else:
             assert np.array_equal(book.opened("error opening", turn=turn) + book.mask("o", k), error)
-        flat = (error @ _rounded(above, book.mask("rw", k), plan.fw - NARROW_BITS).T).reshape(1, -1)[:, layer.order]
+        flat = (error @ _round_by(above, book.mask("rw", k), plan.fw - NARROW_BITS).T).reshape(1, -1)[:, layer.order]
         c = book.opened("truncation opening", turn=turn)
         assert np.array_equal(c, flat + truncation.SHIFT + book.mask("rd", k))
-        flat = _rounded(flat, book.mask("rd", k), NARROW_BITS) * layer.slope
+        flat = _round_by(flat, book.mask("rd", k), NARROW_BITS) * layer.slope
         c = book.opened("slope opening", turn=turn)
         assert np.array_equal(c, flat + truncation.SHIFT + book.mask("rs", k))
-        error = scattered(_rounded(flat, book.mask("rs", k), plan.fx), layer.order, layer.activation.shape)
+        error = restore_elements(_round_by(flat, book.mask("rs", k), plan.fx), layer.order, layer.activation.shape)
         error = seen.signs * error if k == layout.last else error
     deltas = {(j, i): words + book.block("S", i, j) for (j, i), words in book.sent("masked error").items()}
     assert np.array_equal(total({j: words for (j, _), words in deltas.items()}.values()), error)

@@ -57,9 +57,11 @@ def test_the_helper_sees_only_the_sum_of_the_shares_of_a_layer(omitted):
 
 def layers(job: NetworkJob, world: NetworkWorld, step: Step) -> tuple[list[Words], Words]:
     """Plain pre-activations of the hidden layers in place and of the output, classes in their own order, no noise."""
-    arguments = network_reference.Run(job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt)
+    arguments = network_reference.TrainingRun(
+        job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt
+    )
     weights = network_reference.train(arguments, stop=step.index)
-    setting = network_reference.Setting(job.plan, job.order, job.elements)
+    setting = network_reference.PassSetting(job.plan, job.order, job.elements)
     batch, column = [x[job.order.rows(step)] for x in job.xs], encode_number(1.0 / step.alpha, job.plan.fx)
     seen = network_reference._forward(batch, weights, step, setting)
     z = [total(map(product, batch, weights.blocks)) + column * weights.biases[0]]

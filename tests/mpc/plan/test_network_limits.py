@@ -106,7 +106,7 @@ def test_a_planned_network_keeps_its_nominal_errors_far_from_what_a_truncation_h
     error = {"linear": plan.score_limit + 16.0, "poisson": math.exp(min(plan.score_limit, 99.0))}.get(model, 1.0)
     for step in plan.steps():
         for layer in range(len(hidden)):
-            carried = step.scale * error * network_limits.carried(Network(tuple(hidden)), layer, outputs)
+            carried = step.scale * error * network_limits.error_at_layer(Network(tuple(hidden)), layer, outputs)
             assert carried < 2.0 ** (62 - plan.f - NARROW_BITS) / 8
     assert network_limits.WEIGHT / plan.last_alpha < 2.0 ** (61 - plan.fw)
     assert 2.0 ** (62 - plan.fz) >= HIDDEN_LIMIT

@@ -16,11 +16,11 @@ from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
-from tercet.mpc.plan.exposure import joint_bits, scored_less
+from tercet.mpc.plan.exposure import joint_bits, score_less_often
 from tercet.mpc.plan.forward import noise_half_width
 from tercet.mpc.plan.plan import PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan, public_norm
-from tercet.mpc.plan.schedule import LEAST_ROWS, batch_sizes, rates, snapped
+from tercet.mpc.plan.schedule import LEAST_ROWS, batch_sizes, rates, snap_scale
 
 CREDIT = Request("logistic", rows=24_000, columns=(40, 40), batch=1024, epochs=5, rate=0.2)
 
@@ -71,7 +71,7 @@ def test_rates_are_made_of_plain_arithmetic():
     assert list(itertools.islice(rates("exponential", 0.1, 0.9), 3)) == [0.1, 0.1 * 0.9, 0.1 * 0.9 * 0.9]
     falling = rates("linear", 0.5, 0.0, final=0.25, steps=4)
     assert list(itertools.islice(falling, 5)) == [0.5, 0.375, 0.25, 0.125, 0.125]
-    assert snapped(0.1, 5) == 2 / 16
+    assert snap_scale(0.1, 5) == 2 / 16
 
 
 def test_a_linear_schedule_ends_at_its_part_of_the_rate():
@@ -145,10 +145,10 @@ def test_all_that_the_planner_refuses_is_told_at_once():
 )
 def test_the_advice_to_score_less_is_such_that_it_is_taken(epochs, most, words):
     """It led in a circle: "end" where early stopping wanted "epoch", which was scored too often."""
-    assert words in scored_less(epochs, most)
+    assert words in score_less_often(epochs, most)
     if "every" in words:
         assert -(-epochs // 8) <= most
-    assert "held_out_loss" in scored_less(epochs, most)
+    assert "held_out_loss" in score_less_often(epochs, most)
 
 
 def test_an_ordinary_job_gets_the_bits_of_the_formula():

@@ -17,7 +17,15 @@ from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key
-from tercet.mpc.randomness.order import Order, alignment_key, confirmation, confirms, derived, order_key, split
+from tercet.mpc.randomness.order import (
+    Order,
+    alignment_key,
+    choose_held_out,
+    confirmation,
+    confirms,
+    derive_subkey,
+    order_key,
+)
 
 STEP = Step(7, 2, 3, 0, 100, 0.5, 1.0, 1.0)
 u32 = st.integers(0, 2**32 - 1)
@@ -159,11 +167,11 @@ def test_the_alignment_key_is_another_key_from_the_same_contributions():
     given = {"bank": b"b" * 32, "card": b"c" * 32}
     key = alignment_key(b"digest", given)
     assert key == alignment_key(b"digest", dict(reversed(given.items())))
-    uses = [derived(key, label) for label in ("pseudonyms", "rows", "split", "order digest")]
+    uses = [derive_subkey(key, label) for label in ("pseudonyms", "rows", "split", "order digest")]
     order = order_key(b"digest", given)
     more = [
         order,
-        derived(order, "rows"),
+        derive_subkey(order, "rows"),
         alignment_key(b"other", given),
         alignment_key(b"digest", {"bank": b"b" * 32}),
     ]
@@ -177,26 +185,28 @@ def test_the_alignment_key_is_another_key_from_the_same_contributions():
 def test_whether_a_row_is_held_out_depends_on_its_id_alone(ids, holdout, random):
     """Not on its place or on the others; and more are held out only beside those that were."""
     key = b"k" * 32
-    chosen = dict(zip(ids, split(key, ids, holdout), strict=True))
+    chosen = dict(zip(ids, choose_held_out(key, ids, holdout), strict=True))
     shuffled = random.sample(ids, len(ids) // 2)
-    assert dict(zip(shuffled, split(key, shuffled, holdout), strict=True)) == {one: chosen[one] for one in shuffled}
-    assert all(chosen[one] <= more for one, more in zip(ids, split(key, ids, (1 + holdout) / 2), strict=True))
+    assert dict(zip(shuffled, choose_held_out(key, shuffled, holdout), strict=True)) == {
+        one: chosen[one] for one in shuffled
+    }
+    assert all(chosen[one] <= more for one, more in zip(ids, choose_held_out(key, ids, (1 + holdout) / 2), strict=True))
 
 
 def test_a_split_holds_out_the_part_that_was_asked_for():
     """Within chance; another for every key, and nothing at 0."""
     ids = [str(number).encode() for number in range(20_000)]
     for holdout in (0.01, 0.2, 0.9):
-        chosen = split(b"k" * 32, ids, holdout)
+        chosen = choose_held_out(b"k" * 32, ids, holdout)
         assert chosen.dtype == np.bool_
         assert abs(chosen.mean() - holdout) < 6 * (holdout * (1 - holdout) / len(ids)) ** 0.5
-    one, other = (split(key * 32, ids, 0.5) for key in (b"k", b"l"))
+    one, other = (choose_held_out(key * 32, ids, 0.5) for key in (b"k", b"l"))
     assert abs((one == other).mean() - 0.5) < 6 / (4 * len(ids)) ** 0.5
-    assert not split(b"k" * 32, ids, 0.0).any()
-    assert split(b"k" * 32, iter(()), 0.5).shape == (0,)
+    assert not choose_held_out(b"k" * 32, ids, 0.0).any()
+    assert choose_held_out(b"k" * 32, iter(()), 0.5).shape == (0,)
     for bad in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match="held out"):
-            split(b"k" * 32, ids, bad)
+            choose_held_out(b"k" * 32, ids, bad)
 
 
 def test_every_epoch_has_its_own_permutation():

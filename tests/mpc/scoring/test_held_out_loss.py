@@ -63,7 +63,7 @@ def test_so_does_a_networks(output, outputs, activation, label):
     job = make_network_job(replace(request, network=Network((5, 4), activation)), label)
     world = NetworkWorld(job).run(2)
     found = passed(job, world, 70, epoch=3).run()
-    setting = network_reference.Setting(job.plan, found.order, found.elements)
+    setting = network_reference.PassSetting(job.plan, found.order, found.elements)
     weights = network_world.opened([party.shares() for party in world.parties])
     xs, y = [x[:70] for x in job.xs], job.y[:70]
     expected = network_reference.held_out_loss(xs, y, weights, plan=job.plan, setting=setting, steps=found.steps)
@@ -118,7 +118,7 @@ def test_no_party_can_take_scores_out_of_the_pass():
         for party in found.parties:
             assert party._scorer._label == NOBODY
             with pytest.raises(OutOfTurn, match="only the label party"):
-                party._scorer.opened(found.steps[0], words)
+                party._scorer.open_scores(found.steps[0], words)
         found.run()
         told = {(one.what, one.receiver) for one in found.sent if one.sender == HELPER}
         assert ("loss terms", 1) in told

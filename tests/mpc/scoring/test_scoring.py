@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, features
+from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.mpc.interface.rows import ArrayRows
+from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.forward import SCORE_BITS
@@ -32,7 +32,7 @@ def new_rows(job: Job, rows: int, seed: int = 1):
     """Encoded features of rows that the job does not train on."""
     rng = np.random.default_rng(seed)
     return [
-        features(rng.normal(size=(rows, columns)), norm, job.plan.fx)
+        encode_features(rng.normal(size=(rows, columns)), norm, job.plan.fx)
         for columns, norm in zip(job.plan.columns, job.plan.norms, strict=True)
     ]
 
@@ -178,9 +178,9 @@ def test_scoring_roles_refuse_what_is_out_of_turn_or_of_a_wrong_shape():
     with pytest.raises(OutOfTurn):
         one.preactivation(first, {1: ok}, {1: np.zeros((7, 1), np.uint64)})
     with pytest.raises(ShapeProblem, match="the helper's scores"):
-        one.opened(first, np.zeros((1, 1), np.uint64))
+        one.open_scores(first, np.zeros((1, 1), np.uint64))
     with pytest.raises(OutOfTurn, match="only the label party"):
-        scored.scorers[1].opened(first, np.zeros((50, 1), np.uint64))
+        scored.scorers[1].open_scores(first, np.zeros((50, 1), np.uint64))
     with pytest.raises(ShapeProblem, match="share of party 1"):
         scored.helper.scores(first, {0: np.zeros((50, 1), np.uint64), 1: np.zeros((1, 1), np.uint64)})
     missing = total(scored.helper._correction(i, first) for i in (0, 1))
@@ -197,7 +197,7 @@ def test_nobody_scores_without_zero_shares_or_with_other_columns():
     weights = PassMasks(masks(1, HELPER), next(scoring_steps(9, 9, 0, 1.0)))
     for rows, zero in [(np.zeros((9, 8), np.uint64), {}), (np.zeros((9, 7), np.uint64), {0: masks(1, 0)})]:
         with pytest.raises(ValueError, match=r"zero masks|8 columns"):
-            Scorer(1, 0, job.plan, ArrayRows(rows), shares, 1.0, order=order, helper_masks=masks(1, HELPER),
+            Scorer(1, 0, job.plan, ArrayFeatures(rows), shares, 1.0, order=order, helper_masks=masks(1, HELPER),
                    zero_masks=zero, weight_masks=weights)  # fmt: skip
     scored = Pass(job, [party.shares() for party in World(job).parties], new_rows(job, 100))
     scored.run()

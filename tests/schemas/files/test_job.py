@@ -266,7 +266,7 @@ def test_other_descriptions_have_other_digests(one: TrainingJob, other: Training
 @given(descriptions())
 def test_anew_changes_the_id_and_nothing_that_shapes_the_model(job: TrainingJob) -> None:
     """Each time."""
-    again, once_more = job.anew(), job.anew()
+    again, once_more = job.with_new_id(), job.with_new_id()
     assert len({job.id, again.id, once_more.id}) == 3
     assert again.model_copy(update={"again": job.again}) == job
     assert TrainingJob.model_validate(again.model_dump()) == again

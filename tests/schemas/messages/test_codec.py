@@ -286,7 +286,7 @@ def test_a_message_cannot_be_changed() -> None:
 
 
 def test_messages_travel_together_and_come_back_with_their_places() -> None:
-    """The first has its place in the address of the parcel; what reads one message refuses more."""
+    """The first has its place in the address of the envelope; what reads one message refuses more."""
     first, second = Accept(), Sizes(rows=2, held_out=1, columns=3)
     body = encode(first, [Companion(second, 4, 5), Companion(first, 6, 7)])
     assert decode_all(body) == (first, (Companion(second, 4, 5), Companion(first, 6, 7)))

@@ -23,12 +23,12 @@ def test_what_is_under_way_is_ended_once_and_what_comes_later_does_not_begin() -
     """Nothing is ended that is over already."""
     ended: list[str] = []
     interrupt = Interrupt()
-    with interrupt.ends(lambda: ended.append("first")):
+    with interrupt.ending_with(lambda: ended.append("first")):
         pass
-    with interrupt.ends(lambda: ended.append("second")):
+    with interrupt.ending_with(lambda: ended.append("second")):
         interrupt.set()
     assert ended == ["second"]
-    with pytest.raises(InterruptedError), interrupt.ends(lambda: ended.append("third")):
+    with pytest.raises(InterruptedError), interrupt.ending_with(lambda: ended.append("third")):
         ended.append("begun")
     interrupt.set()
     assert ended == ["second"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.tables.core.spelling import spelt
+from tercet.tables.core.spelling import spell
 from tercet.tables.core.values import as_texts
 
 MIDNIGHT = datetime(2020, 1, 2)  # noqa: DTZ001 - as files have it, without a zone
@@ -44,12 +44,12 @@ def test_a_time_is_the_same_in_every_unit(unit):
 
 def test_other_texts_stay_apart():
     """Zeros in front, case and signs count."""
-    assert len(set(spelt(pa.array(DIFFERENT, pa.large_string())).to_pylist())) == len(DIFFERENT)
+    assert len(set(spell(pa.array(DIFFERENT, pa.large_string())).to_pylist())) == len(DIFFERENT)
 
 
 @given(st.lists(st.text(max_size=4) | st.text(alphabet="0123456789.-: T", max_size=12) | st.none()))
 def test_what_is_by_the_rule_stays_as_it_is(texts):
     """So that rows are encoded by what was learnt from others."""
-    once = spelt(pa.array(texts, pa.large_string()))
-    assert spelt(once).equals(once)
+    once = spell(pa.array(texts, pa.large_string()))
+    assert spell(once).equals(once)
     assert len(once) == len(texts)

@@ -142,7 +142,7 @@ def test_weights_that_are_centred_give_the_same_scores(training, rare, seed):
     encoding = fit(training, rare=rare)
     weights = np.random.default_rng(seed).normal(size=(len(encoding.names), 2))
     before = weights.copy()
-    centred, taken = encoding.centred(weights)
+    centred, taken = encoding.centre(weights)
     encoded = encoding.apply(training)
     np.testing.assert_allclose(encoded @ centred + taken, encoded @ weights, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(weights, before)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.tables.encoding.entropy import SAMPLE, cells, collision_bits, record_bits, sampled
+from tercet.tables.encoding.entropy import SAMPLE, collision_bits, record_bits, round_cells, sample_rows
 from tests.tables.made_up import fit, table
 
 RNG = np.random.default_rng(4)
@@ -61,7 +61,7 @@ def test_a_number_that_is_nearly_always_the_same_holds_little():
 def test_a_sample_of_a_long_table_tells_the_same():
     """Evenly spaced, so that an order of the rows does no harm."""
     long = table({}, {"a": np.sort(choices(8, 3 * SAMPLE)), "b": choices(4, 3 * SAMPLE)})
-    parts = list(sampled(iter([long]), long.rows))
+    parts = list(sample_rows(iter([long]), long.rows))
     assert sum(part.rows for part in parts) == SAMPLE
     assert record_bits(fit(long), iter(parts)).collision == pytest.approx(5.0, abs=0.25)
 
@@ -80,4 +80,4 @@ def test_equal_rows_and_no_others_are_counted(rows, columns, seed):
 
 def test_what_is_finer_than_noise_is_no_difference():
     """Two numbers in one cell count as equal."""
-    assert collision_bits(cells(np.full((50, 1), 0.5) + RNG.uniform(-0.01, 0.01, (50, 1)))) == 0.0
+    assert collision_bits(round_cells(np.full((50, 1), 0.5) + RNG.uniform(-0.01, 0.01, (50, 1)))) == 0.0

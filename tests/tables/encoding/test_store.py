@@ -45,7 +45,7 @@ def test_what_is_taken_is_what_an_array_would_have_given(tmp_path_factory, data,
         for part in np.split(array, sorted(cuts)):
             store.append(part)
         view = store.select(index)
-        taken = view.take(wanted)
+        taken = view.read_rows(wanted)
     assert view.shape == (len(index), columns)
     assert taken.dtype == np.uint64
     assert np.array_equal(taken, array[index][wanted])
@@ -55,7 +55,7 @@ def test_rows_may_come_in_any_layout(store):
     """A transposed or sliced array is written row by row all the same."""
     store.append(np.asfortranarray(words([[10, 11], [20, 21]])))
     store.append(words([[30, 0, 31]])[:, ::2])
-    assert store.select(np.arange(3)).take(np.arange(3)).tolist() == [[10, 11], [20, 21], [30, 31]]
+    assert store.select(np.arange(3)).read_rows(np.arange(3)).tolist() == [[10, 11], [20, 21], [30, 31]]
 
 
 def test_only_the_owner_can_read_the_file(store, tmp_path):
@@ -80,7 +80,7 @@ def test_a_word_that_needs_more_than_32_bits_is_refused(store, value):
         store.append(words([[1, 2], [3, value]]))
     assert str(value) not in str(caught.value)
     store.append(words([[5, 6], [7, 8]]))
-    assert store.select(np.array([2, 0])).take(np.array([0, 1])).view(np.int64).tolist() == [[7, 8], [LEAST, MOST]]
+    assert store.select(np.array([2, 0])).read_rows(np.array([0, 1])).view(np.int64).tolist() == [[7, 8], [LEAST, MOST]]
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (1, 3), (2,), (1, 1, 2)])
@@ -115,16 +115,16 @@ def test_a_row_that_is_not_there_is_an_error(store, row):
     with pytest.raises(ValueError, match="outside the store's 3"):
         full(store).select(np.array([0, row]))
     with pytest.raises(IndexError):
-        store.select(np.array([2, 1, 0])).take(np.array([0, row]))
+        store.select(np.array([2, 1, 0])).read_rows(np.array([0, row]))
 
 
 def test_a_view_cannot_change_the_store(store):
     """What is taken is a copy, what is kept is read-only."""
     view = full(store).select(np.array([1]))
-    view.take(np.array([0]))[:] = 0
-    assert view.take(np.array([0])).tolist() == [[20, 21]]
+    view.read_rows(np.array([0]))[:] = 0
+    assert view.read_rows(np.array([0])).tolist() == [[20, 21]]
     with pytest.raises(ValueError, match="read-only"):
-        view.kept[0, 0] = 1
+        view.stored[0, 0] = 1
 
 
 def test_nothing_prints_what_is_kept(store):
@@ -139,7 +139,7 @@ def test_closing_removes_the_file_and_leaves_views_readable(store, tmp_path):
     store.close()
     store.close()
     assert list((tmp_path / "encoded").iterdir()) == []
-    assert view.take(np.array([0])).tolist() == [[30, 31]]
+    assert view.read_rows(np.array([0])).tolist() == [[30, 31]]
 
 
 def test_a_store_that_was_never_filled_is_removed_as_well(store, tmp_path):
@@ -156,7 +156,7 @@ def test_two_stores_of_one_name_do_not_share_a_file(store, tmp_path):
     with closing(FeatureStore.create(tmp_path / "encoded", "delays", 1, 1)) as other:
         other.append(words([[7]]))
         full(store)
-        assert other.select(np.array([0])).take(np.array([0])).tolist() == [[7]]
+        assert other.select(np.array([0])).read_rows(np.array([0])).tolist() == [[7]]
 
 
 def test_a_full_disk_is_an_error_of_that_append_and_the_rows_can_come_again(store):
@@ -170,7 +170,7 @@ def test_a_full_disk_is_an_error_of_that_append_and_the_rows_can_come_again(stor
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     store.append(words([[20, 21], [30, 31]]))
-    assert store.select(np.arange(3)).take(np.arange(3)).tolist() == [[10, 11], [20, 21], [30, 31]]
+    assert store.select(np.arange(3)).read_rows(np.arange(3)).tolist() == [[10, 11], [20, 21], [30, 31]]
 
 
 def test_many_threads_may_take_at_once(tmp_path):
@@ -184,7 +184,7 @@ def test_many_threads_may_take_at_once(tmp_path):
         view = store.select(np.arange(4000)[::-1])
 
         def read(order):
-            right.append(all(np.array_equal(view.take(order), array[::-1][order]) for _ in range(50)))
+            right.append(all(np.array_equal(view.read_rows(order), array[::-1][order]) for _ in range(50)))
 
         threads = [threading.Thread(target=read, args=(order,)) for order in orders]
         for thread in threads:

@@ -105,7 +105,7 @@ def test_unwhitened_weights_give_the_same_scores(weights):
     """So that a report can say what each named column counts for."""
     training = ordinary(300)
     plain = Encoding(columns=ORDINARY.columns, clip=ORDINARY.clip)
-    by_column, shift = ORDINARY.unwhitened(np.array(weights))
+    by_column, shift = ORDINARY.unwhiten(np.array(weights))
     assert by_column.shape == (len(ORDINARY.column_names),)
     unclipped = (np.abs(ORDINARY.apply(training)) < ORDINARY.clip).all(axis=1)
     assert unclipped.sum() > 200
@@ -115,7 +115,7 @@ def test_unwhitened_weights_give_the_same_scores(weights):
 
 def test_without_whitening_the_weights_are_already_those_of_the_columns():
     """And nothing is added to the intercept."""
-    weights, shift = fit(table({"p": [1, 2], "q": [3, 4]})).unwhitened(np.array([1.0, 2.0]))
+    weights, shift = fit(table({"p": [1, 2], "q": [3, 4]})).unwhiten(np.array([1.0, 2.0]))
     assert (weights.tolist(), shift) == ([1, 2], 0)
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tercet.tables.matching import pseudonyms as module
-from tercet.tables.matching.pseudonyms import Repeated, as_hashes, ascend, ascending, pseudonyms
+from tercet.tables.matching.pseudonyms import Repeated, as_hashes, ascending_order, is_ascending, pseudonyms
 
 KEY = bytes(range(32))
 IDS = st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=8)
@@ -50,7 +50,7 @@ def test_the_order_is_that_of_the_bytes(hashes, slice_):
     """As two words of 64 bits, the first byte highest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SLICE", slice_)
-        order = ascending(as_hashes(b"".join(hashes)))
+        order = ascending_order(as_hashes(b"".join(hashes)))
     assert order.dtype == np.int64
     assert [hashes[place] for place in order] == sorted(hashes)
     words = [divmod(int.from_bytes(hashes[place], "big"), 2**64) for place in order]
@@ -64,13 +64,13 @@ def test_a_hash_that_stands_twice_is_noticed_wherever_it_stands(hashes, slice_, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SLICE", slice_)
         with pytest.raises(Repeated):
-            ascending(as_hashes(b"".join(twice)))
+            ascending_order(as_hashes(b"".join(twice)))
 
 
 @given(st.lists(HASH, max_size=6))
 def test_ascending_means_strictly(hashes):
     """As Python compares bytes."""
-    assert ascend(as_hashes(b"".join(hashes))) == all(a < b for a, b in pairwise(hashes))
+    assert is_ascending(as_hashes(b"".join(hashes))) == all(a < b for a, b in pairwise(hashes))
 
 
 def test_a_short_key_is_refused():

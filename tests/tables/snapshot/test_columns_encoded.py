@@ -83,7 +83,7 @@ def test_an_encoding_of_an_earlier_version_finds_its_categories_by_todays_spelli
     """It kept them as the source had them; where two of them are one today, it says so."""
     kept = CategoricalColumn(name="k", categories=(" f", "1.0", "True"))
     encoding = Encoding(columns=(kept,))
-    assert encoding.clashing == []
+    assert encoding.changed_categories == []
     assert encoding.apply(table(categorical={"k": ["f", "1", "true", "m"]})).tolist() == [
         [1, 0, 0],
         [0, 1, 0],
@@ -91,7 +91,7 @@ def test_an_encoding_of_an_earlier_version_finds_its_categories_by_todays_spelli
         [0, 0, 0],
     ]
     for categories in (("1", "1.0"), ("a", " "), ("True", "true")):
-        assert Encoding(columns=(CategoricalColumn(name="k", categories=categories),)).clashing == ["k"]
+        assert Encoding(columns=(CategoricalColumn(name="k", categories=categories),)).changed_categories == ["k"]
 
 
 def test_a_text_that_says_missing_or_rare_is_a_category():

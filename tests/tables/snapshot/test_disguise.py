@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.snapshot.preview import look
+from tercet.tables.snapshot.preview import preview_table
 from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
 
 ROWS, ODD = 200, 55  # and the row with the odd cell
@@ -33,7 +33,7 @@ def kind_of_x(settings: TableSettings, folder: Path) -> tuple[Snapshot, str]:
 def refusal(settings: TableSettings, folder: Path) -> TableProblem:
     """How the table is refused; a look refuses it as well, or tells nothing where these are not all its rows."""
     try:
-        found = look("people", settings, with_label=False)
+        found = preview_table("people", settings, with_label=False)
     except TableProblem:
         pass
     else:

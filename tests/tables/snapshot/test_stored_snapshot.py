@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from tercet.schemas.files.settings import TableSettings
-from tercet.tables.snapshot.snapshot import Snapshot, checksum_of, take_snapshot
-from tercet.tables.snapshot.stored_snapshot import KeptFolder, KeptProblem
+from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn
+from tercet.tables.snapshot.snapshot import FORMAT, Snapshot, checksum_of, take_snapshot
+from tercet.tables.snapshot.stored_snapshot import SnapshotFolder, SnapshotProblem
 
 RUN, OTHER = bytes(range(32)), bytes(range(1, 33))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.none()
@@ -56,9 +58,9 @@ def taken(folder: Path, table: pa.Table, how, group: int = 4) -> Snapshot:
     return take_snapshot("customers", given, folder / "work", **how)
 
 
-def place(folder: Path, belongs: bytes = RUN) -> KeptFolder:
+def place(folder: Path, belongs: bytes = RUN) -> SnapshotFolder:
     """Where tests keep one."""
-    return KeptFolder(folder / "job" / "table", belongs)
+    return SnapshotFolder(folder / "job" / "table", belongs)
 
 
 def kept(folder: Path, table: pa.Table | None = None) -> bytes:
@@ -126,6 +128,33 @@ def test_the_digest_is_of_what_is_read_and_not_of_how_it_lies_in_memory(tmp_path
             assert other.digest() != snapshot.digest()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    {
+        "id": "number",
+        "label": "z",
+        "columns": (FeatureColumn("a", "numeric", declared=True),),
+        "as_trained": True,
+        "unlike": ("it has another label",),
+        "label_kind": "categorical",
+        "positive": "1",
+    }.items(),
+)
+def test_the_digest_covers_every_field_of_what_was_chosen(tmp_path, field, value):
+    """By fixed keys, whatever the fields are called in Python."""
+    table = pa.table({"id": ["1", "2"], "a": [1.0, 2.0], "y": [0, 1]})
+    with taken(tmp_path, table, {"with_label": True}) as snapshot:
+        chosen = replace(snapshot.chosen, **{field: value})
+        other = Snapshot("customers", snapshot.path, chosen, snapshot.ids, snapshot.label)
+        assert other.digest() != snapshot.digest()
+
+
+def test_the_test_above_knows_every_field():
+    """One that is added later must be hashed too."""
+    assert len(fields(ChosenColumns)) == len(ChosenColumns("id", None, ()).canonical()) == 7
+    assert len(fields(FeatureColumn)) == 3
+
+
 def test_it_lies_there_for_its_owner_only_and_stays_when_it_is_closed(tmp_path):
     """Until it is removed, which may be said twice; then nothing is left."""
     kept(tmp_path)
@@ -188,7 +217,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path_factory, which, data):
                 ("0", "1"),
             )
             assert path.suffix == ".json"
-    except KeptProblem:
+    except SnapshotProblem:
         pass
 
 
@@ -200,7 +229,7 @@ def test_a_file_that_is_torn_is_noticed(tmp_path_factory, which, data):
     kept(folder)
     path = files(folder)[which]
     os.truncate(path, data.draw(st.integers(0, path.stat().st_size - 1)))
-    with pytest.raises(KeptProblem, match="torn"):
+    with pytest.raises(SnapshotProblem, match="torn"):
         place(folder).reopen("customers")
 
 
@@ -209,7 +238,7 @@ def test_a_file_that_is_gone_is_noticed(tmp_path, which):
     """Features or rows; what is said of them comes last and is not there before."""
     kept(tmp_path)
     files(tmp_path)[which].unlink()
-    with pytest.raises(KeptProblem, match="torn"):
+    with pytest.raises(SnapshotProblem, match="torn"):
         place(tmp_path).reopen("customers")
 
 
@@ -220,8 +249,18 @@ def test_what_belongs_to_something_else_is_not_opened(tmp_path):
     place(tmp_path, OTHER).remove()
     for path in files(tmp_path):
         path.rename(path.with_name(OTHER.hex()[:16] + path.suffix))
-    with pytest.raises(KeptProblem, match="another run"):
+    with pytest.raises(SnapshotProblem, match="another run"):
         place(tmp_path, OTHER).reopen("customers")
+
+
+@pytest.mark.parametrize("older", ["1", "2"])
+def test_a_snapshot_of_an_older_format_is_not_opened(tmp_path, older):
+    """Its digest was made in another way."""
+    kept(tmp_path)
+    facts = files(tmp_path)[1]
+    facts.write_text(facts.read_text().replace(f'"format":"{FORMAT}"', f'"format":"{older}"'))
+    with pytest.raises(SnapshotProblem, match="another version"):
+        place(tmp_path).reopen("customers")
 
 
 def test_files_that_fit_together_and_hold_something_else_are_not_opened(tmp_path):
@@ -233,7 +272,7 @@ def test_files_that_fit_together_and_hold_something_else_are_not_opened(tmp_path
     rows.write_bytes(old)
     checksum = base64.urlsafe_b64encode(checksum_of(rows))
     facts.write_bytes(re.sub(rb'("rows":.*"checksum":)"[^"]*"', rb'\1"%s"' % checksum, facts.read_bytes()))
-    with pytest.raises(KeptProblem, match="said of it was changed"):
+    with pytest.raises(SnapshotProblem, match="said of it was changed"):
         place(tmp_path).reopen("customers")
 
 

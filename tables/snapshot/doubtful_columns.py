@@ -1,4 +1,6 @@
-"""Notes what of a table its owner should doubt: indexes of data frames, and columns that count rows.
+"""Notes what of a table its owner should doubt.
+
+Indexes of data frames, and columns that count rows.
 
 It sees names, and whether numbers go up by one. The notes are for the owner alone.
 """
@@ -9,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tercet.tables.snapshot.columns import Chosen, index_columns
+from tercet.tables.snapshot.columns import ChosenColumns, index_columns
 
 NAMELESS = re.compile(r"(Unnamed: [0-9]+)?")  # in CSV as pandas writes an index, and as it reads that again
 
 
-def doubts(schema: pa.Schema, chosen: Chosen) -> list[str]:
+def doubtful_notes(schema: pa.Schema, chosen: ChosenColumns) -> list[str]:
     """Notes on the columns that are used, or are left out unasked."""
     used = {one.name for one in chosen.columns} | {chosen.id, chosen.label}
     left_out = [name for name in schema.names if name in index_columns(schema) - used]
@@ -44,5 +46,5 @@ class RowCounter:
         self._last, self._rows = float(values[-1]), self._rows + len(values)
 
     def __bool__(self) -> bool:
-        """Whether it does, in more than two rows."""
+        """Tell whether it does, in more than two rows."""
         return self._counts and self._rows > 2

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tercet.tables.core.table import Table
-from tercet.tables.encoding.bare import bare
 from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.shareable import shareable_encoding
 
 
 def table(rows: int = 60, seed: int = 0) -> Table:
@@ -34,7 +34,7 @@ def table(rows: int = 60, seed: int = 0) -> Table:
 def test_it_gives_the_same_numbers_under_the_same_names(whiten, rare):
     """To the last bit, for rows of the training and for others."""
     whole = Encoding.fit(lambda: [table()], clip=4.0, rare=rare, whiten=whiten)
-    stripped = Encoding.model_validate_json(bare(whole).model_dump_json())
+    stripped = Encoding.model_validate_json(shareable_encoding(whole).model_dump_json())
     assert stripped.names == whole.names
     assert stripped.column_names == whole.column_names
     assert stripped.kinds == whole.kinds
@@ -45,12 +45,12 @@ def test_it_gives_the_same_numbers_under_the_same_names(whiten, rare):
 def test_shares_of_rows_counts_of_rare_categories_and_constants_are_not_in_it():
     """Two tables that differ in nothing else have one bare encoding."""
     whole = Encoding.fit(lambda: [table()], clip=4.0, rare=8, whiten=False)
-    text = bare(whole).model_dump_json()
+    text = shareable_encoding(whole).model_dump_json()
     assert "1234.5" in whole.model_dump_json()
     assert "678.9" in whole.model_dump_json()
     assert "1234.5" not in text
     assert "678.9" not in text
-    assert {column.missing for column in bare(whole).columns} == {0.0, 0.5}
+    assert {column.missing for column in shareable_encoding(whole).columns} == {0.0, 0.5}
     assert {getattr(column, "rare", 0) for column in whole.columns} - {0, 1}
-    assert {getattr(column, "rare", 0) for column in bare(whole).columns} == {0, 1}
-    assert bare(bare(whole)) == bare(whole)
+    assert {getattr(column, "rare", 0) for column in shareable_encoding(whole).columns} == {0, 1}
+    assert shareable_encoding(shareable_encoding(whole)) == shareable_encoding(whole)

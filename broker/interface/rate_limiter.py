@@ -1,4 +1,6 @@
-"""How often something may be said about each of many senders: a burst, then one in so many seconds.
+"""Limits how often each of many senders is mentioned.
+
+A burst is allowed, then one in so many seconds.
 
 It keeps counts and no message; whoever sends a flood gets no flood of records or log lines for it.
 """
@@ -11,8 +13,8 @@ MAX_SENDERS: Final = 64  # beyond them senders share what is left: names may be 
 OTHERS: Final = ""
 
 
-class Allowance:
-    """A bucket of tokens for each sender.
+class RateLimiter:
+    """Keeps a bucket of tokens for each sender.
 
     Args:
         burst: how many come through at once.
@@ -25,8 +27,11 @@ class Allowance:
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when there were so many
         self._withheld: dict[str, int] = {}
 
-    def take(self, sender: str) -> int | None:
-        """How many of this sender were withheld before this one, or None if this one is withheld too."""
+    def admit(self, sender: str) -> int | None:
+        """Return how many of this sender were withheld before this one.
+
+        None if this one is withheld too.
+        """
         if sender not in self._buckets and len(self._buckets) >= MAX_SENDERS:
             sender = OTHERS
         now = self._clock()

@@ -1,4 +1,6 @@
-"""Finds columns of the label party that alone tell the label: copies, or what is known only after it.
+"""Finds columns of the label party that alone tell the label.
+
+Copies, or what is known only after it.
 
 A sample of the rows is split in two: what a column's values mean is learnt from one half and tried on the other.
 """
@@ -15,14 +17,14 @@ SAMPLE = 50_000  # rows
 BINS = 64  # of equally many rows, by which a numeric column is cut up
 NEARLY_ALL = 0.99  # of pairs of rows in the right order; or of the variance of a number's rank
 LEAST = 10  # rows of a class, or with a number, without which chance may do it
-TELLING = (
+LEAKING = (
     "alone tells nearly every label: leave it out with `columns` if it is a copy of the label or an index of rows that "
     "are sorted by it, or if it is not known yet when you predict"
 )
 
 
-def telling_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool) -> list[str]:
-    """Warn the label party of columns that tell the label, of these rows of a table that has one.
+def leakage_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool) -> list[str]:
+    """Warn the label party of columns that tell the label, of these rows.
 
     Args:
         table: a snapshot with its label.
@@ -38,12 +40,15 @@ def telling_warnings(table: Snapshot, rows: NDArray[np.bool_], *, classes: bool)
     (sample,) = table.batches(marks, SAMPLE)
     label = table.label[marks]
     targets = [(label == one).astype(np.float64) for one in np.unique(label)] if classes else [_ranks(label)]
-    found = [name for name in sample.columns if _tells(_places(sample, name), targets, classes=classes)]
-    return [f"column {name!r} {TELLING}" for name in found]
+    found = [name for name in sample.columns if _is_leaking(_places(sample, name), targets, classes=classes)]
+    return [f"column {name!r} {LEAKING}" for name in found]
 
 
 def _places(table: Table, name: str) -> NDArray[np.int64]:
-    """The number of each row's category or bin; missing ones have one of their own."""
+    """Return the number of each row's category or bin.
+
+    Missing ones have one of their own.
+    """
     if name in table.categorical:
         texts = pa.array(table.categorical[name], pa.large_string()).dictionary_encode(null_encoding="encode")
         places: NDArray[np.int64] = texts.indices.to_numpy().astype(np.int64)
@@ -54,14 +59,17 @@ def _places(table: Table, name: str) -> NDArray[np.int64]:
     return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
 
 
-def _tells(places: NDArray[np.int64], targets: list[Floats], *, classes: bool) -> bool:
+def _is_leaking(places: NDArray[np.int64], targets: list[Floats], *, classes: bool) -> bool:
     found = [_quality(places, target, classes=classes) for target in targets]
     known = [one for one in found if one is not None]
     return bool(known) and float(np.mean(known)) >= NEARLY_ALL
 
 
 def _quality(places: NDArray[np.int64], target: Floats, *, classes: bool) -> float | None:
-    """How well a column tells a target: the AUC of a class, R2 of a rank; None where there are too few rows."""
+    """Measure how well a column tells a target: the AUC of a class, R2 of a rank.
+
+    None where there are too few rows.
+    """
     learnt, tried = slice(None, None, 2), slice(1, None, 2)
     counts = np.bincount(places[learnt], minlength=places.max() + 1)
     sums = np.bincount(places[learnt], target[learnt], minlength=places.max() + 1)
@@ -75,14 +83,17 @@ def _quality(places: NDArray[np.int64], target: Floats, *, classes: bool) -> flo
 
 
 def _ranks(label: Floats) -> Floats:
-    """Of numbers, so that a few large ones are not all that counts; ties share theirs."""
+    """Rank numbers, so that a few large ones are not all that counts.
+
+    Ties share their rank.
+    """
     _, place, counts = np.unique(label, return_inverse=True, return_counts=True)
     ranks: Floats = (np.cumsum(counts) - counts / 2)[place]
     return ranks
 
 
 def _auc(guess: Floats, truth: Floats) -> float:
-    """The share of pairs of 1 and 0 that are in order; a tie counts half."""
+    """Return the share of pairs of 1 and 0 that are in order; a tie counts half."""
     _, place = np.unique(guess, return_inverse=True)
     ones, noughts = np.bincount(place, truth), np.bincount(place, 1 - truth)
     below = np.cumsum(noughts) - noughts / 2

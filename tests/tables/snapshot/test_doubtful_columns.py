@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.leakage import leakage_warnings
 from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
-from tercet.tables.snapshot.telling import telling_warnings
 
 ROWS = 400
 RNG = np.random.default_rng(5)
@@ -108,7 +108,7 @@ def told(folder: Path, label: Any, columns: dict[str, Any], *, classes: bool) ->
     settings = TableSettings(path=folder / "t.parquet", id="customer", label="label")
     kind: Any = "categorical" if isinstance(label[0], str) else "numeric"
     with take_snapshot("people", settings, folder / "work", with_label=True, label_kind=kind) as snapshot:
-        found = telling_warnings(snapshot, np.ones(len(label), np.bool_), classes=classes)
+        found = leakage_warnings(snapshot, np.ones(len(label), np.bool_), classes=classes)
     assert all("alone tells nearly every label" in warning for warning in found)
     return [warning.split("'")[1] for warning in found]
 

@@ -1,4 +1,6 @@
-"""What of an encoding another party must have in order to encode, and nothing else that it says of the training rows.
+"""Strips an encoding for another party, which must encode with it.
+
+Nothing else that it says of the training rows is left.
 
 It leaves the columns' names, categories, means and deviations; how many values were missing or rare is taken out.
 """
@@ -10,12 +12,15 @@ from tercet.tables.encoding.numeric import NumericColumn
 SOME = 0.5  # in place of a share of rows, of which only whether it is between 0 and 1 is needed
 
 
-def bare(encoding: Encoding) -> Encoding:
-    """An encoding that gives every table the same numbers under the same names, to the last bit."""
-    return encoding.model_copy(update={"columns": tuple(_bare(column) for column in encoding.columns)})
+def shareable_encoding(encoding: Encoding) -> Encoding:
+    """Strip an encoding that still gives every table the same numbers and names.
+
+    They are the same to the last bit.
+    """
+    return encoding.model_copy(update={"columns": tuple(_shareable_column(column) for column in encoding.columns)})
 
 
-def _bare(column: NumericColumn | CategoricalColumn) -> NumericColumn | CategoricalColumn:
+def _shareable_column(column: NumericColumn | CategoricalColumn) -> NumericColumn | CategoricalColumn:
     if isinstance(column, CategoricalColumn):
         return column.model_copy(update={"missing": SOME * bool(column.missing), "rare": int(column.rare > 0)})
     mean = column.mean if column.scale else 0.0  # a constant column becomes zeros, whatever the constant is

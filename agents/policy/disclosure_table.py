@@ -1,0 +1,265 @@
+"""Lists who learns what, for `tercet job show`, the audit log and the documents.
+
+docs/protocol.md argues it. After a change here `make documents` writes README.md and SECURITY.md anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from tercet.agents.policy.known_job import Case, together
+
+ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE = "always", "alignment", "training", "scoring", "release"  # when
+STAGES = (ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE)
+
+_UNSIGNED = "noise ±1/4 or more, secret order and signs"
+_SIGNED = "noise ±1/4 or more, secret order"
+_CLASSES = "noise ±1/2 or more, secret order, of classes too"
+_PARTNERS = "noise of each partner's own"
+_PSEUDONYMS = "pseudonyms, new in each run"
+_ONE_NUMBER = "a mean over 32 rows or more"
+
+
+class Disclosure(NamedTuple):
+    """Says who learns what, when, and its protection; `where` chooses jobs of its group."""
+
+    who: str
+    when: str
+    what: str
+    protection: str = ""
+    where: Callable[[Case], bool] = lambda _: True
+
+
+class Group(NamedTuple):
+    """Gathers the rows of some jobs: those that `where` chooses, and documents call `jobs`."""
+
+    jobs: str
+    where: Callable[[Case], bool]
+    rows: tuple[Disclosure, ...]
+
+
+WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # whom a row means
+    "every party": lambda case: (together(case.job.everybody),),
+    "data parties": lambda case: (together(case.job.data_parties),),
+    "data party": lambda case: [party for party in case.job.data_parties if case.known.columns.get(party) != 0],
+    "label party": lambda case: (case.job.label,),
+    "partners": lambda case: (together(case.partners),),
+    "helper": lambda case: (" or ".join(case.job.helpers),),
+    "helper or label party": lambda case: (" or ".join((*case.job.helpers, case.job.label)),),
+    "standby helper": lambda case: (" or ".join(case.job.standby),),
+    "broker": lambda _: ("the broker's operator",),
+    "nobody": lambda _: ("nobody",),
+}
+DISCLOSURES: tuple[Group, ...] = (
+    Group(
+        "every job",
+        lambda _: True,
+        (
+            Disclosure("every party", ALIGNMENT, "how many rows are in common, and how many are held out"),
+            Disclosure("every party", ALIGNMENT, "how many encoded columns each party has"),
+            Disclosure("every party", ALIGNMENT, "two entropies of each party's columns", "rounding to 1/4 bit"),
+            Disclosure("every party", ALWAYS, "how far each party is, and whom it waits for"),
+            Disclosure(
+                "every party", ALWAYS, "of a failure its code, culprit, stage and reason", "no data in a reason"
+            ),
+            Disclosure("broker", ALWAYS, "names of parties and jobs; kinds, addresses, sizes and times of messages"),
+        ),
+    ),
+    Group(
+        '`alignment = "helper"`',
+        lambda case: case.job.alignment == "helper",
+        (
+            Disclosure("helper", ALIGNMENT, "how many ids each party has", _PSEUDONYMS),
+            Disclosure("helper", ALIGNMENT, "how many ids are in which parties' tables", _PSEUDONYMS),
+            Disclosure("data parties", ALIGNMENT, "which of their own ids all of them have"),
+        ),
+    ),
+    Group(
+        '`alignment = "ecdh"`',
+        lambda case: case.job.alignment == "ecdh",
+        (
+            Disclosure("data parties", ALIGNMENT, "how many ids the other has"),
+            Disclosure("data parties", ALIGNMENT, "which of their own ids all of them have"),
+        ),
+    ),
+    Group(
+        '`alignment = "aligned"`',
+        lambda case: case.job.alignment == "aligned",
+        (Disclosure("data parties", ALIGNMENT, "whether their rows are the same, in the same order"),),
+    ),
+    Group(
+        "every training",
+        lambda case: case.training is not None,
+        (
+            Disclosure("helper", TRAINING, "how training converges"),
+            Disclosure(
+                "helper", TRAINING, "that all weights are 0 at the first step", where=lambda case: not case.hidden
+            ),
+            Disclosure("data parties", TRAINING, "four times the largest size of a score, up to the next power of two"),
+        ),
+    ),
+    Group(
+        '`rate = "auto"`, no hidden layer',
+        lambda case: case.asks(lambda job: job.training.rate == "auto" and job.network is None),
+        (Disclosure("every party", ALIGNMENT, "how many columns a table has that is not whitened"),),
+    ),
+    Group(
+        '`model = "logistic"`, `"linear"`',
+        lambda case: case.link in {"logistic", "linear"},
+        (Disclosure("helper", TRAINING, "each score of a batch without its sign", _UNSIGNED),),
+    ),
+    Group(
+        '`model = "poisson"`',
+        lambda case: case.link == "poisson",
+        (Disclosure("helper", TRAINING, "each score of a batch with its sign", _SIGNED),),
+    ),
+    Group(
+        '`model = "gamma"`',
+        lambda case: case.link == "gamma",
+        (
+            Disclosure("helper", TRAINING, "each score of a batch less log(label / mean label)", _SIGNED),
+            Disclosure("helper", TRAINING, "in the first batches nearly the labels", _SIGNED),
+        ),
+    ),
+    Group(
+        '`model = "softmax"`',
+        lambda case: case.link == "softmax" and not case.hidden,
+        (Disclosure("helper", TRAINING, "the scores of each row of a batch", _CLASSES),),
+    ),
+    Group(
+        '`model = "mlp"` with `output = "softmax"`',
+        lambda case: case.link == "softmax" and case.hidden,
+        (Disclosure("helper", TRAINING, "differences of each row's scores", _CLASSES),),
+    ),
+    Group(
+        "both of these",
+        lambda case: case.link == "softmax",
+        (
+            Disclosure("every party", ALIGNMENT, "how many classes there are", where=lambda c: c.training is not None),
+            Disclosure("helper", TRAINING, "which rows of a batch share a predicted class", "secret order"),
+            Disclosure("helper", TRAINING, "which class that is, where classes are unbalanced", "secret order"),
+        ),
+    ),
+    Group(
+        '`model = "mlp"`, beside its output\'s scores as above',
+        lambda case: case.hidden,
+        (
+            Disclosure("helper", TRAINING, "elements of hidden layers without signs", _UNSIGNED),
+            Disclosure(
+                "helper",
+                ALWAYS,
+                "after a fault the same elements anew",
+                "other noise, the same order",
+                lambda c: c.training is not None,
+            ),
+        ),
+    ),
+    Group(
+        "`[evaluation] holdout` and `metrics`",
+        lambda case: case.asks(lambda job: job.scorings > 0),
+        (
+            Disclosure("label party", TRAINING, "the scores of held-out rows, {times}", _PARTNERS),
+            Disclosure("helper", TRAINING, "of held-out rows what it sees of a batch", "what protects a batch"),
+        ),
+    ),
+    Group(
+        "`[evaluation] loss`",
+        lambda case: case.asks(lambda job: job.evaluation.loss),
+        (Disclosure("label party", TRAINING, "the mean training loss of each epoch", _ONE_NUMBER),),
+    ),
+    Group(
+        "`[evaluation] held_out_loss`",
+        lambda case: case.asks(lambda job: job.evaluation.held_out_loss),
+        (
+            Disclosure("label party", TRAINING, "the mean held-out loss after each epoch", _ONE_NUMBER),
+            Disclosure(
+                "helper", TRAINING, "after each epoch of held-out rows what it sees of a batch", "what protects a batch"
+            ),
+        ),
+    ),
+    Group(
+        '`[evaluation] loss_to = "all"`',
+        lambda case: case.asks(
+            lambda job: job.evaluation.loss_to == "all" and (job.evaluation.loss or job.evaluation.held_out_loss)
+        ),
+        (
+            Disclosure("partners", TRAINING, "each loss that {label} learns", _ONE_NUMBER),
+            Disclosure(
+                "partners", TRAINING, "by it about the mean count of a Poisson model", "", lambda c: c.link == "poisson"
+            ),
+        ),
+    ),
+    Group(
+        "`[early_stopping]`",
+        lambda case: case.asks(lambda job: job.early_stopping is not None),
+        (Disclosure("every party", TRAINING, "whether an epoch's model is the best so far, and whether to go on"),),
+    ),
+    Group(
+        "`accept_narrow`",
+        lambda case: case.asks(lambda job: job.accept_narrow) and case.known.exposed != "",
+        (Disclosure("helper or label party", TRAINING, "the parties' columns themselves{why}"),),
+    ),
+    Group(
+        '`release = "owners"`',
+        lambda case: case.asks(lambda job: job.release == "owners"),
+        (
+            Disclosure("data party", RELEASE, "the weights of its own columns"),
+            Disclosure("label party", RELEASE, "the intercept", where=lambda case: not case.hidden),
+            Disclosure(
+                "label party",
+                RELEASE,
+                "of a network all biases, and layers above the first",
+                "",
+                lambda case: case.hidden,
+            ),
+            Disclosure("partners", RELEASE, "all weights there are{bare}", "", lambda case: bool(case.rankers)),
+            Disclosure(
+                "partners",
+                RELEASE,
+                "from all weights how to rank customers without {label}",
+                where=lambda case: bool(case.rankers),
+            ),
+        ),
+    ),
+    Group(
+        '`release = "shared"`',
+        lambda case: case.asks(lambda job: job.release == "shared"),
+        (Disclosure("nobody", RELEASE, "a weight"),),
+    ),
+    Group(
+        '`release = "label"`',
+        lambda case: case.asks(lambda job: job.release == "label"),
+        (
+            Disclosure("label party", RELEASE, "all weights"),
+            Disclosure("label party", RELEASE, "names, categories, means and deviations of others' columns"),
+            Disclosure("label party", RELEASE, "the covariance of others' columns whose table says whiten = true"),
+        ),
+    ),
+    Group(
+        "a prediction",
+        lambda case: case.training is None,
+        (
+            Disclosure("label party", SCORING, "the score of each row in common", _PARTNERS),
+            Disclosure(
+                "label party",
+                SCORING,
+                "{if_label}by each score an equation with known weights",
+                where=lambda case: case.known.model is None or case.known.model.release == "label",
+            ),
+            Disclosure(
+                "helper",
+                SCORING,
+                "what it sees of a batch in training, unless each party scores its own columns",
+                where=lambda case: case.known.model is None,
+            ),
+        ),
+    ),
+    Group(
+        "`standby`",
+        lambda case: bool(case.job.standby),
+        (
+            Disclosure(
+                "standby helper", ALWAYS, "the job's description, and that it lives; as a helper once it takes over"
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,126 @@
+"""Holds a job and what is known of it, by which its disclosures are chosen.
+
+It has seen no row and no table; a party that asks knows more the further a run is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Self
+
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.messages.kinds import Terms
+
+ANY_JOB = {  # what fills the blanks in a document
+    "label": "the label party",
+    "times": "once or after epochs",
+    "why": ", where records are of few kinds",
+    "bare": ", if the label party has no columns",
+    "if_label": 'with release = "label" ',
+}
+
+
+class AppliedModel(NamedTuple):
+    """Describes the model that a prediction applies: link, holders of weights, layers."""
+
+    link: str
+    release: str
+    hidden: bool
+
+    @property
+    def helped(self) -> bool:
+        """Tell whether rows are scored with the helper; else each party scores its own columns."""
+        return self.release != "owners" or self.hidden
+
+
+class JobFacts(NamedTuple):
+    """Holds the facts about a job beside its description."""
+
+    columns: Mapping[str, int] = MappingProxyType({})  # encoded, by data party
+    model: AppliedModel | None = None  # that a prediction applies
+    exposed: str | None = None  # why the planner would refuse a job that accepts narrow columns; empty if it would not
+
+    @classmethod
+    def of(cls, job: TrainingJob | PredictionJob, terms: Terms | None) -> Self:
+        """Collect the facts that the parties have agreed on so far."""
+        if terms is None:
+            return cls()
+        scoring = terms.scoring
+        model = None if scoring is None else AppliedModel(scoring.model, scoring.release, scoring.network is not None)
+        return cls(dict(zip(job.data_parties, terms.columns, strict=True)), model)
+
+
+NOTHING = JobFacts()
+
+
+class Case(NamedTuple):
+    """Holds a job and what is known of it."""
+
+    job: TrainingJob | PredictionJob
+    known: JobFacts = NOTHING
+
+    @property
+    def training(self) -> TrainingJob | None:
+        """Give the job, if it trains."""
+        return self.job if isinstance(self.job, TrainingJob) else None
+
+    @property
+    def link(self) -> str | None:
+        """Name the link whose scores the helper sees; None where it sees none, or nobody knows yet."""
+        if self.training is not None:
+            return self.training.link
+        model = self.known.model
+        if model is None or not model.helped:
+            return None
+        return "poisson" if model.link == "gamma" else model.link  # no label's logarithm is in a new score
+
+    @property
+    def hidden(self) -> bool:
+        """Tell whether the model has hidden layers, as far as that is known."""
+        if self.training is not None:
+            return self.training.network is not None
+        return self.known.model is not None and self.known.model.hidden
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """Name the data parties without the label."""
+        return tuple(party for party in self.job.data_parties if party != self.job.label)
+
+    @property
+    def bare(self) -> bool:
+        """Tell whether the label party is known to have no columns."""
+        return self.known.columns.get(self.job.label) == 0
+
+    @property
+    def rankers(self) -> tuple[str, ...]:
+        """Name the partners who together get all weights of the model; nobody, if nobody does."""
+        return rankers(self.training, self.known.columns) if self.training is not None else ()
+
+    def asks(self, condition: Callable[[TrainingJob], bool]) -> bool:
+        """Tell whether it is a training of which the condition holds."""
+        return self.training is not None and condition(self.training)
+
+    def words(self) -> dict[str, str]:
+        """Give what fills the blanks of a row."""
+        words = ANY_JOB | {"label": self.job.label}
+        if self.known.model is not None:
+            words["if_label"] = ""
+        if self.bare:
+            words["bare"] = ""
+        if self.training is not None:
+            times = "once" if self.training.scorings == 1 else f"up to {self.training.scorings} times"
+            words["times"] = f"{self.training.evaluation.holdout:.0%} of all, {times}"
+            if self.known.exposed:
+                words["why"] = f": {self.known.exposed}"
+        return words
+
+
+def together(parties: Sequence[str]) -> str:
+    """One, one and two, or one, two and three."""
+    return " and ".join(filter(None, [", ".join(parties[:-1]), parties[-1]]))
+
+
+def rankers(job: TrainingJob, columns: Mapping[str, int]) -> tuple[str, ...]:
+    """List partners who together get all weights, as the label party has no columns."""
+    if columns.get(job.label) != 0 or job.release != "owners" or job.network is not None:
+        return ()
+    return tuple(party for party in job.data_parties if party != job.label)

@@ -1,0 +1,67 @@
+"""The table of who learns what has a row for each thing that a job tells, and no row that no job tells."""
+
+from typing import Any
+
+import pytest
+
+from tercet.agents.policy.disclosure_table import DISCLOSURES, Disclosure
+from tercet.agents.policy.disclosures import disclosures, revelations
+from tercet.agents.policy.known_job import AppliedModel, Case, JobFacts
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
+from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
+
+SCORED = Evaluation(holdout=0.2, metrics="epoch")
+LOSSES = Evaluation(holdout=0.2, loss=True, held_out_loss=True, loss_to="all")
+CASES: list[tuple[Any, JobFacts]] = [
+    (job(), JobFacts(columns={BANK: 0, CARD: 6})),
+    (job(model="poisson", evaluation=LOSSES, alignment="aligned"), JobFacts()),
+    (job(model="gamma", evaluation=SCORED, alignment="ecdh", release="label"), JobFacts()),
+    (job(model="softmax", early_stopping=EarlyStopping(on="loss"), evaluation=LOSSES, release="shared"), JobFacts()),
+    (job(model="mlp", network=Network(hidden=(4,), output="softmax"), accept_narrow=True), JobFacts()),
+    (job(training=job().training.model_copy(update={"rate": "auto"}), standby=("notary2",)), JobFacts()),
+    (prediction("credit-1"), JobFacts()),
+]
+
+
+def told(description: Any, known: JobFacts) -> list[Disclosure]:
+    """The rows that hold for a job."""
+    return list(disclosures(Case(description, known)))
+
+
+def test_every_row_is_told_by_some_job() -> None:
+    """A condition that is never true would hide what is told."""
+    reached = {row.what for case in CASES for row in told(*case)}
+    assert {row.what for group in DISCLOSURES for row in group.rows} == reached
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_blank_is_left_in_a_sentence(case: tuple[Any, JobFacts]) -> None:
+    """And whoever learns has a name."""
+    for one in revelations(*case):
+        assert not {*"{}"} & {*str(one)}
+        assert one.party
+
+
+def test_the_helper_sees_held_out_rows_that_are_scored() -> None:
+    """In a pass like one of a batch, whether or not a loss is opened too."""
+    sees = f"{NOTARY} learns of held-out rows what it sees of a batch (protection: what protects a batch)"
+    assert sees in list(map(str, revelations(job(evaluation=SCORED))))
+    assert sees not in list(map(str, revelations(job(evaluation=Evaluation(holdout=0.2, metrics="none")))))
+
+
+def test_each_model_shows_the_helper_its_own_kind_of_score() -> None:
+    """Only signs that the model needs are told; a new score has no label in it."""
+    seen = {
+        "logistic": "without its sign",
+        "linear": "without its sign",
+        "poisson": "with its sign",
+        "gamma": "less log(label / mean label)",
+        "softmax": "share a predicted class",
+    }
+    for model, words in seen.items():
+        for other in {*seen.values()}:
+            lines = [str(one) for one in revelations(job(model=model))]
+            assert any(other in line for line in lines) == (other == words), (model, other)
+    facts = JobFacts(model=AppliedModel("gamma", "shared", False))
+    lines = [str(one) for one in revelations(prediction("credit-1"), facts)]
+    assert any("with its sign" in line for line in lines)
