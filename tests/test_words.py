@@ -19,12 +19,7 @@ OLD_WORDS = {
 }  # fmt: skip
 """Identifiers, without their underscores and in small letters: participles as nouns, and metaphors."""
 
-BORROWED = {  # names that another package, or a message on the wire, has chosen
-    ("agents/alignment/aligned_table.py", "kept"),
-    ("agents/cli/job.py", "anew"),
-    ("agents/models/scorer.py", "given"),
-    ("agents/protocol/checkpointing.py", "kept"),
-}
+BORROWED = {("agents/protocol/checkpointing.py", "kept")}  # chosen by a message on the wire
 
 Place = tuple[str, int, str]  # a file, a line and what is there
 

@@ -91,11 +91,11 @@ async def help_align(context: JobContext) -> None:
         return
     merger, deadline = Merger(context.description.data_parties), context.deadline("alignment")
     while (wanted := merger.next_chunk) is not None:
-        for answer in await _merge(context, merger, wanted):
+        for answer in await _merged(context, merger, wanted):
             await context.mailbox.send(Presence(bits=answer.bits), [answer.party], deadline, step=answer.chunk)
 
 
-async def _merge(context: JobContext, merger: Merger, wanted: ChunkRequest) -> list[PresenceBits]:
+async def _merged(context: JobContext, merger: Merger, wanted: ChunkRequest) -> list[PresenceBits]:
     party, step = wanted
     received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
     if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):

@@ -74,7 +74,7 @@ def demo(
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
     log: LogLevel = Level.ERROR,
 ) -> None:
-    """Train the credit example with all parties in one process; compare with each party alone."""
+    """Train the credit example with all parties in one process; compare with each alone."""
     from tercet.agents.cli.demo import run_demo  # noqa: PLC0415 - scikit-learn takes a second that no other command should pay
     from tercet.agents.core import logs  # noqa: PLC0415
 
@@ -208,7 +208,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="PART_FOLDER", help='the label party\'s part, release = "label"')],
     out: Annotated[Path, typer.Option(help="a new file: .safetensors, for tercet.load, or .onnx")],
 ) -> None:
-    """Write the whole model of a label party's part as one file. It needs neither job nor other parties."""
+    """Write the whole model of a label party's part as one file that needs nothing else."""
     from tercet.agents.models.export import export_model  # noqa: PLC0415 - numpy and pydantic models
 
     checked(export_model, folder, out)
@@ -237,10 +237,7 @@ def agent(
     settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="this party's settings")],
     log: LogLevel = Level.INFO,
 ) -> None:
-    """Run a party's agent until SIGTERM or Ctrl-C. It logs JSON to standard error.
-
-    SIGTERM and Ctrl-C stop it.
-    """
+    """Run a party's agent until SIGTERM or Ctrl-C. It logs JSON to standard error."""
     from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log, daemon=True)

@@ -136,7 +136,7 @@ def dead_letters(
     remove: Annotated[bool, typer.Option("--remove", help="remove those that are shown")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
-    """Show messages that this party's agent refused, and why. Anybody with a login may have sent them."""
+    """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
     letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])

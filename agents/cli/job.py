@@ -102,7 +102,7 @@ def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Resume a failed job at every party, from the last checkpoint that all have."""
+    """Take up a failed job again at every party, from the last checkpoint that all have."""
     _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
 
 
@@ -152,7 +152,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
-    """Show which jobs ended long ago, ask, and remove their records, checkpoints, reports and scores."""
+    """Show old jobs, ask, and remove their records, checkpoints, reports and scores."""
     if not yes:
         found = checked(
             _show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=False))

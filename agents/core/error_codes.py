@@ -1,4 +1,6 @@
-"""The codes of failed jobs, with cause, remedy and who can mend it: `tercet explain`, and what metrics may count.
+"""Reads the codes of failed jobs for `tercet explain` and for metrics.
+
+Each has a cause, a remedy, and who can mend it.
 
 docs/errors.md is the one place where they are written; it comes with the package, and this module only reads it.
 """
@@ -18,7 +20,7 @@ _PART: Final = re.compile(r"^- \*\*(Cause|Remedy|Who can mend it):\*\* (.*?)(?=^
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One entry of docs/errors.md."""
+    """Holds one entry of docs/errors.md."""
 
     code: str
     cause: str
@@ -46,7 +48,7 @@ def all_codes() -> Mapping[str, Code]:
 
 
 def read(text: str) -> list[Code]:
-    """The entries of a document. One without a part has an empty text for it."""
+    """Read a document's entries; a missing part becomes an empty text."""
     codes = []
     for code, body in _ENTRY.findall(text):
         parts = {name: " ".join(words.split()).removesuffix(".") for name, words in _PART.findall(body)}

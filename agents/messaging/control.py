@@ -78,7 +78,7 @@ async def publish_patiently(broker: Broker, envelope: Envelope) -> bool:
 async def publish_within(
     broker: Broker, envelope: Envelope, seconds: float, wanted: Callable[[], bool] = lambda: True
 ) -> None:
-    """Publish until a queue has the envelope, or it is unwanted; a starting agent has no queue yet.
+    """Publish until a queue has it, or it is unwanted; a starting agent has no queue yet.
 
     Raises:
         TimeoutError: nobody took it in time.

@@ -37,7 +37,7 @@ LARGE = 2**21  # bytes: packing or reading more than this takes a millisecond, a
 
 
 class Unwanted(ValueError):
-    """An envelope that a parcel that proves nothing about the party it claims to be from."""
+    """Refuses a parcel that proves nothing about the party it claims to be from."""
 
 
 class Mailbox(Inbox):

@@ -20,7 +20,7 @@ _ONE_NUMBER = "a mean over 32 rows or more"
 
 
 class Disclosure(NamedTuple):
-    """Says who learns what, when, and what protects it; `where` chooses among the jobs of its group."""
+    """Says who learns what, when, and its protection; `where` chooses jobs of its group."""
 
     who: str
     when: str

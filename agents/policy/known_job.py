@@ -20,7 +20,7 @@ ANY_JOB = {  # what fills the blanks in a document
 
 
 class AppliedModel(NamedTuple):
-    """The model that a prediction applies: its link, who has its weights, and whether it has hidden layers."""
+    """Describes the model that a prediction applies: link, holders of weights, layers."""
 
     link: str
     release: str
@@ -120,7 +120,7 @@ def together(parties: Sequence[str]) -> str:
 
 
 def rankers(job: TrainingJob, columns: Mapping[str, int]) -> tuple[str, ...]:
-    """The partners who together get all weights of a model, since the label party has no columns; else nobody."""
+    """List partners who together get all weights, as the label party has no columns."""
     if columns.get(job.label) != 0 or job.release != "owners" or job.network is not None:
         return ()
     return tuple(party for party in job.data_parties if party != job.label)

@@ -234,7 +234,7 @@ class DataPartyRole:
         return arrays, {**facts, EXPONENT: self._score_exponent}
 
     def _make_checks(self, digests: Mapping[int, bytes] | None) -> Checks | None:
-        """Of what the helper deals, going on from digests of an earlier attempt, if the job wants that."""
+        """Make the checks of the helper's dealing, going on from an earlier attempt; None if off."""
         context, plan = self.context, self.context.ready_plan
         if not plan.request.checks:
             return None

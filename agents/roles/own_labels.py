@@ -59,7 +59,7 @@ class OwnLabels:
                 raise unfit_label(self._context, problem) from None
 
     def fit(self, held_out: NDArray[np.bool_]) -> None:
-        """Fit classes or the scaling to the rows that are trained on; nothing where there is no label.
+        """Fit classes or scaling to the rows that are trained on, if there is a label.
 
         Raises:
             UnfitLabel, LabelProblem: the labels do not fit the model.
