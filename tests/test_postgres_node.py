@@ -151,8 +151,7 @@ def test_stopping_leaves_nothing_though_somebody_is_connected():
     try:
         with private_postgres() as node, closing(dbapi.connect(node.url)):
             pids, folder, port = processes(node), node.folder, node.port
-            assert len(pids) > 3
-            assert all(map(alive, pids))
+            assert sum(map(alive, pids)) > 3  # a worker may have ended by itself
             node.stop()
             node.stop()
             assert not any(map(alive, pids))

@@ -319,7 +319,7 @@ def test_a_job_stopped_after_two_epochs_releases_the_model_of_a_job_of_two_epoch
 
 
 def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
-    """Anything with a shape and rows to take will do; a plain array would give its words without their columns."""
+    """Anything with a shape and rows will do, as long as they have the columns that its shape says."""
     job, masks = make_job(SMALL), keyed()
 
     class Asked(ArrayFeatures):
@@ -328,6 +328,10 @@ def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
         def read_rows(self, rows):
             self.asked = max(self.asked, len(rows))
             return super().read_rows(rows)
+
+    class Narrowed(ArrayFeatures):
+        def read_rows(self, rows):
+            return super().read_rows(rows)[:, 1:]
 
     def party(x):
         return DataParty(1, 0, job.plan, x, None, order=job.order, helper_masks=masks(1, HELPER),
@@ -339,7 +343,7 @@ def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
     with pytest.raises(ShapeProblem, match="features"):
         party(ArrayFeatures(job.xs[1][:-1]))
     with pytest.raises(ShapeProblem, match="features of a batch"):
-        party(job.xs[1]).masked_inputs(step)
+        party(Narrowed(job.xs[1])).masked_inputs(step)
 
 
 def test_masking_leaves_the_partys_own_features_alone():
