@@ -15,7 +15,7 @@ EXCEPTIONS = {
     # One job's run decides and acts in one class. It becomes a table of transitions with a thin
     # shell around it. Cutting its methods apart before that would only spread its state over two
     # files. It may not grow.
-    "agents.runs.run.JobRun": 540,
+    "agents.runs.run.JobRun": 539,
 }
 
 

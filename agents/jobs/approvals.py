@@ -8,7 +8,8 @@ from dataclasses import replace
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.jobs.columns_used import column_sentences, columns_used, own_model_part
 from tercet.agents.models.manifest import ModelPart
-from tercet.agents.policy.disclosures import AppliedModel, JobFacts, revelations
+from tercet.agents.policy.disclosures import revelations
+from tercet.agents.policy.known_job import AppliedModel, JobFacts
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import KeyProblem, parse_public

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem
-from tercet.agents.policy.disclosures import JobFacts
+from tercet.agents.policy.known_job import JobFacts
 from tercet.agents.session.context import JobContext
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings

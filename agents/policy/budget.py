@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.audit_log import Entry
 from tercet.agents.policy.budget_file import BudgetFile, Spending
-from tercet.agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
+from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
 from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, ExposureCount, exposures
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job, Terms

@@ -6,32 +6,9 @@ It fills in the rows of the table in `disclosure_table` that hold for the job. N
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tercet.agents.policy.disclosure_table import (
-    ALIGNMENT,
-    DISCLOSURES,
-    RELEASE,
-    SCORING,
-    STAGES,
-    TRAINING,
-    WHO,
-    Disclosure,
-)
-from tercet.agents.policy.known_job import NOTHING, AppliedModel, Case, JobFacts, rankers, together
+from tercet.agents.policy.disclosure_table import DISCLOSURES, SCORING, STAGES, TRAINING, WHO, Disclosure
+from tercet.agents.policy.known_job import NOTHING, Case, JobFacts
 from tercet.schemas.files.job import PredictionJob, TrainingJob
-
-__all__ = [
-    "ALIGNMENT",
-    "RELEASE",
-    "SCORING",
-    "TRAINING",
-    "AppliedModel",
-    "JobFacts",
-    "Revelation",
-    "disclosures",
-    "rankers",
-    "revelations",
-    "together",
-]
 
 
 class Revelation(NamedTuple):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from tercet.agents.policy.disclosures import ALIGNMENT, RELEASE, SCORING, TRAINING
+from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Terms

@@ -10,9 +10,10 @@ from tercet.agents.core.states import TERMINAL
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.budget_file import FILE
-from tercet.agents.policy.disclosures import JobFacts, revelations
+from tercet.agents.policy.disclosures import revelations
 from tercet.agents.policy.exposure import exposures
 from tercet.agents.policy.job import accepts_exposure
+from tercet.agents.policy.known_job import JobFacts
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job, JobStatus, Terms
 

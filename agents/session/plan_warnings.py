@@ -1,6 +1,6 @@
 """Warns of what is doubtful about a job's training."""
 
-from tercet.agents.policy.disclosures import rankers, together
+from tercet.agents.policy.known_job import rankers, together
 from tercet.agents.session.context import JobContext
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from tercet.agents.jobs.approvals import summarize_revelations
 from tercet.agents.jobs.columns_used import MOST_SHOWN, UsedColumns, column_sentences
-from tercet.agents.policy.disclosures import AppliedModel, JobFacts, revelations
+from tercet.agents.policy.disclosures import revelations
+from tercet.agents.policy.known_job import AppliedModel, JobFacts
 from tercet.agents.simulation.simulate import Simulation
 from tercet.schemas.files.job import Network
 from tercet.schemas.messages.kinds import Job
