@@ -11,6 +11,9 @@ from tercet.mpc.plan.schedule import LEAST_ROWS
 from tercet.schemas.files.settings import Limits
 
 
+BLIND_AHEAD = 4  # times as many steps where the helper waits for no score: it is told less often how far others are
+
+
 class StepCounter:
     """Counts steps, and wakes those who wait for a count."""
 
@@ -42,7 +45,8 @@ def largest_batch(plan: Plan) -> int:
 
 def look_ahead_steps(plan: Plan, limits: Limits) -> int:
     """Compute how many steps to send ahead within the memory bound."""
-    return max(1, min(limits.look_ahead, limits.in_flight_mib * 2**20 // (8 * words_ahead(plan))))
+    most = limits.look_ahead * (BLIND_AHEAD if plan.is_blind else 1)
+    return max(1, min(most, limits.in_flight_mib * 2**20 // (8 * words_ahead(plan))))
 
 
 def words_ahead(plan: Plan) -> int:
@@ -52,12 +56,21 @@ def words_ahead(plan: Plan) -> int:
     three for each upper weight whatever the batch.
     """
     rows, columns, others = largest_batch(plan), sum(plan.columns), len(plan.columns) - 1
+    if plan.is_blind:
+        return rows * columns + columns * plan.outputs + blind_words(plan)
     words = rows * (columns + 3 * plan.outputs) + 2 * others * checked_words(plan)
     if plan.network is None:
         return words
     layout = Layout(plan)
     _, openings = flat(layout.openings(rows))
     return words + others * (2 * openings + columns * layout.widths[0]) + dealt_words(plan)
+
+
+def blind_words(plan: Plan) -> int:
+    """Compute the words that the helper deals one data party for a step, at most."""
+    blind = plan.request.blind
+    assert blind is not None
+    return (2 * blind.terms * largest_batch(plan) + max(plan.columns)) * plan.outputs
 
 
 def checked_words(plan: Plan) -> int:
@@ -80,6 +93,8 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
     most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
     if plan.request.checks and not helper:
         most = max(most, *(plan.checks.dealt(party)[1] for party in range(len(plan.columns))))
+    if plan.is_blind and not helper:
+        most = max(most, blind_words(plan))
     if plan.network is not None:
         most = max(most, rows * max(plan.network.hidden), 0 if helper else dealt_words(plan))
     return max(most, rows * plan.outputs)

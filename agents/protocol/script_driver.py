@@ -32,7 +32,9 @@ from tercet.schemas.messages.kinds import (
     MaskOpenings,
     Message,
     NarrowOpening,
+    OutputErrorOpening,
     PreactivationShare,
+    ScoreOpening,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -51,6 +53,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ELEMENT = 8  # a hidden element takes about as long as this many words of features
+
+SAYS_CHECKPOINTS = MaskedLabels, ScoreOpening  # with the label party's, whether the step ends with one
 
 TRAINING: Kinds = {
     "masked inputs": MaskedInputs,
@@ -71,6 +75,13 @@ TRAINING: Kinds = {
     "slope opening": SlopeOpening,
     "error opening": ErrorOpening,
     "masked error": MaskedError,
+}
+BLIND: Kinds = {
+    "masked inputs": MaskedInputs,
+    "masked weights": MaskedWeights,
+    "dealt": DealtShares,
+    "score opening": ScoreOpening,
+    "error opening": OutputErrorOpening,
 }
 SCORING: Kinds = {
     "masked inputs": ScoringInputs,
@@ -118,7 +129,7 @@ class ScriptDriver:
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}
-        first = context.first_step if kinds is TRAINING else 0
+        first = context.first_step if kinds is TRAINING or kinds is BLIND else 0
         self.counts: dict[str, StepCounter] = defaultdict(lambda: StepCounter(first))
 
     async def run(self, script: Script[T], step: Step, deadline: Deadline | None = None) -> T:
@@ -174,8 +185,8 @@ class ScriptDriver:
 
     def _make_message(self, kind: str, words: Words, step: Step) -> Message:
         make: Callable[..., Message] = self._kinds[kind]
-        if make is MaskedLabels and self._checkpoints is not None:
-            return MaskedLabels(words=words, checkpoint=self._checkpoints.decide_due(step))
+        if make in SAYS_CHECKPOINTS and self._checkpoints is not None and self._context.is_label_party:
+            return make(words=words, checkpoint=self._checkpoints.decide_due(step))
         return make(words=words)
 
     async def receive_tensors(
@@ -188,7 +199,7 @@ class ScriptDriver:
         place = self._address_step(model, event.turn, step)
         letters = await mail.receive(model, senders, deadline, epoch=step.epoch, step=place)
         if self._checkpoints is not None and any(
-            isinstance(m, MaskedLabels) and m.checkpoint for m in letters.values()
+            isinstance(m, SAYS_CHECKPOINTS) and m.checkpoint for m in letters.values()
         ):
             self._checkpoints.mark_due(step)
         words = mail.checked_words(letters, lambda sender: event.shapes[self._numbers[sender]])

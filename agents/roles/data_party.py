@@ -25,10 +25,12 @@ from tercet.agents.roles.release_to_label import check_declared, encoding_messag
 from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import announced_spread
+from tercet.agents.training.blind_training import BlindTraining, blind_party
 from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, strip_prefix
 from tercet.agents.training.linear_training import LinearTraining
 from tercet.agents.training.network_training import NetworkTraining, network_party
 from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
@@ -45,6 +47,7 @@ from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.store import FeatureView
 from tercet.tables.encoding.whitening import MOST_WHITENED
 
+AnyParty = DataParty | NetworkParty | BlindParty
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
 
@@ -65,10 +68,11 @@ class DataPartyRole:
         self.labels = OwnLabels(context, self.own)  # of the common rows
         self.order: Order | None = None
         self.words: FeatureView | None = None  # of the rows that are trained on
-        self.party: DataParty | NetworkParty | None = None
+        self.party: AnyParty | None = None
         self.shares: AnyShares | None = None  # of the model that is kept
         self.openings: ModelOpenings | None = None  # of that model
         self.first: NetworkShares | None = None  # before the first step, where there is a network
+        self.start: Shares | None = None  # at an attempt's first step, where the helper sees no score
         self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
         self._checkpoints: CheckpointWriter | None = None
@@ -241,7 +245,7 @@ class DataPartyRole:
         projections = Projections(self.key, plan.checks, context.attempt)
         return Checks(self._me, plan.checks, projections, context.masks(context.description.helper), digests)
 
-    def _make_party(self, shares: AnyShares | None, digests: Mapping[int, bytes] | None) -> DataParty | NetworkParty:
+    def _make_party(self, shares: AnyShares | None, digests: Mapping[int, bytes] | None) -> AnyParty:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
@@ -254,6 +258,9 @@ class DataPartyRole:
             self.first = party.shares()
             return party
         assert not isinstance(shares, NetworkShares)
+        if plan.is_blind:
+            self.start = shares
+            return blind_party(context, words, self.labels.trained_on, shares)
         return DataParty(
             self._me,
             self._label,
@@ -294,7 +301,9 @@ class DataPartyRole:
         assert self._evaluation is not None
         assert self._checkpoints is not None
         if not self.context.all_steps_done:
-            if isinstance(self.party, NetworkParty):
+            if isinstance(self.party, BlindParty):
+                await BlindTraining(self.context, self.party, self._evaluation, self._checkpoints).run()
+            elif isinstance(self.party, NetworkParty):
                 await NetworkTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()
             else:
                 await LinearTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()

@@ -26,13 +26,14 @@ from tercet.agents.scoring.held_out_loss import answer_held_out_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.scoring.scoring_pass import answer_pass
 from tercet.agents.session.context import JobContext
+from tercet.agents.training.blind_training import BlindHelperTraining
 from tercet.agents.training.network_training import NetworkHelperTraining
 from tercet.mpc.linear.helper import Diverged, Helper
 from tercet.mpc.linear.loss import LossHelper
 from tercet.mpc.network.helper import NetworkHelper
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.scoring.linear import scoring_steps
-from tercet.mpc.scoring.openings import WeightMasks, guard_exponent
+from tercet.mpc.scoring.openings import WeightMasks, blind_exponent, guard_exponent
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
@@ -112,7 +113,9 @@ class _Training:
         if self._job.evaluation.loss:
             self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first_step)
         self._model_steps = context.best_steps or plan.steps_total  # steps of the model that is kept
-        self._helper: Helper | NetworkHelper
+        self._helper: Helper | NetworkHelper | None = None
+        if plan.is_blind:
+            return
         if plan.network is None:
             self._helper = Helper(plan, label, context.data_party_masks(), first=context.first_step)
         else:
@@ -122,13 +125,27 @@ class _Training:
         """Run all steps, and the job's evaluation between epochs and at the end."""
         context, job = self._context, self._job
         if not context.all_steps_done:
-            await (self._run_linear() if isinstance(self._helper, Helper) else self._run_network(self._helper))
-        exponent = await receive_bound(context) if context.all_steps_done else guard_exponent(self._helper.largest)
+            await self._run_steps()
+        exponent = await receive_bound(context) if context.all_steps_done else self._exponent()
         message = await context.compute(make_commitments, context, exponent)
         await context.mailbox.send(message, job.data_parties, context.deadline("step"))
         if job.scorings and job.evaluation.metrics == "end":
             masks = model_masks(context) if needs_helper(job) else None
             await self._validate(job.training.epochs - 1, self._model_steps, exponent, masks)
+
+    async def _run_steps(self) -> None:
+        if self._helper is None:
+            await BlindHelperTraining(self._context, self._on_epoch_end).run()
+        elif isinstance(self._helper, Helper):
+            await self._run_linear()
+        else:
+            await self._run_network(self._helper)
+
+    def _exponent(self) -> int:
+        """Choose the bound of later scores: by the largest so far, or where it sees none by the words' range."""
+        if self._helper is None:
+            return blind_exponent(self._context.ready_plan.fz)
+        return guard_exponent(self._helper.largest)
 
     async def _run_network(self, helper: NetworkHelper) -> None:
         context, plan = self._context, self._context.ready_plan
@@ -194,7 +211,7 @@ class _Training:
 
     def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
         answers = self._linear_helper.masked_activations(step, shares)
-        return answers, None if self._loss is None else self._loss.terms(step, self._helper.scores)
+        return answers, None if self._loss is None else self._loss.terms(step, self._linear_helper.scores)
 
     def _divergence(self, diverged: Diverged, step: Step) -> JobProblem:
         return JobProblem(
@@ -220,7 +237,7 @@ class _Training:
             assert context.terms is not None
             await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
         if job.scored_after(epoch):
-            await self._validate(epoch, done, guard_exponent(self._helper.largest))
+            await self._validate(epoch, done, self._exponent())
         if job.early_stopping is None:
             return True
         letters = await context.mailbox.receive(EpochDecision, [context.label], context.deadline("step"), epoch=epoch)

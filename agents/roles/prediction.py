@@ -86,6 +86,7 @@ class PredictionRole:
             alpha=self.part.alpha,
             noise_bits=numbers.noise_bits,
             exponent=self.part.score_exponent,
+            blind=numbers.is_blind,
             seeds=commitments_of(context, self.part),
         )
         await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.is_label_party)
@@ -229,8 +230,9 @@ class PredictionRole:
             self._steps(),
             key=self._key,
             purpose="prediction",
-            noise=own_noise(context, self._own.private, "prediction"),
+            noise=own_noise(context, self._own.private, "prediction", is_blind=numbers.is_blind),
             openings=openings_from_part(context, self.part, self._arrays),
+            limit=2.0**self.part.score_exponent,
         )
 
 
@@ -241,4 +243,6 @@ def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Number
     terms = context.terms
     layers = scoring.network
     network = None if layers is None else Network(layers.hidden, layers.activation)
-    return Numbers(scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network, scoring.noise_bits)
+    return Numbers(
+        scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network, scoring.noise_bits, scoring.blind
+    )

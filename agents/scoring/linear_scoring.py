@@ -4,6 +4,7 @@ Used for held-out rows and for prediction. The label party learns the scores, an
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,11 +16,19 @@ from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.architecture import CARRIER, Network
+from tercet.mpc.plan.forward import Forward
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.linear import Scorer, ScoringHelper
+from tercet.mpc.scoring.linear import Scorer, ScoringHelper, deals_correction
 from tercet.mpc.scoring.openings import Openings
-from tercet.schemas.messages.kinds import Message, Scores, ScoringDealtShares, ScoringInputs, ScoringShare
+from tercet.schemas.messages.kinds import (
+    MaskedScores,
+    Message,
+    Scores,
+    ScoringDealtShares,
+    ScoringInputs,
+    ScoringShare,
+)
 from tercet.schemas.messages.tensor import Words
 
 MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from all parties together
@@ -43,12 +52,15 @@ class LinearScoring:
         scorer: Scorer,
         order: Order,
         steps: Iterable[Step],
-        outputs: int,
+        numbers: Forward,
         *,
         openings: Openings,
+        limit: float = math.inf,
     ) -> None:
         self._context, self._scorer, self._order = context, scorer, order
-        self._steps, self._outputs, self._openings = list(steps), outputs, openings
+        self._steps, self._openings, self._limit = list(steps), openings, limit
+        self._numbers, self._outputs = numbers, numbers.outputs
+        self._shares: dict[int, asyncio.Future[Words]] = {}  # of scores, at the label party of a blind pass
         self._deadline = context.deadline("step")
 
     async def run(self) -> Floats | None:
@@ -64,7 +76,7 @@ class LinearScoring:
 
     async def _send_batches(self) -> None:
         context = self._context
-        partners, helper = context.partners, context.description.helper
+        partners = context.partners
         await context.compute(self._order.permutation, self._steps[0].epoch)  # sorting many rows takes long
         for step in self._steps:
             inputs = await self._compute_batch(self._scorer.masked_inputs, step)
@@ -75,8 +87,20 @@ class LinearScoring:
             theirs, dealt = {context.number(p): words for p, words in received.items()}, await self._receive_dealt(step)
             opened = self._openings.blocks
             share = await self._compute_batch(self._scorer.preactivation, step, theirs, opened, dealt)
-            await self._send_message(ScoringShare(words=share), [helper], step)
+            await self._hand_over(share, step)
             note_scored_step(context, step)
+
+    async def _hand_over(self, share: Words, step: Step) -> None:
+        """Give a share of scores to the helper, or where that sees none to the label party."""
+        if not self._numbers.is_blind:
+            await self._send_message(ScoringShare(words=share), [self._context.description.helper], step)
+        elif self._context.is_label_party:
+            self._own_share(step).set_result(share)
+        else:
+            await self._send_message(MaskedScores(words=share), [self._context.label], step)
+
+    def _own_share(self, step: Step) -> "asyncio.Future[Words]":
+        return self._shares.setdefault(step.index, asyncio.get_running_loop().create_future())
 
     async def _compute_batch(self, function: Callable[..., T], step: Step, *args: Any) -> T:
         assert self._context.terms is not None
@@ -85,18 +109,31 @@ class LinearScoring:
 
     async def _receive_dealt(self, step: Step) -> Words | None:
         """Receive the helper's dealt words, if this party is the carrier."""
-        if self._outputs == 1 or self._context.number(self._context.me) != CARRIER:
+        if not deals_correction(self._numbers) or self._context.number(self._context.me) != CARRIER:
             return None
         helper = self._context.description.helper
         return (await self._receive_words(ScoringDealtShares, step, {helper: (step.rows, self._outputs)}))[helper]
 
     async def _collect_scores(self) -> Floats:
-        helper = self._context.description.helper
         scores = np.empty((sum(step.rows for step in self._steps), self._outputs))
         for step in self._steps:
-            words = (await self._receive_words(Scores, step, {helper: (step.rows, self._outputs)}))[helper]
-            scores[self._order.rows(step)] = await self._context.compute(self._scorer.open_scores, step, words)
+            scores[self._order.rows(step)] = await self._open_scores(step)
         return scores
+
+    async def _open_scores(self, step: Step) -> Floats:
+        context, shape = self._context, (step.rows, self._outputs)
+        if not self._numbers.is_blind:
+            helper = context.description.helper
+            words = (await self._receive_words(Scores, step, {helper: shape}))[helper]
+            return await context.compute(self._scorer.open_scores, step, words)
+        received = await self._receive_words(MaskedScores, step, dict.fromkeys(context.partners, shape))
+        shares = {context.number(party): words for party, words in received.items()}
+        shares[context.number(context.me)] = await self._own_share(step)
+        del self._shares[step.index]
+        try:
+            return await context.compute(self._scorer.add_scores, step, shares, self._limit)
+        except Diverged as diverged:
+            raise range_problem(context, diverged) from None
 
     def _columns(self, party: str) -> int:
         assert self._context.terms is not None
@@ -115,7 +152,7 @@ class LinearScoring:
 
 
 async def answer_scores(
-    context: JobContext, helper: ScoringHelper, steps: Sequence[Step], outputs: int, first: str = "step"
+    context: JobContext, helper: ScoringHelper, steps: Sequence[Step], numbers: Forward, first: str = "step"
 ) -> None:
     """Add up each batch's shares at the helper, and send the label party the scores.
 
@@ -124,7 +161,12 @@ async def answer_scores(
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.
     """
-    mail, job = context.mailbox, context.description
+    mail, job, outputs = context.mailbox, context.description, numbers.outputs
+    if numbers.is_blind:
+        for step in steps:
+            await _deal_batch(context, helper, step, context.deadline(first if step.index == 0 else "step"))
+            note_scored_step(context, step)
+        return
     if outputs > 1:
         await _deal_batch(context, helper, steps[0], context.deadline(first))
     for step in steps:

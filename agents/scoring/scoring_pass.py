@@ -3,6 +3,7 @@
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tercet.agents.protocol.shares import AnyShares
@@ -14,6 +15,7 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import NetworkForward
+from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.score_noise import ScoreNoise
@@ -34,6 +36,7 @@ async def score_rows(
     purpose: str,
     noise: ScoreNoise | None,
     openings: Openings | None = None,
+    limit: float = math.inf,
 ) -> Floats | None:
     """Play a data party; give the label party the scores (rows, outputs), in row order.
 
@@ -47,6 +50,7 @@ async def score_rows(
         purpose: Of the masks, not training's.
         noise: What this party adds to the scores, by `own_noise`.
         openings: Of the weights; None: they are opened for this pass.
+        limit: That no score may go beyond, where the label party adds them up itself.
 
     Raises:
         JobProblem: a tensor of a wrong shape came.
@@ -67,15 +71,19 @@ async def score_rows(
         me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
         weight_masks=openings.masks, noise=noise,
     )  # fmt: skip
-    return await LinearScoring(context, scorer, order, steps, plan.outputs, openings=openings).run()
+    return await LinearScoring(context, scorer, order, steps, plan, openings=openings, limit=limit).run()
 
 
-def own_noise(context: JobContext, private: bytes, purpose: str) -> ScoreNoise | None:
+def own_noise(context: JobContext, private: bytes, purpose: str, *, is_blind: bool = False) -> ScoreNoise | None:
     """Make this party's noise on the scores of a pass; the label party adds none.
 
-    `private` is this party's own secret of the run.
+    `private` is this party's own secret of the run. Where nobody rounds a score before the label party has it, noise
+    of half a unit of a rounded one does the same.
     """
-    return None if context.is_label_party else ScoreNoise(private, context.settings.policy.score_noise, purpose)
+    least = 2.0 ** -(SCORE_BITS + 1) if is_blind else 0.0
+    if context.is_label_party:
+        return None
+    return ScoreNoise(private, max(context.settings.policy.score_noise, least), purpose)
 
 
 async def answer_pass(
@@ -106,7 +114,7 @@ async def answer_pass(
     if weight_masks is None:
         weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
     if plan.network is None:
-        await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan.outputs, first)
+        await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan, first)
     else:
         helper = NetworkScoringHelper(plan, context.number(context.label), masks, weight_masks, limit)
         await network_scoring.answer_network_scores(context, helper, steps, first)

@@ -14,12 +14,17 @@ from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
 from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.agents.training.blind_training import public_order
 from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.interface.row_store import ArrayRows
+from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.reference import linear, network
+from tercet.mpc.reference.blind import train_blind
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.tensor import Words
 
@@ -87,7 +92,34 @@ def oracle_words(simulation: Simulation) -> linear.Weights:
     assert label.order is not None
     assert label.shares is not None
     plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
+    if plan.is_blind:
+        return _blind_oracle(simulation, y)
     return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
+
+
+def _blind_oracle(simulation: Simulation, y: Floats) -> linear.Weights:
+    """Run the same in plaintext, rounded by this run's dealt masks on scores."""
+    roles = list(data_roles(simulation).values())
+    label = data_roles(simulation)[simulation.description.label]
+    assert label.shares is not None
+    context, masks = label.context, dict(enumerate(role.context.masks(role.context.description.helper) for role in roles))
+    plan, order, first = context.ready_plan, public_order(context), context.first_step
+    stores = {i: ArrayRows(plan.request.rows, columns) for i, columns in enumerate(plan.columns)}
+    helper = BlindHelper(plan, masks, order=order, stores=stores, first=first)
+
+    def dealt(step: Step) -> Words:
+        return helper.score_mask(step, helper.masks_of(step))
+
+    begin = opened_linear([role.start for role in roles if role.start is not None])
+    return train_blind(training_words(simulation), y, plan, order.permutation, dealt, label.shares.step, first, begin)
+
+
+def opened_linear(shares: Sequence[Shares]) -> linear.Weights | None:
+    """Add up all parties' shares of one step; None if there are none, as before the first step."""
+    if not shares:
+        return None
+    blocks = (total([mine.own, *(s.partners[i] for j, s in enumerate(shares) if j != i)]) for i, mine in enumerate(shares))
+    return linear.Weights(tuple(blocks), total(share.intercept for share in shares))
 
 
 def training_words(simulation: Simulation) -> list[Words]:

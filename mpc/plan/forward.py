@@ -40,6 +40,10 @@ class Forward(NoiseNumbers, Protocol):
         """Fractional bits of features."""
 
     @property
+    def is_blind(self) -> bool:
+        """Tell whether the helper sees no score."""
+
+    @property
     def activation(self) -> Activation:
         """The link between score and label."""
 

@@ -21,6 +21,7 @@ from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import ACTIVATIONS, Activation
 from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, rates, snap_scale
 
@@ -68,6 +69,7 @@ class Request:
     outputs: int = 1  # of a softmax: the number of classes
     whole: bool = False  # whether the label party will hold the whole model, and so know what its scores are made of
     network: Network | None = None  # None for a model without hidden layers
+    blind: Blind | None = None  # how activations are evaluated without the helper; None where it computes them
     checks: int = 0  # projections by which data parties check what the helper deals; see `checks`
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
@@ -142,6 +144,11 @@ class Plan:
     def columns(self) -> tuple[int, ...]:
         """Encoded columns of each data party, in party order."""
         return self.request.columns
+
+    @property
+    def is_blind(self) -> bool:
+        """Tell whether the helper sees no score."""
+        return self.request.blind is not None
 
     @property
     def outputs(self) -> int:

@@ -15,6 +15,8 @@ from typing import NamedTuple, get_args
 
 from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
 from tercet.mpc.functions.links import ACTIVATIONS, FAR_SCORE
+from tercet.mpc.functions.series import Series, series_for
+from tercet.mpc.plan.blind import ALPHA_BITS, GOOD_BITS, LEAST_BITS, SPARE_TURNS, Blind, significant_bits
 from tercet.mpc.plan.exposure import (
     CAUTION_BITS,
     disclosed_bits,
@@ -62,10 +64,43 @@ def _fit_plan(request: Request) -> Plan:
     norms = tuple(public_norm(columns) for columns in request.columns)
     sizes = batch_sizes(request.rows, request.batch)
     course = _walk_schedule(request, len(sizes), norms)
+    if request.blind is not None:
+        return _fit_blind_plan(request, request.blind, course, sizes, norms)
     f = max(LEAST_F, 12 + ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
     fx, score_limit, notes = _features_bits(request, course, f)
     warnings = _warnings(request, course, sizes, fx)
     return Plan(request, fx, f, norms, score_limit, noise_bits_of(request), course.alpha, len(sizes), warnings, notes)
+
+
+def _fit_blind_plan(
+    request: Request, blind: Blind, course: "_ScheduleBounds", sizes: list[int], norms: tuple[float, ...]
+) -> Plan:
+    """Choose the bits of a job in which nothing is truncated: all that the period of the series leaves.
+
+    Features have as many as errors can spare.
+    """
+    series = _series_of(request.model, blind)
+    fz = 64 - (series.period.bit_length() - 1) - (ALPHA_BITS if request.l2 else SPARE_TURNS)
+    least = course.least_rate / max(sizes)
+    bits = {fx: significant_bits(least, fz - 2 * fx) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
+    fx = next((fx for fx in bits if bits[fx] >= GOOD_BITS), LEAST_FX)
+    if bits[fx] < LEAST_BITS:
+        raise PlanRefused(
+            f"the smallest learning rate, {course.least_rate:.3g}, is so small for the batch that errors would have "
+            f"only {bits[fx]} bits",
+            'use smaller batches or a larger rate, or helper_sees = "scores"',
+        )
+    note = f"features have {fx} fractional bits, the activation {fz - 2 * fx}: a series of {blind.terms} terms"
+    notes = (f"{note} for scores up to {blind.reach}, off by {series.phi.error:.1g} at most",)
+    warnings = _warnings(request, course, sizes, fx)
+    return Plan(request, fx, fz - 2 * fx, norms, min(-series.low, series.high), noise_bits_of(request), course.alpha, len(sizes), warnings, notes)
+
+
+def _series_of(model: str, blind: Blind) -> Series:
+    try:
+        return series_for(model, blind.reach, blind.terms)
+    except ValueError as problem:
+        raise PlanRefused(str(problem), 'set reach and terms to these, or helper_sees = "scores"') from None
 
 
 class _ScheduleBounds(NamedTuple):
@@ -216,7 +251,7 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
     if request.accept_narrow:
         return refusals
     joint, needed = joint_bits(request.entropies), _needed_bits(request)
-    if joint < needed:
+    if joint < needed and request.blind is None:
         refusals.append(
             PlanRefused(
                 f"records of all parties have only {joint:g} bits of collision entropy, so that the helper could tell "

@@ -55,6 +55,7 @@ class Numbers:
     outputs: int = 1  # K
     network: Network | None = None
     noise_bits: int = 2
+    is_blind: bool = False
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
@@ -63,7 +64,8 @@ class Numbers:
         layers = request.get("network")
         network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
         sizes = tuple(request["columns"]), plan["fx"], plan["f"]
-        return cls(request["model"], *sizes, request.get("outputs", 1), network, plan["noise_bits"])
+        blind = request.get("blind") is not None
+        return cls(request["model"], *sizes, request.get("outputs", 1), network, plan["noise_bits"], blind)
 
     @property
     def fw(self) -> int:
@@ -193,7 +195,7 @@ class Scorer:
         ahead = total([self._signs(step) * column, *correction, *products])
         own = apply_order(total([self._shares.own, *opened]), classes)
         z = preactivation_share(self._batches.pop(step.index), own, ahead)
-        if self._me == 0:
+        if self._me == 0 and not numbers.is_blind:
             z += self._helpers_noise(step)
         if self._noise is not None:
             z += self._noise.words(step, numbers.outputs, self._alpha, numbers.fz)
@@ -217,6 +219,24 @@ class Scorer:
         words = without_noise(words, self._helpers_noise(step), self._numbers.fz)
         return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
 
+    def add_scores(self, step: Step, shares: Mapping[int, Words], limit: float) -> Floats:
+        """Add up all data parties' shares of a batch at the label party, where the helper sees no score.
+
+        The result is that of `open_scores`.
+
+        Raises:
+            Diverged: as `ScoringHelper.preactivations`.
+            ShapeProblem: naming the data party whose share has the wrong shape.
+        """
+        shape, numbers = (step.rows, self._numbers.outputs), self._numbers
+        z = total(expect(words, shape, f"masked scores of party {i}") for i, words in shares.items())
+        if self._me != self._label:
+            raise OutOfTurn("only the label party learns scores")
+        self._turns.begin_step("scores", step)
+        check_scores(step, z, numbers.fz, limit)
+        words = encode_scores(decode(z, numbers.fz))
+        return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
+
     def _helpers_noise(self, step: Step) -> Words:
         """Return the noise under which the helper sees z."""
         numbers = self._numbers
@@ -235,7 +255,7 @@ class Scorer:
     def _correction(self, step: Step, dealt: Words | None) -> list[Words]:
         """Return this party's share of C P, where the helper does not add C itself."""
         shape = (step.rows, self._numbers.outputs)
-        if shape[1] == 1:
+        if not deals_correction(self._numbers):
             return []
         if self._me != CARRIER:
             share = self._helper_masks(STREAM, self._me, self._me, step, shape)
@@ -302,7 +322,7 @@ class ScoringHelper:
         shape = (step.rows, self._numbers.outputs)
         received = [expect(shares[i], shape, f"pre-activation share of party {i}") for i in self._parties]
         self._turns.begin_step("scores", step)
-        if shape[1] == 1:
+        if not deals_correction(self._numbers):
             received += [self._correction(i, step) for i in self._parties]
         z = total(received)
         check_scores(step, z, self._numbers.fz, self._limit)
@@ -313,6 +333,11 @@ class ScoringHelper:
         block = (self._numbers.columns[i], self._numbers.outputs)
         u = self._masks[i]("U", i, i, step, (step.rows, block[0]))
         return correction(u, [self._weight_masks[j]("V", i, j, block) for j in self._parties if j != i])
+
+
+def deals_correction(numbers: Forward) -> bool:
+    """Tell whether the helper deals C, and does not add it to what it receives."""
+    return numbers.outputs > 1 or numbers.is_blind
 
 
 def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:

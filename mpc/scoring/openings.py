@@ -121,6 +121,11 @@ def guard_exponent(largest: float) -> int:
     return max(LEAST_EXPONENT, exponent - (fraction == 0.5))
 
 
+def blind_exponent(fz: int) -> int:
+    """Choose the bound where no party sees a training's scores: what words of f_z bits tell, less their guard."""
+    return 62 - fz
+
+
 def is_within(scores: Floats, limit: float) -> bool:
     """Tell whether all scores are within the limit; nan is not."""
     return bool(((scores <= limit) & (scores >= -limit)).all())

@@ -124,14 +124,29 @@ class Evaluation(OmitUnset):
         return self
 
 
-class Privacy(Strict):
-    """Keeps a party that does not follow the protocol from learning more than it should.
+class Privacy(OmitUnset):
+    """Says what the helper may see, and keeps a party that does not follow the protocol from learning more.
 
     Attributes:
-        checks: random projections by which data parties check each gradient share that the helper deals; 0 for none.
+        helper_sees: "nothing": the data parties evaluate the activation by a series, and the helper deals randomness
+            alone; "scores": the helper computes it from scores in secret order.
+        q: with "nothing", scores up to which the series holds.
+        terms: with "nothing", terms of the series; more are more exact, and more is dealt.
+        checks: with "scores", random projections by which data parties check each gradient share that the helper
+            deals; 0 for none.
     """
 
+    added = frozenset({"helper_sees", "q", "terms"})
+
+    helper_sees: Literal["scores", "nothing"] = "scores"
+    q: int = Field(default=32, ge=1, le=1024)
+    terms: int = Field(default=16, ge=1, le=256)
     checks: int = Field(default=2, ge=0, le=8)
+
+    @property
+    def is_blind(self) -> bool:
+        """Tell whether the helper learns nothing."""
+        return self.helper_sees == "nothing"
 
 
 ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
@@ -329,6 +344,22 @@ class TrainingJob(JobDescription):
             raise ValueError('model = "mlp" needs its layers: write hidden = [32], say, under [network]')
         if self.model != "mlp" and self.network is not None:
             raise ValueError(f'a {self.model} model has no layers: leave out [network], or use model = "mlp"')
+        return self
+
+    @model_validator(mode="after")
+    def _blind_fits(self) -> Self:
+        if not self.privacy.is_blind:
+            return self
+        if self.network is not None or self.model == "softmax":
+            raise ValueError(
+                f'helper_sees = "nothing" is for logistic, linear, poisson and gamma models; a {self.model} model '
+                f'needs helper_sees = "scores" under [privacy]'
+            )
+        if self.evaluation.loss or self.evaluation.held_out_loss:
+            raise ValueError(
+                'helper_sees = "nothing" opens no loss of an epoch: leave loss and held_out_loss out under '
+                '[evaluation], or write helper_sees = "scores" under [privacy]'
+            )
         return self
 
     @model_validator(mode="after")

@@ -167,6 +167,7 @@ class ScoringTerms(Strict):
     noise_bits: int = Field(ge=0, le=32)
     alpha: float = Field(default=1.0, gt=0, le=1)
     exponent: Exponent  # no score may be beyond two to this
+    blind: bool = False  # the helper sees no score
     seeds: tuple[Digest, ...] = Field(default=(), max_length=MAX_PARTIES)  # commitments to those of masks of weights
 
 

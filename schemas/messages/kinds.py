@@ -15,6 +15,13 @@ from tercet.schemas.messages.alignment import (
     Transcript,
     TwiceBlindedIds,
 )
+from tercet.schemas.messages.blind import (
+    MaskedScores,
+    OutputErrorOpening,
+    ScoreOpening,
+    SpreadShare,
+    StepsDone,
+)
 from tercet.schemas.messages.console import (
     Decide,
     JobStatus,
@@ -128,6 +135,11 @@ from tercet.schemas.messages.step import (
 )
 
 __all__ = [
+    "StepsDone",
+    "SpreadShare",
+    "ScoreOpening",
+    "OutputErrorOpening",
+    "MaskedScores",
     "BODY_VERSION",
     "LOWEST_VERSION",
     "MOST_ENCODING",

@@ -1,0 +1,48 @@
+"""Keeps words of rows in a file that is mapped into memory, for as long as a job runs.
+
+It knows neither what the words mask nor whose they are. Tables may be larger than memory, so the system decides what
+of the file is there.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.schemas.messages.tensor import Words
+
+Rows = NDArray[np.int64]
+
+
+class MappedRows:
+    """Holds a word for each row and column; rows that were not written are zeros.
+
+    Args:
+        path: A new file, for its owner only.
+        rows, columns: Its size; without a column there is no file.
+
+    Raises:
+        OSError: The disk does not take so much.
+    """
+
+    def __init__(self, path: Path, rows: int, columns: int) -> None:
+        self._path, self._words = path, np.zeros((rows, columns), np.uint64)
+        if not rows * columns:
+            return
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, 8 * rows * columns)  # or a full disk would be a fault when writing
+            self._words = np.memmap(file, np.uint64, "r+", shape=(rows, columns))
+
+    def write_rows(self, rows: Rows, words: Words) -> None:
+        """Keep the words of these rows, (len(rows), columns)."""
+        self._words[rows] = words
+
+    def read_rows(self, rows: Rows) -> Words:
+        """Read these rows in this order, (len(rows), columns)."""
+        return np.asarray(self._words.take(rows, axis=0))
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,247 @@
+"""Trains a linear model with a helper that deals randomness and receives none of it back.
+
+A data party has three loops: one sends masked words and takes in the others' as far ahead as the look-ahead allows,
+one receives what the helper deals, one is online. The equations are in `mpc.blind`, as scripts for `script_driver`.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.trace import loop
+from tercet.agents.protocol.checkpointing import CheckpointWriter
+from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
+from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.mapped_rows import MappedRows
+from tercet.agents.training.epoch_evaluation import Evaluation
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.blind.data_party import BlindParty
+from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.script import Script
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.secret_order import Order, derive_subkey
+from tercet.schemas.messages.kinds import SpreadShare, StepsDone
+
+REPORTS = 4  # of the steps that the helper deals ahead: how often it is told how far the parties are
+ROOM = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
+
+
+class _Widths(NamedTuple):
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    hidden: tuple[int, ...] = ()
+
+
+def public_order(context: JobContext) -> Order:
+    """Make the order of rows of a blind training, which the helper may know: it sees no row."""
+    return Order(derive_subkey(context.shape_digest, "order of a blind training"), context.ready_plan.request.rows)
+
+
+def row_stores(context: JobContext, names: Mapping[int, str]) -> dict[int, MappedRows]:
+    """Make files for words of these parties' rows.
+
+    Raises:
+        JobProblem: The disk does not take them; this party is named.
+    """
+    plan, folder = context.ready_plan, context.work_folder
+    try:
+        return {
+            number: MappedRows(folder / f"masked-rows-of-{name}", plan.request.rows, plan.columns[number])
+            for number, name in names.items()
+        }
+    except OSError as error:
+        size = 8 * plan.request.rows * sum(plan.columns[number] for number in names) / 2**20
+        reason = f"{context.me} cannot keep {size:.0f} MiB of masked rows under its state folder: make room there"
+        raise JobProblem("disk.write", context.me, reason, str(error)) from None
+
+
+def blind_party(context: JobContext, rows: FeatureSource, labels: Floats | None, shares: Shares | None) -> BlindParty:
+    """Make this party for a blind training, from these shares or from zeros."""
+    numbers = {context.number(party): party for party in context.partners}
+    return BlindParty(
+        context.number(context.me),
+        context.number(context.label),
+        context.ready_plan,
+        rows,
+        labels,
+        order=public_order(context),
+        helper_masks=context.masks(context.description.helper),
+        zero_masks=context.zero_masks(),
+        stores=row_stores(context, numbers),
+        shares=shares,
+    )
+
+
+def _scripts(context: JobContext, checkpoints: CheckpointWriter | None = None) -> ScriptDriver:
+    plan = context.ready_plan
+    context.trace.steps_per_epoch = plan.steps_per_epoch
+    return ScriptDriver(context, BLIND, _Widths(plan.columns, (plan.outputs,)), largest_batch(plan), checkpoints)
+
+
+class BlindTraining:
+    """Trains at a data party."""
+
+    def __init__(
+        self, context: JobContext, party: BlindParty, evaluation: Evaluation, checkpoints: CheckpointWriter
+    ) -> None:
+        self._context, self._party, self._evaluation, self._checkpoints = context, party, evaluation, checkpoints
+        self._scripts, self._plan = _scripts(context, checkpoints), context.ready_plan
+        self._ahead = look_ahead_steps(self._plan, context.settings.limits)
+        self._may_stop = context.training.early_stopping is not None
+        self._order = public_order(context)
+
+    async def run(self) -> None:
+        """Run all steps, or as many as the job goes on for."""
+        self._scripts.counts["epochs"] = StepCounter(next(self._context.steps()).epoch)
+        async with asyncio.TaskGroup() as loops:
+            beside = [
+                loops.create_task(self._run_ahead()),
+                loops.create_task(self._run_each("dealt", self._party.receive_dealt)),
+            ]
+            await self._run_online()
+            for task in beside:  # they wait for an epoch that is not to be
+                task.cancel()
+
+    async def _run_ahead(self) -> None:
+        loop.set("ahead")
+        for step in self._context.steps():
+            await self._scripts.wait_for_count("done", step, ahead=1 - self._ahead)
+            if step.position == 0:
+                if self._may_stop:  # nothing of an epoch is sent before it is certain
+                    await self._scripts.wait_for_count("epochs", step, ahead=step.epoch - step.index)
+                await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
+            await self._scripts.run(self._party.prepare_step(step), step)
+
+    async def _run_each(self, name: str, script: Callable[[Step], Script[None]]) -> None:
+        loop.set(name)
+        for step in self._context.steps():
+            await self._scripts.run(script(step), step)
+
+    async def _run_online(self) -> None:
+        loop.set("online")
+        context, reports = self._context, _Reports(self._context)
+        for step in context.steps():
+            await self._scripts.run(self._party.run_online(step), step)
+            context.note_finished_step(step)
+            if reports.is_due(step.index + 1):
+                message, helper = StepsDone(done=step.index + 1), [context.description.helper]
+                await context.mailbox.send(message, helper, context.deadline("step"), step=step.index + 1)
+            if step.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(step):
+                return
+            await self._checkpoints.on_step_done(step)
+
+    async def _on_epoch_end(self, step: Step) -> bool:
+        """Check that scores are in range, and evaluate the epoch; tell whether to go on."""
+        await self._check_spread(step)
+        go_on = await self._evaluation.on_epoch_end(step.epoch, self._party.shares)
+        self._scripts.counts["epochs"].increment()
+        return go_on
+
+    async def _check_spread(self, step: Step) -> None:
+        """Open the mean cosine of the epoch's scores, and compare what was opened.
+
+        Raises:
+            JobProblem: scores run away, or the parties have opened different words.
+        """
+        context, party, deadline = self._context, self._party, self._context.deadline("step")
+        mine, opened = party.spread_share(step), party.opened_digest()
+        message = SpreadShare(words=mine, opened=opened)
+        await context.mailbox.send(message, context.partners, deadline, epoch=step.epoch)
+        letters = await context.mailbox.receive(SpreadShare, context.partners, deadline, epoch=step.epoch)
+        for name, letter in letters.items():
+            if letter.opened != opened:
+                reason = f"{name} and {context.me} have opened different words in epoch {step.epoch}"
+                raise JobProblem("arithmetic.differs", name, f"{reason}; do both run the same version?")
+        theirs = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
+        cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / party.take_weight()
+        if cosine < least_cosine(self._plan):
+            raise JobProblem("training.diverged", context.job.submitter, out_of_range(self._plan, step.epoch, cosine))
+
+
+def least_cosine(plan: Plan) -> float:
+    """Compute the mean cosine of scores at which these are about to leave the series."""
+    series = series_of(plan)
+    return math.cos(2.0 * math.pi * ROOM * min(-series.low, series.high) / series.period)
+
+
+def out_of_range(plan: Plan, epoch: int, cosine: float) -> str:
+    """Say that scores are about to leave the series, and what to change."""
+    series = series_of(plan)
+    angle = math.sqrt(2.0 * (1.0 - cosine))
+    size = angle * series.period / (2.0 * math.pi)
+    return (
+        f"in epoch {epoch} scores have a root mean square of about {size:.3g}, and the series holds up to "
+        f"{min(-series.low, series.high):g}: use a smaller rate or more l2, a larger q under [privacy], or "
+        f'helper_sees = "scores"'
+    )
+
+
+class _Reports:
+    """Says after which steps the helper is told how far a data party is."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._first, self._last = context.first_step, context.ready_plan.steps_total
+        self.ahead = look_ahead_steps(context.ready_plan, context.settings.limits)
+        self._every = max(1, self.ahead // REPORTS)
+
+    def is_due(self, done: int) -> bool:
+        """Tell whether a report is due after so many steps."""
+        return (done - self._first) % self._every == 0 or done == self._last
+
+    def after(self, done: int) -> int:
+        """Return the steps after which the next report is due."""
+        return min(self._last, done + self._every)
+
+
+class BlindHelperTraining:
+    """Deals all steps at the helper, no further ahead than fits.
+
+    `on_epoch_end` does what the job asks of the helper between two epochs, and tells whether to go on.
+    """
+
+    def __init__(self, context: JobContext, on_epoch_end: Callable[[int], Awaitable[bool]]) -> None:
+        self._context, self._plan, self._on_epoch_end = context, context.ready_plan, on_epoch_end
+        self._names = dict(enumerate(context.description.data_parties))
+        self._scripts, self._reports = _scripts(context), _Reports(context)
+        self._order, self._done = public_order(context), context.first_step
+
+    async def run(self) -> None:
+        """Deal every step, and wait until all are done."""
+        loop.set("ahead")
+        stores = await self._context.compute(row_stores, self._context, self._names)
+        try:
+            await self._deal_steps(stores)
+        finally:
+            for store in stores.values():
+                store.close()
+
+    async def _deal_steps(self, stores: Mapping[int, MappedRows]) -> None:
+        context, masks = self._context, self._context.data_party_masks()
+        helper = BlindHelper(self._plan, masks, order=self._order, stores=stores, first=context.first_step)
+        for step in context.steps():
+            await self._wait_until_done(step.index + 1 - self._reports.ahead)
+            if step.position == 0:
+                await context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
+            await self._scripts.run(helper.deal_step(step), step)
+            context.note_finished_step(step)
+            if step.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
+                return
+        await self._wait_until_done(self._plan.steps_total)
+
+    async def _wait_until_done(self, steps: int) -> None:
+        """Wait until all data parties have done so many steps."""
+        context = self._context
+        while self._done < steps:
+            first = self._done == context.first_step  # before it rows are encoded
+            self._done = self._reports.after(self._done)
+            await context.mailbox.receive(
+                StepsDone, list(self._names.values()), context.deadline("fit" if first else "step"), step=self._done
+            )

@@ -1,0 +1,1 @@
+"""Trains with a helper that deals randomness and receives nothing."""

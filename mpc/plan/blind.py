@@ -1,0 +1,57 @@
+"""Chooses the numbers by which data parties evaluate an activation without the helper.
+
+Symbols: c is the step's scale, alpha the scale of its weights, P the period of the series in units of a score. Words
+of pre-activations have f_z fractional bits, so that the score alpha z is an angle of alpha z / P turns, or of
+`unit` 2^-64ths of a turn for each unit of a word. The helper deals c cos and c sin of masks at `dealt` fractional bits;
+the data parties multiply them by public numbers of `public` fractional bits. Both together are F, so that nothing is
+truncated: an opened error is exact modulo 2^64, and no word can wrap.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
+GOOD_BITS = 24  # of c cos and public numbers together, beyond the size of c
+LEAST_BITS = 18
+SPARE_TURNS = 2  # bits of a pre-activation's word beyond the period: scores out of the series are still told right
+ALPHA_BITS = 8  # of a turn's unit where alpha falls: alpha is rounded to a 512th part at most
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Names the series of a job in which the helper learns nothing."""
+
+    reach: int  # scores up to which it holds
+    terms: int  # K
+
+
+class StepBits(NamedTuple):
+    """Fractional bits of the two factors of an activation; together F."""
+
+    dealt: int  # of c cos and c sin of the helper's masks
+    public: int  # of the series' coefficients times cos and sin of what is opened
+
+
+def step_bits(scale: float, f: int) -> StepBits:
+    """Split F between dealt and public numbers, for a step of this scale c."""
+    _, exponent = math.frexp(scale)
+    dealt = (f + exponent - SPARE) // 2 - exponent
+    return StepBits(dealt, f - dealt)
+
+
+def significant_bits(scale: float, f: int) -> int:
+    """Count the bits of an error of size 1 in a step of this scale."""
+    return f + math.frexp(scale)[1]
+
+
+def unit_bits(fz: int, period: int) -> int:
+    """Count the bits of a turn's unit: at least 0, or the period does not fit."""
+    return 64 - fz - (period.bit_length() - 1)
+
+
+def angle_unit(alpha: float, fz: int, period: int) -> np.uint64:
+    """Return the 2^-64ths of a turn for each unit of a pre-activation's word."""
+    return np.uint64(round(math.ldexp(alpha, unit_bits(fz, period))))

@@ -1,0 +1,65 @@
+"""Defines messages of a training in which the helper learns nothing, beside those that it shares with others.
+
+The attempt's keys seal them. Each is uniform to its receiver, but for what is said; none goes to the helper but
+`StepsDone`, which holds a number of steps.
+"""
+
+from tercet.schemas.messages.address import Round
+from tercet.schemas.messages.message import Count, Digest, Message
+from tercet.schemas.messages.tensor import RingTensor
+
+
+class ScoreOpening(Message):
+    """Carries a share of a batch's scores under a mask, z + t, to every other data party.
+
+    The label party's says in time whether the step ends with a checkpoint.
+    """
+
+    kind = "score opening"
+    round = Round.OPENINGS
+    item = "batch-scores"
+    words: RingTensor  # (batch, outputs), f_z fractional bits
+    checkpoint: bool = False
+
+
+class OutputErrorOpening(Message):
+    """Carries a share of a batch's errors under a mask, e + r, to every other data party."""
+
+    kind = "output error opening"
+    round = Round.OPENINGS
+    item = "batch-errors"
+    words: RingTensor  # (batch, outputs), F fractional bits
+
+
+class SpreadShare(Message):
+    """Carries a share of an epoch's summed cosine of scores, by which all see whether these run away.
+
+    The sum tells their mean square. `opened` hashes all words opened so far, which all data parties have alike.
+    """
+
+    kind = "spread share"
+    round = Round.METRICS
+    item = "spread"
+    words: RingTensor  # (1, 1), F fractional bits
+    opened: Digest
+
+
+class StepsDone(Message):
+    """Tells the helper how many steps are done, so that it deals no further ahead than fits."""
+
+    kind = "steps done"
+    round = Round.PREACTIVATIONS
+    item = "steps-done"
+    done: Count
+
+
+class MaskedScores(Message):
+    """Carries a share of scores of rows that are not trained on, under a zero share, to the label party.
+
+    It may know the scores, under the partners' noise.
+    """
+
+    kind = "masked scores"
+    round = Round.METRICS
+    item = "masked-scores"
+    words: RingTensor  # (batch, outputs), f_z fractional bits

@@ -1,0 +1,151 @@
+"""All roles of a blind training in one process, for tests: scripts driven in any order, every tensor written down.
+
+It may look at everything; the roles inside get only what the protocol gives them.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.blind.data_party import BlindParty
+from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.row_store import ArrayRows
+from tercet.mpc.interface.script import HELPER, Await, Receive, Send, Signal
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.secret_order import Order
+from tercet.mpc.reference.blind import train_blind
+from tercet.mpc.reference.linear import Weights
+from tests.mpc.network_world import Task, messages
+from tests.mpc.world import Job, MaskSource, Sent, keyed
+
+
+@dataclass
+class BlindWorld:
+    """The data parties and the helper; `seed` shuffles who goes next."""
+
+    job: Job
+    masks: MaskSource = field(default_factory=keyed)
+    start: list[Shares] | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        job = self.job
+        plan, self.ids = job.plan, range(len(job.xs))
+        self.order = Order(b"p" * 32, plan.request.rows)
+        self.sent: list[Sent] = []
+        self.box: dict[tuple[str, int, int, int], Words] = {}
+        self.parties = [self.make_party(i) for i in self.ids]
+        first = self.start[0].step if self.start else 0
+        self.helper = BlindHelper(
+            plan, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order, stores=self.stores(self.ids),
+            first=first,
+        )  # fmt: skip
+        self.counts = {i: dict.fromkeys(("absorbed", "dealt", "done"), first) for i in self.ids}
+
+    def stores(self, parties: Iterator[int] | range | list[int]) -> dict[int, ArrayRows]:
+        """Empty ones, for words of these parties."""
+        return {i: ArrayRows(self.job.plan.request.rows, self.job.plan.columns[i]) for i in parties}
+
+    def make_party(self, i: int) -> BlindParty:
+        """Data party i."""
+        job, others = self.job, [j for j in self.ids if j != i]
+        return BlindParty(
+            i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=self.order,
+            helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in others},
+            stores=self.stores(others), shares=self.start[i] if self.start else None,
+        )  # fmt: skip
+
+    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "BlindWorld":
+        """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
+        steps = list(self.job.plan.steps())[first:stop]
+        tasks = [Task(HELPER, iter(steps), self.helper.deal_step)]
+        for i, party in enumerate(self.parties):
+            tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
+            tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, party.run_online)]
+        rng = None if self.seed is None else random.Random(self.seed)
+        while any(not task.over for task in tasks):
+            if rng:
+                rng.shuffle(tasks)
+            moved = [self._advance(task, look_ahead) for task in tasks if not task.over]
+            assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
+        assert not self.box, f"never used: {list(self.box)}"
+        return self
+
+    def _advance(self, task: Task, look_ahead: int) -> bool:
+        """Drive a script as far as it goes; whether it has moved."""
+        moved = False
+        while True:
+            if task.script is None:
+                task.step = next(task.steps, None)
+                if task.step is None:
+                    task.over = True
+                    return True
+                if task.waits and self.counts[task.party]["done"] < task.step.index + 1 - look_ahead:
+                    task.steps = iter([task.step, *task.steps])
+                    return moved
+                task.script, task.event, answer = task.make(task.step), None, None
+            else:
+                ready, answer = self._answer(task)
+                if not ready:
+                    return moved
+            try:
+                task.event = task.script.send(answer)
+            except StopIteration:
+                task.script = None
+                return True
+            moved = True
+            self._note(task)
+
+    def _answer(self, task: Task) -> tuple[bool, Mapping[int, Words] | None]:
+        assert task.step is not None
+        match task.event:
+            case Receive(kind, _, shapes):
+                keys = {i: (kind, task.step.index, i, task.party) for i in shapes}
+                if any(key not in self.box for key in keys.values()):
+                    return False, None
+                found = {i: self.box.pop(key) for i, key in keys.items()}
+                assert {i: words.shape for i, words in found.items()} == dict(shapes)
+                return True, found
+            case Await(name):
+                return self.counts[task.party][name] > task.step.index, None
+        return True, None
+
+    def _note(self, task: Task) -> None:
+        assert task.step is not None
+        match task.event:
+            case Send():
+                for kind, receiver, words in messages(task.event):
+                    self.sent.append(Sent(kind, task.step.index, task.party, receiver, words))
+                    self.box[kind, task.step.index, task.party, receiver] = words
+            case Signal(name):
+                self.counts[task.party][name] += 1
+
+    # --- what it comes to
+
+    def weights(self) -> Weights:
+        """The sum of all shares."""
+        shares = [party.shares() for party in self.parties]
+        blocks = tuple(
+            total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids
+        )
+        return Weights(blocks, total(share.intercept for share in shares))
+
+    def dealt(self, step: Step) -> Words:
+        """t of a step, as the helper has it, from all masks."""
+        plan = self.job.plan
+        shape = (step.rows, plan.outputs)
+        t = total(self.masks(j, HELPER)("t", j, j, step, shape) for j in self.ids)
+        u = [self.helper._stores[i].read_rows(self.order.rows(step)) for i in self.ids]
+        for i, j in ((i, j) for i in self.ids for j in self.ids if i != j):
+            t = t - product(u[i], self.masks(j, HELPER)("V", i, j, step, (plan.columns[i], plan.outputs)))
+        return t
+
+    def oracle(self, stop: int | None = None) -> Weights:
+        """The same job in plaintext; asked for after the run."""
+        job = self.job
+        return train_blind(job.xs, job.y, job.plan, self.order.permutation, self.dealt, stop)
