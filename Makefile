@@ -9,7 +9,7 @@ PROCESSES ?= 2
 LOCK := constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
 
-.PHONY: help demo test lint lock newest bench attacks fuzz soak chaos vectors glossary documents clean
+.PHONY: help demo test lint lock newest bench attacks fuzz soak chaos vectors glossary documents series clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
@@ -25,6 +25,7 @@ help:
 	@echo "make vectors writes the frozen test vectors anew, after a change of the protocol or of a stored format"
 	@echo "make glossary writes the index of classes and message kinds in docs/glossary.md anew"
 	@echo "make documents writes anew what README.md and SECURITY.md have from the code"
+	@echo "make series  fits the Fourier series of all activations anew, and writes mpc/functions/series_table.py"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."
@@ -75,6 +76,9 @@ glossary: $(VENV)/.installed-test
 
 documents: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.documents
+
+series: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.fit_series
 
 clean:
 	rm -rf $(VENV) .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info tercet-demo

@@ -1,0 +1,110 @@
+"""Gives each activation as a short Fourier series, which data parties evaluate on a masked score.
+
+It sees plain numbers only. The coefficients are those of `series_table`, which `tests.fit_series`
+writes: minimax fits to the functions of `links` and `hidden`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.functions.series_table import ROWS, Coefficients, Row
+from tercet.mpc.functions.trigonometry import rotations
+
+TURN_BITS = 64  # a whole turn is 2^64
+
+
+class SeriesProblem(ValueError):
+    """A series that is not stored, or a score with more bits than its angles have.
+
+    The text says what there is instead.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The coefficients of one function, one sine and one cosine for each multiple."""
+
+    constant: float
+    sines: tuple[float, ...]  # all 0 for an even function
+    cosines: tuple[float, ...]  # all 0 for an odd function
+    error: float  # the largest distance from the function on the interval
+
+    def value(self, cos: Floats, sin: Floats) -> Floats:
+        """Evaluate at cosines and sines, (multiples, ...), as `rotations` gives them.
+
+        Terms are added one by one, so that every machine gets the same last bit.
+        """
+        total = np.full(cos.shape[1:], self.constant)
+        for k, (with_sin, with_cos) in enumerate(zip(self.sines, self.cosines, strict=True)):
+            total += with_sin * sin[k] + with_cos * cos[k]
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A function of a score z, and a second one, by the angles 2 pi m z / period."""
+
+    name: str  # of a link, or of a hidden activation
+    period: int  # in units of z, a power of two
+    multiples: tuple[int, ...]  # m: odd ones for a quarter wave, else whole ones
+    low: float
+    high: float  # the errors hold for low <= z <= high
+    phi: Terms  # the function; of a hidden one that has a centre, less the centre
+    second: Terms  # a link's cumulant, which is the loss; a hidden activation's slope
+
+    def turns(self, words: Words, bits: int) -> Words:
+        """Return the angle 2 pi z / period of each word, as a word; `bits` are those of z.
+
+        It is linear: the angle of a sum modulo 2^64 is the sum of the angles.
+
+        Raises:
+            SeriesProblem: for more fractional bits than a turn has below one unit of z.
+        """
+        most = TURN_BITS + 1 - self.period.bit_length()
+        if bits > most:
+            raise SeriesProblem(f"series {self.name} of period {self.period} takes {most} fractional bits, not {bits}")
+        return words << np.uint64(most - bits)
+
+    def angles(self, words: Words, bits: int) -> tuple[Floats, Floats]:
+        """Return cosines and sines of all multiples of each word's angle, (multiples, ...)."""
+        return rotations(self.turns(words, bits), self.multiples)
+
+
+def _terms(numbers: Coefficients, count: int) -> Terms:
+    constant, sines, cosines, error = numbers
+    none = (0.0,) * count
+    return Terms(constant, sines or none, cosines or none, error)
+
+
+def _series(row: Row) -> Series:
+    name, _, period, (first, step, count), (low, high), phi, second = row
+    multiples = tuple(first + step * k for k in range(count))
+    return Series(name, period, multiples, low, high, _terms(phi, count), _terms(second, count))
+
+
+SERIES: Mapping[tuple[str, int, int], Series] = MappingProxyType(
+    {(row[0], row[1], row[3][2]): _series(row) for row in ROWS}
+)
+"""All that is stored, by name, reach and number of terms."""
+
+
+def series_for(name: str, reach: int, terms: int) -> Series:
+    """Return the stored series of a function.
+
+    `reach` is the largest score on the side where errors grow, or on both: a Poisson model's
+    largest, a gamma model's lowest in size. `terms` is the number of multiples.
+
+    Raises:
+        SeriesProblem: where there is none; it lists those of that name, or else all names.
+    """
+    found = SERIES.get((name, reach, terms))
+    if found is None:
+        there = [f"reach {r} with {k} terms" for n, r, k in SERIES if n == name]
+        others = "; ".join(there) or "none of this name, but of " + ", ".join(sorted({n for n, _, _ in SERIES}))
+        raise SeriesProblem(f"no series of {name} with reach {reach} and {terms} terms; stored are: {others}")
+    return found

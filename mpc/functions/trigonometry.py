@@ -1,0 +1,74 @@
+"""Computes cosines and sines of words: a word is an angle in 2^64ths of a turn.
+
+Nothing here knows what an angle means. Every machine gets the same last bit: angles are reduced as
+integers, and what follows is IEEE + - * alone, as in `elementary`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
+
+EIGHTH, QUARTERS = np.uint64(1 << 61), np.uint64(62)  # an eighth of a turn; the bits below a quarter
+BELOW_QUARTER = np.uint64((1 << 62) - 1)
+UNIT = float.fromhex("0x1.921fb54442d18p-62")  # 2 pi / 2^64
+# Taylor series in x^2 for |x| <= pi / 4, less their first terms; the next terms are below 2^-58.
+SIN = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(1, 9))
+COS = tuple((-1) ** n / math.factorial(2 * n) for n in range(1, 9))
+
+
+def _series(square: Floats, coefficients: tuple[float, ...]) -> Floats:
+    """Sum coefficients[n] square^(n + 1)."""
+    series = square * coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        series += coefficient
+        series *= square
+    return series
+
+
+def cos_sin(words: Words) -> tuple[Floats, Floats]:
+    """Return cosine and sine of each word, both within 3e-16.
+
+    The nearest quarter turn is taken off, so that |x| <= pi / 4 is left; it swaps the two and sets signs.
+    """
+    shifted = words + EIGHTH
+    quarter = shifted >> QUARTERS
+    x = ((shifted & BELOW_QUARTER) - EIGHTH).view(np.int64).astype(np.float64) * UNIT
+    square = x * x
+    cos, sin = 1.0 + _series(square, COS), x + x * _series(square, SIN)
+    swapped = (quarter & np.uint64(1)).astype(bool)
+    to_left = (quarter == 1) | (quarter == 2)
+    down = quarter >= 2
+    return (
+        np.where(swapped, sin, cos) * np.where(to_left, -1.0, 1.0),
+        np.where(swapped, cos, sin) * np.where(down, -1.0, 1.0),
+    )
+
+
+def rotations(words: Words, multiples: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return cosine and sine of each multiple of each word, (multiples, *words.shape), within 1e-13.
+
+    Multiples have equal steps, as 1, 2, 3 or 1, 3, 5. Twice as many are found at a time, as those
+    there are, turned by the angle between them.
+
+    Raises:
+        ValueError: for multiples without equal steps.
+    """
+    first, step = multiples[0], (multiples[1] - multiples[0] if len(multiples) > 1 else 1)
+    if list(multiples) != [first + step * k for k in range(len(multiples))]:
+        raise ValueError(f"multiples {multiples} do not have equal steps")
+    cos, sin = np.empty((2, len(multiples), *words.shape))
+    cos[0], sin[0] = cos_sin(words * np.uint64(first))
+    c, s = (cos[0], sin[0]) if step == first else cos_sin(words * np.uint64(step))
+    known = 1
+    while known < len(multiples):
+        more = min(known, len(multiples) - known)
+        old, new = slice(0, more), slice(known, known + more)
+        np.subtract(cos[old] * c, sin[old] * s, out=cos[new])
+        np.add(sin[old] * c, cos[old] * s, out=sin[new])
+        c, s = c * c - s * s, 2.0 * (c * s)
+        known += more
+    return cos, sin
