@@ -14,7 +14,7 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import Blind
+from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
 from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
 from tercet.schemas.files.job import TrainingJob
@@ -152,7 +152,7 @@ def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
         outputs=LEAST_CLASSES if ACTIVATIONS[job.link].classes else 1,
         whole=job.release == "label",
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
-        blind=Blind(job.privacy.q, job.privacy.terms) if job.privacy.is_blind else None,
+        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.privacy.is_blind else None,
         bits=tuple(profile.bits for profile in profiles),
         record_bits=tuple(profile.record_bits for profile in profiles),
     )

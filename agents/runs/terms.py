@@ -13,7 +13,7 @@ from tercet.agents.session.plan_warnings import warnings_of
 from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import Blind
+from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.schemas.files.job import TrainingJob, canonical_digest
@@ -120,7 +120,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         record_bits=tables.record_bits,
         accept_narrow=job.accept_narrow,
         checks=0 if job.privacy.is_blind else job.privacy.checks,
-        blind=Blind(job.privacy.q, job.privacy.terms) if job.privacy.is_blind else None,
+        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.privacy.is_blind else None,
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **training.model_dump(),
     )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tercet.mpc.functions.series import SERIES
+
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
 GOOD_BITS = 24  # of c cos and public numbers together, beyond the size of c
 LEAST_BITS = 18
@@ -26,6 +28,25 @@ class Blind:
 
     reach: int  # scores up to which it holds
     terms: int  # K
+
+
+DEFAULT_SERIES = {  # that fit most tables; rows that stray beyond a quarter wave are pushed back
+    "logistic": Blind(32, 16),
+    "linear": Blind(32, 8),
+    "poisson": Blind(5, 16),
+    "gamma": Blind(5, 16),
+}
+NO_SERIES = Blind(0, 0)  # the planner says which there are
+
+
+def choose_series(model: str, reach: int | None, terms: int | None) -> Blind:
+    """Fill in what a job leaves open: the default's reach, and the fewest terms that are stored for a reach."""
+    default = DEFAULT_SERIES.get(model, NO_SERIES)
+    reach = default.reach if reach is None else reach
+    if terms is None:
+        stored = [k for name, q, k in SERIES if (name, q) == (model, reach)]
+        terms = default.terms if reach == default.reach else min(stored, default=default.terms)
+    return Blind(reach, terms)
 
 
 class StepBits(NamedTuple):

@@ -130,8 +130,8 @@ class Privacy(OmitUnset):
     Attributes:
         helper_sees: "nothing": the data parties evaluate the activation by a series, and the helper deals randomness
             alone; "scores": the helper computes it from scores in secret order.
-        q: with "nothing", scores up to which the series holds.
-        terms: with "nothing", terms of the series; more are more exact, and more is dealt.
+        q: with "nothing", scores up to which the series holds; unset, what fits most tables.
+        terms: with "nothing", terms of the series; more are more exact, and more is dealt. Unset, as few as fit q.
         checks: with "scores", random projections by which data parties check each gradient share that the helper
             deals; 0 for none.
     """
@@ -139,8 +139,8 @@ class Privacy(OmitUnset):
     added = frozenset({"helper_sees", "q", "terms"})
 
     helper_sees: Literal["scores", "nothing"] = "scores"
-    q: int = Field(default=32, ge=1, le=1024)
-    terms: int = Field(default=16, ge=1, le=256)
+    q: int | None = Field(default=None, ge=1, le=1024)
+    terms: int | None = Field(default=None, ge=1, le=256)
     checks: int = Field(default=2, ge=0, le=8)
 
     @property
