@@ -67,9 +67,7 @@ class Series:
         """
         most = TURN_BITS + 1 - self.period.bit_length()
         if bits > most:
-            raise SeriesProblem(
-                f"series {self.name} (period {self.period}) takes at most {most} fractional bits, not {bits}"
-            )
+            raise SeriesProblem(f"series {self.name} takes at most {most} fractional bits, not {bits}")
         return words << np.uint64(most - bits)
 
     def angles(self, words: Words, bits: int) -> tuple[Floats, Floats]:
