@@ -67,7 +67,7 @@ class Series:
         """
         most = TURN_BITS + 1 - self.period.bit_length()
         if bits > most:
-            raise SeriesProblem(f"series {self.name} of period {self.period} takes {most} fractional bits, not {bits}")
+            raise SeriesProblem(f"series {self.name} takes at most {most} fractional bits, not {bits}")
         return words << np.uint64(most - bits)
 
     def angles(self, words: Words, bits: int) -> tuple[Floats, Floats]:
@@ -104,7 +104,10 @@ def series_for(name: str, reach: int, terms: int) -> Series:
     """
     found = SERIES.get((name, reach, terms))
     if found is None:
-        there = [f"reach {r} with {k} terms" for n, r, k in SERIES if n == name]
-        others = "; ".join(there) or "none of this name, but of " + ", ".join(sorted({n for n, _, _ in SERIES}))
-        raise SeriesProblem(f"no series of {name} with reach {reach} and {terms} terms; stored are: {others}")
+        there = "; ".join(f"reach {r} with {k} terms" for n, r, k in SERIES if n == name)
+        names = ", ".join(sorted({n for n, _, _ in SERIES}))
+        raise SeriesProblem(
+            f"no series of {name} with reach {reach} and {terms} terms; stored are: "
+            + (there or f"none of this name, but of {names}")
+        )
     return found

@@ -12,7 +12,8 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
 
-EIGHTH, QUARTERS = np.uint64(1 << 61), np.uint64(62)  # an eighth of a turn; the bits below a quarter
+EIGHTH = np.uint64(1 << 61)  # of a turn
+QUARTER_BITS = np.uint64(62)  # below a quarter of a turn
 BELOW_QUARTER = np.uint64((1 << 62) - 1)
 UNIT = float.fromhex("0x1.921fb54442d18p-62")  # 2 pi / 2^64
 # Taylor series in x^2 for |x| <= pi / 4, less their first terms; the next terms are below 2^-58.
@@ -32,10 +33,11 @@ def _series(square: Floats, coefficients: tuple[float, ...]) -> Floats:
 def cos_sin(words: Words) -> tuple[Floats, Floats]:
     """Return cosine and sine of each word, both within 3e-16.
 
-    The nearest quarter turn is taken off, so that |x| <= pi / 4 is left; it swaps the two and sets signs.
+    The nearest quarter turn is taken off, and |x| <= pi / 4 is left. It swaps the two and sets
+    their signs.
     """
     shifted = words + EIGHTH
-    quarter = shifted >> QUARTERS
+    quarter = shifted >> QUARTER_BITS
     x = ((shifted & BELOW_QUARTER) - EIGHTH).view(np.int64).astype(np.float64) * UNIT
     square = x * x
     cos, sin = 1.0 + _series(square, COS), x + x * _series(square, SIN)
@@ -49,10 +51,11 @@ def cos_sin(words: Words) -> tuple[Floats, Floats]:
 
 
 def rotations(words: Words, multiples: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return cosine and sine of each multiple of each word, (multiples, *words.shape), within 1e-13.
+    """Return cosines and sines of multiples of each word, (multiples, *words.shape).
 
-    Multiples have equal steps, as 1, 2, 3 or 1, 3, 5. Twice as many are found at a time, as those
-    there are, turned by the angle between them.
+    Multiples have equal steps, as 1, 2, 3 or 1, 3, 5. Those that are known are turned by the angle
+    between them and the next ones, so each turn doubles their number. That is within 1e-14 up to
+    multiples of a hundred, and a third of the work of `cos_sin` for each.
 
     Raises:
         ValueError: for multiples without equal steps.
