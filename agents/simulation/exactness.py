@@ -13,8 +13,8 @@ from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
-from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.agents.training.blind_training import public_order
+from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.interface.row_store import ArrayRows
@@ -102,13 +102,16 @@ def _blind_oracle(simulation: Simulation, y: Floats) -> linear.Weights:
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
-    context, masks = label.context, dict(enumerate(role.context.masks(role.context.description.helper) for role in roles))
+    context, masks = (
+        label.context,
+        dict(enumerate(role.context.masks(role.context.description.helper) for role in roles)),
+    )
     plan, order, first = context.ready_plan, public_order(context), context.first_step
     stores = {i: ArrayRows(plan.request.rows, columns) for i, columns in enumerate(plan.columns)}
-    helper = BlindHelper(plan, masks, order=order, stores=stores, first=first)
+    helper = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, first=first)
 
     def dealt(step: Step) -> Words:
-        return helper.score_mask(step, helper.masks_of(step))
+        return helper.score_mask(step, helper.input_masks(step))
 
     begin = opened_linear([role.start for role in roles if role.start is not None])
     return train_blind(training_words(simulation), y, plan, order.permutation, dealt, label.shares.step, first, begin)
@@ -118,7 +121,9 @@ def opened_linear(shares: Sequence[Shares]) -> linear.Weights | None:
     """Add up all parties' shares of one step; None if there are none, as before the first step."""
     if not shares:
         return None
-    blocks = (total([mine.own, *(s.partners[i] for j, s in enumerate(shares) if j != i)]) for i, mine in enumerate(shares))
+    blocks = (
+        total([mine.own, *(s.partners[i] for j, s in enumerate(shares) if j != i)]) for i, mine in enumerate(shares)
+    )
     return linear.Weights(tuple(blocks), total(share.intercept for share in shares))
 
 

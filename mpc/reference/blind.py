@@ -13,7 +13,7 @@ from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import Signed, Words
 from tercet.mpc.functions.series import Series, Terms, series_for
 from tercet.mpc.functions.trigonometry import rotations
-from tercet.mpc.plan.blind import angle_unit, step_bits
+from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.linear import Weights
@@ -65,7 +65,7 @@ def train_blind(
 
 def _evaluate(series: Series, terms: Terms, z: Words, t: Words, plan: Plan, step: Step) -> Words:
     """Compute c times a function but for its constant, (rows, outputs), F bits: term by term."""
-    unit, bits = angle_unit(step.alpha, plan.fz, series.period), step_bits(step.scale, plan.f)
+    unit, bits = angle_unit(step.alpha, plan.fz, series.period), step_bits(step.scale, plan.f, norm_bits(series))
     cos_opened, sin_opened = rotations((z + t) * unit, series.multiples)
     cos_mask, sin_mask = rotations(t * unit, series.multiples)
     found = np.zeros_like(z)

@@ -355,11 +355,6 @@ class TrainingJob(JobDescription):
                 f'helper_sees = "nothing" is for logistic, linear, poisson and gamma models; a {self.model} model '
                 f'needs helper_sees = "scores" under [privacy]'
             )
-        if self.evaluation.loss or self.evaluation.held_out_loss:
-            raise ValueError(
-                'helper_sees = "nothing" opens no loss of an epoch: leave loss and held_out_loss out under '
-                '[evaluation], or write helper_sees = "scores" under [privacy]'
-            )
         return self
 
     @model_validator(mode="after")
