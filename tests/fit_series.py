@@ -23,6 +23,7 @@ NODES = 20  # of the programme, for each multiple
 FINE = 20001  # points at which the error of a fit is measured
 DIGITS = 9  # after the point: all together, the rest changes no value by more than 3e-8
 ODD = {"logistic", "linear", "tanh", "sigmoid"}  # functions whose second one is even
+CORNER_PART = 0.625  # of a quarter wave: its score has a corner at the end
 HEADER = '''"""Holds the coefficients of `series`. Do not edit: `make series` writes this file.
 
 `tests/fit_series.py` has the linear programme that finds them, and says what each was asked for.
@@ -30,9 +31,11 @@ HEADER = '''"""Holds the coefficients of `series`. Do not edit: `make series` wr
 
 Numbers = tuple[float, ...]
 Coefficients = tuple[float, Numbers, Numbers, float]  # constant, sines, cosines, largest error
-Row = tuple[str, int, int, tuple[int, int, int], tuple[float, float], Coefficients, Coefficients]
+Place = tuple[str, int, int, tuple[int, int, int], tuple[float, float]]
+Row = tuple[*Place, Coefficients, Coefficients, float, Coefficients | None]
 
-# Name, reach, period, (first multiple, step, number), (low, high), function, second function.
+# Name, reach, period, (first multiple, step, number), (low, high), function, second function, the
+# part of the interval on which a link's score is fitted, score: None if it is the function.
 # fmt: off
 ROWS: tuple[Row, ...] = (
 '''
@@ -52,6 +55,15 @@ class Spec(NamedTuple):
     @property
     def multiples(self) -> list[int]:
         return [1 + self.step * k for k in range(self.terms)]
+
+    @property
+    def score_part(self) -> float:
+        """The part of the interval on which the score is fitted."""
+        return CORNER_PART if self.name == "logistic" else 1.0
+
+    def scaled(self, part: float) -> "Spec":
+        """The same on a part of the interval."""
+        return self._replace(low=part * self.low, high=part * self.high)
 
 
 def even_range(name: str, reach: int, period: int, step: int, *terms: int) -> list[Spec]:
@@ -129,10 +141,19 @@ def rounded_up(error: float) -> float:
     return float(f"{math.ceil(error * 1.001 / unit) * unit:.4g}")
 
 
-def row(spec: Spec) -> tuple[Coefficients, Coefficients]:
+def identity(z: Floats) -> Floats:
+    """A score."""
+    return z
+
+
+def row(spec: Spec) -> tuple[Coefficients, Coefficients, Coefficients | None]:
+    """Fit the function, the second one, and the score of a link whose function is another."""
     phi, second = functions(spec.name)
     parity = int(spec.name in ODD)
-    return fit(spec, phi, -parity), fit(spec, second, parity)
+    fitted = fit(spec, phi, -parity), fit(spec, second, parity)
+    if spec.name in HIDDEN or spec.name == "linear":
+        return *fitted, None
+    return *fitted, fit(spec.scaled(spec.score_part), identity, -parity)
 
 
 def literal(value: object) -> str:
@@ -156,13 +177,15 @@ def wrapped(text: str, width: int = 100) -> str:
 def table() -> str:
     text = HEADER
     for spec in SPECS:
-        phi, second = row(spec)
+        phi, second, score = row(spec)
         multiples, interval = (1, spec.step, spec.terms), (spec.low, spec.high)
         place = (spec.name, spec.reach, spec.period, multiples, interval)
-        text += wrapped(literal((*place, phi, second)) + ",")
-        for label, (_, sines, cosines, error) in (("phi", phi), ("second", second)):
-            norm = math.sqrt(sum(c * c for c in (*sines, *cosines)))
-            print(*place, label, f"error {error:.1e} norm {norm:.3g}")
+        text += wrapped(literal((*place, phi, second, spec.score_part, score)) + ",")
+        for label, fitted in (("phi", phi), ("second", second), ("score", score)):
+            if fitted:
+                _, sines, cosines, error = fitted
+                norm = math.sqrt(sum(c * c for c in (*sines, *cosines)))
+                print(*place, label, f"error {error:.1e} norm {norm:.3g}")
     return text + ")\n"
 
 

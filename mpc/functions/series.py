@@ -47,15 +47,18 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A function of a score z, and a second one, by the angles 2 pi m z / period."""
+    """Functions of a score z, by the angles 2 pi m z / period."""
 
     name: str  # of a link, or of a hidden activation
     period: int  # in units of z, a power of two
     multiples: tuple[int, ...]  # m: odd ones for a quarter wave, else whole ones
     low: float
-    high: float  # the errors hold for low <= z <= high
+    high: float  # the errors of phi and second hold for low <= z <= high
     phi: Terms  # the function; of a hidden one that has a centre, less the centre
     second: Terms  # a link's cumulant, which is the loss; a hidden activation's slope
+    score: Terms | None  # z, which a loss multiplies by labels; None of a hidden activation
+    score_low: float
+    score_high: float  # its error holds for score_low <= z <= score_high
 
     def turns(self, words: Words, bits: int) -> Words:
         """Return the angle 2 pi z / period of each word, as a word; `bits` are those of z.
@@ -82,9 +85,14 @@ def _terms(numbers: Coefficients, count: int) -> Terms:
 
 
 def _series(row: Row) -> Series:
-    name, _, period, (first, step, count), (low, high), phi, second = row
+    name, _, period, (first, step, count), (low, high), phi, second, part, score = row
     multiples = tuple(first + step * k for k in range(count))
-    return Series(name, period, multiples, low, high, _terms(phi, count), _terms(second, count))
+    function = _terms(phi, count)
+    identity = _terms(score, count) if score else function if name == "linear" else None
+    return Series(
+        name, period, multiples, low, high,
+        function, _terms(second, count), identity, part * low, part * high,
+    )  # fmt: skip
 
 
 SERIES: Mapping[tuple[str, int, int], Series] = MappingProxyType(

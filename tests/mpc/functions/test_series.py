@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tercet.mpc.arithmetic.fixed import decode, encode
-from tercet.mpc.functions.series import SERIES, Series, SeriesProblem, series_for
-from tests.fit_series import SPECS, functions, row
+from tercet.mpc.functions.series import SERIES, Series, SeriesProblem, Terms, series_for
+from tests.fit_series import SPECS, functions, identity, row
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "protocol.md"
 BITS = 57  # of a score with 13-bit features, products of two and 26-bit weights, and room
@@ -22,22 +22,30 @@ def bits_of(series: Series) -> int:
     return min(BITS, 65 - series.period.bit_length())
 
 
-def largest_errors(series: Series, only: str = "") -> tuple[float, float]:
-    """Of both functions, by angles of words, on a fine grid of the interval."""
-    words = encode(np.linspace(series.low, series.high, POINTS), 50)[:, np.newaxis]
-    z, (cos, sin) = decode(words, 50), series.angles(words, 50)
+def largest_errors(series: Series) -> dict[str, float]:
+    """Of each function that there is, by angles of words, on a fine grid of its interval."""
     phi, second = functions(series.name)
-    return (
-        float(np.abs(series.phi.value(cos, sin) - phi(z)).max()),
-        float(np.abs(series.second.value(cos, sin) - second(z)).max()),
-    )
+    errors = {
+        "phi": error_of(series, series.phi, phi, series.low, series.high),
+        "second": error_of(series, series.second, second, series.low, series.high),
+    }
+    if series.score:
+        low, high = series.score_low, series.score_high
+        errors["score"] = error_of(series, series.score, identity, low, high)
+    return errors
+
+
+def error_of(series: Series, terms: Terms, function: Any, low: float, high: float) -> float:
+    words = encode(np.linspace(low, high, POINTS), 50)[:, np.newaxis]
+    found = terms.value(*series.angles(words, 50))
+    return float(np.abs(found - function(decode(words, 50))).max())
 
 
 @pytest.mark.parametrize("series", SERIES.values(), ids=NAMES)
 def test_the_largest_error_is_what_is_stated(series):
     """Not more, and not less by more than a hundredth."""
-    for found, terms in zip(largest_errors(series), (series.phi, series.second), strict=True):
-        assert 0.99 * terms.error <= found <= terms.error
+    for field, found in largest_errors(series).items():
+        assert 0.99 * getattr(series, field).error <= found <= getattr(series, field).error
 
 
 def changed(instance: Any, field: str, value: Any) -> Any:
@@ -48,14 +56,16 @@ def changed(instance: Any, field: str, value: Any) -> Any:
 @pytest.mark.parametrize("place", [0, 7, 15])
 @pytest.mark.parametrize("key", [("logistic", 32, 16), ("poisson", 5, 16), ("silu", 8, 16)])
 def test_a_planted_wrong_coefficient_is_found(key, place):
-    """One that is off by a tenth of the error, in the function or in the second one."""
+    """One that is off by a tenth of the error, in each function."""
     series = SERIES[key]
-    for field, part in (("phi", "sines"), ("second", "cosines")):
+    for field, part in (("phi", "sines"), ("second", "cosines"), ("score", "sines")):
+        if not getattr(series, field):
+            continue
         terms = getattr(series, field)
         numbers = list(getattr(terms, part))
         numbers[place] += 0.1 * terms.error
         wrong = changed(series, field, changed(terms, part, tuple(numbers)))
-        assert largest_errors(wrong)[field == "second"] > terms.error
+        assert largest_errors(wrong)[field] > terms.error
 
 
 @pytest.mark.parametrize("series", SERIES.values(), ids=NAMES)
@@ -66,7 +76,7 @@ def test_a_series_of_a_masked_score_is_that_of_the_score(series):
     t = rng.integers(0, 2**64, z.shape, dtype=np.uint64)
     (cos, sin), (cos_t, sin_t) = series.angles(z + t, bits), series.angles(t, bits)
     unmasked = cos * cos_t + sin * sin_t, sin * cos_t - cos * sin_t
-    for terms in (series.phi, series.second):
+    for terms in filter(None, (series.phi, series.second, series.score)):
         size = sum(map(abs, (*terms.sines, *terms.cosines)))
         direct = terms.value(*series.angles(z, bits))
         assert np.abs(terms.value(*unmasked) - direct).max() < 3e-14 * max(1, size)
@@ -112,6 +122,14 @@ def test_the_table_has_what_the_fit_is_asked_for():
     for spec, series in zip(SPECS, SERIES.values(), strict=True):
         assert [*series.multiples] == spec.multiples
         assert (series.period, series.low, series.high) == (spec.period, spec.low, spec.high)
+        part = spec.scaled(spec.score_part)
+        assert (series.score_low, series.score_high) == (part.low, part.high)
+
+
+def test_links_alone_have_a_score():
+    """A linear one's function is it already."""
+    assert {s.name for s in SERIES.values() if s.score} == {"logistic", "linear", "poisson", "gamma"}
+    assert all(s.score is s.phi for s in SERIES.values() if s.name == "linear")
 
 
 @pytest.mark.parametrize("key", [("logistic", 16, 16), ("sigmoid", 8, 16)])
@@ -119,7 +137,11 @@ def test_the_table_is_what_the_fit_gives(key):
     """Up to what another release of the solver may choose."""
     spec = next(spec for spec in SPECS if (spec.name, spec.reach, spec.terms) == key)
     series = SERIES[key]
-    for fitted, terms in zip(row(spec), (series.phi, series.second), strict=True):
+    for fitted, terms in zip(row(spec), (series.phi, series.second, series.score), strict=True):
+        if terms is None or fitted is None:
+            assert not terms
+            assert not fitted
+            continue
         constant, sines, cosines, error = fitted
         assert error == pytest.approx(terms.error, rel=0.01)
         stored = terms.sines if sines else terms.cosines  # each is odd or even
@@ -128,7 +150,8 @@ def test_the_table_is_what_the_fit_gives(key):
 
 def document_row(series: Series) -> str:
     """Its line in the document's table."""
-    errors = " | ".join(f"{terms.error:.1e}" for terms in (series.phi, series.second))
+    all_terms = (series.phi, series.second, series.score)
+    errors = " | ".join(f"{terms.error:.1e}" if terms else "none" for terms in all_terms)
     interval, count = f"{series.low:g} to {series.high:g}", len(series.multiples)
     return f"| {series.name} | {interval} | {series.period} | {count} | {errors} |"
 
