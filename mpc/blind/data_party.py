@@ -158,7 +158,7 @@ class BlindParty:
         """Compute this party's share of z + t, (rows, outputs), f_z fractional bits."""
         if step.index != self._done:
             raise OutOfTurn(f"the step before {step.index} is not done")
-        share = self._forward.score_share(step, batch, self._own, weights)
+        share = self._forward.score_share(batch, self._own, weights)
         share += self._forward.column(step, self._intercepts[step.index])
         offset = self._plan.activation.offset
         if offset is not None and self._y is not None:

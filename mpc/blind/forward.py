@@ -127,7 +127,7 @@ class BlindForward:
 
     # --- online
 
-    def score_share(self, step: Step, batch: Batch, weights: Words, received: Mapping[int, Words]) -> Words:
+    def score_share(self, batch: Batch, weights: Words, received: Mapping[int, Words]) -> Words:
         """Compute this party's share of z + t, (rows, outputs), f_z fractional bits.
 
         `weights` is this party's share of its own block, `received` the others' under masks.

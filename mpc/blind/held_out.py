@@ -60,7 +60,7 @@ class BlindHeldOut:
         dealt = yield from forward.receive_dealt(step, batch, loss.dealt)
         block = (shares.own.shape[0], shares.own.shape[1])
         weights = received_words((yield Receive("masked weights", 0, dict.fromkeys(forward.others, block))))
-        share = forward.score_share(step, batch, shares.own, weights)
+        share = forward.score_share(batch, shares.own, weights)
         share += forward.column(step, shares.intercept) + self._offset(step, batch.rows)
         yield Send("score opening", 0, forward.others, share)
         shape = (share.shape[0], share.shape[1])

@@ -19,7 +19,7 @@ from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.reference.blind import train_blind
+from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.network_world import Task, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
@@ -153,7 +153,7 @@ class BlindWorld:
             t = t - product(u[i], self.masks(j, HELPER)("V", i, j, step, (plan.columns[i], plan.outputs)))
         return t
 
-    def oracle(self, stop: int | None = None) -> Weights:
+    def oracle(self) -> BlindRun:
         """The same job in plaintext; asked for after the run."""
         job = self.job
-        return train_blind(job.xs, job.y, job.plan, self.order.permutation, self.dealt, stop)
+        return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt)
