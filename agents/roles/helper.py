@@ -238,7 +238,8 @@ class _Training:
         if job.evaluation.held_out_loss:
             assert context.terms is not None
             if context.ready_plan.is_blind:
-                self._dealer = self._dealer or await context.compute(HeldOutDealer, context, context.terms.held_out)
+                if self._dealer is None:
+                    self._dealer = await context.compute(HeldOutDealer, context, context.terms.held_out)
                 await self._dealer.deal(epoch, done)
             else:
                 await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)

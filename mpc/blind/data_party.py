@@ -151,7 +151,7 @@ class BlindParty:
         yield Send(kind, 0, others, share)
         theirs = received_words((yield Receive(kind, 0, dict.fromkeys(others, (share.shape[0], share.shape[1])))))
         opened = total([share, *theirs.values()])
-        self._opened.update(np.ascontiguousarray(opened, "<u8"))
+        self._opened.update(np.ascontiguousarray(opened, "<u8").tobytes())
         return opened
 
     def _score_share(self, step: Step, batch: Batch, weights: Mapping[int, Words]) -> Words:
@@ -185,7 +185,8 @@ class BlindParty:
 
     def _back(self, step: Step, error: Words) -> Words:
         """Compute what a share of the errors takes off this party's share of the intercept."""
-        return encode_number(step.after, self._plan.fx) * error.sum(axis=0, keepdims=True, dtype=np.uint64)
+        falls: Words = encode_number(step.after, self._plan.fx) * error.sum(axis=0, keepdims=True, dtype=np.uint64)
+        return falls
 
     # --- once an epoch
 
