@@ -27,7 +27,8 @@ PARTIES, HELPER = ("bank", "card"), "notary"
 OVERLAP = 0.9
 BATCH = 2**16  # of the training behind what is measured
 DEADLINES = (
-    "[policy]\nnarrow = true\n[deadlines]\nready = 1800\nstart = 2400\nalignment = 1800\nfit = 1800\nterms = 3600\n"
+    '[policy]\nnarrow = true\nhelper_sees = "scores"\n'
+    "[deadlines]\nready = 1800\nstart = 2400\nalignment = 1800\nfit = 1800\nterms = 3600\n"
 )
 
 
@@ -68,6 +69,7 @@ def measured(mode: str, rows: int, url: str | None) -> dict[str, Any]:
                 "tables": tuple((party, "table") for party in PARTIES),
                 "alignment": mode,
                 "training": training,
+                "privacy": {"helper_sees": "scores"},
                 "accept_narrow": True,
             }
         )

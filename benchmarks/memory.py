@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from benchmarks.alignment import DEADLINES, HELPER, PARTIES
 from benchmarks.deployed import parties
-from tercet.schemas.files.job import Training, TrainingJob
+from tercet.schemas.files.job import Privacy, Training, TrainingJob
 from tercet.schemas.files.settings import TableSettings
 
 GROUP = 2**18  # rows of the files that are made at a time
@@ -43,6 +43,7 @@ def main() -> None:
             helper=HELPER,
             tables=tuple((party, "table") for party in PARTIES),
             training=Training(epochs=1, batch=arguments.batch, rate=0.1),
+            privacy=Privacy(helper_sees="scores"),
         )
         with parties(folder, tables, HELPER, url=arguments.url, extra=DEADLINES) as around:
             statuses, _ = around.run(job)

@@ -34,7 +34,18 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "evaluation",
             "core",
         },
-        "simulation": {"daemon", "jobs", "runs", "roles", "alignment", "session", "models", "messaging", "core"},
+        "simulation": {
+            "daemon",
+            "jobs",
+            "runs",
+            "roles",
+            "training",
+            "alignment",
+            "session",
+            "models",
+            "messaging",
+            "core",
+        },
         "daemon": {"jobs", "runs", "roles", "session", "policy", "access", "messaging", "core"},
         "jobs": {"runs", "session", "policy", "models", "messaging", "core"},
         "runs": {
@@ -66,6 +77,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "mpc": {
         "scoring": {"network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
+        "blind": {"linear", "interface", "randomness", "plan", "functions", "arithmetic"},
         "network": {"linear", "interface", "randomness", "plan", "arithmetic"},
         "linear": {"interface", "randomness", "plan", "functions", "arithmetic"},
         "interface": {"arithmetic"},

@@ -32,7 +32,7 @@ from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from tercet.agents.simulation.simulate import Simulation
-    from tercet.schemas.messages.trace import StepTrace
+    from tercet.schemas.core.trace import StepTrace
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -22,8 +22,8 @@ from tercet.schemas.files.job import Invalid, PredictionJob, TrainingJob, read_j
 
 if TYPE_CHECKING:
     from tercet.agents.access.console import ConsoleClient
+    from tercet.schemas.core.trace import StepTrace
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
-    from tercet.schemas.messages.trace import StepTrace
 
 POLL_SECONDS = 0.5
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tercet.schemas.messages.trace import StepTrace, TraceEvent
+from tercet.schemas.core.trace import StepTrace, TraceEvent
 
 BAR = 24  # characters for the whole step
 PREPOSITION = {"wait": "for", "send": "to", "open": "from"}

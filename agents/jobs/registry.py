@@ -22,10 +22,10 @@ from tercet.agents.runs.queues import delete_queues
 from tercet.agents.runs.run import JobRun, Services
 from tercet.agents.runs.saved_state import SavedRun
 from tercet.broker.interface.base import BrokerError
+from tercet.schemas.core.trace import StepTrace
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job, JobStatus
-from tercet.schemas.messages.trace import StepTrace
 
 MOST_LISTED = 200  # jobs in one answer, the latest
 MOST_TRACES = 16  # of jobs that are over, the latest

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from tercet.schemas.messages.trace import StepTrace, TraceEvent, TraceKind
+from tercet.schemas.core.trace import StepTrace, TraceEvent, TraceKind
 
 KEPT_STEPS = 64
 MOST_EVENTS = 256  # of one step; what a party does between two epochs may be more, and is cut short

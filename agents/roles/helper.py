@@ -144,7 +144,7 @@ class _Training:
             await self._run_network(self._helper)
 
     def _exponent(self) -> int:
-        """Choose the bound of later scores: by the largest so far, or where it sees none by the words' range."""
+        """Choose the bound of later scores: by the largest so far, or by the range of words."""
         if self._helper is None:
             return blind_exponent(self._context.ready_plan.fz)
         return guard_exponent(self._helper.largest)

@@ -35,7 +35,7 @@ from tercet.schemas.messages.kinds import SpreadShare, StepsDone
 from tercet.schemas.messages.tensor import Words
 
 REPORTS = 4  # of the steps that the helper deals ahead: how often it is told how far the parties are
-ROOM = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
+MOST_REACH = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
 
 
 class _Widths(NamedTuple):
@@ -158,7 +158,7 @@ class BlindTraining:
 def least_cosine(plan: Plan) -> float:
     """Compute the mean cosine of scores at which these are about to leave the series."""
     series = series_of(plan)
-    return math.cos(2.0 * math.pi * ROOM * min(-series.low, series.high) / series.period)
+    return math.cos(2.0 * math.pi * MOST_REACH * min(-series.low, series.high) / series.period)
 
 
 def out_of_range(plan: Plan, epoch: int, cosine: float) -> str:

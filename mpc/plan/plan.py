@@ -283,6 +283,8 @@ class Plan:
         del plain["warnings"], plain["notes"], plain["request"]["names"]
         plain["norms"] = list(self.norms)
         plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
+        if not self.is_blind:  # so that the plan has the digest that it had before there was another mode
+            del plain["request"]["blind"]
         if self.request.network is not None:
             plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
         return plain

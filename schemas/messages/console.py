@@ -6,11 +6,11 @@ No other party hears it, so that it may hold what those may not know; of rows an
 from pydantic import Field
 
 from tercet.schemas.core.strict import JobId, Name, Sentence, Strict
+from tercet.schemas.core.trace import StepTrace
 from tercet.schemas.files.job import AnyJob
 from tercet.schemas.messages.control import Failure
 from tercet.schemas.messages.greeting import PartnerAnswer
 from tercet.schemas.messages.message import Message
-from tercet.schemas.messages.trace import StepTrace
 
 
 class Submit(Message):

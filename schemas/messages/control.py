@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tercet.schemas.core.strict import JobId, Name, Sentence, Strict
-from tercet.schemas.files.job import MAX_PARTIES, AnyJob, Network, Release, canonical_digest
+from tercet.schemas.files.job import MAX_PARTIES, AnyJob, Network, OmitUnset, Release, canonical_digest
 from tercet.schemas.messages.message import Code, Count, Digest, Exponent, Message, Outputs, Version
 
 Bits = Annotated[float, Field(ge=0, le=2**20)]
@@ -156,8 +156,10 @@ class Sizes(Message):
     model: Digest | None = None
 
 
-class ScoringTerms(Strict):
+class ScoringTerms(OmitUnset):
     """Carries what is known of the model that a prediction job applies."""
+
+    added = frozenset({"blind"})
 
     model: str = Field(max_length=32)
     release: Release

@@ -31,7 +31,7 @@ from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import JobStatus
-from tests.agents.world import few_rows
+from tests.agents.world import SCORES, few_rows
 
 BANK, CARD, NOTARY = "bank", "card", "notary"
 ROWS, COLUMNS = 96, 6
@@ -100,6 +100,7 @@ def job(name: str = "credit", /, **changes: Any) -> TrainingJob:
         "helper": NOTARY,
         "tables": ((BANK, "customers"), (CARD, "customers")),
         "training": training,
+        "privacy": SCORES,
         "accept_narrow": "evaluation" in changes,  # tables so small allow one scoring otherwise
     }
     return TrainingJob.model_validate(fields | changes)

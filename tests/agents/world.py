@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Training, TrainingJob
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy, Training, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
@@ -28,6 +28,8 @@ DATA_PARTIES = ("bank", "card", "telco", "shop", "insurer")
 HELPER = "notary"
 PERSON, OUTCOME = "person_number", "defaulted_later"  # columns; long enough to be told from chance in a stream of bytes
 EVALUATION = Evaluation()  # none
+SCORES = Privacy(helper_sees="scores")
+NOTHING = Privacy(helper_sees="nothing")
 CLASSES = ("never_defaulted", "after_a_year", "within_a_year", "at_once")  # not as they are sorted
 ONCE = Recovery(attempts=1)  # the first fault is a job's end
 LIMIT_SECONDS = 30  # a run that takes longer hangs
@@ -67,6 +69,7 @@ class Sample:
     l2: float = 0.0
     release: str = "owners"
     alignment: str = "helper"
+    privacy: Privacy = SCORES
     evaluation: Evaluation = EVALUATION
     early_stopping: EarlyStopping | None = None
     outliers: float = 0.0
@@ -98,6 +101,7 @@ class Sample:
                 "training": training,
                 "release": self.release,
                 "alignment": self.alignment,
+                "privacy": self.privacy,
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
                 "accept_narrow": True,

@@ -163,7 +163,7 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
             liars.append(self)
 
     patch.setattr(tercet.agents.roles.helper, "Helper", Lying)
-    job = SAMPLE.description().model_copy(update={"privacy": Privacy(checks=checks)})
+    job = SAMPLE.description().model_copy(update={"privacy": Privacy(helper_sees="scores", checks=checks)})
     simulation = virtual_time.run(simulate_job(job, parties, folder, contribute=contributions(1)))
     return simulation, liars[0], bits
 

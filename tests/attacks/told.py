@@ -12,7 +12,7 @@ import numpy as np
 from tercet.agents.session.training_defaults import announced_spread
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.links import ACTIVATIONS
-from tercet.schemas.files.job import Evaluation, Training, TrainingJob
+from tercet.schemas.files.job import Evaluation, Privacy, Training, TrainingJob
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 
@@ -37,6 +37,7 @@ def job_with(rate: float | str) -> TrainingJob:
         helper="notary",
         tables=(("bank", "people"), ("card", "people")),
         training=Training.model_validate({"rate": rate}),
+        privacy=Privacy(helper_sees="scores"),
     )
 
 

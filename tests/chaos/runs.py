@@ -17,7 +17,7 @@ from tercet.agents.core.states import TERMINAL
 from tercet.agents.models import model_part
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.broker.interface.base import BrokerError
-from tercet.schemas.files.job import Evaluation, Network, PredictionJob, Training, TrainingJob
+from tercet.schemas.files.job import Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
 from tests.chaos.fleet import Fleet
 from tests.chaos.plans import Deed, Plan, mark, plan_file
 from tests.chaos.scenarios import BANK, CARD, NOTARY, STEP_SECONDS, Model, Scenario
@@ -46,6 +46,8 @@ recover = 60
 [recovery]
 checkpoint_steps = 4
 checkpoint_seconds = 0.05
+[policy]
+helper_sees = "scores"
 [limits]
 max_scorings = 64
 """
@@ -98,6 +100,7 @@ def training_job(name: str, model: Model) -> TrainingJob:
         tables=((BANK, "customers"), (CARD, "customers")),
         training=Training(epochs=EPOCHS, batch=BATCH, rate=0.3, schedule="inverse-time", decay=0.01, l2=0.001),
         evaluation=Evaluation(holdout=0.2, metrics="end", loss=True),
+        privacy=Privacy(helper_sees="scores"),
     )
 
 

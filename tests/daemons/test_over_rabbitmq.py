@@ -42,10 +42,13 @@ rate = 0.3
 schedule = "inverse-time"
 decay = 0.01
 l2 = 0.001
+[privacy]
+helper_sees = "scores"
 """
 DEADLINES = """
 [policy]
 narrow = true
+helper_sees = "scores"
 [deadlines]
 step = 6
 recover = 12

@@ -30,6 +30,7 @@ verdict = 2
 heartbeat = 0.5
 [policy]
 narrow = true
+helper_sees = "scores"
 [limits]
 parallel_jobs = 64
 min_scored_rows = 1

@@ -11,9 +11,9 @@ from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.problems import DeadlinePassed
 from tercet.agents.messaging.inbox import Deadline, Inbox
 from tercet.agents.messaging.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, step_of_all
+from tercet.schemas.core.trace import StepTrace, TraceEvent
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.kinds import Accept
-from tercet.schemas.messages.trace import StepTrace, TraceEvent
 from tests.agents.networks import mlp
 from tests.agents.world import HELPER, run
 
