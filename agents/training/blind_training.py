@@ -167,7 +167,7 @@ def out_of_range(plan: Plan, epoch: int, cosine: float) -> str:
     angle = math.sqrt(2.0 * (1.0 - cosine))
     size = angle * series.period / (2.0 * math.pi)
     return (
-        f"in epoch {epoch} scores have a root mean square of about {size:.3g}, and the series holds up to "
+        f"in epoch {epoch} scores have a root mean square of at least {size:.3g}, and the series holds up to "
         f"{min(-series.low, series.high):g}: use a smaller rate or more l2, a larger q under [privacy], or "
         f'helper_sees = "scores"'
     )

@@ -33,6 +33,7 @@ from tests.agents.scenes import (
     three,
 )
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import NOTHING
 
 TELCO = "telco"
 PART = 61  # of so many points one is run
@@ -85,6 +86,7 @@ class Shape:
 SHAPES = {
     "linear": Shape({"epochs": 2, "evaluation": EVALUATED}),
     "ecdh": Shape({"epochs": 1, "alignment": "ecdh", "release": "shared"}),
+    "blind": Shape({"epochs": 2, "evaluation": EVALUATED, "privacy": NOTHING}),
     "network": Shape({"epochs": 2, "model": "mlp", "network": NETWORK, "evaluation": EVALUATED}),
     "three": Shape({"epochs": 2, "tables": FOUR}, (BANK, CARD, TELCO, NOTARY)),
     "prediction": Shape({"epochs": 1}, predicts=True),
@@ -161,7 +163,9 @@ def chosen(every: list[tuple[str, Point]]) -> list[tuple[str, Point]]:
     return every[::PART]
 
 
-@pytest.mark.parametrize("names", [("linear", "ecdh", "three"), ("network", "prediction", "shared-prediction")])
+@pytest.mark.parametrize(
+    "names", [("linear", "ecdh", "three", "blind"), ("network", "prediction", "shared-prediction")]
+)
 async def test_whoever_hangs_at_any_message_is_named_by_every_other_party(
     tmp_path: Path, names: tuple[str, ...]
 ) -> None:

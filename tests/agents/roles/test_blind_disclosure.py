@@ -1,0 +1,153 @@
+"""Where the helper sees nothing, no tensor reaches it, in a training or in a prediction of its model.
+
+The label party learns scores that are the plaintext model's, within the partners' noise; nobody else has a part of any.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tercet.schemas.files.job import EarlyStopping, Evaluation
+from tercet.schemas.messages.address import Address, parse_address
+from tercet.schemas.messages.kinds import (
+    MaskedScores,
+    Message,
+    Pseudonyms,
+    ScoringShare,
+    StepsDone,
+    WeightMaskSeed,
+)
+from tests.agents.recording import Heard, Tables, hear_prediction
+from tests.agents.roles.test_prediction import newcomers, plain_scores, scores_of, trained
+from tests.agents.world import HELPER, NOTHING, Sample
+
+CONTROL = {
+    "accept",
+    "aligned rows",
+    "approvers",
+    "failure",
+    "go on",
+    "handshake",
+    "order commitment",
+    "progress",
+    "pseudonyms",
+    "ready",
+    "received",
+    "released",
+    "sizes",
+    "start",
+    "terms",
+    "transcript",
+}
+TRAINED = Sample(
+    (5, 4, 3), rows=120, batch=32, epochs=3, label=1, release="shared", score_noise=0.0, privacy=NOTHING,
+    evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True),
+    early_stopping=EarlyStopping(on="loss", patience=3),
+)  # fmt: skip
+WITHIN = 2.0**-10
+
+
+def told(said: Sequence[tuple[Address, Message]], party: str) -> list[Message]:
+    """What a party received, heartbeats and all."""
+    return [message for address, message in said if address.receiver == party]
+
+
+def holds_a_tensor(message: Message) -> bool:
+    """Words of the ring, in any field."""
+    return any(isinstance(getattr(message, name), np.ndarray) for name in type(message).model_fields)
+
+
+def check_helpers_view(run: Heard, *more: str) -> None:
+    """No tensor, and of kinds beside control those alone that are named; nor does anything else reach its queue."""
+    received = told(run.ear.said, HELPER)
+    crossed = {one.kind for one in run.ear.envelopes if parse_address(one.address).receiver == HELPER}
+    tensors = [message.kind for message in received if holds_a_tensor(message) and not isinstance(message, Pseudonyms)]
+    assert tensors == []
+    assert {message.kind for message in received} - CONTROL == {*more}
+    assert crossed - CONTROL == {*more, "job"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model of `run` is."""
+    return tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Heard:
+    """A training with everything that may be evaluated."""
+    return trained(TRAINED, folder)
+
+
+def test_the_helper_receives_no_tensor_in_a_training(run: Heard) -> None:
+    """It is told who takes part, pseudonyms, how many steps are done and whether the training goes on."""
+    check_helpers_view(run, "steps done", "epoch decision")
+    assert {*StepsDone.model_fields} == {"done"}
+
+
+def test_a_tensor_that_reached_the_helper_would_be_found(run: Heard) -> None:
+    """One share of scores, as in the other mode."""
+    address = next(address for address, _ in run.ear.said if address.receiver == HELPER)
+    run.ear.said.append((address, ScoringShare(words=np.zeros((1, 1), np.uint64))))
+    try:
+        with pytest.raises(AssertionError):
+            check_helpers_view(run, "steps done", "epoch decision", "scoring share")
+    finally:
+        run.ear.said.pop()
+
+
+def check_scores_are_told_to_the_label_party(run: Heard) -> None:
+    """Every other data party sends it its share, and nobody gets one from anybody else."""
+    shares = [address for address, message in run.ear.said if isinstance(message, MaskedScores)]
+    label = run.sample.parties[run.sample.label]
+    assert {address.receiver for address in shares} == {label}
+    assert {address.sender for address in shares} == {*run.sample.parties} - {label}
+    assert not any(isinstance(message, ScoringShare) for _, message in run.ear.said)
+
+
+def test_held_out_scores_go_to_the_label_party_alone(run: Heard) -> None:
+    """After each epoch."""
+    check_scores_are_told_to_the_label_party(run)
+
+
+# --- predictions
+
+
+def differences(run: Heard, folder: Path, tables: Tables) -> Any:
+    """How far scores are from those of the plaintext model on the same rows."""
+    expected, found = plain_scores(folder, run.sample, tables), scores_of(run.simulation)
+    mine = [one for one in tables[run.sample.parties[run.sample.label]]["person_number"] if one in expected]
+    assert found["id"].to_pylist() == mine
+    return np.abs(found["score"].to_numpy() - np.array([expected[one][0] for one in mine]))
+
+
+@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
+def test_without_noise_scores_are_the_plaintext_models(model: str, tmp_path: Path) -> None:
+    """The label party adds them up itself; the helper deals at most one seed of masks."""
+    sample = Sample((5, 4), rows=90, batch=32, model=model, rate=0.03, release="shared", privacy=NOTHING)
+    trained(sample, tmp_path)
+    tables = newcomers(sample)
+    scored = hear_prediction(sample, tmp_path, tables)
+    check_helpers_view(scored, WeightMaskSeed.kind)
+    check_scores_are_told_to_the_label_party(scored)
+    assert differences(scored, tmp_path, tables).max() <= WITHIN * max(1.0, unit(scored))
+
+
+def unit(run: Heard) -> float:
+    """Of scores: a label's, where a score is one."""
+    return float(np.std(scores_of(run.simulation)["score"].to_numpy())) if run.sample.model == "linear" else 1.0
+
+
+def test_with_noise_scores_are_within_it(run: Heard, folder: Path) -> None:
+    """Uniform in plus or minus each partner's; the sum of two of them stays below twice that."""
+    noise = 0.25
+    noisy = Sample(**{name: getattr(TRAINED, name) for name in TRAINED.__dataclass_fields__} | {"score_noise": noise})
+    tables = newcomers(TRAINED)
+    scored = hear_prediction(noisy, folder, tables)
+    check_helpers_view(scored, WeightMaskSeed.kind)
+    check_scores_are_told_to_the_label_party(scored)
+    off = differences(scored, folder, tables)
+    assert noise / 2 < off.max() <= 2 * noise + WITHIN

@@ -1,0 +1,171 @@
+"""What befalls jobs in which the helper sees nothing: silence, wrong shapes, other words, scores that run away.
+
+Every party ends with the same reason, and with whose fault it is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
+    DealtShares,
+    HeldOutDealtShares,
+    HeldOutInputs,
+    HeldOutLossScores,
+    HeldOutLossShare,
+    HeldOutScoreOpening,
+    HeldOutWeights,
+    LossShare,
+    MaskedInputs,
+    MaskedLossLabels,
+    MaskedLossScores,
+    MaskedScores,
+    MaskedWeights,
+    Message,
+    OutputErrorOpening,
+    ScoreOpening,
+    SpreadShare,
+    StepsDone,
+)
+from tests.agents.runs.test_hung_anywhere import TELCO, Point, Shape, hang
+from tests.agents.runs.test_network_failures import left, shorter
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, off, party_settings, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import NOTHING
+
+ALL = Evaluation(holdout=0.25, metrics="epoch", loss=True, held_out_loss=True)
+BLIND = {"epochs": 2, "evaluation": ALL, "privacy": NOTHING}
+SHAPES = {
+    "two": Shape(BLIND),
+    "three": Shape(
+        BLIND | {"tables": ((BANK, "customers"), (CARD, "customers"), (TELCO, "customers"))},
+        (BANK, CARD, TELCO, NOTARY),
+    ),
+}
+AT_ONCE = 7  # scenes in one event loop
+HANGS: list[tuple[str, str, str, type[Message], int]] = [
+    ("two", CARD, BANK, MaskedInputs, 1),
+    ("two", BANK, CARD, MaskedWeights, 2),
+    ("two", NOTARY, CARD, DealtShares, 2),
+    ("two", CARD, BANK, ScoreOpening, 1),
+    ("two", BANK, CARD, OutputErrorOpening, 3),
+    ("two", CARD, BANK, MaskedLossScores, 2),
+    ("two", CARD, BANK, SpreadShare, 1),
+    ("two", CARD, NOTARY, StepsDone, 1),
+    ("two", CARD, BANK, HeldOutScoreOpening, 3),  # after those of two steps
+    ("two", CARD, BANK, HeldOutLossScores, 3),
+    ("two", CARD, BANK, MaskedScores, 1),
+    ("three", TELCO, CARD, ScoreOpening, 2),
+    ("three", CARD, TELCO, SpreadShare, 2),
+    ("three", NOTARY, TELCO, DealtShares, 2),
+]
+
+
+async def test_whoever_hangs_at_a_message_of_a_step_is_named_by_every_other_party(tmp_path: Path) -> None:
+    """Just before it is sent, whoever is to have it."""
+    places, wrong = asyncio.Semaphore(AT_ONCE), list[str]()
+
+    async def one(shape: str, point: Point) -> None:
+        try:
+            async with places:
+                told = await hang(SHAPES[shape], point, tmp_path / f"{shape} {point}")
+            assert told is not None, "never said"
+            assert f"waits for {point.party}" in told
+        except* (AssertionError, TimeoutError) as errors:
+            wrong.append(f"{shape}, {point}: {errors.exceptions}")
+
+    points = [(shape, Point(party, model.kind, to, n, after=False)) for shape, party, to, model, n in HANGS]
+    await asyncio.gather(*(one(*which) for which in points))
+    assert not wrong, "\n".join(wrong)
+
+
+# --- what is wrong
+
+SHAPED: list[tuple[str, type[Message]]] = [
+    (CARD, MaskedInputs),
+    (CARD, MaskedWeights),
+    (NOTARY, DealtShares),
+    (BANK, MaskedLossLabels),
+    (CARD, ScoreOpening),
+    (CARD, OutputErrorOpening),
+    (CARD, MaskedLossScores),
+    (CARD, SpreadShare),
+    (CARD, LossShare),
+    (CARD, MaskedScores),
+    (CARD, HeldOutInputs),
+    (CARD, HeldOutWeights),
+    (NOTARY, HeldOutDealtShares),
+    (CARD, HeldOutScoreOpening),
+    (CARD, HeldOutLossScores),
+    (CARD, HeldOutLossShare),
+]
+
+
+def smaller(sender: str, model: type[Message]) -> Callable[[Address, Message], Message]:
+    """See `shorter`; other fields stay."""
+    if model is not SpreadShare:
+        return shorter(sender, model)
+
+    def tap(address: Address, message: Message) -> Message:
+        if address.sender != sender or not isinstance(message, SpreadShare):
+            return message
+        return message.model_copy(update={"words": np.zeros((2, 1), np.uint64)})
+
+    return tap
+
+
+@pytest.mark.parametrize(("sender", "model"), SHAPED, ids=lambda one: getattr(one, "__name__", one))
+async def test_a_tensor_of_another_shape_is_blamed_on_its_sender(
+    tmp_path: Path, sender: str, model: type[Message]
+) -> None:
+    """At once, in whichever of a party's loops it is found: the others of them wait in vain for much longer."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.tap = smaller(sender, model)
+        reason = off(await stage.run(job(**BLIND)), "message.shape", sender)
+        assert "of a wrong shape" in reason
+        assert not left(tmp_path)
+
+
+@pytest.mark.parametrize("model", [ScoreOpening, OutputErrorOpening], ids=lambda model: model.__name__)
+async def test_parties_that_open_different_words_end_at_the_end_of_the_epoch(
+    tmp_path: Path, model: type[Message]
+) -> None:
+    """A party that tells two others different words is found: its model would be nobody's."""
+    settings = three(tmp_path, PATIENT)
+    make_table(tmp_path / f"{TELCO}.csv", seed=3)
+    settings[TELCO] = party_settings(tmp_path, TELCO, PATIENT)
+    async with scene(settings, tmp_path) as stage:
+
+        def tap(address: Address, message: Message) -> Message:
+            if (address.sender, address.receiver, address.epoch, address.step) != (CARD, TELCO, 0, 1):
+                return message
+            if not isinstance(message, model):
+                return message
+            words = message.words.copy()  # type: ignore[attr-defined]
+            words[0, 0] ^= np.uint64(1)
+            return message.model_copy(update={"words": words})
+
+        stage.tap = tap
+        ended = await stage.run(SHAPES["three"].job())
+        failure = ended[BANK].failure
+        assert failure is not None
+        reason = off(ended, "arithmetic.differs", failure.culprit)
+        assert "have opened different words in epoch 0" in reason
+        assert "same version" in reason
+        assert not left(tmp_path)
+
+
+@pytest.mark.parametrize("model", ["logistic", "linear"])
+async def test_scores_that_run_away_end_the_job_with_what_to_change(tmp_path: Path, model: str) -> None:
+    """After the epoch in which they do, at every party; the submitter can mend it."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        ended = await stage.run(job(model=model, rate=400.0, epochs=10, privacy=NOTHING), CARD)
+        reason = off(ended, "training.diverged", CARD)
+        for words in ("smaller rate", "more l2", "larger q", 'helper_sees = "scores"'):
+            assert words in reason
+        assert not left(tmp_path)

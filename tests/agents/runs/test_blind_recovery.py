@@ -1,0 +1,97 @@
+"""A training in which the helper sees nothing goes on after a fault, also from the middle of an epoch.
+
+Each attempt has fresh masks, which round otherwise: its model is the oracle's, who rounds alike from where it began.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.mpc.plan.plan import Plan
+from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.messages.address import parse_address
+from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, roles, states
+from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, told
+from tests.agents.scenes import BANK, CARD, NOTARY, on
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import NOTHING
+
+ALL = Evaluation(holdout=0.2, loss=True, held_out_loss=True)
+SHAPES = {
+    "logistic": long_job(privacy=NOTHING, epochs=12, batch=16, evaluation=ALL),
+    "linear": long_job(privacy=NOTHING, epochs=12, batch=16, model="linear", rate=0.05, release="shared"),
+}
+TAKEN = long_job(privacy=NOTHING, standby=(STANDBY,))
+
+
+def plan_of(stage: Recovering, name: str) -> Plan:
+    """The job's numbers."""
+    return stage.runs[BANK, name].context.ready_plan
+
+
+async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, party: str) -> str:
+    """A party crashes as soon as both have a checkpoint that is not at an epoch's end, and is back at once."""
+    await stage.start()
+    name = stage.submit(description)
+    await stage.saved(name, more_than=1)
+    await stage.restart(party)
+    return name
+
+
+@pytest.mark.parametrize(("shape", "party"), [*(("logistic", party) for party in THREE), ("linear", BANK)])
+async def test_a_job_goes_on_from_its_last_checkpoint_and_is_exact(tmp_path: Path, shape: str, party: str) -> None:
+    """Whoever was away; the loss of each epoch is there."""
+    description = SHAPES[shape]
+    async with recovering(tmp_path) as stage:
+        name = await fails_within_an_epoch(stage, description, party)
+        assert states(await stage.ended(name, seconds=20)) == {"done"}
+        runs = {party: stage.runs[party, name] for party in THREE}
+        assert bit_exact(Simulation(description, runs))
+        assert runs[BANK].attempts.number > 1
+        assert runs[BANK].context.first_step > 0
+        history = runs[BANK].context.history
+        if description.evaluation.loss:
+            assert len(history.losses) == description.training.epochs
+            assert history.losses[-1] < history.losses[0]
+
+
+async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -> None:
+    """Its first epoch opens as many scores as there are steps left of it, and its loss is that of all its rows."""
+    description = SHAPES["logistic"]
+    for attempt in range(4):  # where the last checkpoint is depends on who is quick
+        async with recovering(tmp_path / str(attempt)) as stage:
+            name = await fails_within_an_epoch(stage, description, CARD)
+            assert states(await stage.ended(name, seconds=20)) == {"done"}
+            assert bit_exact(Simulation(description, {party: stage.runs[party, name] for party in THREE}))
+            assert {*roles(stage, name)} == {BANK, CARD}
+            first = stage.runs[BANK, name].context.first_step
+            if first % plan_of(stage, name).steps_per_epoch:
+                return
+    pytest.fail("no attempt began within an epoch")
+
+
+@pytest.mark.parametrize("falls_silent", [crashes, hangs])
+async def test_a_second_helper_ends_what_the_first_has_begun(
+    tmp_path: Path, falls_silent: Callable[[Recovering], None]
+) -> None:
+    """It deals its own words, and is told nothing of the first one's."""
+    async with recovering(tmp_path, *FOUR) as stage:
+        await stage.start()
+        name = stage.submit(TAKEN)
+        on(
+            stage,
+            lambda one: one.kind == "dealt shares" and parse_address(one.address).epoch == 2,
+            lambda: falls_silent(stage),
+        )
+        await stage.until(lambda: stage.state(STANDBY, name) in {"aligned", "training", "released", "done"})
+        await comes_back(stage)
+        ended = await stage.ended(name, *FOUR)
+        assert states(ended) == {"done"}
+        assert {ended[party].helper for party in ABLE} == {STANDBY}
+        runs = {party: stage.runs[party, name] for party in ABLE}
+        assert bit_exact(Simulation(TAKEN.helped_by(STANDBY), runs))
+        openings = {"masked inputs", "masked weights", "score opening", "output error opening", "dealt shares"}
+        assert not told(stage, STANDBY) & openings
+        assert not told(stage, NOTARY) & openings

@@ -1,0 +1,85 @@
+"""A training in which the helper sees nothing has the oracle's model bit for bit, whatever the job asks for beside."""
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Privacy
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Message
+from tests.agents.simulation.test_exactness import evaluations
+from tests.agents.world import NOTHING, Sample, exact
+
+ALL = Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
+PATIENT = EarlyStopping(on="held_out_loss", patience=1, least_gain=10.0)  # ends after two epochs
+SAMPLES = [
+    Sample(privacy=NOTHING),
+    Sample(privacy=NOTHING, label=1, model="linear", release="shared", alignment="ecdh"),
+    Sample((4, 5, 6), rows=128, batch=32, label=2, l2=0.02, schedule="inverse-time", decay=0.05, privacy=NOTHING),
+    Sample((4, 5, 6), label=1, model="linear", release="label", schedule="exponential", decay=0.97, privacy=NOTHING),
+    Sample((4, 5, 6), rows=101, batch=35, release="shared", outliers=0.03, alignment="aligned", privacy=NOTHING),
+    Sample((0, 3, 2), rows=70, batch=70, epochs=3, release="shared", privacy=NOTHING),  # labels alone
+    Sample((12, 1), rows=20, batch=64, label=1, privacy=NOTHING),  # one batch, smaller than the job's
+    Sample(model="poisson", rate=0.03, release="label", evaluation=ALL, privacy=NOTHING),
+    Sample((4, 5, 6), model="poisson", label=1, rate=0.03, l2=0.05, release="shared", privacy=NOTHING),
+    Sample((7, 0), model="gamma", label=1, rate=0.03, l2=0.05, alignment="ecdh", privacy=NOTHING),
+    Sample((4, 5, 6), rows=128, batch=32, model="gamma", label=2, rate=0.03, evaluation=ALL, privacy=NOTHING),
+    Sample(privacy=Privacy(helper_sees="nothing", q=16)),
+    Sample(privacy=Privacy(helper_sees="nothing", q=32, terms=32)),
+    Sample(epochs=5, evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),
+    Sample((4, 5, 6), epochs=5, label=2, model="linear", evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_the_model_is_the_oracles_bit_for_bit(sample: Sample) -> None:
+    """Two and three data parties, label anywhere, all models, releases and alignments, and the loss."""
+    simulation, same = exact(sample)
+    assert simulation.done, simulation.label_run.failure
+    assert same
+    if sample.early_stopping is not None:
+        assert simulation.label_run.context.statistics.steps < sample.epochs * -(-sample.rows // sample.batch)
+
+
+def test_a_job_that_says_nothing_trains_in_this_way() -> None:
+    """The helper deals, and answers nothing."""
+    heard = set[str]()
+
+    def note(_: Address, message: Message) -> Message:
+        heard.add(message.kind)
+        return message
+
+    _, same = exact(Sample(privacy=Privacy()), tap=note)
+    assert same
+    assert "score opening" in heard
+    assert not heard & {"pre-activation share", "masked activation"}
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(st.data())
+def test_any_job_that_ends_has_the_oracles_model(data: st.DataObject) -> None:
+    """Or it is refused clearly, where columns are wild or few."""
+    parties = data.draw(st.sampled_from([2, 3]))
+    label = data.draw(st.integers(0, parties - 1))
+    sample = Sample(
+        columns=tuple(data.draw(st.integers(int(party != label), 6)) for party in range(parties)),
+        rows=data.draw(st.integers(20, 150)),
+        label=label,
+        model=data.draw(st.sampled_from(["logistic", "linear", "poisson", "gamma"])),
+        batch=data.draw(st.integers(16, 90)),
+        epochs=data.draw(st.integers(1, 3)),
+        rate=data.draw(st.floats(0.01, 0.1)),
+        l2=data.draw(st.sampled_from([0.0, 0.01, 0.2])),
+        release=data.draw(st.sampled_from(["owners", "shared", "label"])),
+        alignment=data.draw(st.sampled_from(["helper", "aligned"])),
+        evaluation=data.draw(evaluations()),
+        outliers=data.draw(st.sampled_from([0.0, 0.02])),
+        privacy=NOTHING,
+        seed=data.draw(st.integers(0, 1000)),
+    )
+    simulation, same = exact(sample)
+    failure = simulation.label_run.failure
+    if failure is not None:
+        assert failure.code in {"job.plan", "table.label", "training.diverged", "scoring.range"}
+    assume(failure is None)
+    assert same
