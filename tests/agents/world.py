@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy, Training, TrainingJob
+from tercet.schemas.files.job import (
+    BLIND_MODELS,
+    EarlyStopping,
+    Evaluation,
+    Network,
+    Privacy,
+    Training,
+    TrainingJob,
+)
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
@@ -69,7 +77,7 @@ class Sample:
     l2: float = 0.0
     release: str = "owners"
     alignment: str = "helper"
-    privacy: Privacy = SCORES
+    privacy: Privacy | None = None  # the helper sees scores, also where it need not
     evaluation: Evaluation = EVALUATION
     early_stopping: EarlyStopping | None = None
     outliers: float = 0.0
@@ -101,7 +109,7 @@ class Sample:
                 "training": training,
                 "release": self.release,
                 "alignment": self.alignment,
-                "privacy": self.privacy,
+                "privacy": self.privacy or (SCORES if self.model in BLIND_MODELS else Privacy()),
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
                 "accept_narrow": True,

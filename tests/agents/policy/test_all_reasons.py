@@ -34,7 +34,7 @@ async def test_a_job_that_is_wrong_in_many_ways_at_two_parties_is_told_all_of_th
     """Policy, budget, columns, values, ids and label; whoever can mend the first is named, and no cell or column."""
     async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
         make_table(tmp_path / "card.csv", seed=2, change=spoilt)
-        stage.change(CARD, policy=PolicySettings(models=("linear",), narrow=True))
+        stage.change(CARD, policy=PolicySettings(models=("linear",), narrow=True, helper_sees="scores"))
         change_table(stage, CARD, max_losses=1, missing="refuse", numeric=tuple(f"card-{one}" for one in range(6)))
         change_table(stage, BANK, numeric=("salary",))
         ended = await stage.run(job(evaluation=Evaluation(loss=True)))
@@ -66,7 +66,7 @@ async def test_few_rows_and_a_label_without_a_positive_class_are_told_with_what_
                zip(rows, ["paid", "lost"] * 48, strict=True)])  # fmt: skip
     async with scene(settings, tmp_path) as stage:
         stage.change(BANK, limits=Limits(min_rows=200))
-        stage.change(CARD, policy=PolicySettings(max_epochs=1, narrow=True))
+        stage.change(CARD, policy=PolicySettings(max_epochs=1, narrow=True, helper_sees="scores"))
         ended = await stage.run(job(l2=0.9, rate=2.0))
     reason = {status.failure.reason for status in ended.values() if status.failure}.pop()
     assert "[limits] min_rows" in reason

@@ -29,7 +29,7 @@ PASSED = QUICK.start + QUICK.accept  # which a waiting party must outlive
 def asking(stage: Scene, *parties: str, **deadlines: Any) -> None:
     """These parties ask a person; all wait for so long."""
     for party in PARTIES:
-        policy = PolicySettings(narrow=True, approval=party in parties)
+        policy = PolicySettings(narrow=True, helper_sees="scores", approval=party in parties)
         stage.change(party, policy=policy, deadlines=QUICK.model_copy(update={"approve": 30, **deadlines}))
         stage.change(party, recovery=Recovery())
 

@@ -13,19 +13,21 @@ import pytest
 from tercet.agents.policy.audit_log import entries
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.table import narrow_table
-from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.files.job import Evaluation, Network, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import NOTHING
 
 Change = Callable[[Settings], Settings]
+CONSENTS: dict[str, Any] = {"narrow": True, "helper_sees": "scores"}
 
 
 def policy(**fields: Any) -> Change:
     """Another [policy]."""
-    return lambda settings: settings.model_copy(update={"policy": PolicySettings(**{"narrow": True, **fields})})
+    return lambda settings: settings.model_copy(update={"policy": PolicySettings(**CONSENTS | fields)})
 
 
 def table(**fields: Any) -> Change:
@@ -57,6 +59,16 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
         policy(loss=False), job(evaluation=Evaluation(holdout=0.25, held_out_loss=True)), "policy.loss", "held_out_loss"
     ),
     "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
+    "what the helper sees": (
+        policy(helper_sees="nothing"), job(), "policy.helper-sees", 'helper_sees = "nothing" under [privacy]'
+    ),
+    "a helper that must see": (
+        policy(helper_sees="nothing"), job(model="softmax"), "policy.helper-sees", '[policy] helper_sees = "nothing"'
+    ),
+    "a network's helper": (
+        policy(helper_sees="nothing"), job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy()),
+        "policy.helper-sees", "gamma, linear, logistic, poisson"
+    ),
     "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
     "partner": (table(partners=("telco",)), job(), "policy.parties", "partners under [tables.customers]"),
     "helper": (table(helpers=("telco",)), job(), "policy.helper", "helpers under [tables.customers]"),
@@ -85,6 +97,18 @@ def test_what_the_settings_do_not_allow_is_refused_with_the_setting(
     problem.failure("received", verdict=False)
 
 
+@pytest.mark.parametrize(
+    "description", [job(), job(model="softmax"), job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy())]
+)
+def test_a_helper_may_see_scores_where_the_settings_say_so(description: TrainingJob) -> None:
+    """Who says nothing lets in what lets it see nothing, and nothing else."""
+    check_policy(announcing(description), policy(helper_sees="scores")(settings_of(CARD)), KEYS[CARD])
+    silent = settings_of(CARD).model_copy(update={"policy": PolicySettings(narrow=True)})
+    check_policy(announcing(job(privacy=Privacy())), silent, KEYS[CARD])
+    check_policy(announcing(job(privacy=NOTHING)), silent, KEYS[CARD])
+    assert refusal(announcing(description), silent).code == "policy.helper-sees"
+
+
 def test_all_that_the_settings_do_not_allow_is_told_at_once() -> None:
     """Each with the setting that can mend it, and not one in each run; a stranger is told nothing of them."""
     strict = policy(models=["linear"], max_epochs=2, loss=False, metrics="end", purposes=["risk"])(settings_of(CARD))
@@ -102,8 +126,8 @@ async def test_what_several_parties_do_not_allow_is_told_at_once(tmp_path: Path)
     """By the label party's verdict, the same at all of them; nothing was read or sent."""
     deadlines = PATIENT.model_copy(update={"verdict": 10})
     async with scene(three(tmp_path, deadlines), tmp_path) as stage:
-        stage.change(BANK, policy=PolicySettings(loss=False))
-        stage.change(CARD, policy=PolicySettings(models=("linear",)))
+        stage.change(BANK, policy=PolicySettings(loss=False, helper_sees="scores"))
+        stage.change(CARD, policy=PolicySettings(models=("linear",), helper_sees="scores"))
         stage.change(NOTARY, policy=PolicySettings(max_epochs=2))
         ended = await stage.run(job(evaluation=Evaluation(loss=True)))
         nothing_left(stage)

@@ -147,7 +147,7 @@ async def test_a_broker_that_is_away_for_a_while_costs_an_attempt(tmp_path: Path
 async def test_a_prediction_begins_again_as_well(tmp_path: Path, party: str) -> None:
     """It has no checkpoints, and the scores are the same."""
     async with recovering(tmp_path) as stage:
-        still = PolicySettings(narrow=True, score_noise=0.0)  # each job's noise is another one
+        still = PolicySettings(narrow=True, helper_sees="scores", score_noise=0.0)  # each job's noise is another one
         stage.change(CARD, tables=table(rescoring=True)(stage.parties[CARD][0]).tables, policy=still)
         trained = (await stage.run(job()))[BANK].job
         (expected, scores), again = await scored(stage, prediction(trained)), prediction(trained).with_new_id()

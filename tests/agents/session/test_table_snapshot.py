@@ -125,7 +125,7 @@ async def test_a_prediction_has_one_table_too(tmp_path: Path) -> None:
     """Its scores are those of the rows that were there when it began."""
     async with recovering(tmp_path) as stage:
         anew = {name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()}
-        stage.change(CARD, tables=anew, policy=PolicySettings(narrow=True, score_noise=0.0))
+        stage.change(CARD, tables=anew, policy=PolicySettings(narrow=True, helper_sees="scores", score_noise=0.0))
         trained = (await stage.run(job()))[BANK].job
         first = stage.submit(prediction(trained))
         assert states(await stage.ended(first)) == {"done"}

@@ -184,6 +184,29 @@ def test_a_job_without_a_held_out_loss_has_the_id_it_had_before_there_was_one(tm
     assert TrainingJob.model_validate_json(asked.model_dump_json()).digest == asked.digest != plain.digest
 
 
+def test_a_job_that_does_not_say_what_the_helper_sees_has_the_id_it_had_before_it_could(tmp_path: Path) -> None:
+    """Unset, it sees nothing where the model allows that; said, it is another job."""
+    plain = read_job(written(tmp_path))
+    assert plain.id == "credit-6e3d0b7e"
+    assert plain.is_blind
+    assert not {"helper_sees", "q", "terms"} & plain.canonical().get("privacy", {}).keys()
+    for more in ('helper_sees = "nothing"', 'helper_sees = "scores"', "q = 16", "terms = 32"):
+        said = read_job(written(tmp_path, ("[training]", f"[privacy]\n{more}\n[training]")))
+        assert said.digest != plain.digest
+        assert said.is_blind == ("scores" not in more)
+        assert TrainingJob.model_validate_json(said.model_dump_json()).digest == said.digest
+
+
+@pytest.mark.parametrize("model", ["softmax", "mlp"])
+def test_a_model_without_a_series_needs_a_helper_that_sees_scores(tmp_path: Path, model: str) -> None:
+    """Unset it does; asked to see nothing it is refused with what to write instead."""
+    network = "" if model == "softmax" else "\nnetwork = {hidden = [4]}"
+    plain = ('"logistic"', f'"{model}"{network}')
+    assert not read_job(written(tmp_path, plain)).is_blind
+    with pytest.raises(Invalid, match='helper_sees = "scores"'):
+        read_job(written(tmp_path, plain, ("[training]", '[privacy]\nhelper_sees = "nothing"\n[training]')))
+
+
 def test_a_job_may_use_no_column_of_the_label_party(tmp_path: Path) -> None:
     """Its label is enough."""
     alone = read_job(written(tmp_path, ("[training]", "[columns]\nbank = []\n[training]")))

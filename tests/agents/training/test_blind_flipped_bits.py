@@ -1,0 +1,157 @@
+"""One flipped bit leaves no model that passes for the oracle's, also where the helper sees nothing.
+
+In each kind of message that such a training has beside the other's, in the first and in the last.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from tercet.agents.simulation.simulate import Simulation
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
+    DealtShares,
+    HeldOutDealtShares,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossScores,
+    HeldOutLossShare,
+    HeldOutScoreOpening,
+    HeldOutWeights,
+    InterceptShare,
+    LossShare,
+    MaskedInputs,
+    MaskedLossLabels,
+    MaskedLossScores,
+    MaskedScores,
+    MaskedWeights,
+    Message,
+    OutputErrorOpening,
+    ScoreOpening,
+    SpreadShare,
+    StepsDone,
+    WeightShare,
+)
+from tests.agents.recording import Ear, Heard
+from tests.agents.training.test_epoch_evaluation import check_losses, check_scores
+from tests.agents.training.test_flipped_bits import FLIPPED, Flip, count
+from tests.agents.world import NOTHING, Sample, contributions, exact
+
+TRAINED = replace(FLIPPED, privacy=NOTHING)
+LOOKED_AT = replace(
+    TRAINED, rows=90, evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
+)
+TENSORS: list[type[Message]] = [
+    MaskedInputs,
+    MaskedWeights,
+    DealtShares,
+    ScoreOpening,
+    OutputErrorOpening,
+    WeightShare,
+    InterceptShare,
+]
+EVALUATED: list[type[Message]] = [
+    MaskedLossLabels,
+    MaskedLossScores,
+    LossShare,
+    MaskedScores,
+    HeldOutInputs,
+    HeldOutWeights,
+    HeldOutLabels,
+    HeldOutDealtShares,
+    HeldOutScoreOpening,
+    HeldOutLossScores,
+    HeldOutLossShare,
+]
+EACH = pytest.mark.parametrize("which", ["first", "last"])
+
+
+def flip_in(sample: Sample, model: type[Message], which: str, field: str = "words") -> tuple[Simulation, bool]:
+    """A run with one flipped bit, which has happened."""
+    flip = Flip([model], 0 if which == "first" else count(model, sample=sample) - 1, field)
+    found = exact(sample, tap=flip, contribute=contributions(0))
+    assert flip.where is not None
+    return found
+
+
+@EACH
+@pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
+def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message], which: str) -> None:
+    """The run fails, or its model is not the oracle's."""
+    _, same = flip_in(TRAINED, model, which)
+    assert not same
+
+
+@EACH
+@pytest.mark.parametrize("model", [ScoreOpening, OutputErrorOpening], ids=lambda model: model.__name__)
+def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message], which: str) -> None:
+    """Three parties have opened different words; all end with that."""
+    simulation, _ = flip_in(TRAINED, model, which)
+    failures = {(run.state, run.failure.code if run.failure else "") for run in simulation.runs.values()}
+    assert failures == {("failed", "arithmetic.differs")}
+
+
+@EACH
+@pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
+def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], which: str) -> None:
+    """The run fails, or a loss or a score is not the oracle's; what the model is stays as it was."""
+    simulation, same = flip_in(LOOKED_AT, model, which)
+    assert same == simulation.done
+    if simulation.done:
+        with pytest.raises(AssertionError):
+            right(simulation)
+
+
+def right(simulation: Simulation) -> None:
+    """All losses and scores are the oracle's."""
+    looked = Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables())
+    check_losses(looked)
+    check_scores(looked)
+
+
+def test_undisturbed_the_same_checks_hold() -> None:
+    """Else they would notice everything."""
+    simulation, same = exact(LOOKED_AT, contribute=contributions(0))
+    assert same
+    right(simulation)
+
+
+@EACH
+def test_a_changed_hash_of_opened_words_fails_the_job_everywhere(which: str) -> None:
+    """As words would that differ."""
+    simulation, _ = flip_in(TRAINED, SpreadShare, which, "opened")
+    failures = {(run.state, run.failure.code if run.failure else "") for run in simulation.runs.values()}
+    assert failures == {("failed", "arithmetic.differs")}
+
+
+@EACH
+def test_a_changed_spread_changes_no_model(which: str) -> None:
+    """It ends a job at most, as scores would that run away."""
+    simulation, same = flip_in(TRAINED, SpreadShare, which)
+    assert same == simulation.done
+    if not same:
+        failure = simulation.label_run.failure
+        assert failure is not None
+        assert failure.code == "training.diverged"
+
+
+def test_a_helper_that_is_told_of_fewer_steps_changes_no_model() -> None:
+    """It deals later, or waits for what has been said; the numbers in its addresses count, not in the message."""
+    _, same = flip_in(TRAINED, StepsDone, "first", "done")
+    assert same
+
+
+def test_these_are_all_the_messages_with_tensors() -> None:
+    """What else has words would be missed here."""
+    seen = set[type[Message]]()
+
+    def note(_: Address, message: Message) -> Message:
+        if "words" in type(message).model_fields:
+            seen.add(type(message))
+        return message
+
+    exact(LOOKED_AT, tap=note)
+    scoring = {model for model in seen if model.__name__.startswith("Scoring")}
+    weights = {model for model in seen if "Opening" in model.__name__ and "Score" not in model.__name__}
+    assert seen - scoring - weights == {*TENSORS, *EVALUATED, SpreadShare} - weights
