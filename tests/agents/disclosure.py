@@ -43,8 +43,10 @@ from tercet.schemas.messages.kinds import (
     HeldOutHiddenShare,
     HeldOutInputs,
     HeldOutLabels,
+    HeldOutLossScores,
     HeldOutLossShare,
     HeldOutMaskOpenings,
+    HeldOutScoreOpening,
     HeldOutShare,
     HeldOutTerms,
     HeldOutWeightOpening,
@@ -61,6 +63,8 @@ from tercet.schemas.messages.kinds import (
     MaskedInputs,
     MaskedLabels,
     MaskedLossLabels,
+    MaskedLossScores,
+    MaskedScores,
     MaskedWeights,
     MaskOpenings,
     Message,
@@ -73,6 +77,7 @@ from tercet.schemas.messages.kinds import (
     OrderConfirmation,
     OrderContribution,
     Outcome,
+    OutputErrorOpening,
     PartialScores,
     Ping,
     Pong,
@@ -87,6 +92,7 @@ from tercet.schemas.messages.kinds import (
     Released,
     Resumption,
     ScoreBound,
+    ScoreOpening,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -98,8 +104,10 @@ from tercet.schemas.messages.kinds import (
     ScoringWeights,
     Sizes,
     SlopeOpening,
+    SpreadShare,
     Start,
     Status,
+    StepsDone,
     Submit,
     Terms,
     Transcript,
@@ -202,6 +210,14 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     Released: ALL,
     Checkpoints: TO_LABEL,
     GoOn: LED,
+    ScoreOpening: DATA,
+    OutputErrorOpening: DATA,
+    SpreadShare: DATA,
+    StepsDone: TO_HELPER,
+    MaskedLossScores: TO_LABEL,
+    MaskedScores: TO_LABEL,
+    HeldOutScoreOpening: DATA,
+    HeldOutLossScores: TO_LABEL,
 }
 ELSEWHERE: set[type[Message]] = {
     Job,
@@ -240,6 +256,12 @@ OF_NETWORKS = (
     | LOST_LAYERS
     | {SlopeOpening, ErrorOpening, UpperShare, ScoringWeightOpening, HeldOutWeightOpening, ModelUpperOpening}
 )  # whose ledger is with mpc's tests
+BLIND: set[type[Message]] = {MaskedInputs, MaskedWeights, DealtShares, ScoreOpening, OutputErrorOpening, SpreadShare}
+BLIND_LOSS: set[type[Message]] = {MaskedLossLabels, MaskedLossScores, LossShare}
+BLIND_LOST: set[type[Message]] = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutDealtShares,
+                                  HeldOutScoreOpening, HeldOutLossScores, HeldOutLossShare}  # fmt: skip
+OF_BLIND = {ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores, HeldOutScoreOpening,
+            HeldOutLossScores}  # fmt: skip
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
@@ -255,6 +277,7 @@ OPENED: set[type[Message]] = {
     ModelOpening,
     ModelUpperOpening,
 }  # few words, or meant to be known to whoever gets them
+"""OF_BLIND are those of trainings in which the helper sees nothing; their ledger is with mpc's tests, too."""
 
 
 def due(heard: Heard) -> set[type[Message]]:
@@ -265,12 +288,15 @@ def due(heard: Heard) -> set[type[Message]]:
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
     network = heard.network
+    is_blind = heard.sample.description().is_blind
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
+    scored = {ScoringInputs, ScoringDealtShares, MaskedScores} if is_blind else scored
     scored = scored | ({ScoringDealtShares} if _outputs(heard) > 1 else set())
     alone = heard.sample.release == "owners" and network is None
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
-    kinds |= BLOCKS | {Checkpoints, GoOn, ModelCommitments, CheckCommitment, CheckOpening}
+    kinds |= {Checkpoints, GoOn, ModelCommitments}
+    kinds |= BLIND | {StepsDone} if is_blind else BLOCKS | {CheckCommitment, CheckOpening}
     if not alone:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
     if alone or job.evaluation.metrics == "epoch":
@@ -279,8 +305,11 @@ def due(heard: Heard) -> set[type[Message]]:
         kinds = kinds - {GradientShare} | LAYERS
         kinds |= {SlopeOpening} if heard.plan.smooth else set()
         kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
-    kinds |= {MaskedLossLabels, LossTerms, LossShare} if job.evaluation.loss else set()
-    if job.evaluation.held_out_loss:
+    loss = BLIND_LOSS if is_blind else {MaskedLossLabels, LossTerms, LossShare}
+    kinds |= loss if job.evaluation.loss else set()
+    if job.evaluation.held_out_loss and is_blind:
+        kinds |= BLIND_LOST
+    elif job.evaluation.held_out_loss:
         kinds |= LOST | {HeldOutLossShare, HeldOutWeights} | ({HeldOutDealtShares} if _outputs(heard) > 1 else set())
         kinds |= set() if network is None else LOST_LAYERS | {HeldOutWeightOpening}
     kinds |= scored if job.scorings else set()
@@ -308,11 +337,13 @@ def check_roles(heard: Heard) -> None:
     expected = {model: WHO[model] for model in due(heard)}
     if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss_to == "all":
         expected |= dict.fromkeys(expected.keys() & {LossShare, HeldOutLossShare}, DATA)
-    for model in expected.keys() & {ScoringDealtShares, HeldOutDealtShares}:
+    carried = {ScoringDealtShares, *(() if heard.sample.description().is_blind else (HeldOutDealtShares,))}
+    for model in expected.keys() & carried:
         expected[model] = {("helper", role(heard.names[0]))}
     if len(heard.names) == 2:  # there is no third data party
         expected = {model: who - {("other", "other")} for model, who in expected.items()}
-    assert found == expected
+    assert {model: who for model, who in found.items() if expected.get(model) != who} == {}
+    assert expected.keys() == found.keys()
     allowed = {(model.kind, model.round, model.item): who for model, who in expected.items()}
     for envelope in heard.ear.envelopes:
         address = parse_address(envelope.address)
@@ -468,7 +499,7 @@ def check_kinds(_: Heard) -> None:
     """Every message that there is has a place here, and every one with a tensor a row in a ledger."""
     kinds = set(Message.__subclasses__())
     assert kinds == WHO.keys() | ELSEWHERE
-    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER | OF_NETWORKS
+    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER | OF_NETWORKS | OF_BLIND
     carrying = {kind for kind in kinds if any(field.annotation is bytes for field in kind.model_fields.values())}
     secret = {
         OrderContribution,
@@ -482,7 +513,8 @@ def check_kinds(_: Heard) -> None:
         WeightMaskSeed,
         CheckCommitment,
         CheckOpening,
-    }  # uniform, or public
+        SpreadShare,
+    }  # uniform, or public, or a hash of words that its receiver has too
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
 

@@ -3,7 +3,7 @@
 The label party learns scores that are the plaintext model's, within the partners' noise; nobody else has a part of any.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tercet.schemas.messages.kinds import (
     StepsDone,
     WeightMaskSeed,
 )
+from tests.agents.disclosure import check_keys, check_roles, check_split
 from tests.agents.recording import Heard, Tables, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, plain_scores, scores_of, trained
 from tests.agents.world import HELPER, NOTHING, Sample
@@ -88,6 +89,12 @@ def test_the_helper_receives_no_tensor_in_a_training(run: Heard) -> None:
     assert {*StepsDone.model_fields} == {"done"}
 
 
+@pytest.mark.parametrize("check", [check_roles, check_keys, check_split])
+def test_who_says_what_to_whom_is_what_is_promised(run: Heard, check: Callable[[Heard], None]) -> None:
+    """Each kind goes to those roles alone that the table names, under keys of each pair."""
+    check(run)
+
+
 def test_a_tensor_that_reached_the_helper_would_be_found(run: Heard) -> None:
     """One share of scores, as in the other mode."""
     address = next(address for address, _ in run.ear.said if address.receiver == HELPER)
@@ -133,6 +140,7 @@ def test_without_noise_scores_are_the_plaintext_models(model: str, tmp_path: Pat
     scored = hear_prediction(sample, tmp_path, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
     check_scores_are_told_to_the_label_party(scored)
+    check_roles(scored)
     assert differences(scored, tmp_path, tables).max() <= WITHIN * max(1.0, unit(scored))
 
 

@@ -80,7 +80,7 @@ def test_expected_labels_of_a_real_table_are_those_of_scikit_learn(model, regres
     x, y = load_diabetes(return_X_y=True)
     y = np.floor(y / 40) if model == "poisson" else y
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    run = trained(tmp_path, x, [repr(float(one)) for one in y], model=model, rate=0.2, batch=64, epochs=60, decay=0.02)
+    run = trained(tmp_path, x, [repr(float(one)) for one in y], model=model, rate=0.2, batch=64, epochs=80, decay=0.02)
     train, held_out = rows_of(run)
     best = regressor(alpha=0, tol=1e-8).fit(x[train], y[train])
     expected = mean_tweedie_deviance(y[held_out], best.predict(x[held_out]), power=power)
