@@ -20,11 +20,12 @@ ANY_JOB = {  # what fills the blanks in a document
 
 
 class AppliedModel(NamedTuple):
-    """Describes the model that a prediction applies: link, holders of weights, layers."""
+    """Describes the model that a prediction applies: link, holders of weights, layers, what a helper sees of scores."""
 
     link: str
     release: str
     hidden: bool
+    blind: bool = False  # the helper sees no score
 
     @property
     def helped(self) -> bool:
@@ -45,7 +46,9 @@ class JobFacts(NamedTuple):
         if terms is None:
             return cls()
         scoring = terms.scoring
-        model = None if scoring is None else AppliedModel(scoring.model, scoring.release, scoring.network is not None)
+        model = None
+        if scoring is not None:
+            model = AppliedModel(scoring.model, scoring.release, scoring.network is not None, scoring.blind)
         return cls(dict(zip(job.data_parties, terms.columns, strict=True)), model)
 
 
@@ -64,12 +67,22 @@ class Case(NamedTuple):
         return self.job if isinstance(self.job, TrainingJob) else None
 
     @property
+    def trains_blind(self) -> bool:
+        """Tell whether it is a training in which the helper learns nothing."""
+        return self.training is not None and self.training.is_blind
+
+    @property
+    def trains_shown(self) -> bool:
+        """Tell whether it is a training in which the helper sees scores."""
+        return self.training is not None and not self.training.is_blind
+
+    @property
     def link(self) -> str | None:
         """Name the link whose scores the helper sees; None where it sees none, or nobody knows yet."""
         if self.training is not None:
-            return self.training.link
+            return None if self.training.is_blind else self.training.link
         model = self.known.model
-        if model is None or not model.helped:
+        if model is None or not model.helped or model.blind:
             return None
         return "poisson" if model.link == "gamma" else model.link  # no label's logarithm is in a new score
 

@@ -106,6 +106,7 @@ def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
         "model": job.model,
         "network": job.network,
         "release": job.release,
+        "helper_sees": "nothing" if job.is_blind else "scores",
         "epochs": job.training.epochs,
         "losses": tuple(context.history.losses),
         "held_out_losses": tuple(context.history.held_out_losses),
@@ -120,7 +121,15 @@ def _prediction(context: JobContext, of: str) -> dict[str, Any]:
     assert context.terms is not None
     scoring = context.terms.scoring
     assert scoring is not None
-    return {"model": scoring.model, "network": scoring.network, "release": scoring.release, "of": of}
+    helped = scoring.release != "owners" or scoring.network is not None  # else each party scores its own columns
+    sees = "scores" if helped and not scoring.blind else "nothing"
+    return {
+        "model": scoring.model,
+        "network": scoring.network,
+        "release": scoring.release,
+        "helper_sees": sees,
+        "of": of,
+    }
 
 
 def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class ReportData:
         kind: "training" or "prediction".
         model: as the job has it; `network`: its layers, if it has such.
         release: of the model, "owners", "shared" or "label".
+        helper_sees: of a training's scores, or of those that a prediction tells: "nothing" or "scores".
         when: the end of the job, with its zone.
         version: of tercet.
         of: the training job whose model a prediction applies.
@@ -68,6 +69,7 @@ class ReportData:
     state: str
     when: datetime
     version: str
+    helper_sees: Literal["nothing", "scores"] = "scores"
     network: Network | None = None
     of: str = ""
     failure: str = ""

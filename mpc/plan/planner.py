@@ -214,9 +214,19 @@ def _refusal(request: Request, course: _ScheduleBounds, fx: int, f: int) -> Plan
 
 
 def _warnings(request: Request, course: _ScheduleBounds, sizes: list[int], fx: int) -> tuple[str, ...]:
+    found = (
+        *(() if request.blind is not None else _view_warnings(request, sizes)),
+        (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
+        (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
+    )
+    return tuple(text for holds, text in found if holds)
+
+
+def _view_warnings(request: Request, sizes: list[int]) -> tuple[tuple[bool, str], ...]:
+    """List what may tell the helper more than it should, where it sees scores."""
     few = f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
     joint, needed = joint_bits(request.entropies), _needed_bits(request)
-    found = (
+    return (
         (joint < needed + CAUTION_BITS,
          f"records of all parties have {joint:g} bits of entropy: below {needed:g} the helper could tell them apart"),
         (ACTIVATIONS[request.model].offset is not None,
@@ -224,10 +234,7 @@ def _warnings(request: Request, course: _ScheduleBounds, sizes: list[int], fx: i
         (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
         (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
         (0 < request.held_out < LEAST_ROWS, f"held-out rows scored fewer than {LEAST_ROWS}: their order hides little"),
-        (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
-        (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
     )  # fmt: skip
-    return tuple(text for holds, text in found if holds)
 
 
 def nonsense_refusals(request: Request) -> list[PlanRefused]:

@@ -15,6 +15,7 @@ from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import ACTIVATIONS
 from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.exposure import joint_bits, score_less_often
 from tercet.mpc.plan.forward import noise_half_width
@@ -287,6 +288,16 @@ def test_what_is_doubtful_is_said(change, warning):
     """A warning, and the job goes on."""
     plan = make_plan(replace(CREDIT, **change))
     assert any(warning in text for text in plan.warnings)
+
+
+@pytest.mark.parametrize("change", [{"bits": (11.75, 0.0)}, {"batch": 4000}, {"batch": 16}, {"held_out": 31},
+                                    {"model": "gamma"}])  # fmt: skip
+def test_nobody_is_warned_of_what_a_helper_sees_that_sees_nothing(change):
+    """Such warnings are for jobs in which it computes the activation."""
+    shown = replace(CREDIT, rate=0.02, **change)
+    blind = replace(shown, blind=choose_series(shown.model, None, None))
+    assert make_plan(shown).warnings
+    assert not [text for text in make_plan(blind).warnings if "helper" in text or "hides" in text or "entropy" in text]
 
 
 def test_a_label_party_needs_no_columns():

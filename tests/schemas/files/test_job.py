@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.schemas.core.strict import JOB_ID_PATTERN
-from tercet.schemas.files.job import METRICS, Invalid, PredictionJob, Training, TrainingJob, canonical_digest, read_job
+from tercet.schemas.files.job import (
+    METRICS,
+    Invalid,
+    PredictionJob,
+    Privacy,
+    Training,
+    TrainingJob,
+    canonical_digest,
+    read_job,
+)
 from tests.schemas.strategies import descriptions
 
 GOOD = """
@@ -153,7 +162,7 @@ def test_a_linear_models_job_has_the_id_it_had_before_there_were_networks() -> N
     before = {"epochs": 8, "batch": 512, "rate": 0.5, "schedule": "inverse-time", "decay": 0.03}
     job = read_job(path)
     assert isinstance(job, TrainingJob)
-    example = job.model_copy(update={"training": Training.model_validate(before)})
+    example = job.model_copy(update={"training": Training.model_validate(before), "privacy": Privacy()})
     assert example.id == "credit-default-154b9060"
     assert "network" not in example.canonical()
 
