@@ -243,12 +243,12 @@ def _by_epoch(name: str, what: str, lines: Mapping[str, Mapping[int, float]], be
             axes.axvline(best + 1, color=INK, linewidth=1, linestyle=(0, (2, 2)))
             _label(axes, f"kept: epoch {best + 1}", (best + 1, axes.get_ylim()[1]), INK, (-5, -7))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        _names_at_ends(axes, lines)
+        _label_line_ends(axes, lines)
 
     return _figure(name, "epoch", what, paint)
 
 
-def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
+def _label_line_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
     """Name each line at its last value, moved apart where names would overlap."""
     low, high = axes.get_ylim()
     end = max(max(line) for line in lines.values()) + 1
