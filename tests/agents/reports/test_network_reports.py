@@ -43,7 +43,7 @@ def test_everybody_reads_that_the_helper_sees_hidden_values_in_one_heap(runs):
     for run in runs:
         for party in (*run.names, HELPER):
             text = text_of(run, party)
-            assert "the sizes without sign of all units of each hidden layer in one heap" in text
+            assert "the sizes without sign of all units of each hidden layer, mixed" in text
             assert "the helper: no score" not in text
 
 
