@@ -24,7 +24,7 @@ help:
 	@echo "make chaos   51 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
 	@echo "make vectors writes the frozen test vectors anew, after a change of the protocol or of a stored format"
 	@echo "make glossary writes the index of classes and message kinds in docs/glossary.md anew"
-	@echo "make documents writes anew what README.md and SECURITY.md have from the code"
+	@echo "make documents writes anew what README.md, SECURITY.md and docs/protocol.md have from the code"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter, ARGS='...' goes to the command that is run."

@@ -91,11 +91,13 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.training is not None,
         (
             Disclosure("helper", TRAINING, "how training converges"),
-            Disclosure(
-                "helper", TRAINING, "that all weights are 0 at the first step", where=lambda case: not case.hidden
-            ),
             Disclosure("data parties", TRAINING, "four times the largest size of a score, up to the next power of two"),
         ),
+    ),
+    Group(
+        "a training without hidden layers",
+        lambda case: case.training is not None and not case.hidden,
+        (Disclosure("helper", TRAINING, "that all weights are 0 at the first step"),),
     ),
     Group(
         '`rate = "auto"`, no hidden layer',
