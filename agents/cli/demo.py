@@ -185,5 +185,5 @@ def comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
         table.add_row(f"[bold]Tercet[/], helper sees {sees}", total, f"[bold]{auc[JOINT]:.4f}[/]")
         table.add_row("all pooled in plaintext", total, f"{auc[baselines.POOLED]:.4f}")
     if len(runs) > 1:
-        table.caption = "Each training holds out other customers: compare it with the line below."
+        table.caption = "Each training holds out other customers: compare with the line below."
     return table

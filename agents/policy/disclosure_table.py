@@ -17,7 +17,7 @@ _CLASSES = "noise ±1/2 or more, secret order, of classes too"
 _PARTNERS = "noise of each partner's own"
 _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
-_ALL_ROWS = "a mean over all rows trained on"
+_ALL_ROWS = "a mean over all rows"
 
 
 class Disclosure(NamedTuple):
