@@ -20,7 +20,7 @@ ANY_JOB = {  # words for the blanks of a row in documents, where no job is known
 
 
 class AppliedModel(NamedTuple):
-    """Describes the model that a prediction applies: link, holders of weights, layers, and whether it is blind."""
+    """Describes the model that a prediction applies: link, release, layers, mode."""
 
     link: str
     release: str

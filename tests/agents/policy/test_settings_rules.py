@@ -13,7 +13,7 @@ import pytest
 from tercet.agents.policy.audit_log import entries
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.table import narrow_table
-from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.files.job import Evaluation, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
@@ -55,6 +55,9 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
     "loss": (policy(loss=False), job(evaluation=Evaluation(loss=True)), "policy.loss", "loss = false"),
     "held-out loss": (
         policy(loss=False), job(evaluation=Evaluation(holdout=0.25, held_out_loss=True)), "policy.loss", "held_out_loss"
+    ),
+    "helper sees scores": (
+        policy(helper_sees="nothing"), job(privacy=Privacy(helper_sees="scores")), "policy.helper-sees", "[policy]"
     ),
     "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
     "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
@@ -241,7 +244,7 @@ async def test_jobs_side_by_side_do_not_get_past_the_bound(tmp_path: Path) -> No
 async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_path: Path) -> None:
     """In the order of the stages; and whose request it was."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        description = job(evaluation=Evaluation(holdout=0.25, loss=True), purpose="credit scoring")
+        description = job(evaluation=Evaluation(holdout=0.25, loss=True), purpose="credit scoring", privacy=Privacy())
         await stage.run(description)
         log = list(entries((tmp_path / CARD / "audit.log").read_bytes()))
     assert [entry.event for entry in log] == [
@@ -252,7 +255,8 @@ async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_p
     assert (training.fields["stage"], training.fields["counts"]["scorings"]) == ("training", 1)
     told = {(one["to"], one["what"]) for one in training.fields["revelations"]}
     assert any(to == BANK and "training loss" in what for to, what in told)
-    assert any(to == NOTARY and "without its sign (protection: noise" in what for to, what in told)
+    assert any(to == NOTARY and "how many steps are done" in what for to, what in told)
+    assert not any(to == NOTARY and "score" in what for to, what in told)
     assert (release.fields["stage"], release.fields["counts"]) == ("release", {"releases": 1})
     assert ended.fields["state"] == "done"
     assert {entry.job for entry in log[1:]} == {description.id}
