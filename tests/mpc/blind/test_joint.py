@@ -44,7 +44,8 @@ def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
         schedule=data.draw(st.sampled_from(["constant", "linear"])),
     )
     job = make_job(request, data.draw(st.integers(0, parties - 1)), data.draw(st.integers(0, 99)))
-    world = BlindWorld(job, seed=data.draw(st.integers(0, 9))).run(data.draw(st.integers(1, 4)))
+    together = data.draw(st.integers(1, 3))
+    world = BlindWorld(job, seed=data.draw(st.integers(0, 9)), together=together).run(data.draw(st.integers(1, 4)))
     assert same(world.weights(), train(world.oracle()))
 
 
