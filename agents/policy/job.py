@@ -9,7 +9,7 @@ from typing import Final
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.models.model_part import ModelPartProblem, released_as
 from tercet.mpc.plan.exposure import score_less_often
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import BLIND_MODELS, PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
@@ -101,6 +101,15 @@ def _check_loss(job: Job, description: TrainingJob, settings: Settings) -> None:
             raise _refusal("loss", job, settings, f"lets no {what} loss be opened ([policy] loss)", mend)
 
 
+def _check_helper_sees(job: Job, description: TrainingJob, settings: Settings) -> None:
+    if not description.is_blind and settings.policy.helper_sees == "nothing":
+        me = settings.party
+        what = f'lets no helper see scores ([policy] helper_sees = "nothing" at {me})'
+        models = ", ".join(sorted(BLIND_MODELS))
+        mend = f'write helper_sees = "nothing" under [privacy] in the job, which {models} models allow'
+        raise _refusal("helper-sees", job, settings, what, mend)
+
+
 def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> None:
     # Who submits such a job has said so already.
     if description.accept_narrow and not settings.policy.narrow and job.submitter != settings.party:
@@ -145,4 +154,5 @@ Check = Callable[[Job, TrainingJob, Settings], None]
 _EVERYBODYS: Final[tuple[Check, ...]] = (_check_model, _check_epochs)
 _DATA_PARTYS: Final[tuple[Check, ...]] = (
     _check_release, _check_metrics, _check_scorings, _check_loss, _check_narrow,
+    _check_helper_sees,
 )  # fmt: skip

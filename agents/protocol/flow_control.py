@@ -10,7 +10,6 @@ from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import LEAST_ROWS
 from tercet.schemas.files.settings import Limits
 
-
 BLIND_AHEAD = 4  # times as many steps where the helper waits for no score: it is told less often how far others are
 
 

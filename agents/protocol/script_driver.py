@@ -28,6 +28,7 @@ from tercet.schemas.messages.kinds import (
     MaskedInputs,
     MaskedLabels,
     MaskedLossLabels,
+    MaskedLossScores,
     MaskedWeights,
     MaskOpenings,
     Message,
@@ -79,6 +80,8 @@ TRAINING: Kinds = {
 BLIND: Kinds = {
     "masked inputs": MaskedInputs,
     "masked weights": MaskedWeights,
+    "loss labels": MaskedLossLabels,
+    "masked scores": MaskedLossScores,
     "dealt": DealtShares,
     "score opening": ScoreOpening,
     "error opening": OutputErrorOpening,

@@ -26,7 +26,7 @@ from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import announced_spread
 from tercet.agents.training.blind_training import BlindTraining, blind_party
-from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, strip_prefix
+from tercet.agents.training.epoch_evaluation import LOSS, AnyLoss, Evaluation, HeldOut, strip_prefix
 from tercet.agents.training.linear_training import LinearTraining
 from tercet.agents.training.network_training import NetworkTraining, network_party
 from tercet.mpc.arithmetic.ring import Words
@@ -218,7 +218,7 @@ class DataPartyRole:
         digests = {
             context.number(party): words.tobytes() for party, words in strip_prefix(arrays, DIGEST).items()
         } or None
-        self.party = await context.compute(self._make_party, shares, digests)
+        self.party = await context.compute(self._make_party, shares, digests, arrays.get(LOSS))
         self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
         if checkpoint is not None:
             self._evaluation.restore(arrays, checkpoint.facts)
@@ -245,7 +245,9 @@ class DataPartyRole:
         projections = Projections(self.key, plan.checks, context.attempt)
         return Checks(self._me, plan.checks, projections, context.masks(context.description.helper), digests)
 
-    def _make_party(self, shares: AnyShares | None, digests: Mapping[int, bytes] | None) -> AnyParty:
+    def _make_party(
+        self, shares: AnyShares | None, digests: Mapping[int, bytes] | None, so_far: Words | None
+    ) -> AnyParty:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
@@ -260,7 +262,7 @@ class DataPartyRole:
         assert not isinstance(shares, NetworkShares)
         if plan.is_blind:
             self.start = shares
-            return blind_party(context, words, self.labels.trained_on, shares)
+            return blind_party(context, words, self.labels.trained_on, shares, so_far)
         return DataParty(
             self._me,
             self._label,
@@ -277,8 +279,10 @@ class DataPartyRole:
     def _make_evaluation(self, so_far: Words | None) -> Evaluation:
         context, order = self.context, self.order
         assert order is not None
-        loss = None
-        if context.training.evaluation.loss:
+        loss: AnyLoss | None = None
+        if isinstance(self.party, BlindParty):
+            loss = self.party.loss
+        elif context.training.evaluation.loss:
             loss = LossParty(
                 self._me,
                 self._label,

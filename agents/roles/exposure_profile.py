@@ -152,7 +152,7 @@ def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
         outputs=LEAST_CLASSES if ACTIVATIONS[job.link].classes else 1,
         whole=job.release == "label",
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
-        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.privacy.is_blind else None,
+        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.is_blind else None,
         bits=tuple(profile.bits for profile in profiles),
         record_bits=tuple(profile.record_bits for profile in profiles),
     )

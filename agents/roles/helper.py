@@ -22,6 +22,7 @@ from tercet.agents.protocol.weight_openings import (
     receive_seeds,
 )
 from tercet.agents.roles.prediction import scoring_numbers
+from tercet.agents.scoring.blind_held_out import HeldOutDealer
 from tercet.agents.scoring.held_out_loss import answer_held_out_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.scoring.scoring_pass import answer_pass
@@ -110,6 +111,7 @@ class _Training:
         self._names = dict(enumerate(context.description.data_parties))
         plan, label = context.ready_plan, context.number(context.label)
         self._loss = None
+        self._dealer: HeldOutDealer | None = None  # of held-out rows, where this party sees no score
         if self._job.evaluation.loss:
             self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first_step)
         self._model_steps = context.best_steps or plan.steps_total  # steps of the model that is kept
@@ -235,7 +237,12 @@ class _Training:
         context, job, done = self._context, self._job, (epoch + 1) * self._context.ready_plan.steps_per_epoch
         if job.evaluation.held_out_loss:
             assert context.terms is not None
-            await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
+            if context.ready_plan.is_blind:
+                if self._dealer is None:
+                    self._dealer = await context.compute(HeldOutDealer, context, context.terms.held_out)
+                await self._dealer.deal(epoch, done)
+            else:
+                await answer_held_out_loss(context, context.terms.held_out, epoch=epoch, done=done)
         if job.scored_after(epoch):
             await self._validate(epoch, done, self._exponent())
         if job.early_stopping is None:

@@ -119,8 +119,8 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         bits=tables.bits,
         record_bits=tables.record_bits,
         accept_narrow=job.accept_narrow,
-        checks=0 if job.privacy.is_blind else job.privacy.checks,
-        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.privacy.is_blind else None,
+        checks=0 if job.is_blind else job.privacy.checks,
+        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.is_blind else None,
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **training.model_dump(),
     )

@@ -27,13 +27,14 @@ class MappedRows:
     """
 
     def __init__(self, path: Path, rows: int, columns: int) -> None:
-        self._path, self._words = path, np.zeros((rows, columns), np.uint64)
+        self._words = np.zeros((rows, columns), np.uint64)
         if not rows * columns:
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, 8 * rows * columns)  # or a full disk would be a fault when writing
             self._words = np.memmap(file, np.uint64, "r+", shape=(rows, columns))
+        path.unlink()  # the mapping keeps it until nobody holds that any more, also after a crash
 
     def write_rows(self, rows: Rows, words: Words) -> None:
         """Keep the words of these rows, (len(rows), columns)."""
@@ -42,7 +43,3 @@ class MappedRows:
     def read_rows(self, rows: Rows) -> Words:
         """Read these rows in this order, (len(rows), columns)."""
         return np.asarray(self._words.take(rows, axis=0))
-
-    def close(self) -> None:
-        """Remove the file."""
-        self._path.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
-from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.agents.training.blind_training import public_order
+from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.interface.row_store import ArrayRows
@@ -23,8 +23,7 @@ from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.reference import linear, network
-from tercet.mpc.reference.blind import train_blind
+from tercet.mpc.reference import blind, linear, network
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.tensor import Words
 
@@ -102,23 +101,27 @@ def _blind_oracle(simulation: Simulation, y: Floats) -> linear.Weights:
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
-    context, masks = label.context, dict(enumerate(role.context.masks(role.context.description.helper) for role in roles))
+    context, helper = label.context, label.context.description.helper
     plan, order, first = context.ready_plan, public_order(context), context.first_step
     stores = {i: ArrayRows(plan.request.rows, columns) for i, columns in enumerate(plan.columns)}
-    helper = BlindHelper(plan, masks, order=order, stores=stores, first=first)
+    masks = {i: role.context.masks(helper) for i, role in enumerate(roles)}
+    dealer = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, first=first)
 
     def dealt(step: Step) -> Words:
-        return helper.score_mask(step, helper.masks_of(step))
+        return dealer.score_mask(step, dealer.input_masks(step))
 
-    begin = opened_linear([role.start for role in roles if role.start is not None])
-    return train_blind(training_words(simulation), y, plan, order.permutation, dealt, label.shares.step, first, begin)
+    starts = [role.start for role in roles if role.start is not None]
+    begin = _opened_blocks(starts) if starts else None
+    words = training_words(simulation)
+    return blind.train(blind.BlindRun(words, y, plan, order.permutation, dealt, first, begin), label.shares.step)
 
 
-def opened_linear(shares: Sequence[Shares]) -> linear.Weights | None:
-    """Add up all parties' shares of one step; None if there are none, as before the first step."""
-    if not shares:
-        return None
-    blocks = (total([mine.own, *(s.partners[i] for j, s in enumerate(shares) if j != i)]) for i, mine in enumerate(shares))
+def _opened_blocks(shares: Sequence[Shares]) -> linear.Weights:
+    """Add up all parties' shares of a linear model."""
+    blocks = (
+        total([mine.own, *(other.partners[i] for other in shares if other is not mine)])
+        for i, mine in enumerate(shares)
+    )
     return linear.Weights(tuple(blocks), total(share.intercept for share in shares))
 
 

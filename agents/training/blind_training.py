@@ -6,29 +6,33 @@ one receives what the helper deals, one is online. The equations are in `mpc.bli
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
 from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
+from tercet.agents.protocol.row_files import mapped_rows, row_stores
 from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.mapped_rows import MappedRows
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.data_party import BlindParty
+from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sizes import series_of
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.schemas.messages.kinds import SpreadShare, StepsDone
+from tercet.schemas.messages.tensor import Words
 
 REPORTS = 4  # of the steps that the helper deals ahead: how often it is told how far the parties are
 ROOM = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
@@ -45,39 +49,24 @@ def public_order(context: JobContext) -> Order:
     return Order(derive_subkey(context.shape_digest, "order of a blind training"), context.ready_plan.request.rows)
 
 
-def row_stores(context: JobContext, names: Mapping[int, str]) -> dict[int, MappedRows]:
-    """Make files for words of these parties' rows.
+def blind_party(
+    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: Shares | None, so_far: Words | None
+) -> BlindParty:
+    """Make this party for a blind training, from these shares or from zeros.
 
-    Raises:
-        JobProblem: The disk does not take them; this party is named.
+    `so_far` is its share of an unfinished epoch's loss.
     """
-    plan, folder = context.ready_plan, context.work_folder
-    try:
-        return {
-            number: MappedRows(folder / f"masked-rows-of-{name}", plan.request.rows, plan.columns[number])
-            for number, name in names.items()
-        }
-    except OSError as error:
-        size = 8 * plan.request.rows * sum(plan.columns[number] for number in names) / 2**20
-        reason = f"{context.me} cannot keep {size:.0f} MiB of masked rows under its state folder: make room there"
-        raise JobProblem("disk.write", context.me, reason, str(error)) from None
-
-
-def blind_party(context: JobContext, rows: FeatureSource, labels: Floats | None, shares: Shares | None) -> BlindParty:
-    """Make this party for a blind training, from these shares or from zeros."""
+    plan, order = context.ready_plan, public_order(context)
+    masks, label = context.masks(context.description.helper), context.number(context.label)
     numbers = {context.number(party): party for party in context.partners}
-    return BlindParty(
-        context.number(context.me),
-        context.number(context.label),
-        context.ready_plan,
-        rows,
-        labels,
-        order=public_order(context),
-        helper_masks=context.masks(context.description.helper),
-        zero_masks=context.zero_masks(),
-        stores=row_stores(context, numbers),
-        shares=shares,
-    )
+    stores = row_stores(context, "training", numbers, plan.request.rows)
+    forward = BlindForward(context.number(context.me), plan, rows, order=order, helper_masks=masks, stores=stores)
+    loss = None
+    if context.training.evaluation.loss:
+        sums = EpochSums(plan.steps_per_epoch, context.first_step, so_far)
+        store = mapped_rows(context, "training-labels", plan.request.rows, plan.outputs)
+        loss = BlindLoss(forward, label, plan.loss_bits, labels, store=store, helper_masks=masks, sums=sums)
+    return BlindParty(forward, label, labels, zero_masks=context.zero_masks(), shares=shares, loss=loss)
 
 
 def _scripts(context: JobContext, checkpoints: CheckpointWriter | None = None) -> ScriptDriver:
@@ -152,7 +141,7 @@ class BlindTraining:
             JobProblem: scores run away, or the parties have opened different words.
         """
         context, party, deadline = self._context, self._party, self._context.deadline("step")
-        mine, opened = party.spread_share(step), party.opened_digest()
+        (mine, weight), opened = party.take_spread(step), party.opened_digest()
         message = SpreadShare(words=mine, opened=opened)
         await context.mailbox.send(message, context.partners, deadline, epoch=step.epoch)
         letters = await context.mailbox.receive(SpreadShare, context.partners, deadline, epoch=step.epoch)
@@ -161,7 +150,7 @@ class BlindTraining:
                 reason = f"{name} and {context.me} have opened different words in epoch {step.epoch}"
                 raise JobProblem("arithmetic.differs", name, f"{reason}; do both run the same version?")
         theirs = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
-        cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / party.take_weight()
+        cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / weight
         if cosine < least_cosine(self._plan):
             raise JobProblem("training.diverged", context.job.submitter, out_of_range(self._plan, step.epoch, cosine))
 
@@ -216,16 +205,8 @@ class BlindHelperTraining:
     async def run(self) -> None:
         """Deal every step, and wait until all are done."""
         loop.set("ahead")
-        stores = await self._context.compute(row_stores, self._context, self._names)
-        try:
-            await self._deal_steps(stores)
-        finally:
-            for store in stores.values():
-                store.close()
-
-    async def _deal_steps(self, stores: Mapping[int, MappedRows]) -> None:
-        context, masks = self._context, self._context.data_party_masks()
-        helper = BlindHelper(self._plan, masks, order=self._order, stores=stores, first=context.first_step)
+        context = self._context
+        helper = await context.compute(self._make_helper)
         for step in context.steps():
             await self._wait_until_done(step.index + 1 - self._reports.ahead)
             if step.position == 0:
@@ -235,6 +216,16 @@ class BlindHelperTraining:
             if step.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
                 return
         await self._wait_until_done(self._plan.steps_total)
+
+    def _make_helper(self) -> BlindHelper:
+        context, plan, rows = self._context, self._plan, self._plan.request.rows
+        stores, labels = row_stores(context, "training", self._names, rows), None
+        if context.training.evaluation.loss:
+            labels = mapped_rows(context, "training-labels", rows, plan.outputs)
+        return BlindHelper(
+            plan, context.number(context.label), context.data_party_masks(), order=self._order, stores=stores,
+            labels=labels, first=context.first_step,
+        )  # fmt: skip
 
     async def _wait_until_done(self, steps: int) -> None:
         """Wait until all data parties have done so many steps."""

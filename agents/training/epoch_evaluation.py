@@ -12,6 +12,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.protocol.checkpointing import Contents
 from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
+from tercet.agents.scoring.blind_held_out import HeldOutParty
 from tercet.agents.scoring.held_out_loss import held_out_loss, open_mean_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.scoring.scoring_pass import own_noise, score_rows
@@ -19,6 +20,8 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.session.history import EarlyStopper
 from tercet.agents.training.worth import Constant, shortfall, worthless_model
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import Openings
@@ -44,18 +47,27 @@ class HeldOut(NamedTuple):
     to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
 
 
+AnyLoss = LossParty | BlindLoss
+
+
 class Evaluation:
     """Evaluates one training; `loss` is fed by steps, `best` are the best epoch's shares."""
 
     def __init__(
-        self, context: JobContext, key: bytes, held_out: HeldOut, loss: LossParty | None, constant: Constant | None
+        self, context: JobContext, key: bytes, held_out: HeldOut, loss: AnyLoss | None, constant: Constant | None
     ) -> None:
         job = context.training
         self._constant = constant  # at the label party
         self._context, self._key, self._held_out = context, key, held_out
         self._stopping = EarlyStopper(job) if context.is_label_party and job.early_stopping is not None else None
         self.loss = loss
+        self._blind_held_out: HeldOutParty | None = None
         self.best: AnyShares | None = None
+
+    @property
+    def answered_loss(self) -> LossParty | None:
+        """The training loss where the helper computes its terms."""
+        return self.loss if isinstance(self.loss, LossParty) else None
 
     async def on_epoch_end(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         """Do what the job asks for after an epoch; whether there may be another one."""
@@ -138,7 +150,13 @@ class Evaluation:
 
     async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
         words, labels = self._held_out.words, self._held_out.centred
-        mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
+        if self._context.ready_plan.is_blind:
+            assert isinstance(shares, Shares)
+            if self._blind_held_out is None:
+                self._blind_held_out = await self._context.compute(HeldOutParty, self._context, words, labels)
+            mean = await self._blind_held_out.loss(epoch, shares)
+        else:
+            mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
         if mean is not None:
             self._context.history.held_out_losses.append(mean * self._loss_unit)
 

@@ -135,7 +135,7 @@ class LinearTraining:
         return not self._stopped
 
     def _masked_ahead(self, step: Step) -> _MaskedInputs:
-        inputs, loss = self._party.masked_inputs(step), self._evaluation.loss
+        inputs, loss = self._party.masked_inputs(step), self._evaluation.answered_loss
         along: list[Message] = []
         if self._context.is_label_party:
             labels = self._party.masked_labels(step)
@@ -162,7 +162,7 @@ class LinearTraining:
         weights = await self._context.compute_step(
             self._absorbed_with, step, self._by_number(received), self._by_number(checked), after
         )
-        loss, label = self._evaluation.loss, self._context.label
+        loss, label = self._evaluation.answered_loss, self._context.label
         if loss is not None and not self._context.is_label_party:
             labels = (await self._receive_words(MaskedLossLabels, [label], step))[label]
             await self._context.compute_step(loss.absorb, step, labels)
@@ -221,7 +221,7 @@ class LinearTraining:
         labels = None if context.is_label_party else await self._receive_labels(step, label)
         gradient = (await self._receive_words(GradientShare, [helper], step))[helper]
         activation = (await self._receive_words(MaskedActivation, [helper], step))[helper]
-        if self._evaluation.loss is not None and context.is_label_party:
+        if self._evaluation.answered_loss is not None and context.is_label_party:
             await self._receive_loss(step)
         await context.compute_step(self._party.update, step, activation, gradient, labels)
         context.note_finished_step(step)
@@ -234,7 +234,7 @@ class LinearTraining:
         return self._mail.checked_words(letters, lambda _: (step.rows, self._plan.outputs))[label]
 
     async def _receive_loss(self, step: Step) -> None:
-        helper, loss = self._context.description.helper, self._evaluation.loss
+        helper, loss = self._context.description.helper, self._evaluation.answered_loss
         assert loss is not None
         terms = await self._mail.receive(LossTerms, [helper], self._deadline, epoch=step.epoch, step=step.position)
         words = self._mail.checked_words(terms, lambda _: (step.rows + 1, self._plan.outputs))[helper]

@@ -96,7 +96,7 @@ class NetworkTraining:
                     "epochs", step, ahead=step.epoch - step.index if first else -step.index
                 )
                 await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
-            await self._scripts.run(self._party.prepare_step(step, self._evaluation.loss), step)
+            await self._scripts.run(self._party.prepare_step(step, self._evaluation.answered_loss), step)
 
     async def _run_each(self, name: str, script: Callable[[Step], Script[None]]) -> None:
         loop.set(name)
@@ -106,7 +106,7 @@ class NetworkTraining:
     async def _run_online(self) -> None:
         loop.set("online")
         for step in self._context.steps():
-            await self._scripts.run(self._party.run_online(step, self._evaluation.loss), step)
+            await self._scripts.run(self._party.run_online(step, self._evaluation.answered_loss), step)
             self._context.note_finished_step(step)
             if step.position + 1 == self._plan.steps_per_epoch:
                 await compare_dealing(self._context, self._party.digests, step.epoch)

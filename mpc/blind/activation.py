@@ -29,11 +29,14 @@ def dealt_words(t: Words, unit: np.uint64, series: Series, scale: float, bits: i
     return encode(scale * np.concatenate(rotate(t, unit, series)), bits)
 
 
-def factors(opened: CosSin, terms: Terms, bits: int) -> Words:
-    """Encode the public factors of a function, but for its constant; `opened` are cos and sin of m (z + t)."""
+def factors(opened: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Words:
+    """Encode the public factors of a function times a scale, but for its constant.
+
+    `opened` are cos and sin of m (z + t).
+    """
     cosines, sines = opened
     shape = (-1, 1, 1)
-    of_cosines, of_sines = np.reshape(terms.cosines, shape), np.reshape(terms.sines, shape)
+    of_cosines, of_sines = (scale * np.reshape(numbers, shape) for numbers in (terms.cosines, terms.sines))
     with_cosines = of_sines * sines + of_cosines * cosines
     return encode(np.concatenate([with_cosines, of_cosines * sines - of_sines * cosines]), bits)
 

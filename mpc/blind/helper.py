@@ -3,8 +3,9 @@
 It knows which rows make a batch, which tells it nothing: neither ids nor values. It never sees features, labels,
 weights, scores or errors, in clear or under a mask.
 
-What it deals follows from keys that it shares with each data party, but for two things. One data party, which takes
-turns, gets explicit words: its share of c cos and c sin of the mask t. Each data party i gets
+What it deals follows from keys that it shares with each data party, but for three things: one data party, which takes
+turns, gets explicit words, its share of c cos and c sin of t (`forward`); the label party gets g of a loss (`loss`);
+and each data party i gets
 
     g_i = U_i^T (-sum_j r_j) - sum_j r_ij                summed over the others j
 """
@@ -13,12 +14,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tercet.mpc.arithmetic.ring import Words, product, total, transposed_product
+from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
 from tercet.mpc.blind.activation import dealt_words
+from tercet.mpc.blind.loss import deal_loss
 from tercet.mpc.blind.sizes import angles_shape, explicit_party, series_of
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
-from tercet.mpc.plan.blind import angle_unit, step_bits
+from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, Turns
 from tercet.mpc.randomness.masks import Masks
@@ -26,24 +28,37 @@ from tercet.mpc.randomness.secret_order import Order
 
 
 class BlindHelper:
-    """Acts as the helper in one attempt. Not to be shared by threads.
+    """Acts as the helper in passes over fixed rows, of a training or of a held-out loss. Not to be shared by threads.
 
     Args:
         plan: The job's agreed numbers.
+        label: The label party's index.
         masks: Shared with each data party, by its index.
         order: Of the rows, which everybody knows.
         stores: For each data party's masks U, (rows, its columns).
+        labels: For U_y, (rows, outputs), where a loss is opened.
+        first_use: Of the rows; None: no row was used yet.
         first: The first step of this attempt.
+        trains: Whether gradient shares are dealt.
     """
 
     def __init__(
-        self, plan: Plan, masks: Mapping[int, Masks], *, order: Order, stores: Mapping[int, RowStore], first: int = 0
+        self,
+        plan: Plan,
+        label: int,
+        masks: Mapping[int, Masks],
+        *,
+        order: Order,
+        stores: Mapping[int, RowStore],
+        labels: RowStore | None,
+        first_use: FirstUse | None = None,
+        first: int = 0,
+        trains: bool = True,
     ) -> None:
-        self._plan, self._masks, self._order, self._stores = plan, masks, order, stores
-        self._series = series_of(plan)
-        self._parties = range(len(plan.columns))
-        self._first = FirstUse(plan.request.rows)
-        self._turns = Turns(first)
+        self._plan, self._label, self._masks, self._order = plan, label, masks, order
+        self._stores, self._labels, self._trains = stores, labels, trains
+        self._series, self._parties = series_of(plan), range(len(plan.columns))
+        self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
     def deal_step(self, step: Step) -> Script[None]:
         """Send every data party what it is dealt for a step."""
@@ -51,21 +66,31 @@ class BlindHelper:
             yield Send("dealt", 0, (party,), words)
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """Compute what each data party is dealt, (1, `dealt_shape`)."""
-        u = self.masks_of(step)
-        dealt = {i: self._gradient_share(step, i, u[i]) for i in self._parties}
-        turn = explicit_party(step, len(dealt))
-        return dealt | {turn: np.concatenate([dealt[turn], self._explicit(step, turn, self.score_mask(step, u))], axis=1)}
+        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`)."""
+        u = self.input_masks(step)
+        parts = {i: [self._gradient_share(step, i, u[i])] if self._trains else [] for i in self._parties}
+        if self._labels is not None:
+            mask = self._labels.read_rows(self._order.rows(step))
+            parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
+        turn = explicit_party(step, len(self._parties))
+        parts[turn].append(self._explicit(step, turn, self.score_mask(step, u)))
+        return {i: np.concatenate(row, axis=1) for i, row in parts.items() if row}
 
-    def masks_of(self, step: Step) -> dict[int, Words]:
+    def input_masks(self, step: Step) -> dict[int, Words]:
         """Return U of a batch by data party; those of rows that no step before had are kept."""
         self._turns.begin_step("deal", step)
         rows = self._order.rows(step)
-        new = self._first.of(rows)
-        for i, store in self._stores.items():
-            if len(new):
-                store.write_rows(new, self._masks[i]("U", i, i, step, (len(new), self._plan.columns[i])))
+        self._store_new(step, self._first.of(rows))
         return {i: store.read_rows(rows) for i, store in self._stores.items()}
+
+    def _store_new(self, step: Step, new: Signed) -> None:
+        if not len(new):
+            return
+        for i, store in self._stores.items():
+            store.write_rows(new, self._masks[i]("U", i, i, step, (len(new), self._plan.columns[i])))
+        if self._labels is not None:
+            label, shape = self._label, (len(new), self._plan.outputs)
+            self._labels.write_rows(new, self._masks[label]("U_y", label, label, step, shape))
 
     def score_mask(self, step: Step, u: Mapping[int, Words]) -> Words:
         """Compute t, (rows, outputs): the data parties' words of it, less U_i sum_j v_ij, which z + t lacks."""
@@ -86,8 +111,8 @@ class BlindHelper:
 
     def _explicit(self, step: Step, turn: int, t: Words) -> Words:
         """Compute one party's share of c cos and c sin of t, in one row; the others' are streams."""
-        plan, shape = self._plan, angles_shape(self._plan, step)
-        unit = angle_unit(step.alpha, plan.fz, self._series.period)
-        words = dealt_words(t, unit, self._series, step.scale, step_bits(step.scale, plan.f).dealt).reshape(shape)
+        plan, shape, series = self._plan, angles_shape(self._plan, step), self._series
+        bits = step_bits(step.scale, plan.f, norm_bits(series)).dealt
+        words = dealt_words(t, angle_unit(step.alpha, plan.fz, series.period), series, step.scale, bits).reshape(shape)
         words = words - total(self._masks[j]("angles", j, j, step, shape) for j in self._parties if j != turn)
         return words.reshape(1, -1)

@@ -29,9 +29,9 @@ def angles_shape(plan: Plan, step: Step) -> tuple[int, int]:
     return 2 * len(series_of(plan).multiples) * step.rows, plan.outputs
 
 
-def dealt_shape(plan: Plan, party: int, step: Step) -> tuple[int, int]:
-    """Return the shape of what the helper deals a party for a step: g, then explicit words if it is its turn."""
-    words = plan.columns[party] * plan.outputs
+def dealt_shape(plan: Plan, party: int, step: Step, more: int) -> tuple[int, int]:
+    """Return the shape of what the helper deals a party for a step: so many words, then angles if it is its turn."""
+    words = more
     if party == explicit_party(step, len(plan.columns)):
         words += math.prod(angles_shape(plan, step))
     return 1, words

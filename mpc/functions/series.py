@@ -60,6 +60,12 @@ class Series:
     score_low: float
     score_high: float  # its error holds for score_low <= z <= score_high
 
+    @property
+    def score_terms(self) -> Terms:
+        """The score itself, of a link's series."""
+        assert self.score is not None
+        return self.score
+
     def turns(self, words: Words, bits: int) -> Words:
         """Return the angle 2 pi z / period of each word, as a word; `bits` are those of z.
 

@@ -28,6 +28,7 @@ from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.functions.links import Activation
 from tercet.mpc.linear.algebra import apply_order
+from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.forward import NoiseNumbers, noise_half_width
 from tercet.mpc.plan.plan import LossBits
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
@@ -96,9 +97,7 @@ class LossParty:
         self._order, self._masks = order, helper_masks
         self._labels: dict[int, Words] = {}  # y' by step, until its terms are here
         self._alone: dict[int, Words] = {}  # likewise, the part of the labels alone
-        self._epochs: dict[int, list[Words]] = {}  # what each step adds to the share, until that is asked for
-        self._begun, self._skipped = divmod(first, plan.steps_per_epoch)  # an epoch, and its steps that are done
-        self._so_far = np.zeros((1, 1), np.uint64) if so_far is None else so_far
+        self._sums = EpochSums(plan.steps_per_epoch, first, so_far)
         self._turns = Turns(first)
 
     def masked_labels(self, step: Step) -> Words:
@@ -151,25 +150,14 @@ class LossParty:
 
         Uniform, and together with any but all of the others'. Asked for once, when all steps of the epoch are absorbed.
         """
-        parts = self._epochs.get(epoch, [])
-        before = self._skipped if epoch == self._begun else 0
-        if len(parts) + before != self._plan.steps_per_epoch:
-            raise OutOfTurn(f"the loss of epoch {epoch} is not complete, or was asked for")
-        del self._epochs[epoch]
-        return total([self._so_far, *parts] if before else parts)
+        return self._sums.share(epoch)
 
     def before(self, step: int) -> Words:
         """Return this party's share of an epoch's loss up to `step`, one of its own; (1, 1)."""
-        epoch, position = divmod(step, self._plan.steps_per_epoch)
-        skipped = self._skipped if epoch == self._begun else 0
-        parts = self._epochs.get(epoch, [])[: position - skipped]
-        if len(parts) + skipped != position:
-            raise OutOfTurn(f"the loss before step {step} is not complete, or was asked for")
-        start = self._so_far if skipped else np.zeros((1, 1), np.uint64)
-        return total([start, *parts])
+        return self._sums.before(step)
 
     def _add(self, step: Step, words: Words) -> None:
-        self._epochs.setdefault(step.epoch, []).append(words)
+        self._sums.add(step, words)
 
 
 class LossHelper:

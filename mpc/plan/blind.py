@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.functions.series import SERIES
+from tercet.mpc.functions.series import SERIES, Series
 
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
 GOOD_BITS = 24  # of c cos and public numbers together, beyond the size of c
@@ -56,10 +56,16 @@ class StepBits(NamedTuple):
     public: int  # of the series' coefficients times cos and sin of what is opened
 
 
-def step_bits(scale: float, f: int) -> StepBits:
-    """Split F between dealt and public numbers, for a step of this scale c."""
+def norm_bits(series: Series) -> int:
+    """Count the bits of the coefficients' norm, by which roundings of dealt numbers grow."""
+    terms = series.phi
+    return math.frexp(math.sqrt(sum(c * c for c in (*terms.sines, *terms.cosines))))[1]
+
+
+def step_bits(scale: float, f: int, norm: int) -> StepBits:
+    """Split F between dealt and public numbers, for a step of this scale c and so many bits of the norm."""
     _, exponent = math.frexp(scale)
-    dealt = (f + exponent - SPARE) // 2 - exponent
+    dealt = (f + exponent + norm - SPARE) // 2 - exponent
     return StepBits(dealt, f - dealt)
 
 

@@ -27,6 +27,7 @@ from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, r
 
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
+MOST_BLIND_SCORE_BITS, MOST_BLIND_LABEL_BITS = 28, 12  # where a score is a sum of rounded terms: more, and fewer
 
 
 class PlanRefused(ValueError):
@@ -214,8 +215,8 @@ class Plan:
         most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
         most += float(link.target(label)[0, 0]) * max(-low, high)
         free_bits = 61 - ceil_log2(rows * most)
-        bits = min(link.label_bits, free_bits // 2)
-        return LossBits(min(MOST_SCORE_BITS, free_bits - bits), bits)
+        bits = min(link.label_bits, MOST_BLIND_LABEL_BITS if self.is_blind else free_bits // 2)
+        return LossBits(min(MOST_BLIND_SCORE_BITS if self.is_blind else MOST_SCORE_BITS, free_bits - bits), bits)
 
     @property
     def most_label(self) -> float:

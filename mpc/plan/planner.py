@@ -93,7 +93,18 @@ def _fit_blind_plan(
     note = f"features have {fx} fractional bits, the activation {fz - 2 * fx}: a series of {blind.terms} terms"
     notes = (f"{note} for scores up to {blind.reach}, off by {series.phi.error:.1g} at most",)
     warnings = _warnings(request, course, sizes, fx)
-    return Plan(request, fx, fz - 2 * fx, norms, min(-series.low, series.high), noise_bits_of(request), course.alpha, len(sizes), warnings, notes)
+    return Plan(
+        request,
+        fx,
+        fz - 2 * fx,
+        norms,
+        min(-series.low, series.high),
+        noise_bits_of(request),
+        course.alpha,
+        len(sizes),
+        warnings,
+        notes,
+    )
 
 
 def _series_of(model: str, blind: Blind) -> Series:

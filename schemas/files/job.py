@@ -129,7 +129,8 @@ class Privacy(OmitUnset):
 
     Attributes:
         helper_sees: "nothing": the data parties evaluate the activation by a series, and the helper deals randomness
-            alone; "scores": the helper computes it from scores in secret order.
+            alone; "scores": the helper computes it from scores in secret order, if all data parties' policies allow
+            that. Unset, nothing where the model allows it.
         q: with "nothing", scores up to which the series holds; unset, what fits most tables.
         terms: with "nothing", terms of the series; more are more exact, and more is dealt. Unset, as few as fit q.
         checks: with "scores", random projections by which data parties check each gradient share that the helper
@@ -138,18 +139,14 @@ class Privacy(OmitUnset):
 
     added = frozenset({"helper_sees", "q", "terms"})
 
-    helper_sees: Literal["scores", "nothing"] = "scores"
+    helper_sees: Literal["scores", "nothing"] | None = None
     q: int | None = Field(default=None, ge=1, le=1024)
     terms: int | None = Field(default=None, ge=1, le=256)
     checks: int = Field(default=2, ge=0, le=8)
 
-    @property
-    def is_blind(self) -> bool:
-        """Tell whether the helper learns nothing."""
-        return self.helper_sees == "nothing"
-
 
 ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
+BLIND_MODELS = frozenset({"logistic", "linear", "poisson", "gamma"})  # whose activation has a series
 Release = Literal["owners", "shared", "label"]
 _COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
 METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
@@ -348,17 +345,10 @@ class TrainingJob(JobDescription):
 
     @model_validator(mode="after")
     def _blind_fits(self) -> Self:
-        if not self.privacy.is_blind:
-            return self
-        if self.network is not None or self.model == "softmax":
+        if self.privacy.helper_sees == "nothing" and self.model not in BLIND_MODELS:
             raise ValueError(
                 f'helper_sees = "nothing" is for logistic, linear, poisson and gamma models; a {self.model} model '
                 f'needs helper_sees = "scores" under [privacy]'
-            )
-        if self.evaluation.loss or self.evaluation.held_out_loss:
-            raise ValueError(
-                'helper_sees = "nothing" opens no loss of an epoch: leave loss and held_out_loss out under '
-                '[evaluation], or write helper_sees = "scores" under [privacy]'
             )
         return self
 
@@ -384,6 +374,12 @@ class TrainingJob(JobDescription):
                 '"held_out_loss" stops by held-out rows and tells none'
             )
         return self
+
+    @property
+    def is_blind(self) -> bool:
+        """Tell whether the helper learns nothing of the training."""
+        asked = self.privacy.helper_sees
+        return self.model in BLIND_MODELS if asked is None else asked == "nothing"
 
     @property
     def link(self) -> str:

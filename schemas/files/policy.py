@@ -27,6 +27,7 @@ class PolicySettings(TomlModel):
         releases: what may become of the weights.
         metrics: how often held-out rows may be scored: never, at the end, or after each epoch.
         loss: whether the training loss and the held-out loss may be opened.
+        helper_sees: "nothing": no helper may compute activations from scores; "scores": it may.
         narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
         max_epochs: the longest training.
         job_seconds: jobs are taken that are valid for at most so long.
@@ -39,6 +40,7 @@ class PolicySettings(TomlModel):
     releases: tuple[Release, ...] = ("owners", "shared", "label")
     metrics: Literal["none", "end", "epoch"] = "epoch"
     loss: bool = True
+    helper_sees: Literal["nothing", "scores"] = "nothing"
     narrow: bool = False
     max_epochs: int | None = Field(default=None, ge=1)
     job_seconds: int = Field(default=DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)

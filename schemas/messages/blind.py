@@ -53,6 +53,15 @@ class StepsDone(Message):
     done: Count
 
 
+class MaskedLossScores(Message):
+    """Carries a share of a batch's scores minus a mask, for the loss, to the label party. Uniform."""
+
+    kind = "masked loss scores"
+    round = Round.OPENINGS
+    item = "loss-scores"
+    words: RingTensor  # (batch, outputs)
+
+
 class MaskedScores(Message):
     """Carries a share of scores of rows that are not trained on, under a zero share, to the label party.
 

@@ -111,3 +111,21 @@ class HeldOutWeightOpening(Message):
     round = Round.OPENINGS
     item = "held-out-weights"
     words: RingTensor  # (1, weights), f_w fractional bits
+
+
+class HeldOutScoreOpening(Message):
+    """As `ScoreOpening`, of held-out rows. Uniform."""
+
+    kind = "score opening"
+    round = Round.OPENINGS
+    item = "held-out-scores"
+    words: RingTensor  # (batch, outputs), f_z fractional bits
+
+
+class HeldOutLossScores(Message):
+    """As `MaskedLossScores`, of held-out rows. Uniform."""
+
+    kind = "masked loss scores"
+    round = Round.OPENINGS
+    item = "held-out-loss-scores"
+    words: RingTensor  # (batch, outputs)

@@ -127,7 +127,7 @@ def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **cha
         "recovery": ONCE,
         "limits": few_rows(Limits()),
         "report": False,
-        "policy": PolicySettings(narrow=True),
+        "policy": PolicySettings(narrow=True, helper_sees="scores"),
     }
     return Settings.model_validate(fields | changes)
 

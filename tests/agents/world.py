@@ -119,7 +119,7 @@ class Sample:
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
             limits = few_rows(limits or Limits(min_rows=1))
-            values["policy"] = PolicySettings(narrow=True, score_noise=self.score_noise)
+            values["policy"] = PolicySettings(narrow=True, score_noise=self.score_noise, helper_sees="scores")
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, recovery=ONCE, report=False)
         return settings
 

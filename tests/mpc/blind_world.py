@@ -5,20 +5,21 @@ It may look at everything; the roles inside get only what the protocol gives the
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from tercet.mpc.arithmetic.ring import Words, product, total
 from tercet.mpc.blind.data_party import BlindParty
+from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.interface.script import HELPER, Await, Receive, Send, Signal
 from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.reference.blind import train_blind
+from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.network_world import Task, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
@@ -32,6 +33,7 @@ class BlindWorld:
     masks: MaskSource = field(default_factory=keyed)
     start: list[Shares] | None = None
     seed: int | None = None
+    loss: bool = False
 
     def __post_init__(self) -> None:
         job = self.job
@@ -41,9 +43,10 @@ class BlindWorld:
         self.box: dict[tuple[str, int, int, int], Words] = {}
         self.parties = [self.make_party(i) for i in self.ids]
         first = self.start[0].step if self.start else 0
+        labels = ArrayRows(plan.request.rows, plan.outputs) if self.loss else None
         self.helper = BlindHelper(
-            plan, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order, stores=self.stores(self.ids),
-            first=first,
+            plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order,
+            stores=self.stores(self.ids), labels=labels, first=first,
         )  # fmt: skip
         self.counts = {i: dict.fromkeys(("absorbed", "dealt", "done"), first) for i in self.ids}
 
@@ -54,11 +57,18 @@ class BlindWorld:
     def make_party(self, i: int) -> BlindParty:
         """Data party i."""
         job, others = self.job, [j for j in self.ids if j != i]
+        masks, y, plan = self.masks(i, HELPER), job.y if i == job.label else None, job.plan
+        forward = BlindForward(
+            i, plan, ArrayFeatures(job.xs[i]), order=self.order, helper_masks=masks, stores=self.stores(others)
+        )
+        loss = None
+        if self.loss:
+            store, sums = ArrayRows(plan.request.rows, plan.outputs), EpochSums(plan.steps_per_epoch)
+            loss = BlindLoss(forward, job.label, plan.loss_bits, y, store=store, helper_masks=masks, sums=sums)
+        zero_masks = {j: self.masks(i, j) for j in others}
         return BlindParty(
-            i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=self.order,
-            helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in others},
-            stores=self.stores(others), shares=self.start[i] if self.start else None,
-        )  # fmt: skip
+            forward, job.label, y, zero_masks=zero_masks, shares=self.start[i] if self.start else None, loss=loss
+        )
 
     def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "BlindWorld":
         """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
@@ -130,9 +140,7 @@ class BlindWorld:
     def weights(self) -> Weights:
         """The sum of all shares."""
         shares = [party.shares() for party in self.parties]
-        blocks = tuple(
-            total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids
-        )
+        blocks = tuple(total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids)
         return Weights(blocks, total(share.intercept for share in shares))
 
     def dealt(self, step: Step) -> Words:
@@ -145,7 +153,7 @@ class BlindWorld:
             t = t - product(u[i], self.masks(j, HELPER)("V", i, j, step, (plan.columns[i], plan.outputs)))
         return t
 
-    def oracle(self, stop: int | None = None) -> Weights:
+    def oracle(self) -> BlindRun:
         """The same job in plaintext; asked for after the run."""
         job = self.job
-        return train_blind(job.xs, job.y, job.plan, self.order.permutation, self.dealt, stop)
+        return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt)

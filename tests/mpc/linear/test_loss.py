@@ -161,7 +161,7 @@ def test_a_loss_is_told_once_for_a_whole_epoch():
     for party in (label, other):
         with pytest.raises(OutOfTurn, match="asked for"):
             party.share(0)
-        assert 0 not in party._epochs
+        assert 0 not in party._sums._epochs
     assert set(label._labels) == {3, 4}
 
 

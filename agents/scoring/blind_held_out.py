@@ -1,0 +1,120 @@
+"""Opens the mean loss of held-out rows after an epoch, where the helper sees no score.
+
+What a batch is made of is in `mpc.blind.held_out`.
+"""
+
+from typing import NamedTuple
+
+from tercet.agents.protocol.row_files import mapped_rows, row_stores
+from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
+from tercet.agents.scoring.held_out_loss import open_mean_loss
+from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.blind.forward import BlindForward
+from tercet.mpc.blind.held_out import BlindHeldOut
+from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.row_store import FirstUse
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.secret_order import Order, derive_subkey
+from tercet.mpc.scoring.held_out_loss import HeldOutNumbers
+from tercet.mpc.scoring.linear import scoring_steps
+from tercet.schemas.messages.kinds import (
+    HeldOutDealtShares,
+    HeldOutInputs,
+    HeldOutLabels,
+    HeldOutLossScores,
+    HeldOutLossShare,
+    HeldOutScoreOpening,
+    HeldOutWeights,
+)
+
+PURPOSE = "held-out loss"
+KINDS: Kinds = {
+    "masked inputs": HeldOutInputs,
+    "masked weights": HeldOutWeights,
+    "loss labels": HeldOutLabels,
+    "dealt": HeldOutDealtShares,
+    "score opening": HeldOutScoreOpening,
+    "masked scores": HeldOutLossScores,
+}
+
+
+class _Widths(NamedTuple):
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    hidden: tuple[int, ...] = ()
+
+
+def _order(context: JobContext, rows: int) -> Order:
+    return Order(derive_subkey(context.shape_digest, "order of a blind held-out loss"), rows)
+
+
+def _steps(context: JobContext, rows: int, epoch: int, alpha: float) -> list[Step]:
+    return list(scoring_steps(rows, scoring_batch(context.ready_plan.columns), epoch, alpha))
+
+
+def _scripts(context: JobContext, steps: list[Step]) -> ScriptDriver:
+    plan = context.ready_plan
+    return ScriptDriver(context, KINDS, _Widths(plan.columns, (plan.outputs,)), max(step.rows for step in steps))
+
+
+class HeldOutParty:
+    """Plays a data party in the passes of a training.
+
+    Args:
+        context: The job at this party.
+        rows: This party's features of the held-out rows, at least one.
+        labels: At the label party those rows' centred labels; elsewhere None.
+    """
+
+    def __init__(self, context: JobContext, rows: FeatureSource, labels: Floats | None) -> None:
+        self._context, self._rows, plan = context, rows.shape[0], context.ready_plan
+        self._order, masks = _order(context, self._rows), context.masks(context.description.helper, PURPOSE)
+        partners = {context.number(party): party for party in context.partners}
+        stores = row_stores(context, "held-out", partners, self._rows)
+        forward = BlindForward(
+            context.number(context.me), plan, rows, order=self._order, helper_masks=masks, stores=stores
+        )
+        store = mapped_rows(context, "held-out-labels", self._rows, plan.outputs)
+        bits = plan.loss_bits_of(self._rows)
+        self._party = BlindHeldOut(
+            forward, context.number(context.label), bits, labels, store=store, helper_masks=masks
+        )
+
+    async def loss(self, epoch: int, shares: Shares) -> float | None:
+        """Run a pass; give the mean where this party may know it."""
+        context, plan = self._context, self._context.ready_plan
+        steps = _steps(context, self._rows, epoch, await context.compute(plan.alpha_after, shares.step))
+        await context.compute(self._order.permutation, epoch)  # sorting many rows takes long
+        loss, scripts = self._party.begin_pass(steps), _scripts(context, steps)
+        for step in steps:
+            await scripts.run(self._party.run_step(step, loss, shares), step)
+        numbers = HeldOutNumbers.of(plan, steps)
+        return await open_mean_loss(context, HeldOutLossShare, loss.share(epoch), numbers, epoch)
+
+
+class HeldOutDealer:
+    """Plays the helper in the passes of a training over so many rows."""
+
+    def __init__(self, context: JobContext, rows: int) -> None:
+        self._context, self._rows, self._order = context, rows, _order(context, rows)
+        names = dict(enumerate(context.description.data_parties))
+        self._stores = row_stores(context, "held-out", names, rows)
+        self._labels = mapped_rows(context, "held-out-labels", rows, context.ready_plan.outputs)
+        self._first = FirstUse(rows)
+
+    async def deal(self, epoch: int, done: int) -> None:
+        """Deal a pass, after so many steps of the training."""
+        context, plan = self._context, self._context.ready_plan
+        steps = _steps(context, self._rows, epoch, await context.compute(plan.alpha_after, done))
+        await context.compute(self._order.permutation, epoch)
+        helper = BlindHelper(
+            plan, context.number(context.label), context.data_party_masks(PURPOSE), order=self._order,
+            stores=self._stores, labels=self._labels, first_use=self._first, trains=False,
+        )  # fmt: skip
+        scripts = _scripts(context, steps)
+        for step in steps:
+            await scripts.run(helper.deal_step(step), step)

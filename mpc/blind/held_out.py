@@ -1,0 +1,75 @@
+"""Computes the mean loss of held-out rows after an epoch as a data party, where nobody sees a score.
+
+It is a forward pass without an update. Rows are the same after each epoch, so their features and labels are sent once.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tercet.mpc.arithmetic.fixed import Floats, encode
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.blind.forward import BlindForward
+from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.interface.row_store import RowStore
+from tercet.mpc.interface.script import Receive, Script, Send, received_words
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.epoch_sums import EpochSums
+from tercet.mpc.plan.plan import LossBits
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks
+
+
+class BlindHeldOut:
+    """Acts as a data party in the passes of a job. Not to be shared by threads.
+
+    Args:
+        forward: Over the held-out rows.
+        label: The label party's index.
+        bits: With which no sum over these rows can wrap.
+        y: At the label party the centred labels, (rows, outputs); elsewhere None.
+        store: Elsewhere for masked labels, (rows, outputs).
+        helper_masks: As `forward` has them.
+    """
+
+    def __init__(
+        self,
+        forward: BlindForward,
+        label: int,
+        bits: LossBits,
+        y: Floats | None,
+        *,
+        store: RowStore,
+        helper_masks: Masks,
+    ) -> None:
+        self._forward, self._label, self._bits, self._y = forward, label, bits, y
+        self._store, self._masks = store, helper_masks
+
+    def begin_pass(self, steps: Sequence[Step]) -> BlindLoss:
+        """Begin a pass over all rows; the loss gives the share once all its steps are done."""
+        sums = EpochSums(len(steps))
+        return BlindLoss(
+            self._forward, self._label, self._bits, self._y, store=self._store, helper_masks=self._masks, sums=sums
+        )
+
+    def run_step(self, step: Step, loss: BlindLoss, shares: Shares) -> Script[None]:
+        """Add a batch to the loss, by the model that these are shares of."""
+        forward, batch = self._forward, self._forward.begin(step)
+        yield from forward.exchange_inputs(step, batch, shares.partners, loss.masked_labels(step, batch))
+        yield from loss.receive_labels(batch)
+        dealt = yield from forward.receive_dealt(step, batch, loss.dealt)
+        block = (shares.own.shape[0], shares.own.shape[1])
+        weights = received_words((yield Receive("masked weights", 0, dict.fromkeys(forward.others, block))))
+        share = forward.score_share(batch, shares.own, weights)
+        share += forward.column(step, shares.intercept) + self._offset(step, batch.rows)
+        yield Send("score opening", 0, forward.others, share)
+        shape = (share.shape[0], share.shape[1])
+        theirs = received_words((yield Receive("score opening", 0, dict.fromkeys(forward.others, shape))))
+        forward.rotate(step, batch, total([share, *theirs.values()]))
+        yield from loss.add_batch(step, batch, dealt)
+
+    def _offset(self, step: Step, rows: np.ndarray) -> Words | np.uint64:
+        offset = self._forward.plan.activation.offset
+        if offset is None or self._y is None:
+            return np.uint64(0)
+        return encode(offset(self._y[rows]) / step.alpha, self._forward.plan.fz)
