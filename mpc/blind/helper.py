@@ -66,7 +66,7 @@ class BlindHelper:
             yield Send("dealt", 0, (party,), words)
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`)."""
+        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`); not if that is empty."""
         u = self.input_masks(step)
         parts = {i: [self._gradient_share(step, i, u[i])] if self._trains else [] for i in self._parties}
         if self._labels is not None:
@@ -74,7 +74,7 @@ class BlindHelper:
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
         turn = explicit_party(step, len(self._parties))
         parts[turn].append(self._explicit(step, turn, self.score_mask(step, u)))
-        return {i: np.concatenate(row, axis=1) for i, row in parts.items() if row}
+        return {i: np.concatenate(row, axis=1) for i, row in parts.items() if any(words.size for words in row)}
 
     def input_masks(self, step: Step) -> dict[int, Words]:
         """Return U of a batch by data party; those of rows that no step before had are kept."""

@@ -25,14 +25,14 @@ from tercet.mpc.blind.activation import dealt_words
 from tercet.mpc.blind.sizes import series_of
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
-from tercet.mpc.plan.blind import Blind, angle_unit, step_bits
+from tercet.mpc.plan.blind import Blind, angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.plan import Request
 from tests.mpc.blind_world import BlindWorld
 from tests.mpc.linear.test_disclosure import Vector, deficiency, reusing, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
 
-MASKS = ["U", "V", "R", "r", "t", "angles"]
+MASKS = ["U", "V", "R", "r", "t", "angles", "U_y", "N", "Q"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
 OPENINGS = ("score opening", "error opening")
 COALITIONS = [
@@ -46,7 +46,7 @@ COALITIONS = [
 def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sine is all that a linear model has here: a rank takes a run for every word of a mask."""
     key, terms = ("linear", 32, 1), Terms(0.0, (1.0,), (0.0,), 0.0)
-    short = replace(series.series_for("linear", 32, 8), multiples=(1,), phi=terms, second=terms)
+    short = replace(series.series_for("linear", 32, 8), multiples=(1,), phi=terms, second=terms, score=terms)
     monkeypatch.setattr(series, "SERIES", {**series.SERIES, key: short})
 
 
@@ -65,9 +65,10 @@ def leave(world: BlindWorld, sent: Sent) -> None:
 
 
 @dataclass
-class Tampered(BlindWorld):
-    """Hands every message to `tamper`, which may change its words, or note one more that somebody was sent."""
+class Watched(BlindWorld):
+    """With a loss. Hands every message to `tamper`, which may change its words, or note another one as sent."""
 
+    loss: bool = True
     tamper: Tamper = field(kw_only=True, default=leave)
 
     def _note(self, task: Any) -> None:
@@ -78,9 +79,10 @@ class Tampered(BlindWorld):
 
 
 def split_dealt(world: BlindWorld, sent: Sent) -> dict[str, Words]:
-    """What the helper dealt: g, and the explicit words if it is the party's turn. They may be written to."""
-    cut = world.job.plan.columns[sent.receiver] * world.job.plan.outputs
-    return {"g": sent.words[:, :cut], "explicit": sent.words[:, cut:]}
+    """What the helper dealt: g, that of a loss, and explicit words if it is the party's turn. All may be written to."""
+    own = world.job.plan.columns[sent.receiver] * world.job.plan.outputs
+    loss = own + (world.loss and sent.receiver == world.job.label)
+    return {"g": sent.words[:, :own], "loss g": sent.words[:, own:loss], "explicit": sent.words[:, loss:]}
 
 
 # What a coalition of data parties receives
@@ -88,8 +90,9 @@ def split_dealt(world: BlindWorld, sent: Sent) -> dict[str, Words]:
 PLACES = {  # of a tensor: in its step's order, its mask, and the sign of that
     "masked inputs": (0, "U", -1), "masked weights": (1, "V", -1), "score opening": (2, "t", 1),
     "explicit": (3, "angles", -1), "error opening": (4, "r", 1), "g": (5, "R", -1),
+    "loss labels": (6, "U_y", -1), "masked scores": (7, "N", -1), "loss g": (8, "Q", 1),
 }  # fmt: skip
-BROADCAST = {"masked inputs", *OPENINGS}
+BROADCAST = {"masked inputs", "loss labels", *OPENINGS}
 
 
 def pieces(world: BlindWorld, coalition: tuple[int, ...]) -> list[Piece]:
@@ -103,7 +106,7 @@ def pieces(world: BlindWorld, coalition: tuple[int, ...]) -> list[Piece]:
         for kind, words in parts.items():
             place, mask, sign = PLACES[kind]
             what = (sent.step, kind, HELPER if kind in BROADCAST else sent.receiver)
-            cover = Cover(honest, mask, sent.receiver if mask in "VR" else honest, honest, sign)
+            cover = Cover(honest, mask, sent.receiver if mask in {"V", "R", "N", "Q"} else honest, honest, sign)
             if words.size:
                 piece = found.setdefault(what, Piece((sent.step, place), what, words, cover))
                 assert np.array_equal(piece.words, words)
@@ -119,8 +122,8 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, col
     """Which shifts it, and shifts nothing before it: the whole view of a job is uniform."""
     job = job_of(model, columns, label)
     check_covers(
-        pieces(BlindWorld(job).run(1), coalition),
-        lambda deltas: pieces(BlindWorld(job, shifted(deltas)).run(1), coalition),
+        pieces(Watched(job).run(1), coalition),
+        lambda deltas: pieces(Watched(job, shifted(deltas)).run(1), coalition),
         coalition,
     )
 
@@ -130,13 +133,16 @@ def take_off_angles(world: BlindWorld, sent: Sent) -> None:
     if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
         plan = world.job.plan
         step, waves = list(plan.steps())[sent.step], series_of(plan)
-        unit, bits = angle_unit(step.alpha, plan.fz, waves.period), step_bits(step.scale, plan.f).dealt
+        unit, bits = (
+            angle_unit(step.alpha, plan.fz, waves.period),
+            step_bits(step.scale, plan.f, norm_bits(waves)).dealt,
+        )
         words = dealt_words(world.dealt(step), unit, waves, step.scale, bits)
         split_dealt(world, sent)["explicit"][:] -= words.reshape(1, -1)
 
 
 @dataclass
-class Given(Tampered):
+class Given(Watched):
     """What is opened is zeros, and so are c cos and c sin of t, whatever the masks are; all is sent as ever."""
 
     tamper: Tamper = field(kw_only=True, default=take_off_angles)
@@ -171,21 +177,21 @@ def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, co
     assert coalition_deficiency([job_of("linear", columns, label)], coalition) == 0
 
 
-def smallest_job() -> Job:
-    """Three steps: a turn of either party, and one more."""
-    return job_of("linear", (1, 1), rows=3, epochs=1)
+def smallest_job(mask: str = "") -> Job:
+    """Three steps: a turn of either party, and one more. Party 1 has this mask; of a loss it may be the label party."""
+    return job_of("linear", (1, 1), label=int(mask not in {"N", "Q"}), rows=3, epochs=1)
 
 
 @pytest.mark.parametrize("omitted", MASKS)
 def test_no_mask_can_be_left_out(omitted):
     """Neither t of a share of z + t, nor r_ij, which looks spare; nor any other."""
-    assert coalition_deficiency([smallest_job()], (0,), lambda masks, _: without({omitted}, masks)) > 0
+    assert coalition_deficiency([smallest_job(omitted)], (0,), lambda masks, _: without({omitted}, masks)) > 0
 
 
 @pytest.mark.parametrize("reused", MASKS)
 def test_no_mask_can_serve_two_steps(reused):
     """A mask that forgets the step is noticed, although the model comes out right."""
-    assert coalition_deficiency([smallest_job()], (0,), lambda masks, _: reusing({reused}, masks)) > 0
+    assert coalition_deficiency([smallest_job(reused)], (0,), lambda masks, _: reusing({reused}, masks)) > 0
 
 
 def test_no_two_tables_can_share_their_masks_of_rows():
@@ -272,7 +278,7 @@ def check_helper_receives_nothing(world: BlindWorld) -> None:
 @pytest.mark.parametrize("model", BLIND)
 def test_the_helper_receives_nothing(model, columns):
     """In a whole job, with every link."""
-    check_helper_receives_nothing(BlindWorld(job_of(model, columns)).run(1))
+    check_helper_receives_nothing(Watched(job_of(model, columns)).run(1))
 
 
 @pytest.mark.parametrize("kind", OPENINGS)
@@ -283,7 +289,7 @@ def test_a_helper_that_is_told_one_opened_word_is_noticed(kind):
         if (sent.what, sent.step, sent.sender) == (kind, 1, 0):
             world.sent.append(sent._replace(receiver=HELPER, words=sent.words[:1]))
 
-    world = Tampered(job_of("logistic", (2, 1)), tamper=tell).run(1)
+    world = Watched(job_of("logistic", (2, 1)), tamper=tell).run(1)
     with pytest.raises(AssertionError, match="the helper was told"):
         check_helper_receives_nothing(world)
 
@@ -296,6 +302,6 @@ def test_a_helper_that_lies_changes_the_model_and_reads_nothing():
             split_dealt(world, sent)["g"][0, 0] += np.uint64(1 << world.job.plan.f)
 
     job = job_of("logistic", (2, 1))
-    world = Tampered(job, tamper=lie).run(1)
+    world = Watched(job, tamper=lie).run(1)
     check_helper_receives_nothing(world)
-    assert not same(world.weights(), BlindWorld(job).run(1).weights())
+    assert not same(world.weights(), Watched(job).run(1).weights())

@@ -17,17 +17,18 @@ from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.blind.activation import dealt_words, evaluate, factors, rotate
 from tercet.mpc.blind.sizes import angles_shape, explicit_party, series_of
 from tercet.mpc.functions.series import Series
-from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, step_bits
+from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, norm_bits, step_bits
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.reference.blind import train_blind
+from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.blind.test_disclosure import MASKS, split_dealt
 from tests.mpc.blind_world import BlindWorld
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.world import Job, MaskSource, Sent, keyed, make_job, same
 
-KINDS = ("masked inputs", "masked weights", "dealt", "score opening", "error opening")
+TRAINING = {"masked inputs", "masked weights", "dealt", "score opening", "error opening"}
+LOSS = {"loss labels", "masked scores"}
 
 
 def job_of(model: str) -> Job:
@@ -45,6 +46,7 @@ class Book:
     model: Weights
     step: Step
     u: list[Words]  # masks of all rows
+    u_y: Words  # and of all labels for the loss
     shares: dict[tuple[int, int], Words]  # party j's of block i, by (i, j)
     intercepts: dict[int, Words]  # of all but the label party
 
@@ -66,7 +68,7 @@ class Book:
     @property
     def bits(self) -> StepBits:
         """Of the step's factors."""
-        return step_bits(self.step.scale, self.plan.f)
+        return step_bits(self.step.scale, self.plan.f, norm_bits(self.series))
 
     def sent(self, kind: str) -> list[Sent]:
         """The step's messages of a kind."""
@@ -104,21 +106,23 @@ class Book:
 def check_ledger(job: Job, source: MaskSource) -> None:
     """Every tensor is its value and the masks of its address, and no two addresses share a word."""
     ledger = Ledger(source)
-    world = BlindWorld(job, ledger).run(2)
+    world = BlindWorld(job, ledger, loss=True).run(2)
     zeros = [np.zeros((x.shape[1], job.plan.outputs), np.uint64) for x in job.xs]
     intercept = np.zeros((1, job.plan.outputs), np.uint64)
     steps = list(job.plan.steps())
     book = Book(
         world, ledger, Weights(tuple(zeros), intercept), steps[0], [np.zeros_like(x) for x in job.xs],
-        {(i, j): zeros[i] for i, j in permutations(world.ids, 2)},
+        np.zeros_like(job.y, np.uint64), {(i, j): zeros[i] for i, j in permutations(world.ids, 2)},
         {j: intercept for j in world.ids if j != job.label},
     )  # fmt: skip
     for book.step in steps:
         check_ahead(book)
         dealt = check_dealt(book)
-        check_error(book, dealt, check_score(book))
+        z = check_score(book)
+        check_error(book, dealt, z)
+        check_loss(book, dealt, z)
         take_step(book)
-    assert {sent.what for sent in world.sent} == {*KINDS}
+    assert {sent.what for sent in world.sent} == TRAINING | LOSS
     assert same(world.weights(), book.model)
     ledger.check_words()
 
@@ -149,6 +153,7 @@ def check_dealt(book: Book) -> dict[int, Words]:
         r, kept = total(book.mask(j, "r") for j in book.others(i)), total(book.mask(j, "R", i) for j in book.others(i))
         assert np.array_equal(parts["g"].reshape(kept.shape) + kept, -(u[i].T @ r))
         assert (parts["explicit"].size > 0) == (i == turn)
+        assert (parts["loss g"].size > 0) == (i == book.world.job.label)
         if i == turn:
             shares[turn] = parts["explicit"].reshape(shape)
     due = dealt_words(book.score_mask(), book.unit, book.series, book.step.scale, book.bits.dealt)
@@ -199,18 +204,37 @@ def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
     assert np.abs(error - due).max() < step.scale * phi.error + np.ldexp(units, -book.bits.dealt)
 
 
+def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
+    """Masked labels once for each row; masked shares of scores, and g, by which the label party multiplies them."""
+    step, label, bits = book.step, book.world.job.label, book.plan.loss_bits
+    rows, terms = book.world.order.rows(step), book.series.score_terms
+    sent = book.sent("loss labels")
+    assert [(s.sender, s.receiver) for s in sent] == [(label, j) for j in book.others(label) if step.epoch == 0]
+    if step.epoch == 0:
+        labels = encode(book.plan.activation.target(book.world.job.y[rows]), bits.label)
+        book.u_y[rows] = book.mask(label, "U_y")
+        assert all(np.array_equal(s.words + book.mask(label, "U_y"), labels) for s in sent)
+    opened = rotate(z + book.score_mask(), book.unit, book.series)
+    public = factors(opened, terms, bits.score - book.bits.dealt, 1.0 / step.scale)
+    sent = book.sent("masked scores")
+    assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
+    for s in sent:
+        assert np.array_equal(s.words + book.mask(s.sender, "N", label), evaluate(public, dealt[s.sender]))
+    (to_label,) = (s for s in book.sent("dealt") if s.receiver == label)
+    n, q = (total(book.mask(j, name, label) for j in book.others(label)) for name in ("N", "Q"))
+    assert np.array_equal(split_dealt(book.world, to_label)["loss g"], q - (book.u_y[rows] * n).sum())
+
+
 def take_step(book: Book) -> None:
     """The model after the step, and the shares that nothing but masks and masked inputs go into."""
-    (x, u), job, step = book.inputs(), book.world.job, book.step
+    (x, u), step = book.inputs(), book.step
     for i, j in book.shares:
         book.shares[i, j] = book.shares[i, j] + (x[i] - u[i]).T @ book.mask(j, "r") - book.mask(j, "R", i)
     back = encode_number(step.after, book.plan.fx)
     for j in book.intercepts:
         book.intercepts[j] = book.intercepts[j] + back * book.mask(j, "r").sum(axis=0, keepdims=True)
-    book.model = train_blind(
-        job.xs, job.y, job.plan, book.world.order.permutation, book.score_mask,
-        stop=step.index + 1, first=step.index, begin=book.model,
-    )  # fmt: skip
+    run = book.world.oracle()._replace(dealt=book.score_mask, first=step.index, begin=book.model)
+    book.model = train(run, step.index + 1)
 
 
 @pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
