@@ -57,10 +57,10 @@ def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) 
     return make_job(Request(model, columns=columns, blind=BLIND[model], **numbers), label, seed)
 
 
-Tamper = Callable[[BlindWorld, Sent], None]
+Tamper = Callable[["Watched", Sent], None]
 
 
-def leave(world: BlindWorld, sent: Sent) -> None:
+def leave(world: "Watched", sent: Sent) -> None:
     """Changes nothing."""
 
 
@@ -69,6 +69,7 @@ class Watched(BlindWorld):
     """With a loss. Hands every message to `tamper`, which may change its words, or note another one as sent."""
 
     loss: bool = True
+    trains: bool = True  # or there are no g but of the loss
     tamper: Tamper = field(kw_only=True, default=leave)
 
     def _note(self, task: Any) -> None:
@@ -78,9 +79,9 @@ class Watched(BlindWorld):
             self.tamper(self, sent)
 
 
-def split_dealt(world: BlindWorld, sent: Sent) -> dict[str, Words]:
+def split_dealt(world: Watched, sent: Sent) -> dict[str, Words]:
     """What the helper dealt: g, that of a loss, and explicit words if it is the party's turn. All may be written to."""
-    own = world.job.plan.columns[sent.receiver] * world.job.plan.outputs
+    own = world.job.plan.columns[sent.receiver] * world.job.plan.outputs * world.trains
     loss = own + (world.loss and sent.receiver == world.job.label)
     return {"g": sent.words[:, :own], "loss g": sent.words[:, own:loss], "explicit": sent.words[:, loss:]}
 
@@ -95,7 +96,7 @@ PLACES = {  # of a tensor: in its step's order, its mask, and the sign of that
 BROADCAST = {"masked inputs", "loss labels", *OPENINGS}
 
 
-def pieces(world: BlindWorld, coalition: tuple[int, ...]) -> list[Piece]:
+def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     """All that comes from others, in order; what all of the coalition receive alike is there once."""
     found: dict[tuple[Any, ...], Piece] = {}
     (honest,) = set(world.ids) - {*coalition}
@@ -128,7 +129,7 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, col
     )
 
 
-def take_off_angles(world: BlindWorld, sent: Sent) -> None:
+def take_off_angles(world: Watched, sent: Sent) -> None:
     """Leave of explicit words what covers c cos and c sin of t."""
     if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
         plan = world.job.plan
@@ -212,7 +213,7 @@ def test_no_two_tables_can_share_their_masks_of_rows():
 def test_no_second_party_can_be_sent_the_explicit_words():
     """It knows the streams under them, if it is not the party whose turn it is, and so reads cosines of t."""
 
-    def tell_all(world: BlindWorld, sent: Sent) -> None:
+    def tell_all(world: Watched, sent: Sent) -> None:
         take_off_angles(world, sent)
         if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
             others = [i for i in world.ids if i != sent.receiver]
@@ -285,7 +286,7 @@ def test_the_helper_receives_nothing(model, columns):
 def test_a_helper_that_is_told_one_opened_word_is_noticed(kind):
     """One row's share of it, at one step."""
 
-    def tell(world: BlindWorld, sent: Sent) -> None:
+    def tell(world: Watched, sent: Sent) -> None:
         if (sent.what, sent.step, sent.sender) == (kind, 1, 0):
             world.sent.append(sent._replace(receiver=HELPER, words=sent.words[:1]))
 
@@ -297,7 +298,7 @@ def test_a_helper_that_is_told_one_opened_word_is_noticed(kind):
 def test_a_helper_that_lies_changes_the_model_and_reads_nothing():
     """It adds a word to one party's g, at the first step."""
 
-    def lie(world: BlindWorld, sent: Sent) -> None:
+    def lie(world: Watched, sent: Sent) -> None:
         if (sent.what, sent.step, sent.receiver) == ("dealt", 0, 0):
             split_dealt(world, sent)["g"][0, 0] += np.uint64(1 << world.job.plan.f)
 

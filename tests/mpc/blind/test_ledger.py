@@ -22,8 +22,7 @@ from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
-from tests.mpc.blind.test_disclosure import MASKS, split_dealt
-from tests.mpc.blind_world import BlindWorld
+from tests.mpc.blind.test_disclosure import MASKS, Watched, split_dealt
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.world import Job, MaskSource, Sent, keyed, make_job, same
 
@@ -41,7 +40,7 @@ def job_of(model: str) -> Job:
 class Book:
     """A job step by step: what was sent, the masks, the model, and the shares that follow from these."""
 
-    world: BlindWorld
+    world: Watched
     ledger: Ledger
     model: Weights
     step: Step
@@ -106,7 +105,7 @@ class Book:
 def check_ledger(job: Job, source: MaskSource) -> None:
     """Every tensor is its value and the masks of its address, and no two addresses share a word."""
     ledger = Ledger(source)
-    world = BlindWorld(job, ledger, loss=True).run(2)
+    world = Watched(job, ledger).run(2)
     zeros = [np.zeros((x.shape[1], job.plan.outputs), np.uint64) for x in job.xs]
     intercept = np.zeros((1, job.plan.outputs), np.uint64)
     steps = list(job.plan.steps())
