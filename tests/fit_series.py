@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.functions.series_table import Coefficients
 
 TABLE = Path(__file__).parents[1] / "mpc" / "functions" / "series_table.py"
@@ -94,8 +94,8 @@ SPECS = [
 
 def functions(name: str) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
     """A link's phi and cumulant, or a hidden activation's phi and slope."""
-    if name in ACTIVATIONS:
-        return ACTIVATIONS[name].phi, ACTIVATIONS[name].cumulant
+    if name in LINKS:
+        return LINKS[name].phi, LINKS[name].cumulant
     return HIDDEN[name].phi, HIDDEN[name].slope
 
 

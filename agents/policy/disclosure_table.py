@@ -1,6 +1,6 @@
 """Lists who learns what, for `tercet job show`, the audit log and the documents.
 
-docs/protocol.md argues it. After a change here `make documents` writes README.md and SECURITY.md anew.
+docs/protocol.md gives the arguments. After a change here run `make documents`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,14 +30,14 @@ class Disclosure(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Gathers the rows of some jobs: those that `where` chooses, and documents call `jobs`."""
+    """Gathers rows for the jobs that `where` chooses; `jobs` is their name in documents."""
 
     jobs: str
     where: Callable[[Case], bool]
     rows: tuple[Disclosure, ...]
 
 
-WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # whom a row means
+WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # the parties of a job that a row's `who` stands for
     "every party": lambda case: (together(case.job.everybody),),
     "data parties": lambda case: (together(case.job.data_parties),),
     "data party": lambda case: [party for party in case.job.data_parties if case.known.columns.get(party) != 0],
@@ -91,11 +91,13 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.training is not None,
         (
             Disclosure("helper", TRAINING, "how training converges"),
-            Disclosure(
-                "helper", TRAINING, "that all weights are 0 at the first step", where=lambda case: not case.hidden
-            ),
             Disclosure("data parties", TRAINING, "four times the largest size of a score, up to the next power of two"),
         ),
+    ),
+    Group(
+        "a training without hidden layers",
+        lambda case: case.training is not None and not case.hidden,
+        (Disclosure("helper", TRAINING, "that all weights are 0 at the first step"),),
     ),
     Group(
         '`rate = "auto"`, no hidden layer',

@@ -160,7 +160,7 @@ class BlindParty:
             raise OutOfTurn(f"the step before {step.index} is not done")
         share = self._forward.score_share(batch, self._own, weights)
         share += self._forward.column(step, self._intercepts[step.index])
-        offset = self._plan.activation.offset
+        offset = self._plan.link.offset
         if offset is not None and self._y is not None:
             share += encode(offset(self._y[batch.rows]) / step.alpha, self._plan.fz)
         return share
@@ -170,7 +170,7 @@ class BlindParty:
         phi = self._forward.series.phi
         share = self._forward.function(step, batch, phi) + self._forward.own_mask("r", step)
         if self._y is not None:
-            target = self._plan.activation.target(self._y[batch.rows])
+            target = self._plan.link.target(self._y[batch.rows])
             share += encode(step.scale * (phi.constant - target), self._plan.f)
         return share
 

@@ -69,7 +69,7 @@ class BlindHeldOut:
         yield from loss.add_batch(step, batch, dealt)
 
     def _offset(self, step: Step, rows: np.ndarray) -> Words | np.uint64:
-        offset = self._forward.plan.activation.offset
+        offset = self._forward.plan.link.offset
         if offset is None or self._y is None:
             return np.uint64(0)
         return encode(offset(self._y[rows]) / step.alpha, self._forward.plan.fz)

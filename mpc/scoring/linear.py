@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.functions.links import ACTIVATIONS, Activation
+from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order, zero_share
 from tercet.mpc.linear.data_party import Shares
@@ -78,9 +78,9 @@ class Numbers:
         return 2 * self.fx + self.f
 
     @property
-    def activation(self) -> Activation:
+    def link(self) -> Link:
         """The link between score and label."""
-        return ACTIVATIONS[self.model]
+        return LINKS[self.model]
 
 
 def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:
@@ -243,7 +243,7 @@ class Scorer:
         return self._order.noise(step, noise_width(numbers, self._alpha), numbers.outputs)
 
     def _signs(self, step: Step) -> Words:
-        return self._order.signs(step, odd=self._numbers.activation.odd)
+        return self._order.signs(step, odd=self._numbers.link.odd)
 
     def _classes(self, step: Step) -> Signed:
         return self._order.classes(step, self._numbers.outputs)

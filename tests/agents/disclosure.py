@@ -388,7 +388,7 @@ def check_helpers_view(heard: Heard) -> None:
     for page, steps, model, order, numbers in views:
         for step in steps:
             seen, scores = helpers_sum(heard, page, step, model), page.scores(step)
-            if numbers.activation.odd:
+            if numbers.link.odd:
                 signs.append(np.sign(decode(seen, numbers.fz)) * np.sign(decode(scores, numbers.fz)))
             fixed.append((order.classes(step, numbers.outputs) == np.arange(numbers.outputs)).sum())
             places.append(np.corrcoef(np.arange(step.rows), order.rows(step))[0, 1])

@@ -482,7 +482,7 @@ def test_a_model_is_named_by_its_kind(model, network, words):
     """And what the helper sees follows from its layers and its link."""
     text = Page(render(header("notary", model=model, network=network))).text
     assert words in text
-    assert ("each hidden layer in one heap" in text) == (network is not None)
+    assert ("each hidden layer, mixed" in text) == (network is not None)
     assert ("rows of scores, whose classes" in text) == (network is not None)
 
 

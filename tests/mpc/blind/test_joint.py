@@ -76,7 +76,7 @@ def test_a_loss_is_near_the_plaintext_one(request_):
     plain: dict[int, float] = defaultdict(float)
     for record in _walk(world.oracle(), None):
         scores = record.step.alpha * decode(record.z, job.plan.fz)
-        link, y = job.plan.activation, job.y[record.rows]
+        link, y = job.plan.link, job.y[record.rows]
         plain[record.step.epoch] += link.loss(scores - (link.offset(y) if link.offset else 0.0), y) / 2000
     for epoch, expected in plain.items():
         found = total(party.loss.share(epoch) for party in world.parties if party.loss)

@@ -254,7 +254,7 @@ def helper_z(world: World, step: Step) -> Words:
 
 def check_helper_view(job: Job, world: World) -> None:
     """The helper's reconstruction is exactly the signed, noised z of the batch in secret order, and nothing shows."""
-    order, link, outputs = job.order, job.plan.activation, job.plan.outputs
+    order, link, outputs = job.order, job.plan.link, job.plan.outputs
     signs, places = [], []
     for step in job.plan.steps():
         before = train(job.xs, job.y, job.plan, order, stop=step.index)
@@ -412,7 +412,7 @@ def check_ledger(job: Job, source) -> None:
 
 
 def check_ahead(job: Job, world: World, ledger: Ledger, step: Step) -> None:
-    link, rows, label = job.plan.activation, job.order.rows(step), job.label
+    link, rows, label = job.plan.link, job.order.rows(step), job.label
     signs, classes = job.order.signs(step, odd=link.odd), job.order.classes(step, job.plan.outputs)
     m_y = ledger.mask(label, "m_y", label, label, step)
     for i, j in itertools.permutations(world.ids, 2):
@@ -436,7 +436,7 @@ def check_answers(job: Job, world: World, ledger: Ledger, step: Step) -> None:
         assert np.array_equal(world.received("g")[step.index, HELPER, i], g)
         activations.append(world.received("p")[step.index, HELPER, i] + dealt)
     assert all(np.array_equal(a, activations[0]) for a in activations)
-    assert np.abs(decode(activations[0], job.plan.f)).max() <= step.scale * job.plan.activation.least_error
+    assert np.abs(decode(activations[0], job.plan.f)).max() <= step.scale * job.plan.link.least_error
 
 
 @by_link

@@ -93,7 +93,7 @@ def check_inputs(book: Book) -> None:
     assert isinstance(world, Noted)
     layout, signs, rows = (
         world.parties[0].layout,
-        job.order.signs(step, odd=job.plan.activation.odd),
+        job.order.signs(step, odd=job.plan.link.odd),
         job.order.rows(step),
     )
     for (i, j), words in book.sent("masked inputs").items():
