@@ -33,7 +33,7 @@ by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
-    """2, 3 or 4 parties, any label party, with or without columns, penalty, schedule, look-ahead and order of events."""
+    """2 to 4 parties, any label party, with or without columns, penalty, schedule, look-ahead, order of events."""
     parties = data.draw(st.sampled_from([2, 3, 4]))
     label = data.draw(st.integers(0, parties - 1))
     request = replace(

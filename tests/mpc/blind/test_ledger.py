@@ -181,7 +181,7 @@ def check_score(book: Book) -> Words:
 
 def offset(book: Book) -> Words:
     """The label party's term of a score, where the link has one."""
-    link, y = book.plan.activation, book.world.job.y[book.world.order.rows(book.step)]
+    link, y = book.plan.link, book.world.job.y[book.world.order.rows(book.step)]
     words: Words = np.zeros_like(y, np.uint64)
     return words if link.offset is None else encode(link.offset(y) / book.step.alpha, book.plan.fz)
 
@@ -189,7 +189,7 @@ def offset(book: Book) -> Words:
 def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
     """Shares of e + r, and their sum, which is opened; e is the error that the link has for z."""
     step, plan, phi = book.step, book.plan, book.series.phi
-    link, y = plan.activation, book.world.job.y[book.world.order.rows(step)]
+    link, y = plan.link, book.world.job.y[book.world.order.rows(step)]
     opened = book.broadcast("error opening")
     public = factors(rotate(z + book.score_mask(), book.unit, book.series), phi, book.bits.public)
     for j, words in opened.items():
@@ -210,7 +210,7 @@ def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
     sent = book.sent("loss labels")
     assert [(s.sender, s.receiver) for s in sent] == [(label, j) for j in book.others(label) if step.epoch == 0]
     if step.epoch == 0:
-        labels = encode(book.plan.activation.target(book.world.job.y[rows]), bits.label)
+        labels = encode(book.plan.link.target(book.world.job.y[rows]), bits.label)
         book.u_y[rows] = book.mask(label, "U_y")
         assert all(np.array_equal(s.words + book.mask(label, "U_y"), labels) for s in sent)
     opened = rotate(z + book.score_mask(), book.unit, book.series)
