@@ -179,7 +179,7 @@ def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, co
 
 
 def smallest_job(mask: str = "") -> Job:
-    """Three steps: a turn of either party, and one more. Party 1 has this mask; of a loss it may be the label party."""
+    """Three steps: a turn of either party, and one more. Party 1 holds the mask: N and Q are not the label party's."""
     return job_of("linear", (1, 1), label=int(mask not in {"N", "Q"}), rows=3, epochs=1)
 
 
