@@ -127,7 +127,7 @@ class BlindParty:
         self._turns.begin_step("dealt", step)
         state, (rows, outputs) = self._steps[step.index], self._own.shape
         loss = 0 if self.loss is None else self.loss.dealt
-        words = yield from self._forward.receive_dealt(step, state.batch, rows * outputs + loss)
+        words = yield from self._forward.receive_dealt(step, state.batch, rows * outputs + loss, always=True)
         state.gradient, state.loss = words[:, : rows * outputs].reshape(rows, outputs), words[:, rows * outputs :]
         yield Signal("dealt")
 

@@ -128,11 +128,14 @@ class BlindForward:
         x -= self._masks("U", self.me, self.me, step, (x.shape[0], x.shape[1]))
         yield from (Send("masked inputs", 0, (i,), x, (("masked weights", weights[i]), *along)) for i in self.others)
 
-    def receive_dealt(self, step: Step, batch: Batch, more: int) -> Script[Words]:
-        """Receive what the helper deals; return the words beside the share of angles, (1, more)."""
+    def receive_dealt(self, step: Step, batch: Batch, more: int, *, always: bool = False) -> Script[Words]:
+        """Receive what the helper deals; return the words beside the share of angles, (1, more).
+
+        It sends a message `always`, or unless that is empty.
+        """
         shape, angles = dealt_shape(self.plan, self.me, step, more), angles_shape(self.plan, step)
         words = np.zeros((1, 0), np.uint64)
-        if shape[1]:
+        if shape[1] or always:
             received = received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER]
             words = expect(received, shape, "what the helper dealt")
         if self.me == explicit_party(step, len(self.plan.columns)):
@@ -169,7 +172,8 @@ class BlindForward:
         bits = step_bits(step.scale, self.plan.f, norm_bits(self.series))
         (cosines, sines), dealt = batch.opened, batch.dealt
         cosine, sine = encode_bounded(cosines[0], bits.public), encode_bounded(sines[0], bits.public)
-        return cosine * dealt[0] + sine * dealt[count]
+        found: Words = cosine * dealt[0] + sine * dealt[count]
+        return found
 
     def unscaled(self, step: Step, batch: Batch, terms: Terms, bits: int) -> Words:
         """Compute this party's share of the function itself, but for its constant, at so many fractional bits."""

@@ -68,7 +68,10 @@ class BlindHelper:
             yield Send("dealt", 0, (party,), words, later=more)
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`)."""
+        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`).
+
+        Without training, not those that are dealt nothing.
+        """
         u = self.input_masks(step)
         parts = {i: [self._gradient_share(step, i, u[i])] if self._trains else [] for i in self._parties}
         if self._labels is not None:

@@ -6,6 +6,7 @@ It may look at everything; the roles inside get only what the protocol gives the
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from tercet.mpc.arithmetic.ring import Words, product, total
 from tercet.mpc.blind.data_party import BlindParty
@@ -71,7 +72,7 @@ class BlindWorld:
             forward, job.label, y, zero_masks=zero_masks, shares=self.start[i] if self.start else None, loss=loss
         )
 
-    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "BlindWorld":
+    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> Self:
         """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
         steps = list(self.job.plan.steps())[first:stop]
         tasks = [Task(HELPER, iter(steps[:: self.together]), self.deal)]
