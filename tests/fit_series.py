@@ -23,7 +23,7 @@ NODES = 20  # of the programme, for each multiple
 FINE = 20001  # points at which the error of a fit is measured
 DIGITS = 9  # after the point: all together, the rest changes no value by more than 3e-8
 ODD = {"logistic", "linear", "tanh", "sigmoid"}  # functions whose second one is even
-CORNER_PART = 0.625  # of a quarter wave: its score has a corner at the end
+CORNER_PART = 0.85  # of a quarter wave: its score has a corner at the end
 HEADER = '''"""Holds the coefficients of `series`. Do not edit: `make series` writes this file.
 
 `tests/fit_series.py` has the linear programme that finds them, and says what each was asked for.

@@ -383,6 +383,14 @@ class Ledger:
     def mask(self, holder, mask, i, j, step):
         return self.words[frozenset((holder, HELPER)), mask, i, j, step.index]
 
+    def check_words(self):
+        """No word is at two addresses; the first eight of each are enough."""
+        seen: dict[bytes, set[Any]] = defaultdict(set)
+        for address, words in self.words.items():
+            for word in words.ravel()[:8]:
+                seen[word.tobytes()].add(address)
+        assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+
 
 class Noted(World):
     """Remembers the shares that masked weights are made of, which only their holder knows."""
@@ -400,11 +408,7 @@ def check_ledger(job: Job, source) -> None:
     for step in job.plan.steps():
         check_ahead(job, world, ledger, step)
         check_answers(job, world, ledger, step)
-    seen: dict[bytes, set[Any]] = defaultdict(set)
-    for address, words in ledger.words.items():
-        for word in words.ravel()[:8]:
-            seen[word.tobytes()].add(address)
-    assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+    ledger.check_words()
 
 
 def check_ahead(job: Job, world: World, ledger: Ledger, step: Step) -> None:
