@@ -41,7 +41,7 @@ class Passes(Watched):
                 plan, self.job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order, stores=stores,
                 labels=labels, first_use=first_use, first=2 * epoch, trains=False,
             )  # fmt: skip
-            tasks = [Task(HELPER, iter(steps), helper.deal_step)]
+            tasks = [Task(HELPER, iter(steps), lambda step, helper=helper: helper.deal_steps([step]))]
             for i, party in enumerate(parties):
                 add = partial(party.run_step, loss=party.begin_pass(steps), shares=self.trained[i])
                 tasks.append(Task(i, iter(steps), add))
