@@ -25,7 +25,6 @@ from tercet.mpc.reference.linear import Weights
 from tests.mpc.network_world import Task, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
 
-
 WEIGHTS = "masked weights"
 
 
