@@ -25,6 +25,8 @@ from tercet.mpc.reference.linear import Weights
 from tests.mpc.network_world import Task, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
 
+WEIGHTS = "masked weights"
+
 
 @dataclass
 class BlindWorld:
@@ -139,7 +141,8 @@ class BlindWorld:
                 later = [(n, kind, to, words) for n, kind, words in task.event.later for to in task.event.to]
                 for steps, kind, receiver, words in now + later:
                     index = task.step.index + steps
-                    self.sent.append(Sent(kind, index, task.party, receiver, words))
+                    what = WEIGHTS if kind == "next weights" else kind  # which differ by how they travel only
+                    self.sent.append(Sent(what, index, task.party, receiver, words))
                     self.box[kind, index, task.party, receiver] = words
             case Signal(name):
                 self.counts[task.party][name] += 1

@@ -1,5 +1,6 @@
 """What data parties receive in blind passes over held-out rows is uniform; the helper receives nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Self
@@ -11,7 +12,9 @@ from tercet.mpc.blind.held_out import BlindHeldOut
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows, FirstUse
+from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.plan.schedule import Step
 from tercet.mpc.scoring.linear import scoring_steps
 from tests.mpc.blind.test_disclosure import COALITIONS, Watched, check_helper_receives_nothing, job_of, pieces
 from tests.mpc.linear.test_disclosure import Ledger, reusing
@@ -41,7 +44,7 @@ class Passes(Watched):
                 plan, self.job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order, stores=stores,
                 labels=labels, first_use=first_use, first=2 * epoch, trains=False,
             )  # fmt: skip
-            tasks = [Task(HELPER, iter(steps), helper.deal_step)]
+            tasks = [Task(HELPER, iter(steps), dealing_each(helper))]
             for i, party in enumerate(parties):
                 add = partial(party.run_step, loss=party.begin_pass(steps), shares=self.trained[i])
                 tasks.append(Task(i, iter(steps), add))
@@ -60,6 +63,15 @@ class Passes(Watched):
         )
         bits, store = plan.loss_bits_of(rows), ArrayRows(rows, plan.outputs)
         return BlindHeldOut(forward, job.label, bits, y, store=store, helper_masks=masks)
+
+
+def dealing_each(helper: BlindHelper) -> Callable[[Step], Script[None]]:
+    """A script for each step by itself."""
+
+    def deal(step: Step) -> Script[None]:
+        return helper.deal_steps([step])
+
+    return deal
 
 
 def trained(job: Job) -> list[Shares]:
