@@ -155,7 +155,7 @@ class BlindTraining:
         theirs = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
         cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / weight
         if cosine < least_cosine(self._plan):
-            raise JobProblem("training.diverged", context.job.submitter, out_of_range(self._plan, step.epoch, cosine))
+            raise _out_of_range(context, step.epoch, cosine)
 
 
 def least_cosine(plan: Plan) -> float:
@@ -164,16 +164,17 @@ def least_cosine(plan: Plan) -> float:
     return math.cos(2.0 * math.pi * ROOM * min(-series.low, series.high) / series.period)
 
 
-def out_of_range(plan: Plan, epoch: int, cosine: float) -> str:
-    """Say that scores are about to leave the series, and what to change."""
-    series = series_of(plan)
-    angle = math.sqrt(2.0 * (1.0 - cosine))
-    size = angle * series.period / (2.0 * math.pi)
-    return (
-        f"in epoch {epoch} scores have a root mean square of about {size:.3g}, and the series holds up to "
-        f"{min(-series.low, series.high):g}: use a smaller rate or more l2, a larger q under [privacy], or "
+def _out_of_range(context: JobContext, epoch: int, cosine: float) -> JobProblem:
+    """Say that scores are about to leave the series, and what to change; how large they are is a detail."""
+    series = series_of(context.ready_plan)
+    size = math.sqrt(2.0 * (1.0 - cosine)) * series.period / (2.0 * math.pi)
+    reason = (
+        f"in epoch {epoch} scores are about to leave the series, which holds up to {min(-series.low, series.high):g}: "
+        f"run the job again with a smaller rate or more l2, a larger q under [privacy], or "
         f'helper_sees = "scores"'
     )
+    detail = f"their root mean square is about {size:.3g}"
+    return JobProblem("training.diverged", context.job.submitter, reason, detail)
 
 
 class _Reports:
