@@ -24,7 +24,7 @@ help:
 	@echo "make chaos   51 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
 	@echo "make vectors writes the frozen test vectors anew, after a change of the protocol or of a stored format"
 	@echo "make glossary writes the index of classes and message kinds in docs/glossary.md anew"
-	@echo "make documents writes anew what README.md and SECURITY.md have from the code"
+	@echo "make documents writes anew what README.md, SECURITY.md and docs/protocol.md have from the code"
 	@echo "make series  fits the Fourier series of all activations anew, and writes mpc/functions/series_table.py"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""

@@ -55,7 +55,7 @@ class Case(ABC):
             helper=HELPER,
             tables=tables,
             training=training,
-            privacy=Privacy(checks=self.arguments.checks, helper_sees=self.arguments.helper_sees),
+            privacy=Privacy(helper_sees=self.arguments.helper_sees, checks=self.arguments.checks),
             **self.fields,
         )
 

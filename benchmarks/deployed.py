@@ -143,12 +143,13 @@ def job_toml(job: TrainingJob) -> str:
     training = "".join(f"{name} = {json.dumps(value)}\n" for name, value in job.training.model_dump().items())
     tables = "".join(f'{party} = "{table}"\n' for party, table in job.tables)
     layers = {} if job.network is None else job.network.model_dump()
-    privacy = "" if job.is_blind else '[privacy]\nhelper_sees = "scores"\n'
     network = "".join(f"{name} = {json.dumps(value)}\n" for name, value in layers.items())
+    said = {name: value for name, value in job.privacy.model_dump().items() if value is not None}
+    privacy = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())
     return (
         f'name = "{job.name}"\nmodel = "{job.model}"\nlabel = "{job.label}"\nhelper = "{job.helper}"\n'
         f'alignment = "{job.alignment}"\naccept_narrow = {json.dumps(job.accept_narrow)}\n'
-        f"[tables]\n{tables}[training]\n{training}{privacy}" + (f"[network]\n{network}" if network else "")
+        f"[tables]\n{tables}[training]\n{training}[privacy]\n{privacy}" + (f"[network]\n{network}" if network else "")
     )
 
 

@@ -18,7 +18,7 @@ from sklearn.linear_model import GammaRegressor, LinearRegression, LogisticRegre
 
 from tercet.agents.evaluation.metrics import metrics
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan, public_norm
@@ -140,7 +140,7 @@ def measure(data: Data, seed: int, training: Training | None = None) -> Measured
     """Train by the oracle as a job would that says nothing of its training, and compare with the optimum."""
     rng, training = np.random.default_rng(seed), training or Training()
     held_out = rng.random(len(data.label)) < HOLDOUT
-    rows, link = int((~held_out).sum()), ACTIVATIONS[data.link]
+    rows, link = int((~held_out).sum()), LINKS[data.link]
     encodings = [_encoding(table, ~held_out) for table in data.tables]
     scaling = SCALINGS[data.link](data.label[~held_out], "table") if data.link in SCALINGS else None
     outputs = int(data.label.max()) + 1 if link.classes else 1

@@ -38,7 +38,8 @@ from tests.fixed_agent import fixed_contribution
 Words = dict[str, np.ndarray]
 """Released weights as the ring's words, by block."""
 
-CONSENT = '[policy]\nhelper_sees = "scores"\n'
+CONSENT = PolicySettings(helper_sees="scores")
+CONSENTS = '[policy]\nhelper_sees = "scores"\n'
 WAYS = ("in_process", "rabbitmq", "wide_area")
 
 
@@ -75,8 +76,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--columns", type=int, default=100, help="of both parties together, halved between them")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument(
+        "--helper-sees", choices=("nothing", "scores"), help="by default nothing where the model allows"
+    )
     parser.add_argument("--checks", type=int, default=2, help="projections that check the helper's dealing; 0 for none")
-    parser.add_argument("--helper-sees", choices=("scores", "nothing"), default="scores", help="of the training")
     parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
     parser.add_argument("--delay", type=float, help="milliseconds each way between the parties; needs root on Linux")
     parser.add_argument("--over", nargs="*", choices=("memory", "rabbitmq"), help="by default both; without --delay")
@@ -90,9 +93,8 @@ def parse() -> argparse.Namespace:
 
 def in_process(job: TrainingJob, tables: dict[str, TableSettings], folder: Path) -> tuple[dict[str, Any], Words]:
     """All parties in this process: the figures, and the model's words."""
-    policy = PolicySettings(helper_sees="scores")
     settings = {
-        p: Settings(party=p, identity=folder, state=folder, tables={"table": t}, policy=policy, report=False)
+        p: Settings(party=p, identity=folder, state=folder, tables={"table": t}, report=False, policy=CONSENT)
         for p, t in tables.items()
     }
     settings[HELPER] = Settings(party=HELPER, role="helper", identity=folder, state=folder, report=False)
@@ -109,7 +111,7 @@ def in_process(job: TrainingJob, tables: dict[str, TableSettings], folder: Path)
         },
         "bit_exact": result["bit_exact"],
     }
-    if job.model == "mlp":  # whose rounding differs from run to run
+    if job.model == "mlp" or job.is_blind:  # whose rounding differs from run to run
         return figures, {}
     blocks, intercept = joint_words(simulation)
     return figures, dict(zip(job.data_parties, blocks, strict=True)) | {"intercept": intercept}
@@ -120,7 +122,7 @@ def over_rabbitmq(
 ) -> dict[str, Any]:
     """A process for each party, and the broker, over loopback: the figures."""
     folder.mkdir()
-    with parties(folder, tables, HELPER, url=arguments.url, extra=CONSENT) as around:
+    with parties(folder, tables, HELPER, url=arguments.url, extra=CONSENTS) as around:
         return measured(around, job, words, trace=arguments.trace)
 
 
@@ -132,7 +134,7 @@ def over_wide_area(
     try:
         with (
             wide_area([*PARTIES, HELPER], arguments.delay) as sites,
-            parties(folder, tables, HELPER, extra=CONSENT, sites=sites) as around,
+            parties(folder, tables, HELPER, sites=sites, extra=CONSENTS) as around,
         ):
             broker = urlsplit(around.broker.url)
             assert broker.hostname is not None

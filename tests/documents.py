@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tercet.agents.policy.disclosure_table import DISCLOSURES, Disclosure
+from tercet.agents.policy.disclosure_table import DISCLOSURES, TRAINING, Disclosure
 from tercet.agents.policy.disclosures import disclosures
 from tercet.agents.policy.known_job import ANY_JOB, Case
 from tercet.schemas.files.job import read_job
@@ -29,6 +29,15 @@ def all_disclosures() -> Iterator[str]:
         yield from (row(one, ANY_JOB) for one in group.rows)
 
 
+def views_of_the_helper() -> Iterator[str]:
+    """Write what the helper sees while a job trains."""
+    yield from ("| the helper sees | protection |", "|---|---|")
+    for group in DISCLOSURES:
+        if rows := [one for one in group.rows if (one.who, one.when) == ("helper", TRAINING)]:
+            yield f"| **{group.jobs}** | |"
+            yield from (f"| {one.what.format_map(ANY_JOB)} | {one.protection or 'none'} |" for one in rows)
+
+
 def disclosures_of_the_demo() -> Iterator[str]:
     """Write the rows that hold for the job of the example."""
     case = Case(read_job(ROOT / "examples/credit/job.toml"))
@@ -39,6 +48,7 @@ def disclosures_of_the_demo() -> Iterator[str]:
 MADE: Mapping[tuple[str, str], Callable[[], Iterable[str]]] = {  # by the document and the part's name
     ("README.md", "what the demo tells"): disclosures_of_the_demo,
     ("SECURITY.md", "who learns what"): all_disclosures,
+    ("docs/protocol.md", "what the helper sees"): views_of_the_helper,
 }
 
 

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.functions.series_table import Coefficients
 
 TABLE = Path(__file__).parents[1] / "mpc" / "functions" / "series_table.py"
@@ -23,7 +23,7 @@ NODES = 20  # of the programme, for each multiple
 FINE = 20001  # points at which the error of a fit is measured
 DIGITS = 9  # after the point: all together, the rest changes no value by more than 3e-8
 ODD = {"logistic", "linear", "tanh", "sigmoid"}  # functions whose second one is even
-CORNER_PART = 0.625  # of a quarter wave: its score has a corner at the end
+CORNER_PART = 0.85  # of a quarter wave: its score has a corner at the end
 HEADER = '''"""Holds the coefficients of `series`. Do not edit: `make series` writes this file.
 
 `tests/fit_series.py` has the linear programme that finds them, and says what each was asked for.
@@ -94,8 +94,8 @@ SPECS = [
 
 def functions(name: str) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
     """A link's phi and cumulant, or a hidden activation's phi and slope."""
-    if name in ACTIVATIONS:
-        return ACTIVATIONS[name].phi, ACTIVATIONS[name].cumulant
+    if name in LINKS:
+        return LINKS[name].phi, LINKS[name].cumulant
     return HIDDEN[name].phi, HIDDEN[name].slope
 
 

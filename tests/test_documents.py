@@ -43,9 +43,6 @@ JOBS = {TrainingJob: "", PredictionJob: ""} | {
 }
 UNWRITTEN = {"again", "kind"}  # a submitter's agent writes the first; the second is a training's if it is left out
 LONGEST = 110  # characters of a line
-LONG = {  # documents that have longer lines; none may be added
-    "examples/credit/README.md",
-}
 MOST_WORDS = 25  # of a sentence in what users read first
 READ_FIRST = (
     "README.md",
@@ -116,10 +113,8 @@ def test_what_is_made_from_the_code_is_as_the_code_has_it(document: str, name: s
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_line_is_longer_than_a_reader_can_follow(path: Path) -> None:
-    """Those that have longer lines are listed, and leave the list when they have none."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    too_long = [f"line {number}: {len(line)}" for number, line in enumerate(lines, 1) if len(line) > LONGEST]
-    assert bool(too_long) == (str(path.relative_to(ROOT)) in LONG), too_long
+    assert [f"line {number}: {len(line)}" for number, line in enumerate(lines, 1) if len(line) > LONGEST] == []
 
 
 def sentences(text: str) -> Iterator[str]:

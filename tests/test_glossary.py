@@ -8,10 +8,9 @@ import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from tercet.schemas.messages.codec import MODELS
-from tests.test_rooms import ROOMS, ROOT
+from tests.test_rooms import ROOMS, ROOT, room_of, sources
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
 MARK = "<!-- `make glossary` writes what follows. -->\n"
@@ -23,22 +22,23 @@ def item(text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
-def classes(folder: Path) -> Iterator[tuple[str, str]]:
-    """Public classes of the modules in a folder, by name, with the first line of their docstrings."""
-    for path in sorted(folder.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                yield node.name, (ast.get_docstring(node) or "").partition("\n")[0]
+def classes(source: str) -> Iterator[tuple[str, str]]:
+    """Public classes of a module, by name, with the first line of their docstrings."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, (ast.get_docstring(node) or "").partition("\n")[0]
 
 
 def index() -> str:
     """The part of the glossary that follows from the code."""
     lines = ["", "## Classes by room", ""]
+    found = defaultdict[tuple[str, str], list[tuple[str, str]]](list)
+    for module, source in sources().items():
+        found[room_of(module)] += classes(source)
     for package, rooms in ROOMS.items():
         for room in rooms:
-            found = sorted(classes(ROOT / package / room))
-            if found:
-                lines += [f"### {package}/{room}", "", *(item(f"`{name}`: {says}") for name, says in found), ""]
+            if there := sorted(found[package, room]):
+                lines += [f"### {package}/{room}", "", *(item(f"`{name}`: {says}") for name, says in there), ""]
     kinds = defaultdict[str, list[str]](list)
     for (kind, _), model in MODELS.items():
         kinds[kind].append(f"`{model.__name__}`")
@@ -62,9 +62,9 @@ def test_the_index_has_every_public_class_and_every_kind_of_message() -> None:
     assert GLOSSARY.read_text(encoding="utf-8").partition(MARK)[2] == index()
 
 
-def test_a_class_without_underscore_is_public(tmp_path: Path) -> None:
-    (tmp_path / "some.py").write_text('class Public:\n    """First line.\n\n    More."""\nclass _Private: ...\n')
-    assert [*classes(tmp_path)] == [("Public", "First line.")]
+def test_a_class_without_underscore_is_public() -> None:
+    source = 'class Public:\n    """First line.\n\n    More."""\nclass _Private: ...\n'
+    assert [*classes(source)] == [("Public", "First line.")]
 
 
 if __name__ == "__main__":

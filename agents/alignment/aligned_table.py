@@ -1,6 +1,6 @@
 """Holds a data party's table in one job: snapshot, common rows and their encoded words.
 
-Nothing of it leaves this process but pseudonyms of ids and what the roles mask and share.
+Only pseudonyms of its ids leave this process, and words that the roles have masked or shared.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class AlignedTable:
 
     @property
     def table(self) -> Snapshot:
-        """The snapshot, once it is taken."""
+        """The snapshot; call `read` first."""
         assert self.snapshot is not None
         return self.snapshot
 
@@ -85,7 +85,7 @@ class AlignedTable:
                 self._read_snapshot, with_label=with_label, label_kind=label_kind, expected=expected, own_ids=own_ids
             )
         except asyncio.CancelledError:
-            # A query may take hours, and nobody wants its answer any more; to say so to a database takes a while, too.
+            # A query may take hours, and its answer is no longer needed. Cancelling it takes a while too.
             Thread(target=self._interrupt.set, name="interrupt", daemon=True).start()
             raise
         except (Invalid, KeyProblem) as problem:
@@ -116,12 +116,12 @@ class AlignedTable:
         return canonical_digest("tercet rows", [rows.hex(), *fitted])
 
     def _changed_table(self, party: str) -> JobProblem:
-        """Make the problem of a changed table: signs and noise must not meet two tables.
+        """Make the problem of a changed table.
 
-        Nor may held-out rows be chosen twice in one run.
+        A run must not use the same signs and noise for two tables, nor choose held-out rows twice.
         """
         reason = (
-            f"{party} comes back with other rows, or without what it had drawn, so the job cannot go on where it was: "
+            f"{party}'s table, or its saved randomness, has changed since the first attempt, so the job cannot go on: "
             f"submit it with --again"
         )
         return JobProblem("table.changed", party, reason)
@@ -133,7 +133,7 @@ class AlignedTable:
         name = context.description.table_of(context.me)
         settings = narrow_table(context.settings.tables[name], context.job.description.columns_of(context.me))
         features = None if expected is None else list(expected.items())
-        # Set here and not where this is awaited: if the job has ended by then, `close` finds it all the same.
+        # Set here, not by the caller: `close` must find the snapshot even if the caller was cancelled meanwhile.
         self.snapshot = context.snapshots.snapshot(
             name,
             settings,
@@ -154,16 +154,16 @@ class AlignedTable:
         """Contribute to the keys, and find the rows that all data parties have.
 
         Raises:
-            JobProblem: there are too few, or the parties do not find the same.
+            JobProblem: too few rows are in common, or the parties find different ones.
         """
         context, contributions = self._context, await self._contribute()
-        # Not of the run: two runs with the same contributions, which tests have, match rows in the same order.
+        # The digest leaves out the run: so tests with the same contributions get the same order of rows.
         digest = canonical_digest("tercet alignment", context.job.description.model_dump())
         self._secrets = AlignmentSecrets(contributions, secret_order.alignment_key(digest, contributions))
         self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
 
     async def _contribute(self) -> Mapping[str, bytes]:
-        """Exchange contributions; commitments come first, so nobody chooses split or order."""
+        """Exchange commitments, then contributions, so that no party can choose the order."""
         context = self._context
         mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
         mine, run = self._next_secret(), context.job.run
@@ -182,7 +182,7 @@ class AlignedTable:
         return {context.me: mine, **{party: message.secret for party, message in opened.items()}}
 
     def _note_commitment(self, party: str, commitment: bytes) -> None:
-        """Note a partner's commitment on the disk, before it sees others' contributions."""
+        """Store a partner's commitment before that partner sees other contributions."""
         try:
             agrees = self._context.randomness.matches_commitment(party, commitment)
         except OSError as error:
@@ -203,7 +203,7 @@ class AlignedTable:
         return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, of_order, self.digest])
 
     def split_rows(self, holdout: float) -> NDArray[np.bool_]:
-        """Mark the held-out rows among the common ones; the same at every data party."""
+        """Mark the held-out rows among the common ones; every data party marks the same."""
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None
@@ -219,7 +219,7 @@ class AlignedTable:
         """Derive the order key, and confirm with all data parties that it is the same.
 
         Raises:
-            JobProblem: it is not.
+            JobProblem: a party has another key.
         """
         context, deadline = self._context, self._context.deadline("fit")
         assert self._secrets is not None
@@ -236,7 +236,7 @@ class AlignedTable:
         """Write all common rows' words to disk; drop the snapshot but for ids and label.
 
         Raises:
-            JobProblem: the disk does not take it.
+            JobProblem: the disk cannot be written.
         """
         try:
             await self._context.compute(self._encode, encoding, norm, fx)
@@ -255,7 +255,7 @@ class AlignedTable:
         self._store = store
         for batch in self.table.batches(wanted):
             store.append(encode_features(encoding.apply(batch), norm, fx))
-        place = np.empty(len(self.rows), np.int64)  # in the store, whose rows stand as in the table
+        place = np.empty(len(self.rows), np.int64)  # in the store, which has the rows in the table's order
         place[np.argsort(self.rows)] = np.arange(len(self.rows))
         self._words = store.select(place)
         self.table.close()
@@ -277,11 +277,11 @@ class AlignedTable:
         return marks
 
     def record_bits(self, encoding: Encoding, chosen: NDArray[np.bool_]) -> RecordBits:
-        """Measure what these of the common rows hold, as they are encoded."""
+        """Measure the entropy of the chosen common rows as they are encoded."""
         return record_bits(encoding, sample_rows(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
 
     def close(self) -> None:
-        """Remove what was written."""
+        """Remove the files of snapshot and features."""
         for thing in (self.snapshot, self._store):
             if thing is not None:
                 thing.close()

@@ -1,7 +1,6 @@
-"""Finds the data parties' common rows: through the helper, between two, or as they are.
+"""Finds the data parties' common rows: by the helper, between two, or in equal tables.
 
-What leaves a party are keyed pseudonyms, blinded group elements and a keyed digest, never an id; the helper has no part
-in the key.
+A party sends keyed pseudonyms, blinded group elements and a keyed digest, never an id. The helper has no key.
 """
 
 import asyncio
@@ -43,23 +42,23 @@ from tercet.tables.matching.pseudonyms import (
 T = TypeVar("T")
 
 CHUNK = 64_000  # pseudonyms: a little less than 1 MiB, so that each chunk travels in one part
-WINDOW = 4  # chunks that may be on their way unanswered: enough to keep the helper busy, little to hold there
+WINDOW = 4  # chunks without an answer yet: enough to keep the helper busy, and few for it to hold
 ELEMENTS = 2**14  # in a chunk, 512 KiB: a second or two of work
-PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms: what a job that ends may have to wait for
+PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms; a job that ends waits so long at most
 
 
 async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[RowNumbers, bytes]:
     """Find this party's rows that all data parties have, in an order common to all.
 
-    With them a keyed digest of their ids, which is the same too.
+    Returns the rows and a keyed digest of their ids; every data party gets the same digest.
 
     Args:
         context: of a data party, after the handshake.
         key: 32 bytes that the data parties share and nobody else has, new in each run.
-        ids: of the table, in row order; none missing, none twice.
+        ids: of the table, in row order; no id is missing, and each is there once.
 
     Raises:
-        JobProblem: there are too few, the parties do not find the same, or a party does not keep to the protocol.
+        JobProblem: too few rows are in common, the parties find different ones, or a party breaks the protocol.
         Overdue: a party did not answer in time.
     """
     ids = await context.compute(_whole, ids)
@@ -81,7 +80,7 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
 async def help_align(context: JobContext) -> None:
     """Tell each party which of its pseudonyms all have; do nothing in the other modes.
 
-    It holds a few chunks of each list, whatever the lists' length.
+    The helper holds a few chunks of each list, however long the lists are.
 
     Raises:
         JobProblem: a party's pseudonyms do not ascend.
@@ -123,7 +122,7 @@ async def _through_helper(context: JobContext, key: bytes, ids: pa.Array) -> Row
 
 
 async def _pseudonyms(context: JobContext, key: bytes, ids: pa.Array) -> Hashes:
-    """Slice by slice, so that a job that ends need not wait for all of them."""
+    """Make pseudonyms in slices, so that a job that ends waits for one slice only."""
     hashes = np.empty(len(ids), HASH)
     for part in _chunks(len(ids), CHUNK):
         hashes[part] = await context.compute(pseudonyms, key, ids.slice(part.start, CHUNK))
@@ -161,7 +160,7 @@ async def _between_two(context: JobContext, key: bytes, ids: pa.Array) -> RowNum
 class _Exchange:
     """Runs one side of ECDH in step: my chunk, the partner's chunk, the partner's answer.
 
-    The own elements go out in a random order, so that their places say nothing of the table's.
+    It sends its own elements in a random order, so that their places tell nothing about places in the table.
     """
 
     def __init__(
@@ -172,7 +171,7 @@ class _Exchange:
         self._deadline = context.deadline("alignment")
 
     async def run(self) -> tuple[Hashes, Hashes]:
-        """Exchange ids; give twice blinded hashes of mine, in secret order, and of the partner's."""
+        """Exchange ids; return twice blinded hashes of mine, in secret order, and of the partner's."""
         chunks = _chunks(len(self._order), ELEMENTS)
         mine, theirs, more, number = np.empty(len(self._order), HASH), bytearray(), True, 0
         while number < len(chunks) or more:
@@ -191,7 +190,7 @@ class _Exchange:
         """Find the places in `mine` of values that `theirs` has too, in the common order."""
         try:
             return await self._context.compute(common_rows, mine, theirs)
-        except Repeated:  # this party's ids are all different, and so then are their elements
+        except Repeated:  # not by this party: its ids differ, and so do their elements
             raise _malformed_message(
                 self._context, self._partner, BlindedIds, "the same element or hash twice"
             ) from None
@@ -205,7 +204,7 @@ class _Exchange:
         return self._blinding.blind(self._ids.take(pa.array(rows)).to_pylist())
 
     async def _answer(self, number: int) -> tuple[bytes, bool]:
-        """Raise a chunk of the partner's: its hashes, and whether more chunks come."""
+        """Raise a chunk of the partner's; return its hashes, and whether more chunks come."""
         mail, partner = self._context.mailbox, self._partner
         chunk = (await mail.receive(BlindedIds, [partner], self._deadline, step=number))[partner]
         elements, width = chunk.elements, PIECE * ELEMENT_BYTES
@@ -236,7 +235,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# --- whether all found the same, and enough
+# --- comparing what all have found
 
 
 async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: RowNumbers) -> bytes:
@@ -245,14 +244,15 @@ async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: RowNumb
     await context.mailbox.send(_proof(digest, context.me, len(rows)), context.partners, deadline)
     received = await context.mailbox.receive(AlignedRows, context.partners, deadline)
     label = context.description.label
-    for party in sorted(received, key=lambda one: one != label):  # who differs from the label party is at fault
+    # A party that differs from the label party is at fault.
+    for party in sorted(received, key=lambda one: one != label):
         if received[party] != _proof(digest, party, len(rows)):
             raise _differs(context, party, received[party].rows, len(rows))
     return digest
 
 
 def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:
-    """Prove that this party found these rows; nobody can pass off another's proof."""
+    """Prove that this party found these rows; no other party can use the proof as its own."""
     return AlignedRows(rows=rows, ids=hmac.digest(digest, party.encode(), "sha256"))
 
 
@@ -278,7 +278,7 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
         "alignment.differs",
         blamed,
         f"{me} and {party} do not find the same rows in common: {blamed} told one of them something wrong, or one of "
-        f"the two is at fault, which cannot be told; let all run the same release, and run the job again",
+        f"the two is at fault, and nobody can know which; let all run the same release, and run the job again",
     )
 
 
@@ -292,15 +292,15 @@ def _malformed_message(context: JobContext, party: str, model: type[Message], wh
 
 
 def _whole(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Join the chunks into one piece, from which rows are taken quickly in any order."""
+    """Join the chunks, so that rows can be read quickly in any order."""
     return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
 
 
 def _full(count: int, size: int, *, last: bool) -> bool:
-    """Tell whether a chunk is as large as all but the last are."""
+    """Tell whether a chunk has full size; only the last may be smaller."""
     return count <= size if last else count == size
 
 
 def _chunks(count: int, size: int) -> list[slice]:
-    """So many rows cut into slices; one that is empty where there are none."""
+    """Cut so many rows into slices; no rows make one empty slice."""
     return [slice(at, min(at + size, count)) for at in range(0, max(count, 1), size)]

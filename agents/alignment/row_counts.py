@@ -1,6 +1,6 @@
-"""Checks that there are as many rows as a party asks for, and that few ids went unmatched.
+"""Checks that a job has as many rows as a party asks for, and warns when few ids match.
 
-What other parties read of it names settings and no number; counts and forms of ids are for this party alone.
+Other parties read names of settings and no numbers. Only this party reads counts and forms of ids.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.tables.matching.ids import describe_ids
 
-FEW_MATCHED = 0.5  # of a table's ids; with fewer in common its party is told what these and the others look like
+FEW_MATCHED = 0.5  # of a table's ids: below it the table's party reads how matched and other ids look
 
 
 async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
     """Check that the common rows are as many as this party asks for.
 
     Raises:
-        JobProblem: they are too few.
+        JobProblem: too few rows are in common.
     """
     name = "min_scored_rows" if context.description.kind == "prediction" else "min_rows"
     least: int = getattr(context.settings.limits, name)
@@ -39,7 +39,7 @@ def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
     """Check that rows to train on and held-out rows are as many as this party asks for.
 
     Raises:
-        JobProblem: they are too few, though enough are in common.
+        JobProblem: one kind has too few rows, although enough rows are in common.
     """
     limits, me, holdout = context.settings.limits, context.me, context.training.evaluation.holdout
     common = trained_on + held_out
@@ -64,7 +64,7 @@ def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
 
 
 def partly_matched(name: str, ids: pa.Array, rows: NDArray[np.int64]) -> str | None:
-    """Warn table `name`'s owner when few of its ids are in all tables; None where many are.
+    """Warn the owner of table `name` if few of its ids are in all tables; else return None.
 
     It describes ids by their form and shows none. The two forms side by side often tell the cause.
     """

@@ -1,9 +1,9 @@
 """Notes which rows each model has scored, so that it scores none twice.
 
-It keeps keyed hashes of ids on the party's own disk, with a key of the party's own; nothing of them is ever sent.
+It keeps keyed hashes of ids on the party's own disk, with a key of the party's own, and sends none of them.
 
-For each model there is a folder, in it a file for each run of a job that scored rows under it: hashes in ascending
-order, so that ten million ids take 80 MB and are compared by bisection.
+Each model has a folder, with a file for each run that scored rows under the model. A file holds hashes in ascending
+order: ten million ids take 80 MB, and bisection finds one.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ WORD: Final = np.dtype("<u8")
 
 IdMarks = NDArray[np.uint64]  # keyed hashes of ids, ascending
 
-_lock = Lock()  # of all jobs of a process: a check and what is noted after it are one step
+_lock = Lock()  # of all jobs of a process, since a check and the note after it are one step
 
 
 class UnusableMarks(ValueError):
@@ -52,15 +52,15 @@ class ScoredIds:
 
     @property
     def folder(self) -> Path:
-        """Of the model."""
+        """The model's folder."""
         return self._root / self._name
 
     def mark_ids(self, ids: pa.Array, rows: NDArray[np.int64]) -> IdMarks:
         """Hash the ids of these rows, in a microsecond each.
 
         Raises:
-            Unusable: the key is gone or damaged, and hashes by it are there.
-            OSError: the disk does not take a new key.
+            UnusableMarks: the key is missing or damaged, and marks made with it exist.
+            OSError: a new key cannot be written.
         """
         key = hashlib.blake2b(self._name.encode(), key=self._key(), digest_size=KEY_BYTES).digest()
         found = np.empty(len(rows), WORD)
@@ -71,11 +71,11 @@ class ScoredIds:
         return found
 
     def repeated(self, marks: IdMarks) -> int:
-        """Count the marks that another run has had scored.
+        """Count the marks of rows that another run has scored.
 
         Raises:
-            Unusable: what is kept cannot be read.
-            OSError: neither.
+            UnusableMarks: a file of marks is damaged.
+            OSError: a file of marks cannot be read.
         """
         again = np.zeros(len(marks), np.bool_)
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
@@ -84,15 +84,15 @@ class ScoredIds:
         return int(again.sum())
 
     def note(self, marks: IdMarks, *, repeat: bool) -> int:
-        """Note marks as scored by this run, on the disk; if some may not be, count those instead.
+        """Store marks as scored by this run, or count those that may not be scored again.
 
         Args:
             marks: of the rows that are about to be scored.
-            repeat: whether those of another run may be scored again.
+            repeat: whether rows of another run may be scored again.
 
         Raises:
-            Unusable: what is kept cannot be read.
-            OSError: the disk does not take it.
+            UnusableMarks: a file of marks is damaged.
+            OSError: the disk cannot be read or written.
         """
         with _lock:
             again = 0 if repeat else self.repeated(marks)
@@ -101,7 +101,7 @@ class ScoredIds:
             return again
 
     def discard(self) -> None:
-        """Remove the marks of a model that does not exist after all."""
+        """Remove the marks of a model that its training did not make."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, marks: IdMarks) -> None:
@@ -134,13 +134,13 @@ def model_of(state: Path, job: Job) -> ScoredIds:
 
 
 def forget_run(state: Path, run: bytes) -> None:
-    """Remove the marks of a simulated run, which scored nobody who exists."""
+    """Remove the marks of a simulated run, whose scores nobody uses."""
     for path in (state / FOLDER).glob(f"*/{run.hex()}{SUFFIX}"):
         path.unlink()
 
 
 def _is_known(marks: IdMarks, known: IdMarks) -> NDArray[np.bool_]:
-    """Mark those that are among others; both ascend."""
+    """Tell of each mark whether it is among the known ones; both ascend."""
     if not len(known):
         return np.zeros(len(marks), np.bool_)
     places = np.searchsorted(known, marks)
@@ -150,7 +150,7 @@ def _is_known(marks: IdMarks, known: IdMarks) -> NDArray[np.bool_]:
 
 
 def _read(path: Path) -> IdMarks:
-    """Mapped, not read: only pages that are looked at come into memory."""
+    """Map a file of marks, so that only the pages that a search touches come into memory."""
     if path.stat().st_size % WORD.itemsize:
         raise UnusableMarks(f"{path} is damaged: restore it from a copy")
     return np.empty(0, WORD) if not path.stat().st_size else np.memmap(path, WORD, "r")

@@ -1,6 +1,6 @@
 """Keeps a model from scoring any row twice, at data parties other than the label party.
 
-Another job's rows are refused before anything of them is told; a later attempt of the same run says what it said.
+It refuses rows of another job before a score leaves. A later attempt of the same run may score its rows again.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from tercet.agents.session.context import JobContext
 
 
 class ScoredOnce:
-    """Checks the rows that one job scores; the label party, which learns scores, keeps nothing."""
+    """Checks the rows that one job scores; the label party, which learns scores, skips it."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -27,7 +27,7 @@ class ScoredOnce:
         `model` is the training job and its run in hexadecimal.
 
         Raises:
-            JobProblem: some have, and this party's settings do not permit it; or that cannot be told.
+            JobProblem: another job has, and this party's settings forbid it; or the marks cannot be read.
         """
         context = self._context
         if context.is_label_party:
@@ -39,7 +39,7 @@ class ScoredOnce:
         """Note the chosen common rows as scored under the model that this training makes.
 
         Raises:
-            JobProblem: the disk does not take it.
+            JobProblem: the disk cannot be written.
         """
         if self._context.is_label_party or not chosen.any():
             return
@@ -60,10 +60,10 @@ class ScoredOnce:
         return 0 if self._permitted else self._scored.repeated(self._marks)
 
     async def note_scored(self) -> None:
-        """Note the rows as scored, on the disk before a score leaves.
+        """Store on the disk that the rows are scored, before a score leaves.
 
         Raises:
-            JobProblem: another job has had some of them scored since; or the disk does not take it.
+            JobProblem: another job has scored some of them since, or the disk cannot be written.
         """
         if self._scored is None:
             return
@@ -95,5 +95,5 @@ class ScoredOnce:
     def _unusable(self, problem: UnusableMarks | OSError) -> JobProblem:
         me = self._context.me
         detail = str(problem) if isinstance(problem, UnusableMarks) else f"{problem.filename}: {problem.strerror}"
-        public = f"{me} cannot keep which rows have been scored under a model, and has none scored without"
+        public = f"{me} cannot note which rows a model has scored, and lets none be scored without that note"
         return JobProblem("disk.write", me, public, detail)

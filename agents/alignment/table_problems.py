@@ -1,6 +1,6 @@
 """Reports an unusable table, or a label that does not fit, to the parties of a job.
 
-Its owner reads all of it as `detail`; the others read no column but one that the job itself names, and no value.
+The owner reads the whole problem as `detail`. The others read no value, and only columns that the job names.
 """
 
 from tercet.agents.core.problems import JobProblem
@@ -11,7 +11,7 @@ from tercet.tables.encoding.label import UnfitLabel
 
 
 def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
-    """Blame this party, but for columns that the job names and its table lacks the submitter."""
+    """Blame this party, or the submitter where the job names columns that the table lacks."""
     me = context.me
     asked = context.job.description.columns_of(me) or ()
     if lacking := [name for name in problem.lacks if name in asked]:
@@ -25,7 +25,7 @@ def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
 
 
 def unfit_label(context: JobContext, problem: UnfitLabel | LabelProblem) -> JobProblem:
-    """Blame this party for labels that its job's model cannot be trained on."""
+    """Blame this party for labels that do not fit the job's model."""
     table, link = context.description.table_of(context.me), context.training.link
     detail = str(problem) if isinstance(problem, UnfitLabel) else f"the label of table {table!r}: {problem}"
     public = f"at {context.me} the label of table {table!r} does not fit a {link} model"

@@ -1,7 +1,7 @@
 """Runs the credit example from two companies' files to scores of new customers.
 
-`simulate_job` runs training and prediction. The plaintext comparisons need everybody's rows in one place, and
-exist here only.
+`simulate_job` runs trainings and prediction. A model that allows it is trained twice: once the helper sees nothing, and
+once scores in secret order. The plaintext comparisons need everybody's rows in one place, and exist here only.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,8 @@ from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
 
 JOINT = "tercet"
-
+SHOWN = "helper_sees_scores"  # the second training
+SEES = {True: "nothing", False: "scores in secret order"}  # the helper, by whether the job is blind
 
 JOBS = {"logistic": "job.toml", "mlp": "mlp.toml"}  # by model
 
@@ -41,8 +42,10 @@ async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
     prediction = prediction.model_copy(update={"of": training.id})
     settings = {party: read_settings(folder / f"{party}.toml") for party in training.parties}
     introduction(training)
-    trained = await _run(training, settings, out)
-    result = summary(trained) | {"held_out_auc": compare(trained)}
+    result = await _train(training, settings, out)
+    if training.is_blind:
+        privacy = training.privacy.model_copy(update={"helper_sees": "scores"})
+        result[SHOWN] = await _train(training.model_copy(update={"privacy": privacy}), settings, out)
     scored = await _run(prediction, settings, out)
     scores = Path(summary(scored)["scores"][prediction.label])
     result["prediction"] = summary(scored) | {"auc": prediction_auc(scores, folder / "new_outcomes.csv")}
@@ -50,6 +53,12 @@ async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
         rendering.print_json(result)
     else:
         _print(training, result)
+
+
+async def _train(training: TrainingJob, settings: Mapping[str, Settings], out: Path) -> dict[str, Any]:
+    """Train, and compare with plaintext over the same rows."""
+    trained = await _run(training, settings, out)
+    return summary(trained) | {"held_out_auc": compare(trained)}
 
 
 async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings], out: Path) -> Simulation:
@@ -64,11 +73,17 @@ async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings
 def introduction(description: TrainingJob) -> None:
     """Describe the demo's plan on standard error."""
     label, (other,) = description.label, [p for p in description.data_parties if p != description.label]
+    helper = f"[bold]{description.helper}[/] matches pseudonyms, and "
+    if description.is_blind:
+        helper += (
+            "deals randomness: it sees nothing of the training.\nThen they train once more by the other mode: it "
+            "computes activations on noised values in secret order.\n"
+        )
+    else:
+        helper += "computes activations on noised values in secret order with secret signs.\n"
     rendering.err.print(
         f"[bold]{label}[/] knows limits, demographics, payments and who defaulted; [bold]{other}[/] knows delays and "
-        f"bills.\nThey find their common customers, train one model over all columns, and score new ones;\n"
-        f"[bold]{description.helper}[/] matches pseudonyms, and computes activations on values in secret order with "
-        f"secret signs.\n"
+        f"bills.\nThey find their common customers, train one model over all columns, and score new ones;\n{helper}"
     )
 
 
@@ -133,13 +148,14 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
         f"of which {result['held_out']:,} were held out."
     )
     rendering.out.print(comparison(description, result))
-    exact = "equals plaintext fixed point bit for bit" if result["bit_exact"] else "DIFFERS from plaintext"
-    stages = result["stage_seconds"]
-    rendering.out.print(
-        f"Matched in {stages['alignment']:.1f} s; {result['steps']} steps in {stages['training']:.1f} s, "
-        f"{1000 * result['seconds_per_step']:.1f} ms each; {sum(result['bytes'].values()) / 1e6:.0f} MB sent. "
-        f"The joint model {exact}."
-    )
+    rendering.out.print(f"Rows were matched in {result['stage_seconds']['alignment']:.1f} s.")
+    for sees, trained in trainings(description, result).items():
+        exact = "equals plaintext fixed point bit for bit" if trained["bit_exact"] else "DIFFERS from plaintext"
+        rendering.out.print(
+            f"Helper sees {sees}: {trained['steps']} steps in {trained['stage_seconds']['training']:.1f} s, "
+            f"{1000 * trained['seconds_per_step']:.1f} ms each; {sum(trained['bytes'].values()) / 1e6:.0f} MB sent. "
+            f"The joint model {exact}."
+        )
     rendering.out.print(
         f"{prediction['rows']:,} new customers scored in {prediction['seconds']:.1f} s; of what became of them since, "
         f"the scores have an AUC of {prediction['auc']:.4f}.\n"
@@ -150,14 +166,24 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
             rendering.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
 
 
+def trainings(description: TrainingJob, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """List the result of each training, by what the helper saw of scores."""
+    found = {SEES[description.is_blind]: result}
+    return found | ({SEES[False]: result[SHOWN]} if SHOWN in result else {})
+
+
 def comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:
     """Compare who trains over how many columns, and how well, in a table."""
     title = f"{result['held_out']:,} customers nobody trained on"
     table = RichTable("who trains", "columns", "held-out AUC", title=title)
-    auc, columns = result["held_out_auc"], result["columns"]
+    auc, columns, runs = result["held_out_auc"], result["columns"], trainings(description, result)
     for party in description.data_parties:
         table.add_row(f"{party} alone, if it had the label", str(columns[party]), f"{auc[party]:.4f}")
-    total = str(sum(columns.values()))
-    table.add_row("[bold]Tercet[/], nobody shows a row", total, f"[bold]{auc[JOINT]:.4f}[/]")
-    table.add_row("all pooled in plaintext", total, f"{auc[baselines.POOLED]:.4f}")
+    for sees, trained in runs.items():
+        auc, total = trained["held_out_auc"], str(sum(trained["columns"].values()))
+        table.add_section()
+        table.add_row(f"[bold]Tercet[/], helper sees {sees}", total, f"[bold]{auc[JOINT]:.4f}[/]")
+        table.add_row("all pooled in plaintext", total, f"{auc[baselines.POOLED]:.4f}")
+    if len(runs) > 1:
+        table.caption = "Each training holds out other customers: compare with the line below."
     return table

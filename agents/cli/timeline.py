@@ -47,8 +47,8 @@ def _bar(event: TraceEvent, whole: float) -> str:
     """Draw an event's place in the step; earlier starts begin at the left end."""
     begin, end = max(0.0, event.start) / whole, min(1.0, (event.start + event.seconds) / whole)
     left = min(BAR - 1, int(BAR * begin))
-    mark = "." if event.kind == "wait" else "="
-    return (" " * left + mark * max(1, round(BAR * (end - begin)))).ljust(BAR)[:BAR]
+    symbol = "." if event.kind == "wait" else "="
+    return (" " * left + symbol * max(1, round(BAR * (end - begin)))).ljust(BAR)[:BAR]
 
 
 def _what(event: TraceEvent) -> str:

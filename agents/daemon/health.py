@@ -18,7 +18,7 @@ from tercet.broker.interface.base import Broker, BrokerError, Envelope, Lane
 from tercet.schemas.messages.address import Address, Round
 
 PULSE_SECONDS: Final = 0.5
-REMEMBERED_PULSES: Final = 120  # a minute
+MOST_PULSES: Final = 120  # a minute
 UNHEARD_SECONDS: Final = 30.0
 ALARM_SECONDS: Final = 10.0  # between two questions whether the broker takes anything
 
@@ -27,7 +27,7 @@ class LoopMonitor:
     """Measures the event loop's lag: maths that runs in it delays heartbeats and answers."""
 
     def __init__(self) -> None:
-        self._lags: deque[float] = deque(maxlen=REMEMBERED_PULSES)
+        self._lags: deque[float] = deque(maxlen=MOST_PULSES)
 
     async def beat(self) -> None:
         """Measure until cancelled."""

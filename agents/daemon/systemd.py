@@ -33,8 +33,8 @@ class Notifier:
         """Read the manager's variables, and remove them, so that no child speaks for us."""
         address = environment.pop("NOTIFY_SOCKET", "")
         microseconds = environment.pop("WATCHDOG_USEC", "")
-        meant_for = environment.pop("WATCHDOG_PID", "")
-        ours = meant_for in {"", str(os.getpid())} and microseconds.isdecimal() and int(microseconds) > 0
+        watchdog_process = environment.pop("WATCHDOG_PID", "")
+        ours = watchdog_process in {"", str(os.getpid())} and microseconds.isdecimal() and int(microseconds) > 0
         return cls(address, int(microseconds) / MICROSECONDS if ours else None)
 
     @property

@@ -176,10 +176,10 @@ def _enough(needed: ProbeResult) -> Iterator[Finding]:
         yield warn("rights", said, "start the partners' agents once, or let the operator import the definitions")
 
 
-def _narrow(wider: tuple[str, ...]) -> Finding:
-    if not wider:
+def _narrow(excess: tuple[str, ...]) -> Finding:
+    if not excess:
         return ok("rights", "no wider than needed")
-    return warn("rights", f"wider than needed: the broker lets us {_listed(wider)}", RIGHTS)
+    return warn("rights", f"wider than needed: the broker lets us {_listed(excess)}", RIGHTS)
 
 
 def _listed(rights: tuple[str, ...]) -> str:

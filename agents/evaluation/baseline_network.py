@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from tercet.agents.evaluation.baselines import LINKS, Numbers, batches, rates
+from tercet.agents.evaluation.baselines import ERRORS, Numbers, batches, rates
 from tercet.schemas.files.job import Network, Training
 
 Slope = Callable[[Numbers], Numbers]
@@ -84,7 +84,7 @@ def sgd(
     for epoch in range(epochs or training.epochs):
         for batch in batches(start.order(epoch), training):
             with np.errstate(over="ignore", invalid="ignore"):
-                error = LINKS[network.output](model.layers(x[batch])[-1], y[batch]) / len(batch)
+                error = ERRORS[network.output](model.layers(x[batch])[-1], y[batch]) / len(batch)
                 _step(model, x[batch], error, next(rate), training.l2)
     return model
 

@@ -64,11 +64,11 @@ def sgd(
         y: labels (rows,), of logistic regression 0 or 1; of softmax (rows, classes), 1 in the column of each row's
             class.
         training: batch, epochs and the schedule, as a job has them, in numbers.
-        link: between score and label, one of `LINKS`.
+        link: between score and label, one of `ERRORS`.
         seed: of the order of the rows, a new one in each epoch.
         epochs: fewer than the schedule is for, where the training is stopped early.
     """
-    weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), LINKS[link]
+    weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), ERRORS[link]
     generator = np.random.default_rng(seed)
     rate_of = rates(training, len(y))
     for _ in range(epochs or training.epochs):
@@ -150,7 +150,7 @@ def _softmax(z: Numbers) -> Numbers:
 
 
 # By link, the gradient of the loss (log-loss, half squared error, half deviance) with respect to score z, label y.
-LINKS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
+ERRORS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
     "logistic": lambda z, y: _sigmoid(z) - y,
     "linear": lambda z, y: z - y,
     "softmax": lambda z, y: _softmax(z) - y,

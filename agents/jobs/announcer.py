@@ -60,7 +60,7 @@ class Announcer:
         """Publish until the party's queue has it; later, silence shows who never took it."""
         if not self._may_reach(job, party):
             return
-        envelope = self._make_parcel(job, job, party, topology.announce_key(job.id, party))
+        envelope = self._make_envelope(job, job, party, topology.announce_key(job.id, party))
         try:
             await publish_within(self._broker, envelope, self._settings.deadlines.accept, wanted)
         except (TimeoutError, BrokerError) as error:
@@ -87,9 +87,9 @@ class Announcer:
         if not self._may_reach(job, party):
             return
         key = topology.routing_key(job.id, Round.CONTROL, party)
-        letter = self._make_parcel(job, message, party, key, run=job.run, place=int(time.time()))
+        envelope = self._make_envelope(job, message, party, key, run=job.run, place=int(time.time()))
         try:
-            await publish_within(self._broker, letter, self._settings.deadlines.accept)
+            await publish_within(self._broker, envelope, self._settings.deadlines.accept)
         except (TimeoutError, BrokerError) as error:
             self._log.warning("a job could not be declined", job=job.id, why=str(error))
 
@@ -121,7 +121,7 @@ class Announcer:
             return
         try:
             await publish_patiently(
-                self._broker, self._make_parcel(job, message, party, key, run=run, place=int(time.time()))
+                self._broker, self._make_envelope(job, message, party, key, run=run, place=int(time.time()))
             )
         except BrokerError as error:
             self._log.info("a partner could not be told", kind=message.kind, job=job.id, partner=party, why=str(error))
@@ -133,7 +133,7 @@ class Announcer:
             self._log.warning("a party of a job is no partner here, and is told nothing", job=job.id, partner=party)
         return known
 
-    def _make_parcel(
+    def _make_envelope(
         self, job: Job | Inquiry, message: Message, party: str, routing_key: str, *, run: bytes = b"", place: int = 0
     ) -> Envelope:
         return control_envelope(

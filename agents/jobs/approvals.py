@@ -47,9 +47,9 @@ def _fingerprint(key: str) -> str:
 
 
 def _applied_model(kind: str, part: ModelPart | None) -> AppliedModel | None:
-    return (
-        None if part is None or kind == "training" else AppliedModel(part.link, part.release, part.network is not None)
-    )
+    if part is None or kind == "training":
+        return None
+    return AppliedModel(part.link, part.release, part.network is not None, part.is_blind)
 
 
 def _narrow_exposure(plan: Plan) -> str:

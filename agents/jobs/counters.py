@@ -54,9 +54,9 @@ def _attempt_counts(context: JobContext) -> Iterator[tuple[Key, float]]:
     """Give the counts that start anew with each attempt."""
     mailbox, statistics = context.mailbox, context.statistics
     yield ("attempts", context.description.kind), 1
-    for kind, tally in mailbox.sent.items():
-        yield ("sent bytes", kind), tally.bytes
-        yield ("sent messages", kind), tally.messages
+    for kind, sent in mailbox.sent.items():
+        yield ("sent bytes", kind), sent.bytes
+        yield ("sent messages", kind), sent.messages
     for kind, count in mailbox.dropped.items():
         yield ("dropped", kind), count
     for round_, seconds in mailbox.waited_seconds.items():

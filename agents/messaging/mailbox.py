@@ -125,9 +125,9 @@ class Mailbox(Inbox):
 
     def _note_companions(self, message: Message, along: Sequence[Companion], times: int) -> None:
         for companion, _, _ in along:
-            tally = self._companions_sent.setdefault((message.kind, companion.kind), SentCount())
-            tally.messages += times
-            tally.bytes += times * self._body_size(companion)
+            count = self._companions_sent.setdefault((message.kind, companion.kind), SentCount())
+            count.messages += times
+            count.bytes += times * self._body_size(companion)
 
     def _body_size(self, message: Message) -> int:
         """Measure a body; tensors are packed once per shape, as only that decides their size."""
@@ -147,11 +147,11 @@ class Mailbox(Inbox):
     @property
     def sent(self) -> dict[str, SentCount]:
         """Messages and bytes of sealed bodies sent, by kind; companions count by themselves."""
-        sent = {kind: SentCount(tally.messages, tally.bytes) for kind, tally in self._outbox.sent.items()}
-        for (carrier, kind), tally in self._companions_sent.items():
+        sent = {kind: SentCount(count.messages, count.bytes) for kind, count in self._outbox.sent.items()}
+        for (carrier, kind), count in self._companions_sent.items():
             if carrier in sent:
-                sent[carrier].bytes -= tally.bytes
-                sent[kind] = tally
+                sent[carrier].bytes -= count.bytes
+                sent[kind] = count
         return sent
 
     def _message_address(self, what: Companion, receiver: str) -> Address:

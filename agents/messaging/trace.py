@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tercet.schemas.core.trace import StepTrace, TraceEvent, TraceKind
 
-KEPT_STEPS = 64
+MOST_STEPS = 64
 MOST_EVENTS = 256  # of one step; what a party does between two epochs may be more, and is cut short
 
 LAYERED = frozenset({"hidden share", "hidden answer", "error opening"})  # kinds of which a step has one for each layer
@@ -46,7 +46,7 @@ class Trace:
         self.layers = 1  # hidden ones of a network
         self._events: list[_Event] = []
         self._since: float | None = None  # when the step began that is under way
-        self._steps: deque[_Step] = deque(maxlen=KEPT_STEPS)
+        self._steps: deque[_Step] = deque(maxlen=MOST_STEPS)
 
     def note(
         self, kind: TraceKind, what: str, start: float, *, step: int, whom: Sequence[str] = (), where: str = ""

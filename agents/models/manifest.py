@@ -117,6 +117,12 @@ class ModelPart(Strict):
         return link_of(self.model, self.network)
 
     @property
+    def is_blind(self) -> bool:
+        """Tell whether a helper sees no score of this model's."""
+        request = self.plan.get("request")
+        return isinstance(request, dict) and request.get("blind") is not None
+
+    @property
     def outputs(self) -> int:
         """Scores of a row."""
         request = self.plan.get("request")

@@ -1,6 +1,6 @@
 """Waits for a person's approval of a job, where the settings ask for one.
 
-It waits and remembers. `disclosures` lists what a job would reveal; the console says who may decide.
+`disclosures` lists what a job would reveal, and the console says who may decide.
 """
 
 import asyncio
@@ -10,29 +10,29 @@ from tercet.agents.messaging.inbox import Deadline
 
 
 class Approval:
-    """Holds the operator's word on one run; a later attempt does not ask again."""
+    """Holds the operator's decision on one run; a later attempt does not ask again."""
 
     def __init__(self, me: str, *, is_required: bool, approved_by: str = "") -> None:
-        """Start unapproved, unless `approved_by` did it in an earlier life of the agent."""
+        """Start unapproved, unless `approved_by` approved the run before the agent restarted."""
         self._me, self.is_required, self.approved_by = me, is_required and not approved_by, approved_by
         self.refused_by = ""
         self._event = asyncio.Event()
         self.is_waiting = False
 
     def approve(self, who: str) -> None:
-        """Let the job in, also before anybody was asked."""
+        """Approve the job, even before the agent has asked."""
         self.approved_by, self.is_required, self.is_waiting = who, False, False
         self._event.set()
 
     def refuse(self, who: str) -> None:
-        """Refuse the job, which ends it."""
+        """Note that a person refuses the job; the run ends it."""
         self.refused_by = who or "its operator"
 
     async def wait_for_approval(self, deadline: Deadline) -> None:
-        """Wait until a person has approved, or nobody has to.
+        """Wait until a person has approved; return at once if the settings ask for no approval.
 
         Raises:
-            JobProblem: nobody did in time.
+            JobProblem: nobody approved in time.
         """
         if not self.is_required or self.approved_by:
             return

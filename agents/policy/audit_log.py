@@ -1,8 +1,8 @@
 """Writes a party's audit log: chained JSON lines, on the disk before anything goes on.
 
-It holds names, codes, counts and digests, never a row, a share or a key. Whoever may write the file can cut its end
-off or write all of it anew; lines that end a job are signed, so that the second shows, and a copy of the last hash kept
-elsewhere shows the first.
+It holds names, codes, counts and digests, never a row, a share or a key. Somebody who may write the file can cut off
+its end: a copy of the last hash in another place reveals that. Or they can write the whole file anew: the signed lines
+that end each job reveal that.
 """
 
 import errno
@@ -20,13 +20,13 @@ from tercet.schemas.files.job import Invalid
 
 GENESIS: Final = "0" * 64
 FIELDS: Final = frozenset({"seq", "time", "event", "job", "run", "fields", "previous", "hash"})
-KEYS: Final = frozenset({"opened", "rekeyed"})  # events whose lines name the party's key from there on
+KEYS: Final = frozenset({"opened", "rekeyed"})  # events whose lines name the party's key for the lines that follow
 SIGNED: Final = KEYS | {"ended"}  # events whose lines are signed
 _HASH_DOMAIN, _SIGNATURE_DOMAIN = b"tercet audit line", b"tercet audit signature"
 
 
 class BrokenLog(ValueError):
-    """Says which line of an audit log is not as it was written, and why."""
+    """Names the line of an audit log that was changed, and why it is known to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Entry:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Everything that is signed, where anything is."""
+        """The bytes that a signature covers."""
         names = FIELDS - {"hash"}
         return {name: getattr(self, name) for name in names}
 
     def line(self) -> bytes:
-        """Write this entry in the one possible way."""
+        """Format this entry; equal entries give the same bytes."""
         return _canonical(_signed(self.content, self.signature) | {"hash": self.hash}) + b"\n"
 
 
@@ -74,12 +74,12 @@ def _statement(content: dict[str, Any]) -> bytes:
 
 
 def entries(content: bytes) -> Iterator[Entry]:
-    """Read the entries of a log that ends with a whole line, in order.
+    """Read the entries of a log in order; its last line must be whole.
 
-    Signatures are by the key that the log itself names last; whether that is the party's is for the reader to compare.
+    It checks signatures by the key that the log names last. The reader must check that this is the party's key.
 
     Raises:
-        Broken: at the first line that was altered, removed, added or moved.
+        BrokenLog: at the first line that was altered, removed, added or moved.
     """
     previous, lines, key = GENESIS, content.split(b"\n"), None
     if lines.pop():
@@ -132,7 +132,7 @@ def _check_signature(number: int, entry: Entry, key: PublicIdentity | None) -> N
 
 
 def key_named_last(found: Iterable[Entry]) -> str:
-    """Find the public key of the last signatures of a log."""
+    """Find the public key that checks a log's last signatures."""
     return next((str(entry.fields.get("key")) for entry in reversed(list(found)) if entry.event in KEYS), "")
 
 
@@ -144,20 +144,20 @@ def _now() -> str:
 
 
 class AuditLog:
-    """Writes the log of one agent, and no other writes it."""
+    """Writes the log of one agent, as its only writer."""
 
     def __init__(self, path: Path, party: str, identity: Identity, *, now: Callable[[], str] = _now) -> None:
         self.path, self._party, self._identity, self._now = path, party, identity, now
         self._seq, self._last = 0, GENESIS
 
     def open(self, **known: int) -> list[Entry]:
-        """Check an earlier life's log, mend a torn last line, or begin a new log.
+        """Check the existing log and mend a torn last line, or begin a new log.
 
-        `known` is told in the first line of a new log.
+        The first line of a new log holds `known`.
 
         Raises:
-            Invalid: the log is not as it was written.
-            OSError: the disk does not take it.
+            Invalid: somebody has changed the log.
+            OSError: the disk cannot be written.
         """
         content = self._content()
         whole, torn = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
@@ -184,7 +184,7 @@ class AuditLog:
         """Write a line; it is on the disk when this returns.
 
         Raises:
-            OSError: the disk does not take it; the log is as it was.
+            OSError: the disk cannot be written; the log has not changed.
         """
         content: dict[str, Any] = {"seq": self._seq + 1, "time": self._now(), "event": event, "job": job, "run": run}
         content |= {"fields": fields or {}, "previous": self._last}
@@ -213,7 +213,7 @@ class AuditLog:
             try:
                 _write_whole(descriptor, line)
             except OSError:
-                os.ftruncate(descriptor, before)  # half a line would only be found torn by the agent's next life
+                os.ftruncate(descriptor, before)  # a half-written line would have to be mended after a restart
                 raise
         finally:
             os.close(descriptor)

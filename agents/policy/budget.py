@@ -1,6 +1,6 @@
-"""Counts what jobs told each label party of each table, and bounds what one more may tell.
+"""Counts what jobs told each label party about each table, and limits the next job.
 
-It counts and compares; it reads no table, and what has been told is in its file before it is told.
+It reads no table. It writes a count to its file before the job tells what is counted.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ BudgetKey = tuple[str, str]  # a table and a label party
 class BudgetEntry(NamedTuple):
     """Holds one count over one table for one label party.
 
-    A bound of None is none, or known only to a job.
+    The bound is None where there is none, or where only a job knows it.
     """
 
     table: str
@@ -34,12 +34,12 @@ class BudgetEntry(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """Amount that may still be told."""
+        """The amount that jobs may still tell."""
         return None if self.bound is None else max(0.0, self.bound - self.spent)
 
 
 class Budget:
-    """Counts what one agent's jobs told; without a file, as in tests, it forgets."""
+    """Counts what one agent's jobs told; without a file, as in tests, counts are not stored."""
 
     def __init__(self, file: BudgetFile | None = None) -> None:
         self._file = file
@@ -59,7 +59,7 @@ class Budget:
 
         Raises:
             Invalid: the file is damaged.
-            OSError: the disk does not take a new one.
+            OSError: a new file cannot be written.
         """
         assert self._file is not None
         known = self._file.open()
@@ -70,16 +70,16 @@ class Budget:
             self._count_spending(one)
 
     def check(self, job: Job, settings: Settings, terms: Terms | None = None, record_bits: float | None = None) -> None:
-        """Check that the settings allow all that the job would tell; count nothing yet.
+        """Check that the settings allow all that the job would tell, without counting it.
 
         Args:
-            job: of which an earlier attempt may have told something already, which counts once.
+            job: what its earlier attempts have told counts once.
             settings: of this party; a helper has no table.
-            terms: where they are known; otherwise what the description alone tells.
+            terms: if they are known; otherwise the description alone counts.
             record_bits: what a record of the table holds; None where it is not known.
 
         Raises:
-            JobProblem: it would go beyond; the count, the setting and whom to ask are named.
+            JobProblem: the job would tell more; it names the count, the setting and whom to ask.
         """
         me, description = settings.party, job.description
         if me in description.helpers:
@@ -95,10 +95,10 @@ class Budget:
                     raise _budget_problem(job, settings, count, before, bound)
 
     def spend(self, job: Job, table: str, amounts: Amounts) -> None:
-        """Count what is about to be told, on the disk first; a run's repeats count once.
+        """Write to the disk what the job is about to tell; repeats within a run count once.
 
         Raises:
-            OSError: the disk does not take it, and nothing is counted.
+            OSError: the disk cannot be written; nothing is counted.
         """
         place, run = (table, job.description.label), job.run.hex()
         had = self._runs.get(place, {}).get(run, {})
@@ -133,9 +133,9 @@ class Budget:
 
 
 def audited_spendings(entries: Iterable[Entry]) -> Iterator[Spending]:
-    """Derive spendings from an audit log; of earlier releases, as far as lines tell.
+    """Derive spendings from an audit log, also of earlier releases.
 
-    Those released no score with noise.
+    Those gave scores without noise.
     """
     for entry in entries:
         fields = entry.fields
@@ -164,7 +164,7 @@ def _counts_of_earlier_release(entry: Entry) -> dict[str, float]:
 
 def _bound(count: ExposureCount, table: TableSettings, record_bits: float | None, *, own: bool) -> float | None:
     if own and not count.own:
-        return None  # of its own columns the label party learns nothing new
+        return None  # the label party learns nothing new about its own columns
     bound: float | None = getattr(table, count.setting)
     return record_bits if bound is None else bound
 

@@ -1,6 +1,6 @@
 """Stores an agent's spendings as JSON lines, each with a hash.
 
-A line holds names, a run and numbers, never a row; nothing here knows what the numbers bound.
+A line holds names, a run and numbers, never a row. `budget` knows what the numbers mean.
 """
 
 import errno
@@ -22,7 +22,7 @@ _FIELDS: Final = frozenset({"job", "run", "table", "label", "counts", "hash"})
 
 
 class Spending(NamedTuple):
-    """Counts what one run told a label party of one table; the greater number holds."""
+    """Counts what one run told a label party about one table; the greater of two counts holds."""
 
     job: str
     run: str  # in hexadecimal
@@ -32,21 +32,21 @@ class Spending(NamedTuple):
 
 
 class DamagedBudget(ValueError):
-    """Says which line of the budget is not as it was written."""
+    """Names the line of the budget file that was changed."""
 
 
 class BudgetFile:
-    """Writes the file of one agent, and no other writes it."""
+    """Writes the file of one agent, as its only writer."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._last = path, START
 
     def open(self) -> list[Spending] | None:
-        """Read the file; None if there is none. Remove a last line that a crash has torn.
+        """Read the file, or return None if there is none; remove a last line that a crash has torn.
 
         Raises:
             Invalid: another line is damaged.
-            OSError: it cannot be read or mended.
+            OSError: the file cannot be read or mended.
         """
         try:
             content = self.path.read_bytes()
@@ -60,10 +60,10 @@ class BudgetFile:
         return found
 
     def start_with(self, spendings: Iterable[Spending]) -> None:
-        """Make the file, with these in it.
+        """Create the file with these spendings.
 
         Raises:
-            OSError: the disk does not take it; there is no file.
+            OSError: the disk cannot be written; there is no file.
         """
         first, last = _line({"format": FORMAT}, START)
         lines = [first]
@@ -78,7 +78,7 @@ class BudgetFile:
         """Add a line; it is on the disk when this returns.
 
         Raises:
-            OSError: the disk does not take it, or the file is gone; what is there is as it was.
+            OSError: the disk cannot be written, or the file is missing; the file has not changed.
         """
         line, last = _line(spending._asdict(), self._last)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -95,7 +95,7 @@ class BudgetFile:
 
 
 def read(path: Path) -> list[Spending] | None:
-    """Read a budget file, also while its agent writes it; None if there is none.
+    """Read a budget file, even while its agent writes it; return None if there is none.
 
     Raises:
         Invalid: it is damaged.
@@ -108,7 +108,7 @@ def read(path: Path) -> list[Spending] | None:
 
 
 def _parse_file(path: Path, content: bytes) -> tuple[list[Spending], str, int]:
-    """Parse a file: the spendings, the last hash, and the bytes of whole lines."""
+    """Parse a file into its spendings, its last hash, and the bytes of its whole lines."""
     lines = content.split(b"\n")
     torn = lines.pop()
     if not torn and lines and b"\0" in lines[-1]:  # a crash may leave a hole before the line's end
@@ -132,7 +132,7 @@ def _parse_lines(lines: list[bytes]) -> tuple[list[Spending], str]:
             if again != line + b"\n" or (number == 1) != (fields.get("format") == FORMAT):
                 raise DamagedBudget(f"line {number} is not what was written there")
             found += [_parse_spending(fields)] if number > 1 else []
-        except (ValueError, TypeError, AttributeError, RecursionError):  # Damaged is a ValueError
+        except (ValueError, TypeError, AttributeError, RecursionError):  # DamagedBudget is a ValueError
             raise DamagedBudget(f"line {number} is not what was written there, or of another release") from None
     if not lines:
         raise DamagedBudget("it is empty, which an agent never leaves it")
@@ -150,7 +150,7 @@ def _parse_spending(fields: dict[str, Any]) -> Spending:
 
 
 def _line(content: dict[str, Any], previous: str) -> tuple[bytes, str]:
-    """Write a line with a hash over it and the one before."""
+    """Format a line, with a hash over it and the line before."""
     digest = hashlib.sha256(_DOMAIN + previous.encode() + _canonical(content)).hexdigest()
     return _canonical(content | {"hash": digest}) + b"\n", digest
 

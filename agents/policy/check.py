@@ -1,6 +1,6 @@
 """Checks a job against this party's settings before it takes part.
 
-It decides from settings, description and what earlier jobs have learned, before anything of the table is read or sent.
+It compares settings, description and the budget of earlier jobs, before anybody reads the table.
 """
 
 from tercet.agents.core.problems import JobProblem, collect_problem, join_problems
@@ -16,17 +16,17 @@ def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budge
     """Check that this party may and can take part.
 
     Raises:
-        JobProblem: it does not; whoever can mend it is named, and all reasons as by `refusals` are told at once.
+        JobProblem: it may not or cannot; the problem lists all `refusals`, and names who can mend them.
     """
     if problems := refusals(job, settings, identity, budget):
         raise join_problems(problems)
 
 
 def refusals(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> list[JobProblem]:
-    """Say all for which this party does not take part, for the job's or the table's sake.
+    """List all reasons in the job or the settings for which this party does not take part.
 
     Raises:
-        JobProblem: this party does not know whoever asks, or the job is not for it; it tells them no more.
+        JobProblem: the submitter is unknown, or the job is not for this party; they read no other reason.
     """
     _check_submitter(job, settings)
     _check_members(job, settings)

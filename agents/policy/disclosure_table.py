@@ -1,6 +1,6 @@
 """Lists who learns what, for `tercet job show`, the audit log and the documents.
 
-docs/protocol.md argues it. After a change here `make documents` writes README.md and SECURITY.md anew.
+docs/protocol.md gives the arguments. After a change here run `make documents`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ _CLASSES = "noise ±1/2 or more, secret order, of classes too"
 _PARTNERS = "noise of each partner's own"
 _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
+_ALL_ROWS = "a mean over all rows"
 
 
 class Disclosure(NamedTuple):
@@ -30,21 +31,25 @@ class Disclosure(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Gathers the rows of some jobs: those that `where` chooses, and documents call `jobs`."""
+    """Gathers rows for the jobs that `where` chooses; `jobs` is their name in documents."""
 
     jobs: str
     where: Callable[[Case], bool]
     rows: tuple[Disclosure, ...]
 
 
-WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # whom a row means
+def _helpers_that_see(case: Case) -> Sequence[str]:
+    return () if case.trains_blind else case.job.helpers
+
+
+WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # the parties of a job that a row's `who` stands for
     "every party": lambda case: (together(case.job.everybody),),
     "data parties": lambda case: (together(case.job.data_parties),),
     "data party": lambda case: [party for party in case.job.data_parties if case.known.columns.get(party) != 0],
     "label party": lambda case: (case.job.label,),
     "partners": lambda case: (together(case.partners),),
     "helper": lambda case: (" or ".join(case.job.helpers),),
-    "helper or label party": lambda case: (" or ".join((*case.job.helpers, case.job.label)),),
+    "helper or label party": lambda case: (" or ".join((*_helpers_that_see(case), case.job.label)),),
     "standby helper": lambda case: (" or ".join(case.job.standby),),
     "broker": lambda _: ("the broker's operator",),
     "nobody": lambda _: ("nobody",),
@@ -87,15 +92,33 @@ DISCLOSURES: tuple[Group, ...] = (
         (Disclosure("data parties", ALIGNMENT, "whether their rows are the same, in the same order"),),
     ),
     Group(
-        "every training",
-        lambda case: case.training is not None,
+        '`helper_sees = "nothing"`, the default where the model allows it',
+        lambda case: case.trains_blind,
+        (
+            Disclosure("helper", TRAINING, "in which order rows are used, by number", "no id or value with a number"),
+            Disclosure("helper", TRAINING, "how many steps are done"),
+            Disclosure("data parties", TRAINING, "after each epoch the root mean square of its scores", _ALL_ROWS),
+            Disclosure(
+                "data parties",
+                TRAINING,
+                "of gamma that of the scores less log(label / mean label)",
+                _ALL_ROWS,
+                lambda case: case.asks(lambda job: job.model == "gamma"),
+            ),
+        ),
+    ),
+    Group(
+        '`helper_sees = "scores"`',
+        lambda case: case.trains_shown,
         (
             Disclosure("helper", TRAINING, "how training converges"),
-            Disclosure(
-                "helper", TRAINING, "that all weights are 0 at the first step", where=lambda case: not case.hidden
-            ),
             Disclosure("data parties", TRAINING, "four times the largest size of a score, up to the next power of two"),
         ),
+    ),
+    Group(
+        '`helper_sees = "scores"`, no hidden layer',
+        lambda case: case.trains_shown and not case.hidden,
+        (Disclosure("helper", TRAINING, "that all weights are 0 at the first step"),),
     ),
     Group(
         '`rate = "auto"`, no hidden layer',
@@ -103,17 +126,17 @@ DISCLOSURES: tuple[Group, ...] = (
         (Disclosure("every party", ALIGNMENT, "how many columns a table has that is not whitened"),),
     ),
     Group(
-        '`model = "logistic"`, `"linear"`',
+        '`helper_sees = "scores"`, `model = "logistic"`, `"linear"`',
         lambda case: case.link in {"logistic", "linear"},
         (Disclosure("helper", TRAINING, "each score of a batch without its sign", _UNSIGNED),),
     ),
     Group(
-        '`model = "poisson"`',
+        '`helper_sees = "scores"`, `model = "poisson"`',
         lambda case: case.link == "poisson",
         (Disclosure("helper", TRAINING, "each score of a batch with its sign", _SIGNED),),
     ),
     Group(
-        '`model = "gamma"`',
+        '`helper_sees = "scores"`, `model = "gamma"`',
         lambda case: case.link == "gamma",
         (
             Disclosure("helper", TRAINING, "each score of a batch less log(label / mean label)", _SIGNED),
@@ -158,7 +181,13 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.asks(lambda job: job.scorings > 0),
         (
             Disclosure("label party", TRAINING, "the scores of held-out rows, {times}", _PARTNERS),
-            Disclosure("helper", TRAINING, "of held-out rows what it sees of a batch", "what protects a batch"),
+            Disclosure(
+                "helper",
+                TRAINING,
+                "of held-out rows what it sees of a batch",
+                "what protects a batch",
+                lambda case: case.trains_shown,
+            ),
         ),
     ),
     Group(
@@ -172,7 +201,11 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("label party", TRAINING, "the mean held-out loss after each epoch", _ONE_NUMBER),
             Disclosure(
-                "helper", TRAINING, "after each epoch of held-out rows what it sees of a batch", "what protects a batch"
+                "helper",
+                TRAINING,
+                "after each epoch of held-out rows what it sees of a batch",
+                "what protects a batch",
+                lambda case: case.trains_shown,
             ),
         ),
     ),
@@ -184,7 +217,10 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("partners", TRAINING, "each loss that {label} learns", _ONE_NUMBER),
             Disclosure(
-                "partners", TRAINING, "by it about the mean count of a Poisson model", "", lambda c: c.link == "poisson"
+                "partners",
+                TRAINING,
+                "by it about the mean count of a Poisson model",
+                where=lambda case: case.asks(lambda job: job.link == "poisson"),
             ),
         ),
     ),
@@ -248,7 +284,7 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure(
                 "helper",
                 SCORING,
-                "what it sees of a batch in training, unless each party scores its own columns",
+                "what it saw of a batch in training, unless each party scores its own columns",
                 where=lambda case: case.known.model is None,
             ),
         ),

@@ -1,6 +1,6 @@
-"""Derives who learns what by one job, for the person who is asked and for the audit log.
+"""Derives who learns what by one job, for the person who approves it and for the audit log.
 
-It fills in the rows of the table in `disclosure_table` that hold for the job. Nothing here has seen a row of data.
+It fills in the rows of `disclosure_table` that hold for the job. It sees no data.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from tercet.schemas.files.job import PredictionJob, TrainingJob
 
 
 class Revelation(NamedTuple):
-    """Says what one party, or several, learn at one stage."""
+    """Says what one party, or several parties, learn at one stage."""
 
     stage: str
     party: str
     what: str
 
     def __str__(self) -> str:
-        verb = "learn" if " and " in self.party else "learns"  # no party's name has a blank
+        verb = "learn" if " and " in self.party else "learns"  # party names have no blanks
         return f"{self.party} {verb} {self.what}"
 
 
@@ -38,7 +38,8 @@ def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> 
 
 
 def _revelations(case: Case, row: Disclosure) -> Iterator[Revelation]:
-    stage = SCORING if row.when == TRAINING and case.training is None else row.when  # a pass like one of a training
+    # A prediction scores rows as a training scores a batch.
+    stage = SCORING if row.when == TRAINING and case.training is None else row.when
     what = row.what.format_map(case.words())
     for party in WHO[row.who](case):
         yield Revelation(stage, party, what + (f" (protection: {row.protection})" if row.protection else ""))

@@ -1,6 +1,6 @@
-"""Measures what one job tells of a table's rows, as counts with a bound in the settings.
+"""Measures what one job tells about a table's rows, as counts that the settings limit.
 
-It counts by a job's description, and by its terms where there are any; it reads no table and decides nothing.
+It reads the job's description, and its terms if they are known; it reads no table and decides nothing.
 """
 
 import math
@@ -13,10 +13,10 @@ from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Terms
 from tercet.tables.encoding.label import LEAST_CLASSES
 
-SCORE_RANGE: Final = 8.0  # in which nearly all scores lie
+SCORE_RANGE: Final = 8.0  # nearly all scores lie within it
 SCORE_BITS: Final = 19.0  # of a score without noise: rounded to 16 fractional bits within that range
 
-Amounts = Mapping[str, float]  # by the name of a count; absent ones are 0
+Amounts = Mapping[str, float]  # by the name of a count; a count that is missing is 0
 
 
 class ExposureCount(NamedTuple):
@@ -25,8 +25,8 @@ class ExposureCount(NamedTuple):
     Attributes:
         name: in the file, and on the command line.
         setting: which bounds it, under [tables.NAME].
-        words: what the label party has had so many of.
-        own: whether it is bounded over the label party's own table, too; what only tells of columns is not.
+        words: what the count counts, as people read it.
+        own: whether the limit holds for the label party's own table too; counts about columns alone have none there.
     """
 
     name: str
@@ -49,18 +49,18 @@ NAMES: Final = frozenset(count.name for count in COUNTS)
 
 
 def score_bits(noise: float) -> float:
-    """Give the bits that one score tells of a record, under uniform noise of ± `noise`."""
+    """Compute the bits that one score under uniform noise of ± `noise` tells about a record."""
     return SCORE_BITS if noise == 0 else min(SCORE_BITS, math.log2(SCORE_RANGE / (2 * noise)))
 
 
 def exposures(
     job: TrainingJob | PredictionJob, settings: Settings, terms: Terms | None = None
 ) -> dict[str, dict[str, float]]:
-    """Count what a job tells at each stage; without `terms`, the certain minimum.
+    """Count what a job tells at each stage; without `terms`, what it tells at least.
 
-    Every pass over rows that are scored counts once for each output; one that an early stop leaves out counts, too.
+    Each pass over scored rows counts once for each output. Passes that an early stop leaves out count too.
     """
-    least = settings.limits.min_scored_rows  # fewer are scored at no time
+    least = settings.limits.min_scored_rows  # no job scores fewer
     if isinstance(job, PredictionJob):
         rows, outputs = (least, 1) if terms is None else (terms.rows, terms.outputs)
         return {

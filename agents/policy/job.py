@@ -1,6 +1,6 @@
 """Checks a job's model, release, scores, losses and scorings against a party's settings.
 
-Descriptions and settings are compared; nothing is read. A helper is asked less, since it gives nothing of its own.
+It compares the description with the settings, and reads no data. A helper has fewer checks, as it has no table.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from tercet.schemas.files.job import BLIND_MODELS, PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
-_METRICS: Final = ("none", "end", "epoch")  # each allows what is before it
+_METRICS: Final = ("none", "end", "epoch")  # each allows those before it
 
 
 def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
-    """List all refusals of a job by the settings, each with who can mend it."""
+    """List all refusals of a job by the settings, each with the party that can mend it."""
     description = job.description
     if isinstance(description, PredictionJob):
         return collect_problem(_check_prediction, description, settings)
@@ -26,7 +26,7 @@ def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
 
 
 def accepts_exposure(job: Job, settings: Settings) -> bool:
-    """Tell whether this party accepts exposure of few columns, by policy or as submitter."""
+    """Tell whether this party, by policy or as submitter, accepts that few columns are exposed."""
     description, mine = job.description, job.submitter == settings.party
     asked = description.accept_narrow if isinstance(description, TrainingJob) else True
     return asked and (settings.policy.narrow or mine)
@@ -56,7 +56,7 @@ def _check_release(job: Job, description: TrainingJob, settings: Settings) -> No
     if description.release not in releases:
         what = f'takes part in no job with release = "{description.release}" ([policy] releases)'
         raise _refusal("release", job, settings, what, "use another release")
-    # The label party gives itself what is its own.
+    # The label party needs nobody's permission for its own data.
     if me != label and description.release == "label" and not settings.partners[label].may_hold_model:
         raise JobProblem(
             "policy.release",
@@ -80,7 +80,7 @@ def _fewer_metrics(allowed: str) -> str:
 
 def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> None:
     most = settings.limits.max_scorings
-    # The label party learns its own columns' share only, whatever it asks for.
+    # Scores tell the label party nothing new about its own columns.
     if settings.party != description.label and description.scorings > most:
         raise JobProblem(
             "policy.scorings",
@@ -111,7 +111,7 @@ def _check_helper_sees(job: Job, description: TrainingJob, settings: Settings) -
 
 
 def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> None:
-    # Who submits such a job has said so already.
+    # A submitter accepts this by submitting the job.
     if description.accept_narrow and not settings.policy.narrow and job.submitter != settings.party:
         me = settings.party
         raise JobProblem(
@@ -143,7 +143,7 @@ def _check_prediction(description: PredictionJob, settings: Settings) -> None:
 
 
 def _is_held(of: str, settings: Settings) -> bool:
-    """Tell whether the label party has all weights; a missing part is reported later."""
+    """Tell whether the label party has all weights; another check reports a missing part."""
     try:
         return released_as(settings.state / "models" / of) == "label"
     except ModelPartProblem:

@@ -1,6 +1,6 @@
 """Writes one run's lines to the audit log and the budget, before anything happens.
 
-Nothing is revealed that is not in both first: a disk that does not take a line fails the job.
+A job reveals nothing before both hold it: if a line cannot be written, the job fails.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from tercet.schemas.messages.kinds import Job, JobStatus, Terms
 
 
 class JobAudit:
-    """Writes the lines of one run; without a log, as in tests, it keeps only the budget.
+    """Writes the lines of one run; without a log, as in tests, it writes the budget only.
 
-    `record_bits` is for whoever knows it: what a record of this party's table holds, which bounds scores.
+    `record_bits` is the entropy of a record of this party's table, once it is known; it limits scores.
     """
 
     def __init__(self, job: Job, settings: Settings, budget: Budget, log: AuditLog | None = None) -> None:
@@ -32,7 +32,7 @@ class JobAudit:
         """Write a line.
 
         Raises:
-            JobProblem: the disk does not take it.
+            JobProblem: the disk cannot be written.
         """
         if self._log is None:
             return
@@ -47,7 +47,7 @@ class JobAudit:
         return JobProblem("disk.write", me, reason, f"{where}: {error.strerror}")
 
     def note_received(self, who: str = "") -> None:
-        """Note that a job was asked for; at the submitter `who` is the person's account."""
+        """Note that a job has arrived; at the submitter `who` is the person's account."""
         job, description = self._job, self._job.description
         fields = {"by": who} if who else {}
         fields |= {"submitter": job.submitter, "kind": description.kind, "purpose": description.purpose}
@@ -56,7 +56,7 @@ class JobAudit:
         )
 
     def note_decision(self, problem: JobProblem | None = None, withheld: int = 0) -> None:
-        """Note this party's decision, and how many refusals before it have no line."""
+        """Note this party's decision, and the number of earlier refusals that have no line."""
         if problem is None:
             self.write_event("decided", accepted=True)
         else:
@@ -68,11 +68,11 @@ class JobAudit:
         self.write_event("begun", attempt=attempt, version=version)
 
     def note_revelations(self, stage: str, terms: Terms | None = None) -> None:
-        """Write down what this stage is about to tell whom; `terms` where it needs them.
+        """Note what this stage is about to tell whom; some stages need `terms`.
 
         Raises:
-            JobProblem: it would be more than the table's settings allow, or a disk does not take it; nothing has been
-                told.
+            JobProblem: the stage would tell more than the table's settings allow, or the disk cannot be written. The
+                stage has told nothing.
         """
         description = self._job.description
         fields: dict[str, Any] = {"stage": stage, "label": description.label}
@@ -86,17 +86,17 @@ class JobAudit:
         self.write_event("revealing", **fields, revelations=what)
 
     def bound_score_bits(self, record_bits: float) -> None:
-        """Bound what scores tell by a record's bits, unless this party accepts more.
+        """Limit what scores tell by the entropy of a record, unless this party accepts more.
 
         Raises:
-            JobProblem: the job, with those before it, would tell more.
+            JobProblem: this job and those before it would tell more.
         """
         if not accepts_exposure(self._job, self._settings):
             self.record_bits = record_bits
             self._budget.check(self._job, self._settings, None, record_bits)
 
     def _spend_budget(self, stage: str, terms: Terms | None) -> dict[str, float]:
-        """Spend the budget on this stage, and give its counts; a helper spends nothing."""
+        """Spend the budget on this stage and return its counts; a helper has no budget."""
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
         amounts = exposures(job.description, settings, terms).get(stage, {})
@@ -107,7 +107,7 @@ class JobAudit:
         return {name: amount for name, amount in amounts.items() if amount}
 
     def note_end(self, status: JobStatus) -> None:
-        """Note the job's end or suspension here, and how far it came."""
+        """Note the job's end or suspension at this party, and how many steps it has done."""
         failure = status.failure
         fields: dict[str, Any] = {"state": status.state, "steps": status.step, "rows": status.rows}
         if failure is not None:

@@ -1,6 +1,6 @@
-"""Holds a job and what is known of it, by which its disclosures are chosen.
+"""Holds a job and the facts that are known about it; they choose its disclosures.
 
-It has seen no row and no table; a party that asks knows more the further a run is.
+It sees no table. A party learns more facts as a run goes on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.kinds import Terms
 
-ANY_JOB = {  # what fills the blanks in a document
+ANY_JOB = {  # words for the blanks of a row in documents, where no job is known
     "label": "the label party",
     "times": "once or after epochs",
     "why": ", where records are of few kinds",
@@ -20,15 +20,16 @@ ANY_JOB = {  # what fills the blanks in a document
 
 
 class AppliedModel(NamedTuple):
-    """Describes the model that a prediction applies: link, holders of weights, layers."""
+    """Describes the model that a prediction applies: link, release, layers, mode."""
 
     link: str
     release: str
     hidden: bool
+    blind: bool = False  # the helper sees no score
 
     @property
     def helped(self) -> bool:
-        """Tell whether rows are scored with the helper; else each party scores its own columns."""
+        """Tell whether the helper takes part in scoring; if not, each party scores its own columns."""
         return self.release != "owners" or self.hidden
 
 
@@ -37,7 +38,7 @@ class JobFacts(NamedTuple):
 
     columns: Mapping[str, int] = MappingProxyType({})  # encoded, by data party
     model: AppliedModel | None = None  # that a prediction applies
-    exposed: str | None = None  # why the planner would refuse a job that accepts narrow columns; empty if it would not
+    exposed: str | None = None  # why the planner would refuse this job without `accept_narrow`; empty if it would not
 
     @classmethod
     def of(cls, job: TrainingJob | PredictionJob, terms: Terms | None) -> Self:
@@ -45,7 +46,9 @@ class JobFacts(NamedTuple):
         if terms is None:
             return cls()
         scoring = terms.scoring
-        model = None if scoring is None else AppliedModel(scoring.model, scoring.release, scoring.network is not None)
+        model = None
+        if scoring is not None:
+            model = AppliedModel(scoring.model, scoring.release, scoring.network is not None, scoring.blind)
         return cls(dict(zip(job.data_parties, terms.columns, strict=True)), model)
 
 
@@ -53,7 +56,7 @@ NOTHING = JobFacts()
 
 
 class Case(NamedTuple):
-    """Holds a job and what is known of it."""
+    """Holds a job and the facts that are known about it."""
 
     job: TrainingJob | PredictionJob
     known: JobFacts = NOTHING
@@ -64,14 +67,25 @@ class Case(NamedTuple):
         return self.job if isinstance(self.job, TrainingJob) else None
 
     @property
+    def trains_blind(self) -> bool:
+        """Tell whether it is a training in which the helper learns nothing."""
+        return self.training is not None and self.training.is_blind
+
+    @property
+    def trains_shown(self) -> bool:
+        """Tell whether it is a training in which the helper sees scores."""
+        return self.training is not None and not self.training.is_blind
+
+    @property
     def link(self) -> str | None:
-        """Name the link whose scores the helper sees; None where it sees none, or nobody knows yet."""
+        """Name the link whose scores the helper sees; None if it sees none or it is not known yet."""
         if self.training is not None:
-            return self.training.link
+            return None if self.training.is_blind else self.training.link
         model = self.known.model
-        if model is None or not model.helped:
+        if model is None or not model.helped or model.blind:
             return None
-        return "poisson" if model.link == "gamma" else model.link  # no label's logarithm is in a new score
+        # Scores of a gamma training are less log(label / mean label); a new row has no label.
+        return "poisson" if model.link == "gamma" else model.link
 
     @property
     def hidden(self) -> bool:
@@ -92,15 +106,15 @@ class Case(NamedTuple):
 
     @property
     def rankers(self) -> tuple[str, ...]:
-        """Name the partners who together get all weights of the model; nobody, if nobody does."""
+        """Name the partners who together get all weights of the model, if there are such."""
         return rankers(self.training, self.known.columns) if self.training is not None else ()
 
     def asks(self, condition: Callable[[TrainingJob], bool]) -> bool:
-        """Tell whether it is a training of which the condition holds."""
+        """Tell whether the job is a training for which the condition holds."""
         return self.training is not None and condition(self.training)
 
     def words(self) -> dict[str, str]:
-        """Give what fills the blanks of a row."""
+        """Give the words for the blanks of a row."""
         words = ANY_JOB | {"label": self.job.label}
         if self.known.model is not None:
             words["if_label"] = ""
@@ -115,7 +129,7 @@ class Case(NamedTuple):
 
 
 def together(parties: Sequence[str]) -> str:
-    """One, one and two, or one, two and three."""
+    """Join names: one; one and two; or one, two and three."""
     return " and ".join(filter(None, [", ".join(parties[:-1]), parties[-1]]))
 
 

@@ -1,6 +1,6 @@
 """Checks that a submitter signed a job, and that it is still valid, before all else.
 
-Pinned keys are the only root; a clock that is a few minutes off does no harm.
+It trusts the keys in the settings alone. It allows for clocks that differ by a few minutes.
 """
 
 from tercet.agents.core.problems import JobProblem
@@ -8,7 +8,7 @@ from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, par
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
-VALID_SECONDS = 3600  # of a job that is submitted here: announcing it takes less, and then its record counts
+VALID_SECONDS = 3600  # of a job that is submitted here; it is announced sooner, and from then on its record counts
 TOLERANCE_SECONDS = 300  # by which the clocks of two parties may differ
 
 
@@ -19,7 +19,7 @@ def sign(job: Job, identity: Identity, now: float) -> Job:
 
 
 def signature_problem(job: Job, settings: Settings, identity: Identity, now: float) -> JobProblem | None:
-    """Give the reason against an announcement; None if it is whole, signed and in time."""
+    """Give the reason against an announcement; None if it is complete, signed and in time."""
     if job.submitter != settings.party and job.submitter not in settings.partners:
         return _forged(job, settings, f"{job.submitter} is no partner of {settings.party}")
     if job.id != job.description.id:

@@ -1,6 +1,6 @@
 """Checks a job against the policy of the one table that it names.
 
-The table itself is not opened here; only names are compared.
+It compares names only, and does not open the table.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from tercet.tables.core.problem import SHOWN, join_names
 
 
 def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
-    """List all refusals of a job by a table's own settings; the helper has no table.
+    """List all refusals of a job by a table's own settings.
 
-    Whoever can mend it is named.
+    Each names the party that can mend it. The helper has no table.
     """
     me, description = settings.party, job.description
     for helper in description.helpers:

@@ -33,6 +33,7 @@ from tercet.schemas.messages.kinds import (
     MaskOpenings,
     Message,
     NarrowOpening,
+    NextWeights,
     OutputErrorOpening,
     PreactivationShare,
     ScoreOpening,
@@ -78,6 +79,7 @@ TRAINING: Kinds = {
     "masked error": MaskedError,
 }
 BLIND: Kinds = {
+    "next weights": NextWeights,
     "masked inputs": MaskedInputs,
     "masked weights": MaskedWeights,
     "loss labels": MaskedLossLabels,
@@ -181,10 +183,17 @@ class ScriptDriver:
         model = self._kinds[event.kind]
         receivers, place = [self._names[number] for number in event.to], self._address_step(model, event.turn, step)
         along = [
-            Companion(self._make_message(kind, words, step), step.epoch, step.position) for kind, words in event.along
+            *(Companion(self._make_message(k, words, step), step.epoch, step.position) for k, words in event.along),
+            *(self._for_later_step(step.index + steps, k, words) for steps, k, words in event.later),
         ]
         message = self._make_message(event.kind, event.words, step)
         await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
+
+    def _for_later_step(self, index: int, kind: str, words: Words) -> Companion:
+        """Make a message of a later step of the training, of a kind that says nothing but words."""
+        epoch, position = divmod(index, self._context.ready_plan.steps_per_epoch)
+        make: Callable[..., Message] = self._kinds[kind]
+        return Companion(make(words=words), epoch, position)
 
     def _make_message(self, kind: str, words: Words, step: Step) -> Message:
         make: Callable[..., Message] = self._kinds[kind]

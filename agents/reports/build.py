@@ -1,6 +1,6 @@
 """Gathers a finished job's data, and writes its page into the state folder.
 
-It adds nothing that the party was not told: the page of a partner has no metric, that of a helper no column.
+It adds nothing that the party does not know: a partner's page has no metric, a helper's page no column.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ AnyRole = DataPartyRole | PredictionRole | HelperRole
 
 
 async def try_write_report(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
-    """Write the page of a finished job if wanted; a failure does not matter to the job."""
+    """Write a finished job's page if the settings ask for it; a failure does not harm the job."""
     if role is None or not context.settings.report:
         return None
     try:
@@ -49,7 +49,7 @@ def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Pat
     """Write a finished job's page for this user only; `folder` holds its model part.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: the disk cannot be written.
     """
     page = render(report_data(context, role, folder))
     place = context.settings.state / "reports"
@@ -90,8 +90,8 @@ def _common(context: JobContext) -> dict[str, Any]:
         "f": None if plan is None else plan.f,
         "stage_seconds": statistics.stage_seconds,
         "round_seconds": context.mailbox.waited_seconds,
-        "sent_messages": {kind: tally.messages for kind, tally in sent.items()},
-        "sent_bytes": {kind: tally.bytes for kind, tally in sent.items()},
+        "sent_messages": {kind: count.messages for kind, count in sent.items()},
+        "sent_bytes": {kind: count.bytes for kind, count in sent.items()},
         "steps": statistics.step,
         "seconds_per_step": statistics.seconds_per_step,
         "processor_seconds": statistics.processor_seconds,
@@ -106,6 +106,7 @@ def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
         "model": job.model,
         "network": job.network,
         "release": job.release,
+        "helper_sees": "nothing" if job.is_blind else "scores",
         "epochs": job.training.epochs,
         "losses": tuple(context.history.losses),
         "held_out_losses": tuple(context.history.held_out_losses),
@@ -120,7 +121,15 @@ def _prediction(context: JobContext, of: str) -> dict[str, Any]:
     assert context.terms is not None
     scoring = context.terms.scoring
     assert scoring is not None
-    return {"model": scoring.model, "network": scoring.network, "release": scoring.release, "of": of}
+    helped = scoring.release != "owners" or scoring.network is not None  # else each party scores its own columns
+    sees = "scores" if helped and not scoring.blind else "nothing"
+    return {
+        "model": scoring.model,
+        "network": scoring.network,
+        "release": scoring.release,
+        "helper_sees": sees,
+        "of": of,
+    }
 
 
 def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[str, Any]:
@@ -180,13 +189,13 @@ def _weights(folder: Path) -> dict[str, Any]:
     """
     part, arrays = model_part.load(folder)
     rows, shift = _unwhiten(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
-    if part.network is not None:  # how strongly the first layer listens to each column
+    if part.network is not None:  # the size of each column's weights in the first layer
         return {"weights": {name: float(np.sqrt(np.sum(np.square(row)))) for name, row in rows.items()}}
     intercepts = (arrays[INTERCEPT][0] + shift).tolist() if INTERCEPT in arrays else []
     if part.outputs == 1:
         weights = {name: float(row[0]) for name, row in rows.items()}
         return {"weights": weights} | ({"intercept": intercepts[0]} if intercepts else {})
-    # What the outputs are called the label party alone knows.
+    # Only the label party knows the names of the outputs.
     outputs = part.classes.names if part.classes else [f"class {place + 1}" for place in range(part.outputs)]
     found: dict[str, float] = {}
     for place, output in enumerate(outputs):
@@ -195,11 +204,11 @@ def _weights(folder: Path) -> dict[str, Any]:
     return {"weights": found}
 
 
-Block = tuple[str, Encoding, Floats]  # what stands before the names of its columns, and the weights of them
+Block = tuple[str, Encoding, Floats]  # a prefix for column names, the columns' encoding, and their weights
 
 
 def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block]:
-    """List this party's own columns, or all parties' where it holds the whole model."""
+    """List this party's own columns, or all parties' columns if it holds the whole model."""
     if not part.whole:
         return [("", part.encoding, arrays["weights"])]
     encodings = {part.party: part.encoding} | part.encodings
@@ -207,7 +216,7 @@ def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block
 
 
 def _unwhiten(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
-    """Undo whitening of weights, (width,); give the rest that goes to the intercept."""
+    """Undo the whitening of weights, (width,); return what the intercept gains, too."""
     found: dict[str, Floats] = {}
     shift = np.zeros(width)
     for prefix, encoding, weights in blocks:

@@ -1,7 +1,7 @@
 """Draws a report's charts as SVG with text, in the page's own colours and fonts.
 
-A chart is drawn from numbers alone. No name that a person has given may come in here, so that nothing has to be escaped
-and no font has to have its letters; bars with names are the page's own.
+A chart shows numbers and our own words only. Names that a person has chosen would need escaping, and letters that the
+font may lack; so the page itself draws the bars that have such names.
 """
 
 import io
@@ -25,14 +25,14 @@ COLOURS = {
 }
 Point = tuple[float, float]
 
-SIZE = (4.6, 3.1)  # inches of 72 units: letters of 10 units are readable from a telephone to half a screen
-MOST_EPOCHS = 400  # drawn; more cannot be seen
-FEW = 24  # points of a line that are marked one by one
+SIZE = (4.6, 3.1)  # inches of 72 units: letters of 10 units are readable on a telephone
+MOST_EPOCHS = 400  # that a line shows; nobody could see more
+FEW = 24  # a line with so many points or fewer marks each of them
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",  # matplotlib brings it along: the same measures on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib, so that texts have the same size on every machine
     "font.size": 10,
     "text.color": INK,
     "axes.titlesize": 10,
@@ -63,7 +63,7 @@ STYLE: dict[Any, Any] = {
 }
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
-_RENDERING = threading.Lock()  # matplotlib's settings belong to the process, and jobs finish in threads of their own
+_RENDERING = threading.Lock()  # matplotlib's settings belong to the process, and each job draws in its own thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class Chart:
 def losses_by_epoch(
     losses: Sequence[float], held_out: Mapping[int, float], best: int | None, *, worthless: bool = False
 ) -> Chart:
-    """Draw mean training and held-out loss by epoch, of two epochs or more, from 0.
+    """Draw the mean training and held-out loss of two epochs or more; the axis starts at 0.
 
-    `worthless` if the model is no better than a constant, whichever way they went.
+    `worthless` says that the model is no better than a constant, even if losses fell.
     """
     known = {"training": dict(enumerate(losses)), "held out": dict(held_out)}
     lines = {name: line for name, line in known.items() if len(line) > 1}
@@ -94,7 +94,7 @@ def losses_by_epoch(
 
 
 def metrics_by_epoch(series: Mapping[str, Mapping[int, float]], best: int | None) -> Chart:
-    """Metrics of held-out rows by epoch, the most important one first; of each at least two."""
+    """Draw metrics of held-out rows by epoch, of two epochs or more, the most important first."""
     name, values = next(iter(series.items()))
     first, *_, last = values.values()
     moved = "rose" if last > first else "fell" if last < first else "stayed"
@@ -103,7 +103,7 @@ def metrics_by_epoch(series: Mapping[str, Mapping[int, float]], best: int | None
 
 
 def quality(curves: Curves, metrics: Mapping[str, float]) -> list[Chart]:
-    """Draw all charts that the held-out rows define."""
+    """Draw all charts of the held-out rows."""
     charts = []
     if curves.roc is not None:
         charts.append(_roc(curves.roc, metrics))
@@ -229,7 +229,7 @@ def _residuals(histogram: Histogram) -> Chart:
 
 
 def _by_epoch(name: str, what: str, lines: Mapping[str, Mapping[int, float]], best: int | None) -> Markup:
-    """Lines with their names at their ends, the first one in the accent's colour."""
+    """Draw lines with their names at their ends, the first line in the accent colour."""
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
@@ -243,13 +243,13 @@ def _by_epoch(name: str, what: str, lines: Mapping[str, Mapping[int, float]], be
             axes.axvline(best + 1, color=INK, linewidth=1, linestyle=(0, (2, 2)))
             _label(axes, f"kept: epoch {best + 1}", (best + 1, axes.get_ylim()[1]), INK, (-5, -7))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        _names_at_ends(axes, lines)
+        _label_line_ends(axes, lines)
 
     return _figure(name, "epoch", what, paint)
 
 
-def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
-    """Name each line at its last value, moved apart where names would overlap."""
+def _label_line_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
+    """Write each line's name beside its last value, and move names apart that would overlap."""
     low, high = axes.get_ylim()
     end = max(max(line) for line in lines.values()) + 1
     free = low
@@ -261,7 +261,7 @@ def _names_at_ends(axes: Any, lines: Mapping[str, Mapping[int, float]]) -> None:
 
 
 def _few(line: Mapping[int, float]) -> tuple[Floats, Floats]:
-    """Epochs, from 1, and values; not more than can be seen."""
+    """Give epochs, from 1, and their values; at most MOST_EPOCHS of each."""
     chosen = np.unique(np.linspace(0, len(line) - 1, min(len(line), MOST_EPOCHS)).astype(int))
     return np.array(list(line))[chosen] + 1.0, np.array(list(line.values()))[chosen]
 
@@ -278,13 +278,13 @@ def _diagonal(axes: Any, name: str, low: float = 0.0, high: float = 1.0) -> None
 
 
 def _label(axes: Any, text: str, at: Point, colour: str, offset: Point = (5, 0)) -> None:
-    """Beside a point, to its left where the offset is."""
+    """Write a text beside a point, to its left if the offset is negative."""
     side = "left" if offset[0] >= 0 else "right"
     axes.annotate(text, at, offset, textcoords="offset points", color=colour, ha=side, va="center")
 
 
 def _shares(axes: Any, which: str, top: float = 1.0) -> None:
-    """Axes from 0 to `top` in per cent."""
+    """Set both axes from 0 to `top`, in per cent."""
     if "x" in which:
         axes.set_xlim(-0.01 * top, 1.01 * top)
         axes.xaxis.set_major_formatter(_percent())
@@ -326,7 +326,7 @@ def _figure(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
     content = io.StringIO()
     with _RENDERING, mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE | {"svg.hashsalt": name})  # ids differ from chart to chart
+        mpl.rcParams.update(STYLE | {"svg.hashsalt": name})  # so that charts of a page have different ids
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         axes.set_xlabel(x)
@@ -337,9 +337,9 @@ def _figure(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
 
 
 def _for_the_page(svg: str, name: str) -> str:
-    """Remove from a figure what a page does not need or must not have.
+    """Remove from a figure what its page does not need or must not have.
 
-    That is: other names' addresses, sizes, a style for all, clipping.
+    These are addresses of other sites, sizes, styles that would hold for the whole page, and clipping.
     """
     svg = svg[svg.index(">", svg.index("<svg")) + 1 :]
     svg = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>", "", svg, flags=re.DOTALL)

@@ -1,6 +1,6 @@
 """Renders one party's report of one job as a page that needs no other file.
 
-It shows what its own party may know, which `report_data` sees to, and is for that party alone.
+The page is for its own party alone. `report_data` refuses what that party may not know.
 """
 
 from collections.abc import Mapping
@@ -35,15 +35,15 @@ from tercet.schemas.files.job import METRICS
 
 __all__ = ["ReportData", "render"]
 
-TOP_WEIGHTS = 20  # drawn as bars; the others are in the table
-# drawn together: all of them end at 1
+TOP_WEIGHTS = 20  # that the page draws as bars; the table has the others
+# metrics that share a chart, since all of them end at 1
 BY_EPOCH = ("auc", "ks", "average_precision", "accuracy", "balanced_accuracy", "r2", "d2")
-MOST_CONFUSED = 12  # classes, of which a matrix can be read
+MOST_CONFUSED = 12  # classes; a larger matrix cannot be read
 
 
 @cache
 def _template() -> Template:
-    """Compiling it takes a tenth of a second."""
+    """Compile the template once, in a tenth of a second."""
     environment = Environment(
         loader=PackageLoader("tercet.agents.reports", ""),
         autoescape=True,
@@ -65,7 +65,7 @@ def _template() -> Template:
 
 
 def render(data: ReportData) -> str:
-    """Render the page; the same data give the same text. Takes a second: use a thread."""
+    """Render the page in about a second, so use a thread; the same data give the same text."""
     page = _template().render(
         d=data,
         others=[party for party in data.data_parties if party != data.party],
@@ -89,13 +89,12 @@ def render(data: ReportData) -> str:
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
     )
-    return (
-        escape_invisible(page, keep="\n") + "\n"
-    )  # after all: no name, whoever gave it, hides or reorders what is beside it
+    # At the end, so that no name can hide or reorder the text beside it.
+    return escape_invisible(page, keep="\n") + "\n"
 
 
 def _over(data: ReportData) -> str:
-    """Name the columns of a model, and whose label it predicts where that has none."""
+    """Name the parties whose columns a model uses, and the label party if it has no columns."""
     owners = [party for party in data.data_parties if data.columns.get(party) != 0]
     columns = f"the columns of {listed(owners)}"
     return columns if data.label_party in owners else f"{columns} and the label of {data.label_party}"
@@ -146,7 +145,7 @@ def _by_epoch(data: ReportData) -> list[Chart]:
     history = partial(_history, data.metrics)
     made = []
     if max(len(data.losses), len(data.held_out_losses)) > 1:
-        deviances = history("deviance").items()  # the loss is half of it
+        deviances = history("deviance").items()  # the loss is half the deviance
         held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
         held_out = dict(enumerate(data.held_out_losses)) or held_out
         made.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
@@ -176,7 +175,7 @@ def _deciles(curves: Curves) -> list[dict[str, Any]]:
 
 
 def _comparison(data: ReportData) -> list[dict[str, Any]]:
-    """Metric by metric, the joint model beside the label party's own columns alone."""
+    """Compare each metric of the joint model with a model of the label party's columns alone."""
     better = METRICS.get(data.link, {})
     return [
         {

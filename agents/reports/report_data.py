@@ -1,6 +1,6 @@
 """Holds a report's data, and refuses data that this party's role could not have learned.
 
-It has plain numbers and names, and no access to tables, keys or other parties.
+It holds numbers and names, and reads no table or key.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,14 @@ class ReportData:
         kind: "training" or "prediction".
         model: as the job has it; `network`: its layers, if it has such.
         release: of the model, "owners", "shared" or "label".
-        when: the end of the job, with its zone.
+        helper_sees: of a training's scores, or of those that a prediction tells: "nothing" or "scores".
+        when: the end of the job, with the time zone.
         version: of tercet.
         of: the training job whose model a prediction applies.
-        failure: why the job is off; `detail`: more than other parties may read.
+        failure: why the job failed; `detail`: what only this party may read about it.
         alignment: as the job has it: "helper", "ecdh" or "aligned".
         table_rows: of this party's table; `raw_columns`: columns of it that were used.
-        common_rows: in all tables; `rows`: trained on or scored; `held_out`: neither, but for metrics.
+        common_rows: in all tables; `rows`: trained on, or scored by a prediction; `held_out`: for metrics only.
         columns: encoded columns of each data party.
         preprocessing, planning: warnings.
         losses: mean training loss of each epoch that this party was told; `held_out_losses`: mean loss of the held-out
@@ -68,6 +69,7 @@ class ReportData:
     state: str
     when: datetime
     version: str
+    helper_sees: Literal["nothing", "scores"] = "scores"
     network: Network | None = None
     of: str = ""
     failure: str = ""
@@ -124,14 +126,14 @@ class ReportData:
 
     @property
     def role(self) -> Literal["label party", "data party", "helper"]:
-        """Of this party."""
+        """This party's role."""
         if self.party == self.helper:
             return "helper"
         return "label party" if self.party == self.label_party else "data party"
 
     @property
     def link(self) -> str:
-        """Link between score and label."""
+        """The link between score and label."""
         return link_of(self.model, self.network)
 
     @property

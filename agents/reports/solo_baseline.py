@@ -1,6 +1,6 @@
 """Trains on the label party's own columns alone, and scores the same held-out rows.
 
-It uses this party's own rows only, and tells nobody.
+It uses this party's own rows only, and sends nothing.
 """
 
 import numpy as np
@@ -13,15 +13,13 @@ from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.schemas.files.job import TrainingJob
 
-MOST_WORDS = 2**25  # 256 MiB: a comparison is not worth more memory than that
+MOST_WORDS = 2**25  # 256 MiB; a larger table has no comparison
 
 
 def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
-    """Metrics of a model of this party's columns alone, by the job's own schedule.
+    """Measure a model of this party's columns alone, trained by the job's own schedule.
 
-    Empty for a table too large, or without columns.
-
-    Held-out rows are scored as they were under the joint model.
+    It scores the held-out rows of the joint model. A table that is too large or has no columns gives no metrics.
     """
     words = role.own.words
     labels = role.labels.centred
@@ -30,9 +28,9 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
     x = decode(words.read_rows(np.arange(words.shape[0])), context.ready_plan.fx)
     held_out, job = role.held_out, with_planned_numbers(context)
     y = labels if job.link == "softmax" else labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
-    best = context.history.best_epoch  # as many epochs as the joint model has seen
+    best = context.history.best_epoch  # as many epochs as the joint model
     scores = _fit(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
-    if not np.isfinite(scores).all():  # the rate is the joint model's, and may be too large without the others' columns
+    if not np.isfinite(scores).all():  # the rate fits the joint model, and may be too large for fewer columns
         return {}
     return metrics(job.link, context.history.labels, role.labels.to_label_scale(scores))
 

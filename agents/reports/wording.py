@@ -1,6 +1,6 @@
-"""Words a report: names of things, formats of figures, values to compare with.
+"""Words a report: names, formats of numbers, and values to compare with.
 
-It knows nothing of jobs or parties, and sees no value but those it is to write.
+It knows no jobs and no parties, and sees only the values that it formats.
 """
 
 import math
@@ -24,14 +24,14 @@ NAMES = {
     "rmse": "RMSE",
     "mae": "MAE",
 }
-SCORE = {  # by link: what a score is
+SCORE = {  # by link: what a score stands for
     "logistic": "the score (log-odds)",
     "linear": "the score",
     "softmax": "the score of a class; only how these differ among the classes counts",
     "poisson": "the score, which is the logarithm of the expected count",
     "gamma": "the score, which is the logarithm of the expected label",
 }
-SEEN = {  # by link: what of scores the helper sees, in secret order
+SEEN = {  # by link: what the helper sees of scores, in secret order
     "logistic": "the sizes of the scores without sign",
     "linear": "the sizes of the scores without sign",
     "softmax": "whole rows of scores, whose classes stand in a secret order too, hence which rows share a likely class",
@@ -67,12 +67,12 @@ def signed(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """22.1 %."""
+    """Format a share in per cent: 22.1 %."""
     return f"{100 * share:.1f}{SPACE}%"
 
 
 def seconds(value: float) -> str:
-    """420 ms, 3.2 s, 2 min 5 s, 1 h 2 min."""
+    """Format a time: 420 ms, 3.2 s, 2 min 5 s, 1 h 2 min."""
     if value < 0.9995:
         return f"{1000 * value:.{1 if value < 0.00995 else 0}f}{SPACE}ms"
     if value < 59.95:
@@ -84,7 +84,7 @@ def seconds(value: float) -> str:
 
 
 def size(count: int) -> str:
-    """512 B, 1.2 kB, 148 MB: powers of 1000."""
+    """Format a size by powers of 1000: 512 B, 1.2 kB, 148 MB."""
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while value >= 999.5 and len(units) > 1:
         value /= 1000
@@ -107,14 +107,14 @@ def sort_of(model: str, network: Network | None) -> str:
 
 
 def seen(link: str, network: Network | None, *, training: bool) -> str:
-    """Describe the scores that the helper sees of a batch; labels may be in them."""
+    """Describe the scores of a batch that the helper sees; some hold labels too."""
     scores = (SEEN_IN_TRAINING if training else SEEN).get(link, "the scores")
-    hidden = "the sizes without sign of all units of each hidden layer in one heap"
+    hidden = "the sizes without sign of all units of each hidden layer, mixed"
     return scores if network is None else f"{hidden}, and {scores}"
 
 
 def meaning(name: str, link: str, curves: Curves | None) -> str:
-    """Explain a metric's value, with another value to compare it with."""
+    """Explain a metric's value beside one to compare it with."""
     compared: dict[str, str] = {}
     shares = _shares(curves)
     if curves is not None and len(shares) > 1:

@@ -12,7 +12,7 @@ from tercet.agents.policy.job import accepts_exposure
 from tercet.agents.policy.table import is_offered, narrow_table
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import resolve_defaults
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
@@ -31,7 +31,7 @@ TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 
 
 def label_kind(job: TrainingJob) -> Kind:
     """Give the kind of a training's label: number or class."""
-    return "categorical" if ACTIVATIONS[job.link].classes or job.link == TWO_CLASSES else "numeric"
+    return "categorical" if LINKS[job.link].classes or job.link == TWO_CLASSES else "numeric"
 
 
 async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProblem]]:
@@ -149,7 +149,7 @@ def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
         scorings=job.scorings,
         label=context.number(job.label),
         names=job.data_parties,
-        outputs=LEAST_CLASSES if ACTIVATIONS[job.link].classes else 1,
+        outputs=LEAST_CLASSES if LINKS[job.link].classes else 1,
         whole=job.release == "label",
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.is_blind else None,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 
 
 def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bool_]) -> None:
@@ -34,7 +34,7 @@ def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bo
         (evaluation.held_out_loss, "held_out_loss", "held-out", labels[held_out]),
     ):
         if asked and fewest_rows(among, link) < least:
-            of_each = " of each label value" if link == "logistic" or ACTIVATIONS[link].classes else ""
+            of_each = " of each label value" if link == "logistic" or LINKS[link].classes else ""
             raise JobProblem(
                 "table.few-labels",
                 context.me,
@@ -46,6 +46,6 @@ def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bo
 
 def fewest_rows(labels: Floats, link: str) -> int:
     """Count the rows of the rarest label value; all rows, where labels are no classes."""
-    if link != "logistic" and not ACTIVATIONS[link].classes:
+    if link != "logistic" and not LINKS[link].classes:
         return len(labels)
     return int(np.unique(labels, return_counts=True)[1].min(initial=len(labels)))

@@ -14,7 +14,7 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.training.worth import Constant
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes, two_classes
 from tercet.tables.snapshot.leakage import leakage_warnings
@@ -67,8 +67,8 @@ class OwnLabels:
         link, table = self._context.training.link, self._own.table
         if table.label is None:
             return
-        label, trained_on, activation = table.label[self._own.rows], ~held_out, ACTIVATIONS[link]
-        if activation.classes:
+        label, trained_on, function = table.label[self._own.rows], ~held_out, LINKS[link]
+        if function.classes:
             self.classes, label = Classes.fit(label, table.classes, table.name)
         elif link == TWO_CLASSES:
             label, note = two_classes(label, table.classes, table.chosen.positive, table.name)
@@ -77,11 +77,11 @@ class OwnLabels:
         elif link in SCALINGS:
             self.scaling = SCALINGS[link](label[trained_on], table.name)
             label = self.scaling.apply(label)
-        activation.check_labels(label)
-        activation.check_labels(label[trained_on])
+        function.check_labels(label)
+        function.check_labels(label[trained_on])
         self._label_warnings = leakage_warnings(table, self._own.mark_rows(trained_on), classes=link in CLASSES)
         self._plain, self._held_out = label, held_out
-        self.centred = activation.centre(label, 1 if self.classes is None else len(self.classes.names))
+        self.centred = function.centre(label, 1 if self.classes is None else len(self.classes.names))
 
     def check_losses(self) -> None:
         """Check that each loss that the job opens is over enough rows.

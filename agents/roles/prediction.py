@@ -230,7 +230,9 @@ class PredictionRole:
             self._steps(),
             key=self._key,
             purpose="prediction",
-            noise=own_noise(context, self._own.private, "prediction", is_blind=numbers.is_blind),
+            noise=own_noise(
+                context, self._own.private, "prediction", blind_shares=shares if numbers.is_blind else None
+            ),
             openings=openings_from_part(context, self.part, self._arrays),
             limit=2.0**self.part.score_exponent,
         )

@@ -11,7 +11,7 @@ from tercet.agents.runs.memory_limits import check_memory_limits
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.plan_warnings import warnings_of
 from tercet.agents.session.training_defaults import resolve_defaults
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
@@ -154,7 +154,7 @@ async def _check(context: JobContext, terms: Terms, mine: Sizes | None, scoring:
 def _strange_outputs(context: JobContext, terms: Terms, mine: Sizes | None) -> bool:
     """Tell whether the model cannot have so many; only the label party knows its classes."""
     if isinstance(context.description, TrainingJob):
-        return terms.outputs > 1 and not ACTIVATIONS[context.description.link].classes
+        return terms.outputs > 1 and not LINKS[context.description.link].classes
     return mine is not None and mine.outputs != terms.outputs  # of a trained model every part says how many
 
 

@@ -35,6 +35,7 @@ PURPOSE = "held-out loss"
 KINDS: Kinds = {
     "masked inputs": HeldOutInputs,
     "masked weights": HeldOutWeights,
+    "next weights": HeldOutWeights,
     "loss labels": HeldOutLabels,
     "dealt": HeldOutDealtShares,
     "score opening": HeldOutScoreOpening,
@@ -117,4 +118,4 @@ class HeldOutDealer:
         )  # fmt: skip
         scripts = _scripts(context, steps)
         for step in steps:
-            await scripts.run(helper.deal_step(step), step)
+            await scripts.run(helper.deal_steps([step]), step)

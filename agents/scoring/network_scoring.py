@@ -50,8 +50,8 @@ async def _collect(scripts: ScriptDriver, scorer: NetworkScorer, order: Order, s
     scores = np.empty(shape)
     for step in steps:
         await scripts.wait_for_count("shared", step)
-        take = Receive("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
-        words = received_words(await scripts.receive_tensors(take, step))[HELPER]
+        receive = Receive("scores", 0, {HELPER: (step.rows, scorer.layout.outputs)})
+        words = received_words(await scripts.receive_tensors(receive, step))[HELPER]
         scores[order.rows(step)] = await scripts.compute(scorer.open_scores, step, words)
     return scores
 

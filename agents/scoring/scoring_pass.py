@@ -3,6 +3,7 @@
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -74,13 +75,19 @@ async def score_rows(
     return await LinearScoring(context, scorer, order, steps, plan, openings=openings, limit=limit).run()
 
 
-def own_noise(context: JobContext, private: bytes, purpose: str, *, is_blind: bool = False) -> ScoreNoise | None:
+def own_noise(
+    context: JobContext, private: bytes, purpose: str, *, blind_shares: AnyShares | None = None
+) -> ScoreNoise | None:
     """Make this party's noise on the scores of a pass; the label party adds none.
 
-    `private` is this party's own secret of the run. Where nobody rounds a score before the label party has it, noise
-    of half a unit of a rounded one does the same.
+    `private` is this party's own secret of the run. `blind_shares` are those of a model by which nobody but the label
+    party sees a score, and so nobody rounds it: noise of half a unit of a rounded one does the same. After a fault its
+    weights differ in the last bits; then the noise is another, or the difference of two scores would be bare.
     """
-    least = 2.0 ** -(SCORE_BITS + 1) if is_blind else 0.0
+    least = 0.0
+    if blind_shares is not None:
+        least = 2.0 ** -(SCORE_BITS + 1)
+        purpose = f"{purpose} by {hashlib.sha256(blind_shares.own.tobytes()).hexdigest()}"
     if context.is_label_party:
         return None
     return ScoreNoise(private, max(context.settings.policy.score_noise, least), purpose)

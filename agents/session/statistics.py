@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-KEPT_INTERVALS = 4096
+MOST_INTERVALS = 4096
 STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
 
 
@@ -49,7 +49,7 @@ class Statistics:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # of the stages that are over
     lengths: StepLengths = field(default_factory=StepLengths)  # of steps that no sum over all jobs has yet
     _stage: tuple[str, float] | None = None
-    _intervals: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_INTERVALS))
+    _intervals: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_INTERVALS))
     _last: float = 0.0
     _processor_start: float = 0.0
     _processor_end: float | None = None

@@ -4,7 +4,7 @@ It reads the source again only if no usable snapshot is stored. `fixed_randomnes
 same. Nothing here looks at a row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -57,7 +57,7 @@ class SnapshotStore:
 
     def _key(self, name: str, settings: TableSettings, reading: Sequence[Any]) -> bytes:
         fields = settings.model_dump(mode="json", exclude=IRRELEVANT_FIELDS)
-        return canonical_digest("tercet table", [self._job.run.hex(), name, _source_name(settings), fields, *reading])
+        return snapshot_key(self._job.run, name, _source_name(settings), fields, reading)
 
     def _reopen(self, folder: SnapshotFolder, name: str) -> Snapshot | None:
         why: str | None = None
@@ -87,6 +87,11 @@ class SnapshotStore:
         """Remove the snapshot when the run is over; a resumed run reads the table anew."""
         self._is_discarded = True
         discard_table(self._state, self._job.id)
+
+
+def snapshot_key(run: bytes, name: str, source: str, fields: Mapping[str, Any], reading: Sequence[Any]) -> bytes:
+    """Digest all that a stored snapshot must have been read by: 32 bytes."""
+    return canonical_digest("tercet table", [run.hex(), name, source, fields, *reading])
 
 
 def _source_name(settings: TableSettings) -> str:

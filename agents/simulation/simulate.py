@@ -90,13 +90,13 @@ async def simulate_job(
     watch: Watch = lambda _: None,
     contribute: Mapping[str, Callable[[], bytes]] | None = None,
     tap: Tap | None = None,
-    office: MemoryBroker | None = None,
+    broker: MemoryBroker | None = None,
 ) -> Simulation:
     """Run a job with all its parties in this process; state goes under `folder`.
 
     `contribute` and `tap` are for tests: sources of the order key, and a look at (or a hand on) what is sent.
     """
-    office = office or MemoryBroker()
+    broker = broker or MemoryBroker()
     simulation, stop = Simulation(description), asyncio.Event()
     started = asyncio.get_running_loop().time()
     agents: dict[str, Agent] = {}
@@ -113,10 +113,10 @@ async def simulate_job(
         for party, (own, identity) in introduce(settings, folder).items():
             _forget(own.state, description.id)  # each simulation is a run of its own
             source = (contribute or {}).get(party, system_randomness)
-            broker = office.connect(party)
-            agent = Agent(own, identity, broker, contribute=source, tap=tap, finished=finished)
+            connection = broker.connect(party)
+            agent = Agent(own, identity, connection, contribute=source, tap=tap, finished=finished)
             agents[party] = agent
-            tasks.create_task(_serve(agent, broker, stop))
+            tasks.create_task(_serve(agent, connection, stop))
             await agent.ready.wait()
         label = agents[description.label]
         label.submit(description)

@@ -5,11 +5,13 @@ one receives what the helper deals, one is online. The equations are in `mpc.bli
 """
 
 import asyncio
+import itertools
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
 from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
@@ -35,6 +37,7 @@ from tercet.schemas.messages.kinds import SpreadShare, StepsDone
 from tercet.schemas.messages.tensor import Words
 
 REPORTS = 4  # of the steps that the helper deals ahead: how often it is told how far the parties are
+HELPERS_PATIENCE = 2.0  # in units of a data party's deadline for a step
 MOST_REACH = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
 
 
@@ -120,7 +123,7 @@ class BlindTraining:
         for step in context.steps():
             await self._scripts.run(self._party.run_online(step), step)
             context.note_finished_step(step)
-            if reports.is_due(step.index + 1):
+            if context.is_label_party and reports.is_due(step.index + 1):
                 message, helper = StepsDone(done=step.index + 1), [context.description.helper]
                 await context.mailbox.send(message, helper, context.deadline("step"), step=step.index + 1)
             if step.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(step):
@@ -152,7 +155,7 @@ class BlindTraining:
         theirs = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
         cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / weight
         if cosine < least_cosine(self._plan):
-            raise JobProblem("training.diverged", context.job.submitter, out_of_range(self._plan, step.epoch, cosine))
+            raise _out_of_range(context, step.epoch, cosine)
 
 
 def least_cosine(plan: Plan) -> float:
@@ -161,16 +164,17 @@ def least_cosine(plan: Plan) -> float:
     return math.cos(2.0 * math.pi * MOST_REACH * min(-series.low, series.high) / series.period)
 
 
-def out_of_range(plan: Plan, epoch: int, cosine: float) -> str:
-    """Say that scores are about to leave the series, and what to change."""
-    series = series_of(plan)
-    angle = math.sqrt(2.0 * (1.0 - cosine))
-    size = angle * series.period / (2.0 * math.pi)
-    return (
-        f"in epoch {epoch} scores have a root mean square of at least {size:.3g}, and the series holds up to "
-        f"{min(-series.low, series.high):g}: use a smaller rate or more l2, a larger q under [privacy], or "
+def _out_of_range(context: JobContext, epoch: int, cosine: float) -> JobProblem:
+    """Say that scores are about to leave the series, and what to change; how large they are is a detail."""
+    series = series_of(context.ready_plan)
+    size = math.sqrt(2.0 * (1.0 - cosine)) * series.period / (2.0 * math.pi)
+    reason = (
+        f"in epoch {epoch} scores are about to leave the series, which holds up to {min(-series.low, series.high):g}: "
+        f"run the job again with a smaller rate or more l2, a larger q under [privacy], or "
         f'helper_sees = "scores"'
     )
+    detail = f"their root mean square is at least {size:.3g}"
+    return JobProblem("training.diverged", context.job.submitter, reason, detail)
 
 
 class _Reports:
@@ -207,15 +211,22 @@ class BlindHelperTraining:
         loop.set("ahead")
         context = self._context
         helper = await context.compute(self._make_helper)
-        for step in context.steps():
-            await self._wait_until_done(step.index + 1 - self._reports.ahead)
-            if step.position == 0:
-                await context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
-            await self._scripts.run(helper.deal_step(step), step)
-            context.note_finished_step(step)
-            if step.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
+        for steps in self._groups():
+            first, last = steps[0], steps[-1]
+            await self._wait_until_done(last.index + 1 - self._reports.ahead)
+            if first.position == 0:
+                await context.compute(self._order.permutation, first.epoch)  # sorting a large table takes long
+            await self._scripts.run(helper.deal_steps(steps), first)
+            context.note_finished_step(last)
+            if last.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(last.epoch):
                 return
         await self._wait_until_done(self._plan.steps_total)
+
+    def _groups(self) -> Iterator[list[Step]]:
+        """Yield steps of one epoch whose dealt words travel together."""
+        most = max(1, self._reports.ahead // REPORTS)
+        for _, steps in itertools.groupby(self._context.steps(), lambda step: (step.epoch, step.position // most)):
+            yield list(steps)
 
     def _make_helper(self) -> BlindHelper:
         context, plan, rows = self._context, self._plan, self._plan.request.rows
@@ -228,11 +239,15 @@ class BlindHelperTraining:
         )  # fmt: skip
 
     async def _wait_until_done(self, steps: int) -> None:
-        """Wait until all data parties have done so many steps."""
+        """Wait until the label party has done so many steps, and with it every other one has used what it was dealt."""
         context = self._context
         while self._done < steps:
             first = self._done == context.first_step  # before it rows are encoded
             self._done = self._reports.after(self._done)
-            await context.mailbox.receive(
-                StepsDone, list(self._names.values()), context.deadline("fit" if first else "step"), step=self._done
-            )
+            await context.mailbox.receive(StepsDone, [context.label], self._patience(is_first=first), step=self._done)
+
+    def _patience(self, *, is_first: bool) -> Deadline:
+        """Wait longer than the data parties do for each other: they know who is silent, and this party does not."""
+        if is_first:
+            return self._context.deadline("fit")
+        return Deadline("step", HELPERS_PATIENCE * self._context.settings.deadlines.step)

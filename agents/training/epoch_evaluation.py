@@ -166,7 +166,7 @@ class Evaluation:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
-        noise = own_noise(context, held_out.private, "validation", is_blind=plan.is_blind)
+        noise = own_noise(context, held_out.private, "validation", blind_shares=shares if plan.is_blind else None)
         scores = await score_rows(
             context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise,
             openings=openings,

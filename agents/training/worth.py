@@ -10,7 +10,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.history import History
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 
 SLOWER = 'leave rate out of the job (it is "auto" then), or use a smaller one'
 EXPLAINED = ("d2", "r2")  # metrics that are 0 where a model is as good as the mean label
@@ -33,9 +33,9 @@ class Constant:
     @classmethod
     def of(cls, link: str, training: Floats, held_out: Floats, unit: float) -> "Constant":
         """Measure it by centred labels, (rows, outputs)."""
-        activation = ACTIVATIONS[link]
-        apart = unit * activation.constant_loss(held_out, training) if len(held_out) else None
-        return cls(unit * activation.constant_loss(training, training), apart, unit)
+        function = LINKS[link]
+        apart = unit * function.constant_loss(held_out, training) if len(held_out) else None
+        return cls(unit * function.constant_loss(training, training), apart, unit)
 
 
 def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -> str:

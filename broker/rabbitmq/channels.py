@@ -77,11 +77,11 @@ class Channels:
 
         It is the one that has rested longest. Raises Overloaded.
         """
-        taken = await self._take_number()
+        number = await self._take_number()
         try:
-            yield taken
+            yield number
         finally:
-            self._rest_number(taken)
+            self._rest_number(number)
 
     async def _take_number(self) -> int:
         try:

@@ -42,6 +42,11 @@ def encode(x: Floats, bits: int) -> Words:
     return from_signed(scaled.astype(np.int64))
 
 
+def encode_bounded(x: Floats, bits: int) -> Words:
+    """Encode numbers that are known to be finite and far below 2^62 once encoded, as `encode` does."""
+    return from_signed(np.rint(x * 2.0**bits).astype(np.int64))
+
+
 def ceil_log2(x: float) -> int:
     """Find the least e with x <= 2^e; exact, unlike a rounded logarithm."""
     mantissa, exponent = math.frexp(x)

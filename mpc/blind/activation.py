@@ -11,7 +11,7 @@ the shape (2 K, rows, outputs): K for cos(m t), then K for sin(m t).
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode
+from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.series import Series, Terms
 from tercet.mpc.functions.trigonometry import rotations
@@ -26,7 +26,7 @@ def rotate(words: Words, unit: np.uint64, series: Series) -> CosSin:
 
 def dealt_words(t: Words, unit: np.uint64, series: Series, scale: float, bits: int) -> Words:
     """Encode c cos(m t) and c sin(m t) at the helper; t is (rows, outputs)."""
-    return encode(scale * np.concatenate(rotate(t, unit, series)), bits)
+    return encode_bounded(scale * np.concatenate(rotate(t, unit, series)), bits)
 
 
 def factors(opened: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Words:
@@ -38,7 +38,7 @@ def factors(opened: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Word
     shape = (-1, 1, 1)
     of_cosines, of_sines = (scale * np.reshape(numbers, shape) for numbers in (terms.cosines, terms.sines))
     with_cosines = of_sines * sines + of_cosines * cosines
-    return encode(np.concatenate([with_cosines, of_cosines * sines - of_sines * cosines]), bits)
+    return encode_bounded(np.concatenate([with_cosines, of_cosines * sines - of_sines * cosines]), bits)
 
 
 def evaluate(public: Words, dealt: Words) -> Words:

@@ -15,6 +15,7 @@ and run ahead.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,12 +23,14 @@ from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, sum_along, total
 from tercet.mpc.blind.forward import Batch, BlindForward, nothing
 from tercet.mpc.blind.loss import BlindLoss
-from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS, own_update, partner_update, zero_share
 from tercet.mpc.linear.data_party import Shares, first_shares
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
+
+Later = tuple[tuple[int, str, Words], ...]  # as `Send.later`
+NOTHING_LATER: Mapping[int, Later] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ class BlindParty:
         self._partners = {start.step: dict(start.partners)}
         self._intercepts = {start.step: start.intercept}
         self._steps: dict[int, _Training] = {}
-        self._turns = Turns(start.step)
+        self._turns, self._opening = Turns(start.step), start.step - 1  # the last step whose scores are being opened
         self._spread, self._weight = np.zeros((1, 1), np.uint64), 0.0
         self._opened = hashlib.sha256()
 
@@ -100,7 +103,8 @@ class BlindParty:
         batch, forward = self._forward.begin(step), self._forward
         self._steps[step.index] = _Training(batch)
         along = () if self.loss is None else self.loss.masked_labels(step, batch)
-        masked = yield from forward.exchange_inputs(step, batch, self._partners[step.index], along)
+        wait = self._opening < step.index - 1  # for the next opening, which is of the step before this one or earlier
+        masked = yield from forward.exchange_inputs(step, batch, self._partners[step.index], along, wait=wait)
         if self.loss is not None:
             yield from self.loss.receive_labels(batch)
         self._advance(step, masked)
@@ -123,7 +127,7 @@ class BlindParty:
         self._turns.begin_step("dealt", step)
         state, (rows, outputs) = self._steps[step.index], self._own.shape
         loss = 0 if self.loss is None else self.loss.dealt
-        words = yield from self._forward.receive_dealt(step, state.batch, rows * outputs + loss)
+        words = yield from self._forward.receive_dealt(step, state.batch, rows * outputs + loss, always=True)
         state.gradient, state.loss = words[:, : rows * outputs].reshape(rows, outputs), words[:, rows * outputs :]
         yield Signal("dealt")
 
@@ -132,12 +136,13 @@ class BlindParty:
     def run_online(self, step: Step) -> Script[None]:
         """Open masked scores, then masked errors, and take the step."""
         yield Await("absorbed")
-        due = dict.fromkeys(self._forward.others, (self._own.shape[0], self._own.shape[1]))
-        weights = received_words((yield Receive("masked weights", 0, due)))
+        state, due = self._steps[step.index], dict.fromkeys(self._forward.others, self._own.shape)
+        kind = "masked weights" if len(state.batch.new) else "next weights"
+        weights = received_words((yield Receive(kind, 0, due)))
         yield Await("dealt")
         self._turns.begin_step("online", step)
-        state = self._steps[step.index]
-        opened = yield from self._open("score opening", self._score_share(step, state.batch, weights))
+        share, self._opening = self._score_share(step, state.batch, weights), step.index
+        opened = yield from self._open("score opening", share, self._take_weights(step))
         self._forward.rotate(step, state.batch, opened)
         opened = yield from self._open("error opening", self._error_share(step, state.batch))
         if self.loss is not None:
@@ -145,10 +150,19 @@ class BlindParty:
         self._update(step, state, opened)
         yield Signal("done")
 
-    def _open(self, kind: str, share: Words) -> Script[Words]:
+    def _take_weights(self, step: Step) -> dict[int, Later]:
+        """Take masked weights of later steps that wait, by receiver."""
+        unsent, self._forward.unsent = self._forward.unsent, {}
+        return {
+            i: tuple((index - step.index, "next weights", words[i]) for index, words in unsent.items())
+            for i in self._forward.others
+        }
+
+    def _open(self, kind: str, share: Words, later: Mapping[int, Later] = NOTHING_LATER) -> Script[Words]:
         """Send a share to every other data party; return the sum of all."""
         others = self._forward.others
-        yield Send(kind, 0, others, share)
+        for i in others:
+            yield Send(kind, 0, (i,), share, later=later.get(i, ()))
         theirs = received_words((yield Receive(kind, 0, dict.fromkeys(others, (share.shape[0], share.shape[1])))))
         opened = total([share, *theirs.values()])
         self._opened.update(np.ascontiguousarray(opened, "<u8").tobytes())
@@ -160,7 +174,7 @@ class BlindParty:
             raise OutOfTurn(f"the step before {step.index} is not done")
         share = self._forward.score_share(batch, self._own, weights)
         share += self._forward.column(step, self._intercepts[step.index])
-        offset = self._plan.activation.offset
+        offset = self._plan.link.offset
         if offset is not None and self._y is not None:
             share += encode(offset(self._y[batch.rows]) / step.alpha, self._plan.fz)
         return share
@@ -170,7 +184,7 @@ class BlindParty:
         phi = self._forward.series.phi
         share = self._forward.function(step, batch, phi) + self._forward.own_mask("r", step)
         if self._y is not None:
-            target = self._plan.activation.target(self._y[batch.rows])
+            target = self._plan.link.target(self._y[batch.rows])
             share += encode(step.scale * (phi.constant - target), self._plan.f)
         return share
 
@@ -192,9 +206,7 @@ class BlindParty:
 
     def _add_spread(self, step: Step, batch: Batch) -> None:
         """Add c times the sum of cos(m_1 z) over a batch, by words that are there."""
-        none = (0.0,) * (len(self._forward.series.multiples) - 1)
-        share = self._forward.function(step, batch, Terms(0.0, (0.0, *none), (1.0, *none), 0.0))
-        self._spread = self._spread + sum_along(share)
+        self._spread = self._spread + sum_along(self._forward.first_cosine(step, batch))
         self._weight += step.scale * step.rows * self._plan.outputs
 
     def take_spread(self, step: Step) -> tuple[Words, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import encode_number
+from tercet.mpc.arithmetic.fixed import encode_bounded, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.blind.activation import CosSin, evaluate, factors, rotate
 from tercet.mpc.blind.sizes import angles_shape, dealt_shape, explicit_party, series_of
@@ -75,6 +75,7 @@ class BlindForward:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {x.shape[1]}")
         self._x, self._order, self._masks, self._stores = x, order, helper_masks, stores
         self._first = FirstUse(x.shape[0])
+        self.unsent: dict[int, dict[int, Words]] = {}  # masked weights by step and receiver
 
     def begin(self, step: Step) -> Batch:
         """Begin a batch; in the order of steps."""
@@ -84,13 +85,20 @@ class BlindForward:
     # --- ahead of time
 
     def exchange_inputs(
-        self, step: Step, batch: Batch, partners: Mapping[int, Words], along: tuple[tuple[str, Words], ...] = ()
+        self,
+        step: Step,
+        batch: Batch,
+        partners: Mapping[int, Words],
+        along: tuple[tuple[str, Words], ...] = (),
+        *,
+        wait: bool = False,
     ) -> Script[dict[int, Words]]:
         """Send masked weights, and masked inputs of new rows; return E of the batch by data party.
 
-        `partners` are this party's shares of the other parties' blocks; `along` goes with new rows.
+        `partners` are this party's shares of the other parties' blocks; `along` goes with new rows. Weights that may
+        `wait` stay in `unsent` where there is no new row.
         """
-        yield from self._send(step, batch, partners, along)
+        yield from self._send(step, batch, partners, along, wait=wait)
         if len(batch.new):
             due = {i: (len(batch.new), self.plan.columns[i]) for i in self.others}
             for i, words in received_words((yield Receive("masked inputs", 0, due))).items():
@@ -101,21 +109,33 @@ class BlindForward:
         return masked
 
     def _send(
-        self, step: Step, batch: Batch, partners: Mapping[int, Words], along: tuple[tuple[str, Words], ...]
+        self,
+        step: Step,
+        batch: Batch,
+        partners: Mapping[int, Words],
+        along: tuple[tuple[str, Words], ...],
+        *,
+        wait: bool,
     ) -> Iterator[Send]:
         weights = {i: share - self.block_mask("V", i, step) for i, share in partners.items()}
         if not len(batch.new):
-            yield from (Send("masked weights", 0, (i,), words) for i, words in weights.items())
+            if wait:
+                self.unsent[step.index] = weights
+            else:
+                yield from (Send("next weights", 0, (i,), words) for i, words in weights.items())
             return
         x = self._x.read_rows(batch.new)
         x -= self._masks("U", self.me, self.me, step, (x.shape[0], x.shape[1]))
         yield from (Send("masked inputs", 0, (i,), x, (("masked weights", weights[i]), *along)) for i in self.others)
 
-    def receive_dealt(self, step: Step, batch: Batch, more: int) -> Script[Words]:
-        """Receive what the helper deals; return the words beside the share of angles, (1, more)."""
+    def receive_dealt(self, step: Step, batch: Batch, more: int, *, always: bool = False) -> Script[Words]:
+        """Receive what the helper deals; return the words beside the share of angles, (1, more).
+
+        It sends a message `always`, or unless that is empty.
+        """
         shape, angles = dealt_shape(self.plan, self.me, step, more), angles_shape(self.plan, step)
         words = np.zeros((1, 0), np.uint64)
-        if shape[1]:
+        if shape[1] or always:
             received = received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER]
             words = expect(received, shape, "what the helper dealt")
         if self.me == explicit_party(step, len(self.plan.columns)):
@@ -145,6 +165,15 @@ class BlindForward:
         """Compute this party's share of c times a function, but for its constant; F fractional bits."""
         bits = step_bits(step.scale, self.plan.f, norm_bits(self.series))
         return evaluate(factors(batch.opened, terms, bits.public), batch.dealt)
+
+    def first_cosine(self, step: Step, batch: Batch) -> Words:
+        """Compute this party's share of c cos(m_1 z), F fractional bits."""
+        count = len(self.series.multiples)
+        bits = step_bits(step.scale, self.plan.f, norm_bits(self.series))
+        (cosines, sines), dealt = batch.opened, batch.dealt
+        cosine, sine = encode_bounded(cosines[0], bits.public), encode_bounded(sines[0], bits.public)
+        found: Words = cosine * dealt[0] + sine * dealt[count]
+        return found
 
     def unscaled(self, step: Step, batch: Batch, terms: Terms, bits: int) -> Words:
         """Compute this party's share of the function itself, but for its constant, at so many fractional bits."""

@@ -59,7 +59,8 @@ class BlindHeldOut:
         yield from loss.receive_labels(batch)
         dealt = yield from forward.receive_dealt(step, batch, loss.dealt)
         block = (shares.own.shape[0], shares.own.shape[1])
-        weights = received_words((yield Receive("masked weights", 0, dict.fromkeys(forward.others, block))))
+        kind = "masked weights" if len(batch.new) else "next weights"
+        weights = received_words((yield Receive(kind, 0, dict.fromkeys(forward.others, block))))
         share = forward.score_share(batch, shares.own, weights)
         share += forward.column(step, shares.intercept) + self._offset(step, batch.rows)
         yield Send("score opening", 0, forward.others, share)
@@ -69,7 +70,7 @@ class BlindHeldOut:
         yield from loss.add_batch(step, batch, dealt)
 
     def _offset(self, step: Step, rows: np.ndarray) -> Words | np.uint64:
-        offset = self._forward.plan.activation.offset
+        offset = self._forward.plan.link.offset
         if offset is None or self._y is None:
             return np.uint64(0)
         return encode(offset(self._y[rows]) / step.alpha, self._forward.plan.fz)

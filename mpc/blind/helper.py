@@ -10,7 +10,7 @@ and each data party i gets
     g_i = U_i^T (-sum_j r_j) - sum_j r_ij                summed over the others j
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,13 +60,18 @@ class BlindHelper:
         self._series, self._parties = series_of(plan), range(len(plan.columns))
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
-    def deal_step(self, step: Step) -> Script[None]:
-        """Send every data party what it is dealt for a step."""
-        for party, words in self.deal(step).items():
-            yield Send("dealt", 0, (party,), words)
+    def deal_steps(self, steps: Sequence[Step]) -> Script[None]:
+        """Send every data party what it is dealt for some steps, in one message each."""
+        first, *later = [(step.index - steps[0].index, self.deal(step)) for step in steps]
+        for party, words in first[1].items():
+            more = tuple((n, "dealt", parts[party]) for n, parts in later)
+            yield Send("dealt", 0, (party,), words, later=more)
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`)."""
+        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`).
+
+        Without training, not those that are dealt nothing.
+        """
         u = self.input_masks(step)
         parts = {i: [self._gradient_share(step, i, u[i])] if self._trains else [] for i in self._parties}
         if self._labels is not None:

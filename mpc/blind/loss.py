@@ -52,7 +52,7 @@ class BlindLoss:
     ) -> None:
         self._forward, self._label, self._bits, self._y = forward, label, bits, y
         self._store, self._masks, self._sums = store, helper_masks, sums
-        self._series, self._link = forward.series, forward.plan.activation
+        self._series, self._link = forward.series, forward.plan.link
 
     @property
     def dealt(self) -> int:

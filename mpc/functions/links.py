@@ -3,7 +3,7 @@
 It sees plain numbers only; which of them the helper may see, and in which order, is decided elsewhere.
 
 Everything that shapes a model is made of IEEE operations (`elementary`), so that it is the same to the last bit on
-every machine. A link is added by an entry in ACTIVATIONS.
+every machine. A link is added by an entry in LINKS.
 """
 
 import math
@@ -41,8 +41,8 @@ FAR_LOG_SCORE, GOOD_LOG_SCORE = 4.0, 5.0  # e^4 is 55, e^5 148: of a count or a 
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
-    """A link between score and label. Score, centred label and phi have shape (rows, outputs).
+class Link:
+    """Links scores to labels. Score, centred label and phi have shape (rows, outputs).
 
     With t the target, which is the label, and r the score: a row's loss is cumulant(r) - sum of t r + label_part(y),
     with phi the slope of cumulant. So the first can be computed of scores under secret signs or in a secret order of
@@ -269,11 +269,11 @@ def _log(x: float) -> float:
     return float(log(np.array([x]))[0])
 
 
-ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+LINKS: Mapping[str, Link] = MappingProxyType(
     {
-        activation.name: activation
-        for activation in (
-            Activation(
+        link.name: link
+        for link in (
+            Link(
                 name="logistic",
                 phi=centred_sigmoid,
                 odd=True,
@@ -288,7 +288,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 most_label=lambda _: 0.5,
                 curvature=0.25,
             ),
-            Activation(
+            Link(
                 name="linear",
                 phi=identity,
                 odd=True,
@@ -304,7 +304,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 curvature=1.0,
                 least_error=FAR_SCORE + CLIP,
             ),
-            Activation(
+            Link(
                 name="softmax",
                 phi=softmax,
                 odd=False,
@@ -321,7 +321,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 noise_bits=1,
                 classes=True,
             ),
-            Activation(
+            Link(
                 name="poisson",
                 phi=exp,
                 odd=False,
@@ -340,7 +340,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
                 least_error=math.ceil(_exp(FAR_LOG_SCORE)),
                 side=1,
             ),
-            Activation(
+            Link(
                 name="gamma",
                 phi=saturating,
                 odd=False,

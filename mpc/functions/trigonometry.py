@@ -50,6 +50,15 @@ def cos_sin(words: Words) -> tuple[Floats, Floats]:
     )
 
 
+def _turn(cos: Floats, sin: Floats, words: Words, first: int, step: int) -> tuple[Floats, Floats]:
+    """Return cosine and sine of `step` times each word, from those of `first` times it where they serve."""
+    if step == first:
+        return cos, sin
+    if step == 2 * first:
+        return 1.0 - 2.0 * (sin * sin), 2.0 * (sin * cos)
+    return cos_sin(words * np.uint64(step))
+
+
 def rotations(words: Words, multiples: Sequence[int]) -> tuple[Floats, Floats]:
     """Return cosines and sines of multiples of each word, (multiples, *words.shape).
 
@@ -65,7 +74,7 @@ def rotations(words: Words, multiples: Sequence[int]) -> tuple[Floats, Floats]:
         raise ValueError(f"multiples {multiples} do not have equal steps")
     cos, sin = np.empty((2, len(multiples), *words.shape))
     cos[0], sin[0] = cos_sin(words * np.uint64(first))
-    c, s = (cos[0], sin[0]) if step == first else cos_sin(words * np.uint64(step))
+    c, s = _turn(cos[0], sin[0], words, first, step)
     known = 1
     while known < len(multiples):
         more = min(known, len(multiples) - known)

@@ -17,7 +17,8 @@ HELPER = -1  # beside the data parties' numbers
 class Send(NamedTuple):
     """Send these words to each of them. `turn` numbers messages of one kind within a step.
 
-    What goes `along` is of other kinds and travels with it, but is waited for by itself.
+    What goes `along` is of other kinds and travels with it, but is waited for by itself. So does what is for a step
+    `later`: so many steps later, of a kind.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class Send(NamedTuple):
     to: tuple[int, ...]
     words: Words
     along: tuple[tuple[str, Words], ...] = ()
+    later: tuple[tuple[int, str, Words], ...] = ()
 
 
 class Receive(NamedTuple):

@@ -133,7 +133,7 @@ class DataParty:
         (rows of the batch, columns), f_x fractional bits.
         """
         self._turns.begin_step("masked inputs", step)
-        rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.activation.odd)
+        rows, signs = self._order.rows(step), self._order.signs(step, odd=self._plan.link.odd)
         x = expect(self._x.read_rows(rows), (step.rows, self._x.shape[1]), "features of a batch")
         classes = self._order.classes(step, self._plan.outputs)
         batch = _Batch(x, signs, classes, self._encoded_labels(step, signs, classes), self._known(step))
@@ -281,7 +281,7 @@ class DataParty:
         """
         if self._y is None:
             return None
-        target = self._plan.activation.target(self._y[self._order.rows(step)])
+        target = self._plan.link.target(self._y[self._order.rows(step)])
         return apply_order(signs * encode(step.scale * target, self._plan.f), classes)
 
     def _intercept_column(self, step: Step, batch: _Batch) -> Words:
@@ -297,7 +297,7 @@ class DataParty:
 
         Only some links have one.
         """
-        offset, batch = self._plan.activation.offset, self._batch(step)
+        offset, batch = self._plan.link.offset, self._batch(step)
         if offset is None or self._y is None:
             return np.uint64(0)
         words = encode(offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)

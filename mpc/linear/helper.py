@@ -64,10 +64,10 @@ def activation(plan: Plan, step: Step, z: Words) -> Words:
     """
     check_range(step, z, plan.fz)
     scores = step.alpha * decode(z, plan.fz)
-    if not (plan.activation.exposed(scores) <= plan.score_limit).all():
+    if not (plan.link.exposed(scores) <= plan.score_limit).all():
         raise Diverged(step, f"a score exceeded {plan.score_limit:g}")
     try:
-        phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
+        phi = plan.link.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
         return encode(step.scale * phi, plan.f)
     except RangeProblem as problem:
         raise Diverged(step, f"the activation cannot be encoded: {problem}") from problem

@@ -26,7 +26,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
-from tercet.mpc.functions.links import Activation
+from tercet.mpc.functions.links import Link
 from tercet.mpc.linear.algebra import apply_order
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.forward import NoiseNumbers, noise_half_width
@@ -40,7 +40,7 @@ class LossNumbers(NoiseNumbers, Protocol):
     """Names the numbers that a loss needs; `plan.Plan` has those of the training."""
 
     @property
-    def activation(self) -> Activation:
+    def link(self) -> Link:
         """The link between score and label."""
 
     @property
@@ -105,7 +105,7 @@ class LossParty:
         if self._y is None:
             raise OutOfTurn("only the label party has labels")
         self._turns.begin_step("loss labels", step)
-        link, y = self._plan.activation, self._y[self._order.rows(step)]
+        link, y = self._plan.link, self._y[self._order.rows(step)]
         signs, classes = self._order.signs(step, odd=link.odd), self._order.classes(step, self._plan.outputs)
         target = encode(link.target(y), self._bits.label)
         self._alone[step.index] = sum_along(encode(link.label_part(decode(target, self._bits.label)), self._bits.total))
@@ -189,7 +189,7 @@ class LossHelper:
         u = self._masks[label]("U_y", label, label, step, shape)
         # Rounded row by row: a sum of floats would depend on the order of the rows.
         h = noise_half_width(self._plan, step.alpha)
-        cumulant = encode(self._plan.activation.cumulant_of_noisy(scores, h), self._bits.total)
+        cumulant = encode(self._plan.link.cumulant_of_noisy(scores, h), self._bits.total)
         g = q - _products(u, n)
         g[:, :1] += sum_along(cumulant)
         return np.concatenate([encode(scores, self._bits.score) - n, g])

@@ -185,13 +185,13 @@ class NetworkParty(BackwardParty):
         layout, others = self.layout, tuple(self.others)
         entries = layout.weights("G", "c")
         mine = self.weight_openings(step, self._upper) | self._truncated_weights(step)
-        summed = yield from self.sum_shares("weight opening", 0, pack(entries, mine), others)
-        self.state(step).weights |= unpack(entries, summed, "opened weights")
+        opened = yield from self.sum_shares("weight opening", 0, pack(entries, mine), others)
+        self.state(step).weights |= unpack(entries, opened, "opened weights")
         yield Signal("forward")
         entries = layout.weights("T")
         yield Await("dealt")
-        summed = yield from self.sum_shares("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
-        self.state(step).weights |= unpack(entries, summed, "opened weights")
+        opened = yield from self.sum_shares("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
+        self.state(step).weights |= unpack(entries, opened, "opened weights")
         yield Signal("backward")
 
     def _truncated_weights(self, step: Step) -> dict[tuple[str, int], Words]:

@@ -121,7 +121,7 @@ class ForwardParty:
         """
         shape = (step.rows, self._x.shape[1])
         x = expect(self._x.read_rows(self.order.rows(step)), shape, "features of a batch")
-        signs = self.order.signs(step, odd=self.plan.activation.odd)
+        signs = self.order.signs(step, odd=self.plan.link.odd)
         hidden = [self._hidden(step, k, signs) for k in self.layout.hidden]
         classes = self.order.classes(step, self.layout.outputs)
         self._states[step.index] = ForwardState(x, step.rows, signs, classes, hidden)

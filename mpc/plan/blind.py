@@ -16,8 +16,8 @@ import numpy as np
 from tercet.mpc.functions.series import SERIES, Series
 
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
-GOOD_BITS = 24  # of c cos and public numbers together, beyond the size of c
-LEAST_BITS = 18
+GOOD_BITS = 20  # of c cos and public numbers together, beyond the size of c
+LEAST_BITS = 16
 SPARE_TURNS = 2  # bits of a pre-activation's word beyond the period: scores out of the series are still told right
 ALPHA_BITS = 8  # of a turn's unit where alpha falls: alpha is rounded to a 512th part at most
 

@@ -9,7 +9,7 @@ quarter of that leaves room for batches, and for links whose curvature grows wit
 
 from collections.abc import Sequence
 
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.schedule import LEAST_ROWS
 
 BATCHES = 16  # an epoch: twice what hides rows across epochs
@@ -34,4 +34,4 @@ def auto_rate(model: str, spreads: Sequence[float], *, hidden: bool) -> float:
         hidden: Whether there are hidden layers. No bound holds for these, and the rate of whitened columns does well.
     """
     spread = float(len(spreads)) if hidden else sum(spreads)
-    return 1.0 / (2.0 * ACTIVATIONS[model].curvature * (spread + 1.0))
+    return 1.0 / (2.0 * LINKS[model].curvature * (spread + 1.0))

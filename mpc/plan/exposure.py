@@ -14,16 +14,17 @@ The label party learns scores under the partners' own noise. Each tells log2(8 /
 import math
 from collections.abc import Sequence
 
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
 
-SCORE_BITS_TOLD = 7.0  # of a partner's record by one score, under noise of +-2^-5 in a range of 8
+SCORE_BITS = 7.0  # of a partner's record by one score, under noise of +-2^-5 in a range of 8
 UNNAMED_BITS = 5.0  # of a record that one view must leave open to a helper that knows all weights: 1 row of 32
 SEEN_BITS = 4.0  # by the helper of one score under noise of +-1/4; the range is 8 of such cells, on each side of zero
 SEEN_CLASS_BITS = 3.0  # likewise of each of K scores under noise of +-1/2
 SHARED_BITS = 3.0  # a pattern must be shared by 2^3 pairs of a batch to stand out
 CAUTION_BITS = 3.0  # within so many of the bound a job is warned of
-KEPT_PART, KEPT_PART_KNOWN = 2.0, 3.0  # a record holds so many times what scores tell; the latter with known weights
+LEAST_RATIO = 2.0  # a record must hold so many times what scores tell
+LEAST_RATIO_KNOWN = 3.0  # likewise, where the weights are known
 
 
 def joint_bits(bits: Sequence[float]) -> float:
@@ -45,20 +46,20 @@ def needed_bits(model: str, outputs: int, largest_view: int, network: Network | 
     """
     several = outputs > 1 and network is None
     seen = SEEN_CLASS_BITS * outputs if several else SEEN_BITS
-    if not several and not ACTIVATIONS[model].odd:
+    if not several and not LINKS[model].odd:
         seen += 1.0  # its sign
     return min(UNNAMED_BITS + seen, max(0.0, 2.0 * math.log2(largest_view) - SHARED_BITS))
 
 
 def disclosed_bits(scorings: int, outputs: int) -> float:
     """Give what so many scorings of a row tell the label party of a partner's record, at most."""
-    return SCORE_BITS_TOLD * scorings * outputs
+    return SCORE_BITS * scorings * outputs
 
 
 def most_scorings(record_bits: float, outputs: int, *, weights_known: bool) -> int:
     """Give how often a row may be scored until too much of a partner's record is told."""
-    part = KEPT_PART_KNOWN if weights_known else KEPT_PART
-    return int(record_bits / part / disclosed_bits(1, outputs))
+    ratio = LEAST_RATIO_KNOWN if weights_known else LEAST_RATIO
+    return int(record_bits / ratio / disclosed_bits(1, outputs))
 
 
 def score_less_often(epochs: int, most: int) -> str:

@@ -7,7 +7,7 @@ import math
 from typing import Protocol
 
 from tercet.mpc.arithmetic.fixed import ceil_log2
-from tercet.mpc.functions.links import Activation
+from tercet.mpc.functions.links import Link
 
 SCORE_BITS = 16  # fractional bits of a score that the label party is told; more would help to solve for narrow data
 
@@ -44,7 +44,7 @@ class Forward(NoiseNumbers, Protocol):
         """Tell whether the helper sees no score."""
 
     @property
-    def activation(self) -> Activation:
+    def link(self) -> Link:
         """The link between score and label."""
 
 

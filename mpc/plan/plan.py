@@ -19,7 +19,7 @@ from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
-from tercet.mpc.functions.links import ACTIVATIONS, Activation
+from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.check_sizes import Sizes
@@ -124,7 +124,7 @@ class Plan:
     fx: int
     f: int
     norms: tuple[float, ...]  # each data party clips its rows to its own
-    score_limit: float  # the helper stops the job when a score exceeds this where errors grow, `Activation.exposed`
+    score_limit: float  # the helper stops the job when a score exceeds this where errors grow, `Link.exposed`
     noise_bits: int  # of the scores: the helper sees them under noise, uniform in at least +-2^-noise_bits
     last_alpha: float  # at the end of the job: the weights are alpha times the sum of their shares
     steps_per_epoch: int
@@ -177,9 +177,9 @@ class Plan:
         return network is not None and not (HIDDEN[network.activation].two_valued and self.request.l2 == 0.0)
 
     @property
-    def activation(self) -> Activation:
+    def link(self) -> Link:
         """The function that the helper applies."""
-        return ACTIVATIONS[self.request.model]
+        return LINKS[self.request.model]
 
     @property
     def steps_total(self) -> int:
@@ -198,7 +198,7 @@ class Plan:
 
     def score_bounds(self) -> tuple[float, float]:
         """Return the lowest score and the highest that a loss counts with."""
-        return self.activation.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
+        return self.link.bounds(self.score_limit, math.ldexp(1.0, GUARD_BIT - self.fz))
 
     def loss_bits_of(self, rows: int) -> LossBits:
         """Choose the most bits with which no sum of so many losses can reach 2^62.
@@ -208,7 +208,7 @@ class Plan:
         The helper stops the job at a score beyond the limit, and labels are bounded: so the loss of a row is, and with
         it the sum. A loss costs no job its place: where rows are many, bits are fewer, and roundings cancel.
         """
-        link, (low, high) = self.activation, self.score_bounds()
+        link, (low, high) = self.link, self.score_bounds()
         corners = np.array([[low] * self.outputs, [high] * self.outputs])
         label = np.full((1, self.outputs), self.most_label)
         # A cumulant is convex. Of several outputs but one label is not 0.
@@ -221,7 +221,7 @@ class Plan:
     @property
     def most_label(self) -> float:
         """No centred label is larger in size."""
-        return self.activation.most_label(self.score_limit)
+        return self.link.most_label(self.score_limit)
 
     def check_labels(self, labels: Floats) -> None:
         """Check that this plan can train on labels, (rows,), as the label party holds them.
@@ -229,7 +229,7 @@ class Plan:
         Raises:
             LabelProblem: saying how many are not, and what to change.
         """
-        link = self.activation
+        link = self.link
         link.check_labels(labels)
         if link.classes:
             refuse_labels(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")

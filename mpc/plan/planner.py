@@ -14,7 +14,7 @@ import math
 from typing import NamedTuple, get_args
 
 from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
-from tercet.mpc.functions.links import ACTIVATIONS, FAR_SCORE
+from tercet.mpc.functions.links import FAR_SCORE, LINKS
 from tercet.mpc.functions.series import Series, series_for
 from tercet.mpc.plan.blind import ALPHA_BITS, GOOD_BITS, LEAST_BITS, SPARE_TURNS, Blind, significant_bits
 from tercet.mpc.plan.exposure import (
@@ -148,7 +148,7 @@ def noise_bits_of(request: Request) -> int:
 
     +-2^-bits or more.
     """
-    return ACTIVATIONS[request.model].noise_bits
+    return LINKS[request.model].noise_bits
 
 
 def _features_bits(request: Request, course: _ScheduleBounds, f: int) -> tuple[int, float, tuple[str, ...]]:
@@ -164,7 +164,7 @@ def _features_bits(request: Request, course: _ScheduleBounds, f: int) -> tuple[i
             "use smaller batches, a larger rate or a slower decay",
         )
     chosen = f"features have {{}} fractional bits, the activation {f}"
-    link, tried = ACTIVATIONS[request.model], range(formula, min(formula, GOOD_FX) - 1, -1)
+    link, tried = LINKS[request.model], range(formula, min(formula, GOOD_FX) - 1, -1)
     limits = {fx: _score_limit(request, course, fx, f) for fx in tried}
     for wanted, fx in itertools.product((link.good_score, link.least_score), tried):
         limit = limits[fx]
@@ -179,28 +179,28 @@ def _score_limit(request: Request, course: _ScheduleBounds, fx: int, f: int) -> 
 
     0 where the job does not fit at all.
     """
-    link, raw = ACTIVATIONS[request.model], math.ldexp(1.0, GUARD_BIT - 2 * fx - f)
-    most_error = min(_step_room(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
+    link, raw = LINKS[request.model], math.ldexp(1.0, GUARD_BIT - 2 * fx - f)
+    most_error = min(_step_limit(request, course, raw) / course.leap, math.ldexp(1.0, 62 - fx - f) / course.reach)
     limit = min(link.reach(most_error), raw)
     return limit if limit >= link.least_score and course.alpha * raw >= FAR_SCORE else 0.0
 
 
-def _step_room(request: Request, course: _ScheduleBounds, raw: float) -> float:
+def _step_limit(request: Request, course: _ScheduleBounds, raw: float) -> float:
     """Compute how far one step may move a raw pre-activation.
 
     It may pass the guard, and offsets may pull it back and push it on.
     """
-    return 2.0 * raw - 2.0 * ACTIVATIONS[request.model].most_offset / course.alpha
+    return 2.0 * raw - 2.0 * LINKS[request.model].most_offset / course.alpha
 
 
 def _refusal(request: Request, course: _ScheduleBounds, fx: int, f: int) -> PlanRefused:
     """Say why not even these bits will do, and what would."""
-    raw, error = math.ldexp(1.0, GUARD_BIT - 2 * fx - f), ACTIVATIONS[request.model].least_error
+    raw, error = math.ldexp(1.0, GUARD_BIT - 2 * fx - f), LINKS[request.model].least_error
     if course.alpha * raw < FAR_SCORE:
         return PlanRefused(f"l2 shrinks the weights' scale to {course.alpha:.2g} by the end of the job",
                            "use a smaller l2, a smaller rate or fewer epochs")  # fmt: skip
-    if course.leap * error >= _step_room(request, course, raw):
-        part = 0.95 * _step_room(request, course, raw) / (course.leap * error)
+    if course.leap * error >= _step_limit(request, course, raw):
+        part = 0.95 * _step_limit(request, course, raw) / (course.leap * error)
         # Below this rate bits are added to the activation as fast as the rate falls.
         helps = request.batch / (part * course.least_rate) <= math.ldexp(1.0, LEAST_F - 12)
         fewer = "fewer columns" if request.network is None else "fewer columns or hidden layers"
@@ -214,20 +214,27 @@ def _refusal(request: Request, course: _ScheduleBounds, fx: int, f: int) -> Plan
 
 
 def _warnings(request: Request, course: _ScheduleBounds, sizes: list[int], fx: int) -> tuple[str, ...]:
+    found = (
+        *(() if request.blind is not None else _view_warnings(request, sizes)),
+        (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
+        (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
+    )
+    return tuple(text for holds, text in found if holds)
+
+
+def _view_warnings(request: Request, sizes: list[int]) -> tuple[tuple[bool, str], ...]:
+    """List what may tell the helper more than it should, where it sees scores."""
     few = f"{len(sizes)} batches an epoch: below {FEW_BATCHES} the helper"
     joint, needed = joint_bits(request.entropies), _needed_bits(request)
-    found = (
+    return (
         (joint < needed + CAUTION_BITS,
          f"records of all parties have {joint:g} bits of entropy: below {needed:g} the helper could tell them apart"),
-        (ACTIVATIONS[request.model].offset is not None,
+        (LINKS[request.model].offset is not None,
          "the helper sees scores less logarithms of labels: in the first batches nearly the labels, in secret order"),
         (len(sizes) < FEW_BATCHES, f"{few} may match rows across epochs; use smaller batches"),
         (min(sizes) < LEAST_ROWS, f"batches of {min(sizes)} rows: below {LEAST_ROWS} their order hides little"),
         (0 < request.held_out < LEAST_ROWS, f"held-out rows scored fewer than {LEAST_ROWS}: their order hides little"),
-        (fx < GOOD_FX, f"features have only {fx} fractional bits; smaller batches or a larger rate give more"),
-        (course.alpha < LEAST_ALPHA, f"l2 scales weights by {course.alpha:.2g}; the intercept's rate is rounded"),
     )  # fmt: skip
-    return tuple(text for holds, text in found if holds)
 
 
 def nonsense_refusals(request: Request) -> list[PlanRefused]:
@@ -236,7 +243,7 @@ def nonsense_refusals(request: Request) -> list[PlanRefused]:
     steps = request.epochs * -(-request.rows // max(1, request.batch))
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
     checks: tuple[Check, ...] = (
-        (request.model in ACTIVATIONS, "the model is unknown", f"choose one of {', '.join(ACTIVATIONS)}"),
+        (request.model in LINKS, "the model is unknown", f"choose one of {', '.join(LINKS)}"),
         *_outputs_checks(request),
         *_network_checks(request),
         (request.schedule in get_args(RateKind), "the schedule is unknown",
@@ -296,7 +303,7 @@ def _needed_bits(request: Request) -> float:
 
 def _outputs_checks(request: Request) -> tuple[Check, ...]:
     """List the conditions on outputs: one for each class, of three or more, or one."""
-    link, outputs = ACTIVATIONS.get(request.model), request.outputs
+    link, outputs = LINKS.get(request.model), request.outputs
     classes = link is not None and link.classes
     return (
         (not classes or outputs != 2, "the label has two classes", 'use model = "logistic"'),
@@ -311,7 +318,7 @@ def _network_checks(request: Request) -> tuple[Check, ...]:
     """List the conditions of a network: it can be trained, and its link has no offset."""
     if request.network is None:
         return ()
-    link = ACTIVATIONS.get(request.model)
+    link = LINKS.get(request.model)
     return (
         (link is None or link.offset is None, f'a network has no output "{request.model}"',
          'use output = "poisson" or "linear"'),

@@ -83,7 +83,7 @@ def _zeros(run: BlindRun) -> Weights:
 
 
 def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
-    weights, plan, link, phi = run.begin or _zeros(run), run.plan, run.plan.activation, run.series.phi
+    weights, plan, link, phi = run.begin or _zeros(run), run.plan, run.plan.link, run.series.phi
     for step in plan.steps(run.first):
         if step.index == stop:
             return
@@ -99,7 +99,7 @@ def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
 
 def _score(run: BlindRun, weights: Weights, step: Step, rows: Signed) -> Words:
     """Compute a batch's z, the label's offset in it; f_z bits."""
-    plan, offset = run.plan, run.plan.activation.offset
+    plan, offset = run.plan, run.plan.link.offset
     z = encode_number(1.0 / step.alpha, plan.fx) * weights.intercept
     for x, block in zip(run.xs, weights.blocks, strict=True):
         z = z + x[rows] @ block
@@ -127,7 +127,7 @@ def _series(run: BlindRun, terms: Terms, step: Step, z: Words, *, public: int, s
 
 def _loss(run: BlindRun, record: _StepRecord) -> Words:
     """Sum a batch's loss, (1, 1)."""
-    bits, series, link, step = run.plan.loss_bits, run.series, run.plan.activation, record.step
+    bits, series, link, step = run.plan.loss_bits, run.series, run.plan.link, record.step
     dealt, inverse = step_bits(step.scale, run.plan.f, norm_bits(series)).dealt, 1.0 / step.scale
     labels = encode(link.target(run.y[record.rows]), bits.label)
     score = _series(run, series.score_terms, step, record.z, public=bits.score - dealt, scale=inverse)

@@ -123,7 +123,7 @@ def held_out_loss(
 
 def _loss(scores: Floats, y: Floats, plan: Plan, bits: LossBits, step: Step) -> Words:
     """Sum a batch's loss, (1, 1), from scores with offsets and centred labels."""
-    link = plan.activation
+    link = plan.link
     labels = encode(link.target(y), bits.label)
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
     alone = cumulant, link.label_part(decode(labels, bits.label))
@@ -167,7 +167,7 @@ def scores(  # noqa: PLR0917
 
 def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource) -> Iterator[_StepRecord]:
     """Yield every step of the training."""
-    weights, link = _zeros(xs, plan), plan.activation
+    weights, link = _zeros(xs, plan), plan.link
     for step in plan.steps():
         rows = order.permutation(step.epoch)[step.start : step.stop]
         z = _add_offset(_score(xs, weights, plan, order, step), y[rows], plan, step)
@@ -192,7 +192,7 @@ def _score(xs: Sequence[Words], weights: Weights, numbers: Forward, order: Order
 
 def _add_offset(z: Words, y: Floats, plan: Plan, step: Step) -> Words:
     """Add the label party's term of its labels, where the link has that."""
-    link = plan.activation
+    link = plan.link
     return z if link.offset is None else z + encode(link.offset(y) / step.alpha, plan.fz)
 
 
@@ -203,7 +203,7 @@ def _noise(numbers: Forward, order: OrderSource, step: Step) -> Words:
 
 def _in_place(words: Words, numbers: Forward, order: OrderSource, step: Step) -> Words:
     """Return the helper's view, (rows, outputs), without its signs, classes in place."""
-    signed = order.signs(step, odd=numbers.activation.odd) * words
+    signed = order.signs(step, odd=numbers.link.odd) * words
     return signed[:, np.argsort(order.classes(step, numbers.outputs))]
 
 
@@ -217,7 +217,7 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: OrderSource)
 
     It takes the job's rates, and nothing is rounded or snapped.
     """
-    request, link = plan.request, plan.activation
+    request, link = plan.request, plan.link
     w, w0 = [np.zeros((x.shape[1], plan.outputs)) for x in xs], np.zeros((1, plan.outputs))
     learning = request.rates()
     for step, rate in zip(plan.steps(), learning, strict=False):

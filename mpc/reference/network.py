@@ -166,7 +166,7 @@ def held_out_loss(
 
 def _loss(scores: Floats, y: Floats, seen: _ForwardPass, plan: Plan, bits: LossBits, step: Step) -> Words:  # noqa: PLR0917
     """Sum a batch's loss, (1, 1), from the helper's scores and centred labels."""
-    link = plan.activation
+    link = plan.link
     labels = (seen.signs * encode(y, bits.label))[:, seen.classes]
     cumulant = link.cumulant_of_noisy(scores, noise_half_width(plan, step.alpha))
     alone = cumulant, link.label_part(decode(labels, bits.label))
@@ -227,7 +227,7 @@ def _error(record: _StepRecord, y: Floats, plan: Plan) -> Words:
     """
     step, seen = record.step, record.forward
     scores = step.alpha * decode(seen.z, plan.fz)
-    phi = plan.activation.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
+    phi = plan.link.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
     a = encode(step.scale * phi, plan.f)
     return a - seen.signs * encode(step.scale * y, plan.f)[:, seen.classes]
 
@@ -242,7 +242,7 @@ def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, settin
     for k, (above, bias) in enumerate(zip(weights.upper, weights.biases[1:], strict=True)):
         hidden.append(_hidden(z, step, k, setting))
         z = hidden[-1].activation @ above + column * bias
-    signs, classes = order.signs(step, odd=plan.activation.odd), order.classes(step, plan.outputs)
+    signs, classes = order.signs(step, odd=plan.link.odd), order.classes(step, plan.outputs)
     z = signs * z[:, classes] + order.noise(step, noise_width(plan, step.alpha), plan.outputs)
     return _ForwardPass(hidden, z - z[:, :1] if plan.outputs > 1 else z, signs, classes)
 
@@ -334,7 +334,7 @@ def _float_step(model: NetworkModel, batch: Sequence[Floats], y: Floats, plan: P
     for above, bias in zip(upper, biases[1:], strict=True):
         activations.append(link.phi(zs[-1]) + link.centre)
         zs.append(activations[-1] @ above + bias)
-    error = rate / len(y) * (plan.activation.phi(zs[-1]) - y)
+    error = rate / len(y) * (plan.link.phi(zs[-1]) - y)
     for k in range(len(upper) - 1, -1, -1):
         below = (error @ upper[k].T) * link.slope(zs[k])
         upper[k] = shrink * upper[k] - activations[k].T @ error

@@ -19,7 +19,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.functions.links import Activation
+from tercet.mpc.functions.links import Link
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import apply_order
 from tercet.mpc.linear.loss import LossHelper, LossParty
@@ -37,7 +37,7 @@ from tercet.mpc.scoring.openings import Openings, WeightMasks
 class HeldOutNumbers:
     """Holds the numbers that the loss of one pass goes by; a `loss.LossNumbers`."""
 
-    activation: Activation
+    link: Link
     outputs: int
     loss_bits: LossBits
     loss_rows: int
@@ -50,7 +50,7 @@ class HeldOutNumbers:
         """Make them from the plan of the training and the batches of the pass."""
         rows = sum(step.rows for step in steps)
         bits = plan.loss_bits_of(rows)
-        return cls(plan.activation, plan.outputs, bits, rows, len(steps), plan.fz, plan.noise_bits)
+        return cls(plan.link, plan.outputs, bits, rows, len(steps), plan.fz, plan.noise_bits)
 
 
 class HeldOutLossParty:
@@ -127,7 +127,7 @@ class HeldOutLossParty:
 
     def _offset(self, step: Step) -> Words | np.uint64:
         """Compute the label party's term of its labels alone, where the link has one; f_z bits."""
-        link, outputs = self._plan.activation, self._plan.outputs
+        link, outputs = self._plan.link, self._plan.outputs
         if link.offset is None or self._y is None:
             return np.uint64(0)
         words = encode(link.offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)

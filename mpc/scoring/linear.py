@@ -21,9 +21,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.functions.links import ACTIVATIONS, Activation
+import numpy as np
+
+from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, from_signed, product, to_signed, total
+from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order, zero_share
 from tercet.mpc.linear.data_party import Shares
@@ -39,6 +41,7 @@ from tercet.mpc.scoring.openings import WeightMasks, is_within, masked_blocks
 NOBODY = -2  # no party's index
 
 STREAM = "dealt C"
+MOST_BLIND_SCORE_BITS = 9  # of the whole part of a score and its sign, where the label party adds up scores itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ class Numbers:
         return 2 * self.fx + self.f
 
     @property
-    def activation(self) -> Activation:
+    def link(self) -> Link:
         """The link between score and label."""
-        return ACTIVATIONS[self.model]
+        return LINKS[self.model]
 
 
 def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:
@@ -200,7 +203,7 @@ class Scorer:
         if self._noise is not None:
             z += self._noise.words(step, numbers.outputs, self._alpha, numbers.fz)
         z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
-        return z
+        return z << self._spare_bits if numbers.is_blind else z
 
     def open_scores(self, step: Step, words: Words) -> Floats:
         """Decode the batch's scores at the label party, (rows of the batch, outputs).
@@ -229,7 +232,8 @@ class Scorer:
             ShapeProblem: naming the data party whose share has the wrong shape.
         """
         shape, numbers = (step.rows, self._numbers.outputs), self._numbers
-        z = total(expect(words, shape, f"masked scores of party {i}") for i, words in shares.items())
+        words = total(expect(words, shape, f"masked scores of party {i}") for i, words in shares.items())
+        z = from_signed(to_signed(words) >> np.int64(self._spare_bits))
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
         self._turns.begin_step("scores", step)
@@ -237,13 +241,21 @@ class Scorer:
         words = encode_scores(decode(z, numbers.fz))
         return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
 
+    @property
+    def _spare_bits(self) -> np.uint64:
+        """Count the top bits of z that no score needs.
+
+        Each share leaves them out where the label party adds up scores itself, so that they tell it nothing.
+        """
+        return np.uint64(max(0, 64 - self._numbers.fz - MOST_BLIND_SCORE_BITS - ceil_log2(1.0 / self._alpha)))
+
     def _helpers_noise(self, step: Step) -> Words:
         """Return the noise under which the helper sees z."""
         numbers = self._numbers
         return self._order.noise(step, noise_width(numbers, self._alpha), numbers.outputs)
 
     def _signs(self, step: Step) -> Words:
-        return self._order.signs(step, odd=self._numbers.activation.odd)
+        return self._order.signs(step, odd=self._numbers.link.odd)
 
     def _classes(self, step: Step) -> Signed:
         return self._order.classes(step, self._numbers.outputs)

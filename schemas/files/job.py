@@ -353,7 +353,7 @@ class TrainingJob(JobDescription):
         return self
 
     @model_validator(mode="after")
-    def _stopping_is_told(self) -> Self:
+    def _stopping_has_its_measure(self) -> Self:
         stopping, evaluation = self.early_stopping, self.evaluation
         if stopping is None:
             return self

@@ -7,13 +7,13 @@ import base64
 import hashlib
 from typing import Final
 
-MARK: Final = "."  # which no key has
+SEPARATOR: Final = "."  # which no key has
 LENGTH: Final = 6  # of 64 letters each: one typo in 69 thousand million goes unnoticed
 
 
 def with_checksum(key: str) -> str:
     """Write a key as it is given to partners."""
-    return f"{key}{MARK}{_checksum(key)}"
+    return f"{key}{SEPARATOR}{_checksum(key)}"
 
 
 def without_checksum(text: str) -> str:
@@ -24,8 +24,8 @@ def without_checksum(text: str) -> str:
     Raises:
         ValueError: the checksum does not fit; the text holds no part of the key.
     """
-    key, mark, checksum = text.partition(MARK)
-    if mark and checksum != _checksum(key):
+    key, separator, checksum = text.partition(SEPARATOR)
+    if separator and checksum != _checksum(key):
         raise ValueError("a letter of this key is wrong or missing, by its checksum: copy what `tercet keygen` printed")
     return key
 

@@ -22,6 +22,15 @@ class ScoreOpening(Message):
     checkpoint: bool = False
 
 
+class NextWeights(Message):
+    """As `MaskedWeights`, for a step whose rows were all sent before: with an opening of the step before. Uniform."""
+
+    kind = "masked weights"
+    round = Round.OPENINGS
+    item = "next-weights"
+    words: RingTensor  # (columns of the receiver, outputs), f_w fractional bits
+
+
 class OutputErrorOpening(Message):
     """Carries a share of a batch's errors under a mask, e + r, to every other data party."""
 

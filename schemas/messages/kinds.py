@@ -18,6 +18,7 @@ from tercet.schemas.messages.alignment import (
 from tercet.schemas.messages.blind import (
     MaskedLossScores,
     MaskedScores,
+    NextWeights,
     OutputErrorOpening,
     ScoreOpening,
     SpreadShare,
@@ -200,6 +201,7 @@ __all__ = [
     "ModelShare",
     "ModelUpperOpening",
     "NarrowOpening",
+    "NextWeights",
     "OrderCommitment",
     "OrderConfirmation",
     "OrderContribution",

@@ -82,7 +82,7 @@ class CategoricalColumn(EncodedColumn):
         Earlier versions kept categories as the source had spelt them; they are found by today's spelling.
         """
         texts = _texts(table, self.name)
-        found = pc.index_in(texts, value_set=self._are_spelt, skip_nulls=True)
+        found = pc.index_in(texts, value_set=self._spellings, skip_nulls=True)
         present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
         return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
 
@@ -92,10 +92,10 @@ class CategoricalColumn(EncodedColumn):
 
         Then some that it told apart are one by today's spelling, or none.
         """
-        return self._are_spelt.null_count > 0 or len(pc.unique(self._are_spelt)) < len(self.categories)
+        return self._spellings.null_count > 0 or len(pc.unique(self._spellings)) < len(self.categories)
 
     @property
-    def _are_spelt(self) -> pa.Array:
+    def _spellings(self) -> pa.Array:
         return _spell(self.categories)
 
 

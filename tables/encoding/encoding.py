@@ -157,15 +157,15 @@ class Encoding(Strict):
         nothing of any category. A row has one category of each column, that it is missing or rare included, so scores
         stay the same where the sum of the means, (...), goes to the intercept.
         """
-        weights, taken, start = weights.copy(), np.zeros(weights.shape[1:]), 0
+        weights, shift, start = weights.copy(), np.zeros(weights.shape[1:]), 0
         for column in self.columns:
             block = weights[start : start + len(column.names)]
             if column.kind == "categorical":
                 mean = block.mean(axis=0)
                 block -= mean
-                taken += mean
+                shift += mean
             start += len(column.names)
-        return weights, taken
+        return weights, shift
 
     def _check(self, table: Table) -> None:
         kinds = self.kinds

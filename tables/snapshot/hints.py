@@ -22,7 +22,7 @@ from tercet.tables.sources.source import CSV_SUFFIXES, open_source
 
 EMPTY: Final = "it has no value in any row: leave it out with `exclude`"
 CODE: Final = "its numbers look like codes: if they are no quantities, list it under `categorical` or `exclude`"
-CALLED_CODE: Final = re.compile(
+CODE_NAME: Final = re.compile(
     r"(^|[^a-z])(zip|plz|(zip|post|postal)?_?code|id|fips|sic|naics|mcc)([^a-z]|$)", re.IGNORECASE
 )
 CODE_DIGITS: Final = 5  # in every row: so many are seldom a quantity's
@@ -57,7 +57,7 @@ def _like_code(name: str, values: pa.ChunkedArray) -> bool:
     if low < 0 or not 1 < high < 2**53 or not pc.all(pc.equal(pc.floor(values), values)).as_py():
         return False
     digits = len(str(int(low)))
-    return bool(CALLED_CODE.search(name)) or (low < high and CODE_DIGITS <= digits == len(str(int(high))))
+    return bool(CODE_NAME.search(name)) or (low < high and CODE_DIGITS <= digits == len(str(int(high))))
 
 
 def _padded(settings: TableSettings) -> set[str]:

@@ -60,7 +60,7 @@ class Recorder:
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
-        self._kept_ids = pa.array([], pa.large_string())
+        self._finished_ids = pa.array([], pa.large_string())
         self._rows = 0
         self._wrong, self._infinite, self._missing, self._signs, self._truths = (
             {one.name: WrongRows(source) for one in self._all} for _ in range(5)
@@ -110,14 +110,14 @@ class Recorder:
 
     def finish(self) -> RecordedTable:
         """Give what is kept beside the features, of a table in which nothing is wrong."""
-        own_ids = self._ids.own(self._kept_ids)
+        own_ids = self._ids.own(self._finished_ids)
         if self._classes is not None:
-            return RecordedTable(self._kept_ids, own_ids, *self._classes.finish())
+            return RecordedTable(self._finished_ids, own_ids, *self._classes.finish())
         label = np.concatenate(self._label) if self._chosen.label is not None else None
-        return RecordedTable(self._kept_ids, own_ids, label, ())
+        return RecordedTable(self._finished_ids, own_ids, label, ())
 
     def _finish_ids(self) -> None:
-        self._kept_ids = self._ids.finish()
+        self._finished_ids = self._ids.finish()
 
     @property
     def is_disguised(self) -> bool:

@@ -44,7 +44,7 @@ class ParquetFolder:
         """Read these columns of one part after the other, with the first part's types."""
         for path in self._parts:
             part = self._next(path)
-            with _told_with(path):
+            with _naming_the_part(path):
                 yield from part.batches(columns)
 
     def places(self, rows: Sequence[int]) -> list[int]:
@@ -60,7 +60,7 @@ class ParquetFolder:
     def _next(self, path: Path) -> ParquetSource:
         """Open a part that has the columns of the first one, in place of the open part."""
         self.close()
-        with _told_with(path):
+        with _naming_the_part(path):
             self._open = part = ParquetSource(path)
         if self.schema is None:
             self.schema = part.schema
@@ -75,9 +75,9 @@ def _parts_of(folder: Path) -> list[Path]:
         there = sorted(folder.iterdir())
     except OSError as error:
         raise UnusableError(f"it can't be read: {error.strerror}", REMEDY, PUBLIC) from None
-    for mark, what in NOT_PLAIN.items():
-        if any(path.name == mark for path in there):
-            raise UnusableError(f"the folder holds {mark}: {what}", "write the table anew, as plain Parquet", PUBLIC)
+    for marker, what in NOT_PLAIN.items():
+        if any(path.name == marker for path in there):
+            raise UnusableError(f"the folder holds {marker}: {what}", "write the table anew, as plain Parquet", PUBLIC)
     found = [path for path in there if not path.name.startswith((".", "_"))]
     strange = [path.name for path in found if path.is_dir() or not path.name.endswith(PARQUET_SUFFIX)]
     if strange or not found:
@@ -91,7 +91,7 @@ def _columns(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
 
 
 @contextmanager
-def _told_with(path: Path) -> Iterator[None]:
+def _naming_the_part(path: Path) -> Iterator[None]:
     try:
         yield
     except UnusableError as problem:

@@ -73,6 +73,7 @@ from tercet.schemas.messages.kinds import (
     ModelShare,
     ModelUpperOpening,
     NarrowOpening,
+    NextWeights,
     OrderCommitment,
     OrderConfirmation,
     OrderContribution,
@@ -213,7 +214,8 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     ScoreOpening: DATA,
     OutputErrorOpening: DATA,
     SpreadShare: DATA,
-    StepsDone: TO_HELPER,
+    NextWeights: DATA,
+    StepsDone: {("label", "helper")},
     MaskedLossScores: TO_LABEL,
     MaskedScores: TO_LABEL,
     HeldOutScoreOpening: DATA,
@@ -256,12 +258,20 @@ OF_NETWORKS = (
     | LOST_LAYERS
     | {SlopeOpening, ErrorOpening, UpperShare, ScoringWeightOpening, HeldOutWeightOpening, ModelUpperOpening}
 )  # whose ledger is with mpc's tests
-BLIND: set[type[Message]] = {MaskedInputs, MaskedWeights, DealtShares, ScoreOpening, OutputErrorOpening, SpreadShare}
+BLIND: set[type[Message]] = {
+    MaskedInputs,
+    MaskedWeights,
+    NextWeights,
+    DealtShares,
+    ScoreOpening,
+    OutputErrorOpening,
+    SpreadShare,
+}
 BLIND_LOSS: set[type[Message]] = {MaskedLossLabels, MaskedLossScores, LossShare}
 BLIND_LOST: set[type[Message]] = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutDealtShares,
                                   HeldOutScoreOpening, HeldOutLossScores, HeldOutLossShare}  # fmt: skip
-OF_BLIND = {ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores, HeldOutScoreOpening,
-            HeldOutLossScores}  # fmt: skip
+OF_BLIND = {NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores,
+            HeldOutScoreOpening, HeldOutLossScores}  # fmt: skip
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
@@ -296,7 +306,8 @@ def due(heard: Heard) -> set[type[Message]]:
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
     kinds |= {Checkpoints, GoOn, ModelCommitments}
-    kinds |= BLIND | {StepsDone} if is_blind else BLOCKS | {CheckCommitment, CheckOpening}
+    kinds |= BLIND | {StepsDone} if is_blind else BLOCKS
+    kinds |= set() if is_blind else {CheckCommitment, CheckOpening}
     if not alone:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
     if alone or job.evaluation.metrics == "epoch":
@@ -419,7 +430,7 @@ def check_helpers_view(heard: Heard) -> None:
     for page, steps, model, order, numbers in views:
         for step in steps:
             seen, scores = helpers_sum(heard, page, step, model), page.scores(step)
-            if numbers.activation.odd:
+            if numbers.link.odd:
                 signs.append(np.sign(decode(seen, numbers.fz)) * np.sign(decode(scores, numbers.fz)))
             fixed.append((order.classes(step, numbers.outputs) == np.arange(numbers.outputs)).sum())
             places.append(np.corrcoef(np.arange(step.rows), order.rows(step))[0, 1])

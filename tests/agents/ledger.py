@@ -171,7 +171,7 @@ class Pass(Common):
 
     def signs(self, step: Step) -> Words:
         """Of the batch, (rows, 1)."""
-        return self.order.signs(step, odd=self.model.numbers.activation.odd)
+        return self.order.signs(step, odd=self.model.numbers.link.odd)
 
     def x(self, i: int, step: Step) -> Words:
         """s X_i of the batch, in secret order."""
@@ -284,12 +284,12 @@ class LossBook(Common):
 
     def loss_labels(self, step: Step) -> Words:
         """s y P of the batch, with the bits that the loss has for a label."""
-        labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
+        labels = self.plan.link.target(self.labels_held[self.order.rows(step)])
         return (self.signs(step) * encode(labels, self.bits.label))[:, self.classes(step)]
 
     def offset(self, step: Step) -> Words:
         """What the label party adds to its share of z of its labels alone; nothing for most links."""
-        labels, offset = self.labels_held[self.order.rows(step)], self.plan.activation.offset
+        labels, offset = self.labels_held[self.order.rows(step)], self.plan.link.offset
         return encode(np.zeros_like(labels) if offset is None else offset(labels) / step.alpha, self.plan.fz)
 
     def masked_loss_labels(self, step: Step) -> Words:
@@ -303,7 +303,7 @@ class LossBook(Common):
     def cumulant(self, step: Step) -> Words:
         """The sum of what the loss has of the scores alone, for the first output; (1, outputs)."""
         half = noise_half_width(self.plan, step.alpha)
-        cumulant: Words = encode(self.plan.activation.cumulant_of_noisy(self.seen(step), half), self.bits.total)
+        cumulant: Words = encode(self.plan.link.cumulant_of_noisy(self.seen(step), half), self.bits.total)
         return np.pad(cumulant.sum(axis=0, keepdims=True), [(0, 0), (0, self.plan.outputs - 1)])
 
     def loss_labels_row(self, step: Step, i: int, _: int) -> Row:
@@ -415,7 +415,7 @@ class Book(LossBook):
 
     def signs(self, step: Step) -> Words:
         """Of the batch, (rows, 1)."""
-        return self.order.signs(step, odd=self.plan.activation.odd)
+        return self.order.signs(step, odd=self.plan.link.odd)
 
     def classes(self, step: Step) -> Signed:
         """P, the secret order of the outputs, of the batch."""
@@ -431,7 +431,7 @@ class Book(LossBook):
 
     def y(self, step: Step) -> Words:
         """s times the scaled labels, times P; zeros where the label is in the score's offset."""
-        labels = self.plan.activation.target(self.labels_held[self.order.rows(step)])
+        labels = self.plan.link.target(self.labels_held[self.order.rows(step)])
         return (self.signs(step) * encode(step.scale * labels, self.plan.f))[:, self.classes(step)]
 
     def scores(self, step: Step) -> Words:
@@ -453,7 +453,7 @@ class Book(LossBook):
         """The activation, scaled."""
         scores = step.alpha * decode(self.z(step), self.plan.fz)
         half = noise_half_width(self.plan, step.alpha)
-        return encode(step.scale * self.plan.activation.phi_of_noisy(scores, half), self.plan.f)
+        return encode(step.scale * self.plan.link.phi_of_noisy(scores, half), self.plan.f)
 
     def masked_x(self, i: int, step: Step) -> Words:
         """E_i."""

@@ -62,7 +62,7 @@ class View:
 
     def signs(self, step: Step) -> Words:
         """Of the rows, (rows, 1)."""
-        return self.order.signs(step, odd=self.numbers.activation.odd)
+        return self.order.signs(step, odd=self.numbers.link.odd)
 
     def batch(self, step: Step) -> list[Words]:
         """Everybody's rows."""
@@ -201,7 +201,7 @@ class NetworkBook:
         z = view.signs(step) * layers.scores[:, classes] + noise
         z = z - z[:, :1] if plan.outputs > 1 else z
         half = noise_half_width(plan, step.alpha)
-        a = encode(step.scale * plan.activation.phi_of_noisy(step.alpha * decode(z, plan.fz), half), plan.f)
+        a = encode(step.scale * plan.link.phi_of_noisy(step.alpha * decode(z, plan.fz), half), plan.f)
         y = view.signs(step) * encode(step.scale * self.heard.y[order.rows(step)], plan.f)[:, classes]
         dealt = network_arguments(self.heard.simulation).dealt
         last = len(view.weights(step).upper) - 1

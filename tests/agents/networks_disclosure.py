@@ -119,7 +119,7 @@ def check_output_views(heard: Heard) -> None:
                 fixed.append((classes == np.arange(outputs)).sum())
             assert np.array_equal(words, due), "others than scores and noise"
             assert noise.any(), "no noise"
-            if view.numbers.activation.odd:
+            if view.numbers.link.odd:
                 signs.append(np.sign(decode(words, fz)) * np.sign(decode(scores, fz)))
             places.append(along(view.order.rows(step)))
             rows += step.rows

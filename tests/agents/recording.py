@@ -265,7 +265,7 @@ def _heard(
     async def listen() -> Simulation:
         office, contribute = MemoryBroker(tap=ear.envelopes.append), contributions(seeds.order)
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, office=office)
+            return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, broker=office)
 
     with listening(ear, job.data_parties), fixed_keys(seeds.keys):
         simulation = virtual_time.run(listen())

@@ -67,7 +67,7 @@ def scorings(times: int = 8, seed: int = 0, *, bills: bool = True) -> Scorings:
     plan = make_plan(request)
     xs = [encode_features(x, norm, plan.fx) for x, norm in zip((bank, card), plan.norms, strict=True)]
     order = Order(order_key(b"attacks", {"a": bytes([seed]) * 32, "b": b"b" * 32}), request.rows)
-    y = plan.activation.centre(columns["defaulted"][~held].astype(np.float64), 1)
+    y = plan.link.centre(columns["defaulted"][~held].astype(np.float64), 1)
     parts = []
     for epoch in range(1, times + 1):
         weights = train([x[~held] for x in xs], y, plan, order, epoch * plan.steps_per_epoch)

@@ -14,7 +14,7 @@ from pyarrow import csv, parquet
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
@@ -24,7 +24,7 @@ from tercet.mpc.reference.linear import Weights, train
 Levels = NDArray[np.int64]  # (rows, variables): the level that each row has in each variable
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
 # The noise is +-2^-bits of a score: what the first version had, and what there is now.
-OPEN, KEPT = 21, ACTIVATIONS["logistic"].noise_bits
+OPEN, KEPT = 21, LINKS["logistic"].noise_bits
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def trained(table: Table, *, batch: int = 512, epochs: int = 8, rate: float = 0.
     xs = [encode_features(half, norm, plan.fx) for half, norm in zip(halves, plan.norms, strict=True)]
     order = Order(order_key(b"attacks", {"a": b"a" * 32, "b": b"b" * 32}), len(table.y))
     done = plan.steps_total - 1 if stop is None else stop
-    y = plan.activation.centre(table.y, 1)
+    y = plan.link.centre(table.y, 1)
     return Trained(plan, order, xs, train(xs, y, plan, order, done), next(iter(plan.steps(done))))
 
 

@@ -60,7 +60,7 @@ def test_the_view_is_what_the_helper_of_a_job_computes_on():
         return activation(plan, step, z)
 
     x = [decode(words, model.plan.fx) for words in model.xs]
-    y = model.plan.activation.centre(table.y, 1)
+    y = model.plan.link.centre(table.y, 1)
     World(Job(model.plan, 0, x, model.xs, y, model.order), answer=answer).run(stop=5)
     rows = model.order.rows(model.step)
     signs = model.order.signs(model.step, odd=True)[:, 0].astype(np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tercet.agents.session.training_defaults import announced_spread
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.schemas.files.job import Evaluation, Privacy, Training, TrainingJob
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
@@ -64,7 +64,7 @@ class Counts:
 @functools.cache
 def counts() -> Sequence[Counts]:
     """Counts that follow from columns, of means from 1 to 30."""
-    rng, link = np.random.default_rng(1), ACTIVATIONS["poisson"]
+    rng, link = np.random.default_rng(1), LINKS["poisson"]
     found = []
     for mean in np.exp(rng.uniform(0.0, np.log(30.0), TABLES)):
         rates = np.exp(rng.normal(0.0, 0.5, COUNTS))

@@ -123,7 +123,7 @@ def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
     async def run() -> dict[str, Any]:
         own = {party: fixed_contribution(party) for party in PARTIES}
         office = MemoryBroker(tap=count)
-        done = await simulate_job(description(), settings_of(folder), folder, contribute=own, office=office)
+        done = await simulate_job(description(), settings_of(folder), folder, contribute=own, broker=office)
         assert bit_exact(done)
         parts = {p: model_part.load(r.model_part)[1] for p, r in done.runs.items() if r.model_part is not None}
         return {**parts, LOSSES: done.label_run.context.history.losses}

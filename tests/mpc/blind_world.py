@@ -6,6 +6,7 @@ It may look at everything; the roles inside get only what the protocol gives the
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from tercet.mpc.arithmetic.ring import Words, product, total
 from tercet.mpc.blind.data_party import BlindParty
@@ -14,7 +15,7 @@ from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
-from tercet.mpc.interface.script import HELPER, Await, Receive, Send, Signal
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.schedule import Step
@@ -23,6 +24,8 @@ from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.network_world import Task, messages
 from tests.mpc.world import Job, MaskSource, Sent, keyed
+
+WEIGHTS = "masked weights"
 
 
 @dataclass
@@ -34,6 +37,7 @@ class BlindWorld:
     start: list[Shares] | None = None
     seed: int | None = None
     loss: bool = False
+    together: int = 1  # steps whose dealt words travel together
 
     def __post_init__(self) -> None:
         job = self.job
@@ -70,10 +74,10 @@ class BlindWorld:
             forward, job.label, y, zero_masks=zero_masks, shares=self.start[i] if self.start else None, loss=loss
         )
 
-    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "BlindWorld":
+    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> Self:
         """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
         steps = list(self.job.plan.steps())[first:stop]
-        tasks = [Task(HELPER, iter(steps), self.helper.deal_step)]
+        tasks = [Task(HELPER, iter(steps[:: self.together]), self.deal)]
         for i, party in enumerate(self.parties):
             tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
             tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, party.run_online)]
@@ -85,6 +89,10 @@ class BlindWorld:
             assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
         assert not self.box, f"never used: {list(self.box)}"
         return self
+
+    def deal(self, step: Step) -> Script[None]:
+        """What the helper deals for this step and those that go with it."""
+        return self.helper.deal_steps(list(self.job.plan.steps(step.index))[: self.together])
 
     def _advance(self, task: Task, look_ahead: int) -> bool:
         """Drive a script as far as it goes; whether it has moved."""
@@ -129,9 +137,13 @@ class BlindWorld:
         assert task.step is not None
         match task.event:
             case Send():
-                for kind, receiver, words in messages(task.event):
-                    self.sent.append(Sent(kind, task.step.index, task.party, receiver, words))
-                    self.box[kind, task.step.index, task.party, receiver] = words
+                now = [(0, *message) for message in messages(task.event)]
+                later = [(n, kind, to, words) for n, kind, words in task.event.later for to in task.event.to]
+                for steps, kind, receiver, words in now + later:
+                    index = task.step.index + steps
+                    what = WEIGHTS if kind == "next weights" else kind  # which differ by how they travel only
+                    self.sent.append(Sent(what, index, task.party, receiver, words))
+                    self.box[kind, index, task.party, receiver] = words
             case Signal(name):
                 self.counts[task.party][name] += 1
 

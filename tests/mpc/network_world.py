@@ -14,7 +14,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
 from tercet.mpc.linear.helper import ActivationFunction, activation
@@ -67,7 +67,7 @@ def make_network_job(
     contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
     key = order_key(b"digest", contributions)
     first = [first_shares(i, plan, bytes([i + 1, seed % 256] * 16)) for i in range(len(xs))]
-    centred = ACTIVATIONS[request.model].centre(labels, request.outputs)
+    centred = LINKS[request.model].centre(labels, request.outputs)
     return NetworkJob(plan, label, clipped, xs, centred, Order(key, request.rows), Elements(key), first, key)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
@@ -71,7 +71,7 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
     key = order_key(b"digest", contributions)
     plan.check_labels(y)
-    return Job(plan, label, x, xs, ACTIVATIONS[request.model].centre(y, request.outputs), Order(key, request.rows), key)
+    return Job(plan, label, x, xs, LINKS[request.model].centre(y, request.outputs), Order(key, request.rows), key)
 
 
 def quiet(job: Any) -> Any:

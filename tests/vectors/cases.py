@@ -18,6 +18,7 @@ from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.session.checkpoint_store import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
 from tercet.agents.session.fixed_randomness import FixedRandomness
+from tercet.agents.session.table_snapshot import snapshot_key
 from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import SessionSeal, associated_data
@@ -116,6 +117,7 @@ def training_order() -> dict[str, Any]:
         drawn = secret_order.Order(key, 100, purpose, attempt)  # type: ignore[arg-type]
         found[f"{purpose}, attempt {attempt}"] = {
             "permutation": drawn.permutation(1).tolist(),
+            "rows": drawn.rows(STEP).tolist(),
             "classes": drawn.classes(STEP, 4).tolist(),
             "signs": hexadecimal(drawn.signs(STEP, odd=True)),
             "noise": hexadecimal(drawn.noise(STEP, 20, 2)),
@@ -208,7 +210,10 @@ def files() -> dict[str, Any]:
 
 
 def snapshot() -> dict[str, Any]:
-    """The digest of a party's table, without the checksum of the Arrow file, which is Arrow's own matter."""
+    """The digest of a party's table, and the key of its stored snapshot.
+
+    The checksum of the Arrow file is left out, as it is Arrow's own matter.
+    """
     chosen = ChosenColumns(
         "id",
         "late",
@@ -221,7 +226,9 @@ def snapshot() -> dict[str, Any]:
             writer.write_table(features)
         ids, label = pa.array(["a", "b"], pa.large_string()), np.array([0.0, 1.0])
         with Snapshot("people", path, chosen, ids, label, ("no", "yes"), checksum=bytes(32)) as taken:
-            return {"digest": taken.digest().hex()}
+            digest = taken.digest()
+    key = snapshot_key(bytes(32), "people", "people.csv", {"id": "id", "label": "late"}, [True, "numeric", None, False])
+    return {"digest": digest.hex(), "key": key.hex()}
 
 
 def _readable(content: bytes) -> Any:

@@ -10,8 +10,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 
 from tercet.agents.evaluation import baselines
-from tercet.agents.evaluation.baselines import LINKS, Fitted, auc, compare, sgd
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.agents.evaluation.baselines import ERRORS, Fitted, auc, compare, sgd
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.schedule import batch_sizes
 from tercet.schemas.files.job import METRICS, Training
 
@@ -72,7 +72,7 @@ def test_models_of_a_logarithm_come_to_the_optimum_of_their_deviance(link, model
     assert abs(found.intercept - best.intercept_) < 0.01
 
 
-@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("link", ERRORS)
 def test_a_rate_that_is_too_large_ends_without_a_warning(link):
     """In whatever figures; the caller looks whether they are finite."""
     y = np.eye(3)[[0, 1, 2]] if link == "softmax" else np.array([1.0, 0.5, 1.0])
@@ -82,7 +82,7 @@ def test_a_rate_that_is_too_large_ends_without_a_warning(link):
 
 def test_every_link_has_a_baseline():
     """None is left without a comparison."""
-    assert LINKS.keys() == METRICS.keys() == ACTIVATIONS.keys()
+    assert ERRORS.keys() == METRICS.keys() == LINKS.keys()
 
 
 @pytest.mark.parametrize(

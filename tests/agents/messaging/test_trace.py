@@ -10,7 +10,7 @@ from rich.console import Console
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.problems import DeadlinePassed
 from tercet.agents.messaging.inbox import Deadline, Inbox
-from tercet.agents.messaging.trace import KEPT_STEPS, MOST_EVENTS, Trace, loop, step_of_all
+from tercet.agents.messaging.trace import MOST_EVENTS, MOST_STEPS, Trace, loop, step_of_all
 from tercet.schemas.core.trace import StepTrace, TraceEvent
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.kinds import Accept
@@ -49,13 +49,13 @@ def test_nothing_is_told_before_a_whole_step_was_seen() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     """In steps, and in the events of one step."""
-    trace = traced(*[0.1] * (KEPT_STEPS + 10))
+    trace = traced(*[0.1] * (MOST_STEPS + 10))
     for _ in range(MOST_EVENTS + 10):
         trace.note("send", "masked inputs", time.perf_counter(), step=0)
     trace.note_finished_step(99)
     found = trace.step_trace("bank", 99)
     assert found is not None
-    assert found.steps == KEPT_STEPS
+    assert found.steps == MOST_STEPS
     assert len(found.events) == MOST_EVENTS
     assert trace.step_trace("bank", 1) is None
 

@@ -7,15 +7,18 @@ import pytest
 from tercet.agents.policy.disclosure_table import DISCLOSURES, Disclosure
 from tercet.agents.policy.disclosures import disclosures, revelations
 from tercet.agents.policy.known_job import AppliedModel, Case, JobFacts
-from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy
 from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
 
 SCORED = Evaluation(holdout=0.2, metrics="epoch")
+SHOWN = Privacy(helper_sees="scores")
 LOSSES = Evaluation(holdout=0.2, loss=True, held_out_loss=True, loss_to="all")
 CASES: list[tuple[Any, JobFacts]] = [
-    (job(), JobFacts(columns={BANK: 0, CARD: 6})),
-    (job(model="poisson", evaluation=LOSSES, alignment="aligned"), JobFacts()),
-    (job(model="gamma", evaluation=SCORED, alignment="ecdh", release="label"), JobFacts()),
+    (job(privacy=Privacy()), JobFacts(columns={BANK: 0, CARD: 6})),
+    (job(privacy=SHOWN), JobFacts()),
+    (job(model="poisson", evaluation=LOSSES, alignment="aligned", privacy=SHOWN), JobFacts()),
+    (job(model="gamma", evaluation=SCORED, alignment="ecdh", release="label", privacy=SHOWN), JobFacts()),
+    (job(model="gamma", privacy=Privacy()), JobFacts()),
     (job(model="softmax", early_stopping=EarlyStopping(on="loss"), evaluation=LOSSES, release="shared"), JobFacts()),
     (job(model="mlp", network=Network(hidden=(4,), output="softmax"), accept_narrow=True), JobFacts()),
     (job(training=job().training.model_copy(update={"rate": "auto"}), standby=("notary2",)), JobFacts()),
@@ -45,8 +48,37 @@ def test_no_blank_is_left_in_a_sentence(case: tuple[Any, JobFacts]) -> None:
 def test_the_helper_sees_held_out_rows_that_are_scored() -> None:
     """In a pass like one of a batch, whether or not a loss is opened too."""
     sees = f"{NOTARY} learns of held-out rows what it sees of a batch (protection: what protects a batch)"
-    assert sees in list(map(str, revelations(job(evaluation=SCORED))))
-    assert sees not in list(map(str, revelations(job(evaluation=Evaluation(holdout=0.2, metrics="none")))))
+    assert sees in list(map(str, revelations(job(evaluation=SCORED, privacy=SHOWN))))
+    unscored = Evaluation(holdout=0.2, metrics="none")
+    assert sees not in list(map(str, revelations(job(evaluation=unscored, privacy=SHOWN))))
+    assert sees not in list(map(str, revelations(job(evaluation=SCORED, privacy=Privacy()))))
+
+
+@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
+def test_a_blind_job_shows_the_helper_no_score(model: str) -> None:
+    """Whatever else it asks for; a helper that is told more by another mode is told so there."""
+    everything: dict[str, Any] = {"evaluation": LOSSES, "accept_narrow": True, "release": "label"}
+    lines = helpers_lines(job(model=model, privacy=Privacy(), **everything), JobFacts(exposed="few"))
+    assert lines == [
+        f"{NOTARY} learns how many ids each party has (protection: pseudonyms, new in each run)",
+        f"{NOTARY} learns how many ids are in which parties' tables (protection: pseudonyms, new in each run)",
+        f"{NOTARY} learns in which order rows are used, by number (protection: no id or value with a number)",
+        f"{NOTARY} learns how many steps are done",
+    ]
+    told_more = helpers_lines(job(model=model, privacy=SHOWN, **everything), JobFacts(exposed="few"))
+    assert any("score" in line for line in told_more)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_a_prediction_by_a_blind_model_shows_the_helper_no_score(blind: bool) -> None:
+    facts = JobFacts(model=AppliedModel("logistic", "shared", False, blind))
+    assert any("score" in line for line in helpers_lines(prediction("credit-1"), facts)) != blind
+
+
+def helpers_lines(description: Any, known: JobFacts) -> list[str]:
+    """What the helper alone, or with a label party, learns."""
+    found = [one for one in revelations(description, known) if one.party.split(" or ")[0] == NOTARY]
+    return [str(one) for one in found]
 
 
 def test_each_model_shows_the_helper_its_own_kind_of_score() -> None:
@@ -60,7 +92,7 @@ def test_each_model_shows_the_helper_its_own_kind_of_score() -> None:
     }
     for model, words in seen.items():
         for other in {*seen.values()}:
-            lines = [str(one) for one in revelations(job(model=model))]
+            lines = [str(one) for one in revelations(job(model=model, privacy=SHOWN))]
             assert any(other in line for line in lines) == (other == words), (model, other)
     facts = JobFacts(model=AppliedModel("gamma", "shared", False))
     lines = [str(one) for one in revelations(prediction("credit-1"), facts)]

@@ -58,10 +58,10 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
     "held-out loss": (
         policy(loss=False), job(evaluation=Evaluation(holdout=0.25, held_out_loss=True)), "policy.loss", "held_out_loss"
     ),
-    "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
-    "what the helper sees": (
-        policy(helper_sees="nothing"), job(), "policy.helper-sees", 'helper_sees = "nothing" under [privacy]'
+    "helper sees scores": (
+        policy(helper_sees="nothing"), job(privacy=Privacy(helper_sees="scores")), "policy.helper-sees", "[policy]"
     ),
+    "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
     "a helper that must see": (
         policy(helper_sees="nothing"), job(model="softmax"), "policy.helper-sees", '[policy] helper_sees = "nothing"'
     ),
@@ -265,7 +265,7 @@ async def test_jobs_side_by_side_do_not_get_past_the_bound(tmp_path: Path) -> No
 async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_path: Path) -> None:
     """In the order of the stages; and whose request it was."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        description = job(evaluation=Evaluation(holdout=0.25, loss=True), purpose="credit scoring")
+        description = job(evaluation=Evaluation(holdout=0.25, loss=True), purpose="credit scoring", privacy=Privacy())
         await stage.run(description)
         log = list(entries((tmp_path / CARD / "audit.log").read_bytes()))
     assert [entry.event for entry in log] == [
@@ -276,7 +276,8 @@ async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_p
     assert (training.fields["stage"], training.fields["counts"]["scorings"]) == ("training", 1)
     told = {(one["to"], one["what"]) for one in training.fields["revelations"]}
     assert any(to == BANK and "training loss" in what for to, what in told)
-    assert any(to == NOTARY and "without its sign (protection: noise" in what for to, what in told)
+    assert any(to == NOTARY and "how many steps are done" in what for to, what in told)
+    assert not any(to == NOTARY and "score" in what for to, what in told)
     assert (release.fields["stage"], release.fields["counts"]) == ("release", {"releases": 1})
     assert ended.fields["state"] == "done"
     assert {entry.job for entry in log[1:]} == {description.id}

@@ -92,15 +92,19 @@ def test_nobody_but_the_label_party_reads_what_its_classes_are_called(runs):
 
 
 def test_the_helpers_page_says_what_it_saw_of_scores(runs):
-    """Without their sign, with it, less labels, or in rows by class."""
+    """Nothing; or without their sign, with it, less labels, or in rows by class."""
     trained, predicted = runs
-    said = {
-        "linear": "in every batch the sizes of the scores without sign, under noise",
-        "logistic": "in every batch the sizes of the scores without sign, under noise",
-        "softmax": "in every batch whole rows of scores, whose classes stand in a secret order too",
-        "poisson": "in every batch the scores with their signs, under noise",
-        "gamma": "in every batch the scores less the logarithms of their labels, under noise",
-    }[trained.sample.model]
+    said = (
+        "by number, and how many steps are done; no score, not even under noise"
+        if trained.plan.is_blind
+        else {
+            "linear": "in every batch the sizes of the scores without sign, under noise",
+            "logistic": "in every batch the sizes of the scores without sign, under noise",
+            "softmax": "in every batch whole rows of scores, whose classes stand in a secret order too",
+            "poisson": "in every batch the scores with their signs, under noise",
+            "gamma": "in every batch the scores less the logarithms of their labels, under noise",
+        }[trained.sample.model]
+    )
     assert said in text_of(trained, HELPER)
     assert "notary, the helper: no score" in text_of(predicted, HELPER)
 

@@ -38,12 +38,12 @@ def test_everybody_reads_what_kind_of_network_it_is(runs):
             assert f"neural network of 6 and 5 hidden ReLU units with a {output} output" in text_of(run, party)
 
 
-def test_everybody_reads_that_the_helper_sees_hidden_values_in_one_heap(runs):
+def test_everybody_reads_that_the_helper_sees_hidden_values_mixed(runs):
     """In a prediction as well, which always runs through it."""
     for run in runs:
         for party in (*run.names, HELPER):
             text = text_of(run, party)
-            assert "the sizes without sign of all units of each hidden layer in one heap" in text
+            assert "the sizes without sign of all units of each hidden layer, mixed" in text
             assert "the helper: no score" not in text
 
 

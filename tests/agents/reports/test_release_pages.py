@@ -55,7 +55,7 @@ def test_everybody_reads_who_has_the_model_and_what_that_tells(runs):
         assert all(f"{other}: no weight" in text for other in OTHERS)
         text = text_of(predicted, party)
         assert "what the others' columns say of that row in sum, with weights that it knows" in text
-        assert "the helper: no score" not in text
+        assert ("the helper: no score" in text) == trained.plan.is_blind
 
 
 def test_the_label_party_reads_the_weights_of_all_columns(runs):

@@ -262,6 +262,24 @@ def test_the_helper_sees_sizes_and_times_only():
         assert part not in text
 
 
+@pytest.mark.parametrize("make", [of_label_party, of_partner, of_helper])
+def test_the_page_of_a_blind_training_says_that_the_helper_sees_no_score(make):
+    """And what data parties are told of scores instead; of the other mode it says what is seen."""
+    blind, shown = (Page(render(make(helper_sees=sees))).text for sees in ("nothing", "scores"))
+    assert "no score, not even under noise" in blind
+    assert "sizes of the scores" not in blind
+    assert "the root mean square of each epoch's scores" in blind
+    assert "in every batch the sizes of the scores without sign, under noise" in shown
+    assert "root mean square" not in shown
+
+
+def test_the_page_of_a_prediction_says_whether_the_helper_sees_scores():
+    """By a blind model, and where each party scores its own columns, it sees none."""
+    blind, shown = (Page(render(of_prediction(helper_sees=sees))).text for sees in ("nothing", "scores"))
+    assert "the helper: no score" in blind
+    assert "the sizes of the scores without sign, under noise" in shown
+
+
 def test_a_page_with_little_to_say_says_little():
     """A part that has nothing is left out, its title too."""
     text = Page(render(header("card"))).text
@@ -482,7 +500,7 @@ def test_a_model_is_named_by_its_kind(model, network, words):
     """And what the helper sees follows from its layers and its link."""
     text = Page(render(header("notary", model=model, network=network))).text
     assert words in text
-    assert ("each hidden layer in one heap" in text) == (network is not None)
+    assert ("each hidden layer, mixed" in text) == (network is not None)
     assert ("rows of scores, whose classes" in text) == (network is not None)
 
 

@@ -27,6 +27,7 @@ from tercet.schemas.messages.kinds import (
     MaskedScores,
     MaskedWeights,
     Message,
+    NextWeights,
     OutputErrorOpening,
     ScoreOpening,
     SpreadShare,
@@ -50,13 +51,12 @@ SHAPES = {
 AT_ONCE = 7  # scenes in one event loop
 HANGS: list[tuple[str, str, str, type[Message], int]] = [
     ("two", CARD, BANK, MaskedInputs, 1),
-    ("two", BANK, CARD, MaskedWeights, 2),
     ("two", NOTARY, CARD, DealtShares, 2),
     ("two", CARD, BANK, ScoreOpening, 1),
     ("two", BANK, CARD, OutputErrorOpening, 3),
     ("two", CARD, BANK, MaskedLossScores, 2),
     ("two", CARD, BANK, SpreadShare, 1),
-    ("two", CARD, NOTARY, StepsDone, 1),
+    ("two", BANK, NOTARY, StepsDone, 1),
     ("two", CARD, BANK, HeldOutScoreOpening, 3),  # after those of two steps
     ("two", CARD, BANK, HeldOutLossScores, 3),
     ("two", CARD, BANK, MaskedScores, 1),
@@ -89,6 +89,7 @@ async def test_whoever_hangs_at_a_message_of_a_step_is_named_by_every_other_part
 SHAPED: list[tuple[str, type[Message]]] = [
     (CARD, MaskedInputs),
     (CARD, MaskedWeights),
+    (CARD, NextWeights),
     (NOTARY, DealtShares),
     (BANK, MaskedLossLabels),
     (CARD, ScoreOpening),

@@ -340,7 +340,7 @@ def test_a_forged_message_is_not_quoted(log, tmp_path):
     async def office() -> MemoryBroker:
         return Garbling()
 
-    told = tell(log, tmp_path, office=virtual_time.run(office()))
+    told = tell(log, tmp_path, broker=virtual_time.run(office()))
     assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"transport.lost"}
     check_silent(told)
 

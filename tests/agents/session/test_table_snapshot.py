@@ -21,7 +21,9 @@ from tercet.agents.session.checkpoint_store import checkpoint_folder, table_fold
 from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.memory.memory_queue import Drop, no_faults
 from tercet.schemas.files.policy import PolicySettings
-from tercet.schemas.files.settings import TableSettings
+from tercet.schemas.files.recovery import Recovery
+from tercet.schemas.files.settings import Settings, TableSettings
+from tercet.schemas.messages.kinds import Job
 from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
 from tests.agents.recovering import (
     DATA,
@@ -193,6 +195,31 @@ async def test_settings_that_read_something_else_of_the_table_end_the_run(tmp_pa
         stage.change(CARD, tables={"customers": fewer})
         await stage.start(CARD)
         off(await stage.ended(name), "table.changed", CARD)
+
+
+FILE, BASE = {"path": "/one/card.csv"}, {"database": "sqlite:////one/card.db", "query": "SELECT 1"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (FILE, {"path": "/two/card.csv", "whiten": True, "max_releases": 7}, True),
+        (FILE, {"path": "/one/other.csv"}, False),
+        (FILE, FILE | {"missing": "refuse"}, False),
+        (BASE, BASE | {"database": "sqlite:////two/card.db"}, True),
+        (BASE, BASE | {"database": "sqlite:////one/other.db"}, False),
+        (BASE, BASE | {"query": "SELECT 2"}, False),
+        (BASE | {"database": "postgresql://one/card"}, BASE | {"database": "postgresql://two/card"}, False),
+    ],
+)
+def test_a_snapshot_serves_only_settings_that_read_the_same(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], same: bool
+) -> None:
+    """Folders may move between two attempts; another file, database or query is another table."""
+    settings = Settings.model_construct(state=tmp_path, recovery=Recovery())
+    store = SnapshotStore(Job.model_construct(run=bytes(32)), settings)
+    keys = {store._key("customers", TableSettings.model_validate({"id": "id", **one}), []) for one in (first, second)}
+    assert (len(keys) == 1) == same
 
 
 async def test_another_run_of_the_same_job_reads_its_own(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_repeats_delays_and_overtaking_change_nothing(kind, part_bytes, sample, 
 
     async def disturbed() -> Simulation:
         return await run(
-            sample, wild, settings=limited, contribute=contributions(3), office=MemoryBroker(faults=mischief)
+            sample, wild, settings=limited, contribute=contributions(3), broker=MemoryBroker(faults=mischief)
         )
 
     simulation = virtual_time.run(disturbed())

@@ -27,7 +27,7 @@ SAMPLES = [
 
 def loss(run: Heard, z: Floats, y: Floats) -> float:
     """The mean, of scores without offsets and centred labels."""
-    link = run.plan.activation
+    link = run.plan.link
     z = link.shifted(z, y)
     return float(np.mean(link.cumulant(z) - (link.target(y) * z).sum(axis=1, keepdims=True) + link.label_part(y)))
 
@@ -35,7 +35,7 @@ def loss(run: Heard, z: Floats, y: Floats) -> float:
 def training_losses(run: Heard) -> list[float]:
     """Of two epochs of one step each, in float64."""
     x, y = np.hstack([decode(words, run.plan.fx) for words in run.xs]), run.y
-    first, link = np.zeros_like(y), run.plan.activation
+    first, link = np.zeros_like(y), run.plan.link
     error = link.phi(link.shifted(first, y)) - link.target(y)
     step = -run.sample.rate / len(y)
     second = x @ (step * x.T @ error) + step * error.sum()

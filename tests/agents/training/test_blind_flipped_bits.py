@@ -30,6 +30,7 @@ from tercet.schemas.messages.kinds import (
     MaskedScores,
     MaskedWeights,
     Message,
+    NextWeights,
     OutputErrorOpening,
     ScoreOpening,
     SpreadShare,
@@ -46,6 +47,7 @@ LOOKED_AT = replace(
 TENSORS: list[type[Message]] = [
     MaskedInputs,
     MaskedWeights,
+    NextWeights,
     DealtShares,
     ScoreOpening,
     OutputErrorOpening,
@@ -119,6 +121,7 @@ def right(simulation: Simulation) -> None:
     assert found.held_out_losses == pytest.approx(expected.held_out_losses, abs=0.01)
     assert found.metrics == {epoch: pytest.approx(one, abs=1e-3) for epoch, one in expected.metrics.items()}
     assert found.scores is not None
+    assert expected.scores is not None
     assert np.abs(found.scores - expected.scores).max() < 1e-3
 
 

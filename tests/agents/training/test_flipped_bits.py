@@ -327,7 +327,7 @@ def test_a_broker_that_changes_one_bit_is_noticed(model):
 
     async def disturbed(folder: Path) -> tuple[MemoryBroker, Simulation]:
         office = Flipping(model.round, model.item)
-        simulation = await run(FLIPPED, folder, settings=impatient(folder), office=office)
+        simulation = await run(FLIPPED, folder, settings=impatient(folder), broker=office)
         assert office.flips == 1
         return office, simulation
 
@@ -344,7 +344,7 @@ def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
 
     async def disturbed(folder: Path) -> Simulation:
         office = Flipping(model.round, model.item)
-        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), office=office)
+        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), broker=office)
         assert office.flips == 1
         return simulation
 
@@ -359,7 +359,7 @@ def test_a_changed_last_word_is_made_up_for_by_another():
 
     async def disturbed(folder: Path) -> Simulation:
         office = Flipping(Released.round, Released.item)
-        return await run(FLIPPED, folder, settings=impatient(folder), office=office)
+        return await run(FLIPPED, folder, settings=impatient(folder), broker=office)
 
     with tempfile.TemporaryDirectory() as folder:
         simulation = virtual_time.run(disturbed(Path(folder)))
@@ -390,7 +390,7 @@ def test_a_changed_announcement_starts_nothing():
         }
         office = Flipping("control", "announcement")
         try:
-            await run(FLIPPED, folder, settings=hasty, tap=note, office=office, watch=watch)
+            await run(FLIPPED, folder, settings=hasty, tap=note, broker=office, watch=watch)
         except* LookupError:
             assert office.flips == 1
         return code

@@ -49,7 +49,7 @@ class Run:
             faults=self._faults, tap=lambda envelope: self.envelopes.append(parse_address(envelope.address))
         )
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate_job(self.sample.description(), own, folder, tap=self._hear, office=office)
+            return await simulate_job(self.sample.description(), own, folder, tap=self._hear, broker=office)
 
     def _faults(self, envelope: Envelope, _queue: str) -> list[Fault]:
         seconds = self.late.get((envelope.sender, envelope.kind), 0.0)

@@ -210,4 +210,4 @@ def test_a_broker_that_changes_one_bit_is_noticed(model):
 
 async def disturbed(sample: Sample, folder: Path, office: Flipping) -> Simulation:
     """A run at which nobody waits long for what will not come."""
-    return await run(sample, folder, settings=impatient(folder, sample), office=office)
+    return await run(sample, folder, settings=impatient(folder, sample), broker=office)

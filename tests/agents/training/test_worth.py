@@ -14,7 +14,7 @@ from tercet.agents.reports.report import render
 from tercet.agents.session.history import EarlyStopper, History
 from tercet.agents.simulation.simulate import Simulation, summary
 from tercet.agents.training.worth import Constant, shortfall
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tests import virtual_time
 from tests.agents.world import OUTCOME, Sample, run
@@ -120,10 +120,10 @@ def test_the_best_ranking_of_a_worthless_epoch_bars_no_other() -> None:
     assert again.decide(0.74, worthless=False) == (False, True)
 
 
-@pytest.mark.parametrize("link", ACTIVATIONS)
+@pytest.mark.parametrize("link", LINKS)
 def test_the_constant_is_the_best_there_is(link: str) -> None:
     """No score that is the same for all rows has a lower loss."""
-    rng, activation, outputs = np.random.default_rng(3), ACTIVATIONS[link], 3 if link == "softmax" else 1
+    rng, function, outputs = np.random.default_rng(3), LINKS[link], 3 if link == "softmax" else 1
     raw = {
         "logistic": (rng.random(200) < 0.2).astype(float),
         "softmax": rng.integers(0, 3, 200).astype(float),
@@ -131,11 +131,11 @@ def test_the_constant_is_the_best_there_is(link: str) -> None:
         "poisson": rng.poisson(2.0, 200) / 2.0,
         "gamma": rng.gamma(2.0, 0.5, 200),
     }[link]
-    y = activation.centre(raw, outputs)
-    best = activation.constant_loss(y, y)
-    scores = activation.constant(y.mean(axis=0))
+    y = function.centre(raw, outputs)
+    best = function.constant_loss(y, y)
+    scores = function.constant(y.mean(axis=0))
     for shift in rng.normal(scale=0.1, size=(20, outputs)):
-        assert activation.loss(np.broadcast_to(scores + shift, y.shape), y) / len(y) >= best - 1e-12
+        assert function.loss(np.broadcast_to(scores + shift, y.shape), y) / len(y) >= best - 1e-12
 
 
 def test_held_out_rows_count_where_they_are_known() -> None:

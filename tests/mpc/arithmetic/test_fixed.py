@@ -11,7 +11,7 @@ from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode,
 from tercet.mpc.arithmetic.ring import ShapeProblem, expect, from_signed, product, to_signed, total, transposed_product
 from tercet.mpc.functions.elementary import centred_sigmoid, exp, log
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 
 words = st.integers(0, 2**64 - 1)
 
@@ -111,10 +111,10 @@ RAW = {  # labels as a label party holds them
 }
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", LINKS)
 def test_every_activation_keeps_its_promises(name):
     """Odd where it says so, within its error bound, and its loss's derivative is phi - target."""
-    link = ACTIVATIONS[name]
+    link = LINKS[name]
     rng, outputs = np.random.default_rng(2), 4 if link.classes else 1
     raw = rng.choice(RAW[name], 500)
     link.check_labels(raw)
@@ -130,11 +130,11 @@ def test_every_activation_keeps_its_promises(name):
         assert slope == pytest.approx(float(error[:, k].sum()), rel=1e-6, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("error", [1.5, 49.0, 1e3, 1e6])
 def test_no_error_is_larger_than_the_one_whose_reach_the_scores_keep(name, error):
     """At any score within the reach and any label that fits it, on the side where errors do not grow at any at all."""
-    link = ACTIVATIONS[name]
+    link = LINKS[name]
     limit, outputs = min(link.reach(error), 1e4), 3 if link.classes else 1
     if limit < link.least_score:
         return
@@ -154,7 +154,7 @@ def test_no_error_is_larger_than_the_one_whose_reach_the_scores_keep(name, error
 @pytest.mark.parametrize("error", [0.0, -5.0, 1.0])
 def test_a_job_that_allows_no_error_reaches_no_score(error):
     """Such as one whose offsets alone fill the words."""
-    assert all(link.reach(error) == 0.0 for link in ACTIVATIONS.values())
+    assert all(link.reach(error) == 0.0 for link in LINKS.values())
 
 
 def test_log_is_within_one_unit_in_the_last_place():
@@ -174,15 +174,15 @@ def test_log_is_within_one_unit_in_the_last_place():
 def test_labels_that_are_not_two_classes_are_refused(labels):
     """With what to do about it, and without the labels."""
     with pytest.raises(LabelProblem, match=r"0 and 1|nothing to learn"):
-        ACTIVATIONS["logistic"].check_labels(np.array(labels)[:, np.newaxis])
+        LINKS["logistic"].check_labels(np.array(labels)[:, np.newaxis])
 
 
 @pytest.mark.parametrize("bad", [17.0, np.nan, np.inf])
 def test_labels_of_a_linear_regression_are_finite_and_within_the_clip(bad):
     """As the label party standardises them; the planner counts on it."""
-    ACTIVATIONS["linear"].check_labels(np.array([[-16.0], [0.0], [16.0]]))
+    LINKS["linear"].check_labels(np.array([[-16.0], [0.0], [16.0]]))
     with pytest.raises(LabelProblem):
-        ACTIVATIONS["linear"].check_labels(np.array([[bad]]))
+        LINKS["linear"].check_labels(np.array([[bad]]))
 
 
 @pytest.mark.parametrize(
@@ -201,4 +201,4 @@ def test_labels_of_a_linear_regression_are_finite_and_within_the_clip(bad):
 def test_labels_outside_a_links_range_are_refused_with_what_to_do(name, labels, what):
     """How many, and never which."""
     with pytest.raises(LabelProblem, match=what):
-        ACTIVATIONS[name].check_labels(np.array(labels))
+        LINKS[name].check_labels(np.array(labels))

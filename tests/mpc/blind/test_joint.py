@@ -33,18 +33,20 @@ by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
-    """2, 3 or 4 parties, any label party, penalty, schedule, look-ahead and order of events."""
+    """2 to 4 parties, any label party, with or without columns, penalty, schedule, look-ahead, order of events."""
     parties = data.draw(st.sampled_from([2, 3, 4]))
+    label = data.draw(st.integers(0, parties - 1))
     request = replace(
         data.draw(st.sampled_from(LINKS)),
-        columns=tuple(data.draw(st.integers(1, 6)) for _ in range(parties)),
+        columns=tuple(data.draw(st.integers(int(i != label), 6)) for i in range(parties)),
         rows=data.draw(st.integers(3, 200)),
         batch=data.draw(st.integers(3, 90)),
         l2=data.draw(st.sampled_from([0.0, 0.01])),
         schedule=data.draw(st.sampled_from(["constant", "linear"])),
     )
-    job = make_job(request, data.draw(st.integers(0, parties - 1)), data.draw(st.integers(0, 99)))
-    world = BlindWorld(job, seed=data.draw(st.integers(0, 9))).run(data.draw(st.integers(1, 4)))
+    job = make_job(request, label, data.draw(st.integers(0, 99)))
+    together = data.draw(st.integers(1, 3))
+    world = BlindWorld(job, seed=data.draw(st.integers(0, 9)), together=together).run(data.draw(st.integers(1, 4)))
     assert same(world.weights(), train(world.oracle()))
 
 
@@ -75,7 +77,7 @@ def test_a_loss_is_near_the_plaintext_one(request_):
     plain: dict[int, float] = defaultdict(float)
     for record in _walk(world.oracle(), None):
         scores = record.step.alpha * decode(record.z, job.plan.fz)
-        link, y = job.plan.activation, job.y[record.rows]
+        link, y = job.plan.link, job.y[record.rows]
         plain[record.step.epoch] += link.loss(scores - (link.offset(y) if link.offset else 0.0), y) / 2000
     for epoch, expected in plain.items():
         found = total(party.loss.share(epoch) for party in world.parties if party.loss)

@@ -8,7 +8,7 @@ from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 
 from tercet.mpc.arithmetic.fixed import Floats, clip_rows, encode_features
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
@@ -80,7 +80,7 @@ def job_of(one: Case, parties: int = 2, label: int = 0) -> Job:
     plan.check_labels(one.y)
     xs = [encode_features(block, norm, plan.fx) for block, norm in zip(blocks, plan.norms, strict=True)]
     clipped = [clip_rows(np.clip(block, -16, 16), norm) for block, norm in zip(blocks, plan.norms, strict=True)]
-    return Job(plan, label, clipped, xs, ACTIVATIONS[one.model].centre(one.y, outputs), Order(b"k" * 32, len(one.x)))
+    return Job(plan, label, clipped, xs, LINKS[one.model].centre(one.y, outputs), Order(b"k" * 32, len(one.x)))
 
 
 def distance(a: Model, b: Model) -> float:
@@ -136,7 +136,7 @@ def test_a_long_run_comes_close_to_the_converged_optimum(name, epochs, rate, dec
     weights, intercept = optimum(one._replace(x=x))
 
     def objective(w, w0):
-        return job.plan.activation.loss(x @ w + w0, job.y) / len(x) + l2 / 2 * float((w * w).sum())
+        return job.plan.link.loss(x @ w + w0, job.y) / len(x) + l2 / 2 * float((w * w).sum())
 
     assert np.abs(blocks - weights).max() < (0.04 if job.plan.outputs > 1 else 0.02)
     least = objective(weights, intercept)

@@ -254,7 +254,7 @@ def helper_z(world: World, step: Step) -> Words:
 
 def check_helper_view(job: Job, world: World) -> None:
     """The helper's reconstruction is exactly the signed, noised z of the batch in secret order, and nothing shows."""
-    order, link, outputs = job.order, job.plan.activation, job.plan.outputs
+    order, link, outputs = job.order, job.plan.link, job.plan.outputs
     signs, places = [], []
     for step in job.plan.steps():
         before = train(job.xs, job.y, job.plan, order, stop=step.index)
@@ -383,6 +383,14 @@ class Ledger:
     def mask(self, holder, mask, i, j, step):
         return self.words[frozenset((holder, HELPER)), mask, i, j, step.index]
 
+    def check_words(self):
+        """No word is at two addresses; the first eight of each are enough."""
+        seen: dict[bytes, set[Any]] = defaultdict(set)
+        for address, words in self.words.items():
+            for word in words.ravel()[:8]:
+                seen[word.tobytes()].add(address)
+        assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+
 
 class Noted(World):
     """Remembers the shares that masked weights are made of, which only their holder knows."""
@@ -400,15 +408,11 @@ def check_ledger(job: Job, source) -> None:
     for step in job.plan.steps():
         check_ahead(job, world, ledger, step)
         check_answers(job, world, ledger, step)
-    seen: dict[bytes, set[Any]] = defaultdict(set)
-    for address, words in ledger.words.items():
-        for word in words.ravel()[:8]:
-            seen[word.tobytes()].add(address)
-    assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+    ledger.check_words()
 
 
 def check_ahead(job: Job, world: World, ledger: Ledger, step: Step) -> None:
-    link, rows, label = job.plan.activation, job.order.rows(step), job.label
+    link, rows, label = job.plan.link, job.order.rows(step), job.label
     signs, classes = job.order.signs(step, odd=link.odd), job.order.classes(step, job.plan.outputs)
     m_y = ledger.mask(label, "m_y", label, label, step)
     for i, j in itertools.permutations(world.ids, 2):
@@ -432,7 +436,7 @@ def check_answers(job: Job, world: World, ledger: Ledger, step: Step) -> None:
         assert np.array_equal(world.received("g")[step.index, HELPER, i], g)
         activations.append(world.received("p")[step.index, HELPER, i] + dealt)
     assert all(np.array_equal(a, activations[0]) for a in activations)
-    assert np.abs(decode(activations[0], job.plan.f)).max() <= step.scale * job.plan.activation.least_error
+    assert np.abs(decode(activations[0], job.plan.f)).max() <= step.scale * job.plan.link.least_error
 
 
 @by_link

@@ -235,7 +235,7 @@ def check_helper_view(job: Job, order: Order) -> None:
     scored = Pass(job, [party.shares() for party in world.parties], job.xs, 3, order=order, masks=masks)
     scored.run()
     weights, agreement, places = train(job.xs, job.y, job.plan, job.order), [], []
-    link, outputs = job.plan.activation, job.plan.outputs
+    link, outputs = job.plan.link, job.plan.outputs
     for step in scored.steps:
         z = total(s.words for s in scored.sent if (s.receiver, s.step) == (HELPER, step.index))
         for i in scored.ids if outputs == 1 else ():  # of several outputs the data parties add that, in their order

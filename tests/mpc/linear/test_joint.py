@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import ShapeProblem
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.helper import Diverged, activation
@@ -28,7 +28,7 @@ def jobs(draw) -> Job:
     label = draw(st.integers(0, parties - 1))
     columns = [draw(st.integers(int(party != label), 6)) for party in range(parties)]
     schedule = draw(st.sampled_from(["constant", "inverse-time", "exponential"]))
-    model = draw(st.sampled_from(sorted(ACTIVATIONS)))
+    model = draw(st.sampled_from(sorted(LINKS)))
     request = Request(
         model,
         rows=draw(st.integers(3, 200)),
@@ -79,7 +79,7 @@ def test_any_interleaving_of_ahead_and_online_gives_the_same_model(data):
     assert same(world.weights(), train(job.xs, job.y, job.plan, job.order))
 
 
-@pytest.mark.parametrize("model", ACTIVATIONS)
+@pytest.mark.parametrize("model", LINKS)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_model_is_close_to_float64_sgd(model, l2):
     """Features are rounded at f_x bits and rates snapped; nothing but noise keeps it further from float64."""

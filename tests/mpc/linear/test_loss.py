@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
 from tercet.mpc.functions.elementary import log_sum_exp, log_two_cosh, softmax
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.linear.loss import LossParty, opened_loss
 from tercet.mpc.plan.plan import LossBits, PlanRefused, Request
@@ -59,7 +59,7 @@ def plain_losses(model, z, y):
 
 def float_losses(job: Job) -> list[float]:
     """The mean loss of each epoch in ordinary float64 SGD, each row's before its own step."""
-    request, link = job.plan.request, job.plan.activation
+    request, link = job.plan.request, job.plan.link
     k, sums = request.outputs, [0.0] * request.epochs
     w, w0 = [np.zeros((x.shape[1], k)) for x in job.x], np.zeros((1, k))
     for step, rate in zip(job.plan.steps(), request.rates(), strict=False):
@@ -72,7 +72,7 @@ def float_losses(job: Job) -> list[float]:
     return [each / request.rows for each in sums]
 
 
-@pytest.mark.parametrize("model", ACTIVATIONS)
+@pytest.mark.parametrize("model", LINKS)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
     """1e-4 but for noise; it falls from epoch to epoch, each of which begins at nothing."""
@@ -87,11 +87,11 @@ def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
         assert found[0] > 1.2 * found[-1] > (0 if bound < 1e-3 else -bound)  # noise is taken off on average only
 
 
-@pytest.mark.parametrize("model", ACTIVATIONS)
+@pytest.mark.parametrize("model", LINKS)
 @pytest.mark.parametrize("h", [0.25, 0.5])
 def test_noise_leaves_loss_and_exp_where_they_were_on_average(model, h):
     """A thousandth, over noise that fills its range; without the correction it is 0.01 to 0.1 for all links."""
-    link, outputs = ACTIVATIONS[model], 3 if model == "softmax" else 1
+    link, outputs = LINKS[model], 3 if model == "softmax" else 1
     rng = np.random.default_rng(3)
     for z in rng.normal(0.0, 1.5, (4, outputs)):
         noisy = z + rng.uniform(-h, h, (200_000, outputs))
@@ -221,7 +221,7 @@ def test_training_without_a_loss_does_nothing_for_it():
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(sorted(ACTIVATIONS)), st.integers(1, 2**31), st.integers(2**10, 2**22), st.floats(1e-4, 0.2),
+    st.sampled_from(sorted(LINKS)), st.integers(1, 2**31), st.integers(2**10, 2**22), st.floats(1e-4, 0.2),
     st.integers(1, 60), st.sampled_from([0.0, 0.01]),
 )  # fmt: skip
 def test_no_epochs_loss_can_wrap(model, rows, batch, rate, columns, l2):
@@ -232,7 +232,7 @@ def test_no_epochs_loss_can_wrap(model, rows, batch, rate, columns, l2):
                                  outputs=5 if model == "softmax" else 1))  # fmt: skip
     except PlanRefused:
         reject()
-    link, (score, label) = plan.activation, plan.loss_bits
+    link, (score, label) = plan.link, plan.loss_bits
     low, high = link.bounds(plan.score_limit, 2.0 ** (62 - plan.fz))
     worst_score, most = Fraction(max(-low, high)) + Fraction(1, 2 ** (score + 1)), Fraction(plan.most_label)
     worst_label = Fraction(0) if link.offset else most + Fraction(1, 2 ** (label + 1))
@@ -257,10 +257,10 @@ def test_losses_have_twenty_bits_of_the_score_unless_rows_are_many():
     assert bits("linear", 2**30, 2**16, 0.008).total < bits("linear", 2**24, 2**16, 0.008).total
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", LINKS)
 def test_the_parts_of_a_loss_keep_their_promises(name):
     """The cumulant is even where signs are secret, convex, and its slope is phi; a whole loss is never below 0."""
-    link, rng = ACTIVATIONS[name], np.random.default_rng(5)
+    link, rng = LINKS[name], np.random.default_rng(5)
     outputs = 4 if link.classes else 1
     z = rng.normal(size=(5000, outputs)) * 10.0 ** rng.uniform(-6, 0.5, (5000, 1))
     if link.odd:

@@ -4,7 +4,6 @@ The plain values are the oracle's; what the masks are is read from a ledger of a
 """
 
 import itertools
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,11 +84,7 @@ def check_ledger(job: NetworkJob, source) -> None:
         check_inputs(book)
         check_dealt(book)
         check_way_back(book, *check_forward(book))
-    seen: dict[bytes, set[Any]] = defaultdict(set)
-    for address, words in ledger.words.items():
-        for word in words.ravel()[:8]:
-            seen[word.tobytes()].add(address)
-    assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+    ledger.check_words()
 
 
 def check_inputs(book: Book) -> None:
@@ -98,7 +93,7 @@ def check_inputs(book: Book) -> None:
     assert isinstance(world, Noted)
     layout, signs, rows = (
         world.parties[0].layout,
-        job.order.signs(step, odd=job.plan.activation.odd),
+        job.order.signs(step, odd=job.plan.link.odd),
         job.order.rows(step),
     )
     for (i, j), words in book.sent("masked inputs").items():

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.exposure import joint_bits, score_less_often
 from tercet.mpc.plan.forward import noise_half_width
@@ -107,7 +108,7 @@ def test_an_automatic_rate_is_half_of_what_the_curvature_allows(model, spreads, 
 def test_curvatures_are_the_slopes_that_links_have():
     """Of a bounded link everywhere, of the others at a score of 0 and a label of 1, to which labels are scaled."""
     step = 1e-4
-    for name, link in ACTIVATIONS.items():
+    for name, link in LINKS.items():
         z = np.zeros((1, 1)) if name != "softmax" else np.array([[0.0, 0.0, -40.0]])
         there, back = z.copy(), z.copy()
         there[0, 0], back[0, 0] = step, -step
@@ -181,7 +182,7 @@ def test_alpha_after_any_step_is_that_of_the_next(rows, batch, epochs, l2):
 def test_no_step_can_jump_the_guard():
     """Rate e_max (sum R_i^2 + 1) stays below 2^(63 - f_z), for every kind of job that is accepted."""
     accepted: dict[str, int] = defaultdict(int)
-    for model, rate, columns in itertools.product(ACTIVATIONS, [0.01, 0.1, 1.0], [(6, 6), (50, 50), (200, 200)]):
+    for model, rate, columns in itertools.product(LINKS, [0.01, 0.1, 1.0], [(6, 6), (50, 50), (200, 200)]):
         outputs = 3 if model == "softmax" else 1
         try:
             plan = make_plan(replace(CREDIT, model=model, rate=rate, columns=columns, outputs=outputs))
@@ -192,12 +193,12 @@ def test_no_step_can_jump_the_guard():
         largest = math.exp(min(limit, 50.0))
         most_error = {"linear": limit + 16, "poisson": largest, "gamma": largest - 1}.get(model, 1.0)
         # What a gamma regression's labels add to a score may hide a part of where it is before a step, and after it.
-        room = 2.0 ** (63 - plan.fz) - 2 * plan.activation.most_offset
+        room = 2.0 ** (63 - plan.fz) - 2 * plan.link.most_offset
         assert rate * most_error * (sum(norm**2 for norm in plan.norms) + 1) <= room
         assert rate * plan.steps_total * 16 * most_error < 2.0 ** (62 - plan.fw)
-        assert plan.activation.least_score <= limit <= 2.0 ** (62 - plan.fz)
+        assert plan.link.least_score <= limit <= 2.0 ** (62 - plan.fz)
         assert plan.most_label <= max(1.0, most_error)
-    assert min(accepted[model] for model in ACTIVATIONS) >= 2
+    assert min(accepted[model] for model in LINKS) >= 2
 
 
 @pytest.mark.parametrize("model", ["poisson", "gamma"])
@@ -289,6 +290,16 @@ def test_what_is_doubtful_is_said(change, warning):
     assert any(warning in text for text in plan.warnings)
 
 
+@pytest.mark.parametrize("change", [{"bits": (11.75, 0.0)}, {"batch": 4000}, {"batch": 16}, {"held_out": 31},
+                                    {"model": "gamma"}])  # fmt: skip
+def test_nobody_is_warned_of_what_a_helper_sees_that_sees_nothing(change):
+    """Such warnings are for jobs in which it computes the activation."""
+    shown = replace(CREDIT, rate=0.02, **change)
+    blind = replace(shown, blind=choose_series(shown.model, None, None))
+    assert make_plan(shown).warnings
+    assert not [text for text in make_plan(blind).warnings if "helper" in text or "hides" in text or "entropy" in text]
+
+
 def test_a_label_party_needs_no_columns():
     """Records are then its partners' alone: they need as many bits, and are scored no more often."""
     alone = replace(CREDIT, columns=(0, 50), bits=(0.0, 11.0), record_bits=(0.0, 20.0), scorings=1)
@@ -347,7 +358,7 @@ def test_what_cannot_be_is_refused_with_what_to_change(change, reason, remedy):
 
 def test_following_the_advice_on_the_rate_helps():
     """The rate that the refusal names is accepted."""
-    for model in ACTIVATIONS:
+    for model in LINKS:
         wild = replace(CREDIT, model=model, rate=60.0, outputs=3 if model == "softmax" else 1)
         with pytest.raises(PlanRefused) as caught:
             make_plan(wild)
@@ -388,7 +399,7 @@ def test_each_score_of_a_class_counts() -> None:
 
 def test_every_link_has_noise_of_a_quarter_or_more() -> None:
     """Measured: docs/protocol.md has what it costs and what it keeps."""
-    assert {name: link.noise_bits for name, link in ACTIVATIONS.items()} == {
+    assert {name: link.noise_bits for name, link in LINKS.items()} == {
         "logistic": 2, "linear": 2, "softmax": 1, "poisson": 2, "gamma": 2,
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import decode
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.architecture import Network
@@ -70,7 +70,7 @@ def test_so_does_a_networks(output, outputs, activation, label):
     assert np.array_equal(found.words(), expected)
 
 
-@pytest.mark.parametrize("model", ACTIVATIONS)
+@pytest.mark.parametrize("model", LINKS)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
     """1e-4, of the released weights, but for noise."""
@@ -83,7 +83,7 @@ def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
         (x @ job.plan.weights(block) for x, block in zip(job.x, weights.blocks, strict=True)),
         job.plan.intercept(weights.intercept),
     )
-    expected = job.plan.activation.loss(scores[:200], job.y[:200]) / 200
+    expected = job.plan.link.loss(scores[:200], job.y[:200]) / 200
     assert passed(job, world, 200).run().loss() == pytest.approx(expected, abs=1e-4)
 
 
@@ -98,7 +98,7 @@ def test_a_row_beyond_the_limit_counts_as_the_limit_and_nothing_wraps(model):
     """Else one odd row could turn the sum of all into nonsense, or end the job."""
     job = make_job(replace(SMALL, model=model, rate=0.02))
     world = World(job).run(1)
-    link, plan, (low, high) = job.plan.activation, job.plan, job.plan.score_bounds()
+    link, plan, (low, high) = job.plan.link, job.plan, job.plan.score_bounds()
     shares, far = [party.shares() for party in world.parties], 0.9 * math.ldexp(1.0, GUARD_BIT - job.plan.fz)
     for score in (far, -far):  # one party's share of the intercept takes all scores nearly to the guard
         moved = shares[0].intercept + np.uint64(int(math.ldexp(score, plan.fw)) % 2**64)

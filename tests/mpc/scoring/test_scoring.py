@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
-from tercet.mpc.functions.links import ACTIVATIONS
+from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.linear.helper import Diverged
@@ -54,7 +54,7 @@ def test_joint_scores_equal_the_plaintext_bit_for_bit(job, data):
     assert np.array_equal(scored.run(), scores(xs, weights, job.plan, scored.order, scored.steps))
 
 
-@pytest.mark.parametrize("model", ACTIVATIONS)
+@pytest.mark.parametrize("model", LINKS)
 def test_scores_are_the_released_models_but_for_their_rounding(model):
     """Each score of the model in float64, in the place of its row and class; no label's offset is in it."""
     outputs = 5 if model == "softmax" else 1
@@ -113,7 +113,7 @@ def test_a_model_is_scored_without_its_plan_by_the_numbers_kept_with_it(model, o
     assert kept == Numbers(model, (7, 8), job.plan.fx, job.plan.f, outputs, noise_bits=job.plan.noise_bits)
     del canonical["request"]["outputs"]  # as it was when models had one output only
     assert Numbers.from_canonical(canonical).outputs == 1
-    assert (kept.outputs, kept.fz, kept.activation) == (job.plan.outputs, job.plan.fz, job.plan.activation)
+    assert (kept.outputs, kept.fz, kept.link) == (job.plan.outputs, job.plan.fz, job.plan.link)
     shares = [party.shares() for party in World(job).run().parties]
     with_plan, without = Pass(job, shares, job.xs), Pass(job, shares, job.xs, numbers=kept)
     assert np.array_equal(with_plan.run(), without.run())

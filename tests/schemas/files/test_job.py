@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.schemas.core.strict import JOB_ID_PATTERN
-from tercet.schemas.files.job import METRICS, Invalid, PredictionJob, Training, TrainingJob, canonical_digest, read_job
+from tercet.schemas.files.job import (
+    METRICS,
+    Invalid,
+    PredictionJob,
+    Privacy,
+    Training,
+    TrainingJob,
+    canonical_digest,
+    read_job,
+)
 from tests.schemas.strategies import descriptions
 
 GOOD = """
@@ -153,7 +162,7 @@ def test_a_linear_models_job_has_the_id_it_had_before_there_were_networks() -> N
     before = {"epochs": 8, "batch": 512, "rate": 0.5, "schedule": "inverse-time", "decay": 0.03}
     job = read_job(path)
     assert isinstance(job, TrainingJob)
-    example = job.model_copy(update={"training": Training.model_validate(before)})
+    example = job.model_copy(update={"training": Training.model_validate(before), "privacy": Privacy()})
     assert example.id == "credit-default-154b9060"
     assert "network" not in example.canonical()
 
@@ -188,10 +197,12 @@ def test_a_job_that_does_not_say_what_the_helper_sees_has_the_id_it_had_before_i
     """Unset, it sees nothing where the model allows that; said, it is another job."""
     plain = read_job(written(tmp_path))
     assert plain.id == "credit-6e3d0b7e"
+    assert isinstance(plain, TrainingJob)
     assert plain.is_blind
     assert not {"helper_sees", "q", "terms"} & plain.canonical().get("privacy", {}).keys()
     for more in ('helper_sees = "nothing"', 'helper_sees = "scores"', "q = 16", "terms = 32"):
         said = read_job(written(tmp_path, ("[training]", f"[privacy]\n{more}\n[training]")))
+        assert isinstance(said, TrainingJob)
         assert said.digest != plain.digest
         assert said.is_blind == ("scores" not in more)
         assert TrainingJob.model_validate_json(said.model_dump_json()).digest == said.digest
@@ -202,7 +213,9 @@ def test_a_model_without_a_series_needs_a_helper_that_sees_scores(tmp_path: Path
     """Unset it does; asked to see nothing it is refused with what to write instead."""
     network = "" if model == "softmax" else "\nnetwork = {hidden = [4]}"
     plain = ('"logistic"', f'"{model}"{network}')
-    assert not read_job(written(tmp_path, plain)).is_blind
+    unset = read_job(written(tmp_path, plain))
+    assert isinstance(unset, TrainingJob)
+    assert not unset.is_blind
     with pytest.raises(Invalid, match='helper_sees = "scores"'):
         read_job(written(tmp_path, plain, ("[training]", '[privacy]\nhelper_sees = "nothing"\n[training]')))
 

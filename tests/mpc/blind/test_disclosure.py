@@ -1,0 +1,308 @@
+"""What data parties receive in the blind mode is uniform, and the helper receives nothing.
+
+A coalition's view is not affine in the masks that it does not know: what is opened enters cosines and sines, and so
+does t. But every tensor has a mask of its own, by which it is shifted, and on which nothing depends that comes before
+it in some order. So the view is exactly uniform, whatever the others hold. `test_every_tensor_...` follows that order.
+
+The ranks say it of all masks together, with opened words fixed, and cosines and sines of t too. That is enough. The
+honest party's word of t is used for nothing but t, so z + t is uniform and can stand in its place as a variable;
+likewise e + r in the place of its word of r, which g hides behind r_ij. Its "angles" cover the cosines and sines of t.
+All the rest is affine modulo 2^64 then, and full row rank over GF(2) makes it uniform. What the openings themselves
+look like is checked over many jobs.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.blind.activation import dealt_words
+from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.functions import series
+from tercet.mpc.functions.series import Terms
+from tercet.mpc.plan.blind import Blind, angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.plan import Request
+from tests.mpc.blind_world import BlindWorld
+from tests.mpc.linear.test_disclosure import Vector, deficiency, reusing, without
+from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
+from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
+
+MASKS = ["U", "V", "R", "r", "t", "angles", "U_y", "N", "Q"]
+BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
+OPENINGS = ("score opening", "error opening")
+COALITIONS = [
+    (columns, label, coalition)
+    for columns, label in [((2, 1), 0), ((2, 1, 2), 1), ((0, 2, 1), 0)]
+    for coalition in itertools.combinations(range(len(columns)), len(columns) - 1)
+]
+
+
+@pytest.fixture(autouse=True)
+def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sine is all that a linear model has here: a rank takes a run for every word of a mask."""
+    key, terms = ("linear", 32, 1), Terms(0.0, (1.0,), (0.0,), 0.0)
+    short = replace(series.series_for("linear", 32, 8), multiples=(1,), phi=terms, second=terms, score=terms)
+    monkeypatch.setattr(series, "SERIES", {**series.SERIES, key: short})
+
+
+def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) -> Job:
+    """Two rows, each a batch of its own, in two epochs."""
+    seed = others.pop("seed", 0)
+    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1} | others
+    return make_job(Request(model, columns=columns, blind=BLIND[model], **numbers), label, seed)
+
+
+Tamper = Callable[["Watched", Sent], None]
+
+
+def leave(world: "Watched", sent: Sent) -> None:
+    """Changes nothing."""
+
+
+@dataclass
+class Watched(BlindWorld):
+    """With a loss. Hands every message to `tamper`, which may change its words, or note another one as sent."""
+
+    loss: bool = True
+    trains: bool = True  # or there are no g but of the loss
+    tamper: Tamper = field(kw_only=True, default=leave)
+
+    def _note(self, task: Any) -> None:
+        before = len(self.sent)
+        super()._note(task)
+        for sent in self.sent[before:]:
+            self.tamper(self, sent)
+
+
+def split_dealt(world: Watched, sent: Sent) -> dict[str, Words]:
+    """What the helper dealt: g, that of a loss, and explicit words if it is the party's turn. All may be written to."""
+    own = world.job.plan.columns[sent.receiver] * world.job.plan.outputs * world.trains
+    loss = own + (world.loss and sent.receiver == world.job.label)
+    return {"g": sent.words[:, :own], "loss g": sent.words[:, own:loss], "explicit": sent.words[:, loss:]}
+
+
+# What a coalition of data parties receives
+
+PLACES = {  # of a tensor: in its step's order, its mask, and the sign of that
+    "masked inputs": (0, "U", -1), "masked weights": (1, "V", -1), "score opening": (2, "t", 1),
+    "explicit": (3, "angles", -1), "error opening": (4, "r", 1), "g": (5, "R", -1),
+    "loss labels": (6, "U_y", -1), "masked scores": (7, "N", -1), "loss g": (8, "Q", 1),
+}  # fmt: skip
+BROADCAST = {"masked inputs", "loss labels", *OPENINGS}
+
+
+def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
+    """All that comes from others, in order; what all of the coalition receive alike is there once."""
+    found: dict[tuple[Any, ...], Piece] = {}
+    (honest,) = set(world.ids) - {*coalition}
+    for sent in world.sent:
+        if sent.receiver not in coalition or sent.sender in coalition:
+            continue
+        parts = split_dealt(world, sent) if sent.what == "dealt" else {sent.what: sent.words}
+        for kind, words in parts.items():
+            place, mask, sign = PLACES[kind]
+            what = (sent.step, kind, HELPER if kind in BROADCAST else sent.receiver)
+            cover = Cover(honest, mask, sent.receiver if mask in {"V", "R", "N", "Q"} else honest, honest, sign)
+            if words.size:
+                piece = found.setdefault(what, Piece((sent.step, place), what, words, cover))
+                assert np.array_equal(piece.words, words)
+    return sorted(found.values(), key=lambda piece: (piece.place, str(piece.what)))
+
+
+@pytest.mark.parametrize(
+    ("model", "columns", "label", "coalition"),
+    [("linear", *case) for case in COALITIONS]
+    + [(model, (2, 1), 1, (i,)) for model in ("logistic", "gamma") for i in (0, 1)],
+)
+def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, columns, label, coalition):
+    """Which shifts it, and shifts nothing before it: the whole view of a job is uniform."""
+    job = job_of(model, columns, label)
+    check_covers(
+        pieces(Watched(job).run(1), coalition),
+        lambda deltas: pieces(Watched(job, shifted(deltas)).run(1), coalition),
+        coalition,
+    )
+
+
+def take_off_angles(world: Watched, sent: Sent) -> None:
+    """Leave of explicit words what covers c cos and c sin of t."""
+    if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
+        plan = world.job.plan
+        step, waves = list(plan.steps())[sent.step], series_of(plan)
+        unit, bits = (
+            angle_unit(step.alpha, plan.fz, waves.period),
+            step_bits(step.scale, plan.f, norm_bits(waves)).dealt,
+        )
+        words = dealt_words(world.dealt(step), unit, waves, step.scale, bits)
+        split_dealt(world, sent)["explicit"][:] -= words.reshape(1, -1)
+
+
+@dataclass
+class Given(Watched):
+    """What is opened is zeros, and so are c cos and c sin of t, whatever the masks are; all is sent as ever."""
+
+    tamper: Tamper = field(kw_only=True, default=take_off_angles)
+
+    def _answer(self, task: Any) -> Any:
+        ready, answer = super()._answer(task)
+        if answer is None or task.event.kind not in OPENINGS:
+            return ready, answer
+        mine = (task.event.kind, task.step.index, task.party)
+        share = next(sent.words for sent in self.sent if (sent.what, sent.step, sent.sender) == mine)
+        return ready, {j: (-share if j == min(answer) else 0 * share) for j in answer}
+
+
+def coalition_deficiency(
+    jobs: list[Job],
+    coalition: tuple[int, ...],
+    source: Callable[[Vector, int], MaskSource] = lambda masks, _: masks,
+    tamper: Tamper = take_off_angles,
+) -> int:
+    """Of all that comes from others in these jobs; `source` gives the masks of each by number."""
+
+    def view(masks: Vector) -> Words:
+        worlds = [Given(job, cache(source(masks, n)), tamper=tamper).run(1) for n, job in enumerate(jobs)]
+        return np.concatenate([piece.words.ravel() for world in worlds for piece in pieces(world, coalition)])
+
+    return deficiency(Vector(lambda a, b: a in coalition or b in coalition), view)
+
+
+@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS[:5])
+def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, coalition):
+    """All of it together, for every coalition of all but one."""
+    assert coalition_deficiency([job_of("linear", columns, label)], coalition) == 0
+
+
+def smallest_job(mask: str = "") -> Job:
+    """Three steps: a turn of either party, and one more. Party 1 holds the mask: N and Q are not the label party's."""
+    return job_of("linear", (1, 1), label=int(mask not in {"N", "Q"}), rows=3, epochs=1)
+
+
+@pytest.mark.parametrize("omitted", MASKS)
+def test_no_mask_can_be_left_out(omitted):
+    """Neither t of a share of z + t, nor r_ij, which looks spare; nor any other."""
+    assert coalition_deficiency([smallest_job(omitted)], (0,), lambda masks, _: without({omitted}, masks)) > 0
+
+
+@pytest.mark.parametrize("reused", MASKS)
+def test_no_mask_can_serve_two_steps(reused):
+    """A mask that forgets the step is noticed, although the model comes out right."""
+    assert coalition_deficiency([smallest_job(reused)], (0,), lambda masks, _: reusing({reused}, masks)) > 0
+
+
+def test_no_two_tables_can_share_their_masks_of_rows():
+    """Two jobs with the same U over different rows give away a difference for each word; with U of their own none."""
+    jobs = [job_of("linear", (1, 1), epochs=1, seed=seed) for seed in (0, 1)]
+
+    def source(shared: set[str], masks: Vector, n: int) -> MaskSource:
+        def of_job(a: int, b: int) -> Any:
+            first, own = masks(a, b), masks(a, b, f"job {n}")
+            return lambda mask, *address: (first if mask in shared else own)(mask, *address)
+
+        return of_job
+
+    assert coalition_deficiency(jobs, (0,), partial(source, set())) == 0
+    assert coalition_deficiency(jobs, (0,), partial(source, {"U"})) == 2
+
+
+def test_no_second_party_can_be_sent_the_explicit_words():
+    """It knows the streams under them, if it is not the party whose turn it is, and so reads cosines of t."""
+
+    def tell_all(world: Watched, sent: Sent) -> None:
+        take_off_angles(world, sent)
+        if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
+            others = [i for i in world.ids if i != sent.receiver]
+            words = split_dealt(world, sent)["explicit"]
+            world.sent += [Sent("explicit", sent.step, HELPER, i, words) for i in others]
+
+    assert coalition_deficiency([smallest_job()], (0,), tamper=tell_all) > 0
+
+
+# What is opened
+
+
+def opened(world: BlindWorld, kind: str) -> Words:
+    """The sums of all shares, one after another."""
+    shares = {(sent.step, sent.sender): sent.words for sent in world.sent if sent.what == kind}
+    sums = [total(shares[step.index, j] for j in world.ids) for step in world.job.plan.steps()]
+    return np.concatenate(sums).ravel()
+
+
+def openings_of_jobs(source: Callable[[int], MaskSource]) -> dict[str, Words]:
+    """By kind, (jobs, elements): all with the same data, and masks by number."""
+    job = job_of("logistic", (2, 1), rows=8, batch=4, epochs=1)
+    worlds = [BlindWorld(job, source(n)).run(1) for n in range(64)]
+    return {kind: np.array([opened(world, kind) for world in worlds]) for kind in OPENINGS}
+
+
+def is_uniform(words: Words) -> bool:
+    """Each half of each byte of each element, over the jobs: six deviations of all chi-squares together."""
+    halves, due = np.array([words >> np.uint64(shift) & np.uint64(15) for shift in range(0, 64, 4)]), len(words) / 16
+    counts = np.array([(halves == value).sum(axis=1) for value in range(16)])
+    statistic, freedom = float(((counts - due) ** 2 / due).sum()), 15 * counts[0].size
+    return bool(abs(statistic - freedom) < 6 * (2 * freedom) ** 0.5)
+
+
+def test_what_is_opened_is_uniform():
+    """z + t and e + r of every row, whatever the data are."""
+    assert all(is_uniform(words) for words in openings_of_jobs(keyed).values())
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (lambda _: keyed(), [False, False]),
+        (lambda n: without({"t", "V"}, keyed(n)), [False, True]),  # t has a part by V, which z + t lacks
+        (lambda n: without({"r"}, keyed(n)), [True, False]),
+    ],
+    ids=["one key", "no t", "no r"],
+)
+def test_openings_under_old_or_missing_masks_are_not(source, found):
+    """Of scores, and of errors."""
+    assert [is_uniform(words) for words in openings_of_jobs(source).values()] == found
+
+
+# What the helper receives
+
+
+def check_helper_receives_nothing(world: BlindWorld) -> None:
+    """No message of a job goes to it. Nor does it wait for one: the job has come to its end."""
+    assert {sent.receiver for sent in world.sent} == {*world.ids}, "the helper was told something"
+
+
+@pytest.mark.parametrize("columns", [(2, 1), (2, 1, 2)])
+@pytest.mark.parametrize("model", BLIND)
+def test_the_helper_receives_nothing(model, columns):
+    """In a whole job, with every link."""
+    check_helper_receives_nothing(Watched(job_of(model, columns)).run(1))
+
+
+@pytest.mark.parametrize("kind", OPENINGS)
+def test_a_helper_that_is_told_one_opened_word_is_noticed(kind):
+    """One row's share of it, at one step."""
+
+    def tell(world: Watched, sent: Sent) -> None:
+        if (sent.what, sent.step, sent.sender) == (kind, 1, 0):
+            world.sent.append(sent._replace(receiver=HELPER, words=sent.words[:1]))
+
+    world = Watched(job_of("logistic", (2, 1)), tamper=tell).run(1)
+    with pytest.raises(AssertionError, match="the helper was told"):
+        check_helper_receives_nothing(world)
+
+
+def test_a_helper_that_lies_changes_the_model_and_reads_nothing():
+    """It adds a word to one party's g, at the first step."""
+
+    def lie(world: Watched, sent: Sent) -> None:
+        if (sent.what, sent.step, sent.receiver) == ("dealt", 0, 0):
+            split_dealt(world, sent)["g"][0, 0] += np.uint64(1 << world.job.plan.f)
+
+    job = job_of("logistic", (2, 1))
+    world = Watched(job, tamper=lie).run(1)
+    check_helper_receives_nothing(world)
+    assert not same(world.weights(), Watched(job).run(1).weights())

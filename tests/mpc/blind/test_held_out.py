@@ -1,0 +1,103 @@
+"""What data parties receive in blind passes over held-out rows is uniform; the helper receives nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Self
+
+import pytest
+
+from tercet.mpc.blind.forward import BlindForward
+from tercet.mpc.blind.held_out import BlindHeldOut
+from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.row_store import ArrayRows, FirstUse
+from tercet.mpc.interface.script import Script
+from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.scoring.linear import scoring_steps
+from tests.mpc.blind.test_disclosure import COALITIONS, Watched, check_helper_receives_nothing, job_of, pieces
+from tests.mpc.linear.test_disclosure import Ledger, reusing
+from tests.mpc.network.test_disclosure import check_covers, shifted
+from tests.mpc.network_world import Task
+from tests.mpc.world import HELPER, Job, keyed
+
+
+@dataclass
+class Passes(Watched):
+    """Two passes over the rows of a job, by the shares of a trained model."""
+
+    trained: list[Shares] = field(kw_only=True)
+    trains: bool = False
+
+    def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> Self:
+        """Each of two batches; the steps of both are numbered through."""
+        plan, rows = self.job.plan, self.job.plan.request.rows
+        parties, first_use = [self.held_out_party(i) for i in self.ids], FirstUse(rows)
+        stores, labels = self.stores(self.ids), ArrayRows(rows, plan.outputs)
+        for epoch in range(2):
+            steps = [
+                replace(step, index=2 * epoch + step.index)
+                for step in scoring_steps(rows, rows // 2, epoch, plan.alpha_after(self.trained[0].step))
+            ]
+            helper = BlindHelper(
+                plan, self.job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order, stores=stores,
+                labels=labels, first_use=first_use, first=2 * epoch, trains=False,
+            )  # fmt: skip
+            tasks = [Task(HELPER, iter(steps), dealing_each(helper))]
+            for i, party in enumerate(parties):
+                add = partial(party.run_step, loss=party.begin_pass(steps), shares=self.trained[i])
+                tasks.append(Task(i, iter(steps), add))
+            while any(not task.over for task in tasks):
+                moved = [self._advance(task, 1) for task in tasks if not task.over]
+                assert any(moved)
+        assert not self.box
+        return self
+
+    def held_out_party(self, i: int) -> BlindHeldOut:
+        """Data party i."""
+        job, masks, others = self.job, self.masks(i, HELPER), [j for j in self.ids if j != i]
+        plan, rows, y = job.plan, job.plan.request.rows, job.y if i == job.label else None
+        forward = BlindForward(
+            i, plan, ArrayFeatures(job.xs[i]), order=self.order, helper_masks=masks, stores=self.stores(others)
+        )
+        bits, store = plan.loss_bits_of(rows), ArrayRows(rows, plan.outputs)
+        return BlindHeldOut(forward, job.label, bits, y, store=store, helper_masks=masks)
+
+
+def dealing_each(helper: BlindHelper) -> Callable[[Step], Script[None]]:
+    """A script for each step by itself."""
+
+    def deal(step: Step) -> Script[None]:
+        return helper.deal_steps([step])
+
+    return deal
+
+
+def trained(job: Job) -> list[Shares]:
+    """What a training of this job ends with."""
+    return [party.shares() for party in Watched(job).run(1).parties]
+
+
+@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS[:5])
+def test_every_tensor_of_held_out_passes_has_a_mask_of_its_own(columns, label, coalition):
+    """In both passes; rows and labels are sent in the first alone. The helper receives nothing."""
+    job = job_of("logistic", columns, label)
+    passes = Passes(job, trained=trained(job)).run()
+    check_helper_receives_nothing(passes)
+    check_covers(
+        pieces(passes, coalition),
+        lambda deltas: pieces(replace(passes, masks=shifted(deltas)).run(), coalition),
+        coalition,
+    )
+
+
+def test_no_word_of_a_mask_serves_two_passes():
+    """Nor two steps; a mask that forgets them is noticed."""
+    job = job_of("logistic", (2, 1, 2))
+    ledger, forgetful = Ledger(keyed()), Ledger(cache(reusing({"V"})))
+    for masks in (ledger, forgetful):
+        Passes(job, masks, trained=trained(job)).run()
+    ledger.check_words()
+    with pytest.raises(AssertionError, match="the same word"):
+        forgetful.check_words()

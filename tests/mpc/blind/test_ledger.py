@@ -1,0 +1,249 @@
+"""Every tensor of a blind training is its plain value and the mask of its address; no mask meets two values.
+
+What the masks are is read from a ledger of all that were asked for. Plain values are the oracle's, and the shares that
+follow from them and from the masks.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.blind.activation import dealt_words, evaluate, factors, rotate
+from tercet.mpc.blind.sizes import angles_shape, explicit_party, series_of
+from tercet.mpc.functions.series import Series
+from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, norm_bits, step_bits
+from tercet.mpc.plan.plan import Plan, Request
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.reference.blind import train
+from tercet.mpc.reference.linear import Weights
+from tests.mpc.blind.test_disclosure import MASKS, Watched, split_dealt
+from tests.mpc.linear.test_disclosure import Ledger, reusing
+from tests.mpc.world import Job, MaskSource, Sent, keyed, make_job, same
+
+TRAINING = {"masked inputs", "masked weights", "dealt", "score opening", "error opening"}
+LOSS = {"loss labels", "masked scores"}
+
+
+def job_of(model: str) -> Job:
+    """Three batches, twice."""
+    blind = choose_series(model, None, None)
+    return make_job(Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, blind=blind), label=2)
+
+
+@dataclass
+class Book:
+    """A job step by step: what was sent, the masks, the model, and the shares that follow from these."""
+
+    world: Watched
+    ledger: Ledger
+    model: Weights
+    step: Step
+    u: list[Words]  # masks of all rows
+    u_y: Words  # and of all labels for the loss
+    shares: dict[tuple[int, int], Words]  # party j's of block i, by (i, j)
+    intercepts: dict[int, Words]  # of all but the label party
+
+    @property
+    def plan(self) -> Plan:
+        """The job's numbers."""
+        return self.world.job.plan
+
+    @property
+    def series(self) -> Series:
+        """By which the activation is evaluated."""
+        return series_of(self.plan)
+
+    @property
+    def unit(self) -> np.uint64:
+        """Of an angle."""
+        return angle_unit(self.step.alpha, self.plan.fz, self.series.period)
+
+    @property
+    def bits(self) -> StepBits:
+        """Of the step's factors."""
+        return step_bits(self.step.scale, self.plan.f, norm_bits(self.series))
+
+    def sent(self, kind: str) -> list[Sent]:
+        """The step's messages of a kind."""
+        return [sent for sent in self.world.sent if (sent.what, sent.step) == (kind, self.step.index)]
+
+    def broadcast(self, kind: str) -> dict[int, Words]:
+        """By sender; each other data party is sent it once, and all of them the same."""
+        found: dict[int, Words] = {}
+        sent = self.sent(kind)
+        assert Counter((s.sender, s.receiver) for s in sent) == Counter(permutations(self.world.ids, 2))
+        assert all(np.array_equal(found.setdefault(s.sender, s.words), s.words) for s in sent)
+        return found
+
+    def mask(self, j: int, name: str, i: int | None = None) -> Words:
+        """Party j's, for block i."""
+        words: Words = self.ledger.mask(j, name, j if i is None else i, j, self.step)
+        return words
+
+    def others(self, i: int) -> list[int]:
+        """All data parties but this one."""
+        return [j for j in self.world.ids if j != i]
+
+    def inputs(self) -> tuple[list[Words], list[Words]]:
+        """Features of the batch, and their masks."""
+        rows = self.world.order.rows(self.step)
+        return [x[rows] for x in self.world.job.xs], [u[rows] for u in self.u]
+
+    def score_mask(self, _: Any = None) -> Words:
+        """t: all words of it, less what z + t lacks of masked inputs times masks of weights."""
+        _, u = self.inputs()
+        lacks = total(u[i] @ self.mask(j, "V", i) for i, j in permutations(self.world.ids, 2))
+        return total(self.mask(j, "t") for j in self.world.ids) - lacks
+
+
+def check_ledger(job: Job, source: MaskSource) -> None:
+    """Every tensor is its value and the masks of its address, and no two addresses share a word."""
+    ledger = Ledger(source)
+    world = Watched(job, ledger).run(2)
+    zeros = [np.zeros((x.shape[1], job.plan.outputs), np.uint64) for x in job.xs]
+    intercept = np.zeros((1, job.plan.outputs), np.uint64)
+    steps = list(job.plan.steps())
+    book = Book(
+        world, ledger, Weights(tuple(zeros), intercept), steps[0], [np.zeros_like(x) for x in job.xs],
+        np.zeros_like(job.y, np.uint64), {(i, j): zeros[i] for i, j in permutations(world.ids, 2)},
+        {j: intercept for j in world.ids if j != job.label},
+    )  # fmt: skip
+    for book.step in steps:
+        check_ahead(book)
+        dealt = check_dealt(book)
+        z = check_score(book)
+        check_error(book, dealt, z)
+        check_loss(book, dealt, z)
+        take_step(book)
+    assert {sent.what for sent in world.sent} == TRAINING | LOSS
+    assert same(world.weights(), book.model)
+    ledger.check_words()
+
+
+def check_ahead(book: Book) -> None:
+    """Masked inputs once for each row, masked weights at every step."""
+    if book.step.epoch == 0:
+        rows = book.world.order.rows(book.step)
+        for i, words in book.broadcast("masked inputs").items():
+            book.u[i][rows] = book.mask(i, "U")
+            assert np.array_equal(words + book.mask(i, "U"), book.world.job.xs[i][rows])
+    else:
+        assert not book.sent("masked inputs")
+    sent = {(s.receiver, s.sender): s.words for s in book.sent("masked weights")}
+    assert sent.keys() == book.shares.keys()
+    for (i, j), words in sent.items():
+        assert np.array_equal(words + book.mask(j, "V", i), book.shares[i, j])
+
+
+def check_dealt(book: Book) -> dict[int, Words]:
+    """g and explicit words; returns each party's share of c cos and c sin of t."""
+    (_, u), shape = book.inputs(), angles_shape(book.plan, book.step)
+    turn = explicit_party(book.step, len(book.world.ids))
+    shares = {j: book.mask(j, "angles") for j in book.others(turn)}
+    assert Counter(sent.receiver for sent in book.sent("dealt")) == Counter(book.world.ids)
+    for sent in book.sent("dealt"):
+        i, parts = sent.receiver, split_dealt(book.world, sent)
+        r, kept = total(book.mask(j, "r") for j in book.others(i)), total(book.mask(j, "R", i) for j in book.others(i))
+        assert np.array_equal(parts["g"].reshape(kept.shape) + kept, -(u[i].T @ r))
+        assert (parts["explicit"].size > 0) == (i == turn)
+        assert (parts["loss g"].size > 0) == (i == book.world.job.label)
+        if i == turn:
+            shares[turn] = parts["explicit"].reshape(shape)
+    due = dealt_words(book.score_mask(), book.unit, book.series, book.step.scale, book.bits.dealt)
+    assert np.array_equal(total(shares.values()), due.reshape(shape))
+    return {j: words.reshape(due.shape) for j, words in shares.items()}
+
+
+def check_score(book: Book) -> Words:
+    """Shares of z + t, and their sum, which is opened; returns z."""
+    (x, u), ids, label = book.inputs(), book.world.ids, book.world.job.label
+    column = encode_number(1.0 / book.step.alpha, book.plan.fx)
+    intercepts = book.intercepts | {label: book.model.intercept - total(book.intercepts.values())}
+    z, opened = book.model.intercept * column, book.broadcast("score opening")
+    for i in ids:
+        weights = book.model.blocks[i]
+        known = weights - total(book.mask(j, "V", i) for j in book.others(i))
+        share = x[i] @ known + total((x[j] - u[j]) @ book.mask(i, "V", j) for j in book.others(i))
+        share = share + intercepts[i] * column + book.mask(i, "t")
+        z = z + x[i] @ weights
+        if i == label:
+            share, z = share + offset(book), z + offset(book)
+        assert np.array_equal(opened[i], share)
+    assert np.array_equal(total(opened.values()), z + book.score_mask())
+    return z
+
+
+def offset(book: Book) -> Words:
+    """The label party's term of a score, where the link has one."""
+    link, y = book.plan.link, book.world.job.y[book.world.order.rows(book.step)]
+    words: Words = np.zeros_like(y, np.uint64)
+    return words if link.offset is None else encode(link.offset(y) / book.step.alpha, book.plan.fz)
+
+
+def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
+    """Shares of e + r, and their sum, which is opened; e is the error that the link has for z."""
+    step, plan, phi = book.step, book.plan, book.series.phi
+    link, y = plan.link, book.world.job.y[book.world.order.rows(step)]
+    opened = book.broadcast("error opening")
+    public = factors(rotate(z + book.score_mask(), book.unit, book.series), phi, book.bits.public)
+    for j, words in opened.items():
+        share = evaluate(public, dealt[j]) + book.mask(j, "r")
+        if j == book.world.job.label:
+            share = share + encode(step.scale * (phi.constant - link.target(y)), plan.f)
+        assert np.array_equal(words, share)
+    error = decode(total(opened.values()) - total(book.mask(j, "r") for j in book.world.ids), plan.f)
+    due = step.scale * (link.phi(step.alpha * decode(z, plan.fz)) - link.target(y))
+    units = sum(map(abs, (*phi.sines, *phi.cosines)), len(phi.sines))  # of what is dealt, by which roundings add up
+    assert np.abs(error - due).max() < step.scale * phi.error + np.ldexp(units, -book.bits.dealt)
+
+
+def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
+    """Masked labels once for each row; masked shares of scores, and g, by which the label party multiplies them."""
+    step, label, bits = book.step, book.world.job.label, book.plan.loss_bits
+    rows, terms = book.world.order.rows(step), book.series.score_terms
+    sent = book.sent("loss labels")
+    assert [(s.sender, s.receiver) for s in sent] == [(label, j) for j in book.others(label) if step.epoch == 0]
+    if step.epoch == 0:
+        labels = encode(book.plan.link.target(book.world.job.y[rows]), bits.label)
+        book.u_y[rows] = book.mask(label, "U_y")
+        assert all(np.array_equal(s.words + book.mask(label, "U_y"), labels) for s in sent)
+    opened = rotate(z + book.score_mask(), book.unit, book.series)
+    public = factors(opened, terms, bits.score - book.bits.dealt, 1.0 / step.scale)
+    sent = book.sent("masked scores")
+    assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
+    for s in sent:
+        assert np.array_equal(s.words + book.mask(s.sender, "N", label), evaluate(public, dealt[s.sender]))
+    (to_label,) = (s for s in book.sent("dealt") if s.receiver == label)
+    n, q = (total(book.mask(j, name, label) for j in book.others(label)) for name in ("N", "Q"))
+    assert np.array_equal(split_dealt(book.world, to_label)["loss g"], q - (book.u_y[rows] * n).sum())
+
+
+def take_step(book: Book) -> None:
+    """The model after the step, and the shares that nothing but masks and masked inputs go into."""
+    (x, u), step = book.inputs(), book.step
+    for i, j in book.shares:
+        book.shares[i, j] = book.shares[i, j] + (x[i] - u[i]).T @ book.mask(j, "r") - book.mask(j, "R", i)
+    back = encode_number(step.after, book.plan.fx)
+    for j in book.intercepts:
+        book.intercepts[j] = book.intercepts[j] + back * book.mask(j, "r").sum(axis=0, keepdims=True)
+    run = book.world.oracle()._replace(dealt=book.score_mask, first=step.index, begin=book.model)
+    book.model = train(run, step.index + 1)
+
+
+@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
+def test_every_tensor_is_its_value_and_masks_used_once(model):
+    """Three parties, every step, every link."""
+    check_ledger(job_of(model), keyed())
+
+
+@pytest.mark.parametrize("reused", MASKS)
+def test_a_reused_mask_is_noticed(reused):
+    """A mask that forgets the step fails the ledger, although the model comes out right."""
+    with pytest.raises(AssertionError, match="the same word"):
+        check_ledger(job_of("logistic"), reusing([reused]))
