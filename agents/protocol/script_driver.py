@@ -6,7 +6,7 @@ It knows which message stands for which kind, and when something is to be said; 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import LAYERED
@@ -113,6 +113,14 @@ class Widths(Protocol):
     @property
     def widths(self) -> Sequence[int]:
         """Units of the hidden layers and the output."""
+
+
+class LinearWidths(NamedTuple):
+    """Describes a model without hidden layers."""
+
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    hidden: tuple[int, ...] = ()
 
 
 class ScriptDriver:

@@ -3,10 +3,8 @@
 What a batch is made of is in `mpc.blind.held_out`.
 """
 
-from typing import NamedTuple
-
 from tercet.agents.protocol.row_files import mapped_rows, row_stores
-from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
+from tercet.agents.protocol.script_driver import Kinds, LinearWidths, ScriptDriver
 from tercet.agents.scoring.held_out_loss import open_mean_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.session.context import JobContext
@@ -43,12 +41,6 @@ KINDS: Kinds = {
 }
 
 
-class _Widths(NamedTuple):
-    columns: tuple[int, ...]
-    widths: tuple[int, ...]
-    hidden: tuple[int, ...] = ()
-
-
 def _order(context: JobContext, rows: int) -> Order:
     return Order(derive_subkey(context.shape_digest, "order of a blind held-out loss"), rows)
 
@@ -59,7 +51,7 @@ def _steps(context: JobContext, rows: int, epoch: int, alpha: float) -> list[Ste
 
 def _scripts(context: JobContext, steps: list[Step]) -> ScriptDriver:
     plan = context.ready_plan
-    return ScriptDriver(context, KINDS, _Widths(plan.columns, (plan.outputs,)), max(step.rows for step in steps))
+    return ScriptDriver(context, KINDS, LinearWidths(plan.columns, (plan.outputs,)), max(step.rows for step in steps))
 
 
 class HeldOutParty:

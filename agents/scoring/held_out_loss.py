@@ -5,9 +5,9 @@ Nobody learns a score; the number goes to whom the job names. What a batch is ma
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
+from tercet.agents.protocol.script_driver import Kinds, LinearWidths, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring.linear_scoring import range_problem, scoring_batch
@@ -131,17 +131,9 @@ async def _run_steps(scripts: ScriptDriver, script: Callable[[Step], Script[None
         await scripts.run(script(step), step)
 
 
-class _LinearLayout(NamedTuple):
-    """Describes the widths of a model without hidden layers."""
-
-    columns: tuple[int, ...]
-    widths: tuple[int, ...]
-    hidden: tuple[int, ...] = ()
-
-
 def _scripts(context: JobContext, steps: Sequence[Step]) -> ScriptDriver:
     plan = context.ready_plan
-    layout = _LinearLayout(plan.columns, (plan.outputs,)) if plan.network is None else Layout(plan)
+    layout = LinearWidths(plan.columns, (plan.outputs,)) if plan.network is None else Layout(plan)
     return ScriptDriver(context, KINDS, layout, max(step.rows for step in steps))
 
 

@@ -118,11 +118,14 @@ def _blind_oracle(simulation: Simulation, y: Floats) -> linear.Weights:
 
 def _opened_blocks(shares: Sequence[Shares]) -> linear.Weights:
     """Add up all parties' shares of a linear model."""
-    blocks = (
+    return linear.Weights(_sum_blocks(shares), total(share.intercept for share in shares))
+
+
+def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
+    return tuple(
         total([mine.own, *(other.partners[i] for other in shares if other is not mine)])
         for i, mine in enumerate(shares)
     )
-    return linear.Weights(tuple(blocks), total(share.intercept for share in shares))
 
 
 def training_words(simulation: Simulation) -> list[Words]:
@@ -190,13 +193,9 @@ def network_arguments(simulation: Simulation) -> network.TrainingRun:
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
     """Add up all parties' shares of one step."""
-    blocks = tuple(
-        total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
-        for i, mine in enumerate(shares)
-    )
     upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
     biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
-    return network.NetworkWeights(blocks, upper, biases)
+    return network.NetworkWeights(_sum_blocks(shares), upper, biases)
 
 
 def _folder(simulation: Simulation, party: str) -> Path:

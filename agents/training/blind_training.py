@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.inbox import Deadline
@@ -16,7 +15,7 @@ from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
 from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
 from tercet.agents.protocol.row_files import mapped_rows, row_stores
-from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
+from tercet.agents.protocol.script_driver import BLIND, LinearWidths, ScriptDriver
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.arithmetic.fixed import Floats, decode
@@ -39,12 +38,6 @@ from tercet.schemas.messages.tensor import Words
 REPORTS = 4  # of the steps that the helper deals ahead: how often it is told how far the parties are
 HELPERS_PATIENCE = 2.0  # in units of a data party's deadline for a step
 MOST_REACH = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
-
-
-class _Widths(NamedTuple):
-    columns: tuple[int, ...]
-    widths: tuple[int, ...]
-    hidden: tuple[int, ...] = ()
 
 
 def public_order(context: JobContext) -> Order:
@@ -75,7 +68,7 @@ def blind_party(
 def _scripts(context: JobContext, checkpoints: CheckpointWriter | None = None) -> ScriptDriver:
     plan = context.ready_plan
     context.trace.steps_per_epoch = plan.steps_per_epoch
-    return ScriptDriver(context, BLIND, _Widths(plan.columns, (plan.outputs,)), largest_batch(plan), checkpoints)
+    return ScriptDriver(context, BLIND, LinearWidths(plan.columns, (plan.outputs,)), largest_batch(plan), checkpoints)
 
 
 class BlindTraining:
