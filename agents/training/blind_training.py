@@ -158,7 +158,10 @@ def least_cosine(plan: Plan) -> float:
 
 
 def _out_of_range(context: JobContext, epoch: int, cosine: float) -> JobProblem:
-    """Say that scores are about to leave the series, and what to change; how large they are is a detail."""
+    """Say that scores are about to leave the series, and what to change.
+
+    How large they are is a detail.
+    """
     series = series_of(context.ready_plan)
     size = math.sqrt(2.0 * (1.0 - cosine)) * series.period / (2.0 * math.pi)
     reason = (
@@ -232,7 +235,10 @@ class BlindHelperTraining:
         )  # fmt: skip
 
     async def _wait_until_done(self, steps: int) -> None:
-        """Wait until the label party has done so many steps, and with it every other one has used what it was dealt."""
+        """Wait until the label party has done so many steps.
+
+        With it every other one has used what it was dealt.
+        """
         context = self._context
         while self._done < steps:
             first = self._done == context.first_step  # before it rows are encoded
@@ -240,7 +246,10 @@ class BlindHelperTraining:
             await context.mailbox.receive(StepsDone, [context.label], self._patience(is_first=first), step=self._done)
 
     def _patience(self, *, is_first: bool) -> Deadline:
-        """Wait longer than the data parties do for each other: they know who is silent, and this party does not."""
+        """Wait longer than the data parties do for each other.
+
+        They know who is silent, and this party does not.
+        """
         if is_first:
             return self._context.deadline("fit")
         return Deadline("step", HELPERS_PATIENCE * self._context.settings.deadlines.step)

@@ -43,7 +43,7 @@ def encode(x: Floats, bits: int) -> Words:
 
 
 def encode_bounded(x: Floats, bits: int) -> Words:
-    """Encode numbers that are known to be finite and far below 2^62 once encoded, as `encode` does."""
+    """Encode numbers as `encode` does, known to be finite and far below 2^62 once encoded."""
     return from_signed(np.rint(x * 2.0**bits).astype(np.int64))
 
 

@@ -1,4 +1,4 @@
-"""Evaluates a series on masked scores: what the helper deals, and what data parties make of it.
+"""Evaluates a series on masked scores, from what the helper deals.
 
 With z + t opened and m running over the multiples of the series,
 
@@ -42,6 +42,9 @@ def factors(opened: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Word
 
 
 def evaluate(public: Words, dealt: Words) -> Words:
-    """Compute a share of the function, (rows, outputs), from public factors and a share of the dealt words."""
+    """Compute a share of the function, (rows, outputs).
+
+    From public factors and a share of the dealt words.
+    """
     found: Words = (public * dealt).sum(axis=0, dtype=np.uint64)
     return found

@@ -1,4 +1,6 @@
-"""Trains a generalised linear model as a data party with a helper that learns nothing, as scripts.
+"""Trains a generalised linear model as a data party, with a helper that learns nothing.
+
+It does so as scripts.
 
 It sees words that are masked or shared; never another party's features, labels or weights, nor a score or an error.
 
@@ -111,7 +113,10 @@ class BlindParty:
         yield Signal("absorbed")
 
     def _advance(self, step: Step, masked: Mapping[int, Words]) -> None:
-        """Take a step on the shares of other parties' blocks, and unless this is the label party on the intercept's."""
+        """Take a step on the shares of other parties' blocks.
+
+        Also on that of the intercept, unless this is the label party.
+        """
         forward, t = self._forward, step.index
         r = forward.own_mask("r", step)
         self._partners[t + 1] = {
@@ -210,7 +215,9 @@ class BlindParty:
         self._weight += step.scale * step.rows * self._plan.outputs
 
     def take_spread(self, step: Step) -> tuple[Words, float]:
-        """Return this party's share of the summed c cos(m_1 z) since the last call, and what it is at scores of 0.
+        """Return this party's share of the summed c cos(m_1 z) since the last call.
+
+        And what the sum is at scores of 0.
 
         The share is (1, 1), F fractional bits; uniform, and together with any but all of the others'. `step` is an
         epoch's last.
@@ -220,5 +227,8 @@ class BlindParty:
         return share, weight
 
     def opened_digest(self) -> bytes:
-        """Return the hash of all words opened so far: the same at all data parties, or their arithmetic differs."""
+        """Return the hash of all words opened so far.
+
+        It is the same at all data parties, or their arithmetic differs.
+        """
         return self._opened.digest()

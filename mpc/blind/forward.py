@@ -1,4 +1,4 @@
-"""Passes batches of fixed rows forward as a data party, from columns to cos and sin of masked scores.
+"""Passes batches forward as a data party, from columns to cos and sin of masked scores.
 
 Symbols: party i's features X_i are sent once, when a batch has a row for the first time, as E_i = X_i - U_i. For each
 batch, with masks that are used once,
@@ -176,7 +176,10 @@ class BlindForward:
         return found
 
     def unscaled(self, step: Step, batch: Batch, terms: Terms, bits: int) -> Words:
-        """Compute this party's share of the function itself, but for its constant, at so many fractional bits."""
+        """Compute this party's share of the function itself, but for its constant.
+
+        It has so many fractional bits.
+        """
         dealt = step_bits(step.scale, self.plan.f, norm_bits(self.series)).dealt
         return evaluate(factors(batch.opened, terms, bits - dealt, 1.0 / step.scale), batch.dealt)
 

@@ -1,4 +1,4 @@
-"""Computes the mean loss of held-out rows after an epoch as a data party, where nobody sees a score.
+"""Computes the mean loss of held-out rows as a data party, where nobody sees a score.
 
 It is a forward pass without an update. Rows are the same after each epoch, so their features and labels are sent once.
 """

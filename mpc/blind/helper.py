@@ -28,7 +28,9 @@ from tercet.mpc.randomness.secret_order import Order
 
 
 class BlindHelper:
-    """Acts as the helper in passes over fixed rows, of a training or of a held-out loss. Not to be shared by threads.
+    """Acts as the helper in passes over fixed rows. Not to be shared by threads.
+
+    They are of a training or of a held-out loss.
 
     Args:
         plan: The job's agreed numbers.
@@ -98,7 +100,10 @@ class BlindHelper:
             self._labels.write_rows(new, self._masks[label]("U_y", label, label, step, shape))
 
     def score_mask(self, step: Step, u: Mapping[int, Words]) -> Words:
-        """Compute t, (rows, outputs): the data parties' words of it, less U_i sum_j v_ij, which z + t lacks."""
+        """Compute t, (rows, outputs).
+
+        It is the data parties' words of it, less U_i sum_j v_ij, which z + t lacks.
+        """
         words = total(self._masks[j]("t", j, j, step, (step.rows, self._plan.outputs)) for j in self._parties)
         return words - total(product(u[i], total(self._blocks("V", i, step))) for i in self._parties)
 

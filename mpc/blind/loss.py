@@ -1,4 +1,6 @@
-"""Computes the loss of an epoch in shares, where nobody sees a score. Their sum is one number.
+"""Computes the loss of an epoch in shares, where nobody sees a score.
+
+Their sum is one number.
 
 A row's loss is cumulant(z) - sum of y z + label_part(y) (`functions.links`). Cumulant and z are series that the data
 parties evaluate from what is opened and dealt anyway. The label party L's y' are sent once, when a batch has a row for
@@ -56,7 +58,7 @@ class BlindLoss:
 
     @property
     def dealt(self) -> int:
-        """How many words the helper deals this party beside others."""
+        """Count the words that the helper deals this party beside others."""
         return 1 if self._y is not None else 0
 
     def masked_labels(self, step: Step, batch: Batch) -> tuple[tuple[str, Words], ...]:
@@ -74,7 +76,10 @@ class BlindLoss:
             self._store.write_rows(batch.new, expect(words, shape, "the label party's masked labels for the loss"))
 
     def add_batch(self, step: Step, batch: Batch, dealt: Words) -> Script[None]:
-        """Add a batch to this party's share, once its scores are opened; `dealt` is g at the label party."""
+        """Add a batch to this party's share, once its scores are opened.
+
+        `dealt` is g at the label party.
+        """
         bits, forward = self._bits, self._forward
         score = forward.unscaled(step, batch, self._series.score_terms, bits.score)
         share = sum_along(forward.unscaled(step, batch, self._series.second, bits.total))
@@ -97,7 +102,9 @@ class BlindLoss:
         return sum_along(alone) + constant - sum_along(labels * score)
 
     def share(self, epoch: int) -> Words:
-        """Return this party's share of the epoch's summed loss, (1, 1), `bits.total` fractional bits.
+        """Return this party's share of the epoch's summed loss, (1, 1).
+
+        It has `bits.total` fractional bits.
 
         Uniform, and together with any but all of the others'.
         """

@@ -25,12 +25,18 @@ def explicit_party(step: Step, parties: int) -> int:
 
 
 def angles_shape(plan: Plan, step: Step) -> tuple[int, int]:
-    """Return the shape of a share of c cos and c sin of t, one row for each multiple and row of the batch."""
+    """Return the shape of a share of c cos and c sin of t.
+
+    It has one row for each multiple and row of the batch.
+    """
     return 2 * len(series_of(plan).multiples) * step.rows, plan.outputs
 
 
 def dealt_shape(plan: Plan, party: int, step: Step, more: int) -> tuple[int, int]:
-    """Return the shape of what the helper deals a party for a step: so many words, then angles if it is its turn."""
+    """Return the shape of what the helper deals a party for a step.
+
+    So many words come first, then angles if it is its turn.
+    """
     words = more
     if party == explicit_party(step, len(plan.columns)):
         words += math.prod(angles_shape(plan, step))

@@ -1,4 +1,6 @@
-"""Gives each activation as a short Fourier series, which data parties evaluate on a masked score.
+"""Gives each activation as a short Fourier series.
+
+Data parties evaluate it on a masked score.
 
 It sees plain numbers only. The coefficients are those of `series_table`, which `tests.fit_series`
 writes: minimax fits to the functions of `links` and `hidden`.

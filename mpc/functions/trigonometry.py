@@ -51,7 +51,10 @@ def cos_sin(words: Words) -> tuple[Floats, Floats]:
 
 
 def _turn(cos: Floats, sin: Floats, words: Words, first: int, step: int) -> tuple[Floats, Floats]:
-    """Return cosine and sine of `step` times each word, from those of `first` times it where they serve."""
+    """Return cosine and sine of `step` times each word.
+
+    They follow from those of `first` times it where these serve.
+    """
     if step == first:
         return cos, sin
     if step == 2 * first:

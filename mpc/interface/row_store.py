@@ -36,7 +36,10 @@ class ArrayRows:
 
 
 class FirstUse:
-    """Tells which rows of each batch are used for the first time; asked for the batches in order."""
+    """Tells which rows of each batch are used for the first time.
+
+    It is asked for the batches in order.
+    """
 
     def __init__(self, rows: int) -> None:
         self._unseen = np.ones(rows, np.bool_)

@@ -40,7 +40,10 @@ NO_SERIES = Blind(0, 0)  # the planner says which there are
 
 
 def choose_series(model: str, reach: int | None, terms: int | None) -> Blind:
-    """Fill in what a job leaves open: the default's reach, and the fewest terms that are stored for a reach."""
+    """Fill in what a job leaves open.
+
+    That is the default's reach, and the fewest terms that are stored for a reach.
+    """
     default = DEFAULT_SERIES.get(model, NO_SERIES)
     reach = default.reach if reach is None else reach
     if terms is None:
@@ -63,7 +66,10 @@ def norm_bits(series: Series) -> int:
 
 
 def step_bits(scale: float, f: int, norm: int) -> StepBits:
-    """Split F between dealt and public numbers, for a step of this scale c and so many bits of the norm."""
+    """Split F between dealt and public numbers.
+
+    For a step of this scale c, and so many bits of the norm.
+    """
     _, exponent = math.frexp(scale)
     dealt = (f + exponent + norm - SPARE) // 2 - exponent
     return StepBits(dealt, f - dealt)

@@ -75,7 +75,9 @@ def _fit_plan(request: Request) -> Plan:
 def _fit_blind_plan(
     request: Request, blind: Blind, course: "_ScheduleBounds", sizes: list[int], norms: tuple[float, ...]
 ) -> Plan:
-    """Choose the bits of a job in which nothing is truncated: all that the period of the series leaves.
+    """Choose the bits of a job in which nothing is truncated.
+
+    They are all that the period of the series leaves.
 
     Features have as many as errors can spare.
     """

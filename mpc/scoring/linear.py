@@ -223,7 +223,9 @@ class Scorer:
         return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
 
     def add_scores(self, step: Step, shares: Mapping[int, Words], limit: float) -> Floats:
-        """Add up all data parties' shares of a batch at the label party, where the helper sees no score.
+        """Add up all data parties' shares of a batch at the label party.
+
+        It does so where the helper sees no score.
 
         The result is that of `open_scores`.
 

@@ -122,7 +122,10 @@ def guard_exponent(largest: float) -> int:
 
 
 def blind_exponent(fz: int) -> int:
-    """Choose the bound where no party sees a training's scores: what words of f_z bits tell, less their guard."""
+    """Choose the bound of scores where no party sees a training's.
+
+    It is what words of f_z bits tell, less their guard.
+    """
     return 62 - fz
 
 

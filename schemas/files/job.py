@@ -125,7 +125,9 @@ class Evaluation(OmitUnset):
 
 
 class Privacy(OmitUnset):
-    """Says what the helper may see, and keeps a party that does not follow the protocol from learning more.
+    """Says what the helper may see.
+
+    Keeps a party that does not follow the protocol from learning more.
 
     Attributes:
         helper_sees: "nothing": the data parties evaluate the activation by a series, and the helper deals randomness

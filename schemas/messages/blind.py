@@ -1,4 +1,6 @@
-"""Defines messages of a training in which the helper learns nothing, beside those that it shares with others.
+"""Defines messages of a training in which the helper learns nothing.
+
+Others it shares with the other mode.
 
 The attempt's keys seal them. Each is uniform to its receiver, but for what is said; none goes to the helper but
 `StepsDone`, which holds a number of steps.
@@ -23,7 +25,10 @@ class ScoreOpening(Message):
 
 
 class NextWeights(Message):
-    """As `MaskedWeights`, for a step whose rows were all sent before: with an opening of the step before. Uniform."""
+    """As `MaskedWeights`, for a step whose rows were all sent before. Uniform.
+
+    It travels with an opening of the step before.
+    """
 
     kind = "masked weights"
     round = Round.OPENINGS
@@ -41,7 +46,9 @@ class OutputErrorOpening(Message):
 
 
 class SpreadShare(Message):
-    """Carries a share of an epoch's summed cosine of scores, by which all see whether these run away.
+    """Carries a share of an epoch's summed cosine of scores.
+
+    By it all see whether these run away.
 
     The sum tells their mean square. `opened` hashes all words opened so far, which all data parties have alike.
     """
@@ -63,7 +70,10 @@ class StepsDone(Message):
 
 
 class MaskedLossScores(Message):
-    """Carries a share of a batch's scores minus a mask, for the loss, to the label party. Uniform."""
+    """Carries a share of a batch's scores minus a mask to the label party, for the loss.
+
+    Uniform.
+    """
 
     kind = "masked loss scores"
     round = Round.OPENINGS
@@ -72,7 +82,9 @@ class MaskedLossScores(Message):
 
 
 class MaskedScores(Message):
-    """Carries a share of scores of rows that are not trained on, under a zero share, to the label party.
+    """Carries a share of scores of rows that are not trained on to the label party.
+
+    It is under a zero share.
 
     It may know the scores, under the partners' noise.
     """
