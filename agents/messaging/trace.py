@@ -32,7 +32,8 @@ class _Event(NamedTuple):
 
 
 class _Step(NamedTuple):
-    step: int
+    first: int
+    step: int  # the last of those that went together
     start: float
     end: float
     events: list[_Event]
@@ -59,11 +60,15 @@ class Trace:
         """Find the job's step for a message of this kind and place within its epoch."""
         return epoch * self.steps_per_epoch + (place // self.layers if kind in LAYERED else place)
 
-    def note_finished_step(self, step: int) -> None:
-        """Note that a step is over, and the next one begins."""
+    def begin(self) -> None:
+        """Note that the first step begins, where its beginning tells as much as that of any other."""
+        self._since = time.perf_counter()
+
+    def note_finished_step(self, step: int, first: int | None = None) -> None:
+        """Note that a step is over, or all from the `first` to it together, and the next one begins."""
         now = time.perf_counter()
         if self._since is not None:
-            self._steps.append(_Step(step, self._since, now, self._events))
+            self._steps.append(_Step(step if first is None else first, step, self._since, now, self._events))
         self._events, self._since = [], now
 
     def median_step(self, party: str) -> StepTrace | None:
@@ -74,8 +79,9 @@ class Trace:
         return self._to_step_trace(party, by_length[(len(by_length) - 1) // 2])
 
     def step_trace(self, party: str, step: int) -> StepTrace | None:
-        """Trace this step; None if it is not remembered."""
-        return next((self._to_step_trace(party, traced) for traced in self._steps if traced.step == step), None)
+        """Trace this step, with those that went together with it; None if it is not remembered."""
+        found = (traced for traced in self._steps if traced.first <= step <= traced.step)
+        return next((self._to_step_trace(party, traced._replace(step=step)) for traced in found), None)
 
     def _to_step_trace(self, party: str, step: _Step) -> StepTrace:
         events = tuple(_to_event(event, step.start) for event in step.events)

@@ -214,10 +214,10 @@ class JobContext:
         """Trace of this party's last steps."""
         return self.mailbox.trace
 
-    def note_finished_step(self, step: Step) -> None:
+    def note_finished_step(self, step: Step, first: Step | None = None) -> None:
         """Note that a step is done at this party."""
         self.statistics.note_step(step.epoch, step.index)
-        self.trace.note_finished_step(step.index)
+        self.trace.note_finished_step(step.index, None if first is None else first.index)
 
     async def let_messages_leave(self) -> None:
         """Let sent messages leave before maths in place holds up the event loop."""

@@ -207,13 +207,14 @@ class BlindHelperTraining:
         loop.set("ahead")
         context = self._context
         helper = await context.compute(self._make_helper)
+        context.trace.begin()
         for steps in self._groups():
             first, last = steps[0], steps[-1]
             await self._wait_until_done(last.index + 1 - self._reports.ahead)
             if first.position == 0:
                 await context.compute(self._order.permutation, first.epoch)  # sorting a large table takes long
             await self._scripts.run(helper.deal_steps(steps), first)
-            context.note_finished_step(last)
+            context.note_finished_step(last, first)
             if last.position + 1 == self._plan.steps_per_epoch and not await self._on_epoch_end(last.epoch):
                 return
         await self._wait_until_done(self._plan.steps_total)

@@ -104,8 +104,8 @@ def test_simulate_prints_one_json_object(tercet, short_job):
     columns = sum(result["columns"].values())
     assert 77 <= columns <= 82  # whitened; the directions that one-hot columns leave empty are gone
     assert result["bytes"]["masked inputs"] > 23_400 * columns * 8
-    assert result["messages"]["masked labels"] == 2 * result["steps"]  # those of the loss as well
-    assert result["bytes"]["gradient share"] > result["steps"] * columns * 8
+    assert result["messages"]["masked labels"] == result["steps"]  # those of the loss, once for each row
+    assert result["bytes"]["dealt shares"] > result["steps"] * columns * 8
     assert 0.5 < result["metrics"]["auc"] < 0.8
     assert 0 < result["loss"] < 0.7
     assert not {"model_parts", "scores", "reports"} & result.keys()  # they went nowhere that stays
@@ -118,9 +118,9 @@ def test_simulate_tells_what_a_step_was_spent_on(tercet, kept, short_job):
     assert len({step["step"] for step in result["trace"].values()}) == 1
     bank, notary = (result["trace"][party]["events"] for party in ("bank", "notary"))
     assert {"wait", "maths", "send", "open"} <= {event["kind"] for event in bank}
-    assert {event["loop"] for event in bank} <= {"online", "ahead", "absorb", "inbox"}
-    assert {"bank", "card"} & {party for event in notary if event["kind"] == "wait" for party in event["whom"]}
-    assert "masked activation" in tercet("simulate", short_job, "--trace").stdout
+    assert {event["loop"] for event in bank} <= {"online", "ahead", "dealt", "inbox"}
+    assert {"bank", "card"} == {party for event in notary if event["kind"] == "send" for party in event["whom"]}
+    assert "score opening" in tercet("simulate", short_job, "--trace").stdout
 
 
 def test_simulate_keeps_the_parts_where_it_is_told(kept):
