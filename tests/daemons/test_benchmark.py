@@ -21,7 +21,20 @@ def measured(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
     """Runs the benchmark on a small job and returns what it prints."""
-    small = ["--rows", "400", "--columns", "24", "--batch", "64", "--epochs", "3", "--url", amqp_url]
+    small = [
+        "--rows",
+        "400",
+        "--columns",
+        "24",
+        "--batch",
+        "64",
+        "--epochs",
+        "3",
+        "--helper-sees",
+        "scores",
+        "--url",
+        amqp_url,
+    ]
 
     def measure(*arguments: str) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["step", *small, *arguments])

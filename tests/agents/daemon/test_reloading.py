@@ -23,7 +23,7 @@ def write(
     """A party's settings as a file, with its table under a name of the reader's choice."""
     lines = [
         f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\nreport = false',
-        "[recovery]\nattempts = 1\n[policy]\nnarrow = true",
+        '[recovery]\nattempts = 1\n[policy]\nnarrow = true\nhelper_sees = "scores"',
         f'[tables.{table}]\npath = "{party}.csv"\nid = "id"' + ('\nlabel = "default"' if party == BANK else ""),
         *(
             f'[partners.{name}]\nkey = "{partner.key}"\nmay_submit = true'
