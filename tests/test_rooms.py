@@ -77,7 +77,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "mpc": {
         "scoring": {"network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
-        "blind": {"linear", "interface", "randomness", "plan", "functions", "arithmetic"},
+        "blind": {"network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
         "network": {"linear", "interface", "randomness", "plan", "arithmetic"},
         "linear": {"interface", "randomness", "plan", "functions", "arithmetic"},
         "interface": {"arithmetic"},

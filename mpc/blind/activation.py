@@ -9,10 +9,13 @@ so a sum of them is one product of a public factor and a dealt word for each. Ar
 the shape (2 K, rows, outputs): K for cos(m t), then K for sin(m t).
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
 from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.blind.sizes import LayerNumbers
 from tercet.mpc.functions.series import Series, Terms
 from tercet.mpc.functions.trigonometry import rotations
 
@@ -48,3 +51,35 @@ def evaluate(public: Words, dealt: Words) -> Words:
     """
     found: Words = (public * dealt).sum(axis=0, dtype=np.uint64)
     return found
+
+
+@dataclass(slots=True)
+class MaskedLayer:
+    """Holds what a data party knows of a layer's masked pre-activations in a batch."""
+
+    numbers: LayerNumbers
+    dealt: Words = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint64))  # a share of c cos and c sin of t
+    opened: CosSin = field(default_factory=lambda: (np.zeros(0), np.zeros(0)))  # of the multiples of z + t
+
+    def open(self, words: Words) -> None:
+        """Take in the opened z + t, (rows, width)."""
+        self.opened = rotate(words, self.numbers.unit, self.numbers.series)
+
+    def share(self, terms: Terms, factor: float = 1.0) -> Words:
+        """Compute a share of c times a function times a factor, but for its constant.
+
+        (rows, width), F fractional bits at the output and P below.
+        """
+        return evaluate(factors(self.opened, terms, self.numbers.bits.public, factor), self.dealt)
+
+    def unscaled(self, terms: Terms, bits: int) -> Words:
+        """Compute a share of the function itself, but for its constant; it has so many fractional bits."""
+        scale, dealt = self.numbers.scale, self.numbers.bits.dealt
+        return evaluate(factors(self.opened, terms, bits - dealt, 1.0 / scale), self.dealt)
+
+    def first_cosine(self) -> Words:
+        """Compute a share of c cos(m_1 z), as many fractional bits as `share` has."""
+        (cosines, sines), public = self.opened, self.numbers.bits.public
+        cosine, sine = encode_bounded(cosines[0], public), encode_bounded(sines[0], public)
+        found: Words = cosine * self.dealt[0] + sine * self.dealt[len(self.numbers.series.multiples)]
+        return found

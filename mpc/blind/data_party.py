@@ -1,4 +1,4 @@
-"""Trains a generalised linear model as a data party, with a helper that learns nothing.
+"""Trains a model as a data party, with a helper that learns nothing.
 
 It does so as scripts.
 
@@ -12,27 +12,26 @@ The label party takes its labels off its own share of e, so that they never leav
 
 where r is the sum of a word of each data party. Shares of the other parties' blocks need nothing of what is opened,
 and run ahead.
+
+In a network o is of layer 0: `layers` says how the scores' error is passed back to it.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
-from tercet.mpc.arithmetic.ring import ShapeProblem, Words, sum_along, total
-from tercet.mpc.blind.forward import Batch, BlindForward, nothing
+from tercet.mpc.arithmetic.fixed import Floats, encode
+from tercet.mpc.arithmetic.ring import ShapeProblem, Words, sum_along
+from tercet.mpc.blind.forward import Batch, BlindForward, Later, nothing
+from tercet.mpc.blind.layers import NO_OFFSET, BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
-from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
+from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
+from tercet.mpc.interface.script import Await, Script, Signal
 from tercet.mpc.linear.algebra import NO_DIGESTS, own_update, partner_update, zero_share
-from tercet.mpc.linear.data_party import Shares, first_shares
+from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
-
-Later = tuple[tuple[int, str, Words], ...]  # as `Send.later`
-NOTHING_LATER: Mapping[int, Later] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class BlindParty:
         label: The label party's index.
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
         zero_masks: Shared with each other data party, by its index.
-        shares: Where to go on from; the first step's zeros if None.
+        shares: Where to begin, or to go on from.
         loss: Where the job wants that.
     """
 
@@ -68,7 +67,7 @@ class BlindParty:
         y: Floats | None,
         *,
         zero_masks: Mapping[int, Masks],
-        shares: Shares | None = None,
+        shares: AnyShares,
         loss: BlindLoss | None = None,
     ) -> None:
         self._forward, self._label, self._y, self._plan, self._me = forward, label, y, forward.plan, forward.me
@@ -76,26 +75,29 @@ class BlindParty:
             raise ValueError("labels belong to the label party, and zero masks to every other data party")
         if y is not None and y.shape != (self._plan.request.rows, self._plan.outputs):
             raise ShapeProblem(f"labels: expected {(self._plan.request.rows, self._plan.outputs)}, got {y.shape}")
-        self._zero_masks, self.loss = zero_masks, loss
-        start = shares or first_shares(self._me, self._plan)
-        self._done, self._own = start.step, start.own
+        self._zero_masks, self.loss, self.layout = zero_masks, loss, forward.layout
+        self._layers, start = BlindLayers(forward), to_layers(shares)
+        self._done, self._own, self._upper, self._biases = start.step, start.own, start.upper, start.biases
         # By step: these run ahead of the updates, and a step's stay until its update.
         self._partners = {start.step: dict(start.partners)}
-        self._intercepts = {start.step: start.intercept}
+        self._intercepts = {start.step: start.biases[0]}
         self._steps: dict[int, _Training] = {}
         self._turns, self._opening = Turns(start.step), start.step - 1  # the last step whose scores are being opened
-        self._spread, self._weight = np.zeros((1, 1), np.uint64), 0.0
-        self._opened = hashlib.sha256()
+        self._spread, self._weights = self._no_spread(), np.zeros(self.layout.turns)
 
     @property
     def digests(self) -> Mapping[int, bytes]:
         """No digests of the helper's dealing: a wrong one tells it nothing."""
         return NO_DIGESTS
 
-    def shares(self) -> Shares:
+    def shares(self) -> AnyShares:
         """Return the shares after the last update, whatever has run ahead of it."""
+        return from_layers(self._shares())
+
+    def _shares(self) -> NetworkShares:
         step = self._done
-        return Shares(step, self._own, dict(self._partners[step]), self._intercepts[step])
+        biases = (self._intercepts[step], *self._biases[1:])
+        return NetworkShares(step, self._own, dict(self._partners[step]), self._upper, biases)
 
     # --- ahead of time
 
@@ -115,25 +117,25 @@ class BlindParty:
     def _advance(self, step: Step, masked: Mapping[int, Words]) -> None:
         """Take a step on the shares of other parties' blocks.
 
-        Also on that of the intercept, unless this is the label party.
+        Also on that of layer 0's bias, unless this is the label party.
         """
         forward, t = self._forward, step.index
-        r = forward.own_mask("r", step)
+        r = forward.mask("r", 0, step)
         self._partners[t + 1] = {
             i: partner_update(share, masked[i], -r, forward.block_mask("R", i, step))
             for i, share in self._partners[t].items()
         }
         if self._me != self._label:
-            self._intercepts[t + 1] = self._intercepts[t] - self._back(step, -r)
+            self._intercepts[t + 1] = self._intercepts[t] - forward.bias_fall(step, -r)
 
     def receive_dealt(self, step: Step) -> Script[None]:
         """Receive what the helper deals; streams stand for what it does not send."""
         yield Await("absorbed")
         self._turns.begin_step("dealt", step)
-        state, (rows, outputs) = self._steps[step.index], self._own.shape
+        state, (rows, width) = self._steps[step.index], self._own.shape
         loss = 0 if self.loss is None else self.loss.dealt
-        words = yield from self._forward.receive_dealt(step, state.batch, rows * outputs + loss, always=True)
-        state.gradient, state.loss = words[:, : rows * outputs].reshape(rows, outputs), words[:, rows * outputs :]
+        words = yield from self._forward.receive_dealt(step, state.batch, rows * width + loss, always=True)
+        state.gradient, state.loss = words[:, : rows * width].reshape(rows, width), words[:, rows * width :]
         yield Signal("dealt")
 
     # --- online
@@ -141,17 +143,20 @@ class BlindParty:
     def run_online(self, step: Step) -> Script[None]:
         """Open masked scores, then masked errors, and take the step."""
         yield Await("absorbed")
-        state, due = self._steps[step.index], dict.fromkeys(self._forward.others, self._own.shape)
-        kind = "masked weights" if len(state.batch.new) else "next weights"
-        weights = received_words((yield Receive(kind, 0, due)))
+        state = self._steps[step.index]
+        weights = yield from self._forward.receive_weights(state.batch)
         yield Await("dealt")
         self._turns.begin_step("online", step)
-        share, self._opening = self._score_share(step, state.batch, weights), step.index
-        opened = yield from self._open("score opening", share, self._take_weights(step))
-        self._forward.rotate(step, state.batch, opened)
-        opened = yield from self._open("error opening", self._error_share(step, state.batch))
+        if step.index != self._done:
+            raise OutOfTurn(f"the step before {step.index} is not done")
+        later, self._opening = self._take_weights(step), step.index
+        offset = self._offset(step, state.batch)
+        yield from self._layers.run_forward(step, state.batch, self._shares(), weights, offset, later)
+        opened = yield from self._forward.open("error opening", 0, self._error_share(step, state.batch))
         if self.loss is not None:
             yield from self.loss.add_batch(step, state.batch, state.loss)
+        back = yield from self._layers.run_back(step, state.batch, opened, self._upper, self._biases)
+        opened, self._upper, self._biases = back
         self._update(step, state, opened)
         yield Signal("done")
 
@@ -163,72 +168,59 @@ class BlindParty:
             for i in self._forward.others
         }
 
-    def _open(self, kind: str, share: Words, later: Mapping[int, Later] = NOTHING_LATER) -> Script[Words]:
-        """Send a share to every other data party; return the sum of all."""
-        others = self._forward.others
-        for i in others:
-            yield Send(kind, 0, (i,), share, later=later.get(i, ()))
-        theirs = received_words((yield Receive(kind, 0, dict.fromkeys(others, (share.shape[0], share.shape[1])))))
-        opened = total([share, *theirs.values()])
-        self._opened.update(np.ascontiguousarray(opened, "<u8").tobytes())
-        return opened
-
-    def _score_share(self, step: Step, batch: Batch, weights: Mapping[int, Words]) -> Words:
-        """Compute this party's share of z + t, (rows, outputs), f_z fractional bits."""
-        if step.index != self._done:
-            raise OutOfTurn(f"the step before {step.index} is not done")
-        share = self._forward.score_share(batch, self._own, weights)
-        share += self._forward.column(step, self._intercepts[step.index])
+    def _offset(self, step: Step, batch: Batch) -> Words | np.uint64:
+        """Compute the label party's term of every score, where the link has one."""
         offset = self._plan.link.offset
-        if offset is not None and self._y is not None:
-            share += encode(offset(self._y[batch.rows]) / step.alpha, self._plan.fz)
-        return share
+        if offset is None or self._y is None:
+            return NO_OFFSET
+        return encode(offset(self._y[batch.rows]) / step.alpha, self._plan.fz)
 
     def _error_share(self, step: Step, batch: Batch) -> Words:
         """Compute this party's share of e + r, (rows, outputs), F fractional bits."""
-        phi = self._forward.series.phi
-        share = self._forward.function(step, batch, phi) + self._forward.own_mask("r", step)
+        phi = batch.output.numbers.series.phi
+        share = batch.output.share(phi) + self._forward.mask("r", self.layout.output, step)
         if self._y is not None:
             target = self._plan.link.target(self._y[batch.rows])
             share += encode(step.scale * (phi.constant - target), self._plan.f)
         return share
 
     def _update(self, step: Step, state: _Training, opened: Words) -> None:
-        error, t = opened - self._forward.own_mask("r", step), step.index
-        self._add_spread(step, state.batch)
+        """Take the step on this party's block of layer 0, from that layer's opened error."""
+        error, t = opened - self._forward.mask("r", 0, step), step.index
+        self._add_spread(state.batch)
         self._own = own_update(self._own, state.batch.x, error, state.gradient)
         if self._me == self._label:
-            self._intercepts[t + 1] = self._intercepts[t] - self._back(step, error)
+            self._intercepts[t + 1] = self._intercepts[t] - self._forward.bias_fall(step, error)
         del self._partners[t], self._intercepts[t], self._steps[t]
         self._done = t + 1
 
-    def _back(self, step: Step, error: Words) -> Words:
-        """Compute what a share of the errors takes off this party's share of the intercept."""
-        falls: Words = encode_number(step.after, self._plan.fx) * error.sum(axis=0, keepdims=True, dtype=np.uint64)
-        return falls
-
     # --- once an epoch
 
-    def _add_spread(self, step: Step, batch: Batch) -> None:
-        """Add c times the sum of cos(m_1 z) over a batch, by words that are there."""
-        self._spread = self._spread + sum_along(self._forward.first_cosine(step, batch))
-        self._weight += step.scale * step.rows * self._plan.outputs
+    def _no_spread(self) -> Words:
+        return np.zeros((1, self.layout.turns), np.uint64)
 
-    def take_spread(self, step: Step) -> tuple[Words, float]:
-        """Return this party's share of the summed c cos(m_1 z) since the last call.
+    def _add_spread(self, batch: Batch) -> None:
+        """Add c times the sum of cos(m_1 z) over a batch, of each layer, by words that are there."""
+        for k, layer in enumerate(batch.layers):
+            cosines = layer.first_cosine()
+            self._spread[:, k : k + 1] += sum_along(cosines)
+            self._weights[k] += layer.numbers.scale * cosines.size
 
-        And what the sum is at scores of 0.
+    def take_spread(self, step: Step) -> tuple[Words, Floats]:
+        """Return this party's share of the summed c cos(m_1 z) of each layer since the last call.
 
-        The share is (1, 1), F fractional bits; uniform, and together with any but all of the others'. `step` is an
-        epoch's last.
+        And what the sums are at pre-activations of 0.
+
+        The share is (1, layers), the last with F fractional bits and hidden ones with P; uniform, and together with any
+        but all of the others'. `step` is an epoch's last.
         """
-        share = self._spread + zero_share(self._me, self._zero_masks, step, (1, 1), "spread")
-        weight, self._spread, self._weight = self._weight, np.zeros((1, 1), np.uint64), 0.0
-        return share, weight
+        share = self._spread + zero_share(self._me, self._zero_masks, step, self._spread.shape, "spread")
+        weights, self._spread, self._weights = self._weights, self._no_spread(), np.zeros(self.layout.turns)
+        return share, weights
 
     def opened_digest(self) -> bytes:
         """Return the hash of all words opened so far.
 
         It is the same at all data parties, or their arithmetic differs.
         """
-        return self._opened.digest()
+        return self._forward.digest()

@@ -7,27 +7,33 @@ batch, with masks that are used once,
     z + t = sum_i X_i (w_ii + sum_j f_ij) + sum_ij E_i v_ij + sum_j t_j         opened
 
 where t = sum_j t_j - sum_i U_i sum_j v_ij, which the helper alone knows. It deals shares of c cos and c sin of t.
+What stands between layer 0 and the output, if anything does, is in `hidden`.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import encode_bounded, encode_number
+from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.blind.activation import CosSin, evaluate, factors, rotate
-from tercet.mpc.blind.sizes import angles_shape, dealt_shape, explicit_party, series_of
-from tercet.mpc.functions.series import Terms
+from tercet.mpc.blind.activation import MaskedLayer
+from tercet.mpc.blind.sizes import BlindLayout, dealt_shape, explicit_party, layer_name
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import preactivation_share
-from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.architecture import Tensors, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.secret_order import Order
+
+Along = tuple[tuple[str, Words], ...]  # as `Send.along`
+Later = tuple[tuple[int, str, Words], ...]  # as `Send.later`
+NOTHING_LATER: Mapping[int, Later] = MappingProxyType({})
 
 
 def nothing() -> Words:
@@ -36,15 +42,30 @@ def nothing() -> Words:
 
 
 @dataclass(slots=True)
+class HiddenLayer:
+    """Holds what is opened of a hidden layer's activations in a batch, and of the weights above them."""
+
+    activation: Words = field(default_factory=nothing)  # Q
+    slope: Words = field(default_factory=nothing)  # S, where the pass trains
+    weights: Words = field(default_factory=nothing)  # T
+
+
+@dataclass(slots=True)
 class Batch:
     """Holds a batch's rows, and what is known of it so far."""
 
     rows: Signed
     new: Signed  # those that no batch before had
+    layers: tuple[MaskedLayer, ...]
+    hidden: tuple[HiddenLayer, ...]
     ahead: Words = field(default_factory=nothing)  # of the share of z + t, what needs no own weights
     x: Words = field(default_factory=nothing)
-    dealt: Words = field(default_factory=nothing)  # a share of c cos and c sin of t
-    opened: CosSin = field(default_factory=lambda: (np.zeros(0), np.zeros(0)))  # of the multiples of z + t
+    dealt: Tensors = field(default_factory=dict)
+
+    @property
+    def output(self) -> MaskedLayer:
+        """The scores."""
+        return self.layers[-1]
 
 
 class BlindForward:
@@ -57,6 +78,7 @@ class BlindForward:
         order: Of the rows, which everybody knows.
         helper_masks: Shared with the helper.
         stores: For E of each other data party, (rows, its columns).
+        trains: Whether a way back follows each pass.
     """
 
     def __init__(
@@ -68,30 +90,26 @@ class BlindForward:
         order: Order,
         helper_masks: Masks,
         stores: Mapping[int, RowStore],
+        trains: bool = False,
     ) -> None:
-        self.me, self.plan, self.series = me, plan, series_of(plan)
+        self.me, self.plan, self.layout, self.trains = me, plan, BlindLayout(plan), trains
         self.others = tuple(i for i in range(len(plan.columns)) if i != me)
         if x.shape[1] != plan.columns[me]:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {x.shape[1]}")
         self._x, self._order, self._masks, self._stores = x, order, helper_masks, stores
-        self._first = FirstUse(x.shape[0])
+        self._first, self._digest = FirstUse(x.shape[0]), hashlib.sha256()
         self.unsent: dict[int, dict[int, Words]] = {}  # masked weights by step and receiver
 
     def begin(self, step: Step) -> Batch:
         """Begin a batch; in the order of steps."""
         rows = self._order.rows(step)
-        return Batch(rows, self._first.of(rows))
+        layers = tuple(MaskedLayer(self.layout.numbers(step, k)) for k in range(self.layout.turns))
+        return Batch(rows, self._first.of(rows), layers, tuple(HiddenLayer() for _ in self.layout.hidden))
 
     # --- ahead of time
 
     def exchange_inputs(
-        self,
-        step: Step,
-        batch: Batch,
-        partners: Mapping[int, Words],
-        along: tuple[tuple[str, Words], ...] = (),
-        *,
-        wait: bool = False,
+        self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along = (), *, wait: bool = False
     ) -> Script[dict[int, Words]]:
         """Send masked weights, and masked inputs of new rows; return E of the batch by data party.
 
@@ -105,17 +123,11 @@ class BlindForward:
                 self._stores[i].write_rows(batch.new, words)
         masked = {i: self._stores[i].read_rows(batch.rows) for i in self.others}
         batch.ahead = total(product(words, self.block_mask("V", i, step)) for i, words in masked.items())
-        batch.ahead += self.own_mask("t", step)
+        batch.ahead += self.mask("t", 0, step)
         return masked
 
     def _send(
-        self,
-        step: Step,
-        batch: Batch,
-        partners: Mapping[int, Words],
-        along: tuple[tuple[str, Words], ...],
-        *,
-        wait: bool,
+        self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along, *, wait: bool
     ) -> Iterator[Send]:
         weights = {i: share - self.block_mask("V", i, step) for i, share in partners.items()}
         if not len(batch.new):
@@ -129,26 +141,36 @@ class BlindForward:
         yield from (Send("masked inputs", 0, (i,), x, (("masked weights", weights[i]), *along)) for i in self.others)
 
     def receive_dealt(self, step: Step, batch: Batch, more: int, *, always: bool = False) -> Script[Words]:
-        """Receive what the helper deals; return the words beside the share of angles, (1, more).
+        """Receive what the helper deals; return the words beside shares of the layout's entries, (1, more).
 
         It sends a message `always`, or unless that is empty.
         """
-        shape, angles = dealt_shape(self.plan, self.me, step, more), angles_shape(self.plan, step)
+        shape, entries = (
+            dealt_shape(self.layout, self.me, step, more, trains=self.trains),
+            self.layout.dealt(step.rows, trains=self.trains),
+        )
         words = np.zeros((1, 0), np.uint64)
         if shape[1] or always:
             received = received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER]
             words = expect(received, shape, "what the helper dealt")
         if self.me == explicit_party(step, len(self.plan.columns)):
-            share = words[:, more:].reshape(angles)
+            batch.dealt = unpack(entries, words[:, more:], "what the helper dealt")
         else:
-            share = self._masks("angles", self.me, self.me, step, angles)
-        batch.dealt = share.reshape(-1, step.rows, self.plan.outputs)
+            batch.dealt = {(e.name, e.layer): self.mask(e.name, e.layer, step, e.shape) for e in entries}
+        for k, layer in enumerate(batch.layers):
+            layer.dealt = batch.dealt.pop(("angles", k)).reshape(-1, step.rows, self.layout.widths[k])
         return words[:, :more]
+
+    def receive_weights(self, batch: Batch) -> Script[Mapping[int, Words]]:
+        """Receive masked shares of this party's block from all others."""
+        due = dict.fromkeys(self.others, (self.plan.columns[self.me], self.layout.widths[0]))
+        kind = "masked weights" if len(batch.new) else "next weights"
+        return received_words((yield Receive(kind, 0, due)))
 
     # --- online
 
     def score_share(self, batch: Batch, weights: Words, received: Mapping[int, Words]) -> Words:
-        """Compute this party's share of z + t, (rows, outputs), f_z fractional bits.
+        """Compute this party's share of layer 0's z + t but for the bias, (rows, width), f_z fractional bits.
 
         `weights` is this party's share of its own block, `received` the others' under masks.
         """
@@ -157,42 +179,48 @@ class BlindForward:
         batch.x = self._x.read_rows(batch.rows)
         return preactivation_share(batch.x, total([weights, *theirs]), batch.ahead)
 
-    def rotate(self, step: Step, batch: Batch, opened: Words) -> None:
-        """Take in the opened z + t."""
-        batch.opened = rotate(opened, angle_unit(step.alpha, self.plan.fz, self.series.period), self.series)
+    def open(
+        self,
+        kind: str,
+        turn: int,
+        share: Words,
+        along: Along = (),
+        later: Mapping[int, Later] = NOTHING_LATER,
+    ) -> Script[Words]:
+        """Send a share to every other data party; return the sum of all."""
+        for i in self.others:
+            yield Send(kind, turn, (i,), share, along, later.get(i, ()))
+        return (yield from self.add_shares(kind, turn, share))
 
-    def function(self, step: Step, batch: Batch, terms: Terms) -> Words:
-        """Compute this party's share of c times a function, but for its constant; F fractional bits."""
-        bits = step_bits(step.scale, self.plan.f, norm_bits(self.series))
-        return evaluate(factors(batch.opened, terms, bits.public), batch.dealt)
+    def add_shares(self, kind: str, turn: int, share: Words) -> Script[Words]:
+        """Add the others' shares to this party's, which it has sent."""
+        due = dict.fromkeys(self.others, (share.shape[0], share.shape[1]))
+        opened = total([share, *received_words((yield Receive(kind, turn, due))).values()])
+        self._digest.update(np.ascontiguousarray(opened, "<u8").tobytes())
+        return opened
 
-    def first_cosine(self, step: Step, batch: Batch) -> Words:
-        """Compute this party's share of c cos(m_1 z), F fractional bits."""
-        count = len(self.series.multiples)
-        bits = step_bits(step.scale, self.plan.f, norm_bits(self.series))
-        (cosines, sines), dealt = batch.opened, batch.dealt
-        cosine, sine = encode_bounded(cosines[0], bits.public), encode_bounded(sines[0], bits.public)
-        found: Words = cosine * dealt[0] + sine * dealt[count]
-        return found
+    def digest(self) -> bytes:
+        """Return the hash of all words opened so far.
 
-    def unscaled(self, step: Step, batch: Batch, terms: Terms, bits: int) -> Words:
-        """Compute this party's share of the function itself, but for its constant.
-
-        It has so many fractional bits.
+        It is the same at all data parties, or their arithmetic differs.
         """
-        dealt = step_bits(step.scale, self.plan.f, norm_bits(self.series)).dealt
-        return evaluate(factors(batch.opened, terms, bits - dealt, 1.0 / step.scale), batch.dealt)
+        return self._digest.digest()
 
     # --- masks
 
-    def own_mask(self, name: str, step: Step) -> Words:
-        """Return words of this party and the helper alone, (rows, outputs)."""
-        return self._masks(name, self.me, self.me, step, (step.rows, self.plan.outputs))
+    def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
+        """Return words of layer k that this party and the helper alone have, (rows, width) if nothing is said."""
+        return self._masks(layer_name(name, k), self.me, self.me, step, shape or (step.rows, self.layout.widths[k]))
 
     def block_mask(self, name: str, i: int, step: Step) -> Words:
         """Return this party's v_i or r_i, shaped like party i's block."""
-        return self._masks(name, i, self.me, step, (self.plan.columns[i], self.plan.outputs))
+        return self._masks(name, i, self.me, step, (self.plan.columns[i], self.layout.widths[0]))
 
-    def column(self, step: Step, intercept: Words) -> Words:
-        """Return the part of a share of the intercept in every row's score; it has no penalty."""
-        return encode_number(1.0 / step.alpha, self.plan.fx) * intercept
+    def bias_fall(self, step: Step, error: Words) -> Words:
+        """Compute what a share of a layer's errors takes off this party's share of its bias, (1, width)."""
+        falls: Words = encode_number(step.after, self.plan.fx) * error.sum(axis=0, keepdims=True, dtype=np.uint64)
+        return falls
+
+    def column(self, step: Step, bias: Words) -> Words:
+        """Return the part of a share of a bias in every row's pre-activation; it has no penalty."""
+        return encode_number(1.0 / step.alpha, self.plan.fx) * bias

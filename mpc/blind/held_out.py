@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode
-from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.forward import BlindForward
+from tercet.mpc.blind.layers import BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.blind.start import AnyShares, to_layers
 from tercet.mpc.interface.row_store import RowStore
-from tercet.mpc.interface.script import Receive, Script, Send, received_words
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.plan import LossBits
 from tercet.mpc.plan.schedule import Step
@@ -43,7 +44,7 @@ class BlindHeldOut:
         helper_masks: Masks,
     ) -> None:
         self._forward, self._label, self._bits, self._y = forward, label, bits, y
-        self._store, self._masks = store, helper_masks
+        self._store, self._masks, self._layers = store, helper_masks, BlindLayers(forward)
 
     def begin_pass(self, steps: Sequence[Step]) -> BlindLoss:
         """Begin a pass over all rows; the loss gives the share once all its steps are done."""
@@ -52,21 +53,15 @@ class BlindHeldOut:
             self._forward, self._label, self._bits, self._y, store=self._store, helper_masks=self._masks, sums=sums
         )
 
-    def run_step(self, step: Step, loss: BlindLoss, shares: Shares) -> Script[None]:
+    def run_step(self, step: Step, loss: BlindLoss, shares: AnyShares) -> Script[None]:
         """Add a batch to the loss, by the model that these are shares of."""
-        forward, batch = self._forward, self._forward.begin(step)
-        yield from forward.exchange_inputs(step, batch, shares.partners, loss.masked_labels(step, batch))
+        forward, batch, model = self._forward, self._forward.begin(step), to_layers(shares)
+        yield from forward.exchange_inputs(step, batch, model.partners, loss.masked_labels(step, batch))
         yield from loss.receive_labels(batch)
         dealt = yield from forward.receive_dealt(step, batch, loss.dealt)
-        block = (shares.own.shape[0], shares.own.shape[1])
-        kind = "masked weights" if len(batch.new) else "next weights"
-        weights = received_words((yield Receive(kind, 0, dict.fromkeys(forward.others, block))))
-        share = forward.score_share(batch, shares.own, weights)
-        share += forward.column(step, shares.intercept) + self._offset(step, batch.rows)
-        yield Send("score opening", 0, forward.others, share)
-        shape = (share.shape[0], share.shape[1])
-        theirs = received_words((yield Receive("score opening", 0, dict.fromkeys(forward.others, shape))))
-        forward.rotate(step, batch, total([share, *theirs.values()]))
+        weights = yield from forward.receive_weights(batch)
+        offset = self._offset(step, batch.rows)
+        yield from self._layers.run_forward(step, batch, model, weights, offset)
         yield from loss.add_batch(step, batch, dealt)
 
     def _offset(self, step: Step, rows: np.ndarray) -> Words | np.uint64:

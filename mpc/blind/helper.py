@@ -4,8 +4,8 @@ It knows which rows make a batch, which tells it nothing: neither ids nor values
 weights, scores or errors, in clear or under a mask.
 
 What it deals follows from keys that it shares with each data party, but for three things: one data party, which takes
-turns, gets explicit words, its share of c cos and c sin of t (`forward`); the label party gets g of a loss (`loss`);
-and each data party i gets
+turns, gets explicit words, its share of c cos and c sin of t (`forward`) and of what hidden layers need
+(`hidden_helper`); the label party gets g of a loss (`loss`); and each data party i gets
 
     g_i = U_i^T (-sum_j r_j) - sum_j r_ij                summed over the others j
 """
@@ -17,10 +17,11 @@ import numpy as np
 from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
 from tercet.mpc.blind.activation import dealt_words
 from tercet.mpc.blind.loss import deal_loss
-from tercet.mpc.blind.sizes import angles_shape, explicit_party, series_of
+from tercet.mpc.blind.hidden_helper import deal_hidden, upper_score_mask
+from tercet.mpc.blind.sizes import BlindLayout, explicit_party, layer_name
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
-from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.architecture import Tensors, pack
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, Turns
 from tercet.mpc.randomness.masks import Masks
@@ -59,7 +60,7 @@ class BlindHelper:
     ) -> None:
         self._plan, self._label, self._masks, self._order = plan, label, masks, order
         self._stores, self._labels, self._trains = stores, labels, trains
-        self._series, self._parties = series_of(plan), range(len(plan.columns))
+        self._layout, self._parties = BlindLayout(plan), range(len(plan.columns))
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
     def deal_steps(self, steps: Sequence[Step]) -> Script[None]:
@@ -80,7 +81,7 @@ class BlindHelper:
             mask = self._labels.read_rows(self._order.rows(step))
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
         turn = explicit_party(step, len(self._parties))
-        parts[turn].append(self._explicit(step, turn, self.score_mask(step, u)))
+        parts[turn].append(self._explicit(step, turn, self._dealt(step, self.score_mask(step, u))))
         return {i: np.concatenate(row, axis=1) for i, row in parts.items() if row}
 
     def input_masks(self, step: Step) -> dict[int, Words]:
@@ -100,29 +101,47 @@ class BlindHelper:
             self._labels.write_rows(new, self._masks[label]("U_y", label, label, step, shape))
 
     def score_mask(self, step: Step, u: Mapping[int, Words]) -> Words:
-        """Compute t, (rows, outputs).
+        """Compute t of layer 0, (rows, width).
 
         It is the data parties' words of it, less U_i sum_j v_ij, which z + t lacks.
         """
-        words = total(self._masks[j]("t", j, j, step, (step.rows, self._plan.outputs)) for j in self._parties)
+        words = self.mask("t", 0, step)
         return words - total(product(u[i], total(self._blocks("V", i, step))) for i in self._parties)
+
+    def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
+        """Add up the data parties' words of a mask of layer k, (rows, width) if nothing is said."""
+        shape, name = shape or (step.rows, self._layout.widths[k]), layer_name(name, k)
+        return total(self._masks[j](name, j, j, step, shape) for j in self._parties)
 
     def _gradient_share(self, step: Step, i: int, u: Words) -> Words:
         """Compute g_i in one row."""
-        shape = (step.rows, self._plan.outputs)
+        shape = (step.rows, self._layout.widths[0])
         r = total(self._masks[j]("r", j, j, step, shape) for j in self._parties if j != i)
         g = transposed_product(u, r) + total(self._blocks("R", i, step))
         return (-g).reshape(1, -1)
 
     def _blocks(self, mask: str, i: int, step: Step) -> list[Words]:
         """Return v_ij or r_ij of each other party j."""
-        block = (self._plan.columns[i], self._plan.outputs)
+        block = (self._plan.columns[i], self._layout.widths[0])
         return [self._masks[j](mask, i, j, step, block) for j in self._parties if j != i]
 
-    def _explicit(self, step: Step, turn: int, t: Words) -> Words:
-        """Compute one party's share of c cos and c sin of t, in one row; the others' are streams."""
-        plan, shape, series = self._plan, angles_shape(self._plan, step), self._series
-        bits = step_bits(step.scale, plan.f, norm_bits(series)).dealt
-        words = dealt_words(t, angle_unit(step.alpha, plan.fz, series.period), series, step.scale, bits).reshape(shape)
-        words = words - total(self._masks[j]("angles", j, j, step, shape) for j in self._parties if j != turn)
-        return words.reshape(1, -1)
+    def _dealt(self, step: Step, t: Words) -> Tensors:
+        """Compute all entries of the layout; `t` is of layer 0."""
+        values = {("angles", 0): self._angles(step, 0, t)}
+        for k in self._layout.hidden:
+            values |= deal_hidden(self._layout, step, k, self.mask, self._plan, trains=self._trains)
+            values["angles", k + 1] = self._angles(step, k + 1, upper_score_mask(self._layout, step, k, self.mask))
+        return values
+
+    def _angles(self, step: Step, k: int, t: Words) -> Words:
+        series, unit, scale, bits = self._layout.numbers(step, k)
+        return dealt_words(t, unit, series, scale, bits.dealt)
+
+    def _explicit(self, step: Step, turn: int, values: Tensors) -> Words:
+        """Take the other parties' streams off all entries, in one row."""
+        entries, others = self._layout.dealt(step.rows, trains=self._trains), [j for j in self._parties if j != turn]
+        words = pack(entries, values)
+        for j in others:
+            streams = {(e.name, e.layer): self._masks[j](layer_name(e.name, e.layer), j, j, step, e.shape) for e in entries}
+            words -= pack(entries, streams)
+        return words

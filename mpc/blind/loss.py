@@ -20,6 +20,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.blind.forward import Batch, BlindForward
+from tercet.mpc.blind.sizes import series_of
 from tercet.mpc.interface.row_store import RowStore
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.linear.epoch_sums import EpochSums
@@ -54,7 +55,7 @@ class BlindLoss:
     ) -> None:
         self._forward, self._label, self._bits, self._y = forward, label, bits, y
         self._store, self._masks, self._sums = store, helper_masks, sums
-        self._series, self._link = forward.series, forward.plan.link
+        self._series, self._link = series_of(forward.plan), forward.plan.link
 
     @property
     def dealt(self) -> int:
@@ -81,8 +82,8 @@ class BlindLoss:
         `dealt` is g at the label party.
         """
         bits, forward = self._bits, self._forward
-        score = forward.unscaled(step, batch, self._series.score_terms, bits.score)
-        share = sum_along(forward.unscaled(step, batch, self._series.second, bits.total))
+        score = batch.output.unscaled(self._series.score_terms, bits.score)
+        share = sum_along(batch.output.unscaled(self._series.second, bits.total))
         if self._y is None:
             yield Send("masked scores", 0, (self._label,), score - self._mask("N", step, score.shape))
             n, q = self._mask("N", step, score.shape), self._mask("Q", step, (1, 1))

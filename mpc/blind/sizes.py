@@ -1,10 +1,87 @@
-"""Says who is dealt how much for a step, and by which series activations are evaluated."""
+"""Describes the layers of a model that is trained blind, and says who is dealt how much for a step.
 
-import math
+Layer 0 has the parties' columns below it. The last layer is the output: a linear model has no other. All others are
+hidden; upper layer k is the weights above hidden layer k.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
 
 from tercet.mpc.functions.series import Series, series_for
+from tercet.mpc.plan.architecture import Entry, flat
+from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
+
+TRUNCATIONS = "error high", "error top", "error top slope", "delta high", "delta top"
+
+
+class LayerNumbers(NamedTuple):
+    """Holds the numbers by which a layer's functions are evaluated in one step."""
+
+    series: Series
+    unit: np.uint64  # 2^-64ths of a turn for each unit of a pre-activation's word
+    scale: float  # by which functions are multiplied: c of the output, 1 of hidden layers
+    bits: StepBits
+
+    @property
+    def total(self) -> int:
+        """Fractional bits of a function: F of the output, P of hidden layers."""
+        return self.bits.dealt + self.bits.public
+
+
+class BlindLayout:
+    """Widths, series and shapes of one plan's layers.
+
+    Raises:
+        ValueError: the helper computes this job's activation.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        if plan.request.blind is None:
+            raise ValueError("the helper computes this job's activation")
+        hidden = () if plan.network is None else plan.network.hidden
+        self._plan, self._blind = plan, plan.request.blind
+        self.columns, self.widths = plan.columns, (*hidden, plan.outputs)
+        self.hidden, self.output = range(len(hidden)), len(hidden)
+
+    @property
+    def turns(self) -> int:
+        """Count the openings of one kind in a step, at most."""
+        return len(self.widths)
+
+    def upper(self, k: int) -> tuple[int, int]:
+        """Return the shape of the weights above hidden layer k."""
+        return self.widths[k], self.widths[k + 1]
+
+    def upper_weights(self, name: str) -> tuple[Entry, ...]:
+        """Return one tensor of this name for every upper layer."""
+        return tuple(Entry(name, k, self.upper(k)) for k in self.hidden)
+
+    def series(self, k: int) -> Series:
+        """Return the series of layer k's activation."""
+        blind, network = self._blind, self._plan.network
+        if k == self.output or network is None:
+            return series_of(self._plan)
+        return series_for(network.activation, blind.hidden_reach, blind.hidden_terms)
+
+    def numbers(self, step: Step, k: int) -> LayerNumbers:
+        """Return the numbers of layer k in a step."""
+        series, plan = self.series(k), self._plan
+        scale, total = (step.scale, plan.f) if k == self.output else (1.0, plan.hidden_bits)
+        unit = angle_unit(step.alpha, plan.fz, series.period)
+        return LayerNumbers(series, unit, scale, step_bits(scale, total, norm_bits(series)))
+
+    def dealt(self, rows: int, *, trains: bool) -> tuple[Entry, ...]:
+        """List the tensors of which every data party is dealt a share, one of them explicitly."""
+        terms = (len(self.series(k).multiples) for k in range(self.turns))
+        entries = [Entry("angles", k, (2 * count * rows, self.widths[k])) for k, count in enumerate(terms)]
+        for k in self.hidden:
+            names = ("weights high", "weights top", *(("gradient",) if trains else ()))
+            entries += [Entry(name, k, self.upper(k)) for name in names]
+            entries += [Entry(name, k, (rows, self.widths[k])) for name in TRUNCATIONS if trains]
+        return tuple(entries)
 
 
 def series_of(plan: Plan) -> Series:
@@ -19,25 +96,20 @@ def series_of(plan: Plan) -> Series:
     return series_for(plan.request.model, blind.reach, blind.terms)
 
 
+def layer_name(name: str, k: int) -> str:
+    """Name a mask, or a share of what is dealt, of layer k."""
+    return f"{name}/{k}" if k else name
+
+
 def explicit_party(step: Step, parties: int) -> int:
     """Return the data party whose share of the dealt words is explicit; they take turns."""
     return step.index % parties
 
 
-def angles_shape(plan: Plan, step: Step) -> tuple[int, int]:
-    """Return the shape of a share of c cos and c sin of t.
-
-    It has one row for each multiple and row of the batch.
-    """
-    return 2 * len(series_of(plan).multiples) * step.rows, plan.outputs
-
-
-def dealt_shape(plan: Plan, party: int, step: Step, more: int) -> tuple[int, int]:
+def dealt_shape(layout: BlindLayout, party: int, step: Step, more: int, *, trains: bool) -> tuple[int, int]:
     """Return the shape of what the helper deals a party for a step.
 
-    So many words come first, then angles if it is its turn.
+    So many words come first, then shares of all entries if it is its turn.
     """
-    words = more
-    if party == explicit_party(step, len(plan.columns)):
-        words += math.prod(angles_shape(plan, step))
-    return 1, words
+    turn = party == explicit_party(step, len(layout.columns))
+    return 1, more + (flat(layout.dealt(step.rows, trains=trains))[1] if turn else 0)

@@ -25,11 +25,14 @@ def first_shares(me: int, plan: Plan, private: bytes) -> NetworkShares:
     A weight has the variance gain / inputs, by He (gain 2) for activations like ReLU and by Glorot, or LeCun, for
     others (1): each of the N shares is uniform in +-sqrt(3 gain / (inputs N)). Biases begin at zero.
     """
-    layout, draw = Layout(plan), ShareSource(private, len(plan.columns), plan.fw)
+    layout, draw = Layout(plan), ShareSource(private, len(plan.columns))
     gain, inputs = layout.activation.gain, sum(plan.columns)
-    blocks = {i: draw.draw(f"block {i}", layout.block(i), gain / inputs) for i in range(draw.parties)}
+    blocks = {i: draw.draw(f"block {i}", layout.block(i), gain / inputs, plan.fw) for i in range(draw.parties)}
     gains = [gain] * layout.last + [1.0]
-    upper = tuple(draw.draw(f"layer {k}", layout.upper(k), above / layout.widths[k]) for k, above in enumerate(gains))
+    upper = tuple(
+        draw.draw(f"layer {k}", layout.upper(k), above / layout.widths[k], plan.upper_bits)
+        for k, above in enumerate(gains)
+    )
     own = blocks.pop(me)
     return NetworkShares(0, own, blocks, upper, tuple(zeros((1, width)) for width in layout.widths))
 
@@ -44,13 +47,12 @@ class ShareSource(NamedTuple):
 
     private: bytes
     parties: int  # how many shares a weight is the sum of
-    bits: int  # fractional ones
 
-    def draw(self, label: str, shape: tuple[int, int], variance: float) -> Words:
-        """Draw words with this part of the variance of their sum.
+    def draw(self, label: str, shape: tuple[int, int], variance: float, bits: int) -> Words:
+        """Draw words of so many fractional bits, with this part of the variance of their sum.
 
         Whole arithmetic makes every machine draw the same.
         """
-        half = round(math.sqrt(3.0 * variance / self.parties) * 2.0**self.bits)
+        half = round(math.sqrt(3.0 * variance / self.parties) * 2.0**bits)
         words = Keystream(derive_subkey(self.private, f"first weights {label}")).words(0, 0, 0, shape)
         return words % np.uint64(2 * half + 1) - np.uint64(half)

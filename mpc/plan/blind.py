@@ -5,6 +5,10 @@ of pre-activations have f_z fractional bits, so that the score alpha z is an ang
 `unit` 2^-64ths of a turn for each unit of a word. The helper deals c cos and c sin of masks at `dealt` fractional bits;
 the data parties multiply them by public numbers of `public` fractional bits. Both together are F, so that nothing is
 truncated: an opened error is exact modulo 2^64, and no word can wrap.
+
+Hidden layers have activations of P = f_z - 24 bits, from dealt and public numbers that together are P. Weights
+above them have P + F bits, are truncated to 24 where they are multiplied, and so pre-activations have f_z bits in
+every layer.
 """
 
 import math
@@ -18,38 +22,62 @@ from tercet.mpc.functions.series import SERIES, Series
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
 GOOD_BITS = 20  # of c cos and public numbers together, beyond the size of c
 LEAST_BITS = 16
+NARROW_BITS = 24  # fractional bits of upper weights where activations are multiplied by them, or errors go back
+UPPER_RANGE = 8  # bits of an upper weight's word before its point, the sign with them
 SPARE_TURNS = 2  # bits of a pre-activation's word beyond the period: scores out of the series are still told right
 ALPHA_BITS = 8  # of a turn's unit where alpha falls: alpha is rounded to a 512th part at most
+
+
+class Stored(NamedTuple):
+    """Tells which of the series of a function is meant."""
+
+    reach: int  # scores up to which it holds
+    terms: int  # K
 
 
 @dataclass(frozen=True, slots=True)
 class Blind:
     """Names the series of a job in which the helper learns nothing."""
 
-    reach: int  # scores up to which it holds
-    terms: int  # K
+    reach: int  # of the output, as `Stored`
+    terms: int
+    hidden_reach: int = 0  # of hidden layers' activations, where there are any
+    hidden_terms: int = 0
 
 
 DEFAULT_SERIES = {  # that fit most tables; rows that stray beyond a quarter wave are pushed back
-    "logistic": Blind(32, 16),
-    "linear": Blind(32, 8),
-    "poisson": Blind(5, 16),
-    "gamma": Blind(5, 16),
+    "logistic": Stored(32, 16),
+    "linear": Stored(32, 8),
+    "poisson": Stored(5, 16),
+    "gamma": Stored(5, 16),
 }
-NO_SERIES = Blind(0, 0)  # the planner says which there are
+DEFAULT_HIDDEN = {
+    "tanh": Stored(16, 32),
+    "sigmoid": Stored(16, 16),
+    "silu": Stored(16, 24),
+    "gelu": Stored(16, 32),
+    "softplus": Stored(16, 24),
+}
+NO_SERIES = Stored(0, 0)  # the planner says which there are
 
 
-def choose_series(model: str, reach: int | None, terms: int | None) -> Blind:
+def choose_stored(name: str, default: Stored, reach: int | None, terms: int | None) -> Stored:
     """Fill in what a job leaves open.
 
     That is the default's reach, and the fewest terms that are stored for a reach.
     """
-    default = DEFAULT_SERIES.get(model, NO_SERIES)
     reach = default.reach if reach is None else reach
     if terms is None:
-        stored = [k for name, q, k in SERIES if (name, q) == (model, reach)]
+        stored = [k for stored_name, q, k in SERIES if (stored_name, q) == (name, reach)]
         terms = default.terms if reach == default.reach else min(stored, default=default.terms)
-    return Blind(reach, terms)
+    return Stored(reach, terms)
+
+
+def choose_series(model: str, reach: int | None, terms: int | None, activation: str | None = None) -> Blind:
+    """Choose the series of a job: of its output, and of hidden layers if they have an activation."""
+    output = choose_stored(model, DEFAULT_SERIES.get(model, NO_SERIES), reach, terms)
+    hidden = NO_SERIES if activation is None else DEFAULT_HIDDEN.get(activation, NO_SERIES)
+    return Blind(*output, *hidden)
 
 
 class StepBits(NamedTuple):
@@ -78,6 +106,11 @@ def step_bits(scale: float, f: int, norm: int) -> StepBits:
 def significant_bits(scale: float, f: int) -> int:
     """Count the bits of an error of size 1 in a step of this scale."""
     return f + math.frexp(scale)[1]
+
+
+def most_score_bits(fx: int) -> int:
+    """Compute the most f_z of a network: weights above hidden layers have 2 (f_z - f_x) - 24 fractional bits."""
+    return (64 - UPPER_RANGE + NARROW_BITS) // 2 + fx
 
 
 def unit_bits(fz: int, period: int) -> int:

@@ -21,7 +21,7 @@ from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import Blind
+from tercet.mpc.plan.blind import NARROW_BITS, Blind
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, rates, snap_scale
 
@@ -140,6 +140,16 @@ class Plan:
     def fz(self) -> int:
         """Fractional bits of pre-activations."""
         return 2 * self.fx + self.f
+
+    @property
+    def hidden_bits(self) -> int:
+        """Fractional bits of hidden activations and slopes, where the helper sees none."""
+        return self.fz - NARROW_BITS
+
+    @property
+    def upper_bits(self) -> int:
+        """Fractional bits of weights above hidden layers."""
+        return self.hidden_bits + self.f if self.is_blind else self.fw
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -269,6 +279,11 @@ class Plan:
         """
         alpha = self.last_alpha if steps is None else self.alpha_after(steps)
         return alpha * decode(block, self.fw)
+
+    def upper_weights(self, layer: Words, steps: int | None = None) -> Floats:
+        """Decode weights above a hidden layer, (units below, units above), likewise."""
+        alpha = self.last_alpha if steps is None else self.alpha_after(steps)
+        return alpha * decode(layer, self.upper_bits)
 
     def intercept(self, words: Words) -> Floats:
         """Decode the intercept, (1, outputs), from its summed shares.

@@ -16,7 +16,16 @@ from typing import NamedTuple, get_args
 from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
 from tercet.mpc.functions.links import FAR_SCORE, LINKS
 from tercet.mpc.functions.series import Series, series_for
-from tercet.mpc.plan.blind import ALPHA_BITS, GOOD_BITS, LEAST_BITS, SPARE_TURNS, Blind, significant_bits
+from tercet.mpc.plan.blind import (
+    ALPHA_BITS,
+    GOOD_BITS,
+    LEAST_BITS,
+    NARROW_BITS,
+    SPARE_TURNS,
+    Blind,
+    most_score_bits,
+    significant_bits,
+)
 from tercet.mpc.plan.exposure import (
     CAUTION_BITS,
     disclosed_bits,
@@ -81,10 +90,14 @@ def _fit_blind_plan(
 
     Features have as many as errors can spare.
     """
-    series = _series_of(request.model, blind)
-    fz = 64 - (series.period.bit_length() - 1) - (ALPHA_BITS if request.l2 else SPARE_TURNS)
+    series, hidden = _series_of(request.model, blind.reach, blind.terms), None
+    if request.network is not None:
+        hidden = _series_of(request.network.activation, blind.hidden_reach, blind.hidden_terms)
+    period = max(series.period, hidden.period if hidden else 0)
+    most = 64 - (period.bit_length() - 1) - (ALPHA_BITS if request.l2 else SPARE_TURNS)
+    fzs = {fx: min(most, most_score_bits(fx) if hidden else most) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
     least = course.least_rate / max(sizes)
-    bits = {fx: significant_bits(least, fz - 2 * fx) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
+    bits = {fx: significant_bits(least, fz - 2 * fx) for fx, fz in fzs.items()}
     fx = next((fx for fx in bits if bits[fx] >= GOOD_BITS), LEAST_FX)
     if bits[fx] < LEAST_BITS:
         raise PlanRefused(
@@ -92,8 +105,12 @@ def _fit_blind_plan(
             f"only {bits[fx]} bits",
             'use smaller batches or a larger rate, or helper_sees = "scores"',
         )
+    fz = fzs[fx]
     note = f"features have {fx} fractional bits, the activation {fz - 2 * fx}: a series of {blind.terms} terms"
     notes = (f"{note} for scores up to {blind.reach}, off by {series.phi.error:.1g} at most",)
+    if hidden:
+        note = f"hidden activations have {fz - NARROW_BITS} fractional bits: a series of {blind.hidden_terms} terms"
+        notes += (f"{note} for pre-activations up to {blind.hidden_reach}, off by {hidden.phi.error:.1g} at most",)
     warnings = _warnings(request, course, sizes, fx)
     return Plan(
         request,
@@ -109,9 +126,9 @@ def _fit_blind_plan(
     )
 
 
-def _series_of(model: str, blind: Blind) -> Series:
+def _series_of(function: str, reach: int, terms: int) -> Series:
     try:
-        return series_for(model, blind.reach, blind.terms)
+        return series_for(function, reach, terms)
     except ValueError as problem:
         raise PlanRefused(str(problem), 'set reach and terms to these, or helper_sees = "scores"') from None
 

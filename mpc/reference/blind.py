@@ -1,7 +1,10 @@
 """Trains in plaintext as the oracle of a training in which the helper learns nothing.
 
-It sees everything, the masks t on scores included, and may import nothing of the protocol. t shapes the model only
-through roundings: cos and sin of t are rounded, and so are the factors that z + t gives.
+It sees everything, the masks t on scores included, and may import nothing of the protocol. Masks shape the model only
+through roundings: cos and sin of t are rounded, and so are the factors that z + t gives. In a network truncations
+round up or down as the lower bits of their masks say.
+
+A model without hidden layers is a network that has none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +14,20 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Signed, Words, sum_along
+from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.series import Series, Terms, series_for
 from tercet.mpc.functions.trigonometry import rotations
-from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.blind import NARROW_BITS, angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.linear import Weights
+from tercet.mpc.reference.network import NetworkWeights, round_by
 
 Permutation = Callable[[int], Signed]  # of all rows, by epoch
+Dealt = Callable[[str, int, Step], Words]
+"""Masks of a layer: "t" of its pre-activations, and of truncations "weights", "error" and "delta"."""
+
+AnyWeights = Weights | NetworkWeights
 
 
 class BlindRun(NamedTuple):
@@ -29,7 +38,7 @@ class BlindRun(NamedTuple):
         y: Centred labels, (rows, outputs).
         plan: The job's agreed numbers.
         permutation: The order of rows.
-        dealt: t of a step, (rows of the batch, outputs).
+        dealt: The masks of a step.
         first: The step to begin with.
         begin: The model before it; zeros if None.
     """
@@ -38,16 +47,44 @@ class BlindRun(NamedTuple):
     y: Floats
     plan: Plan
     permutation: Permutation
-    dealt: Callable[[Step], Words]
+    dealt: Dealt
     first: int = 0
-    begin: Weights | None = None
+    begin: AnyWeights | None = None
 
     @property
-    def series(self) -> Series:
-        """The series of the activation."""
-        blind = self.plan.request.blind
+    def layers(self) -> int:
+        """Hidden layers."""
+        return 0 if self.plan.network is None else len(self.plan.network.hidden)
+
+    def numbers(self, k: int, step: Step) -> "_Numbers":
+        """Return the numbers of layer k; the output comes after all hidden ones."""
+        plan, blind, network = self.plan, self.plan.request.blind, self.plan.network
         assert blind is not None
-        return series_for(self.plan.request.model, blind.reach, blind.terms)
+        if k == self.layers:
+            series, scale, total = series_for(plan.request.model, blind.reach, blind.terms), step.scale, plan.f
+        else:
+            assert network is not None
+            series = series_for(network.activation, blind.hidden_reach, blind.hidden_terms)
+            scale, total = 1.0, plan.hidden_bits
+        bits = step_bits(scale, total, norm_bits(series))
+        return _Numbers(series, angle_unit(step.alpha, plan.fz, series.period), scale, bits.dealt, bits.public)
+
+
+class _Numbers(NamedTuple):
+    """The numbers of a layer in a step."""
+
+    series: Series
+    unit: np.uint64
+    scale: float
+    dealt: int
+    public: int
+
+
+class _Forward(NamedTuple):
+    """A batch on its way up: activations, slopes and narrow weights of each hidden layer, and the scores."""
+
+    hidden: list[tuple[Words, Words, Words]]
+    z: Words
 
 
 class _StepRecord(NamedTuple):
@@ -56,15 +93,15 @@ class _StepRecord(NamedTuple):
     step: Step
     rows: Signed
     z: Words
-    weights: Weights  # after it
+    weights: NetworkWeights  # after it
 
 
-def train(run: BlindRun, stop: int | None = None) -> Weights:
+def train(run: BlindRun, stop: int | None = None) -> AnyWeights:
     """Train in fixed point with nothing shared, up to this step; the whole job if None."""
-    weights = run.begin or _zeros(run)
+    weights = _begin(run)
     for record in _walk(run, stop):
         weights = record.weights
-    return weights
+    return weights if run.layers else Weights(weights.blocks, weights.biases[0])
 
 
 def losses(run: BlindRun) -> list[Words]:
@@ -76,63 +113,105 @@ def losses(run: BlindRun) -> list[Words]:
     return list(sums.values())
 
 
-def _zeros(run: BlindRun) -> Weights:
+def _begin(run: BlindRun) -> NetworkWeights:
+    if isinstance(run.begin, NetworkWeights):
+        return run.begin
+    if run.begin is not None:
+        return NetworkWeights(run.begin.blocks, (), (run.begin.intercept,))
+    assert not run.layers, "first weights of a network are drawn"
     outputs = run.plan.outputs
     blocks = tuple(np.zeros((x.shape[1], outputs), np.uint64) for x in run.xs)
-    return Weights(blocks, np.zeros((1, outputs), np.uint64))
+    return NetworkWeights(blocks, (), (np.zeros((1, outputs), np.uint64),))
 
 
 def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
-    weights, plan, link, phi = run.begin or _zeros(run), run.plan, run.plan.link, run.series.phi
+    weights, plan, link = _begin(run), run.plan, run.plan.link
     for step in plan.steps(run.first):
         if step.index == stop:
             return
         rows = run.permutation(step.epoch)[step.start : step.stop]
-        z = _score(run, weights, step, rows)
-        error = _series(run, phi, step, z, public=step_bits(step.scale, plan.f, norm_bits(run.series)).public)
+        forward, numbers = _pass_forward(run, weights, step, rows), run.numbers(run.layers, step)
+        phi = numbers.series.phi
+        error = _series(run, run.layers, phi, step, forward.z, public=numbers.public)
         error = error + encode(step.scale * (phi.constant - link.target(run.y[rows])), plan.f)
-        blocks = tuple(block - x[rows].T @ error for x, block in zip(run.xs, weights.blocks, strict=True))
-        falls = encode_number(step.after, plan.fx) * error.sum(axis=0, keepdims=True)
-        weights = Weights(blocks, weights.intercept - falls)
-        yield _StepRecord(step, rows, z, weights)
+        weights = _after(run, weights, step, rows, forward=forward, error=error)
+        yield _StepRecord(step, rows, forward.z, weights)
 
 
-def _score(run: BlindRun, weights: Weights, step: Step, rows: Signed) -> Words:
-    """Compute a batch's z, the label's offset in it; f_z bits."""
+def _pass_forward(run: BlindRun, weights: NetworkWeights, step: Step, rows: Signed) -> _Forward:
+    """Compute a batch's scores, the label's offset in them; f_z bits."""
     plan, offset = run.plan, run.plan.link.offset
-    z = encode_number(1.0 / step.alpha, plan.fx) * weights.intercept
+    column = encode_number(1.0 / step.alpha, plan.fx)
+    z = column * weights.biases[0]
     for x, block in zip(run.xs, weights.blocks, strict=True):
         z = z + x[rows] @ block
-    return z if offset is None else z + encode(offset(run.y[rows]) / step.alpha, plan.fz)
+    hidden = []
+    for k, (above, bias) in enumerate(zip(weights.upper, weights.biases[1:], strict=True)):
+        activation, slope = _hidden(run, k, step, z)
+        narrow = round_by(above, run.dealt("weights", k, step), plan.upper_bits - NARROW_BITS)
+        hidden.append((activation, slope, narrow))
+        z = activation @ narrow + column * bias
+    return _Forward(hidden, z if offset is None else z + encode(offset(run.y[rows]) / step.alpha, plan.fz))
 
 
-def _series(run: BlindRun, terms: Terms, step: Step, z: Words, *, public: int, scale: float = 1.0) -> Words:
-    """Compute c times a function times a scale, but for its constant, term by term.
+def _hidden(run: BlindRun, k: int, step: Step, z: Words) -> tuple[Words, Words]:
+    """Compute hidden layer k's activation and slope, P fractional bits."""
+    numbers, bits, network = run.numbers(k, step), run.plan.hidden_bits, run.plan.network
+    assert network is not None
+    phi, second = numbers.series.phi, numbers.series.second
+    activation = _series(run, k, phi, step, z, public=numbers.public)
+    activation = activation + encode_number(phi.constant + HIDDEN[network.activation].centre, bits)
+    slope = _series(run, k, second, step, z, public=numbers.public, scale=step.alpha)
+    return activation, slope + encode_number(step.alpha * second.constant, bits)
+
+
+def _after(
+    run: BlindRun, weights: NetworkWeights, step: Step, rows: Signed, *, forward: _Forward, error: Words
+) -> NetworkWeights:
+    """Return the weights after a step, from the error of its scores."""
+    plan, back = run.plan, encode_number(step.after, run.plan.fx)
+    upper, biases = list(weights.upper), list(weights.biases)
+    for k in reversed(range(run.layers)):
+        activation, slope, narrow = forward.hidden[k]
+        upper[k] = upper[k] - activation.T @ error
+        biases[k + 1] = biases[k + 1] - back * error.sum(axis=0, keepdims=True)
+        carried = round_by(error @ narrow.T, run.dealt("error", k, step), NARROW_BITS)
+        error = round_by(carried * slope, run.dealt("delta", k, step), plan.hidden_bits)
+    blocks = tuple(block - x[rows].T @ error for x, block in zip(run.xs, weights.blocks, strict=True))
+    biases[0] = biases[0] - back * error.sum(axis=0, keepdims=True)
+    return NetworkWeights(blocks, tuple(upper), tuple(biases))
+
+
+def _series(  # noqa: PLR0917
+    run: BlindRun, k: int, terms: Terms, step: Step, z: Words, *, public: int, scale: float = 1.0
+) -> Words:
+    """Compute c times a function of layer k times a scale, but for its constant, term by term.
 
     Public factors have so many fractional bits, and dealt ones what the step has.
     """
-    plan, series, t = run.plan, run.series, run.dealt(step)
-    unit, bits = angle_unit(step.alpha, plan.fz, series.period), step_bits(step.scale, plan.f, norm_bits(series)).dealt
-    cos_opened, sin_opened = rotations((z + t) * unit, series.multiples)
-    cos_mask, sin_mask = rotations(t * unit, series.multiples)
+    numbers, t = run.numbers(k, step), run.dealt("t", k, step)
+    unit, multiples, bits = numbers.unit, numbers.series.multiples, numbers.dealt
+    cos_opened, sin_opened = rotations((z + t) * unit, multiples)
+    cos_mask, sin_mask = rotations(t * unit, multiples)
     found = np.zeros_like(z)
-    for k, (sine, cosine) in enumerate(zip(terms.sines, terms.cosines, strict=True)):
+    for n, (sine, cosine) in enumerate(zip(terms.sines, terms.cosines, strict=True)):
         s, c = scale * sine, scale * cosine
-        of_cosine = encode(s * sin_opened[k] + c * cos_opened[k], public)
-        of_sine = encode(c * sin_opened[k] - s * cos_opened[k], public)
-        found = found + of_cosine * encode(step.scale * cos_mask[k], bits)
-        found = found + of_sine * encode(step.scale * sin_mask[k], bits)
+        of_cosine = encode(s * sin_opened[n] + c * cos_opened[n], public)
+        of_sine = encode(c * sin_opened[n] - s * cos_opened[n], public)
+        found = found + of_cosine * encode(numbers.scale * cos_mask[n], bits)
+        found = found + of_sine * encode(numbers.scale * sin_mask[n], bits)
     return found
 
 
 def _loss(run: BlindRun, record: _StepRecord) -> Words:
     """Sum a batch's loss, (1, 1)."""
-    bits, series, link, step = run.plan.loss_bits, run.series, run.plan.link, record.step
-    dealt, inverse = step_bits(step.scale, run.plan.f, norm_bits(series)).dealt, 1.0 / step.scale
+    bits, link, step, k = run.plan.loss_bits, run.plan.link, record.step, run.layers
+    numbers, inverse = run.numbers(k, step), 1.0 / step.scale
+    series, dealt = numbers.series, numbers.dealt
     labels = encode(link.target(run.y[record.rows]), bits.label)
-    score = _series(run, series.score_terms, step, record.z, public=bits.score - dealt, scale=inverse)
+    score = _series(run, k, series.score_terms, step, record.z, public=bits.score - dealt, scale=inverse)
     score = score + encode(np.full((1, 1), series.score_terms.constant), bits.score)
-    cumulant = _series(run, series.second, step, record.z, public=bits.total - dealt, scale=inverse)
+    cumulant = _series(run, k, series.second, step, record.z, public=bits.total - dealt, scale=inverse)
     cumulant = cumulant + encode(np.full((1, 1), series.second.constant), bits.total)
     alone = encode(link.label_part(decode(labels, bits.label)), bits.total)
     return sum_along(cumulant) + sum_along(alone) - sum_along(labels * score)

@@ -292,17 +292,17 @@ def _below(record: _StepRecord, k: int, error: Words, plan: Plan, dealt: Dealt) 
     step, _, weights, seen = record
     layer, last = seen.hidden[k], k == len(weights.upper) - 1
     above = weights.upper[k][:, seen.classes] if last else weights.upper[k]
-    carried = error @ _round_by(above, dealt("rw", k, step), plan.fw - NARROW_BITS).T
-    flat = _round_by(carried.reshape(-1)[layer.order], dealt("rd", k, step).reshape(-1), NARROW_BITS) * layer.slope
+    carried = error @ round_by(above, dealt("rw", k, step), plan.fw - NARROW_BITS).T
+    flat = round_by(carried.reshape(-1)[layer.order], dealt("rd", k, step).reshape(-1), NARROW_BITS) * layer.slope
     if plan.smooth:
-        flat = _round_by(flat, dealt("rs", k, step).reshape(-1), plan.fx)
+        flat = round_by(flat, dealt("rs", k, step).reshape(-1), plan.fx)
     placed = np.empty_like(flat)
     placed[layer.order] = flat
     placed = placed.reshape(carried.shape)
     return seen.signs * placed if last else placed
 
 
-def _round_by(x: Words, r: Words, bits: int) -> Words:
+def round_by(x: Words, r: Words, bits: int) -> Words:
     """Take so many fractional bits off x, up or down as r says."""
     return from_signed(to_signed(x + (r & np.uint64((1 << bits) - 1))) >> np.int64(bits))
 
@@ -352,6 +352,6 @@ def release(weights: NetworkWeights, plan: Plan, steps: int | None = None) -> Ne
     """
     return NetworkModel(
         tuple(plan.weights(block, steps) for block in weights.blocks),
-        tuple(plan.weights(layer, steps) for layer in weights.upper),
+        tuple(plan.upper_weights(layer, steps) for layer in weights.upper),
         tuple(plan.intercept(bias) for bias in weights.biases),
     )

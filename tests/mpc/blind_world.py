@@ -12,17 +12,21 @@ from tercet.mpc.arithmetic.ring import Words, product, total
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.blind.hidden_helper import delta_mask, error_mask, upper_score_mask, weights_mask
 from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.blind.sizes import layer_name
+from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.data_party import first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
+from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.reference.blind import BlindRun
+from tercet.mpc.reference.blind import AnyWeights, BlindRun
 from tercet.mpc.reference.linear import Weights
-from tests.mpc.network_world import Task, messages
+from tests.mpc.network_world import NetworkJob, Task, messages, opened
 from tests.mpc.world import Job, MaskSource, Sent, keyed
 
 WEIGHTS = "masked weights"
@@ -32,9 +36,9 @@ WEIGHTS = "masked weights"
 class BlindWorld:
     """The data parties and the helper; `seed` shuffles who goes next."""
 
-    job: Job
+    job: Job | NetworkJob
     masks: MaskSource = field(default_factory=keyed)
-    start: list[Shares] | None = None
+    start: list[AnyShares] | None = None
     seed: int | None = None
     loss: bool = False
     together: int = 1  # steps whose dealt words travel together
@@ -44,7 +48,7 @@ class BlindWorld:
         plan, self.ids = job.plan, range(len(job.xs))
         self.order = Order(b"p" * 32, plan.request.rows)
         self.sent: list[Sent] = []
-        self.box: dict[tuple[str, int, int, int], Words] = {}
+        self.box: dict[tuple[str, int, int, int, int], Words] = {}
         self.parties = [self.make_party(i) for i in self.ids]
         first = self.start[0].step if self.start else 0
         labels = ArrayRows(plan.request.rows, plan.outputs) if self.loss else None
@@ -63,16 +67,21 @@ class BlindWorld:
         job, others = self.job, [j for j in self.ids if j != i]
         masks, y, plan = self.masks(i, HELPER), job.y if i == job.label else None, job.plan
         forward = BlindForward(
-            i, plan, ArrayFeatures(job.xs[i]), order=self.order, helper_masks=masks, stores=self.stores(others)
-        )
+            i, plan, ArrayFeatures(job.xs[i]), order=self.order, helper_masks=masks, stores=self.stores(others),
+            trains=True,
+        )  # fmt: skip
         loss = None
         if self.loss:
             store, sums = ArrayRows(plan.request.rows, plan.outputs), EpochSums(plan.steps_per_epoch)
             loss = BlindLoss(forward, job.label, plan.loss_bits, y, store=store, helper_masks=masks, sums=sums)
         zero_masks = {j: self.masks(i, j) for j in others}
-        return BlindParty(
-            forward, job.label, y, zero_masks=zero_masks, shares=self.start[i] if self.start else None, loss=loss
-        )
+        return BlindParty(forward, job.label, y, zero_masks=zero_masks, shares=self.begin(i), loss=loss)
+
+    def begin(self, i: int) -> AnyShares:
+        """The shares that party i begins with."""
+        if self.start:
+            return self.start[i]
+        return self.job.first[i] if isinstance(self.job, NetworkJob) else first_shares(i, self.job.plan)
 
     def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> Self:
         """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
@@ -122,8 +131,8 @@ class BlindWorld:
     def _answer(self, task: Task) -> tuple[bool, Mapping[int, Words] | None]:
         assert task.step is not None
         match task.event:
-            case Receive(kind, _, shapes):
-                keys = {i: (kind, task.step.index, i, task.party) for i in shapes}
+            case Receive(kind, turn, shapes):
+                keys = {i: (kind, turn, task.step.index, i, task.party) for i in shapes}
                 if any(key not in self.box for key in keys.values()):
                     return False, None
                 found = {i: self.box.pop(key) for i, key in keys.items()}
@@ -142,30 +151,44 @@ class BlindWorld:
                 for steps, kind, receiver, words in now + later:
                     index = task.step.index + steps
                     what = WEIGHTS if kind == "next weights" else kind  # which differ by how they travel only
-                    self.sent.append(Sent(what, index, task.party, receiver, words))
-                    self.box[kind, index, task.party, receiver] = words
+                    turn = task.event.turn if kind == task.event.kind else 0
+                    self.sent.append(Sent(f"{what}/{turn}" if turn else what, index, task.party, receiver, words))
+                    self.box[kind, turn, index, task.party, receiver] = words
             case Signal(name):
                 self.counts[task.party][name] += 1
 
     # --- what it comes to
 
-    def weights(self) -> Weights:
+    def weights(self) -> AnyWeights:
         """The sum of all shares."""
         shares = [party.shares() for party in self.parties]
+        if isinstance(shares[0], NetworkShares):
+            return opened(shares)
         blocks = tuple(total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids)
         return Weights(blocks, total(share.intercept for share in shares))
 
-    def dealt(self, step: Step) -> Words:
-        """t of a step, as the helper has it, from all masks."""
-        plan = self.job.plan
-        shape = (step.rows, plan.outputs)
-        t = total(self.masks(j, HELPER)("t", j, j, step, shape) for j in self.ids)
+    def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
+        """All parties' words of a mask, (rows, width of layer k) if nothing is said."""
+        layout, name = self.parties[0].layout, layer_name(name, k)
+        shape = shape or (step.rows, layout.widths[k])
+        return total(self.masks(j, HELPER)(name, j, j, step, shape) for j in self.ids)
+
+    def dealt(self, name: str, k: int, step: Step) -> Words:
+        """A mask of a step as the helper has it, from all masks."""
+        layout = self.parties[0].layout
+        if name != "t":
+            masks = {"weights": weights_mask, "error": error_mask, "delta": delta_mask}
+            return masks[name](layout, step, k, self.mask)
+        if k:
+            return upper_score_mask(layout, step, k - 1, self.mask)
+        t = self.mask("t", 0, step)
         u = [self.helper._stores[i].read_rows(self.order.rows(step)) for i in self.ids]
         for i, j in ((i, j) for i in self.ids for j in self.ids if i != j):
-            t = t - product(u[i], self.masks(j, HELPER)("V", i, j, step, (plan.columns[i], plan.outputs)))
+            t = t - product(u[i], self.masks(j, HELPER)("V", i, j, step, (layout.columns[i], layout.widths[0])))
         return t
 
     def oracle(self) -> BlindRun:
         """The same job in plaintext; asked for after the run."""
         job = self.job
-        return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt)
+        first = opened(job.first) if isinstance(job, NetworkJob) else None
+        return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt, begin=first)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, from_signed, to_signed, total
-from tercet.mpc.reference.network import _round_by
+from tercet.mpc.reference.network import round_by
 
 SIZES = st.integers(-(2**62) + 1, 2**62 - 1)
 WORDS = st.integers(0, 2**64 - 1)
@@ -52,7 +52,7 @@ def test_the_result_is_exact_or_one_unit_above(x, r, bits):
 @given(SIZES, WORDS, st.integers(1, 40), st.sampled_from([2, 3, 5]), st.integers(0, 99))
 def test_shares_add_up_to_what_the_oracle_rounds_to(x, r, bits, parties, seed):
     """Up where the lower bits of x and of the mask carry over."""
-    due = _round_by(words(x), words(r), bits)
+    due = round_by(words(x), words(r), bits)
     assert jointly(words(x), words(r), bits, parties, seed) == due
     assert truncated(words(x), words(r), bits) == due
     assert int(to_signed(due)[0, 0]) == (x + r % 2**bits) >> bits

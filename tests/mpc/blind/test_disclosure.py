@@ -22,11 +22,13 @@ import pytest
 
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.blind.activation import dealt_words
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
-from tercet.mpc.plan.blind import Blind, angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.architecture import unpack
+from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.schedule import Step
 from tests.mpc.blind_world import BlindWorld
 from tests.mpc.linear.test_disclosure import Vector, deficiency, reusing, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
@@ -81,16 +83,29 @@ class Watched(BlindWorld):
 
 def split_dealt(world: Watched, sent: Sent) -> dict[str, Words]:
     """What the helper dealt: g, that of a loss, and explicit words if it is the party's turn. All may be written to."""
-    own = world.job.plan.columns[sent.receiver] * world.job.plan.outputs * world.trains
+    layout = BlindLayout(world.job.plan)
+    own = layout.columns[sent.receiver] * layout.widths[0] * world.trains
     loss = own + (world.loss and sent.receiver == world.job.label)
-    return {"g": sent.words[:, :own], "loss g": sent.words[:, own:loss], "explicit": sent.words[:, loss:]}
+    found = {"g": sent.words[:, :own], "loss g": sent.words[:, own:loss]}
+    if sent.words.shape[1] > loss:
+        rows = step_of(world, sent.step).rows
+        entries = layout.dealt(rows, trains=world.trains)
+        tensors = unpack(entries, sent.words[:, loss:], "explicit words")
+        found |= {layer_name(name, k): words for (name, k), words in tensors.items()}
+    return found
+
+
+def step_of(world: Watched, index: int) -> Step:
+    """The step of this number; passes over held-out rows have as many rows in each as a training's first."""
+    steps = list(world.job.plan.steps())
+    return steps[index] if world.trains else replace(steps[0], stop=world.job.plan.request.rows // 2)
 
 
 # What a coalition of data parties receives
 
 PLACES = {  # of a tensor: in its step's order, its mask, and the sign of that
     "masked inputs": (0, "U", -1), "masked weights": (1, "V", -1), "score opening": (2, "t", 1),
-    "explicit": (3, "angles", -1), "error opening": (4, "r", 1), "g": (5, "R", -1),
+    "angles": (3, "angles", -1), "error opening": (4, "r", 1), "g": (5, "R", -1),
     "loss labels": (6, "U_y", -1), "masked scores": (7, "N", -1), "loss g": (8, "Q", 1),
 }  # fmt: skip
 BROADCAST = {"masked inputs", "loss labels", *OPENINGS}
@@ -131,15 +146,11 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, col
 
 def take_off_angles(world: Watched, sent: Sent) -> None:
     """Leave of explicit words what covers c cos and c sin of t."""
-    if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
-        plan = world.job.plan
-        step, waves = list(plan.steps())[sent.step], series_of(plan)
-        unit, bits = (
-            angle_unit(step.alpha, plan.fz, waves.period),
-            step_bits(step.scale, plan.f, norm_bits(waves)).dealt,
-        )
-        words = dealt_words(world.dealt(step), unit, waves, step.scale, bits)
-        split_dealt(world, sent)["explicit"][:] -= words.reshape(1, -1)
+    explicit = split_dealt(world, sent).get("angles") if sent.what == "dealt" else None
+    if explicit is not None:
+        step = step_of(world, sent.step)
+        waves, unit, scale, bits = BlindLayout(world.job.plan).numbers(step, 0)
+        explicit[:] -= dealt_words(world.dealt("t", 0, step), unit, waves, scale, bits.dealt).reshape(explicit.shape)
 
 
 @dataclass
@@ -215,10 +226,10 @@ def test_no_second_party_can_be_sent_the_explicit_words():
 
     def tell_all(world: Watched, sent: Sent) -> None:
         take_off_angles(world, sent)
-        if sent.what == "dealt" and split_dealt(world, sent)["explicit"].size:
+        if sent.what == "dealt" and "angles" in split_dealt(world, sent):
             others = [i for i in world.ids if i != sent.receiver]
-            words = split_dealt(world, sent)["explicit"]
-            world.sent += [Sent("explicit", sent.step, HELPER, i, words) for i in others]
+            words = split_dealt(world, sent)["angles"]
+            world.sent += [Sent("angles", sent.step, HELPER, i, words) for i in others]
 
     assert coalition_deficiency([smallest_job()], (0,), tamper=tell_all) > 0
 

@@ -8,14 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.mpc.arithmetic.fixed import decode
-from tercet.mpc.arithmetic.ring import total
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler
+
+from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.linear.loss import opened_loss
-from tercet.mpc.plan.blind import Blind
+from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series
 from tercet.mpc.plan.plan import Request
-from tercet.mpc.reference.blind import _walk, losses, train
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.reference.blind import BlindRun, _walk, losses, train
 from tercet.mpc.reference.linear import release, train_float
+from tercet.mpc.reference.network import NetworkModel, TrainingRun
+from tercet.mpc.reference.network import release as release_network
+from tercet.mpc.reference.network import train_float as train_network_float
 from tests.mpc.blind_world import BlindWorld
+from tests.mpc.network_world import make_network_job, opened
+from tests.mpc.network_world import same as same_network
 from tests.mpc.world import make_job, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, blind=Blind(32, 16))
@@ -27,6 +38,7 @@ LINKS = [
     replace(SMALL, model="poisson", rate=0.02, blind=Blind(5, 16)),
     replace(SMALL, model="gamma", rate=0.02, blind=Blind(5, 16)),
 ]
+NETWORK_OUTPUTS = ["logistic", "linear", "poisson"]
 by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
 
 
@@ -48,6 +60,71 @@ def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
     together = data.draw(st.integers(1, 3))
     world = BlindWorld(job, seed=data.draw(st.integers(0, 9)), together=together).run(data.draw(st.integers(1, 4)))
     assert same(world.weights(), train(world.oracle()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_a_network_equals_the_oracle_bit_for_bit(data):
+    """2 or 3 parties, up to three hidden layers of any activation, with its loss."""
+    parties = data.draw(st.sampled_from([2, 3]))
+    label = data.draw(st.integers(0, parties - 1))
+    hidden = tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
+    activation, model = data.draw(st.sampled_from(sorted(DEFAULT_HIDDEN))), data.draw(st.sampled_from(NETWORK_OUTPUTS))
+    request = Request(
+        model,
+        columns=tuple(data.draw(st.integers(int(i != label), 4)) for i in range(parties)),
+        rows=data.draw(st.integers(3, 60)),
+        batch=data.draw(st.integers(3, 30)),
+        epochs=2,
+        rate=0.02,
+        l2=data.draw(st.sampled_from([0.0, 0.01])),
+        network=Network(hidden, activation),
+        blind=choose_series(model, None, None, activation),
+    )
+    job = make_network_job(request, label, data.draw(st.integers(0, 99)))
+    together = data.draw(st.integers(1, 3))
+    world = BlindWorld(job, seed=data.draw(st.integers(0, 9)), loss=True, together=together)
+    world.run(data.draw(st.integers(1, 4)))
+    assert same_network(world.weights(), train(world.oracle()))
+    found = [total(p.loss.share(epoch) for p in world.parties if p.loss) for epoch in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(found, losses(world.oracle()), strict=True))
+
+
+@pytest.mark.parametrize(("hidden", "activation"), [((32,), "silu"), ((32, 16), "gelu"), ((32,), "tanh")])
+def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
+    """Is a digit 5 or more? 200 steps; weights within 1e-3, and no row is told otherwise."""
+    x, digits = load_digits(return_X_y=True)
+    x = StandardScaler().fit_transform(x)
+    blind = replace(choose_series("logistic", None, None, activation), terms=32)
+    request = Request(
+        "logistic", rows=len(x), columns=(40, 24), batch=64, epochs=8, rate=0.2, network=Network(hidden, activation),
+        blind=blind,
+    )  # fmt: skip
+    job = make_network_job(request, 1, x=[x[:, :40], x[:, 40:]], y=(digits >= 5).astype(np.float64))
+    plan, first, widths = job.plan, opened(job.first), (*hidden, 1)
+
+    def masks(name: str, k: int, step: Step) -> Words:
+        shape = (widths[k], widths[k + 1]) if name == "weights" else (step.rows, widths[k])
+        seed = [["t", "weights", "error", "delta"].index(name), k, step.index]
+        return np.random.default_rng(seed).integers(0, 2**64, shape, dtype=np.uint64)
+
+    run = BlindRun(job.xs, job.y, plan, job.order.permutation, masks, begin=first)
+    joint = release_network(train(run, 200), plan, 200)
+    plain_run = TrainingRun(job.xs, job.y, plan, job.order, job.elements, first, masks)
+    xs, start = [decode(words, plan.fx) for words in job.xs], release_network(first, plan, 0)
+    plain = train_network_float(plain_run, xs, start, 200)
+    for a, b in zip((*joint.blocks, *joint.upper, *joint.biases), (*plain.blocks, *plain.upper, *plain.biases), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+    told = [network_scores(model, xs, activation) > 0 for model in (joint, plain)]
+    assert (told[0] != told[1]).mean() < 0.002
+
+
+def network_scores(model: NetworkModel, xs: list[Floats], activation: str) -> Floats:
+    """A forward pass in float64."""
+    z = sum((x @ block for x, block in zip(xs, model.blocks, strict=True)), model.biases[0])
+    for above, bias in zip(model.upper, model.biases[1:], strict=True):
+        z = (HIDDEN[activation].phi(z) + HIDDEN[activation].centre) @ above + bias
+    return z
 
 
 def test_it_is_near_plain_sgd():

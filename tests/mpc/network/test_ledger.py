@@ -20,7 +20,7 @@ from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import restore_elements
 from tercet.mpc.reference import network as network_reference
-from tercet.mpc.reference.network import _round_by
+from tercet.mpc.reference.network import round_by
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import LAYERED
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
@@ -131,7 +131,7 @@ def check_forward(book: Book) -> tuple[Words, Any]:
         both = book.opened("weight opening", layout.weights("G", "c"))
         assert np.array_equal(both["G", k] + book.mask("g", k), above)
         assert np.array_equal(both["c", k], above + truncation.SHIFT + book.mask("rw", k))
-        narrow = _round_by(above, book.mask("rw", k), plan.fw - NARROW_BITS)
+        narrow = round_by(above, book.mask("rw", k), plan.fw - NARROW_BITS)
         assert np.array_equal(book.opened("narrow opening", layout.weights("T"))["T", k] + book.mask("v", k), narrow)
     a = activation(plan, step, seen.z)
     answers = book.sent("output answer").values()
@@ -150,13 +150,13 @@ def check_way_back(book: Book, error: Words, forward: Any) -> None:
             above = above[:, seen.classes]
         else:
             assert np.array_equal(book.opened("error opening", turn=turn) + book.mask("o", k), error)
-        flat = (error @ _round_by(above, book.mask("rw", k), plan.fw - NARROW_BITS).T).reshape(1, -1)[:, layer.order]
+        flat = (error @ round_by(above, book.mask("rw", k), plan.fw - NARROW_BITS).T).reshape(1, -1)[:, layer.order]
         c = book.opened("truncation opening", turn=turn)
         assert np.array_equal(c, flat + truncation.SHIFT + book.mask("rd", k))
-        flat = _round_by(flat, book.mask("rd", k), NARROW_BITS) * layer.slope
+        flat = round_by(flat, book.mask("rd", k), NARROW_BITS) * layer.slope
         c = book.opened("slope opening", turn=turn)
         assert np.array_equal(c, flat + truncation.SHIFT + book.mask("rs", k))
-        error = restore_elements(_round_by(flat, book.mask("rs", k), plan.fx), layer.order, layer.activation.shape)
+        error = restore_elements(round_by(flat, book.mask("rs", k), plan.fx), layer.order, layer.activation.shape)
         error = seen.signs * error if k == layout.last else error
     deltas = {(j, i): words + book.block("S", i, j) for (j, i), words in book.sent("masked error").items()}
     assert np.array_equal(total({j: words for (j, _), words in deltas.items()}.values()), error)

@@ -1,0 +1,57 @@
+"""Computes what the helper deals for hidden layers: products of masks, and parts of truncations' masks.
+
+Symbols are those of `layers`. The helper knows every mask whole, and nothing that one covers.
+"""
+
+from typing import Protocol
+
+from tercet.mpc.arithmetic import truncation
+from tercet.mpc.arithmetic.ring import Words, product, product_transposed, transposed_product
+from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.plan.architecture import Tensors
+from tercet.mpc.plan.blind import NARROW_BITS
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+
+
+class MaskSums(Protocol):
+    """Adds up the data parties' words of a mask."""
+
+    def __call__(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
+        """Return the mask of layer k, (rows, width) if nothing is said."""
+
+
+def upper_score_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
+    """Compute t of layer k + 1, (rows, width): sum_j t_j - q v."""
+    return mask("t", k + 1, step) - product(mask("q", k, step), mask("v", k, step, layout.upper(k)))
+
+
+def weights_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
+    """Compute the mask under which the weights above hidden layer k are truncated."""
+    return mask("weights", k, step, layout.upper(k))
+
+
+def error_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
+    """Compute rho, under which the error of hidden layer k's activation is truncated, (rows, width)."""
+    carried = product_transposed(mask("r", k + 1, step), mask("v", k, step, layout.upper(k)))
+    return mask("error", k, step) + carried
+
+
+def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
+    """Compute sigma, under which the error of hidden layer k's pre-activation is truncated, (rows, width)."""
+    high = truncation.high_part(error_mask(layout, step, k, mask), NARROW_BITS)
+    return mask("delta", k, step) + high * mask("slope", k, step)
+
+
+def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: Plan, *, trains: bool) -> Tensors:
+    """Compute all but the angles that is dealt for hidden layer k."""
+    masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - NARROW_BITS)]
+    found: Tensors = {}
+    if trains:
+        error = error_mask(layout, step, k, mask)
+        masks += [("error", error, NARROW_BITS), ("delta", delta_mask(layout, step, k, mask), plan.hidden_bits)]
+        found["error top slope", k] = truncation.top_bit(error) * mask("slope", k, step)
+        found["gradient", k] = transposed_product(mask("q", k, step), mask("r", k + 1, step))
+    for name, r, bits in masks:
+        found[f"{name} high", k], found[f"{name} top", k] = truncation.high_part(r, bits), truncation.top_bit(r)
+    return found

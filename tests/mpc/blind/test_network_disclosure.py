@@ -1,0 +1,225 @@
+"""What data parties receive of a network's blind training is uniform; the helper receives nothing.
+
+As for models without hidden layers, every tensor has a mask of its own, which shifts it and nothing that comes before
+it in some order. The rank of small differences over GF(2), at a random point, notices a mask that is left out or
+serves twice: dealt products multiply masks, and a truncation goes by the bits of one.
+"""
+
+import itertools
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.blind.sizes import TRUNCATIONS, BlindLayout, layer_name
+from tercet.mpc.functions import series
+from tercet.mpc.functions.series import Terms
+from tercet.mpc.plan.architecture import Network, unpack
+from tercet.mpc.plan.blind import Blind
+from tercet.mpc.plan.plan import Request
+from tests.mpc.blind.test_disclosure import Watched, check_helper_receives_nothing, is_uniform, split_dealt
+from tests.mpc.linear.test_disclosure import Ledger, Vector, rank_gf2, reusing
+from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
+from tests.mpc.network_world import NetworkJob, make_network_job
+from tests.mpc.world import HELPER, MaskSource, Sent, keyed
+
+Case = tuple[str, Network, tuple[int, ...], int, float]  # model, hidden layers, columns, label, l2
+
+NETWORKS: list[Case] = [
+    ("logistic", Network((2, 2), "silu"), (2, 1), 1, 0.0),
+    ("linear", Network((2,), "tanh"), (1, 2, 1), 2, 0.0),
+    ("poisson", Network((2, 1, 2), "gelu"), (1, 2, 1), 0, 0.1),
+    ("logistic", Network((2,), "softplus"), (0, 2), 0, 0.0),
+]
+SMALLEST: Case = ("logistic", Network((1, 1), "silu"), (1, 1), 1, 0.0)  # it has every kind of tensor
+OWN_WORDS = ("U", "V", "R", "U_y", "N", "Q")  # that all models have
+LAYERED = ("t", "r", "q", "slope", "v", "weights", "error", "delta", "angles", "gradient", "weights high",
+           "weights top", *TRUNCATIONS)  # fmt: skip
+BROADCAST = ("masked inputs", "loss labels")
+
+
+@pytest.fixture(autouse=True)
+def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sine and a cosine are all that an activation has here: a rank takes a run for every word of a mask."""
+    terms = Terms(0.25, (1.0,), (0.5,), 0.0)
+    short = {}
+    for (name, reach, _), found in series.SERIES.items():
+        score = found.score and terms
+        short[name, reach, 1] = replace(found, multiples=(1,), phi=terms, second=terms, score=score)
+    monkeypatch.setattr(series, "SERIES", {**series.SERIES, **short})
+
+
+def tiny_job(case: Case, epochs: int = 2, batch: int = 2) -> NetworkJob:
+    """Two rows; a step for each epoch, or for each row."""
+    model, network, columns, label, l2 = case
+    request = Request(
+        model, columns=columns, rows=2, batch=batch, epochs=epochs, rate=0.1, network=network, l2=l2, accept_narrow=True,
+        blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
+    )  # fmt: skip
+    return make_network_job(request, label)
+
+
+def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
+    """Of a tensor: in its step's order, its mask, and the sign of that."""
+    found = [
+        ("masked inputs", "U", -1), ("masked weights", "V", -1), ("loss labels", "U_y", -1), ("score opening", "t", 1),
+        ("angles", "angles", -1),
+    ]  # fmt: skip
+    for k in layout.hidden:
+        found += [(f"c/{k}", layer_name("weights", k), 1)]
+        found += [(layer_name(name, k), layer_name(name, k), -1) for name in ("weights high", "weights top")]
+    found += [(f"T/{k}", layer_name("v", k), -1) for k in layout.hidden]
+    for k in layout.hidden:
+        above = [layer_name(name, k + 1) for name in ("score opening", "angles")]
+        found += [(f"Q/{k}", layer_name("q", k), -1), (f"S/{k}", layer_name("slope", k), -1)]
+        found += [(above[0], layer_name("t", k + 1), 1), (above[1], above[1], -1)]
+    found += [("error opening", layer_name("r", layout.output), 1)]
+    for turn, k in enumerate(reversed(layout.hidden)):
+        found += [(layer_name("gradient", k), layer_name("gradient", k), -1)]
+        found += [(layer_name("truncation opening", turn), layer_name("error", k), 1)]
+        found += [(layer_name(name, k), layer_name(name, k), -1) for name in TRUNCATIONS[:3]]
+        found += [(layer_name("slope opening", turn), layer_name("delta", k), 1)]
+        found += [(layer_name(name, k), layer_name(name, k), -1) for name in TRUNCATIONS[3:]]
+        found += [(f"error opening/{turn + 1}", layer_name("r", k), 1)]
+    found += [("g", "R", -1), ("masked scores", "N", -1), ("loss g", "Q", 1)]
+    return {kind: (place, mask, sign) for place, (kind, mask, sign) in enumerate(found)}
+
+
+def split(world: Watched, sent: Sent) -> dict[str, Words]:
+    """The tensors of a message."""
+    layout, kind = BlindLayout(world.job.plan), sent.what
+    if kind == "dealt":
+        return split_dealt(world, sent)
+    if kind in {"weight opening", "narrow opening"}:
+        name = "c" if kind == "weight opening" else "T"
+        return {f"{name}/{k}": words for (_, k), words in unpack(layout.upper_weights(name), sent.words, kind).items()}
+    if kind.startswith("hidden opening"):
+        k, rows = int(kind.partition("/")[2] or 0), len(sent.words) // 2
+        return {f"Q/{k}": sent.words[:rows], f"S/{k}": sent.words[rows:]}
+    return {kind: sent.words}
+
+
+def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
+    """All that comes from others, in order; what all of the coalition receive alike is there once."""
+    found: dict[tuple[Any, ...], Piece] = {}
+    (honest,), order = set(world.ids) - {*coalition}, places(BlindLayout(world.job.plan))
+    for sent in world.sent:
+        if sent.receiver not in coalition or sent.sender in coalition:
+            continue
+        for kind, words in split(world, sent).items():
+            place, mask, sign = order[kind]
+            to_one = mask in {"V", "R", "N", "Q"}
+            to = sent.receiver if to_one or sent.what == "dealt" else HELPER
+            cover = Cover(honest, mask, sent.receiver if to_one else honest, honest, sign)
+            if words.size:
+                piece = found.setdefault((sent.step, kind, to), Piece((sent.step, place), (sent.step, kind), words, cover))
+                assert np.array_equal(piece.words, words)
+    return sorted(found.values(), key=lambda piece: (piece.place, str(piece.cover)))
+
+
+@pytest.mark.parametrize(
+    ("case", "coalition"),
+    [(case, c) for case in NETWORKS for c in itertools.combinations(range(len(case[2])), len(case[2]) - 1)],
+)
+def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(case, coalition):
+    """Which shifts it, and shifts nothing before it: the whole view is uniform, over two steps."""
+    job = tiny_job(case)
+    check_covers(
+        pieces(Watched(job).run(1), coalition),
+        lambda deltas: pieces(Watched(job, shifted(deltas)).run(1), coalition),
+        coalition,
+    )
+
+
+def coalition_deficiency(job: NetworkJob, coalition: tuple[int, ...], change: Any = lambda masks: masks) -> int:
+    """Words of the view minus its rank in the unknown masks, for small differences at a random point."""
+    masks = Vector(lambda a, b: a in coalition or b in coalition)
+    source: MaskSource = cache(change(masks))
+
+    def view() -> Words:
+        world = Watched(job, source).run(1)
+        return np.concatenate([piece.words.ravel() for piece in pieces(world, coalition)])
+
+    view()
+    point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
+    masks.mu = point
+    base, rows = view(), []
+    for unit in np.eye(masks.size, dtype=np.uint64):
+        masks.mu = point + unit
+        rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
+    return len(base) - rank_gf2(rows)
+
+
+def leaving_out(names: set[str]) -> Any:
+    """Masks of these names are zeros."""
+
+    def change(masks: MaskSource) -> MaskSource:
+        def of(a: int, b: int) -> Any:
+            words = masks(a, b)
+            return lambda mask, i, j, step, shape: (
+                np.zeros(shape, np.uint64) if mask in names else words(mask, i, j, step, shape)
+            )
+
+        return of
+
+    return change
+
+
+@pytest.mark.parametrize("coalition", [(0,), (1,)])
+def test_the_rank_of_small_differences_is_full(coalition):
+    """Over two steps, so that each party has the turn in which it is dealt explicit words."""
+    assert coalition_deficiency(tiny_job(SMALLEST, 1, batch=1), coalition) == 0
+
+
+@pytest.mark.parametrize("omitted", [*OWN_WORDS[:3], *LAYERED])
+def test_no_mask_of_a_network_can_be_left_out(omitted):
+    """Without any one kind of mask the view of a coalition is no longer uniform."""
+    names = {layer_name(omitted, k) for k in range(3)}
+    assert coalition_deficiency(tiny_job(SMALLEST, 1, batch=1), (1,), leaving_out(names)) > 0
+
+
+@pytest.mark.parametrize("reused", LAYERED)
+def test_no_mask_of_a_network_can_serve_two_steps(reused):
+    """A mask that forgets the step is noticed, although the model comes out right."""
+    ledger = Ledger(cache(reusing({layer_name(reused, k) for k in range(3)})))
+    Watched(tiny_job(SMALLEST, 3), ledger).run(1)
+    with pytest.raises(AssertionError, match="the same word"):
+        ledger.check_words()
+
+
+def test_no_word_of_a_mask_is_asked_for_at_two_places():
+    """In a job of three parties and two hidden layers."""
+    ledger = Ledger(keyed())
+    Watched(tiny_job(NETWORKS[2]), ledger).run(1)
+    ledger.check_words()
+
+
+def test_what_is_opened_of_hidden_layers_is_uniform():
+    """Over many jobs with the same data and other masks; without masks it is not, but for scores, which keep theirs."""
+    job = tiny_job(NETWORKS[0], 1)
+
+    def opened(change: Any) -> dict[str, Words]:
+        found: dict[str, list[Words]] = {}
+        for n in range(64):
+            sums = dict[str, Words]()
+            for sent in Watched(job, change(keyed(n))).run(1).sent:  # each of two parties' shares goes to the other
+                if "opening" in sent.what:
+                    sums[sent.what] = sums.get(sent.what, np.uint64(0)) + sent.words
+            for what, words in sums.items():
+                found.setdefault(what, []).append(words.ravel())
+        return {what: np.array(words) for what, words in found.items()}
+
+    assert all(is_uniform(words) for words in opened(lambda masks: masks).values())
+    names = {layer_name(name, k) for name in ("q", "slope", "weights", "v", "error", "delta", "r") for k in range(3)}
+    bare = opened(leaving_out(names))
+    assert {what for what, words in bare.items() if is_uniform(words)} <= {"score opening", "score opening/1",
+                                                                           "score opening/2"}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_the_helper_receives_nothing(case):
+    """In a whole job of a network."""
+    check_helper_receives_nothing(Watched(tiny_job(case)).run(1))
