@@ -16,8 +16,8 @@ import numpy as np
 
 from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
 from tercet.mpc.blind.activation import dealt_words
-from tercet.mpc.blind.loss import deal_loss
 from tercet.mpc.blind.hidden_helper import deal_hidden, upper_score_mask
+from tercet.mpc.blind.loss import deal_loss
 from tercet.mpc.blind.sizes import BlindLayout, explicit_party, layer_name
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
@@ -60,7 +60,7 @@ class BlindHelper:
     ) -> None:
         self._plan, self._label, self._masks, self._order = plan, label, masks, order
         self._stores, self._labels, self._trains = stores, labels, trains
-        self._layout, self._parties = BlindLayout(plan), range(len(plan.columns))
+        self.layout, self._parties = BlindLayout(plan), range(len(plan.columns))
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
     def deal_steps(self, steps: Sequence[Step]) -> Script[None]:
@@ -110,38 +110,39 @@ class BlindHelper:
 
     def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
         """Add up the data parties' words of a mask of layer k, (rows, width) if nothing is said."""
-        shape, name = shape or (step.rows, self._layout.widths[k]), layer_name(name, k)
+        shape, name = shape or (step.rows, self.layout.widths[k]), layer_name(name, k)
         return total(self._masks[j](name, j, j, step, shape) for j in self._parties)
 
     def _gradient_share(self, step: Step, i: int, u: Words) -> Words:
         """Compute g_i in one row."""
-        shape = (step.rows, self._layout.widths[0])
+        shape = (step.rows, self.layout.widths[0])
         r = total(self._masks[j]("r", j, j, step, shape) for j in self._parties if j != i)
         g = transposed_product(u, r) + total(self._blocks("R", i, step))
         return (-g).reshape(1, -1)
 
     def _blocks(self, mask: str, i: int, step: Step) -> list[Words]:
         """Return v_ij or r_ij of each other party j."""
-        block = (self._plan.columns[i], self._layout.widths[0])
+        block = (self._plan.columns[i], self.layout.widths[0])
         return [self._masks[j](mask, i, j, step, block) for j in self._parties if j != i]
 
     def _dealt(self, step: Step, t: Words) -> Tensors:
         """Compute all entries of the layout; `t` is of layer 0."""
         values = {("angles", 0): self._angles(step, 0, t)}
-        for k in self._layout.hidden:
-            values |= deal_hidden(self._layout, step, k, self.mask, self._plan, trains=self._trains)
-            values["angles", k + 1] = self._angles(step, k + 1, upper_score_mask(self._layout, step, k, self.mask))
+        for k in self.layout.hidden:
+            values |= deal_hidden(self.layout, step, k, self.mask, self._plan, trains=self._trains)
+            values["angles", k + 1] = self._angles(step, k + 1, upper_score_mask(self.layout, step, k, self.mask))
         return values
 
     def _angles(self, step: Step, k: int, t: Words) -> Words:
-        series, unit, scale, bits = self._layout.numbers(step, k)
+        series, unit, scale, bits = self.layout.numbers(step, k)
         return dealt_words(t, unit, series, scale, bits.dealt)
 
     def _explicit(self, step: Step, turn: int, values: Tensors) -> Words:
         """Take the other parties' streams off all entries, in one row."""
-        entries, others = self._layout.dealt(step.rows, trains=self._trains), [j for j in self._parties if j != turn]
+        entries, others = self.layout.dealt(step.rows, trains=self._trains), [j for j in self._parties if j != turn]
         words = pack(entries, values)
         for j in others:
-            streams = {(e.name, e.layer): self._masks[j](layer_name(e.name, e.layer), j, j, step, e.shape) for e in entries}
+            masks = self._masks[j]
+            streams = {(n, k): masks(layer_name(n, k), j, j, step, shape) for n, k, shape in entries}
             words -= pack(entries, streams)
         return words

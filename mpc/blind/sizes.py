@@ -10,7 +10,7 @@ import numpy as np
 
 from tercet.mpc.functions.series import Series, series_for
 from tercet.mpc.plan.architecture import Entry, flat
-from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.blind import StepBits, angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 

@@ -96,12 +96,18 @@ class _StepRecord(NamedTuple):
     weights: NetworkWeights  # after it
 
 
-def train(run: BlindRun, stop: int | None = None) -> AnyWeights:
-    """Train in fixed point with nothing shared, up to this step; the whole job if None."""
+def train(run: BlindRun, stop: int | None = None) -> Weights:
+    """Train a linear model in fixed point with nothing shared, up to this step; the whole job if None."""
+    weights = train_network(run, stop)
+    return Weights(weights.blocks, weights.biases[0])
+
+
+def train_network(run: BlindRun, stop: int | None = None) -> NetworkWeights:
+    """Train a network likewise."""
     weights = _begin(run)
     for record in _walk(run, stop):
         weights = record.weights
-    return weights if run.layers else Weights(weights.blocks, weights.biases[0])
+    return weights
 
 
 def losses(run: BlindRun) -> list[Words]:
@@ -182,9 +188,7 @@ def _after(
     return NetworkWeights(blocks, tuple(upper), tuple(biases))
 
 
-def _series(  # noqa: PLR0917
-    run: BlindRun, k: int, terms: Terms, step: Step, z: Words, *, public: int, scale: float = 1.0
-) -> Words:
+def _series(run: BlindRun, k: int, terms: Terms, step: Step, z: Words, *, public: int, scale: float = 1.0) -> Words:
     """Compute c times a function of layer k times a scale, but for its constant, term by term.
 
     Public factors have so many fractional bits, and dealt ones what the step has.

@@ -97,7 +97,7 @@ class Book:
 
     def score_mask(self, *_: Any) -> Words:
         """t: all words of it, less what z + t lacks of masked inputs times masks of weights."""
-        _, u = self.inputs()
+        u = self.inputs()[1]
         lacks = total(u[i] @ self.mask(j, "V", i) for i, j in permutations(self.world.ids, 2))
         return total(self.mask(j, "t") for j in self.world.ids) - lacks
 
