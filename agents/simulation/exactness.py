@@ -4,6 +4,7 @@ The simulator alone may look at every party's tables, keys and shares, which is 
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,9 +109,13 @@ def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
     masks = {i: role.context.masks(helper) for i, role in enumerate(roles)}
     dealer = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, first=first)
 
+    @cache
+    def first_mask(step: Step) -> Words:
+        return dealer.score_mask(step, dealer.input_masks(step))
+
     def dealt(name: str, k: int, step: Step) -> Words:
         if name == "t" and k == 0:
-            return dealer.score_mask(step, dealer.input_masks(step))
+            return first_mask(step)
         return dealt_mask(dealer.layout, name, step, k, dealer.mask)
 
     begin = opened_shares([to_layers(role.start) for role in roles if role.start is not None])

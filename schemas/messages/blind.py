@@ -110,3 +110,42 @@ class MaskedScores(Message):
     round = Round.METRICS
     item = "masked-scores"
     words: RingTensor  # (batch, outputs), f_z fractional bits
+
+
+class ScoringHiddenOpening(Message):
+    """As `HiddenOpening`, of rows that are scored, without slopes. Uniform."""
+
+    kind = "hidden opening"
+    round = Round.OPENINGS
+    item = "scoring-activations"
+    words: RingTensor  # (batch, units), P fractional bits
+
+
+class ScoringScoreOpening(Message):
+    """As `ScoreOpening`, of a hidden layer's pre-activations of rows that are scored. Uniform."""
+
+    kind = "score opening"
+    round = Round.OPENINGS
+    item = "scoring-scores"
+    words: RingTensor  # (batch, units), f_z fractional bits
+
+
+class NarrowingOpening(Message):
+    """Carries a share of the weights above hidden layers under masks, to truncate those of a model.
+
+    Uniform. Its epoch is the one before; of the model that is kept it is the number of epochs.
+    """
+
+    kind = "weight opening"
+    round = Round.OPENINGS
+    item = "model-narrowing"
+    words: RingTensor  # (1, weights), P + F fractional bits
+
+
+class NarrowingDealtShares(Message):
+    """Carries what the helper deals one data party to truncate a model's weights."""
+
+    kind = "dealt shares"
+    round = Round.DEALT
+    item = "model-narrowing"
+    words: RingTensor  # (1, twice the weights)
