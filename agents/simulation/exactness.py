@@ -4,8 +4,8 @@ The simulator alone may look at every party's tables, keys and shares, which is 
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np

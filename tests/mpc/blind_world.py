@@ -8,7 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+import numpy as np
+
+from tercet.mpc.arithmetic.fixed import encode_bounded
 from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.blind.activation import CosSin
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
@@ -16,6 +20,7 @@ from tercet.mpc.blind.hidden_helper import dealt_mask
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sizes import layer_name
 from tercet.mpc.blind.start import AnyShares
+from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
@@ -200,3 +205,21 @@ class BlindWorld:
         job = self.job
         first = opened(job.first) if isinstance(job, NetworkJob) else None
         return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt, begin=first)
+
+
+# --- what the compiled loops compute, in numpy
+
+
+def factors(opened_: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Words:
+    """The public factors of a function times a scale, but for its constant, from cos and sin of m (z + t)."""
+    cosines, sines = opened_
+    shape = (-1, 1, 1)
+    of_cosines, of_sines = (scale * np.reshape(numbers, shape) for numbers in (terms.cosines, terms.sines))
+    with_cosines = of_sines * sines + of_cosines * cosines
+    return encode_bounded(np.concatenate([with_cosines, of_cosines * sines - of_sines * cosines]), bits)
+
+
+def evaluate(public: Words, dealt: Words) -> Words:
+    """A share of the function, from public factors and a share of the dealt words."""
+    found: Words = (public * dealt).sum(axis=0, dtype=np.uint64)
+    return found
