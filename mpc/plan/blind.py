@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.functions.series import SERIES, Series
+from tercet.mpc.functions.series import SERIES, Series, series_name
 
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
 GOOD_BITS = 20  # of c cos and public numbers together, beyond the size of c
@@ -44,6 +44,7 @@ def choose_series(model: str, reach: int | None, terms: int | None) -> Blind:
 
     That is the default's reach, and the fewest terms that are stored for a reach.
     """
+    model = series_name(model)
     default = DEFAULT_SERIES.get(model, NO_SERIES)
     reach = default.reach if reach is None else reach
     if terms is None:
