@@ -147,9 +147,11 @@ class Privacy(OmitUnset):
     checks: int = Field(default=2, ge=0, le=8)
 
 
-ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
-BLIND_MODELS = frozenset({"logistic", "linear", "poisson", "gamma"})  # whose activation has a series
+ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "mlp"]
+BLIND_MODELS = frozenset({"logistic", "linear", "one-vs-rest", "poisson", "gamma"})  # whose activation has a series
+BLIND_ONLY = "one-vs-rest"  # of which helpers compute no activation
 Release = Literal["owners", "shared", "label"]
+_OF_CLASSES = {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False}
 _COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
 METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
     "logistic": {
@@ -161,7 +163,8 @@ METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows
         "calibration_error": False,
     },
     "linear": {"r2": True, "rmse": False, "mae": False},
-    "softmax": {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False},
+    "softmax": _OF_CLASSES,
+    "one-vs-rest": _OF_CLASSES,
     "poisson": _COUNTED,
     "gamma": _COUNTED,
 }
@@ -347,10 +350,16 @@ class TrainingJob(JobDescription):
 
     @model_validator(mode="after")
     def _blind_fits(self) -> Self:
-        if self.privacy.helper_sees == "nothing" and self.model not in BLIND_MODELS:
+        asked = self.privacy.helper_sees
+        if asked == "nothing" and self.model not in BLIND_MODELS:
+            instead = 'use model = "one-vs-rest", or ' if self.model == "softmax" else ""
             raise ValueError(
-                f'helper_sees = "nothing" is for logistic, linear, poisson and gamma models; a {self.model} model '
-                f'needs helper_sees = "scores" under [privacy]'
+                f'helper_sees = "nothing" is for logistic, linear, one-vs-rest, poisson and gamma models; for a '
+                f'{self.model} model {instead}write helper_sees = "scores" under [privacy]'
+            )
+        if asked == "scores" and self.model == BLIND_ONLY:
+            raise ValueError(
+                f'helper_sees = "scores" is not for {BLIND_ONLY} models: leave it out, or use model = "softmax"'
             )
         return self
 

@@ -35,7 +35,7 @@ from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
 MASKS = ["U", "V", "R", "r", "t", "angles", "U_y", "N", "Q"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
 BLIND["one-vs-rest"] = BLIND["logistic"]
-SHORT_CLASSES = {"model": "one-vs-rest", "blind": Blind(32, 1)}  # for a rank
+SHORT = Blind(32, 1)  # for a rank
 OPENINGS = ("score opening", "error opening")
 COALITIONS = [
     (columns, label, coalition)
@@ -53,13 +53,14 @@ def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
                                   score=terms)
         for name, reach, count in (("linear", 32, 8), ("logistic", 32, 16))
     }  # fmt: skip
-    monkeypatch.setattr(series, "SERIES", series.SERIES | short)
+    monkeypatch.setattr(series, "SERIES", {**series.SERIES, **short})
 
 
 def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) -> Job:
     """Two rows, each a batch of its own, in two epochs."""
     seed = others.pop("seed", 0)
-    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1, "blind": BLIND[model]} | others
+    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1} | others
+    numbers.setdefault("blind", BLIND[model])
     outputs = 3 if model == "one-vs-rest" else 1
     return make_job(Request(model, columns=columns, outputs=outputs, **numbers), label, seed)
 
@@ -188,7 +189,7 @@ def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, co
 @pytest.mark.parametrize("coalition", [(0,), (1,)])
 def test_so_it_is_with_several_outputs(coalition):
     """With a word of each mask for each of them."""
-    assert coalition_deficiency([job_of(**SHORT_CLASSES, columns=(2, 1), epochs=1)], coalition) == 0
+    assert coalition_deficiency([job_of("one-vs-rest", (2, 1), epochs=1, blind=SHORT)], coalition) == 0
 
 
 @pytest.mark.parametrize("shared", ["V", "R", "r", "t", "angles", "U_y", "N"])
@@ -198,7 +199,7 @@ def test_no_mask_can_serve_two_outputs(shared):
     def source(masks: Vector, _: int) -> MaskSource:
         return cache(lambda a, b: for_all_outputs(masks(a, b), shared))
 
-    job = job_of(**SHORT_CLASSES, columns=(1, 1), label=int(shared != "N"), epochs=1)
+    job = job_of("one-vs-rest", (1, 1), int(shared != "N"), epochs=1, blind=SHORT)
     assert coalition_deficiency([job], (0,), source) > 0
 
 
