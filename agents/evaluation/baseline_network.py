@@ -70,7 +70,7 @@ def sgd(
 
     Args:
         x: encoded columns (rows, d).
-        y: labels, (rows,) or for softmax (rows, classes), as `baselines.sgd` has them.
+        y: labels, (rows,) or of several classes (rows, classes), as `baselines.sgd` has them.
         training: batch, epochs and the schedule, as a job has them, in numbers.
         network: the hidden layers and the output.
         start: where to begin, and how to go on; at random if None.

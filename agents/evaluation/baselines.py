@@ -34,7 +34,7 @@ Fit = Callable[[Numbers, Numbers], Model]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Holds a linear model: weights (d,) and intercept; softmax (d, classes) and (classes,)."""
+    """Holds a linear model: weights (d,) and intercept; of classes (d, classes) and (classes,)."""
 
     weights: Numbers
     intercept: Numbers | float
@@ -61,8 +61,8 @@ def sgd(
 
     Args:
         x: encoded columns (rows, d).
-        y: labels (rows,), of logistic regression 0 or 1; of softmax (rows, classes), 1 in the column of each row's
-            class.
+        y: labels (rows,), of logistic regression 0 or 1; of several classes (rows, classes), 1 in the column of each
+            row's class.
         training: batch, epochs and the schedule, as a job has them, in numbers.
         link: between score and label, one of `ERRORS`.
         seed: of the order of the rows, a new one in each epoch.
@@ -154,6 +154,7 @@ ERRORS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
     "logistic": lambda z, y: _sigmoid(z) - y,
     "linear": lambda z, y: z - y,
     "softmax": lambda z, y: _softmax(z) - y,
+    "one-vs-rest": lambda z, y: _sigmoid(z) - y,
     "poisson": lambda z, y: np.exp(z) - y,
     "gamma": lambda z, y: 1 - y * np.exp(-z),
 }

@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 BINS = 10  # of equally many rows, for calibration, gain and predicted against actual
 RESIDUAL_BINS = 30
 MOST_POINTS = 200  # of a curve: more cannot be seen
+OF_CLASSES = frozenset({"softmax", "one-vs-rest"})  # links with a score for each of several classes
 MOST_LOG = 300.0  # scores that are logarithms end here, so that squares of what they stand for are still numbers
 
 
@@ -79,19 +80,19 @@ def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
 
     Args:
         link: between score and label, one of `METRICS`.
-        labels: (rows,), finite; centred (-1/2, 1/2) for logistic, numbers of classes from 0 for softmax, else the
-            label's own unit.
+        labels: (rows,), finite; centred (-1/2, 1/2) for logistic, numbers of classes from 0 where there are
+            several, else the label's own unit.
         scores: finite, (rows,): log-odds for logistic, in the label's unit for linear, the logarithm of that for
-            poisson and gamma; for softmax (rows, classes), one more than the logarithms of probabilities by the same
-            for all classes of a row. Neither is beyond 1e100.
+            poisson and gamma; of several classes (rows, classes), as `class_probabilities` takes them. None is beyond
+            1e100.
     """
     if not len(labels):
         return {}
     match link:
         case "logistic":
             return _classification(labels, scores)
-        case "softmax":
-            return _choice(labels.astype(np.int64), scores)
+        case "softmax" | "one-vs-rest":
+            return _choice(link, labels.astype(np.int64), scores)
         case "poisson" | "gamma":
             return _count_metrics(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
     return _regression(labels, scores)
@@ -101,8 +102,8 @@ def curves(link: str, labels: Floats, scores: Floats) -> Curves:
     """Compute the curves of a model with this link; arguments as of `metrics`."""
     if not len(labels):
         return Curves()
-    if link == "softmax":
-        return _choice_curves(labels.astype(np.int64), scores)
+    if link in OF_CLASSES:
+        return _choice_curves(link, labels.astype(np.int64), scores)
     if link != "logistic":
         predicted = scores if link == "linear" else expected(scores)
         return Curves(actual=_deciles(scores, predicted, labels), residuals=histogram(labels - predicted))
@@ -135,9 +136,13 @@ def expected(logs: Floats) -> Floats:
     return np.asarray(np.exp(np.clip(logs, -MOST_LOG, MOST_LOG)))
 
 
-def class_probabilities(scores: Floats) -> Floats:
-    """Convert scores (rows, classes) to probabilities; each row adds up to 1."""
-    return np.exp(_log_probabilities(scores))
+def class_probabilities(link: str, scores: Floats) -> Floats:
+    """Convert scores (rows, classes) to probabilities; each row adds up to 1.
+
+    A softmax has scores that are logarithms of probabilities, but for what all classes of a row share. One against the
+    rest has log-odds of each class; the probabilities of these are divided by their sum.
+    """
+    return np.exp(_log_probabilities(link, scores))
 
 
 def histogram(values: Floats, bins: int = RESIDUAL_BINS) -> Histogram:
@@ -175,13 +180,15 @@ def _regression(labels: Floats, scores: Floats) -> dict[str, float]:
     }
 
 
-def _log_probabilities(scores: Floats) -> Floats:
+def _log_probabilities(link: str, scores: Floats) -> Floats:
+    if link == "one-vs-rest":
+        scores = -np.logaddexp(0.0, -scores)
     below = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(below - np.log(np.exp(below).sum(axis=1, keepdims=True)))
 
 
-def _choice(labels: NDArray[np.int64], scores: Floats) -> dict[str, float]:
-    logs, right = _log_probabilities(scores), scores.argmax(axis=1) == labels
+def _choice(link: str, labels: NDArray[np.int64], scores: Floats) -> dict[str, float]:
+    logs, right = _log_probabilities(link, scores), scores.argmax(axis=1) == labels
     classes, place, rows = np.unique(labels, return_inverse=True, return_counts=True)
     found: dict[str, float] = {}
     if len(classes) > 1:
@@ -193,8 +200,9 @@ def _choice(labels: NDArray[np.int64], scores: Floats) -> dict[str, float]:
     }
 
 
-def _choice_curves(labels: NDArray[np.int64], scores: Floats) -> Curves:
-    best, predicted, classes = _log_probabilities(scores).max(axis=1), scores.argmax(axis=1), scores.shape[1]
+def _choice_curves(link: str, labels: NDArray[np.int64], scores: Floats) -> Curves:
+    best, predicted = _log_probabilities(link, scores).max(axis=1), scores.argmax(axis=1)
+    classes = scores.shape[1]
     counts = np.bincount(labels * classes + predicted, minlength=classes * classes).astype(np.float64)
     return Curves(
         calibration=_deciles(best, np.exp(best), predicted == labels),

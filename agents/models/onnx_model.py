@@ -139,6 +139,9 @@ def _predictions(graph: Graph, link: str, scores: str) -> None:
             graph("Sigmoid", both, out=PREDICTIONS)
         case "softmax":
             graph("Softmax", scores, out=PREDICTIONS, axis=1)
+        case "one-vs-rest":  # the sigmoids' logarithms, whose softmax is each sigmoid over their sum
+            logs = graph("Neg", _softplus(graph, graph("Neg", scores)))
+            graph("Softmax", logs, out=PREDICTIONS, axis=1)
         case "linear":
             graph("Identity", scores, out=PREDICTIONS)
         case _:

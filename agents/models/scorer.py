@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-from tercet.agents.evaluation.metrics import class_probabilities, expected, probabilities
+from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities, expected, probabilities
 from tercet.agents.models.full_model import Columns, FullModel, read
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.tables.core.problem import TableProblem, UnusableError, join_names
@@ -23,7 +23,7 @@ from tercet.tables.core.table import Table
 from tercet.tables.encoding.in_memory import PUBLIC, table_from_arrays
 from tercet.tables.encoding.unseen import count_unseen
 
-CLASSIFIERS = {"logistic", "softmax"}
+CLASSIFIERS = {"logistic", *OF_CLASSES}
 LOGARITHMS = {"poisson", "gamma"}  # links whose score is the logarithm of what is predicted
 
 
@@ -123,7 +123,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
 
 
 class Classifier(ClassifierMixin, Scorer):  # type: ignore[misc]
-    """Logistic or softmax scores, and what they say of classes."""
+    """Scores of two classes or more, and what they say of these."""
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -140,7 +140,7 @@ class Classifier(ClassifierMixin, Scorer):  # type: ignore[misc]
         """Predict the probability of each class, (rows, classes)."""
         scores = self.scores(X)
         if self.model.description.classes:
-            return class_probabilities(scores)
+            return class_probabilities(self.model.description.link, scores)
         return np.column_stack([probabilities(-scores[:, 0]), probabilities(scores[:, 0])])
 
     def predict(self, X: Any) -> NDArray[Any]:

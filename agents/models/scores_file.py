@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
-from tercet.agents.evaluation.metrics import class_probabilities, expected, probabilities
+from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities, expected, probabilities
 from tercet.mpc.arithmetic.fixed import Floats
 
 # What a spreadsheet takes for a formula, in full width too, or strips from the front of one; but for plain numbers.
@@ -26,16 +26,16 @@ def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[st
     - linear: `score`, in the label's own unit;
     - logistic: `score`, the log-odds, and `probability`;
     - poisson, gamma: `score`, the logarithm of the expected label, and `mean`, the expected label;
-    - softmax: `class`, the most probable one, and `probability_<class>` for each.
+    - softmax, one-vs-rest: `class`, the most probable one, and `probability_<class>` for each.
 
     Args:
         link: between score and label.
         scores: (rows, outputs), of a label that was scaled in its own terms.
-        classes: what the outputs of a softmax stand for.
+        classes: what the outputs stand for, where the link has one for each class.
     """
-    if link == "softmax":
+    if link in OF_CLASSES:
         likely = pa.array(classes, pa.large_string()).take(pa.array(scores.argmax(axis=1)))
-        chances = class_probabilities(scores)
+        chances = class_probabilities(link, scores)
         named = {f"probability_{name}": pa.array(chances[:, place]) for place, name in enumerate(classes)}
         return {"class": likely, **named}
     score = scores[:, 0]

@@ -163,6 +163,11 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
+        '`model = "one-vs-rest"`',
+        lambda case: case.asks(lambda job: job.link == "one-vs-rest"),
+        (Disclosure("every party", ALIGNMENT, "how many classes there are"),),
+    ),
+    Group(
         '`model = "mlp"`, beside its output\'s scores as above',
         lambda case: case.hidden,
         (

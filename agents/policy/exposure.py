@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
+from tercet.mpc.functions.links import LINKS
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Terms
@@ -67,7 +68,7 @@ def exposures(
             ALIGNMENT: {"alignments": 1},
             SCORING: {"predictions": 1, **_scoring_amounts(settings, 1, outputs, rows)},
         }
-    known = LEAST_CLASSES if job.link == "softmax" else 1
+    known = LEAST_CLASSES if LINKS[job.link].classes else 1
     rows, outputs = (least, known) if terms is None else (terms.held_out, terms.outputs)
     evaluation = job.evaluation
     losses = job.training.epochs * (evaluation.loss + getattr(evaluation, "held_out_loss", False))

@@ -107,6 +107,8 @@ def _check_helper_sees(job: Job, description: TrainingJob, settings: Settings) -
         what = f'lets no helper see scores ([policy] helper_sees = "nothing" at {me})'
         models = ", ".join(sorted(BLIND_MODELS))
         mend = f'write helper_sees = "nothing" under [privacy] in the job, which {models} models allow'
+        if description.model == "softmax":
+            mend = 'use model = "one-vs-rest", by which the helper sees nothing'
         raise _refusal("helper-sees", job, settings, what, mend)
 
 

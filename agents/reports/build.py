@@ -149,10 +149,10 @@ def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[st
 def _describe_predictions(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
     """Describe the spread of predictions."""
     match part.link:
-        case "softmax":
+        case "softmax" | "one-vs-rest":
             assert part.classes is not None
             rows = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).tolist()
-            spread = class_probabilities(scores).max(axis=1)
+            spread = class_probabilities(part.link, scores).max(axis=1)
             named = {"classes": part.classes.names, "predicted": dict(zip(part.classes.names, rows, strict=True))}
             return named | {"predictions": histogram(spread)}
         case "logistic":

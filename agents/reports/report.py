@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tercet.agents.evaluation.metrics import Curves
+from tercet.agents.evaluation.metrics import OF_CLASSES, Curves
 from tercet.agents.reports import charts
 from tercet.agents.reports.charts import Chart
 from tercet.agents.reports.report_data import ReportData
@@ -138,7 +138,7 @@ def _confusion_rows(data: ReportData) -> list[dict[str, Any]]:
 def _predictions(data: ReportData) -> Chart | None:
     if data.predictions is None:
         return None
-    return charts.predictions(data.predictions, shares=data.link in {"logistic", "softmax"})
+    return charts.predictions(data.predictions, shares=data.link in {"logistic", *OF_CLASSES})
 
 
 def _by_epoch(data: ReportData) -> list[Chart]:
@@ -146,7 +146,8 @@ def _by_epoch(data: ReportData) -> list[Chart]:
     made = []
     if max(len(data.losses), len(data.held_out_losses)) > 1:
         deviances = history("deviance").items()  # the loss is half the deviance
-        held_out = history("log_loss") or {epoch: value / 2 for epoch, value in deviances}
+        held_out = {epoch: value / 2 for epoch, value in deviances}
+        held_out = held_out or (history("log_loss") if data.link != "one-vs-rest" else {})  # whose loss is a sum
         held_out = dict(enumerate(data.held_out_losses)) or held_out
         made.append(charts.losses_by_epoch(data.losses, held_out, data.best_epoch, worthless=bool(data.shortfall)))
     series = {NAMES[name]: line for name in BY_EPOCH if len(line := history(name)) > 1}

@@ -43,7 +43,7 @@ class ReportData:
         alone: metrics of the same held-out rows under a model of this party's own columns alone.
         weights: of this party's own encoded columns, or of all where it holds the whole model, by name; one for each
             class where there are several.
-        classes: what the outputs of a softmax stand for.
+        classes: what the outputs stand for, where there is one for each class.
         predictions: how the predictions are spread; of classes, how probable the most probable one is.
         predicted: rows by predicted class.
         stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.

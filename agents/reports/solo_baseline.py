@@ -11,8 +11,10 @@ from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.functions.links import LINKS
 from tercet.schemas.files.job import TrainingJob
 
+CENTRED = {"logistic", "one-vs-rest"}  # links whose labels are -1/2 and 1/2, for 0 and 1
 MOST_WORDS = 2**25  # 256 MiB; a larger table has no comparison
 
 
@@ -27,7 +29,8 @@ def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
         return {}
     x = decode(words.read_rows(np.arange(words.shape[0])), context.ready_plan.fx)
     held_out, job = role.held_out, with_planned_numbers(context)
-    y = labels if job.link == "softmax" else labels[:, 0] + (0.5 if job.link == "logistic" else 0.0)
+    y = labels + (0.5 if job.link in CENTRED else 0.0)
+    y = y if LINKS[job.link].classes else y[:, 0]
     best = context.history.best_epoch  # as many epochs as the joint model
     scores = _fit(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate fits the joint model, and may be too large for fewer columns

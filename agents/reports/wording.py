@@ -5,7 +5,7 @@ It knows no jobs and no parties, and sees only the values that it formats.
 
 import math
 
-from tercet.agents.evaluation.metrics import Curves
+from tercet.agents.evaluation.metrics import OF_CLASSES, Curves
 from tercet.schemas.files.job import Network
 
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
@@ -28,6 +28,7 @@ SCORE = {  # by link: what a score stands for
     "logistic": "the score (log-odds)",
     "linear": "the score",
     "softmax": "the score of a class; only how these differ among the classes counts",
+    "one-vs-rest": "the score of a class (log-odds of it against all others)",
     "poisson": "the score, which is the logarithm of the expected count",
     "gamma": "the score, which is the logarithm of the expected label",
 }
@@ -129,7 +130,7 @@ def meaning(name: str, link: str, curves: Curves | None) -> str:
     if name in compared:
         return compared[name]
     return {
-        "auc": f"{'mean of each class against the rest; ' * (link == 'softmax')}by chance 0.5, at best 1",
+        "auc": f"{'mean of each class against the rest; ' * (link in OF_CLASSES)}by chance 0.5, at best 1",
         "ks": "positives found less false alarms, at their widest",
         "calibration_error": "predicted and observed share of a decile, mean distance",
         "r2": "share of the variance that is explained",

@@ -19,7 +19,6 @@ from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes, two_classes
 from tercet.tables.snapshot.leakage import leakage_warnings
 
-CLASSES = {"logistic", "softmax"}  # links whose labels are classes
 SCALINGS = {  # by link; other labels are taken as they are
     "linear": LabelScaling.fit,
     "poisson": LabelScaling.fit_counts,
@@ -79,7 +78,8 @@ class OwnLabels:
             label = self.scaling.apply(label)
         function.check_labels(label)
         function.check_labels(label[trained_on])
-        self._label_warnings = leakage_warnings(table, self._own.mark_rows(trained_on), classes=link in CLASSES)
+        classes = function.classes or link == TWO_CLASSES
+        self._label_warnings = leakage_warnings(table, self._own.mark_rows(trained_on), classes=classes)
         self._plain, self._held_out = label, held_out
         self.centred = function.centre(label, 1 if self.classes is None else len(self.classes.names))
 

@@ -22,20 +22,24 @@ class Constant:
 
     Attributes:
         training: of these rows.
-        held_out: of the others, if there are any.
+        held_out: of the others, if there are any; `log_loss`: their metric of this name, where that is another number.
         unit: what a loss is multiplied by to be in the label's own unit.
     """
 
     training: float
     held_out: float | None = None
     unit: float = 1.0
+    log_loss: float | None = None
 
     @classmethod
     def of(cls, link: str, training: Floats, held_out: Floats, unit: float) -> "Constant":
         """Measure it by centred labels, (rows, outputs)."""
         function = LINKS[link]
         apart = unit * function.constant_loss(held_out, training) if len(held_out) else None
-        return cls(unit * function.constant_loss(training, training), apart, unit)
+        log_loss = None
+        if link == "one-vs-rest" and len(held_out):  # whose loss is a sum; shares of classes add up to 1
+            log_loss = LINKS["softmax"].constant_loss(held_out + 0.5, training + 0.5)
+        return cls(unit * function.constant_loss(training, training), apart, unit, log_loss)
 
 
 def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -> str:
@@ -52,11 +56,11 @@ def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -
     found = history.last_metrics if last else history.metrics.get(epoch, {})
     trained = _worse_than_constant("training loss", _loss_at(history.losses, epoch), constant.training)
     explained = [(name, found[name]) for name in EXPLAINED if name in found]
-    held_out = _loss_at(history.held_out_losses, epoch)
+    held_out, best = _loss_at(history.held_out_losses, epoch), constant.held_out
     if held_out is None:
-        held_out = found.get("log_loss")
-    if held_out is not None and constant.held_out is not None:
-        said = _worse_than_constant("held-out loss", held_out, constant.held_out)
+        held_out, best = found.get("log_loss"), constant.held_out if constant.log_loss is None else constant.log_loss
+    if held_out is not None and best is not None:
+        said = _worse_than_constant("held-out loss", held_out, best)
     elif explained:
         name, value = explained[0]
         said = f"the held-out rows' {name} is {value:.3g}, and a constant has 0" if not value > 0 else ""

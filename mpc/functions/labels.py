@@ -33,6 +33,11 @@ def one_hot(y: Floats, outputs: int) -> Floats:
     return np.equal(y.reshape(-1, 1), np.arange(outputs)).astype(np.float64)
 
 
+def centred_one_hot(y: Floats, outputs: int) -> Floats:
+    """Write 1/2 into the column of the class, else -1/2: each class against the rest."""
+    return one_hot(y, outputs) - 0.5
+
+
 def refuse_labels(wrong: NDArray[np.bool_], text: str) -> None:
     """Raise LabelProblem if any label is wrong.
 

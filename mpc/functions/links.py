@@ -26,6 +26,7 @@ from tercet.mpc.functions.elementary import (
 )
 from tercet.mpc.functions.labels import (
     centred_binary,
+    centred_one_hot,
     check_binary,
     check_classes,
     check_positive,
@@ -71,6 +72,7 @@ class Link:
     most_offset: float = 0.0  # no offset is larger in size
     noise_bits: int = 2  # the helper sees scores under noise of +-2^-noise_bits or more; measured, docs/protocol.md
     classes: bool = False  # labels are classes, numbered from 0, with an output for each
+    helper_applies: bool = True  # or data parties alone do, by a series
 
     def target(self, y: Floats) -> Floats:
         """Return the term of centred labels that phi is compared with."""
@@ -167,8 +169,11 @@ def saturated_poisson(y: Floats) -> Floats:
 
 
 def log_odds(mean: Floats) -> Floats:
-    """Compute the log odds of a share that is centred: -1/2 is none, 1/2 all."""
-    return np.log((0.5 + mean) / (0.5 - mean))
+    """Compute the log odds of a share that is centred: -1/2 is none, 1/2 all.
+
+    A class that no row has gets a score that is as good as never.
+    """
+    return log_shares(0.5 + mean) - log_shares(0.5 - mean)
 
 
 def log_shares(mean: Floats) -> Floats:
@@ -201,6 +206,19 @@ def sigmoid_curve(z: Floats, h: float) -> Floats:
     """
     centred = centred_sigmoid(z)
     return h * h / 6.0 * (0.25 - centred * centred)
+
+
+def log_two_cosh_of_each(z: Floats) -> Floats:
+    """Sum the cumulants of a row's outputs, (rows, 1).
+
+    In any order of them it is the same to the last bit.
+    """
+    return sorted_sum(log_two_cosh(z))
+
+
+def sigmoid_curve_of_each(z: Floats, h: float) -> Floats:
+    """Sum what the noise of its own adds to each output; in any order likewise."""
+    return sorted_sum(sigmoid_curve(z, h))
 
 
 def softmax_curve(z: Floats, h: float) -> Floats:
@@ -320,6 +338,23 @@ LINKS: Mapping[str, Link] = MappingProxyType(
                 curvature=0.5,
                 noise_bits=1,
                 classes=True,
+            ),
+            Link(
+                name="one-vs-rest",
+                phi=centred_sigmoid,
+                odd=True,
+                cumulant=log_two_cosh_of_each,
+                constant=log_odds,
+                loss_bias=sigmoid_curve_of_each,
+                label_part=no_label_part,
+                label_bits=1,
+                check_labels=check_classes,
+                centre=centred_one_hot,
+                reach=unit_reach,
+                most_label=lambda _: 0.5,
+                curvature=0.25,
+                classes=True,
+                helper_applies=False,
             ),
             Link(
                 name="poisson",

@@ -18,6 +18,7 @@ from tercet.mpc.functions.series_table import ROWS, Coefficients, Row
 from tercet.mpc.functions.trigonometry import rotations
 
 TURN_BITS = 64  # a whole turn is 2^64
+SHARED = {"one-vs-rest": "logistic"}  # the same function, of each output
 
 
 class SeriesProblem(ValueError):
@@ -109,6 +110,11 @@ SERIES: Mapping[tuple[str, int, int], Series] = MappingProxyType(
 """All that is stored, by name, reach and number of terms."""
 
 
+def series_name(name: str) -> str:
+    """Return the name under which a function's series is stored."""
+    return SHARED.get(name, name)
+
+
 def series_for(name: str, reach: int, terms: int) -> Series:
     """Return the stored series of a function.
 
@@ -118,6 +124,7 @@ def series_for(name: str, reach: int, terms: int) -> Series:
     Raises:
         SeriesProblem: where there is none; it lists those of that name, or else all names.
     """
+    name = series_name(name)
     found = SERIES.get((name, reach, terms))
     if found is None:
         there = "; ".join(f"reach {r} with {k} terms" for n, r, k in SERIES if n == name)

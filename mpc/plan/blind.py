@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.functions.series import SERIES, Series
+from tercet.mpc.functions.series import SERIES, Series, series_name
 
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
 GOOD_BITS = 20  # of c cos and public numbers together, beyond the size of c
@@ -83,7 +83,8 @@ def choose_series(
     hidden_terms: int | None = None,
 ) -> Blind:
     """Choose the series of a job: of its output, and of hidden layers if they have an activation."""
-    output, hidden = choose_stored(model, DEFAULT_SERIES.get(model, NO_SERIES), reach, terms), NO_SERIES
+    name, hidden = series_name(model), NO_SERIES
+    output = choose_stored(name, DEFAULT_SERIES.get(name, NO_SERIES), reach, terms)
     if activation is not None:
         hidden = choose_stored(activation, DEFAULT_HIDDEN.get(activation, NO_SERIES), hidden_reach, hidden_terms)
     return Blind(*output, *hidden)

@@ -67,7 +67,7 @@ class Request:
     held_out: int = 0  # rows that are scored and not trained on
     scorings: int = 0  # how often
     label: int = 0  # the label party's index, which learns the scores
-    outputs: int = 1  # of a softmax: the number of classes
+    outputs: int = 1  # the number of classes, where the link has an output for each
     whole: bool = False  # whether the label party will hold the whole model, and so know what its scores are made of
     network: Network | None = None  # None for a model without hidden layers
     blind: Blind | None = None  # how activations are evaluated without the helper; None where it computes them
@@ -220,10 +220,10 @@ class Plan:
         """
         link, (low, high) = self.link, self.score_bounds()
         corners = np.array([[low] * self.outputs, [high] * self.outputs])
-        label = np.full((1, self.outputs), self.most_label)
-        # A cumulant is convex. Of several outputs but one label is not 0.
+        # A cumulant is convex. A row of classes has labels of one size, whichever it is of.
+        label = link.centre(np.zeros(1), self.outputs) if link.classes else np.full((1, 1), self.most_label)
         most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
-        most += float(link.target(label)[0, 0]) * max(-low, high)
+        most += float(np.abs(link.target(label)).sum()) * max(-low, high)
         free_bits = 61 - ceil_log2(rows * most)
         bits = min(link.label_bits, MOST_BLIND_LABEL_BITS if self.is_blind else free_bits // 2)
         return LossBits(min(MOST_BLIND_SCORE_BITS if self.is_blind else MOST_SCORE_BITS, free_bits - bits), bits)

@@ -321,15 +321,20 @@ def _needed_bits(request: Request) -> float:
 
 
 def _outputs_checks(request: Request) -> tuple[Check, ...]:
-    """List the conditions on outputs: one for each class, of three or more, or one."""
+    """List the conditions on outputs: one for each class, of three or more, or one.
+
+    And on who applies the link.
+    """
     link, outputs = LINKS.get(request.model), request.outputs
     classes = link is not None and link.classes
     return (
         (not classes or outputs != 2, "the label has two classes", 'use model = "logistic"'),
         (not classes or outputs > 1, f"the number of classes is {outputs}",
-         "a softmax needs a label of three classes or more"),
+         "one-vs-rest and softmax need a label of three classes or more"),
         (classes or outputs == 1, f"there are {outputs} outputs",
-         "only a softmax has more than one; use that, or one label column"),
+         "only one-vs-rest and softmax have more than one; use these, or one label column"),
+        (link is None or link.helper_applies or request.blind is not None,
+         f"the helper computes no {request.model} activation", 'use model = "softmax", or helper_sees = "nothing"'),
     )  # fmt: skip
 
 

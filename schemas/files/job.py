@@ -150,10 +150,12 @@ class Privacy(OmitUnset):
     checks: int = Field(default=2, ge=0, le=8)
 
 
-ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
-BLIND_MODELS = frozenset({"logistic", "linear", "poisson", "gamma"})  # whose activation has a series
+ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "mlp"]
+BLIND_MODELS = frozenset({"logistic", "linear", "one-vs-rest", "poisson", "gamma"})  # whose activation has a series
+BLIND_ONLY = "one-vs-rest"  # of which helpers compute no activation
 BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
 Release = Literal["owners", "shared", "label"]
+_OF_CLASSES = {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False}
 _COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
 METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
     "logistic": {
@@ -165,7 +167,8 @@ METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows
         "calibration_error": False,
     },
     "linear": {"r2": True, "rmse": False, "mae": False},
-    "softmax": {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False},
+    "softmax": _OF_CLASSES,
+    "one-vs-rest": _OF_CLASSES,
     "poisson": _COUNTED,
     "gamma": _COUNTED,
 }
@@ -182,7 +185,7 @@ class Network(Strict):
 
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=8)
     activation: Literal["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"] = "silu"
-    output: Literal["logistic", "linear", "softmax", "poisson"] = "logistic"
+    output: Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson"] = "logistic"
 
 
 def link_of(model: str, network: Network | None) -> str:
@@ -351,17 +354,20 @@ class TrainingJob(JobDescription):
 
     @model_validator(mode="after")
     def _blind_fits(self) -> Self:
-        if self.privacy.helper_sees == "nothing" and not self._allows_blind:
-            kink = self.network is not None and self.network.activation not in BLIND_HIDDEN
-            what, instead = (
-                (f'activation = "{self.network.activation}"', 'activation = "silu"')
-                if kink and self.network
-                else (f'model = "{self.link}"', f"one of {', '.join(sorted(BLIND_MODELS))}")
-            )
+        asked, network = self.privacy.helper_sees, self.network
+        if asked == "nothing" and network is not None and network.activation not in BLIND_HIDDEN:
             raise ValueError(
-                f'{what} has no series, so that helper_sees = "nothing" is not possible: use {instead}, or '
-                f'helper_sees = "scores" under [privacy]'
+                f'helper_sees = "nothing" is not for activation = "{network.activation}": use activation = "silu", or '
+                f'write helper_sees = "scores" under [privacy]'
             )
+        if asked == "nothing" and self.link not in BLIND_MODELS:
+            instead = f'use "{BLIND_ONLY}", or ' if self.link == "softmax" else ""
+            raise ValueError(
+                f'helper_sees = "nothing" is for logistic, linear, one-vs-rest, poisson and gamma models; for '
+                f'"{self.link}" {instead}write helper_sees = "scores" under [privacy]'
+            )
+        if asked == "scores" and self.link == BLIND_ONLY:
+            raise ValueError(f'helper_sees = "scores" is not for {BLIND_ONLY} models: leave it out, or use "softmax"')
         return self
 
     @model_validator(mode="after")

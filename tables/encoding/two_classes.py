@@ -76,7 +76,7 @@ def _not_two(classes: int, table: str) -> UnfitLabel:
     if classes < 2:
         return UnfitLabel(what, "give rows of the other class too", table)
     remedy = (
-        'a logistic model takes two, such as 0 and 1: group them, use model = "softmax" (or of a '
+        'a logistic model takes two, such as 0 and 1: group them, use model = "one-vs-rest" or "softmax" (or of a '
         'network output = "softmax"), or model = "linear" if these are numbers'
     )
     return UnfitLabel(what, remedy, table)

@@ -202,7 +202,8 @@ class Recorder:
         if wrong:
             raise UnusableError(
                 f"{label} should be numeric for this model and has {wrong.describe('other than numbers')}",
-                'correct these values, or use a model of classes: "logistic" for two, "softmax" for more',
+                'correct these values, or use a model of classes: "logistic" for two, "one-vs-rest" or "softmax" for '
+                "more",
                 "has a label that is not a number",
             )
         if missing:

@@ -20,6 +20,7 @@ from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_jo
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.job import (
     BLIND_MODELS,
+    BLIND_ONLY,
     EarlyStopping,
     Evaluation,
     Network,
@@ -109,7 +110,7 @@ class Sample:
                 "training": training,
                 "release": self.release,
                 "alignment": self.alignment,
-                "privacy": self.privacy or (SCORES if self.model in BLIND_MODELS else Privacy()),
+                "privacy": self.privacy or (SCORES if self.model in BLIND_MODELS - {BLIND_ONLY} else Privacy()),
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
                 "accept_narrow": True,
@@ -183,7 +184,7 @@ def labels(link: str, score: Floats, rng: np.random.Generator) -> list[str]:
     match link:
         case "logistic":
             return _texts((score > 0).astype(int))
-        case "softmax":
+        case "softmax" | "one-vs-rest":
             return [CLASSES[one] for one in np.digitize(level, [-0.6, 0.0, 0.4])]
         case "poisson":
             return _texts(rng.poisson(1.5 * np.exp(level)))

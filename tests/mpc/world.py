@@ -30,6 +30,7 @@ from tercet.mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
 from tercet.mpc.scoring.openings import PassMasks, WeightMasks
 
 HELPER = -1
+SHOWN = [name for name, link in LINKS.items() if link.helper_applies]  # whose scores the helper can see
 MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER
 
 
@@ -85,7 +86,7 @@ def labels_of(request: Request, score: Floats, rng: np.random.Generator) -> Floa
     match request.model:
         case "logistic":
             y = (first > np.median(first)).astype(np.float64)
-        case "softmax":
+        case "softmax" | "one-vs-rest":
             y = score.argmax(axis=1).astype(np.float64)
         case "poisson":
             y = rng.poisson(np.exp(np.minimum(first, 2.5))).astype(np.float64)
@@ -94,7 +95,7 @@ def labels_of(request: Request, score: Floats, rng: np.random.Generator) -> Floa
             y = np.minimum(y / y.mean(), 20.0) + 1e-5
         case _:
             y = np.clip(first, -16.0, 16.0)
-    if request.model in {"logistic", "softmax", "poisson"}:
+    if LINKS[request.model].classes or request.model in {"logistic", "poisson"}:
         y[0], y[-1] = 0.0, 1.0
     return y
 

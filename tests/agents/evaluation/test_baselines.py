@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
+from sklearn.multiclass import OneVsRestClassifier
 
 from tercet.agents.evaluation import baselines
 from tercet.agents.evaluation.baselines import ERRORS, Fitted, auc, compare, sgd
+from tercet.agents.evaluation.metrics import class_probabilities
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.schedule import batch_sizes
 from tercet.schemas.files.job import METRICS, Training
@@ -59,6 +61,19 @@ def test_softmax_comes_to_the_optimum_of_its_log_loss():
     assert np.mean(found.scores(x).argmax(axis=1) == classes) > 0.9
 
 
+def test_one_against_the_rest_comes_to_the_optimum_of_each_class():
+    """As scikit-learn's classifier of that name finds it, by a logistic regression for each flower."""
+    x, classes = load_iris(return_X_y=True)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    found = sgd(x, np.eye(3)[classes], training(l2=0.05, epochs=400), link="one-vs-rest")
+    best = OneVsRestClassifier(LogisticRegression(C=1 / (0.05 * len(x)))).fit(x, classes)
+    for place, each in enumerate(best.estimators_):
+        np.testing.assert_allclose(found.weights[:, place], each.coef_[0], atol=0.02)
+        assert abs(np.atleast_1d(found.intercept)[place] - each.intercept_[0]) < 0.02
+    chances = class_probabilities("one-vs-rest", found.scores(x))
+    np.testing.assert_allclose(chances, best.predict_proba(x), atol=0.01)
+
+
 @pytest.mark.parametrize(("link", "model"), [("poisson", PoissonRegressor), ("gamma", GammaRegressor)])
 def test_models_of_a_logarithm_come_to_the_optimum_of_their_deviance(link, model):
     """As scikit-learn finds it."""
@@ -75,7 +90,7 @@ def test_models_of_a_logarithm_come_to_the_optimum_of_their_deviance(link, model
 @pytest.mark.parametrize("link", ERRORS)
 def test_a_rate_that_is_too_large_ends_without_a_warning(link):
     """In whatever figures; the caller looks whether they are finite."""
-    y = np.eye(3)[[0, 1, 2]] if link == "softmax" else np.array([1.0, 0.5, 1.0])
+    y = np.eye(3)[[0, 1, 2]] if LINKS[link].classes else np.array([1.0, 0.5, 1.0])
     found = sgd(1e3 * np.eye(3), y, training(epochs=30, rate=1e3), link=link)
     assert found.scores(np.eye(3)).shape == y.shape
 

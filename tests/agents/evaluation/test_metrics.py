@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import expit, log_expit
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -20,6 +21,7 @@ from sklearn.metrics import (
 from tercet.agents.evaluation.metrics import (
     BINS,
     MOST_POINTS,
+    OF_CLASSES,
     Curves,
     class_probabilities,
     curves,
@@ -98,17 +100,20 @@ def test_a_regression_has_exactly_the_metrics_that_jobs_may_name(rows):
 
 
 @UNHURRIED
-@given(rows=chosen())
-def test_a_choice_has_exactly_the_metrics_that_jobs_may_name_and_they_are_scikit_learns(rows):
+@given(rows=chosen(), link=st.sampled_from(["softmax", "one-vs-rest"]))
+def test_a_choice_has_exactly_the_metrics_that_jobs_may_name_and_they_are_scikit_learns(rows, link):
     """Of any classes that have rows; no auc where there is only one."""
     labels, scores = rows
-    found, present = metrics("softmax", labels, scores), np.unique(labels)
-    assert list(found) == [name for name in METRICS["softmax"] if name != "auc" or len(present) > 1]
-    chances, best = class_probabilities(scores), scores.argmax(axis=1)
+    found, present = metrics(link, labels, scores), np.unique(labels)
+    assert list(found) == [name for name in METRICS[link] if name != "auc" or len(present) > 1]
+    chances, best = class_probabilities(link, scores), scores.argmax(axis=1)
     assert np.allclose(chances.sum(axis=1), 1)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, best))
     recalls = recall_score(labels, best, labels=present, average="macro", zero_division=0)
     assert found["balanced_accuracy"] == pytest.approx(recalls)
+    if link == "one-vs-rest":
+        np.testing.assert_allclose(chances, expit(scores) / expit(scores).sum(axis=1, keepdims=True), rtol=1e-9)
+        scores = log_expit(scores)
     right = scores[np.arange(len(labels)), labels.astype(int)]
     assert found["log_loss"] == pytest.approx(np.mean(np.logaddexp.reduce(scores, axis=1) - right), abs=1e-9)
     if len(present) > 1:
@@ -135,6 +140,13 @@ def test_a_choice_does_not_depend_on_what_is_added_to_all_scores_of_a_row():
     shifted = scores + random.normal(size=(50, 1)) * 1e3
     assert metrics("softmax", labels, shifted) == pytest.approx(metrics("softmax", labels, scores))
     assert metrics("softmax", np.array([0.0, 2.0]), np.array([[0.0, 900, 0], [0, 900, 0]]))["log_loss"] == 900
+
+
+def test_chances_of_one_against_the_rest_are_defined_where_no_class_is_likely():
+    """Though each sigmoid is 0 in float64: what is left is how they compare."""
+    chances = class_probabilities("one-vs-rest", np.array([[-900.0, -901, -900], [900, 0, -900]]))
+    np.testing.assert_allclose(chances[0], np.exp([0, -1, 0]) / np.exp([0, -1, 0]).sum())
+    np.testing.assert_allclose(chances[1], [2 / 3, 1 / 3, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize(("link", "power"), [("poisson", 1), ("gamma", 2)])
@@ -275,7 +287,7 @@ def test_rows_of_one_class_leave_out_what_they_do_not_define(label, rows):
 @pytest.mark.parametrize("model", METRICS)
 def test_no_row_defines_nothing(model):
     """No held-out row, no metric."""
-    none = np.zeros((0, 3)) if model == "softmax" else np.zeros(0)
+    none = np.zeros((0, 3)) if model in OF_CLASSES else np.zeros(0)
     assert metrics(model, np.zeros(0), none) == {}
     found: Any = curves(model, np.zeros(0), none)
     assert all(getattr(found, name) is None for name in Curves.__dataclass_fields__)

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import tercet.mpc.plan.planner
 from tercet.agents.cli.app import app
 from tercet.agents.cli.runner import UNUSABLE_FILE
+from tercet.agents.evaluation.metrics import OF_CLASSES
 from tercet.agents.models import model_part
 from tercet.agents.models.export import export_model
 from tercet.agents.models.model_part import ModelPartProblem
@@ -53,6 +54,7 @@ SAMPLES = {
     "logistic": small("logistic", columns=(3, 2, 3), l2=0.05),
     "linear": small("linear", label=0),
     "softmax": small("softmax", columns=(3, 2, 3), label=2),
+    "one-vs-rest": small("one-vs-rest", 0.5),
     "poisson": small("poisson", 0.05, l2=0.02),
     "gamma": small("gamma", 0.05, columns=(0, 4), label=0),
     "network": network("logistic", "relu", 8, 6),
@@ -251,7 +253,7 @@ def test_tables_may_be_mappings_arrow_or_anything_that_becomes_arrow_and_arrays_
 def test_a_scorer_is_an_estimator(trained):
     """Of its kind, named, cloned, and measured by scikit-learn's own scorers."""
     scorer = load(trained.part)
-    of_classes = trained.sample.link in {"logistic", "softmax"}
+    of_classes = trained.sample.link in {"logistic", *OF_CLASSES}
     assert (is_classifier(scorer), is_regressor(scorer)) == (of_classes, not of_classes)
     assert isinstance(scorer, Classifier if of_classes else Regressor)
     assert scorer.fit() is scorer
@@ -263,8 +265,9 @@ def test_a_scorer_is_an_estimator(trained):
     people_ = people(trained.sample, 150, 3)
     table = together(people_, people_["bank"][PERSON])
     labels = table.pop(OUTCOME)
-    truth = np.array(labels if trained.sample.link == "softmax" else [float(label) for label in labels])
-    metric = {"logistic": "roc_auc", "softmax": "roc_auc_ovr", "linear": "r2"}.get(trained.sample.link)
+    truth = np.array(labels if trained.sample.link in OF_CLASSES else [float(label) for label in labels])
+    named = {"logistic": "roc_auc", "linear": "r2"} | dict.fromkeys(OF_CLASSES, "roc_auc_ovr")
+    metric = named.get(trained.sample.link)
     if metric is not None:
         assert get_scorer(metric)(scorer, table, truth) > (0.6 if of_classes else 0.2)
     if of_classes:

@@ -88,4 +88,6 @@ def is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return text.isascii() and text.strip() == text and "_" not in text and text[-1] != "." and text[1] not in ".in"
+    return (
+        text.isascii() and text.strip() == text and "_" not in text and text[-1] != "." and text[1].lower() not in ".in"
+    )

@@ -24,7 +24,7 @@ from tercet.agents.policy.budget_file import BudgetFile, Spending, read
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.exposure import COUNTS, exposures, score_bits
 from tercet.agents.policy.job_audit import JobAudit
-from tercet.schemas.files.job import Evaluation, Invalid, PredictionJob, TrainingJob
+from tercet.schemas.files.job import Evaluation, Invalid, PredictionJob, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings, TablePolicy
 from tercet.schemas.files.settings import Limits, Settings
 from tercet.schemas.messages.kinds import Job, Terms
@@ -146,9 +146,10 @@ def test_a_score_tells_the_logarithm_of_its_range_by_the_width_of_the_noise(nois
 
 def test_outputs_count_each() -> None:
     """Before the label party has told how many classes there are, as few as a model can have."""
-    classes = job(model="softmax", evaluation=EACH_EPOCH)
-    assert exposures(classes, settings_of(CARD))["training"]["scorings"] == 4 * 3
-    assert exposures(classes, settings_of(CARD), terms(outputs=5))["training"]["scorings"] == 4 * 5
+    for model in ("softmax", "one-vs-rest"):
+        classes = job(model=model, evaluation=EACH_EPOCH, privacy=Privacy())
+        assert exposures(classes, settings_of(CARD))["training"]["scorings"] == 4 * 3
+        assert exposures(classes, settings_of(CARD), terms(outputs=5))["training"]["scorings"] == 4 * 5
     assert exposures(prediction(OF), settings_of(CARD), terms(outputs=5))["scoring"]["scorings"] == 5
 
 

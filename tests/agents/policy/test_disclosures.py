@@ -19,6 +19,7 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(model="poisson", evaluation=LOSSES, alignment="aligned", privacy=SHOWN), JobFacts()),
     (job(model="gamma", evaluation=SCORED, alignment="ecdh", release="label", privacy=SHOWN), JobFacts()),
     (job(model="gamma", privacy=Privacy()), JobFacts()),
+    (job(model="one-vs-rest", privacy=Privacy()), JobFacts()),
     (job(model="softmax", early_stopping=EarlyStopping(on="loss"), evaluation=LOSSES, release="shared"), JobFacts()),
     (job(model="mlp", network=Network(hidden=(4,), output="softmax"), accept_narrow=True), JobFacts()),
     (job(training=job().training.model_copy(update={"rate": "auto"}), standby=("notary2",)), JobFacts()),

@@ -63,11 +63,11 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
     ),
     "narrow": (policy(narrow=False), job(accept_narrow=True), "policy.narrow", "narrow = true"),
     "a helper that must see": (
-        policy(helper_sees="nothing"), job(model="softmax"), "policy.helper-sees", '[policy] helper_sees = "nothing"'
+        policy(helper_sees="nothing"), job(model="softmax"), "policy.helper-sees", 'use model = "one-vs-rest"'
     ),
     "a network's helper": (
         policy(helper_sees="nothing"), job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy()),
-        "policy.helper-sees", "gamma, linear, logistic, poisson"
+        "policy.helper-sees", "gamma, linear, logistic, one-vs-rest, poisson"
     ),
     "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
     "partner": (table(partners=("telco",)), job(), "policy.parties", "partners under [tables.customers]"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tercet.agents.evaluation.metrics import OF_CLASSES
 from tercet.agents.reports.build import write_report
 from tercet.agents.reports.wording import NAMES, number
 from tercet.schemas.files.job import METRICS, Evaluation
@@ -52,8 +53,8 @@ def test_what_is_drawn_of_held_out_rows_fits_the_link(runs):
         "ROC": {"logistic"},
         "Predicted and actual": {"linear", "poisson", "gamma"},
         "Residuals": {"linear", "poisson", "gamma"},
-        "Calibration": {"logistic", "softmax"},
-        "Class by class": {"softmax"},
+        "Calibration": {"logistic", *OF_CLASSES},
+        "Class by class": OF_CLASSES,
     }.items():
         assert (title in text) == (link in links), title
 
@@ -62,7 +63,7 @@ def test_a_confusion_of_few_classes_is_a_table_with_their_names(runs):
     """Each row of it adds up to the rows of its class."""
     trained, _ = runs
     data, text = data_of(trained, "card"), text_of(trained, "card")
-    if trained.sample.model != "softmax":
+    if trained.sample.model not in OF_CLASSES:
         assert data.classes == ()
         return
     assert data.classes == tuple(sorted(CLASSES))
@@ -116,11 +117,13 @@ def test_a_page_of_a_prediction_tells_how_what_is_predicted_is_spread(runs):
     assert data.predictions is not None
     assert data.predictions.counts.sum() == 300
     assert f"New rows scored by the {data.link} regression" in text
-    if data.link == "softmax":
+    if data.link in OF_CLASSES:
         assert sum(data.predicted.values()) == 300
         assert all(f"{name} {count}" in text for name, count in data.predicted.items())
     low, high = data.predictions.edges[[0, -1]]
-    assert {"logistic": 0 <= low < high <= 1, "softmax": 0.25 <= low < high <= 1}.get(data.link, low < high)
+    assert {"logistic": 0 <= low < high <= 1, **dict.fromkeys(OF_CLASSES, 0.25 <= low < high <= 1)}.get(
+        data.link, low < high
+    )
     if data.link in {"linear", "gamma"}:
         assert 50 < np.average(data.predictions.edges[:-1], weights=data.predictions.counts) < 600
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.messages.address import Address, parse_address
 from tercet.schemas.messages.kinds import (
@@ -23,7 +24,7 @@ from tercet.schemas.messages.kinds import (
 from tests.agents.disclosure import check_keys, check_roles, check_split
 from tests.agents.recording import Heard, Tables, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, plain_scores, scores_of, trained
-from tests.agents.world import HELPER, NOTHING, Sample
+from tests.agents.world import CLASSES, HELPER, NOTHING, Sample
 
 CONTROL = {
     "accept",
@@ -128,10 +129,14 @@ def differences(run: Heard, folder: Path, tables: Tables) -> Any:
     expected, found = plain_scores(folder, run.sample, tables), scores_of(run.simulation)
     mine = [one for one in tables[run.sample.parties[run.sample.label]]["person_number"] if one in expected]
     assert found["id"].to_pylist() == mine
-    return np.abs(found["score"].to_numpy() - np.array([expected[one][0] for one in mine]))
+    scores = np.array([expected[one] for one in mine])
+    if run.sample.link in OF_CLASSES:
+        chances = np.column_stack([found[f"probability_{name}"].to_numpy() for name in sorted(CLASSES)])
+        return np.abs(chances - class_probabilities(run.sample.link, scores))
+    return np.abs(found["score"].to_numpy() - scores[:, 0])
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
+@pytest.mark.parametrize("model", ["logistic", "linear", "one-vs-rest", "poisson", "gamma"])
 def test_without_noise_scores_are_the_plaintext_models(model: str, tmp_path: Path) -> None:
     """The label party adds them up itself; the helper deals at most one seed of masks."""
     sample = Sample((5, 4), rows=90, batch=32, model=model, rate=0.03, release="shared", privacy=NOTHING)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import MANIFEST, ModelPart
 from tercet.agents.reports.build import report_data
@@ -169,8 +170,8 @@ def check_told(run: Heard, tables: Tables, expected: Mapping[str, Floats]) -> No
     scores = np.array([expected[one] for one in mine])
     # A hidden activation between two words of 13 bits may round to either, as its noise has it.
     within = 1e-4 if sample.network is None else 1e-3
-    if sample.link == "softmax":
-        check_classes(found, scores, within)
+    if sample.link in OF_CLASSES:
+        check_classes(found, class_probabilities(sample.link, scores), within)
         return
     unit = float(np.std(scores)) if sample.link == "linear" else 1.0
     assert np.allclose(found["score"].to_numpy(), scores[:, 0], rtol=0, atol=within * max(1, unit))
@@ -186,13 +187,12 @@ def check_told(run: Heard, tables: Tables, expected: Mapping[str, Floats]) -> No
     assert np.std(found["score"].to_numpy()) > 0.1
 
 
-def check_classes(found: pa.Table, scores: Floats, within: float) -> None:
+def check_classes(found: pa.Table, expected: Floats, within: float) -> None:
     """The most probable class by its name, and a column with the probability of each."""
     names = sorted(CLASSES)
     assert found.column_names == ["id", "class", *(f"probability_{name}" for name in names)]
-    powers = np.exp(scores)
     chances = np.array([found[f"probability_{name}"].to_numpy() for name in names]).T
-    assert np.allclose(chances, powers / powers.sum(axis=1, keepdims=True), rtol=0, atol=within)
+    assert np.allclose(chances, expected, rtol=0, atol=within)
     assert found["class"].to_pylist() == [names[place] for place in chances.argmax(axis=1)]
     assert len(set(found["class"].to_pylist())) > 1
 
@@ -208,6 +208,7 @@ SAMPLES = [
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax", release="shared", l2=0.1),
     Sample((0, 4), rows=160, epochs=3, rate=0.3, release="shared", l2=0.1),
+    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="one-vs-rest"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=2, model="poisson"),
     Sample((4, 3), rows=160, epochs=3, rate=0.05, label=1, model="poisson", release="shared"),
     Sample((4, 0), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),  # of the label party ids alone

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_digits, load_wine
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 from sklearn.metrics import mean_tweedie_deviance
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from tercet.agents.simulation.simulate import bit_exact
@@ -48,28 +49,31 @@ def rows_of(run: Heard) -> tuple[Any, Any]:
     return numbers[~role.held_out], numbers[role.held_out]
 
 
+WINE = {"rate": 0.5, "batch": 32, "epochs": 40, "decay": 0.01}
+DIGITS = {"rate": 0.4, "batch": 64, "epochs": 12, "decay": 0.005}
+
+
 @pytest.mark.parametrize(
-    ("load", "job"),
-    [
-        (load_wine, {"rate": 0.5, "batch": 32, "epochs": 40, "decay": 0.01}),
-        (load_digits, {"rate": 0.4, "batch": 64, "epochs": 12, "decay": 0.005}),
-    ],
+    ("model", "load", "job"),
+    [("softmax", load_wine, WINE), ("softmax", load_digits, DIGITS), ("one-vs-rest", load_wine, WINE)],
 )
-def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(load, job, tmp_path):
+def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(model, load, job, tmp_path):
     """Three wines and ten digits, by their names; held-out rows are right to within some few, the loss is near."""
     x, classes = load(return_X_y=True)
     names = [f"kind {one}" for one in classes]
-    run = trained(tmp_path, x, names, model="softmax", **job)
+    run = trained(tmp_path, x, names, model=model, **job)
     assert run.label.labels.classes is not None
     assert run.label.labels.classes.names == tuple(sorted(set(names)))
     train, held_out = rows_of(run)
     scaler = StandardScaler().fit(x[train])
-    best = LogisticRegression(max_iter=5000).fit(scaler.transform(x[train]), classes[train])
+    alike = LogisticRegression(max_iter=5000)
+    best = alike if model == "softmax" else OneVsRestClassifier(alike)
+    best.fit(scaler.transform(x[train]), classes[train])
     expected = best.score(scaler.transform(x[held_out]), classes[held_out])
     found = run.label.context.history.last_metrics
-    assert found["accuracy"] > expected - 0.025
+    assert found["accuracy"] > expected - max(0.025, 2.5 / len(held_out))  # or two rows
     assert found["auc"] > 0.99
-    assert found["log_loss"] < 0.2
+    assert found["log_loss"] < 0.25
 
 
 @pytest.mark.parametrize(

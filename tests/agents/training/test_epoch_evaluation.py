@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import (
@@ -27,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tercet.agents.evaluation.baselines import auc, sgd
-from tercet.agents.evaluation.metrics import metrics
+from tercet.agents.evaluation.metrics import OF_CLASSES, metrics
 from tercet.agents.models import model_part
 from tercet.agents.reports.solo_baseline import alone
 from tercet.agents.roles.data_party import DataPartyRole
@@ -36,7 +37,7 @@ from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.reference import linear as reference
 from tercet.mpc.scoring.linear import scoring_steps
-from tercet.schemas.files.job import METRICS, EarlyStopping, Evaluation
+from tercet.schemas.files.job import BLIND_ONLY, METRICS, EarlyStopping, Evaluation
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.kinds import LossShare, Message
 from tests import virtual_time
@@ -44,6 +45,7 @@ from tests.agents import world
 from tests.agents.recording import SCORING_BATCH, Ear, Heard, Tables, hear
 from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample, write_table
 
+SHOWN = [model for model in METRICS if model != BLIND_ONLY]  # whose scores the helper can see
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
 FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
 AT_THE_END = Evaluation(holdout=0.3, loss=True)
@@ -83,7 +85,7 @@ def labels_of(run: Heard) -> Floats:
     """Those of the held-out rows: centred, or numbers of classes, or as they are in the table."""
     role = run.label
     texts = [run.tables[role.context.me][OUTCOME][row] for row in role.own.rows[role.held_out]]
-    if run.sample.link == "softmax":
+    if run.sample.link in OF_CLASSES:
         return np.array([sorted(CLASSES).index(text) for text in texts], np.float64)
     raw = np.array([float(text) for text in texts])
     return raw - 0.5 if run.sample.link == "logistic" else raw
@@ -92,7 +94,7 @@ def labels_of(run: Heard) -> Floats:
 def told(run: Heard, scores: Floats) -> Floats:
     """Scores, (rows, outputs), in the label's own terms: (rows,), but for classes."""
     scaling, link = run.label.labels.scaling, run.sample.link
-    if link == "softmax":
+    if link in OF_CLASSES:
         return scores
     assert (scaling is None) == (link == "logistic")
     return scores[:, 0] if scaling is None else scaling.restore(scores[:, 0])
@@ -110,7 +112,7 @@ def samples(draw) -> Sample:
         columns=tuple(draw(st.integers(int(party != label), 5)) for party in range(parties)),
         rows=draw(st.integers(60, 160)),
         label=label,
-        model=draw(st.sampled_from(list(METRICS))),
+        model=draw(st.sampled_from(SHOWN)),
         batch=draw(st.integers(32, 70)),
         epochs=draw(st.integers(1, 3)),
         rate=draw(st.floats(0.02, 0.05)),
@@ -202,8 +204,9 @@ def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
     elif model == "linear":
         expected = {"r2": r2_score(truth, scores), "mae": mean_absolute_error(truth, scores)}
         expected |= {"rmse": float(np.sqrt(np.mean((truth - scores) ** 2)))}
-    elif model == "softmax":
-        chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    elif model in OF_CLASSES:
+        chances = np.exp(scores) if model == "softmax" else expit(scores)
+        chances = chances / chances.sum(axis=1, keepdims=True)
         expected = {
             "auc": roc_auc_score(truth, chances, multi_class="ovr"),
             "accuracy": accuracy_score(truth, chances.argmax(axis=1)),

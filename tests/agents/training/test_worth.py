@@ -123,10 +123,11 @@ def test_the_best_ranking_of_a_worthless_epoch_bars_no_other() -> None:
 @pytest.mark.parametrize("link", LINKS)
 def test_the_constant_is_the_best_there_is(link: str) -> None:
     """No score that is the same for all rows has a lower loss."""
-    rng, function, outputs = np.random.default_rng(3), LINKS[link], 3 if link == "softmax" else 1
+    rng, function, outputs = np.random.default_rng(3), LINKS[link], 3 if LINKS[link].classes else 1
     raw = {
         "logistic": (rng.random(200) < 0.2).astype(float),
         "softmax": rng.integers(0, 3, 200).astype(float),
+        "one-vs-rest": rng.integers(0, 3, 200).astype(float),
         "linear": rng.normal(size=200),
         "poisson": rng.poisson(2.0, 200) / 2.0,
         "gamma": rng.gamma(2.0, 0.5, 200),
@@ -136,6 +137,19 @@ def test_the_constant_is_the_best_there_is(link: str) -> None:
     scores = function.constant(y.mean(axis=0))
     for shift in rng.normal(scale=0.1, size=(20, outputs)):
         assert function.loss(np.broadcast_to(scores + shift, y.shape), y) / len(y) >= best - 1e-12
+
+
+def test_a_class_that_no_training_row_has_is_never_predicted_by_the_constant() -> None:
+    """Its score is finite; and the log-loss of one against the rest is that of the shares of the classes."""
+    function, rng = LINKS["one-vs-rest"], np.random.default_rng(4)
+    training, held_out = (function.centre(rng.integers(0, 3, 300).astype(float), 4) for _ in range(2))
+    constant = Constant.of("one-vs-rest", training, held_out, 1.0)
+    assert np.isfinite(function.constant(training.mean(axis=0))).all()
+    assert constant.log_loss == pytest.approx(np.log(3), abs=0.02)
+    assert constant.held_out == pytest.approx(3 * np.log(3) - 2 * np.log(2), abs=0.02)
+    assert "held-out loss is 1.2" in shortfall(constant, History(metrics={0: {"log_loss": 1.2}}), 0, last=True)
+    assert shortfall(constant, History(metrics={0: {"log_loss": 1.0}}), 0, last=True) == ""
+    assert shortfall(constant, History(held_out_losses=[1.8]), 0, last=True) == ""
 
 
 def test_held_out_rows_count_where_they_are_known() -> None:

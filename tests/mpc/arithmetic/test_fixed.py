@@ -106,6 +106,7 @@ RAW = {  # labels as a label party holds them
     "logistic": [0.0, 1.0],
     "linear": [-16.0, 0.0, 3.5, 16.0],
     "softmax": [0.0, 1.0, 2.0, 3.0],
+    "one-vs-rest": [0.0, 1.0, 2.0, 3.0],
     "poisson": [0.0, 0.25, 1.0, 2.0, 50.0],
     "gamma": [0.001, 0.5, 1.0, 20.0],
 }
@@ -144,7 +145,7 @@ def test_no_error_is_larger_than_the_one_whose_reach_the_scores_keep(name, error
         [rng.uniform(low, high, (3000, outputs)), np.full((1, outputs), low), np.full((1, outputs), high)]
     )
     most = link.most_label(limit)
-    targets = [-most, most] if name in {"logistic", "linear"} else [0.0] if link.offset else [0.0, most]
+    targets = [-most, most] if name in {"logistic", "linear", "one-vs-rest"} else [0.0] if link.offset else [0.0, most]
     assert (link.exposed(z) <= limit).all()
     assert max(float(np.abs(link.phi(z) - t).max()) for t in targets) <= error
     assert link.reach(link.least_error * 1.001) >= link.least_score

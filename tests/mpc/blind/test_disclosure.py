@@ -36,6 +36,8 @@ from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
 
 MASKS = ["U", "V", "R", "r", "t", "angles", "U_y", "N", "Q"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
+BLIND["one-vs-rest"] = BLIND["logistic"]
+SHORT = Blind(32, 1)  # for a rank
 OPENINGS = ("score opening", "error opening")
 COALITIONS = [
     (columns, label, coalition)
@@ -46,17 +48,23 @@ COALITIONS = [
 
 @pytest.fixture(autouse=True)
 def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sine is all that a linear model has here: a rank takes a run for every word of a mask."""
-    key, terms = ("linear", 32, 1), Terms(0.0, (1.0,), (0.0,), 0.0)
-    short = replace(series.series_for("linear", 32, 8), multiples=(1,), phi=terms, second=terms, score=terms)
-    monkeypatch.setattr(series, "SERIES", {**series.SERIES, key: short})
+    """One sine is all that some models have here: a rank takes a run for every word of a mask."""
+    terms = Terms(0.0, (1.0,), (0.0,), 0.0)
+    short = {
+        (name, reach, 1): replace(series.series_for(name, reach, count), multiples=(1,), phi=terms, second=terms,
+                                  score=terms)
+        for name, reach, count in (("linear", 32, 8), ("logistic", 32, 16))
+    }  # fmt: skip
+    monkeypatch.setattr(series, "SERIES", {**series.SERIES, **short})
 
 
 def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) -> Job:
     """Two rows, each a batch of its own, in two epochs."""
     seed = others.pop("seed", 0)
     numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1} | others
-    return make_job(Request(model, columns=columns, blind=BLIND[model], **numbers), label, seed)
+    numbers.setdefault("blind", BLIND[model])
+    outputs = 3 if model == "one-vs-rest" else 1
+    return make_job(Request(model, columns=columns, outputs=outputs, **numbers), label, seed)
 
 
 Tamper = Callable[["Watched", Sent], None]
@@ -132,7 +140,7 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
 @pytest.mark.parametrize(
     ("model", "columns", "label", "coalition"),
     [("linear", *case) for case in COALITIONS]
-    + [(model, (2, 1), 1, (i,)) for model in ("logistic", "gamma") for i in (0, 1)],
+    + [(model, (2, 1), 1, (i,)) for model in ("logistic", "gamma", "one-vs-rest") for i in (0, 1)],
 )
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, columns, label, coalition):
     """Which shifts it, and shifts nothing before it: the whole view of a job is uniform."""
@@ -187,6 +195,33 @@ def coalition_deficiency(
 def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, coalition):
     """All of it together, for every coalition of all but one."""
     assert coalition_deficiency([job_of("linear", columns, label)], coalition) == 0
+
+
+@pytest.mark.parametrize("coalition", [(0,), (1,)])
+def test_so_it_is_with_several_outputs(coalition):
+    """With a word of each mask for each of them."""
+    assert coalition_deficiency([job_of("one-vs-rest", (2, 1), epochs=1, blind=SHORT)], coalition) == 0
+
+
+@pytest.mark.parametrize("shared", ["V", "R", "r", "t", "angles", "U_y", "N"])
+def test_no_mask_can_serve_two_outputs(shared):
+    """One that is the same for all of them is noticed."""
+
+    def source(masks: Vector, _: int) -> MaskSource:
+        return cache(lambda a, b: for_all_outputs(masks(a, b), shared))
+
+    job = job_of("one-vs-rest", (1, 1), int(shared != "N"), epochs=1, blind=SHORT)
+    assert coalition_deficiency([job], (0,), source) > 0
+
+
+def for_all_outputs(masks: Any, shared: str) -> Any:
+    """Masks of a pair, of which one has the same words in each column."""
+
+    def words(mask: str, i: int, j: int, step: Any, shape: tuple[int, int]) -> Words:
+        found = masks(mask, i, j, step, shape)
+        return np.repeat(found[:, :1], shape[1], axis=1) if mask == shared else found
+
+    return words
 
 
 def smallest_job(mask: str = "") -> Job:
@@ -244,9 +279,9 @@ def opened(world: BlindWorld, kind: str) -> Words:
     return np.concatenate(sums).ravel()
 
 
-def openings_of_jobs(source: Callable[[int], MaskSource]) -> dict[str, Words]:
+def openings_of_jobs(source: Callable[[int], MaskSource], model: str = "logistic") -> dict[str, Words]:
     """By kind, (jobs, elements): all with the same data, and masks by number."""
-    job = job_of("logistic", (2, 1), rows=8, batch=4, epochs=1)
+    job = job_of(model, (2, 1), rows=8, batch=4, epochs=1)
     worlds = [BlindWorld(job, source(n)).run(1) for n in range(64)]
     return {kind: np.array([opened(world, kind) for world in worlds]) for kind in OPENINGS}
 
@@ -259,9 +294,10 @@ def is_uniform(words: Words) -> bool:
     return bool(abs(statistic - freedom) < 6 * (2 * freedom) ** 0.5)
 
 
-def test_what_is_opened_is_uniform():
-    """z + t and e + r of every row, whatever the data are."""
-    assert all(is_uniform(words) for words in openings_of_jobs(keyed).values())
+@pytest.mark.parametrize("model", ["logistic", "one-vs-rest"])
+def test_what_is_opened_is_uniform(model):
+    """z + t and e + r of every row and output, whatever the data are."""
+    assert all(is_uniform(words) for words in openings_of_jobs(keyed, model).values())
 
 
 @pytest.mark.parametrize(

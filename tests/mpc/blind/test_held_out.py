@@ -79,10 +79,13 @@ def trained(job: Job) -> list[Shares]:
     return Watched(job).run(1).shares()
 
 
-@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS[:5])
-def test_every_tensor_of_held_out_passes_has_a_mask_of_its_own(columns, label, coalition):
+@pytest.mark.parametrize(
+    ("model", "columns", "label", "coalition"),
+    [("logistic", *case) for case in COALITIONS[:5]] + [("one-vs-rest", *case) for case in COALITIONS[:2]],
+)
+def test_every_tensor_of_held_out_passes_has_a_mask_of_its_own(model, columns, label, coalition):
     """In both passes; rows and labels are sent in the first alone. The helper receives nothing."""
-    job = job_of("logistic", columns, label)
+    job = job_of(model, columns, label)
     passes = Passes(job, trained=trained(job)).run()
     check_helper_receives_nothing(passes)
     check_covers(

@@ -17,6 +17,7 @@ from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series
 from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import BlindRun, _walk, losses, train, train_network
 from tercet.mpc.reference.linear import release, train_float
@@ -36,9 +37,12 @@ LINKS = [
     replace(SMALL, model="linear", rate=0.02, blind=Blind(32, 8)),
     replace(SMALL, model="poisson", rate=0.02, blind=Blind(5, 16)),
     replace(SMALL, model="gamma", rate=0.02, blind=Blind(5, 16)),
+    replace(SMALL, model="one-vs-rest", outputs=3),
+    replace(SMALL, model="one-vs-rest", outputs=10),
 ]
 NETWORK_OUTPUTS = ["logistic", "linear", "poisson"]
 by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
+by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: f"{one.model}-{one.outputs}")
 
 
 @settings(max_examples=25, deadline=None)
@@ -159,4 +163,14 @@ def test_a_loss_is_near_the_plaintext_one(request_):
         plain[record.step.epoch] += link.loss(scores - (link.offset(y) if link.offset else 0.0), y) / 2000
     for epoch, expected in plain.items():
         found = total(party.loss.share(epoch) for party in world.parties if party.loss)
-        assert opened_loss([found], job.plan) == pytest.approx(expected, abs=5e-3)
+        assert opened_loss([found], job.plan) == pytest.approx(expected, abs=5e-3 * job.plan.outputs)
+
+
+@given(st.integers(3, 2**31), st.integers(3, 200))
+def test_no_epochs_loss_of_many_outputs_can_wrap(rows, outputs):
+    """All scores as far as the series goes, and on the wrong side of their labels."""
+    plan = make_plan(replace(SMALL, model="one-vs-rest", rows=rows, batch=max(40, rows // 1000), outputs=outputs))
+    y = plan.link.centre(np.zeros(1), outputs)
+    most = plan.link.loss(-np.sign(y) * plan.score_limit, y)
+    assert rows * most * 2.0**plan.loss_bits.total < 2.0**61
+    assert plan.loss_bits.score >= 16

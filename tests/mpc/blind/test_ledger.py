@@ -34,7 +34,8 @@ LOSS = {"loss labels", "masked scores"}
 def job_of(model: str) -> Job:
     """Three batches, twice."""
     blind = choose_series(model, None, None)
-    return make_job(Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, blind=blind), label=2)
+    outputs = 3 if model == "one-vs-rest" else 1
+    return make_job(Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind), label=2)
 
 
 @dataclass
@@ -237,7 +238,7 @@ def take_step(book: Book) -> None:
     book.model = train(run, step.index + 1)
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
+@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma", "one-vs-rest"])
 def test_every_tensor_is_its_value_and_masks_used_once(model):
     """Three parties, every step, every link."""
     check_ledger(job_of(model), keyed())

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import ShapeProblem
-from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.data_party import DataParty, Shares
 from tercet.mpc.linear.helper import Diverged, activation
 from tercet.mpc.plan.plan import PlanRefused, Request
 from tercet.mpc.plan.schedule import OutOfTurn
 from tercet.mpc.reference.linear import release, train, train_float
-from tests.mpc.world import HELPER, Job, World, keyed, make_job, opened, quiet, same
+from tests.mpc.world import HELPER, SHOWN, Job, World, keyed, make_job, opened, quiet, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, accept_narrow=True)
 
@@ -28,7 +27,7 @@ def jobs(draw) -> Job:
     label = draw(st.integers(0, parties - 1))
     columns = [draw(st.integers(int(party != label), 6)) for party in range(parties)]
     schedule = draw(st.sampled_from(["constant", "inverse-time", "exponential"]))
-    model = draw(st.sampled_from(sorted(LINKS)))
+    model = draw(st.sampled_from(sorted(SHOWN)))
     request = Request(
         model,
         rows=draw(st.integers(3, 200)),
@@ -79,7 +78,7 @@ def test_any_interleaving_of_ahead_and_online_gives_the_same_model(data):
     assert same(world.weights(), train(job.xs, job.y, job.plan, job.order))
 
 
-@pytest.mark.parametrize("model", LINKS)
+@pytest.mark.parametrize("model", SHOWN)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_model_is_close_to_float64_sgd(model, l2):
     """Features are rounded at f_x bits and rates snapped; nothing but noise keeps it further from float64."""

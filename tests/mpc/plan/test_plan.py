@@ -15,15 +15,17 @@ from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import choose_series
+from tercet.mpc.plan.blind import Blind, choose_series
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.exposure import joint_bits, score_less_often
 from tercet.mpc.plan.forward import noise_half_width
 from tercet.mpc.plan.plan import PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan, public_norm
 from tercet.mpc.plan.schedule import LEAST_ROWS, batch_sizes, rates, snap_scale
+from tests.mpc.world import SHOWN
 
 CREDIT = Request("logistic", rows=24_000, columns=(40, 40), batch=1024, epochs=5, rate=0.2)
+SIGMOID = Blind(32, 16)
 
 
 @given(st.integers(1, 5000), st.integers(1, 600))
@@ -182,7 +184,7 @@ def test_alpha_after_any_step_is_that_of_the_next(rows, batch, epochs, l2):
 def test_no_step_can_jump_the_guard():
     """Rate e_max (sum R_i^2 + 1) stays below 2^(63 - f_z), for every kind of job that is accepted."""
     accepted: dict[str, int] = defaultdict(int)
-    for model, rate, columns in itertools.product(LINKS, [0.01, 0.1, 1.0], [(6, 6), (50, 50), (200, 200)]):
+    for model, rate, columns in itertools.product(SHOWN, [0.01, 0.1, 1.0], [(6, 6), (50, 50), (200, 200)]):
         outputs = 3 if model == "softmax" else 1
         try:
             plan = make_plan(replace(CREDIT, model=model, rate=rate, columns=columns, outputs=outputs))
@@ -198,7 +200,7 @@ def test_no_step_can_jump_the_guard():
         assert rate * plan.steps_total * 16 * most_error < 2.0 ** (62 - plan.fw)
         assert plan.link.least_score <= limit <= 2.0 ** (62 - plan.fz)
         assert plan.most_label <= max(1.0, most_error)
-    assert min(accepted[model] for model in LINKS) >= 2
+    assert min(accepted[model] for model in SHOWN) >= 2
 
 
 @pytest.mark.parametrize("model", ["poisson", "gamma"])
@@ -317,10 +319,13 @@ def test_a_label_party_needs_no_columns():
         ({"columns": (50, 0), "names": ("bank", "card")}, "card: no columns, and only the label party", "at least one"),
         ({"columns": (0, 50), "label": 1}, "data party 1: no columns", "at least one"),
         ({"columns": (0, 5)}, "only 5 bits", "accept_narrow"),
-        ({"model": "probit"}, "model is unknown", "logistic, linear, softmax, poisson, gamma"),
+        ({"model": "probit"}, "model is unknown", "logistic, linear, softmax, one-vs-rest, poisson, gamma"),
         ({"model": "softmax"}, "number of classes is 1", "three classes"),
         ({"model": "softmax", "outputs": 2}, "two classes", 'model = "logistic"'),
-        ({"model": "poisson", "outputs": 3}, "there are 3 outputs", "only a softmax"),
+        ({"model": "poisson", "outputs": 3}, "there are 3 outputs", "only one-vs-rest and softmax"),
+        ({"model": "one-vs-rest", "outputs": 3}, "helper computes no one-vs-rest", 'use model = "softmax", or'),
+        ({"model": "one-vs-rest", "outputs": 2, "blind": SIGMOID}, "two classes", 'model = "logistic"'),
+        ({"model": "one-vs-rest", "blind": SIGMOID}, "number of classes is 1", "three classes"),
         ({"schedule": "cosine"}, "schedule is unknown", "inverse-time"),
         ({"rows": 0}, "below 1", "at least 1"),
         ({"rate": 0.0}, "not a positive number", "0.1"),
@@ -358,7 +363,7 @@ def test_what_cannot_be_is_refused_with_what_to_change(change, reason, remedy):
 
 def test_following_the_advice_on_the_rate_helps():
     """The rate that the refusal names is accepted."""
-    for model in LINKS:
+    for model in SHOWN:
         wild = replace(CREDIT, model=model, rate=60.0, outputs=3 if model == "softmax" else 1)
         with pytest.raises(PlanRefused) as caught:
             make_plan(wild)
@@ -392,15 +397,16 @@ def test_scores_with_known_weights_tell_at_most_a_third() -> None:
 def test_each_score_of_a_class_counts() -> None:
     """A row of K logits tells K times as much."""
     softmax = replace(SCORED, model="softmax", outputs=3)
-    make_plan(softmax)
-    with pytest.raises(PlanRefused, match="each time 21 bits"):
-        make_plan(replace(softmax, scorings=2))
+    for classes in (softmax, replace(softmax, model="one-vs-rest", blind=SIGMOID)):
+        make_plan(classes)
+        with pytest.raises(PlanRefused, match="each time 21 bits"):
+            make_plan(replace(classes, scorings=2))
 
 
 def test_every_link_has_noise_of_a_quarter_or_more() -> None:
     """Measured: docs/protocol.md has what it costs and what it keeps."""
     assert {name: link.noise_bits for name, link in LINKS.items()} == {
-        "logistic": 2, "linear": 2, "softmax": 1, "poisson": 2, "gamma": 2,
+        "logistic": 2, "linear": 2, "softmax": 1, "one-vs-rest": 2, "poisson": 2, "gamma": 2,
     }  # fmt: skip
 
 

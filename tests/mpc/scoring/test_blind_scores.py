@@ -17,6 +17,7 @@ from tests.mpc.world import Job, Pass, make_job
 
 JOB = Request("logistic", rows=150, columns=(3, 4), batch=40, epochs=2, rate=0.3, blind=Blind(32, 16))
 PENALISED = replace(JOB, l2=0.01)
+CLASSES = replace(JOB, model="one-vs-rest", outputs=3)
 
 
 def shares_of(one: Pass, step) -> dict[int, Words]:
@@ -39,7 +40,7 @@ def pass_of(job: Job) -> Pass:
     return Pass(job, world.shares(), job.xs)
 
 
-@pytest.mark.parametrize("request_", [JOB, PENALISED], ids=["plain", "l2"])
+@pytest.mark.parametrize("request_", [JOB, PENALISED, CLASSES], ids=["plain", "l2", "classes"])
 def test_scores_are_those_of_the_model(request_):
     """To what rounding them to 16 fractional bits leaves."""
     job = make_job(request_)

@@ -9,7 +9,6 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import decode
-from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.architecture import Network
@@ -22,7 +21,7 @@ from tests.mpc import network_world
 from tests.mpc.held_out_world import HeldOutPass, flat_losses
 from tests.mpc.linear.test_joint import jobs
 from tests.mpc.network_world import NetworkWorld, make_network_job
-from tests.mpc.world import World, make_job, opened, quiet
+from tests.mpc.world import SHOWN, World, make_job, opened, quiet
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, accept_narrow=True)
 DEEP = Request("logistic", rows=120, columns=(4, 5), batch=40, epochs=1, rate=0.2, accept_narrow=True,
@@ -70,7 +69,7 @@ def test_so_does_a_networks(output, outputs, activation, label):
     assert np.array_equal(found.words(), expected)
 
 
-@pytest.mark.parametrize("model", LINKS)
+@pytest.mark.parametrize("model", SHOWN)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
     """1e-4, of the released weights, but for noise."""

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
-from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.linear.helper import Diverged
@@ -23,7 +22,7 @@ from tercet.mpc.reference.linear import release, scores, train
 from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, decode_scores, encode_scores, scoring_steps
 from tercet.mpc.scoring.openings import PassMasks
 from tests.mpc.linear.test_joint import jobs
-from tests.mpc.world import HELPER, Job, Pass, World, keyed, make_job
+from tests.mpc.world import HELPER, SHOWN, Job, Pass, World, keyed, make_job
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, l2=0.1, accept_narrow=True)
 
@@ -54,7 +53,7 @@ def test_joint_scores_equal_the_plaintext_bit_for_bit(job, data):
     assert np.array_equal(scored.run(), scores(xs, weights, job.plan, scored.order, scored.steps))
 
 
-@pytest.mark.parametrize("model", LINKS)
+@pytest.mark.parametrize("model", SHOWN)
 def test_scores_are_the_released_models_but_for_their_rounding(model):
     """Each score of the model in float64, in the place of its row and class; no label's offset is in it."""
     outputs = 5 if model == "softmax" else 1

@@ -220,6 +220,20 @@ def test_a_model_without_a_series_needs_a_helper_that_sees_scores(tmp_path: Path
         read_job(written(tmp_path, plain, ("[training]", '[privacy]\nhelper_sees = "nothing"\n[training]')))
 
 
+def test_one_against_the_rest_is_what_a_helper_that_sees_nothing_has_in_place_of_softmax(tmp_path: Path) -> None:
+    """Each of the two is refused with the other one's name where it cannot be."""
+    blind, shown = (("[training]", f'[privacy]\nhelper_sees = "{sees}"\n[training]') for sees in ("nothing", "scores"))
+    softmax, one_vs_rest = (('"logistic"', f'"{model}"') for model in ("softmax", "one-vs-rest"))
+    for more in ((), (blind,)):
+        job = read_job(written(tmp_path, one_vs_rest, *more))
+        assert isinstance(job, TrainingJob)
+        assert job.is_blind
+    with pytest.raises(Invalid, match='for a softmax model use model = "one-vs-rest", or write helper_sees'):
+        read_job(written(tmp_path, softmax, blind))
+    with pytest.raises(Invalid, match='is not for one-vs-rest models: leave it out, or use model = "softmax"'):
+        read_job(written(tmp_path, one_vs_rest, shown))
+
+
 def test_a_job_may_use_no_column_of_the_label_party(tmp_path: Path) -> None:
     """Its label is enough."""
     alone = read_job(written(tmp_path, ("[training]", "[columns]\nbank = []\n[training]")))

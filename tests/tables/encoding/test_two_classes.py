@@ -81,7 +81,7 @@ def test_other_numbers_of_classes_are_refused_with_what_to_do():
     assert "has 1 class in the rows" in refused("yes", "yes").what
     problem = refused("0", "1", "2", positive="1")
     assert "has 3 classes in the rows" in problem.what
-    assert 'model = "softmax"' in problem.remedy
+    assert 'model = "one-vs-rest" or "softmax"' in problem.remedy
 
 
 def test_classes_that_only_rows_of_others_have_do_not_count():
