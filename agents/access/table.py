@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.agents.access.broker import read_credentials
-from tercet.broker.sealing.identity import KeyProblem
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.interrupt import Interrupt

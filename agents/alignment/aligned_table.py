@@ -18,7 +18,7 @@ from tercet.agents.alignment.table_problems import unusable_table
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.table import narrow_table
 from tercet.agents.session.context import JobContext
-from tercet.broker.sealing.identity import KeyProblem
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import secret_order
 from tercet.schemas.files.job import Invalid, canonical_digest
