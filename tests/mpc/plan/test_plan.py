@@ -15,7 +15,7 @@ from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import choose_series
+from tercet.mpc.plan.blind import Blind, choose_series
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.mpc.plan.exposure import joint_bits, score_less_often
 from tercet.mpc.plan.forward import noise_half_width
@@ -380,6 +380,14 @@ def test_scores_tell_at_most_half_of_a_partners_record() -> None:
             make_plan(refused)
         make_plan(replace(refused, accept_narrow=True))
     make_plan(replace(SCORED, scorings=0, record_bits=(0.0, 0.0)))
+
+
+def test_scores_that_no_helper_stops_tell_nearly_twice_as_much() -> None:
+    """A label party that opens its weights falsely fills the words of a score."""
+    blind = replace(SCORED, blind=Blind(32, 16), scorings=1, record_bits=(50.0, 26.0))
+    make_plan(blind)
+    with pytest.raises(PlanRefused, match="scored 1 times, each time 13 bits"):
+        make_plan(replace(blind, record_bits=(50.0, 25.75)))
 
 
 def test_scores_with_known_weights_tell_at_most_a_third() -> None:
