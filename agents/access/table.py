@@ -19,6 +19,18 @@ from tercet.tables.snapshot.hints import hints
 from tercet.tables.snapshot.snapshot import Snapshot, describe, take_snapshot
 
 
+def database_login(settings: TableSettings) -> tuple[str, str] | None:
+    """Read user name and password of the database, if the settings name a file of them.
+
+    Raises:
+        Invalid, KeyProblem: it cannot be read.
+    """
+    if settings.credentials is None:
+        return None
+    login = read_credentials(settings.credentials)
+    return login.username, login.password
+
+
 def read_snapshot(
     name: str,
     settings: TableSettings,
@@ -36,15 +48,13 @@ def read_snapshot(
         TableProblem: the table cannot be used.
         Invalid, KeyProblem: the login cannot be read.
     """
-    login = None if settings.credentials is None else read_credentials(settings.credentials)
-    pair = None if login is None else (login.username, login.password)
     return take_snapshot(
         name,
         settings,
         folder,
         with_label=with_label,
         label_kind=label_kind,
-        login=pair,
+        login=database_login(settings),
         expected=expected,
         own_ids=own_ids,
         interrupt=interrupt,
